@@ -1,0 +1,82 @@
+# Everything people and CI do with this project. Each target installs what it needs into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+CODE   := xds_server mirror_collector demo bench tests
+JOBS   ?= auto
+
+.PHONY: help demo demo-vllm test e2e check lint golden protos fmt bench lock clean
+
+help: ## Say what there is.
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || {
+	  echo "python3-venv is missing; installing it"
+	  $$(test "$$(id -u)" = 0 || echo sudo) apt-get install -y -q python3-venv >/dev/null
+	  $(PYTHON) -m venv --clear $(VENV)
+	}
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
+	@echo "installing the packages of requirements/runtime.txt into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/runtime.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@echo "installing the packages of requirements/dev.txt into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: $(VENV)/.runtime ## Watch one model replace another behind a real Envoy (about two minutes). ARGS=--keep leaves it running.
+	@$(BIN)/shiftplane demo $(ARGS)
+
+demo-vllm: $(VENV)/.runtime ## The same with two real vLLM servers on the CPU (first time: some 5 GB and 15 minutes).
+	@$(BIN)/python -m demo.real_vllm prepare
+	$(BIN)/shiftplane demo --backends vllm $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests, those with a real Envoy included.
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not e2e" tests
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+e2e: $(VENV)/.dev ## Only the tests with a real Envoy.
+	@$(BIN)/python -m pytest -m e2e tests/e2e
+
+lint: $(VENV)/.dev ## Static checks only.
+	@$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+check: lint test ## What CI runs.
+
+golden: $(VENV)/.dev ## Write the golden files anew and delete orphans.
+	@$(BIN)/python tests/golden/regen_bad_specs.py
+	$(BIN)/python tests/golden/regen_xds.py
+
+protos: $(VENV)/.dev ## Generate code from protos/.
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/wire --pyi_out=xds_server/wire discovery.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=mirror_collector/wire --pyi_out=mirror_collector/wire accesslog.proto
+
+fmt: $(VENV)/.dev ## Format the code and mend what can be mended.
+	@$(BIN)/ruff check --fix -q $(CODE) || true
+	$(BIN)/ruff format $(CODE)
+
+bench: $(VENV)/.dev ## Print every figure the docs claim; each command ends with one JSON line.
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+lock: $(VENV)/.dev ## Resolve the ranges of pyproject.toml into requirements/*.txt.
+	@common="--quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header"
+	$(BIN)/pip-compile $$common --extra fast --extra demo -o requirements/runtime.txt pyproject.toml requirements/build.in
+	$(BIN)/pip-compile $$common -c requirements/runtime.txt -o requirements/dev.txt requirements/dev.in
+
+clean: ## Remove what was built; .vllm stays.
+	@rm -rf $(VENV) .shiftplane build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -not -path "./.vllm/*" -prune -exec rm -rf {} +

@@ -1,0 +1,131 @@
+"""The aggregated discovery service over grpc.aio: raw bytes in, raw bytes out, both flavours.
+
+The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. One reader
+per stream, no writer: responses leave through the hub's workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+
+from xds_server.ads.stream import Stream
+from xds_server.protocol import Delta, Flavour, ProtocolError, Session, StateOfTheWorld
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from xds_server.ads.hub import Hub
+
+__all__ = ["Server"]
+
+_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+# With the defaults of the library, a burst of a few thousand new streams is partly cancelled.
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.server.max_pending_requests", 200_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.so_reuseport", 0),
+)
+
+log = structlog.get_logger()
+
+
+class Server:
+    """Accepts discovery streams and hands them to a hub."""
+
+    def __init__(self, hub: Hub, *, identifier: str) -> None:
+        """`identifier` names this control plane to its clients."""
+        self._hub = hub
+        self._identifier = identifier
+        self._streams = itertools.count(1)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    _SERVICE,
+                    {
+                        "StreamAggregatedResources": self._handler(StateOfTheWorld()),
+                        "DeltaAggregatedResources": self._handler(Delta()),
+                    },
+                ),
+            )
+        )
+
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` and return the port.
+
+        Raises:
+            OSError: The address cannot be had.
+        """
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
+        await self._server.start()
+        return port
+
+    async def stop(self, grace: float) -> None:
+        """End all streams; clients keep serving what they have."""
+        self._hub.close_all()
+        await self._server.stop(grace)
+
+    def _handler(self, flavour: Flavour) -> grpc.RpcMethodHandler:
+        async def serve(requests: AsyncIterator[bytes], context: Any) -> None:
+            await self._serve(flavour, requests, context)
+
+        return grpc.stream_stream_rpc_method_handler(
+            serve, request_deserializer=None, response_serializer=None
+        )
+
+    async def _serve(self, flavour: Flavour, requests: AsyncIterator[bytes], context: Any) -> None:
+        number, now = next(self._streams), time.time()
+        session = Session(flavour, identifier=self._identifier, nonce_prefix=f"{number}-")
+        stream = Stream(
+            session=session,
+            writer=_Writer(context),
+            peer=_peer(context.peer()),
+            connected_since=now,
+            last_seen=now,
+        )
+        self._hub.connect(stream)
+        try:
+            async for raw in requests:
+                self._hub.receive(stream, raw)
+        except ProtocolError as error:
+            log.warning("protocol_error", peer=stream.peer, reason=str(error))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            self._hub.disconnect(stream)
+
+
+class _Writer:
+    """A grpc.aio context as the hub sees it; cancelling ends the handler, and with it the stream."""
+
+    __slots__ = ("_context", "_task")
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._task = asyncio.current_task()
+
+    async def write(self, message: bytes) -> None:
+        await self._context.write(message)
+
+    def cancel(self) -> bool:
+        return self._task is not None and self._task.cancel()
+
+
+def _peer(text: str) -> str:
+    """Return `address:port` of what grpc calls a peer, such as `ipv4:10.0.0.1:4711`."""
+    kind, _, rest = text.partition(":")
+    return rest if kind in {"ipv4", "ipv6"} else text

@@ -1,0 +1,38 @@
+"""One connected client: its session, and what an operator wants to know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from xds_server import ir
+    from xds_server.protocol import Session
+
+__all__ = ["Stream", "Writer"]
+
+
+class Writer(Protocol):
+    """The half of a transport that takes responses."""
+
+    async def write(self, message: bytes) -> None:
+        """Hand one response over; waits while the client does not read."""
+
+    def cancel(self) -> bool:
+        """End the stream from this side."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Stream:
+    """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add."""
+
+    session: Session
+    writer: Writer
+    peer: str
+    connected_since: float
+    last_seen: float
+    proxies: ir.Proxies | None = None
+    mode: str = "gateway"
+    queued: bool = False
+    dirty: bool = False
+    was_synced: bool = False

@@ -1,0 +1,47 @@
+"""Listeners, routes, weights, mirrors and clusters in our own words (pure)."""
+
+from xds_server.ir.model import (
+    FULL,
+    Address,
+    Arm,
+    Capture,
+    Cluster,
+    ClusterKind,
+    ClusterName,
+    Group,
+    HopRoute,
+    Limits,
+    Listener,
+    Mirror,
+    PassiveHealth,
+    PathMatch,
+    Proxies,
+    Role,
+    Route,
+    Stickiness,
+    VirtualHost,
+)
+from xds_server.ir.rules import violations
+
+__all__ = [
+    "FULL",
+    "Address",
+    "Arm",
+    "Capture",
+    "Cluster",
+    "ClusterKind",
+    "ClusterName",
+    "Group",
+    "HopRoute",
+    "Limits",
+    "Listener",
+    "Mirror",
+    "PassiveHealth",
+    "PathMatch",
+    "Proxies",
+    "Role",
+    "Route",
+    "Stickiness",
+    "VirtualHost",
+    "violations",
+]

@@ -1,0 +1,19 @@
+"""The discovery protocol without I/O: requests in, events and responses out."""
+
+from xds_server.protocol.events import Accepted, Event, Identified, NodeInfo, ProtocolError, Rejected, Stale
+from xds_server.protocol.flavour import Delta, Flavour, StateOfTheWorld
+from xds_server.protocol.session import Session
+
+__all__ = [
+    "Accepted",
+    "Delta",
+    "Event",
+    "Flavour",
+    "Identified",
+    "NodeInfo",
+    "ProtocolError",
+    "Rejected",
+    "Session",
+    "Stale",
+    "StateOfTheWorld",
+]

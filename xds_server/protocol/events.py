@@ -1,0 +1,61 @@
+"""What a session tells its shell, and what it refuses.
+
+ProtocolError
+    The client broke the protocol; the stream must end with INVALID_ARGUMENT. Always the peer's fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Accepted", "Event", "Identified", "NodeInfo", "ProtocolError", "Rejected", "Stale"]
+
+
+class ProtocolError(Exception):
+    """The client broke the protocol; the message says how."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """Who is at the other end. `metadata` holds what the bootstrap said under the key `shiftplane`."""
+
+    id: str
+    group: str
+    version: str
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identified:
+    """The first request of the stream named its node; nothing is sent before a world is offered."""
+
+    node: NodeInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The client took the last response of this type."""
+
+    type_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """The client refused a response and keeps what it had; `message` holds its own words, shortened.
+
+    Those words may quote configuration: treat them as sensitive.
+    """
+
+    type_url: str
+    names: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A request spoke of a response that has been replaced since."""
+
+    type_url: str
+
+
+Event = Identified | Accepted | Rejected | Stale

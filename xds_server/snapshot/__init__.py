@@ -1,0 +1,29 @@
+"""Named bytes with content versions, checked references, and the order in which they travel (pure)."""
+
+from xds_server.snapshot.model import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    TYPE_ORDER,
+    WILDCARD_TYPES,
+    DanglingReferenceError,
+    Entry,
+    Snapshot,
+    build,
+    short_name,
+)
+
+__all__ = [
+    "CLUSTER",
+    "ENDPOINT",
+    "LISTENER",
+    "ROUTE",
+    "TYPE_ORDER",
+    "WILDCARD_TYPES",
+    "DanglingReferenceError",
+    "Entry",
+    "Snapshot",
+    "build",
+    "short_name",
+]

@@ -1,0 +1,9 @@
+"""The IR → Envoy's messages, one file per resource type; messages leave it as name + bytes + version (pure).
+
+Nothing outside this package imports envoy-data-plane.
+"""
+
+from xds_server.translate.listeners import Scripts
+from xds_server.translate.resources import Resource, resources
+
+__all__ = ["Resource", "Scripts", "resources"]

@@ -1,0 +1,192 @@
+"""Clusters of the IR → Envoy's cluster and endpoint resources.
+
+Clusters that serve users carry no limits that could turn a request away; clusters that serve copies carry
+all of them. Which is which was decided before, and checked by `xds_server.ir.violations`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from envoy_data_plane.envoy.config.cluster.v3 import (
+    CircuitBreakers,
+    CircuitBreakersThresholds,
+    Cluster,
+    ClusterCommonLbConfig,
+    ClusterDiscoveryType,
+    ClusterDnsLookupFamily,
+    ClusterEdsClusterConfig,
+    ClusterLbPolicy,
+    OutlierDetection,
+)
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    AggregatedConfigSource,
+    ApiVersion,
+    ConfigSource,
+    EnvoyInternalAddress,
+    Http1ProtocolOptions,
+    Http2ProtocolOptions,
+    HttpProtocolOptions,
+    KeepaliveSettings,
+    SocketAddress,
+    TransportSocket,
+)
+from envoy_data_plane.envoy.config.endpoint.v3 import (
+    ClusterLoadAssignment,
+    Endpoint,
+    LbEndpoint,
+    LocalityLbEndpoints,
+)
+from envoy_data_plane.envoy.extensions.transport_sockets.internal_upstream.v3 import InternalUpstreamTransport
+from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
+    HttpProtocolOptions as UpstreamOptions,
+)
+from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptionsExplicitHttpConfig
+
+from xds_server import ir
+from xds_server.translate.encode import pack
+
+if TYPE_CHECKING:
+    from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+__all__ = ["HOP_LISTENER", "ads_source", "assignment", "cluster"]
+
+HOP_LISTENER: Final = "hop"
+"""The name of the internal listener that mirrors point at."""
+
+_UNLIMITED: Final = 1_000_000
+# A vLLM server closes a connection that was idle for five seconds. Letting go first avoids sending a
+# request into a connection that is just being closed.
+_IDLE_BEFORE_BACKEND: Final = timedelta(seconds=4)
+_COLLECTOR_WINDOW: Final = 4 << 20
+_OPTIONS_KEY: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def ads_source() -> ConfigSource:
+    """Return the config source that says: over the same discovery stream as everything else."""
+    return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
+
+
+def cluster(source: ir.Cluster) -> Cluster:
+    """Return the cluster resource; its endpoints are a resource of their own where `source.kind` says so."""
+    message = Cluster(
+        name=source.name,
+        connect_timeout=timedelta(seconds=source.connect_timeout),
+        lb_policy=ClusterLbPolicy.LEAST_REQUEST,
+        circuit_breakers=_circuit_breakers(source.limits),
+        outlier_detection=None if source.health is None else _outlier_detection(source.health),
+        typed_extension_protocol_options={_OPTIONS_KEY: _protocol_options(source)},
+        common_lb_config=ClusterCommonLbConfig(ignore_new_hosts_until_first_hc=False),
+    )
+    if source.limits is not None:
+        message.per_connection_buffer_limit_bytes = source.limits.buffer_bytes
+    match source.kind:
+        case ir.ClusterKind.ENDPOINTS:
+            message.type = ClusterDiscoveryType.EDS
+            message.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ads_source())
+        case ir.ClusterKind.DNS | ir.ClusterKind.COLLECTOR:
+            message.type = ClusterDiscoveryType.STRICT_DNS
+            message.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
+            message.load_assignment = assignment(source)
+        case ir.ClusterKind.HOP:
+            message.type = ClusterDiscoveryType.STATIC
+            message.load_assignment = _hop_assignment(source)
+            message.transport_socket = _internal_socket()
+    return message
+
+
+def assignment(source: ir.Cluster) -> ClusterLoadAssignment:
+    """Return the endpoints of a cluster, in the order of the spec."""
+    return ClusterLoadAssignment(
+        cluster_name=source.name,
+        endpoints=[
+            LocalityLbEndpoints(
+                lb_endpoints=[
+                    LbEndpoint(
+                        endpoint=Endpoint(
+                            address=Address(
+                                socket_address=SocketAddress(address=address.host, port_value=address.port)
+                            )
+                        )
+                    )
+                    for address in source.addresses
+                ]
+            )
+        ],
+    )
+
+
+def _hop_assignment(source: ir.Cluster) -> ClusterLoadAssignment:
+    address = Address(
+        envoy_internal_address=EnvoyInternalAddress(
+            server_listener_name=HOP_LISTENER, endpoint_id=source.name
+        )
+    )
+    endpoint = LbEndpoint(endpoint=Endpoint(address=address))
+    return ClusterLoadAssignment(
+        cluster_name=source.name, endpoints=[LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    )
+
+
+def _internal_socket() -> TransportSocket:
+    raw = TransportSocket(name="envoy.transport_sockets.raw_buffer", typed_config=pack(RawBuffer()))
+    return TransportSocket(
+        name="envoy.transport_sockets.internal_upstream",
+        typed_config=pack(InternalUpstreamTransport(transport_socket=raw)),
+    )
+
+
+def _circuit_breakers(limits: ir.Limits | None) -> CircuitBreakers:
+    # Envoy's own defaults (1,024 of each) would turn users away on a busy gateway of long streams.
+    thresholds = (
+        CircuitBreakersThresholds(
+            max_connections=_UNLIMITED,
+            max_pending_requests=_UNLIMITED,
+            max_requests=_UNLIMITED,
+            max_retries=_UNLIMITED,
+        )
+        if limits is None
+        else CircuitBreakersThresholds(
+            max_connections=limits.max_connections,
+            max_pending_requests=limits.max_pending_requests,
+            max_requests=limits.max_requests,
+            max_retries=limits.max_retries,
+        )
+    )
+    return CircuitBreakers(thresholds=[thresholds])
+
+
+def _outlier_detection(health: ir.PassiveHealth) -> OutlierDetection:
+    return OutlierDetection(
+        consecutive_5xx=health.consecutive_5xx,
+        consecutive_gateway_failure=health.consecutive_gateway_failures,
+        enforcing_consecutive_gateway_failure=100,
+        interval=timedelta(seconds=health.interval),
+        base_ejection_time=timedelta(seconds=health.ejection_time),
+        max_ejection_percent=50,
+        # Success-rate ejection needs many hosts and much traffic, and would act on a canary by surprise.
+        enforcing_success_rate=0,
+    )
+
+
+def _protocol_options(source: ir.Cluster) -> AnyMessage:
+    common = HttpProtocolOptions(idle_timeout=_IDLE_BEFORE_BACKEND)
+    if source.limits is not None and source.limits.max_stream is not None:
+        common.max_stream_duration = timedelta(seconds=source.limits.max_stream)
+    if source.kind is ir.ClusterKind.COLLECTOR:
+        explicit = HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=Http2ProtocolOptions(
+                initial_stream_window_size=_COLLECTOR_WINDOW,
+                initial_connection_window_size=_COLLECTOR_WINDOW,
+                # A collector that stopped answering is let go, and its successor is found.
+                connection_keepalive=KeepaliveSettings(
+                    interval=timedelta(seconds=10), timeout=timedelta(seconds=5)
+                ),
+            )
+        )
+        return pack(UpstreamOptions(explicit_http_config=explicit))
+    explicit = HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=Http1ProtocolOptions())
+    return pack(UpstreamOptions(common_http_protocol_options=common, explicit_http_config=explicit))

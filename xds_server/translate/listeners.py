@@ -1,0 +1,175 @@
+"""The entry and the hop listener.
+
+Both carry the same two scripts, switched off until a route switches them on, so that a request nobody
+samples or rewrites pays nothing for them. Capture stands before rewriting: what is recorded is what the user
+sent, the same for both legs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from envoy_data_plane.envoy.config.accesslog.v3 import AccessLog, AccessLogFilter, MetadataFilter
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
+from envoy_data_plane.envoy.config.core.v3 import (
+    Address,
+    ApiVersion,
+    DataSource,
+    GrpcService,
+    GrpcServiceEnvoyGrpc,
+    SocketAddress,
+    TypedExtensionConfig,
+)
+from envoy_data_plane.envoy.config.listener.v3 import (
+    Filter,
+    FilterChain,
+    Listener,
+    ListenerInternalListenerConfig,
+)
+from envoy_data_plane.envoy.extensions.access_loggers.grpc.v3 import (
+    CommonGrpcAccessLogConfig,
+    HttpGrpcAccessLogConfig,
+)
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
+from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
+    HttpConnectionManager,
+    HttpConnectionManagerServerHeaderTransformation,
+    HttpFilter,
+    Rds,
+)
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
+from envoy_data_plane.envoy.type.matcher.v3 import (
+    MetadataMatcher,
+    MetadataMatcherPathSegment,
+    StringMatcher,
+    ValueMatcher,
+)
+
+from xds_server.translate.clusters import HOP_LISTENER, ads_source
+from xds_server.translate.encode import pack
+from xds_server.translate.routes import CAPTURE_FILTER, ENTRY_ROUTES, HOP_ROUTES, REWRITE_FILTER
+
+if TYPE_CHECKING:
+    from xds_server import ir
+
+__all__ = ["Scripts", "listeners"]
+
+_LOGGED_HEADERS: Final = ("content-type", "content-encoding")
+_IDLE: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scripts:
+    """The text of the Lua filters."""
+
+    capture: str
+    rewrite: str
+
+
+def listeners(source: ir.Listener, scripts: Scripts) -> tuple[Listener, ...]:
+    """Return the listeners of one class of proxies.
+
+    The hop is always there, so that a shadow can begin without a change of listeners.
+    """
+    entry = Listener(
+        name="entry",
+        address=Address(
+            socket_address=SocketAddress(address=source.entry.host, port_value=source.entry.port)
+        ),
+        filter_chains=[_chain(_entry_manager(source, scripts))],
+    )
+    hop = Listener(
+        name=HOP_LISTENER,
+        internal_listener=ListenerInternalListenerConfig(),
+        filter_chains=[_chain(_hop_manager(source, scripts))],
+    )
+    return (entry, hop)
+
+
+def _chain(manager: HttpConnectionManager) -> FilterChain:
+    name = "envoy.filters.network.http_connection_manager"
+    return FilterChain(filters=[Filter(name=name, typed_config=pack(manager))])
+
+
+def _entry_manager(source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
+    manager = _manager(ENTRY_ROUTES, source, scripts)
+    # The edge: request ids are ours (a client could repeat one and confuse the pairing), and nobody outside
+    # may speak our own headers.
+    manager.use_remote_address = True
+    manager.always_set_request_id_in_response = True
+    manager.normalize_path = True
+    strip = EarlyHeaderMutation(
+        mutations=[
+            HeaderMutation(
+                remove_on_match=HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(prefix="x-shiftplane-"))
+            )
+        ]
+    )
+    manager.early_header_mutation_extensions = [
+        TypedExtensionConfig(
+            name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(strip)
+        )
+    ]
+    return manager
+
+
+def _hop_manager(source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
+    manager = _manager(HOP_ROUTES, source, scripts)
+    # The copy keeps the id of its primary: that is how the two legs meet again.
+    manager.generate_request_id = False
+    manager.preserve_external_request_id = True
+    return manager
+
+
+def _manager(routes: str, source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
+    return HttpConnectionManager(
+        stat_prefix=routes,
+        rds=Rds(config_source=ads_source(), route_config_name=routes),
+        http_filters=[
+            _lua(CAPTURE_FILTER, scripts.capture),
+            _lua(REWRITE_FILTER, scripts.rewrite),
+            HttpFilter(
+                name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))
+            ),
+        ],
+        stream_idle_timeout=_IDLE,
+        server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        access_log=[] if source.collector is None else [_access_log(source.collector)],
+    )
+
+
+def _lua(name: str, code: str) -> HttpFilter:
+    script = Lua(default_source_code=DataSource(inline_string=code))
+    return HttpFilter(name=name, typed_config=pack(script), disabled=True)
+
+
+def _access_log(collector: str) -> AccessLog:
+    captured = MetadataFilter(
+        matcher=MetadataMatcher(
+            filter=CAPTURE_FILTER,
+            path=[MetadataMatcherPathSegment(key="route")],
+            value=ValueMatcher(present_match=True),
+        ),
+        match_if_key_not_found=False,
+    )
+    config = HttpGrpcAccessLogConfig(
+        common_config=CommonGrpcAccessLogConfig(
+            log_name="shiftplane",
+            transport_api_version=ApiVersion.V3,
+            grpc_service=GrpcService(envoy_grpc=GrpcServiceEnvoyGrpc(cluster_name=collector)),
+            buffer_flush_interval=timedelta(milliseconds=200),
+            buffer_size_bytes=65_536,
+        ),
+        additional_request_headers_to_log=list(_LOGGED_HEADERS),
+        additional_response_headers_to_log=list(_LOGGED_HEADERS),
+    )
+    return AccessLog(
+        name="envoy.access_loggers.http_grpc",
+        filter=AccessLogFilter(metadata_filter=captured),
+        typed_config=pack(config),
+    )

@@ -1,0 +1,103 @@
+"""A whole world of the IR → named, versioned bytes, and what each of them refers to.
+
+Each cluster, endpoint list and listener pair is encoded once and remembered by its input, so a weight step
+costs the encoding of one route table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from envoy_data_plane.envoy.config.cluster.v3 import Cluster
+from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
+from envoy_data_plane.envoy.config.listener.v3 import Listener
+from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
+
+from xds_server import ir
+from xds_server.translate.clusters import HOP_LISTENER, assignment, cluster
+from xds_server.translate.encode import encode_any, type_url
+from xds_server.translate.listeners import Scripts, listeners
+from xds_server.translate.routes import ENTRY_ROUTES, HOP_ROUTES, entry_routes, hop_routes
+
+if TYPE_CHECKING:
+    import betterproto2
+
+__all__ = ["Resource", "resources"]
+
+CLUSTER = type_url(Cluster)
+ENDPOINT = type_url(ClusterLoadAssignment)
+LISTENER = type_url(Listener)
+ROUTE = type_url(RouteConfiguration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One named resource: `body` is an encoded google.protobuf.Any, `version` a hash of it.
+
+    `refers_to` holds (type URL, name) of every resource that must be there for this one to work.
+    """
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+    refers_to: frozenset[tuple[str, str]]
+
+
+def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
+    """Return everything one class of proxies is served."""
+    found: list[Resource] = []
+    for source in group.clusters:
+        found.extend(_cluster_resources(source))
+    found.extend(_listener_resources(group.listener, scripts))
+    entry_refs = {
+        name
+        for host in group.virtual_hosts
+        for route in host.routes
+        for name in (
+            *(arm.cluster for arm in route.arms),
+            *((route.mirror.cluster,) if route.mirror is not None else ()),
+        )
+    }
+    found.append(_resource(ENTRY_ROUTES, entry_routes(group.virtual_hosts), _clusters(entry_refs)))
+    hop_refs = {route.arm.cluster for route in group.hop_routes}
+    found.append(_resource(HOP_ROUTES, hop_routes(group.hop_routes), _clusters(hop_refs)))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8192)
+def _cluster_resources(source: ir.Cluster) -> tuple[Resource, ...]:
+    if source.kind is not ir.ClusterKind.ENDPOINTS:
+        return (_resource(source.name, cluster(source)),)
+    endpoints = _resource(source.name, assignment(source))
+    return (_resource(source.name, cluster(source), frozenset({(ENDPOINT, source.name)})), endpoints)
+
+
+@lru_cache(maxsize=256)
+def _listener_resources(source: ir.Listener, scripts: Scripts) -> tuple[Resource, ...]:
+    sink = _clusters({source.collector} if source.collector is not None else set())
+    routes = {"entry": ENTRY_ROUTES, HOP_LISTENER: HOP_ROUTES}
+    return tuple(
+        _resource(message.name, message, sink | {(ROUTE, routes[message.name])})
+        for message in listeners(source, scripts)
+    )
+
+
+def _clusters(names: set[ir.ClusterName]) -> frozenset[tuple[str, str]]:
+    return frozenset((CLUSTER, name) for name in names)
+
+
+def _resource(
+    name: str, message: betterproto2.Message, refers_to: frozenset[tuple[str, str]] = frozenset()
+) -> Resource:
+    body = encode_any(message)
+    return Resource(
+        type_url=type_url(type(message)),
+        name=name,
+        version=blake2b(body, digest_size=8).hexdigest(),
+        body=body,
+        refers_to=refers_to,
+    )

@@ -1,0 +1,235 @@
+"""Routes of the IR → Envoy's route configurations, one for the entry and one for the hop listener."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
+from envoy_data_plane.envoy.config.core.v3 import (
+    HeaderValue,
+    HeaderValueOption,
+    HeaderValueOptionHeaderAppendAction,
+    RuntimeFractionalPercent,
+)
+from envoy_data_plane.envoy.config.route.v3 import (
+    HeaderMatcher,
+    RetryPolicy,
+    RetryPolicyRetryHostPredicate,
+    Route,
+    RouteAction,
+    RouteActionHashPolicy,
+    RouteActionHashPolicyConnectionProperties,
+    RouteActionHashPolicyHeader,
+    RouteActionRequestMirrorPolicy,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+    WeightedClusterClusterWeight,
+)
+from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import LuaPerRoute
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts.v3 import PreviousHostsPredicate
+from envoy_data_plane.envoy.type.matcher.v3 import RegexMatchAndSubstitute, RegexMatcher, StringMatcher
+from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentDenominatorType, Int64Range
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+from envoy_data_plane.google.protobuf import Struct
+
+from xds_server.translate.encode import pack
+
+if TYPE_CHECKING:
+    from xds_server import ir
+
+__all__ = [
+    "CAPTURE_FILTER",
+    "ENTRY_ROUTES",
+    "HOP_ROUTES",
+    "LEG_HEADER",
+    "REWRITE_FILTER",
+    "SESSION_HEADER",
+    "entry_routes",
+    "hop_routes",
+]
+
+ENTRY_ROUTES: Final = "entry"
+HOP_ROUTES: Final = "hop"
+CAPTURE_FILTER: Final = "shiftplane.capture"
+REWRITE_FILTER: Final = "shiftplane.rewrite"
+LEG_HEADER: Final = "x-shiftplane-leg"
+"""Says on the way from the mirror to the hop whose copy a request is; never leaves the proxy."""
+SESSION_HEADER: Final = "x-session-id"
+"""What a split falls back to when the sticky header is missing."""
+
+_REWRITE_BUFFER: Final = 64 << 20
+_OVERWRITE: Final = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+# Every one of these conditions is met only before the first byte of an answer reached the client.
+_RETRY_ON: Final = "connect-failure,refused-stream,reset,reset-before-request"
+
+
+def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> RouteConfiguration:
+    """Return the routes users' requests take."""
+    return RouteConfiguration(
+        name=ENTRY_ROUTES,
+        ignore_port_in_host_matching=True,
+        virtual_hosts=[
+            VirtualHost(
+                name=host.name,
+                domains=[host.host],
+                routes=[_entry_route(route) for route in host.routes],
+            )
+            for host in virtual_hosts
+        ],
+    )
+
+
+def hop_routes(routes: tuple[ir.HopRoute, ...]) -> RouteConfiguration:
+    """Return the routes that copies take; the leg header, set by the mirror, tells them apart."""
+    return RouteConfiguration(
+        name=HOP_ROUTES,
+        request_headers_to_remove=[LEG_HEADER],
+        virtual_hosts=[
+            VirtualHost(name=HOP_ROUTES, domains=["*"], routes=[_hop_route(route) for route in routes])
+        ],
+    )
+
+
+def _entry_route(route: ir.Route) -> Route:
+    action = RouteAction(
+        weighted_clusters=WeightedCluster(
+            clusters=[_arm(route, arm) for arm in route.arms],
+            use_hash_policy=None if route.stickiness is None else True,
+        ),
+        timeout=timedelta(seconds=route.timeout or 0),
+        idle_timeout=timedelta(seconds=route.idle_timeout),
+        retry_policy=None if route.retries == 0 else _retry_policy(route.retries),
+        hash_policy=[] if route.stickiness is None else _hash_policy(route.stickiness),
+        request_mirror_policies=[] if route.mirror is None else [_mirror(route.mirror)],
+    )
+    match = _match(route.path)
+    if route.mirror is not None:
+        match.runtime_fraction = _fraction(route.mirror.fraction, route.mirror.runtime_key)
+        match.headers = [_declared_length(route.mirror.max_request_bytes)]
+    message = Route(
+        name=route.name,
+        match=match,
+        route=action,
+        response_headers_to_add=(
+            [_set_header("x-shiftplane-route", route.route)] if route.response_headers else []
+        ),
+        typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
+    )
+    if any(arm.model is not None for arm in route.arms):
+        message.request_body_buffer_limit = _REWRITE_BUFFER
+    return message
+
+
+def _hop_route(route: ir.HopRoute) -> Route:
+    filters = {} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)}
+    message = Route(
+        name=route.name,
+        match=RouteMatch(
+            prefix="/",
+            headers=[HeaderMatcher(name=LEG_HEADER, string_match=StringMatcher(exact=route.leg))],
+        ),
+        route=RouteAction(
+            cluster=route.arm.cluster,
+            timeout=timedelta(seconds=route.timeout),
+            idle_timeout=timedelta(seconds=route.timeout),
+        ),
+    )
+    if route.arm.model is not None:
+        filters[REWRITE_FILTER] = _rewrite(route.arm.model)
+        message.request_body_buffer_limit = _REWRITE_BUFFER
+    message.typed_per_filter_config = filters
+    return message
+
+
+def _match(path: ir.PathMatch) -> RouteMatch:
+    return RouteMatch(prefix=path.prefix) if path.exact is None else RouteMatch(path=path.exact)
+
+
+def _arm(route: ir.Route, arm: ir.Arm) -> WeightedClusterClusterWeight:
+    return WeightedClusterClusterWeight(
+        name=arm.cluster,
+        weight=arm.weight,
+        response_headers_to_add=(
+            [_set_header("x-shiftplane-variant", arm.variant)] if route.response_headers else []
+        ),
+        typed_per_filter_config={} if arm.model is None else {REWRITE_FILTER: _rewrite(arm.model)},
+    )
+
+
+def _retry_policy(retries: int) -> RetryPolicy:
+    predicate = RetryPolicyRetryHostPredicate(
+        name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(PreviousHostsPredicate())
+    )
+    return RetryPolicy(
+        retry_on=_RETRY_ON,
+        num_retries=retries,
+        retry_host_predicate=[predicate],
+        host_selection_retry_max_attempts=3,
+    )
+
+
+def _hash_policy(stickiness: ir.Stickiness) -> list[RouteActionHashPolicy]:
+    # The salt keeps two experiments from always choosing the same users; a replacement must not read its
+    # backslashes as references.
+    salted = RegexMatchAndSubstitute(
+        pattern=RegexMatcher(regex="^(.*)$"),
+        substitution=re.sub(r"\\", r"\\\\", stickiness.salt) + r":\1",
+    )
+    return [
+        RouteActionHashPolicy(
+            header=RouteActionHashPolicyHeader(header_name=stickiness.header, regex_rewrite=salted),
+            terminal=True,
+        ),
+        RouteActionHashPolicy(
+            header=RouteActionHashPolicyHeader(header_name=SESSION_HEADER, regex_rewrite=salted),
+            terminal=True,
+        ),
+        RouteActionHashPolicy(
+            connection_properties=RouteActionHashPolicyConnectionProperties(source_ip=True), terminal=True
+        ),
+    ]
+
+
+def _mirror(mirror: ir.Mirror) -> RouteActionRequestMirrorPolicy:
+    return RouteActionRequestMirrorPolicy(
+        cluster=mirror.cluster,
+        # The route was sampled already; what it lets through is copied whole.
+        runtime_fraction=RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100)),
+        disable_shadow_host_suffix_append=True,
+        request_headers_mutations=[HeaderMutation(append=_set_header(LEG_HEADER, mirror.leg))],
+    )
+
+
+def _fraction(basis_points: int, runtime_key: str) -> RuntimeFractionalPercent:
+    return RuntimeFractionalPercent(
+        default_value=FractionalPercent(
+            numerator=basis_points, denominator=FractionalPercentDenominatorType.TEN_THOUSAND
+        ),
+        runtime_key=runtime_key,
+    )
+
+
+def _declared_length(most: int) -> HeaderMatcher:
+    return HeaderMatcher(name="content-length", range_match=Int64Range(start=0, end=most + 1))
+
+
+def _set_header(name: str, value: str) -> HeaderValueOption:
+    # Envoy reads a percent sign as the start of a command.
+    return HeaderValueOption(
+        header=HeaderValue(key=name, value=value.replace("%", "%%")), append_action=_OVERWRITE
+    )
+
+
+def _capture(capture: ir.Capture) -> AnyMessage:
+    context = {"route": capture.route, "role": capture.role.value, "cap": str(capture.max_body_bytes)}
+    return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))
+
+
+def _rewrite(model: str) -> AnyMessage:
+    context = {"model": json.dumps(model), "cap": str(_REWRITE_BUFFER)}
+    return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))

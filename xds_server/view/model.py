@@ -1,0 +1,123 @@
+"""What people and programs are shown: frozen values, the same for terminal, pages and metrics (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+__all__ = [
+    "Convergence",
+    "EventView",
+    "ProxyStatus",
+    "ProxyView",
+    "RouteView",
+    "StepNow",
+    "StepView",
+    "to_json",
+]
+
+
+class ProxyStatus(Enum):
+    """Whether a proxy holds the newest world."""
+
+    SYNCED = "SYNCED"
+    STALE = "STALE"
+    NACKED = "NACKED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convergence:
+    """How many of a group's connected proxies hold the newest world.
+
+    `detail` names who is missing, and repeats the words of those that refused.
+    """
+
+    connected: int
+    acked: int
+    nacked: int
+    version: str
+    detail: str
+
+    def reached(self, quorum: int) -> bool:
+        """Return whether `quorum` (basis points) of at least one connected proxy hold it."""
+        return self.connected > 0 and self.acked * 10_000 >= quorum * self.connected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyView:
+    """One connected proxy. Times are seconds since the epoch."""
+
+    id: str
+    group: str
+    mode: str
+    status: ProxyStatus
+    version: str
+    envoy_version: str
+    address: str
+    connected_since: float
+    last_seen: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepView:
+    """One step of a route's program; weight in percent, duration in seconds."""
+
+    index: int
+    kind: str
+    weight: float | None
+    duration: float | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepNow:
+    """Where the program stands and what it waits for: convergence, time, operator or nothing."""
+
+    index: int
+    kind: str
+    began_at: float | None
+    ends_at: float | None
+    waiting_for: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """Something that happened to a route."""
+
+    seq: int
+    at: float
+    kind: str
+    actor: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteView:
+    """All an operator sees of a route; percentages are 0..100."""
+
+    name: str
+    group: str
+    generation: int
+    revision: int
+    phase: str
+    outcome: str | None
+    message: str
+    strategy: str
+    stable: str
+    candidate: str | None
+    weights: dict[str, float]
+    mirror_percent: float
+    steps: tuple[StepView, ...]
+    step: StepNow | None
+    convergence: Convergence
+    pairs: dict[str, Any] | None
+    events: tuple[EventView, ...]
+
+
+def to_json(view: RouteView | ProxyView) -> dict[str, Any]:
+    """Return the view as plain JSON values."""
+    return asdict(
+        view, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs}
+    )

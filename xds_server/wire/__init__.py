@@ -1,0 +1,1 @@
+"""Generated envelope messages of the discovery services; see `protos/`."""
