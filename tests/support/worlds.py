@@ -1,0 +1,122 @@
+"""Small worlds for tests, written in the IR's own words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from xds_server import ir
+from xds_server.ir import Address, Arm, Capture, Cluster, ClusterKind, ClusterName, Limits, Role
+from xds_server.snapshot import Snapshot, build
+from xds_server.translate import Scripts, resources
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Scripts(
+    capture=(ROOT / "envoy/lua/capture.lua").read_text(encoding="utf-8"),
+    rewrite=(ROOT / "envoy/lua/rewrite.lua").read_text(encoding="utf-8"),
+)
+LIMITS = Limits(
+    max_connections=8,
+    max_pending_requests=4,
+    max_requests=8,
+    max_retries=0,
+    buffer_bytes=5 << 20,
+    max_stream=30.0,
+)
+PROXIES = ir.Proxies(group="chat", entry=Address(host="127.0.0.1", port=10_000))
+
+
+def cluster(name: str, port: int = 9001, limits: Limits | None = None) -> Cluster:
+    return Cluster(
+        name=ClusterName(name),
+        kind=ClusterKind.ENDPOINTS,
+        addresses=(Address(host="127.0.0.1", port=port),),
+        connect_timeout=1.0,
+        limits=limits,
+    )
+
+
+def arm(variant: str, weight: int, model: str | None = None) -> Arm:
+    return Arm(cluster=ClusterName(f"chat/{variant}"), variant=variant, weight=weight, model=model)
+
+
+def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") -> ir.Route:
+    return ir.Route(
+        name=f"{name}/sampled" if mirror else name,
+        route=name,
+        path=ir.PathMatch(prefix="/v1/"),
+        arms=arms,
+        stickiness=ir.Stickiness(header="x-user-id", salt="exp"),
+        mirror=(
+            ir.Mirror(
+                cluster=ClusterName("chat/hop"),
+                leg="chat/shadow",
+                fraction=2_000,
+                runtime_key="shiftplane.chat.shadow",
+                max_request_bytes=4 << 20,
+            )
+            if mirror
+            else None
+        ),
+        capture=Capture(route=name, role=Role.PRIMARY, max_body_bytes=1024) if mirror else None,
+        timeout=None,
+        idle_timeout=300.0,
+        retries=1,
+        response_headers=True,
+    )
+
+
+def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
+    """A stable backend v1 and a candidate v2 with `weight`; with `shadow`, v2 is mirrored to as well."""
+    arms = (arm("v2", weight), arm("v1", ir.FULL - weight))
+    hop = Cluster(
+        name=ClusterName("chat/hop"),
+        kind=ClusterKind.HOP,
+        addresses=(),
+        connect_timeout=1.0,
+        limits=LIMITS,
+    )
+    return ir.Group(
+        proxies=PROXIES,
+        listener=ir.Listener(entry=PROXIES.entry, collector=None),
+        virtual_hosts=(
+            ir.VirtualHost(
+                name="*",
+                host="*",
+                routes=((route(arms, mirror=True),) if shadow else ()) + (route(arms),),
+            ),
+        ),
+        hop_routes=(
+            (
+                ir.HopRoute(
+                    name="chat/shadow",
+                    leg="chat/shadow",
+                    arm=Arm(cluster=ClusterName("chat/v2/shadow"), variant="v2", weight=ir.FULL, model=None),
+                    capture=Capture(route="chat", role=Role.SHADOW, max_body_bytes=1024),
+                    timeout=30.0,
+                ),
+            )
+            if shadow
+            else ()
+        ),
+        clusters=(
+            cluster("chat/v1", 9001),
+            cluster("chat/v2", 9002),
+            *((hop, cluster("chat/v2/shadow", 9002, LIMITS)) if shadow else ()),
+        ),
+    )
+
+
+def without_candidate(world: ir.Group) -> ir.Group:
+    """The same world after the candidate was taken out of the spec."""
+    host = world.virtual_hosts[0]
+    return replace(
+        world,
+        virtual_hosts=(replace(host, routes=(route((arm("v1", ir.FULL),)),)),),
+        hop_routes=(),
+        clusters=(world.clusters[0],),
+    )
+
+
+def snapshot(world: ir.Group) -> Snapshot:
+    return build(resources(world, SCRIPTS))

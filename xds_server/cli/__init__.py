@@ -1,0 +1,73 @@
+"""The command line: one file per verb, imported only when its verb is used.
+
+`shiftplane lint` must start fast and load neither grpc nor aiohttp nor envoy-data-plane; a test holds that.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+__all__ = ["main"]
+
+# verb → (module, function, one line of help). Help for the list comes from here, so that listing the verbs
+# does not import them.
+_VERBS: Final[dict[str, tuple[str, str, str]]] = {
+    "demo": ("demo", "demo", "Watch one model replace another behind a real Envoy."),
+    "serve": ("serve", "serve", "Run the control plane."),
+    "lint": ("lint", "lint", "Check route specs; needs no server."),
+    "plan": ("plan", "plan", "Say what proxies would be told; needs no server."),
+    "diff": ("diff", "diff", "Say what a changed spec would change."),
+    "apply": ("apply", "apply", "Hand route specs to the control plane."),
+    "delete": ("apply", "delete", "Take a route out of the control plane."),
+    "get": ("get", "get", "List routes."),
+    "describe": ("get", "describe", "Show all there is to know of one route."),
+    "watch": ("watch", "watch", "Watch a rollout live."),
+    "promote": ("actions", "promote", "Go on to the next step of a rollout."),
+    "pause": ("actions", "pause", "Stop the clock of a rollout."),
+    "resume": ("actions", "resume", "Let the clock of a paused rollout go on."),
+    "abort": ("actions", "abort", "Take a rollout back to the stable backend."),
+    "proxies": ("proxies", "proxies", "List connected proxies and what they hold."),
+    "bootstrap": ("bootstrap", "bootstrap", "Print the file an Envoy starts with."),
+}
+
+
+class _Verbs(click.Group):
+    """Subcommands that are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module, function, _ = _VERBS[cmd_name]
+        command = getattr(importlib.import_module(f"xds_server.cli.{module}"), function)
+        assert isinstance(command, click.Command)  # noqa: S101 - a wrong table is a bug, not an input
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], _VERBS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="shiftplane")
+def main() -> None:
+    """Replace one LLM by another under live traffic, safely.
+
+    Example: shiftplane lint route.yaml && shiftplane apply route.yaml && shiftplane watch chat
+    """

@@ -1,0 +1,143 @@
+"""The control plane's HTTP API as commands see it, and the exit codes scripts rely on."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+__all__ = ["Api", "ApiError", "Exit", "Unreachable", "actor", "output_option", "server_option"]
+
+
+class Exit(IntEnum):
+    """What a command's exit code says."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+
+
+class ApiError(click.ClickException):
+    """The control plane said no; `body` holds its words."""
+
+    exit_code = Exit.REFUSED
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(str(body.get("detail") or body.get("error") or f"the control plane answered {status}"))
+
+
+class Unreachable(click.ClickException):
+    """No control plane answered."""
+
+    exit_code = Exit.UNREACHABLE
+
+    def __init__(self, server: str, reason: str) -> None:
+        super().__init__(
+            f"no control plane at {server} ({reason}); start one with `shiftplane serve`, "
+            "or name another with --server or SHIFTPLANE_SERVER"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One control plane; `server` is its base URL."""
+
+    server: str
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET."""
+        return self._call("GET", path, None, {})
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Return the JSON of a POST with a JSON body."""
+        return self._call("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
+
+    def post_spec(self, text: str, file: str, *, dry_run: bool) -> Any:
+        """Hand a spec over and return what became of it."""
+        headers = {
+            "content-type": "application/yaml",
+            "x-shiftplane-file": urllib.parse.quote(file),
+            "x-shiftplane-actor": urllib.parse.quote(actor()),
+        }
+        return self._call("POST", "/v1/routes" + ("?dryRun=true" if dry_run else ""), text.encode(), headers)
+
+    def delete(self, path: str) -> Any:
+        """Return the JSON of a DELETE."""
+        return self._call("DELETE", path, None, {"x-shiftplane-actor": urllib.parse.quote(actor())})
+
+    def text(self, path: str) -> str:
+        """Return the text of a GET."""
+        return self._raw("GET", path, None, {}).decode()
+
+    def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        return json.loads(self._raw(method, path, body, headers))
+
+    def _raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        url = self.server.rstrip("/") + path
+        request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310 - the operator's own URL
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, _json_or_text(error.read())) from error
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise Unreachable(self.server, str(getattr(error, "reason", error))) from error
+
+
+def _json_or_text(raw: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return {"error": raw.decode(errors="replace")[:500]}
+    return found if isinstance(found, dict) else {"error": str(found)}
+
+
+def actor() -> str:
+    """Return who is at the keyboard, for the history: SHIFTPLANE_ACTOR, or user@host."""
+    if named := os.environ.get("SHIFTPLANE_ACTOR"):
+        return named
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def server_option(command: F) -> F:
+    """Add `--server` to a command."""
+    return click.option(
+        "--server",
+        envvar="SHIFTPLANE_SERVER",
+        default="http://127.0.0.1:18001",
+        show_default=True,
+        help="The control plane's HTTP API; also SHIFTPLANE_SERVER.",
+    )(command)
+
+
+def output_option(command: F) -> F:
+    """Add `-o table|json|yaml` to a command."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml"]),
+        default="table",
+        show_default=True,
+        help="How to print.",
+    )(command)

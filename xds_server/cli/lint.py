@@ -1,0 +1,53 @@
+"""`shiftplane lint`: all problems of route specs, with their places; needs no server."""
+
+from __future__ import annotations
+
+import click
+
+from xds_server.cli.client import Exit
+from xds_server.cli.specs import problems_of, read_specs, report
+
+__all__ = ["lint"]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--strict", is_flag=True, help="Let warnings fail too.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
+    """Check route specs: files, folders, or - for standard input.
+
+    Exit code 0 when they may be applied, 1 when not. Example: shiftplane lint specs/
+    """
+    loaded = read_specs(paths)
+    problems = problems_of(loaded)
+    errors = sum(problem.severity.name == "ERROR" for problem in problems)
+    routes = sum(len(one.routes) for one in loaded)
+    if output == "json":
+        import json
+
+        found = [
+            {
+                "severity": problem.severity.name.lower(),
+                "file": problem.file,
+                "line": problem.line,
+                "col": problem.col,
+                "path": problem.path,
+                "message": problem.message,
+                "allowed": problem.allowed,
+            }
+            for problem in problems
+        ]
+        click.echo(json.dumps({"routes": routes, "errors": errors, "problems": found}, indent=2))
+    else:
+        report(problems, err=False)
+        warnings = len(problems) - errors
+        counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
+        click.echo(f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _fine(routes), err=True)
+    if errors or (strict and problems):
+        ctx.exit(Exit.REFUSED)
+
+
+def _fine(routes: int) -> str:
+    return f"{routes} route{'s' * (routes != 1)} checked, no problem"

@@ -1,0 +1,68 @@
+"""Reading spec files for commands: files and folders in, documents and problems out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xds_server.spec import Loaded, Problem
+
+__all__ = ["problems_of", "read_specs", "report"]
+
+
+def read_specs(paths: Sequence[str]) -> list[Loaded]:
+    """Load files, and the `*.yaml` and `*.yml` files of folders; `-` is standard input.
+
+    Raises:
+        click.ClickException: A path cannot be read, or a folder holds no spec.
+    """
+    from xds_server.spec import load
+
+    loaded = []
+    for path in _expand(paths):
+        if path == "-":
+            loaded.append(load(click.get_text_stream("stdin").read(), file="<stdin>"))
+            continue
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise click.ClickException(f"{path}: not UTF-8 text (byte {error.start})") from error
+        except OSError as error:
+            raise click.ClickException(f"{path}: {error.strerror or error}") from error
+        loaded.append(load(text, file=path))
+    return loaded
+
+
+def problems_of(loaded: Sequence[Loaded]) -> list[Problem]:
+    """Return every problem of the files alone and of the files together."""
+    from xds_server.spec import check_together
+
+    return [problem for one in loaded for problem in one.problems] + list(check_together(loaded))
+
+
+def report(problems: Sequence[Problem], *, err: bool) -> int:
+    """Print problems, errors in red in a terminal, and return how many are errors."""
+    errors = 0
+    for problem in problems:
+        wrong = problem.severity.name == "ERROR"
+        errors += wrong
+        click.echo(click.style(str(problem), fg="red" if wrong else "yellow"), err=err)
+    return errors
+
+
+def _expand(paths: Sequence[str]) -> list[str]:
+    found = []
+    for path in paths:
+        if path != "-" and Path(path).is_dir():
+            inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix in {".yaml", ".yml"})
+            if not inside:
+                raise click.ClickException(f"{path}: the folder holds no *.yaml file")
+            found.extend(inside)
+        else:
+            found.append(path)
+    return found
