@@ -37,10 +37,10 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
 class _Verbs(click.Group):
     """Subcommands that are imported when they are asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _VERBS:
             return None
         module, function, _ = _VERBS[cmd_name]
@@ -48,7 +48,7 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - a wrong table is a bug, not an input
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _VERBS.items()])
 

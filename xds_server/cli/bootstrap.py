@@ -32,18 +32,28 @@ host_port = _HostPort()
 @click.option("--mode", type=click.Choice(["gateway", "sidecar"]), default="gateway", show_default=True)
 @click.option("--group", required=True, help="Which proxies it belongs to: spec.proxies.group of the routes.")
 @click.option("--node-id", default=None, help="Its own name; default: this host's.")
-@click.option("--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="The control plane.")
-@click.option("--entry", type=host_port, default="0.0.0.0:10000", show_default=True, help="Where users come in.")
-@click.option("--admin", type=host_port, default="127.0.0.1:9901", show_default=True, help="Envoy's own pages.")
+@click.option(
+    "--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="The control plane."
+)
+@click.option(
+    "--entry", type=host_port, default="0.0.0.0:10000", show_default=True, help="Where users come in."
+)
+@click.option(
+    "--admin", type=host_port, default="127.0.0.1:9901", show_default=True, help="Envoy's own pages."
+)
 @click.option("--ready", type=host_port, default=None, help="A listener that answers GET /ready, for probes.")
-@click.option("--serve-port", type=int, default=8000, show_default=True, help="Sidecar: where other proxies come in.")
+@click.option(
+    "--serve-port", type=int, default=8000, show_default=True, help="Sidecar: where other proxies come in."
+)
 @click.option("--serve", type=host_port, default=None, help="Sidecar: the same with an address.")
-@click.option("--app-port", type=int, default=8001, show_default=True, help="Sidecar: the model server's own port.")
+@click.option(
+    "--app-port", type=int, default=8001, show_default=True, help="Sidecar: the model server's own port."
+)
 @click.option("--app", type=host_port, default=None, help="Sidecar: the same with an address.")
 @click.option("--sotw", is_flag=True, help="Speak state-of-the-world instead of delta discovery.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), default=None, help="Write to a file.")
-def bootstrap(  # noqa: PLR0913 - one parameter per option
+def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     mode: str,
     group: str,
     node_id: str | None,

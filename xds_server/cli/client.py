@@ -40,7 +40,9 @@ class ApiError(click.ClickException):
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         self.status = status
         self.body = body
-        super().__init__(str(body.get("detail") or body.get("error") or f"the control plane answered {status}"))
+        super().__init__(
+            str(body.get("detail") or body.get("error") or f"the control plane answered {status}")
+        )
 
 
 class Unreachable(click.ClickException):

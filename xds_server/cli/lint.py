@@ -44,7 +44,9 @@ def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: boo
         report(problems, err=False)
         warnings = len(problems) - errors
         counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-        click.echo(f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _fine(routes), err=True)
+        click.echo(
+            f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _fine(routes), err=True
+        )
     if errors or (strict and problems):
         ctx.exit(Exit.REFUSED)
 

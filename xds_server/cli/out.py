@@ -45,7 +45,11 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s"
     if whole < 60:
         return f"{whole} s"
-    for size, big, small_size, small in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, big, small_size, small in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if whole >= size:
             rest = whole % size // small_size
             return f"{whole // size} {big}" + (f" {rest} {small}" if rest else "")

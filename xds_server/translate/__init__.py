@@ -4,6 +4,7 @@ Nothing outside this package imports envoy-data-plane.
 """
 
 from xds_server.translate.listeners import Scripts
+from xds_server.translate.render import render
 from xds_server.translate.resources import Resource, resources
 
-__all__ = ["Resource", "Scripts", "resources"]
+__all__ = ["Resource", "Scripts", "render", "resources"]

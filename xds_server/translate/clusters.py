@@ -13,7 +13,6 @@ from envoy_data_plane.envoy.config.cluster.v3 import (
     CircuitBreakers,
     CircuitBreakersThresholds,
     Cluster,
-    ClusterCommonLbConfig,
     ClusterDiscoveryType,
     ClusterDnsLookupFamily,
     ClusterEdsClusterConfig,
@@ -79,7 +78,6 @@ def cluster(source: ir.Cluster) -> Cluster:
         circuit_breakers=_circuit_breakers(source.limits),
         outlier_detection=None if source.health is None else _outlier_detection(source.health),
         typed_extension_protocol_options={_OPTIONS_KEY: _protocol_options(source)},
-        common_lb_config=ClusterCommonLbConfig(ignore_new_hosts_until_first_hc=False),
     )
     if source.limits is not None:
         message.per_connection_buffer_limit_bytes = source.limits.buffer_bytes

@@ -116,7 +116,7 @@ class RouteView:
     events: tuple[EventView, ...]
 
 
-def to_json(view: RouteView | ProxyView) -> dict[str, Any]:
+def to_json(view: RouteView | ProxyView | EventView) -> dict[str, Any]:
     """Return the view as plain JSON values."""
     return asdict(
         view, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs}

@@ -1,0 +1,125 @@
+"""A real Envoy: started from a bootstrap, asked through its admin pages, validated with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from demo.processes import Process, ReadyCheck, envoy_binary, free_port, start
+from xds_server.bootstrap import Bootstrap, HostPort, bootstrap
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Envoy", "inline", "start_envoy", "validate"]
+
+_IDS = count(1)
+
+
+@dataclass(slots=True)
+class Envoy:
+    """A running Envoy."""
+
+    process: Process
+    entry: str
+    admin: str
+    node_id: str
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(self.admin + path, timeout=5) as answer:
+            return str(answer.read().decode())
+
+    def stats(self, wanted: str) -> dict[str, int]:
+        """Return counters and gauges whose name contains the regular expression `wanted`."""
+        found = json.loads(self.get(f"/stats?format=json&filter={wanted}"))["stats"]
+        return {item["name"]: item["value"] for item in found if "name" in item}
+
+    def config(self) -> dict[str, Any]:
+        """Return the parts of its configuration by kind."""
+        parts = json.loads(self.get("/config_dump?include_eds"))["configs"]
+        return {part["@type"].rsplit(".", 1)[-1]: part for part in parts}
+
+    def stop(self) -> None:
+        self.process.stop(grace=3)
+
+
+def start_envoy(  # noqa: PLR0913 - the facts of a proxy
+    folder: Path,
+    *,
+    xds_port: int,
+    node_id: str = "envoy-1",
+    group: str = "chat",
+    serve: HostPort | None = None,
+    app: HostPort | None = None,
+    delta: bool = True,
+    wait: bool = True,
+) -> Envoy:
+    """Start an Envoy; with `wait` it is ready, which means: it holds its first world."""
+    entry = HostPort(host="127.0.0.1", port=free_port())
+    admin = HostPort(host="127.0.0.1", port=free_port())
+    facts = Bootstrap(
+        node_id=node_id,
+        group=group,
+        xds=HostPort(host="127.0.0.1", port=xds_port),
+        entry=entry,
+        admin=admin,
+        serve=serve,
+        app=app,
+        delta=delta,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{node_id}.yaml"
+    file.write_text(yaml.safe_dump(bootstrap(facts)), encoding="utf-8")
+    process = start(
+        f"{node_id}-{next(_IDS)}",
+        [envoy_binary(), "-c", file, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"],
+        folder=folder,
+        ready=ReadyCheck(url=f"http://{admin}/ready", timeout=20) if wait else None,
+    )
+    return Envoy(process=process, entry=f"http://{entry}", admin=f"http://{admin}", node_id=node_id)
+
+
+def validate(config: dict[str, Any], folder: Path) -> str:
+    """Return what the real Envoy says of a whole configuration; empty when it takes it."""
+    file = folder / "validate.json"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    done = subprocess.run(
+        [envoy_binary(), "--mode", "validate", "-c", file, "--use-dynamic-base-id", "-l", "error"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def inline(resources: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    """Turn rendered resources into one static configuration: routes and endpoints move inside."""
+    clusters = []
+    for cluster in resources["Cluster"].values():
+        whole = dict(cluster)
+        if whole.get("type") == "EDS":
+            del whole["eds_cluster_config"]
+            whole["type"] = "STATIC"
+            whole["load_assignment"] = resources["ClusterLoadAssignment"][whole["name"]]
+        clusters.append(whole)
+    listeners = json.loads(json.dumps(list(resources["Listener"].values())))
+    for listener in listeners:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        routes = manager.pop("rds")["route_config_name"]
+        manager["route_config"] = {**resources["RouteConfiguration"][routes], "validate_clusters": True}
+    extension = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    return {
+        "bootstrap_extensions": [
+            {"name": "envoy.bootstrap.internal_listener", "typed_config": {"@type": extension}}
+        ],
+        "static_resources": {"clusters": clusters, "listeners": listeners},
+    }
+
+

@@ -1,0 +1,58 @@
+"""`shiftplane get` and `shiftplane describe`."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote
+
+import click
+
+from xds_server.cli.client import Api, output_option, server_option
+from xds_server.cli.out import console, print_data
+
+__all__ = ["describe", "get"]
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@server_option
+@output_option
+def get(names: tuple[str, ...], server: str, output: str) -> None:
+    """List routes, all or those named.
+
+    Example: shiftplane get -o json
+    """
+    api = Api(server)
+    views = [api.get(f"/v1/routes/{quote(name)}") for name in names] or api.get("/v1/routes")["routes"]
+    if output != "table":
+        print_data({"routes": views}, output)
+        return
+    if not views:
+        click.echo("no routes yet; apply one with: shiftplane apply route.yaml", err=True)
+        return
+    from xds_server.cli.render import routes_table
+
+    console().print(routes_table(views))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--spec", is_flag=True, help="Print the accepted spec instead.")
+@server_option
+@output_option
+def describe(name: str, server: str, output: str, *, spec: bool) -> None:
+    """Show all there is to know of one route: weights, steps, convergence, pairs, history.
+
+    Example: shiftplane describe chat
+    """
+    api = Api(server)
+    if spec:
+        click.echo(api.text(f"/v1/routes/{quote(name)}/spec"), nl=False)
+        return
+    view = api.get(f"/v1/routes/{quote(name)}")
+    if output != "table":
+        print_data(view, output)
+        return
+    from xds_server.cli.render import route_panel
+
+    console().print(route_panel(view, time.time(), events=20))

@@ -1,0 +1,33 @@
+"""`shiftplane proxies`: who is connected, and what each of them holds."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from xds_server.cli.client import Api, output_option, server_option
+from xds_server.cli.out import console, print_data
+
+__all__ = ["proxies"]
+
+
+@click.command()
+@click.option("--group", default=None, help="Only this group.")
+@server_option
+@output_option
+def proxies(group: str | None, server: str, output: str) -> None:
+    """List connected proxies: SYNCED, STALE or NACKED, with the proxy's own words.
+
+    Example: shiftplane proxies --group chat
+    """
+    views = [view for view in Api(server).get("/v1/proxies")["proxies"] if group in {None, view["group"]}]
+    if output != "table":
+        print_data({"proxies": views}, output)
+        return
+    if not views:
+        click.echo("no proxy is connected; start one with: shiftplane bootstrap --group NAME", err=True)
+        return
+    from xds_server.cli.render import proxies_table
+
+    console().print(proxies_table(views, time.time()))

@@ -1,0 +1,227 @@
+"""Route views as a terminal shows them; values in, renderables out."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from xds_server.cli.out import ago, percent, seconds
+
+__all__ = ["PHASE_STYLE", "proxies_table", "route_panel", "routes_table", "waiting"]
+
+View = dict[str, Any]
+
+PHASE_STYLE: Final = {
+    "Healthy": "bold green",
+    "Progressing": "bold cyan",
+    "Baking": "bold cyan",
+    "Shadowing": "bold magenta",
+    "Paused": "bold yellow",
+    "Pending": "yellow",
+    "RollingBack": "bold red",
+    "RolledBack": "red",
+    "Degraded": "bold red",
+}
+_MARKS: Final = {"done": ("✔", "green"), "current": ("▶", "bold cyan"), "pending": ("·", "dim")}
+_BAR: Final = 40
+
+
+def routes_table(views: list[View]) -> Table:
+    """Return one line per route."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("ROUTE", "GROUP", "STRATEGY", "PHASE", "WEIGHTS", "STEP", "PROXIES", "MESSAGE"):
+        table.add_column(name, no_wrap=name != "MESSAGE")
+    for view in views:
+        convergence = view["convergence"]
+        table.add_row(
+            view["name"],
+            view["group"],
+            view["strategy"],
+            phase(view),
+            ", ".join(f"{name} {percent(weight)}" for name, weight in view["weights"].items()),
+            _position(view),
+            f"{convergence['acked']}/{convergence['connected']}",
+            view["message"],
+        )
+    return table
+
+
+def proxies_table(views: list[View], now: float) -> Table:
+    """Return one line per connected proxy."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("PROXY", "GROUP", "MODE", "STATUS", "VERSION", "ENVOY", "ADDRESS", "CONNECTED", "DETAIL"):
+        table.add_column(name, no_wrap=name != "DETAIL")
+    styles = {"SYNCED": "green", "STALE": "yellow", "NACKED": "bold red"}
+    for view in views:
+        table.add_row(
+            view["id"],
+            view["group"],
+            view["mode"],
+            Text(view["status"], style=styles.get(view["status"], "")),
+            view["version"],
+            view["envoy_version"],
+            view["address"],
+            seconds(max(0.0, now - view["connected_since"])),
+            view["detail"],
+        )
+    return table
+
+
+def phase(view: View) -> Text:
+    """Return the phase with its outcome, in its colour."""
+    outcome = f" ({view['outcome']})" if view["outcome"] and view["outcome"] != view["phase"] else ""
+    return Text(f"{view['phase']}{outcome}", style=PHASE_STYLE.get(view["phase"], ""))
+
+
+def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
+    """Return all of one route: weights, steps and their clock, convergence, pairs and last events."""
+    parts: list[RenderableType] = [_weights(view), Text()]
+    if view["steps"]:
+        parts += [_steps(view, now), Text()]
+    parts.append(_facts(view))
+    if view["events"]:
+        parts += [Text(), _events(view, now, events)]
+    title = Text.assemble((f" {view['name']} ", "bold"), "· ", phase(view), " ")
+    return Panel(Group(*parts), title=title, title_align="left", border_style="dim", padding=(1, 2))
+
+
+def waiting(view: View, now: float) -> str:
+    """Return what a rollout waits for, in words."""
+    step = view["step"]
+    if step is None or step["waiting_for"] == "nothing":
+        return ""
+    if step["waiting_for"] == "operator":
+        return "waits for an operator: shiftplane promote " + view["name"]
+    if step["waiting_for"] == "convergence":
+        convergence = view["convergence"]
+        return (
+            f"waits for proxies: {convergence['acked']} of {convergence['connected']} hold the newest version"
+        )
+    return f"{seconds(max(0.0, step['ends_at'] - now))} left" if step["ends_at"] else ""
+
+
+def _position(view: View) -> str:
+    total = len(view["steps"])
+    return f"{min(view['step']['index'] + 1, total)}/{total}" if view["step"] and total else "-"
+
+
+def _weights(view: View) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for name, weight in view["weights"].items():
+        candidate = name == view["candidate"]
+        filled = round(weight / 100 * _BAR)
+        if weight > 0 and filled == 0:
+            filled = 1
+        bar = Text("█" * filled, style="cyan" if candidate else "blue") + Text(
+            "░" * (_BAR - filled), style="dim"
+        )
+        table.add_row(
+            Text(name, style="bold"),
+            bar,
+            Text(percent(weight), style="bold"),
+            Text("candidate" if candidate else "stable" if name == view["stable"] else "", style="dim"),
+        )
+    if view["mirror_percent"] > 0:
+        table.add_row(
+            Text(view["candidate"] or "", style="bold"),
+            Text("copies of requests, answers are not seen by users", style="magenta"),
+            Text(percent(view["mirror_percent"]), style="bold magenta"),
+            Text("shadow", style="dim"),
+        )
+    return table
+
+
+def _steps(view: View, now: float) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for step in view["steps"]:
+        mark, style = _MARKS[step["state"]]
+        words = _step_words(step)
+        note = waiting(view, now) if step["state"] == "current" else ""
+        table.add_row(Text(mark, style=style), Text(words, style=style), Text(note, style="cyan"))
+        if step["state"] == "current" and (clock := _clock(view, now)) is not None:
+            table.add_row("", clock, "")
+    return table
+
+
+def _clock(view: View, now: float) -> Text | None:
+    step = view["step"]
+    if step is None or not step["began_at"] or not step["ends_at"]:
+        return None
+    length = max(step["ends_at"] - step["began_at"], 0.001)
+    share = min(1.0, max(0.0, (now - step["began_at"]) / length))
+    done = round(share * 24)
+    return Text("━" * done, style="cyan") + Text("━" * (24 - done), style="dim")
+
+
+def _step_words(step: View) -> str:
+    match step["kind"]:
+        case "setWeight":
+            return f"weight {percent(step['weight'])}"
+        case "pause":
+            return (
+                "pause until promoted" if step["duration"] is None else f"pause {seconds(step['duration'])}"
+            )
+        case "bake":
+            return f"bake {seconds(step['duration'] or 0)}"
+        case "shadow":
+            length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
+            return f"shadow {percent(step['weight'] or 0)} {length}"
+        case other:
+            return str(other)
+
+
+def _facts(view: View) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    convergence = view["convergence"]
+    counted = f"{convergence['acked']} of {convergence['connected']} proxies"
+    held = f"{counted} hold version {convergence['version'] or '-'}"
+    if convergence["connected"] == 0:
+        held = "no proxy of this group is connected"
+    style = "bold red" if convergence["nacked"] else "" if convergence["connected"] else "yellow"
+    table.add_row(Text("convergence", style="dim"), Text(held, style=style))
+    if convergence["detail"]:
+        table.add_row("", Text(convergence["detail"], style=style or "yellow"))
+    if view["pairs"] is not None:
+        table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
+    if view["message"]:
+        table.add_row(Text("now", style="dim"), Text(view["message"]))
+    return table
+
+
+def _pairs(pairs: View) -> Text:
+    words = [f"{pairs['pairs']:,} pairs"]
+    agreement = pairs.get("agreement") or {}
+    for name, label in (("status", "same status"), ("exact", "same text")):
+        counted = agreement.get(name) or {}
+        if counted.get("of"):
+            words.append(f"{label} {100 * counted['same'] / counted['of']:.1f} %")
+    rouge = pairs.get("rouge_l") or {}
+    if rouge.get("mean") is not None:
+        words.append(f"ROUGE-L {rouge['mean']:.2f}")
+    latency = pairs.get("latency_ms") or {}
+    if latency.get("primary") and latency.get("shadow"):
+        words.append(f"p50 {_ms(latency['primary'].get('p50'))} → {_ms(latency['shadow'].get('p50'))}")
+    unpaired = sum((pairs.get("unpaired") or {}).values())
+    if unpaired:
+        words.append(f"{unpaired:,} legs unpaired")
+    return Text(" · ".join(words), style="magenta")
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
+
+def _events(view: View, now: float, most: int) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for event in view["events"][-most:]:
+        table.add_row(
+            Text(ago(event["at"], now), style="dim"),
+            Text(event["kind"], style="bold"),
+            Text(event["message"]),
+            Text(event["actor"], style="dim"),
+        )
+    return table

@@ -1,0 +1,84 @@
+"""Our own series, read from views at scrape time; nothing is counted twice, nothing is kept here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xds_server.ads import Hub
+    from xds_server.engine import Engine
+
+__all__ = ["registry"]
+
+
+def registry(engine: Engine, hub: Hub) -> CollectorRegistry:
+    """Return a registry of its own with everything the control plane tells about itself."""
+    found = CollectorRegistry()
+    found.register(_Collector(engine, hub))
+    return found
+
+
+class _Collector(Collector):
+    def __init__(self, engine: Engine, hub: Hub) -> None:
+        self._engine = engine
+        self._hub = hub
+
+    def describe(self) -> list[Metric]:
+        return []  # Nothing is collected at registration.
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._routes()
+        yield from self._proxies()
+        yield from self._pushes()
+
+    def _routes(self) -> Iterator[Metric]:
+        weight = GaugeMetricFamily(
+            "shiftplane_route_weight_percent", "Share of users a variant gets.", labels=["route", "variant"]
+        )
+        mirror = GaugeMetricFamily(
+            "shiftplane_route_mirror_percent", "Share of requests copied to the shadow.", labels=["route"]
+        )
+        phase = GaugeMetricFamily(
+            "shiftplane_route_phase", "1 for the phase a rollout is in.", labels=["route", "phase"]
+        )
+        for view in self._engine.views():
+            mirror.add_metric([view.name], view.mirror_percent)
+            phase.add_metric([view.name, view.phase], 1)
+            for variant, percent in view.weights.items():
+                weight.add_metric([view.name, variant], percent)
+        yield from (weight, mirror, phase)
+
+    def _proxies(self) -> Iterator[Metric]:
+        connected = GaugeMetricFamily(
+            "shiftplane_proxies", "Connected proxies by what they hold.", labels=["group", "status"]
+        )
+        counted: dict[tuple[str, str], int] = {}
+        for view in self._engine.proxies():
+            key = (view.group, view.status.value)
+            counted[key] = counted.get(key, 0) + 1
+        for (group, status), number in sorted(counted.items()):
+            connected.add_metric([group, status], number)
+        yield connected
+
+    def _pushes(self) -> Iterator[Metric]:
+        counters = self._hub.counters
+        yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes["all"])
+        yield CounterMetricFamily("shiftplane_xds_sent_bytes", "Bytes sent.", value=counters.bytes_sent)
+        yield CounterMetricFamily("shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale)
+        yield CounterMetricFamily(
+            "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_closed
+        )
+        for name, text, values in (
+            ("shiftplane_xds_acks", "Accepted responses by type.", counters.accepted),
+            ("shiftplane_xds_nacks", "Refused responses by type.", counters.rejected),
+        ):
+            family = CounterMetricFamily(name, text, labels=["type"])
+            for kind, number in sorted(values.items()):
+                family.add_metric([kind], number)
+            yield family
