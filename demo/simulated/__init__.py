@@ -1,0 +1,10 @@
+"""Simulated vLLM: vLLM's wire, invented answers, faults on demand. Always labelled as simulated."""
+
+from __future__ import annotations
+
+from demo.simulated.answers import Flavour
+from demo.simulated.config import VERSION, SimulatedConfig
+from demo.simulated.faults import NO_FAULT, Fault, FaultMode
+from demo.simulated.server import SimulatedVllm
+
+__all__ = ["NO_FAULT", "VERSION", "Fault", "FaultMode", "Flavour", "SimulatedConfig", "SimulatedVllm"]

@@ -1,0 +1,59 @@
+"""The test's own door to a simulated server: faults in force, requests received; itself never recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from demo.simulated.faults import Fault, FaultBoard, FaultError
+from demo.simulated.replies import json_reply
+from demo.simulated.wire import encode
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from demo.simulated.record import RequestLog
+
+__all__ = ["ADMIN_PREFIX", "Admin"]
+
+ADMIN_PREFIX: Final = "/_sim/"
+_DEFAULT_LIMIT: Final = "20"
+
+
+class Admin:
+    """``GET|POST /_sim/faults`` and ``GET|DELETE /_sim/requests``."""
+
+    def __init__(self, name: str, faults: FaultBoard, log: RequestLog) -> None:
+        self._name = name
+        self._faults = faults
+        self._log = log
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one admin request; 400 says what is allowed."""
+        match (request.method, request.path.removeprefix(ADMIN_PREFIX)):
+            case ("GET", "faults"):
+                return json_reply(encode(self._faults.fault.document()))
+            case ("POST", "faults"):
+                return await self._put_fault(request)
+            case ("GET", "requests"):
+                return self._requests(request)
+            case ("DELETE", "requests"):
+                self._log.clear()
+                return json_reply(encode({}))
+            case _:
+                return json_reply(encode({"detail": "Not Found"}), status=404)
+
+    async def _put_fault(self, request: web.Request) -> web.StreamResponse:
+        try:
+            self._faults.put(Fault.parse(json.loads(await request.read())))
+        except (FaultError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            return json_reply(encode({"error": str(error)}), status=400)
+        return json_reply(encode(self._faults.fault.document()))
+
+    def _requests(self, request: web.Request) -> web.StreamResponse:
+        """``limit``: how many of the last requests are shown; each ``header``: one to show and count."""
+        limit = request.query.get("limit", _DEFAULT_LIMIT)
+        if not limit.isdecimal():
+            return json_reply(encode({"error": f"limit {limit!r}; allowed: an integer from 0"}), status=400)
+        shown = self._log.document(only=request.query.getall("header", []), limit=int(limit))
+        return json_reply(encode({"simulated": True, "name": self._name} | shown))

@@ -1,0 +1,198 @@
+"""The programs of the story: backends, collector, control plane and two Envoys, each ended by its own id."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from demo.processes import Process, ReadyCheck, envoy_binary, free_port, start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Backend", "Ports", "Stage", "simulated"]
+
+GATEWAYS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A model server: what the spec calls it, where it is, and the name its model goes by."""
+
+    name: str
+    address: str
+    model: str
+    label: str
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://{self.address}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where everything listens: the documented ports where they are free, others where not."""
+
+    xds: int
+    http: int
+    collector_grpc: int
+    collector_http: int
+    entries: tuple[int, ...]
+    admins: tuple[int, ...]
+
+    @classmethod
+    def pick(cls) -> Ports:
+        """Choose ports."""
+        return cls(
+            xds=_port(18_000),
+            http=_port(18_001),
+            collector_grpc=_port(18_002),
+            collector_http=_port(18_003),
+            entries=tuple(_port(10_000 + n) for n in range(GATEWAYS)),
+            admins=tuple(_port(9_901 + n) for n in range(GATEWAYS)),
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """Everything that runs, in the order it was started."""
+
+    folder: Path
+    ports: Ports
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def api(self) -> str:
+        """The control plane's base URL."""
+        return f"http://127.0.0.1:{self.ports.http}"
+
+    @property
+    def collector(self) -> str:
+        """The collector's base URL."""
+        return f"http://127.0.0.1:{self.ports.collector_http}"
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The base URLs users talk to, one per gateway."""
+        return tuple(f"http://127.0.0.1:{port}" for port in self.ports.entries)
+
+    def start(self, name: str, command: Sequence[str | Path], ready: ReadyCheck | None = None) -> Process:
+        """Start one program and remember it."""
+        process = start(name, command, folder=self.folder, ready=ready)
+        self.processes.append(process)
+        return process
+
+    def start_collector(self) -> None:
+        """Start the collector with a store of its own."""
+        ports = self.ports
+        self.start(
+            "mirror-collector",
+            [
+                *_module("mirror_collector.cli"),
+                "serve",
+                f"--grpc=127.0.0.1:{ports.collector_grpc}",
+                f"--http=127.0.0.1:{ports.collector_http}",
+                f"--store={self.folder / 'pairs.sqlite'}",
+            ],
+            ReadyCheck(url=f"{self.collector}/readyz"),
+        )
+
+    def start_control_plane(self) -> None:
+        """Start the control plane with a store of its own."""
+        ports = self.ports
+        self.start(
+            "shiftplane",
+            [
+                *_module("xds_server.cli"),
+                "serve",
+                f"--xds=127.0.0.1:{ports.xds}",
+                f"--http=127.0.0.1:{ports.http}",
+                f"--store={self.folder / 'state.sqlite'}",
+                f"--collector-grpc=127.0.0.1:{ports.collector_grpc}",
+                f"--collector-http={self.collector}",
+            ],
+            ReadyCheck(url=f"{self.api}/readyz"),
+        )
+
+    def start_gateways(self) -> None:
+        """Start the Envoys; each is ready once it holds its first world."""
+        for number, (entry, admin) in enumerate(zip(self.ports.entries, self.ports.admins, strict=True), 1):
+            file = self.folder / f"gateway-{number}.yaml"
+            bootstrap = self.start(
+                f"bootstrap-{number}",
+                [
+                    *_module("xds_server.cli"),
+                    "bootstrap",
+                    "--group=demo",
+                    f"--node-id=gateway-{number}",
+                    f"--xds=127.0.0.1:{self.ports.xds}",
+                    f"--entry=127.0.0.1:{entry}",
+                    f"--admin=127.0.0.1:{admin}",
+                    f"--out={file}",
+                ],
+            )
+            bootstrap.popen.wait(20)
+            self.processes.remove(bootstrap)
+            self.start(
+                f"gateway-{number}",
+                [
+                    envoy_binary(),
+                    "-c",
+                    file,
+                    "--use-dynamic-base-id",
+                    "--concurrency",
+                    "1",
+                    "-l",
+                    "warning",
+                ],
+                ReadyCheck(url=f"http://127.0.0.1:{admin}/ready"),
+            )
+
+    def died(self) -> list[Process]:
+        """Return the programs that ended by themselves; there should be none."""
+        return [process for process in self.processes if not process.running]
+
+    def stop(self) -> None:
+        """End everything, last started first."""
+        for process in reversed(self.processes):
+            process.stop()
+        self.processes.clear()
+
+
+def simulated(stage: Stage, name: str, *, flavour: str, model: str) -> Backend:
+    """Start a simulated vLLM server and return it once it is ready."""
+    port = free_port()
+    stage.start(
+        f"simulated-{name}",
+        [
+            *_module("demo.simulated_vllm"),
+            f"--port={port}",
+            f"--name={name}",
+            f"--model={model}",
+            f"--flavour={flavour}",
+            "--first-token=20ms",
+            "--inter-token=2ms",
+        ],
+        ReadyCheck(url=f"http://127.0.0.1:{port}/health"),
+    )
+    return Backend(
+        name=name, address=f"127.0.0.1:{port}", model=model, label=f"{name}: simulated vLLM, model {model}"
+    )
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]
+
+
+def _port(wanted: int) -> int:
+    import socket
+
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+    return wanted

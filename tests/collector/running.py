@@ -1,0 +1,118 @@
+"""A collector in this process, on loopback, with doors on ports of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from mirror_collector.app import Config, Listening, run
+from mirror_collector.exchange import PairingLimits
+from mirror_collector.logs import start_logging
+from mirror_collector.receive import IntakeLimits
+from mirror_collector.store import StoreLimits
+from mirror_collector.units import Address
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+LOOPBACK = Address(host="127.0.0.1", port=0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Clock:
+    """A clock that stands until it is told."""
+
+    now: float = 1_700_000_100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True, kw_only=True)
+class Collector:
+    """A running collector and a client of its HTTP door."""
+
+    at: Listening
+    client: aiohttp.ClientSession
+    clock: Clock
+    stop: asyncio.Event
+    log: io.StringIO
+
+    async def get(self, path: str, status: int = 200) -> Any:
+        async with self.client.get(f"http://{self.at.http}{path}") as response:
+            assert response.status == status, await response.text()
+            return await response.json()
+
+    async def text(self, path: str) -> str:
+        async with self.client.get(f"http://{self.at.http}{path}") as response:
+            return await response.text()
+
+    async def post(self, body: Any, *, status: int = 202, kind: str = "application/json") -> Any:
+        url = f"http://{self.at.http}/v1/exchanges"
+        sent = (
+            {"data": body, "headers": {"content-type": kind}} if isinstance(body, bytes) else {"json": body}
+        )
+        async with self.client.post(url, **sent) as response:
+            assert response.status == status, await response.text()
+            return await response.json()
+
+    async def summary_when(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Ask for the summary until it is as awaited; every answer gives the pipeline its turn."""
+        async with asyncio.timeout(10):
+            while True:
+                summary: dict[str, Any] = await self.get("/v1/summary")
+                if done(summary):
+                    return summary
+
+    async def pairs_when(self, n: int) -> dict[str, Any]:
+        """The summary of the route ``chat`` once it counts `n` pairs."""
+        summary = await self.summary_when(lambda s: any(r["pairs"] == n for r in s["routes"]))
+        chat: dict[str, Any] = next(route for route in summary["routes"] if route["route"] == "chat")
+        return chat
+
+
+@dataclass(slots=True, kw_only=True)
+class Setting:
+    """What a test may choose."""
+
+    pairing: PairingLimits = field(default_factory=PairingLimits)
+    intake: IntakeLimits = field(default_factory=IntakeLimits)
+    limits: StoreLimits = field(default_factory=StoreLimits)
+
+
+def start_collector(path: Path, setting: Setting) -> AbstractAsyncContextManager[Collector]:
+    @asynccontextmanager
+    async def started() -> AsyncIterator[Collector]:
+        config = Config(
+            store=path,
+            grpc=LOOPBACK,
+            http=LOOPBACK,
+            pairing=setting.pairing,
+            intake=setting.intake,
+            limits=setting.limits,
+        )
+        clock, stop, log = Clock(), asyncio.Event(), io.StringIO()
+        listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            run(config, stop=stop, log=start_logging(log), clock=clock, listening=listening)
+        )
+        tasks: set[asyncio.Future[Any]] = {listening, running}
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+        try:
+            async with aiohttp.ClientSession() as client:
+                yield Collector(at=listening.result(), client=client, clock=clock, stop=stop, log=log)
+        finally:
+            stop.set()
+            async with asyncio.timeout(10):
+                await running
+
+    return started()

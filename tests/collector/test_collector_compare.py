@@ -1,0 +1,332 @@
+"""What differs between two legs, and what the sums say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_collector.compare import (
+    VERSION,
+    Comparison,
+    Counts,
+    Histogram,
+    Ledger,
+    PairTally,
+    RouteTally,
+    TokenSource,
+    compare,
+    rouge_l,
+)
+from mirror_collector.exchange import Body, Failure, Leg, Pair, Role, RouteName, UnpairedReason, Variant
+from tests.collector.builders import chat_json, chat_stream, leg
+
+SSE = "text/event-stream"
+CHAT = RouteName("chat")
+
+
+def primary(body: bytes = b"", **kw: Any) -> Leg:
+    return leg(Role.PRIMARY, body=body, **kw)
+
+
+def shadow(body: bytes = b"", **kw: Any) -> Leg:
+    return leg(Role.SHADOW, body=body, **kw)
+
+
+def compared(one: Leg, two: Leg) -> Comparison:
+    return compare(Pair(primary=one, shadow=two))
+
+
+def dead_shadow() -> Leg:
+    return shadow(b"upstream connect error", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
+
+
+def with_calls(*calls: tuple[str, str]) -> bytes:
+    body = json.loads(chat_json(""))
+    body["choices"][0]["message"]["tool_calls"] = [
+        {"function": {"name": name, "arguments": arguments}} for name, arguments in calls
+    ]
+    return json.dumps(body).encode()
+
+
+def test_the_same_answer() -> None:
+    found = compared(primary(first_ms=20, last_ms=80), shadow(first_ms=31.5, last_ms=99))
+    assert (found.version, found.client_left) == (VERSION, False)
+    assert (found.status_same, found.status_class_same) == (True, True)
+    assert (found.exact, found.rouge_l, found.length_ratio, found.similarity) == (True, 1.0, 1.0, 1.0)
+    assert (found.finish_reason_same, found.tool_calls_same) == (True, None)
+    assert (found.primary.first_token_ms, found.primary.total_ms) == (20.0, 80.0)
+    assert (found.shadow.first_token_ms, found.shadow.total_ms) == (31.5, 99.0)
+    assert (found.primary.tokens, found.shadow.tokens, found.token_source) == (3, 3, TokenSource.USAGE)
+
+
+def test_another_answer() -> None:
+    found = compared(
+        primary(chat_json("the cat sat on the mat")), shadow(chat_json("the cat on a mat", finish="length"))
+    )
+    assert found.exact is False
+    assert found.rouge_l == pytest.approx(2 * 4 / 11)
+    assert found.similarity == found.rouge_l
+    assert found.length_ratio == pytest.approx(16 / 22)
+    assert found.finish_reason_same is False
+
+
+def test_a_stream_and_a_plain_answer_are_compared_by_what_they_say() -> None:
+    found = compared(
+        primary(chat_json("hi you", tokens=2)), shadow(chat_stream(["hi ", "you"]), content_type=SSE)
+    )
+    assert found.exact is True
+    assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.NONE, None, None)
+
+
+def test_tokens_are_estimated_where_one_stream_reports_none() -> None:
+    found = compared(
+        primary(chat_stream(["a", "b"], tokens=9), content_type=SSE),
+        shadow(chat_stream(["a", "b", "c"]), content_type=SSE),
+    )
+    assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.CHUNKS, 2, 3)
+
+
+def test_a_client_that_left_makes_no_difference_in_quality() -> None:
+    one = primary(chat_stream(["a"], done=False), content_type=SSE, complete=False, client_left=True)
+    found = compared(one, shadow(chat_stream(["a", "b"]), content_type=SSE))
+    assert found.client_left
+    assert (found.exact, found.rouge_l, found.similarity, found.finish_reason_same) == (None,) * 4
+
+
+def test_a_dead_shadow_is_another_status() -> None:
+    found = compared(primary(), dead_shadow())
+    assert (found.status_same, found.status_class_same, found.similarity) == (False, False, 0.0)
+    assert (found.exact, found.rouge_l) == (None, None)
+    assert found.shadow.failure == "upstream_connection_failure"
+    assert not found.shadow.succeeded
+
+
+def test_a_shadow_that_never_answered() -> None:
+    found = compared(primary(), shadow(status=None, complete=False, failure=Failure.UPSTREAM_REQUEST_TIMEOUT))
+    assert (found.status_same, found.similarity) == (False, 0.0)
+
+
+def test_a_shadow_that_breaks_off_is_another_status_and_another_text() -> None:
+    found = compared(
+        primary(chat_stream(["one", " two"]), content_type=SSE),
+        shadow(
+            chat_stream(["one"], done=False),
+            content_type=SSE,
+            complete=False,
+            failure=Failure.UPSTREAM_REMOTE_RESET,
+        ),
+    )
+    assert (found.status_same, found.status_class_same, found.exact) == (False, False, False)
+    assert found.rouge_l == pytest.approx(2 / 3)
+
+
+def test_other_codes_of_one_class() -> None:
+    found = compared(primary(b"{}", status=400), shadow(b"{}", status=404))
+    assert (found.status_same, found.status_class_same, found.exact) == (False, True, None)
+
+
+def test_both_dead_is_agreement() -> None:
+    dead = {"status": 503, "failure": Failure.UPSTREAM_CONNECTION_FAILURE}
+    found = compared(primary(b"x", **dead), shadow(b"x", **dead))
+    assert (found.status_same, found.exact, found.similarity) == (True, None, None)
+
+
+def test_a_body_beyond_the_cap_is_not_compared() -> None:
+    found = compared(primary(total=1 << 20), shadow())
+    assert (found.status_same, found.exact, found.rouge_l) == (True, None, None)
+
+
+def test_an_error_in_the_shadows_stream_is_no_exact_match() -> None:
+    cut = chat_stream(["one"], done=False) + b'data: {"error": {"message": "x"}}\n\ndata: [DONE]\n\n'
+    found = compared(
+        primary(chat_stream(["one"]), content_type=SSE), shadow(cut, content_type=SSE, status=200)
+    )
+    assert (found.exact, found.shadow.succeeded) == (False, False)
+
+
+def test_opaque_bodies_are_compared_by_bytes() -> None:
+    same = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\1", content_type="image/png"))
+    other = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\2", content_type="image/png"))
+    assert (same.exact, same.rouge_l, same.similarity) == (True, None, 1.0)
+    assert (other.exact, other.rouge_l, other.similarity) == (False, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ('{"a": 1, "b": [true]}', '{"b":[true],"a":1.0}', True),
+        ('{"a": 1}', '{"a": true}', False),
+        ('{"a": 12345678901234567}', '{"a": 12345678901234568}', False),
+        ('{"a": 0.1}', '{"a": 0.10}', True),
+        ('{"a": [1, 2]}', '{"a": [2, 1]}', False),
+        ('{"a": 1}', '{"a": 1', False),
+        ("not json", "not json", True),
+        ("[" * 100_000, "[" * 100_001, False),
+        ("1e9999999999999999999", "1e9999999999999999998", False),
+    ],
+)
+def test_tool_calls_are_compared_by_value(one: str, two: str, same: bool) -> None:
+    found = compared(primary(with_calls(("f", one))), shadow(with_calls(("f", two))))
+    assert (found.tool_calls_same, found.exact) == (same, same)
+
+
+def test_other_tool_calls() -> None:
+    for other in (with_calls(("g", "{}")), with_calls(("f", "{}"), ("f", "{}")), with_calls()):
+        found = compared(primary(with_calls(("f", "{}"))), shadow(other))
+        assert (found.tool_calls_same, found.exact, found.similarity) == (False, False, 0.0)
+
+
+def test_times_of_a_clock_that_was_set_back_are_unknown() -> None:
+    found = compared(primary(first_ms=-5, last_ms=-1), shadow())
+    assert (found.primary.first_token_ms, found.primary.total_ms) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "expected"),
+    [
+        ("", "", None),
+        ("...", "?!", None),
+        ("a", "", 0.0),
+        ("Hello, World!", "hello world", 1.0),
+        ("a b c d", "d c b a", 0.25),
+        ("東京は晴れ", "東京は雨", 2 * 3 / 9),
+        ("word 東京", "word 東 京", 1.0),
+    ],
+)
+def test_rouge_l(one: str, two: str, expected: float | None) -> None:
+    assert rouge_l(one, two) == (None if expected is None else pytest.approx(expected))
+
+
+words = st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join)
+
+
+@given(words, words)
+def test_rouge_l_is_symmetric_and_within_bounds(one: str, two: str) -> None:
+    score = rouge_l(one, two)
+    assert score == rouge_l(two, one)
+    assert score is None or 0.0 <= score <= 1.0
+    assert rouge_l(one, one) in (None, 1.0)
+
+
+def test_rouge_l_looks_at_a_bounded_beginning() -> None:
+    assert rouge_l("a " * 4000 + "b " * 90_000, "a " * 4000) == 1.0
+
+
+@given(
+    st.binary(max_size=80), st.binary(max_size=80), st.sampled_from(["application/json", SSE, "text/plain"])
+)
+def test_no_bodies_make_it_raise(one: bytes, two: bytes, content_type: str) -> None:
+    bodies = [Body(data=data, total=len(data), content_type=content_type) for data in (one, two)]
+    pair = Pair(
+        primary=dataclasses.replace(primary(), response=bodies[0]),
+        shadow=dataclasses.replace(shadow(), response=bodies[1]),
+    )
+    assert isinstance(compare(pair), Comparison)
+
+
+@given(st.lists(st.floats(0.001, 8e7), min_size=1, max_size=60), st.floats(0.0, 1.0))
+def test_quantiles_are_within_one_percent(values: list[float], q: float) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    exact = sorted(values)[max(1, math.ceil(q * len(values))) - 1]
+    assert histogram.quantile(q) == pytest.approx(exact, rel=0.0101)
+    assert Histogram.from_json(json.loads(json.dumps(histogram.to_json()))) == histogram
+
+
+def test_a_histogram_takes_anything_and_stays_small() -> None:
+    histogram = Histogram()
+    for value in (0.0, -1.0, 1e300, math.inf, *(1.001**i for i in range(20_000))):
+        histogram.add(value)
+    assert histogram.count == 20_004
+    assert len(histogram.buckets) < 1300
+    assert Histogram().quantile(0.5) is None
+
+
+def sample_pairs() -> list[Pair]:
+    left = primary(client_left=True, complete=False)
+    return [
+        Pair(primary=primary(), shadow=shadow()),
+        Pair(primary=primary(), shadow=shadow(chat_json("bye"))),
+        Pair(primary=primary(), shadow=dead_shadow()),
+        Pair(primary=left, shadow=shadow()),
+        Pair(
+            primary=primary(chat_stream(["a"]), content_type=SSE),
+            shadow=shadow(chat_stream(["a", " b"]), content_type=SSE),
+        ),
+    ]
+
+
+def test_sums_over_pairs() -> None:
+    tally = PairTally()
+    for pair in sample_pairs():
+        tally.add(compare(pair))
+    assert (tally.pairs, tally.client_left) == (5, 1)
+    assert (tally.status.same, tally.status.of) == (3, 4)
+    assert (tally.exact.same, tally.exact.of) == (1, 3)
+    assert tally.rouge_l_of == 3
+    assert tally.rouge_l_sum == pytest.approx(1 + 0 + 2 / 3)
+    assert (tally.tokens_of, tally.tokens_estimated) == (3, 1)
+    assert (tally.primary.tokens, tally.shadow.tokens) == (3 + 3 + 1, 3 + 3 + 2)
+    assert (tally.primary.failed, tally.shadow.failed) == (0, 1)
+    assert (tally.primary.total.count, tally.shadow.total.count) == (4, 3)
+
+
+def test_sums_survive_json_and_can_be_added_up() -> None:
+    tally, double = PairTally(), PairTally()
+    for pair in sample_pairs():
+        tally.add(compare(pair))
+        double.add(compare(pair))
+        double.add(compare(pair))
+    again = PairTally.from_json(json.loads(json.dumps(tally.to_json())))
+    assert again == tally
+    again.merge(tally)
+    assert again.rouge_l_sum == pytest.approx(double.rouge_l_sum)
+    double.rouge_l_sum = again.rouge_l_sum
+    double.length_ratio_sum = again.length_ratio_sum
+    assert again == double
+
+
+def test_a_fork_leaves_the_published_ledger_alone() -> None:
+    ledger = Ledger()
+    first = ledger.fork()
+    first.add_counts(Counts(legs=_counter((CHAT, Role.PRIMARY), 1)))
+    second = first.fork()
+    for pair in sample_pairs():
+        second.add_pair(pair, compare(pair))
+    second.add_drops({"queue_full": 2})
+    assert not ledger.routes
+    assert (first.routes[CHAT].pairs, first.pairs, first.drops) == (0, {}, {})
+    assert second.routes[CHAT].pairs == 5
+    assert second.routes[CHAT].legs == {Role.PRIMARY: 1}
+    assert second.drops == {"queue_full": 2}
+
+
+def test_legs_that_vanished_with_the_process_are_counted() -> None:
+    ledger = Ledger(routes={CHAT: RouteTally(pairs=1)})
+    ledger.add_counts(Counts(legs=_counter((CHAT, Role.PRIMARY), 5)))
+    assert ledger.settle_lost() == 3
+    assert ledger.routes[CHAT].unpaired == {UnpairedReason.RESTART: 3}
+    assert ledger.settle_lost() == 0
+
+
+def test_the_number_of_variants_is_bounded() -> None:
+    ledger = Ledger()
+    for n in range(100):
+        strange = dataclasses.replace(shadow(), variant=Variant(f"v{n}"))
+        pair = Pair(primary=primary(), shadow=strange)
+        ledger.add_pair(pair, compare(pair))
+    assert len(ledger.pairs) == 65
+    assert sum(tally.pairs for tally in ledger.pairs.values()) == 100
+
+
+def _counter(key: Any, n: int) -> Any:
+    counts = Counts()
+    counts.legs[key] = n
+    return counts.legs

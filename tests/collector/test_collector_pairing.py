@@ -1,0 +1,148 @@
+"""Whatever order legs come in, each comes out exactly once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_collector.exchange import (
+    Leg,
+    Pair,
+    Pairing,
+    PairingLimits,
+    Role,
+    Settled,
+    Unpaired,
+    UnpairedReason,
+)
+from tests.collector.builders import leg
+
+P, S = Role.PRIMARY, Role.SHADOW
+
+
+def pairing(*, window: float = 10.0, max_legs: int = 100, max_bytes: int = 1 << 30) -> Pairing:
+    return Pairing(PairingLimits(window=window, max_legs=max_legs, max_bytes=max_bytes))
+
+
+def reasons(settled: tuple[Settled, ...]) -> list[str]:
+    return ["pair" if isinstance(one, Pair) else one.reason.value for one in settled]
+
+
+def test_a_pair_in_either_order() -> None:
+    for first, second in ((P, S), (S, P)):
+        subject = pairing()
+        assert subject.add(leg(first), 0.0) == ()
+        (pair,) = subject.add(leg(second), 9.0)
+        assert isinstance(pair, Pair)
+        assert (pair.primary.role, pair.shadow.role) == (P, S)
+        assert (len(subject), subject.waiting_bytes, subject.deadline) == (0, 0, None)
+
+
+def test_the_same_id_on_another_route_is_another_request() -> None:
+    subject = pairing()
+    subject.add(leg(P, route="chat"), 0.0)
+    assert subject.add(leg(S, route="code"), 0.0) == ()
+    assert len(subject) == 2
+
+
+def test_the_window_counts_from_the_first_leg() -> None:
+    subject = pairing(window=10.0)
+    subject.add(leg(P, "a"), 0.0)
+    subject.add(leg(S, "b"), 4.0)
+    assert subject.deadline == 10.0
+    assert subject.expire(9.9) == ()
+    assert reasons(subject.expire(10.0)) == ["no_shadow"]
+    assert reasons(subject.expire(99.0)) == ["no_primary"]
+
+
+def test_repeated_roles_are_duplicates_before_and_after_the_pair() -> None:
+    subject = pairing()
+    subject.add(leg(P), 0.0)
+    assert reasons(subject.add(leg(P), 1.0)) == ["duplicate"]
+    assert reasons(subject.add(leg(S), 2.0)) == ["pair"]
+    assert reasons(subject.add(leg(S), 3.0)) == ["duplicate"]
+
+
+def test_a_straggler_is_late_and_its_repetition_a_duplicate() -> None:
+    subject = pairing(window=10.0)
+    subject.add(leg(P), 0.0)
+    assert reasons(subject.add(leg(S), 12.0)) == ["no_shadow", "late"]
+    assert reasons(subject.add(leg(S), 13.0)) == ["duplicate"]
+
+
+def test_a_request_is_forgotten_one_window_after_it_was_settled() -> None:
+    subject = pairing(window=10.0)
+    subject.add(leg(P), 0.0)
+    subject.add(leg(S), 1.0)
+    assert subject.add(leg(P), 11.0) == ()
+
+
+def test_the_oldest_goes_first_when_there_are_too_many() -> None:
+    subject = pairing(max_legs=2)
+    for name in "ab":
+        subject.add(leg(P, name), 0.0)
+    (evicted,) = subject.add(leg(P, "c"), 0.0)
+    assert isinstance(evicted, Unpaired)
+    assert (evicted.leg.request_id, evicted.reason) == ("a", UnpairedReason.EVICTED)
+    assert reasons(subject.add(leg(S, "a"), 0.0)) == ["late"]
+
+
+def test_the_oldest_goes_first_when_they_are_too_large() -> None:
+    big = leg(P, "a", b"x" * 5000)
+    subject = pairing(max_bytes=big.size + 10)
+    subject.add(big, 0.0)
+    assert reasons(subject.add(leg(P, "b", b"y" * 5000), 0.0)) == ["evicted"]
+    assert subject.waiting_bytes <= big.size + 10
+
+
+def test_a_clock_set_back_changes_nothing() -> None:
+    subject = pairing(window=10.0)
+    subject.add(leg(P, "a"), 100.0)
+    subject.add(leg(P, "b"), 0.0)
+    assert subject.expire(109.0) == ()
+    assert reasons(subject.expire(110.0)) == ["no_shadow", "no_shadow"]
+
+
+arrivals = st.lists(
+    st.tuples(st.sampled_from(list(Role)), st.integers(0, 6), st.floats(0, 8), st.sampled_from([0, 3000])),
+    max_size=60,
+)
+
+
+@given(arrivals, st.integers(1, 6), st.integers(2000, 20_000))
+def test_every_leg_comes_out_exactly_once(
+    arriving: list[tuple[Role, int, float, int]], max_legs: int, max_bytes: int
+) -> None:
+    subject = pairing(window=10.0, max_legs=max_legs, max_bytes=max_bytes)
+    now = 0.0
+    given_in: list[Leg] = []
+    settled: list[Settled] = []
+    for role, number, pause, size in arriving:
+        now += pause
+        one = leg(role, f"r{number}", b"x" * (size + len(given_in) + 1))
+        given_in.append(one)
+        settled += subject.add(one, now)
+        assert len(subject) <= max_legs
+        assert subject.waiting_bytes <= max_bytes
+    settled += subject.expire(now + 5.0)
+    settled += subject.drain(UnpairedReason.SHUTDOWN)
+
+    came_out = Counter(
+        id(part)
+        for one in settled
+        for part in ((one.primary, one.shadow) if isinstance(one, Pair) else (one.leg,))
+    )
+    assert came_out == Counter(id(one) for one in given_in)
+    pairs = [one for one in settled if isinstance(one, Pair)]
+    assert len(given_in) == 2 * len(pairs) + sum(isinstance(one, Unpaired) for one in settled)
+    assert all(pair.primary.request_id == pair.shadow.request_id for pair in pairs)
+    assert (len(subject), subject.waiting_bytes) == (0, 0)
+
+
+@given(st.permutations([(role, f"r{n}") for role in Role for n in range(5)]))
+def test_any_order_within_the_window_pairs_all(order: list[tuple[Role, str]]) -> None:
+    subject = pairing()
+    settled = [one for role, name in order for one in subject.add(leg(role, name), 1.0)]
+    assert [type(one) for one in settled] == [Pair] * 5

@@ -1,0 +1,260 @@
+"""The store keeps pairs and sums together, once, within its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mirror_collector.compare import Counts
+from mirror_collector.exchange import Leg, Pair, Role, RouteName, UnpairedReason
+from mirror_collector.serve import pair_view, summary_view
+from mirror_collector.store import (
+    Database,
+    Order,
+    PairQuery,
+    Reader,
+    Store,
+    StoreError,
+    StoreLimits,
+)
+from mirror_collector.store.reader import Cursor
+from tests.collector.builders import chat_json, leg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHAT = RouteName("chat")
+NOW = 1_700_000_100.0
+
+
+def pair(name: str, text: str = "hello world", **shadow: Any) -> Pair:
+    return Pair(
+        primary=leg(Role.PRIMARY, name), shadow=leg(Role.SHADOW, name, body=chat_json(text), **shadow)
+    )
+
+
+def counts(*legs: Leg) -> Counts:
+    found = Counts()
+    for one in legs:
+        found.legs[one.route, one.role] += 1
+    return found
+
+
+def of(*pairs: Pair) -> Counts:
+    return counts(*(one for pair in pairs for one in (pair.primary, pair.shadow)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "pairs.sqlite"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    with closing(Database(path, StoreLimits(retention=100.0))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(database: Database, path: Path) -> Iterator[Reader]:
+    with closing(Reader(path)) as opened:
+        yield opened
+
+
+def route(database: Database) -> dict[str, Any]:
+    view: dict[str, Any] = summary_view(database.ledger)["routes"][0]
+    return view
+
+
+def test_a_pair_is_stored_with_its_bodies(database: Database, reader: Reader) -> None:
+    one = pair("r1", "bye")
+    database.write([one], of(one), NOW)
+    stored = reader.pair(1)
+    assert stored is not None
+    view = pair_view(stored)
+    assert (view["id"], view["request_id"], view["stored_at"]) == ("1", "r1", NOW)
+    assert view["primary"]["response"]["text"] == chat_json("hello world").decode()
+    assert view["shadow"]["reply"]["text"] == "bye"
+    assert view["shadow"]["request"]["base64"] == "e30="
+    assert view["comparison"]["exact"] is False
+    assert reader.pair(2) is None
+
+
+def test_a_pair_is_stored_and_counted_once(database: Database, reader: Reader) -> None:
+    one, two = pair("r1"), pair("r2")
+    database.write([one, one], of(one, one), NOW)
+    database.write([one, two], of(one, two), NOW)
+    found = route(database)
+    assert (found["pairs"], found["unpaired"], found["waiting"]) == (2, {"stored_before": 4}, 0)
+    assert found["agreement"]["exact"] == {"same": 2, "of": 2}
+    assert len(reader.page(PairQuery()).pairs) == 2
+
+
+def test_the_sums_survive_a_restart(path: Path) -> None:
+    one, alone = pair("r1", "bye"), leg(Role.PRIMARY, "r9")
+    lost = counts(alone)
+    lost.unpaired[CHAT, UnpairedReason.NO_SHADOW] += 1
+    lost.drops["queue_full"] += 7
+    with closing(Database(path, StoreLimits())) as first:
+        first.write([one], of(one), NOW)
+        first.write([], lost, NOW)
+        before = summary_view(first.ledger)
+    with closing(Database(path, StoreLimits())) as second:
+        assert summary_view(second.ledger) == before
+    assert before["dropped"] == {"queue_full": 7}
+    assert before["routes"][0]["unpaired"] == {"no_shadow": 1}
+
+
+def test_legs_that_waited_when_it_died_are_counted_at_the_next_start(path: Path) -> None:
+    with closing(Database(path, StoreLimits())) as first:
+        first.write([], counts(leg(Role.PRIMARY), leg(Role.SHADOW, "r2")), NOW)
+    for _ in range(2):
+        with closing(Database(path, StoreLimits())) as later:
+            assert (route(later)["unpaired"], route(later)["waiting"]) == ({"restart": 2}, 0)
+
+
+def test_what_fails_leaves_nothing_behind(database: Database, reader: Reader) -> None:
+    one, two = pair("r1"), pair("r2", "x" * 200_000)
+    database.write([one], of(one), NOW)
+    before = summary_view(database.ledger)
+    pages = database._pragma("page_count")
+    database._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreError, match="full"):
+        database.write([two], of(two), NOW)
+    assert summary_view(database.ledger) == before
+    assert len(reader.page(PairQuery()).pairs) == 1
+    database._connection.execute("PRAGMA max_page_count = 1000000")
+    database.write([two], of(two), NOW)
+    assert route(database)["pairs"] == 2
+
+
+def test_newest_first_page_by_page(database: Database, reader: Reader) -> None:
+    pairs = [pair(f"r{n}") for n in range(7)]
+    database.write(pairs, of(*pairs), NOW)
+    assert walk(reader, PairQuery(limit=3)) == [["r6", "r5", "r4"], ["r3", "r2", "r1"], ["r0"]]
+
+
+def test_worst_first_page_by_page(database: Database, reader: Reader) -> None:
+    texts = ["hello world", "hello", "bye", "hello there world", "bye bye"]
+    pairs = [pair(f"r{n}", text) for n, text in enumerate(texts)]
+    pairs.append(pair("r5", client_left=True))
+    database.write(pairs, of(*pairs), NOW)
+    assert walk(reader, PairQuery(order=Order.WORST, limit=2)) == [["r4", "r2"], ["r1", "r3"], ["r0"]]
+
+
+def test_pages_of_one_route(database: Database, reader: Reader) -> None:
+    other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
+    database.write([pair("r1"), other, pair("r2")], Counts(), NOW)
+    assert walk(reader, PairQuery(route="chat", limit=1)) == [["r2"], ["r1"]]
+    assert walk(reader, PairQuery(route="chat", limit=1, order=Order.WORST)) == [["r2"], ["r1"]]
+    assert walk(reader, PairQuery(route="none")) == [[]]
+
+
+def walk(reader: Reader, query: PairQuery) -> list[list[str]]:
+    pages: list[list[str]] = []
+    before: Cursor | None = None
+    while True:
+        page = reader.page(PairQuery(route=query.route, order=query.order, limit=query.limit, before=before))
+        pages.append([listed["request_id"] for listed in page.pairs])
+        if page.following is None:
+            return pages
+        before = Cursor.parse(str(page.following), query.order)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1:2", str(1 << 63), "0.5:", "nan:1", "9" * 5000])
+def test_what_is_no_cursor(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        Cursor.parse(text, Order.NEWEST if text != "nan:1" else Order.WORST)
+
+
+def test_old_pairs_go_and_their_sums_stay(database: Database, reader: Reader) -> None:
+    old = [pair(f"old{n}") for n in range(150)]
+    database.write(old, of(*old), NOW)
+    database.write([pair("new")], of(pair("new")), NOW + 60)
+    deleted = [database.tidy(NOW + 120), database.tidy(NOW + 120), database.tidy(NOW + 120)]
+    assert deleted == [100, 50, 0]
+    assert [listed["request_id"] for listed in reader.page(PairQuery()).pairs] == ["new"]
+    assert reader._rows("SELECT count(*) FROM legs", ()) == [(2,)]
+    assert route(database)["pairs"] == 151
+
+
+async def test_a_store_that_outgrows_its_limit_drops_the_oldest(path: Path) -> None:
+    store = await Store.open(path, StoreLimits(max_size=1 << 20))
+    try:
+        for n in range(120):
+            one = pair(f"r{n}", f"{n} " + "x" * 20_000)
+            await store.write([one], of(one), NOW)
+            assert store.size <= 1 << 20
+        page = await store.page(PairQuery(limit=500))
+        assert page.pairs[0]["request_id"] == "r119"
+        assert 1 < len(page.pairs) < 120
+        assert store.ledger.routes[CHAT].pairs == 120
+    finally:
+        await store.close()
+
+
+async def test_a_full_disk_costs_pairs_but_no_counts(path: Path) -> None:
+    store = await Store.open(path, StoreLimits())
+    try:
+        database = store._database
+        limit = "PRAGMA max_page_count = {}"
+        await _in_writer(store, lambda: database._connection.execute(limit.format(1)))
+        big = pair("r1", "x" * 500_000)
+        await store.write([big], of(big), NOW)
+        assert store.failure is not None
+        tally = store.ledger.routes[CHAT]
+        assert (tally.legs.total(), tally.pairs, tally.unpaired) == (2, 0, {UnpairedReason.STORE_FAILED: 2})
+        assert store.ledger.drops == {"store_failed": 2}
+
+        await _in_writer(store, lambda: database._connection.execute(limit.format(100_000)))
+        small = pair("r2")
+        await store.write([small], of(small), NOW)
+        assert store.failure is None
+    finally:
+        await store.close()
+    with closing(Database(path, StoreLimits())) as again:
+        assert route(again)["unpaired"] == {"store_failed": 2}
+        assert route(again)["pairs"] == 1
+        assert again.ledger.drops == {"store_failed": 2}
+
+
+async def _in_writer(store: Store, call: Any) -> None:
+    await asyncio.get_running_loop().run_in_executor(store._writing, call)
+
+
+def test_one_process_at_a_time(database: Database, path: Path) -> None:
+    with pytest.raises(StoreError, match="another process"):
+        Database(path, StoreLimits())
+
+
+def test_files_that_are_no_store_of_ours(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        Database(text, StoreLimits())
+
+    newer = tmp_path / "newer.sqlite"
+    with closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="version 99"):
+        Database(newer, StoreLimits())
+
+    foreign = tmp_path / "foreign.sqlite"
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE pairs (x)")
+    with pytest.raises(StoreError, match="version 0"):
+        Database(foreign, StoreLimits())
+
+    with pytest.raises(StoreError, match="cannot open"):
+        Database(text / "below-a-file" / "x.sqlite", StoreLimits())
+
+
+async def test_opening_a_broken_store_leaves_no_threads(tmp_path: Path) -> None:
+    (tmp_path / "dir.sqlite").mkdir()
+    with pytest.raises(StoreError):
+        await Store.open(tmp_path / "dir.sqlite", StoreLimits())

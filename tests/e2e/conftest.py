@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.plane import Plane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[Plane]:
+    """Nothing runs yet; whatever the test starts is ended, and its logs are shown when it fails."""
+    running = Plane(tmp_path)
+    yield running
+    died = [process for process in running.processes if not process.running]
+    running.close()
+    for process in died:
+        print(f"--- {process.name} had ended:\n{process.tail(30)}")  # noqa: T201

@@ -1,0 +1,47 @@
+"""The real Envoy as an oracle for both flavours: nothing warming, nothing rejected, the version as sent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from demo.traffic import Traffic, TrafficConfig
+from tests.support.plane import Plane, eventually, route
+
+pytestmark = pytest.mark.e2e
+
+CANARY = "{canary: {steps: [{setWeight: 20}, {pause: {}}, {setWeight: 100}]}}"
+SHADOW = "{shadow: {percentage: 50}}"
+
+
+@pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> None:
+    plane.start_control_plane(collector=False)
+    backends = [("v1", plane.start_backend("v1").address), ("v2", plane.start_backend("v2").address)]
+    specs = [
+        route(backends[0]),
+        route(backends[0], backends[1], CANARY),
+        route(backends[0], backends[1], SHADOW),
+        route(backends[1]),
+        route(backends[1], backends[0], CANARY),
+    ]
+    plane.apply(specs[0])
+    envoy = plane.start_envoy(delta=delta)
+    plane.until(lambda view: view["phase"] == "Healthy")
+    traffic = Traffic(TrafficConfig(url=envoy.entry, rate=60, duration=None))
+    users = asyncio.create_task(traffic.run())
+    for spec in specs * 3:
+        plane.apply(spec)
+        eventually(plane.view, lambda view: view["convergence"]["acked"] == 1, within=10)
+        await asyncio.sleep(0.2)
+    traffic.stop()
+    result = await users
+    assert result.failed == 0, result
+    stats = envoy.stats("update_rejected|warming|no_cluster|no_route")
+    assert {name: value for name, value in stats.items() if value} == {}
+    dump = envoy.config()["ClustersConfigDump"]
+    assert not dump.get("dynamic_warming_clusters")
+    names = {cluster["cluster"]["name"] for cluster in dump["dynamic_active_clusters"]}
+    assert names == {"chat/v1", "chat/v2"}, "what no spec names any more is gone"
+    assert plane.api.get("/v1/proxies")["proxies"][0]["status"] == "SYNCED"

@@ -1,0 +1,168 @@
+"""Everything of a real deployment on loopback: control plane, collector, backends and Envoys as processes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from demo.processes import Process, ReadyCheck, free_port, start
+from tests.support.envoy import Envoy, start_envoy
+from xds_server.cli.client import Api
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+
+__all__ = ["BackendProcess", "Plane", "eventually", "route"]
+
+ROUTE = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {{name: chat}}
+spec:
+  proxies: {{group: chat}}
+  match: {{path: {{prefix: /v1/}}}}
+  backends:
+{backends}
+  stable: {stable}
+  {candidate}
+  attributes:
+    user.id: {{header: x-user-id}}
+  {strategy}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendProcess:
+    """A simulated vLLM server in a process of its own."""
+
+    process: Process
+    address: str
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+
+@dataclass(slots=True)
+class Plane:
+    """The programs of one test; `close` ends all of them."""
+
+    folder: Path
+    xds: int = field(default_factory=free_port)
+    http: int = field(default_factory=free_port)
+    collector_grpc: int = field(default_factory=free_port)
+    collector_http: int = field(default_factory=free_port)
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def api(self) -> Api:
+        return Api(f"http://127.0.0.1:{self.http}")
+
+    @property
+    def collector_api(self) -> Api:
+        return Api(f"http://127.0.0.1:{self.collector_http}")
+
+    def start_control_plane(self, *, collector: bool = True) -> Process:
+        command = [
+            *_module("xds_server.cli"),
+            "serve",
+            f"--xds=127.0.0.1:{self.xds}",
+            f"--http=127.0.0.1:{self.http}",
+            f"--store={self.folder / 'state.sqlite'}",
+        ]
+        if collector:
+            command += [
+                f"--collector-grpc=127.0.0.1:{self.collector_grpc}",
+                f"--collector-http=http://127.0.0.1:{self.collector_http}",
+            ]
+        return self._start("control-plane", command, f"http://127.0.0.1:{self.http}/readyz")
+
+    def start_collector(self) -> Process:
+        command = [
+            *_module("mirror_collector.cli"),
+            "serve",
+            f"--grpc=127.0.0.1:{self.collector_grpc}",
+            f"--http=127.0.0.1:{self.collector_http}",
+            f"--store={self.folder / 'pairs.sqlite'}",
+        ]
+        return self._start("collector", command, f"http://127.0.0.1:{self.collector_http}/readyz")
+
+    def start_backend(self, name: str, *flags: str, model: str = "chat-large") -> BackendProcess:
+        port = free_port()
+        command = [
+            *_module("demo.simulated_vllm"),
+            f"--port={port}",
+            f"--name={name}",
+            f"--model={model}",
+            "--first-token=5ms",
+            "--inter-token=1ms",
+            "--max-model-len=100000000",
+            *flags,
+        ]
+        process = self._start(f"backend-{name}", command, f"http://127.0.0.1:{port}/health")
+        return BackendProcess(process, f"127.0.0.1:{port}")
+
+    def start_envoy(self, node_id: str = "envoy-1", **facts: Any) -> Envoy:
+        envoy = start_envoy(self.folder, xds_port=self.xds, node_id=node_id, **facts)
+        self.processes.append(envoy.process)
+        return envoy
+
+    def apply(self, text: str) -> Any:
+        return self.api.post_spec(text, "test.yaml", dry_run=False)
+
+    def view(self, name: str = "chat") -> dict[str, Any]:
+        return dict(self.api.get(f"/v1/routes/{name}"))
+
+    def until(
+        self, holds: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
+    ) -> dict[str, Any]:
+        """Ask until the view of a route satisfies `holds`."""
+        return eventually(lambda: self.view(name), holds, within=within)
+
+    def summary(self, name: str = "chat") -> dict[str, Any]:
+        """Return the collector's summary of a route; empty before its first leg."""
+        for route in self.collector_api.get("/v1/summary")["routes"]:
+            if route["route"] == name:
+                return dict(route)
+        return {}
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.stop(grace=3)
+
+    def _start(self, name: str, command: list[str], ready: str) -> Process:
+        process = start(name, command, folder=self.folder, ready=ReadyCheck(url=ready))
+        self.processes.append(process)
+        return process
+
+
+def route(stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "") -> str:
+    """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
+    backends = [stable] if candidate is None else [stable, candidate]
+    return ROUTE.format(
+        backends="\n".join(f'    - {{name: {name}, endpoints: ["{where}"]}}' for name, where in backends),
+        stable=stable[0],
+        candidate="" if candidate is None else f"candidate: {candidate[0]}",
+        strategy=f"strategy: {strategy}" if strategy else "",
+    )
+
+
+def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: float = 20) -> T:
+    """Ask until the answer satisfies `holds`; the last answer is in the error."""
+    deadline = time.monotonic() + within
+    while True:
+        found = ask()
+        if holds(found):
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s; the last answer was {found}")
+        time.sleep(0.05)
+
+
+def _module(name: str) -> list[str]:
+    return [sys.executable, "-m", name]

@@ -1,0 +1,55 @@
+"""States and events as JSON text and back, exactly."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Discriminator, TypeAdapter, ValidationError
+
+from xds_server.rollout.events import Command, Converged, Event, NotConverged, RolloutError, SpecAccepted, Tick
+from xds_server.rollout.state import State
+
+__all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_json", "state_to_json"]
+
+_STATE: Final = TypeAdapter(State)
+_EVENT: Final[TypeAdapter[Event]] = TypeAdapter(
+    Annotated[SpecAccepted | Tick | Converged | NotConverged | Command, Discriminator("kind")]
+)
+
+
+class UnreadableError(RolloutError):
+    """A stored state or event is not one of this version."""
+
+
+def state_to_json(state: State) -> str:
+    """Return a state as JSON text."""
+    return _STATE.dump_json(state).decode()
+
+
+def state_from_json(text: str) -> State:
+    """Return the state of a JSON text.
+
+    Raises:
+        UnreadableError: It is none.
+    """
+    try:
+        return _STATE.validate_json(text)
+    except ValidationError as error:
+        raise UnreadableError(f"not a rollout state: {error.error_count()} problems") from error
+
+
+def event_to_json(event: Event) -> str:
+    """Return an event as JSON text."""
+    return _EVENT.dump_json(event).decode()
+
+
+def event_from_json(text: str) -> Event:
+    """Return the event of a JSON text.
+
+    Raises:
+        UnreadableError: It is none.
+    """
+    try:
+        return _EVENT.validate_json(text)
+    except ValidationError as error:
+        raise UnreadableError(f"not a rollout event: {error.error_count()} problems") from error

@@ -1,0 +1,117 @@
+"""What can happen to a rollout, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from xds_server.rollout.state import Program
+
+__all__ = [
+    "Command",
+    "CommandKind",
+    "Converged",
+    "Effect",
+    "Event",
+    "NotConverged",
+    "Publish",
+    "Record",
+    "Refused",
+    "RolloutError",
+    "SpecAccepted",
+    "Tick",
+]
+
+
+class RolloutError(Exception):
+    """Root of what the machine refuses.
+
+    RolloutError
+    └── Refused     the phase does not allow the command; the message says what is allowed
+    """
+
+
+class Refused(RolloutError):  # noqa: N818 - a refusal is an answer, not a defect
+    """The phase does not allow the command; the message says what is allowed."""
+
+
+class CommandKind(Enum):
+    """What an operator may say."""
+
+    PROMOTE = "promote"
+    PROMOTE_FULL = "promote-full"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecAccepted:
+    """A checked spec; `digest` is equal for specs that mean the same."""
+
+    route: str
+    program: Program
+    digest: str
+    actor: str
+    kind: Literal["spec"] = "spec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """Time has passed. `synced`: a quorum of connected proxies holds the newest world right now."""
+
+    synced: bool
+    kind: Literal["tick"] = "tick"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converged:
+    """A quorum of connected proxies holds `revision`."""
+
+    revision: int
+    acked: int
+    connected: int
+    kind: Literal["converged"] = "converged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotConverged:
+    """The proxies do not hold `revision`; `detail` says who is missing or repeats who refused it."""
+
+    revision: int
+    refused: bool
+    detail: str
+    kind: Literal["notConverged"] = "notConverged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """An operator says something, and why."""
+
+    command: CommandKind
+    actor: str
+    reason: str
+    kind: Literal["command"] = "command"
+
+
+Event = SpecAccepted | Tick | Converged | NotConverged | Command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Tell the proxies the newest world."""
+
+    kind: Literal["publish"] = "publish"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Something an operator wants to read later; `what` is a snake_case name."""
+
+    what: str
+    message: str
+    kind: Literal["record"] = "record"
+
+
+Effect = Publish | Record
