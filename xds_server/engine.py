@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from xds_server.ads import Hub
-    from xds_server.store import SqliteStore
+    from xds_server.store import SqliteStore, StoredEvent
 
 __all__ = [
     "Action",
@@ -215,7 +215,7 @@ class Engine:
             UnknownRouteError: There is no such route.
             CommandRefusedError: The route's phase does not allow it.
         """
-        event = rollout.Command(kind=_COMMANDS[action], actor=actor, reason=reason)
+        event = rollout.Command(command=_COMMANDS[action], actor=actor, reason=reason)
         async with self._lock:
             self._live(name)
             try:
@@ -296,7 +296,7 @@ class Engine:
     async def _accept(self, document: Document, actor: str, *, dry_run: bool) -> AppliedRoute:
         name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
         event = rollout.SpecAccepted(
-            program=rollout.program(document.route), digest=digest(document.route), actor=actor
+            route=name, program=rollout.program(document.route), digest=digest(document.route), actor=actor
         )
         state = None if live is None else live.state
         after, effects = rollout.step(state, event, self._clock())
@@ -310,7 +310,7 @@ class Engine:
         if dry_run:
             return AppliedRoute(name=name, action=action, generation=after.generation)
         former = None if live is None else live.group
-        seq = await self._keep(name, live, event, after, effects, document)
+        seq = await self._keep(name, live, event, actor, (after, effects), document)
         self._routes[name] = _Live(
             document=document,
             state=after,
@@ -343,7 +343,7 @@ class Engine:
         after, effects = rollout.step(live.state, event, self._clock())
         if after == live.state and not effects:
             return
-        live.seq = await self._keep(name, live, event, after, effects, None)
+        live.seq = await self._keep(name, live, event, actor, (after, effects))
         live.state = after
         self._record(live, effects, actor)
         if any(isinstance(effect, rollout.Publish) for effect in effects):
@@ -354,9 +354,9 @@ class Engine:
         name: str,
         live: _Live | None,
         event: rollout.Event,
-        after: rollout.State,
-        effects: tuple[rollout.Effect, ...],
-        document: Document | None,
+        actor: str,
+        result: tuple[rollout.State, tuple[rollout.Effect, ...]],
+        document: Document | None = None,
     ) -> int:
         """Store an event and the state it led to, in one transaction, before anything follows from it."""
         return await asyncio.to_thread(
@@ -364,9 +364,10 @@ class Engine:
             name,
             expected=None if live is None else live.seq,
             event=event,
+            actor=actor,
             at=self._clock(),
-            state=after,
-            effects=effects,
+            state=result[0],
+            effects=result[1],
             text=None if document is None else document.text,
             file=None if document is None else document.file,
         )
@@ -379,7 +380,7 @@ class Engine:
                     EventView(
                         seq=live.seq or 0,
                         at=self._clock(),
-                        kind=effect.kind,
+                        kind=effect.what,
                         actor=actor,
                         message=effect.message,
                     )
@@ -418,3 +419,16 @@ class Engine:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+def _heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:
+    if reached:
+        return rollout.Converged(
+            revision=state.revision, acked=convergence.acked, connected=convergence.connected
+        )
+    detail = convergence.detail or "no proxy of this group is connected"
+    return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
+
+
+def _event_view(event: StoredEvent) -> EventView:
+    return EventView(seq=event.seq, at=event.at, kind=event.what, actor=event.actor, message=event.message)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xds_server.bootstrap import HostPort
 from xds_server.cli.bootstrap import host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from xds_server.bootstrap import HostPort
 
 __all__ = ["serve"]
 

@@ -6,7 +6,15 @@ from typing import Annotated, Final
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
-from xds_server.rollout.events import Command, Converged, Event, NotConverged, RolloutError, SpecAccepted, Tick
+from xds_server.rollout.events import (
+    Command,
+    Converged,
+    Event,
+    NotConverged,
+    RolloutError,
+    SpecAccepted,
+    Tick,
+)
 from xds_server.rollout.state import State
 
 __all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_json", "state_to_json"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from xds_server.rollout.state import Program
+if TYPE_CHECKING:
+    from xds_server.rollout.state import Program
 
 __all__ = [
     "Command",

@@ -80,7 +80,9 @@ def note_converged(state: State, event: Converged, now: float) -> Result:
         return keep(state, event, now)
     after = replace(state, converged=True, message="")
     if isinstance(state.current, Shadow) and state.step_began_at is None:
-        return replace(_clock(after, state.current.duration, now), ends_at=None, left=state.current.duration), ()
+        return replace(
+            _clock(after, state.current.duration, now), ends_at=None, left=state.current.duration
+        ), ()
     return after, ()
 
 

@@ -39,10 +39,10 @@ def _steps(strategy: spec.Strategy | None) -> list[Step]:
         return []
     steps: list[Step] = []
     for step in strategy.canary.steps:
-        if (weight := getattr(step, "set_weight", None)) is not None:
-            steps.append(SetWeight(weight=weight))
+        if step.set_weight is not None:
+            steps.append(SetWeight(weight=step.set_weight))
         else:
-            length = getattr(step, "duration", None)
+            length = None if step.pause is None else step.pause.duration
             steps.append(Pause(duration=None if length is None else length.total_seconds()))
     bake = strategy.canary.final_bake_time.total_seconds()
     return [*steps, Bake(duration=bake)] if bake > 0 else steps

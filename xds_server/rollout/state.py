@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-__all__ = ["FULL", "LIVE", "Bake", "Outcome", "Pause", "Phase", "Program", "SetWeight", "Shadow", "State", "Step"]
+__all__ = [
+    "FULL",
+    "LIVE",
+    "Bake",
+    "Outcome",
+    "Pause",
+    "Phase",
+    "Program",
+    "SetWeight",
+    "Shadow",
+    "State",
+    "Step",
+]
 
 FULL = 10_000
 
@@ -133,6 +145,11 @@ class State:
     @property
     def current(self) -> Step | None:
         """The step it is in; None before the first and after the last."""
-        if self.resumes is Phase.PENDING or self.phase in {Phase.PENDING, Phase.HEALTHY, Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
+        if self.resumes is Phase.PENDING or self.phase in {
+            Phase.PENDING,
+            Phase.HEALTHY,
+            Phase.ROLLING_BACK,
+            Phase.ROLLED_BACK,
+        }:
             return None
         return self.program.steps[self.step] if self.step < len(self.program.steps) else None

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from xds_server.rollout.events import Command, Converged, Effect, Event, NotConverged, Publish, Record, SpecAccepted
-from xds_server.rollout.moves import Result
+from xds_server.rollout.events import (
+    Command,
+    Converged,
+    Effect,
+    Event,
+    NotConverged,
+    Publish,
+    Record,
+    SpecAccepted,
+)
 from xds_server.rollout.state import FULL, Phase, Program, State
 from xds_server.rollout.transitions import TABLE
+
+if TYPE_CHECKING:
+    from xds_server.rollout.moves import Result
 
 __all__ = ["next_deadline", "step"]
 
@@ -100,4 +112,8 @@ def _summary(program: Program) -> str:
 
 
 def _weight(state: State) -> str:
-    return f"{100 * state.weight / FULL:g} % on {state.program.candidate}" if state.program.candidate else "no candidate"
+    return (
+        f"{100 * state.weight / FULL:g} % on {state.program.candidate}"
+        if state.program.candidate
+        else "no candidate"
+    )

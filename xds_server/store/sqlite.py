@@ -237,7 +237,9 @@ class SqliteStore:
         row = db.execute("SELECT seq FROM routes WHERE name = ?", (name,)).fetchone()
         found = None if row is None else row[0]
         if found != expected:
-            raise ConflictError(f"route {name!r} is at event {found}, not {expected}: somebody changed it first")
+            raise ConflictError(
+                f"route {name!r} is at event {found}, not {expected}: somebody changed it first"
+            )
 
     def _append(  # noqa: PLR0913 - one row
         self,

@@ -10,6 +10,7 @@ from xds_server.view.model import (
     StepView,
     to_json,
 )
+from xds_server.view.route import route_view
 
 __all__ = [
     "Convergence",
@@ -19,5 +20,6 @@ __all__ = [
     "RouteView",
     "StepNow",
     "StepView",
+    "route_view",
     "to_json",
 ]

@@ -1,0 +1,161 @@
+"""A spec file → its routes and all of its problems."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from xds_server.spec.check import meaning
+from xds_server.spec.document import Loc, Place, Source, parse
+from xds_server.spec.problems import Problem, Severity
+from xds_server.spec.shape import Finding, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from xds_server.spec.model import ModelRoute
+
+__all__ = ["Document", "Loaded", "check_together", "digest", "load"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One route of a file, with the text that says it and the line where it begins."""
+
+    route: ModelRoute
+    text: str
+    file: str
+    line: int
+    name_place: Place
+    match_place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A file: its well-formed routes, and everything wrong with it in the order of its lines."""
+
+    documents: tuple[Document, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def routes(self) -> tuple[ModelRoute, ...]:
+        """The routes that could be read."""
+        return tuple(document.route for document in self.documents)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing but warnings was found."""
+        return all(problem.severity is Severity.WARNING for problem in self.problems)
+
+
+def load(text: str, *, file: str) -> Loaded:
+    """Read the documents of a file; never raises for bad input, whatever it is."""
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.faults]
+    if not sources:
+        problems.append(_problem(file, Place(1, 1), (), Finding((), "the file holds no route", _HEAD)))
+    for source in sources:
+        route, found = _read(source)
+        problems.extend(_problem(file, place, loc, finding) for place, loc, finding in found)
+        if route is not None:
+            documents.append(
+                Document(
+                    route=route,
+                    text=source.text,
+                    file=file,
+                    line=source.line,
+                    name_place=source.place(("metadata", "name")),
+                    match_place=source.place(("spec", "match")),
+                )
+            )
+    return Loaded(documents=tuple(documents), problems=_sorted(problems))
+
+
+_HEAD = "a document with apiVersion: shiftplane.dev/v1alpha1 and kind: ModelRoute is needed"
+
+
+def check_together(loaded: Sequence[Loaded]) -> tuple[Problem, ...]:
+    """Return the conflicts between routes: equal names, and equal claims to a host and path of a group."""
+    names: dict[str, Document] = {}
+    claims: dict[tuple[str, str, str], Document] = {}
+    problems = []
+    for document in (document for one in loaded for document in one.documents):
+        name = document.route.metadata.name
+        if (first := names.setdefault(name, document)) is not document:
+            problems.append(
+                _conflict(document, ("metadata", "name"), f"route {name!r} is defined twice", first)
+            )
+            continue
+        spec = document.route.spec
+        path = f"={spec.match.path.exact}" if spec.match.path.exact else f"{spec.match.path.prefix}*"
+        for host in spec.match.hosts:
+            other = claims.setdefault((spec.proxies.group, host, path), document)
+            if other is not document:
+                said = f"{host} {path.lstrip('=')} of group {spec.proxies.group!r} belongs to two routes"
+                problems.append(_conflict(document, ("spec", "match"), said, other))
+    return _sorted(problems)
+
+
+def digest(route: ModelRoute) -> str:
+    """Return a hash of what a route means; spelling, order of keys and comments do not matter."""
+    text = json.dumps(route.model_dump(mode="json"), sort_keys=True)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _read(source: Source) -> tuple[ModelRoute | None, list[tuple[Place, Loc, Finding]]]:
+    found = [(f.place, f.loc, Finding(f.loc, f.message, f.allowed)) for f in source.faults]
+    if source.values is None:
+        return None, found
+    if not isinstance(source.values, dict):
+        finding = Finding((), "the document is not a mapping", _HEAD)
+        return None, [*found, (source.place(()), (), finding)]
+    route, findings = shape(source.values)
+    together = tuple(_without_hidden(findings, meaning(source.values)))
+    found += [(source.place(f.loc), f.loc, f) for f in (*findings, *together)]
+    wrong = any(not finding.warning for _, _, finding in found)
+    return (None if wrong else route), found
+
+
+def _without_hidden(shape_findings: Sequence[Finding], more: Iterator[Finding]) -> Iterator[Finding]:
+    """Leave out what only repeats a finding at the same place."""
+    said = {finding.loc for finding in shape_findings}
+    return (finding for finding in more if finding.loc not in said)
+
+
+def _problem(file: str, place: Place, loc: Loc, finding: Finding) -> Problem:
+    return Problem(
+        severity=Severity.WARNING if finding.warning else Severity.ERROR,
+        file=file,
+        line=place.line,
+        col=place.col,
+        path=_path(loc),
+        message=finding.message,
+        allowed=finding.allowed,
+    )
+
+
+def _conflict(document: Document, loc: Loc, message: str, first: Document) -> Problem:
+    place = document.name_place if loc[0] == "metadata" else document.match_place
+    finding = Finding(
+        loc, message, f"the other is {first.route.metadata.name!r} in {first.file}:{first.line}"
+    )
+    return _problem(document.file, place, loc, finding)
+
+
+def _path(loc: Loc) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{_key(part)}"
+    return path.lstrip(".")
+
+
+def _key(part: Any) -> str:
+    text = str(part)
+    return f'"{text}"' if "." in text else text
+
+
+def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.col, p.path, p.message)))

@@ -1,0 +1,200 @@
+"""Values → model; every way in which the shape is wrong, in words people use."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from xds_server.spec.model import ModelRoute
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic_core import ErrorDetails
+
+    from xds_server.spec.document import Loc
+
+__all__ = ["Finding", "LATER", "shape"]
+
+# Fields of the design that this version does not know yet: saying "unknown" would send people to look for a typo.
+LATER: Final = frozenset(
+    {
+        "abTest",
+        "allAtOnce",
+        "analysis",
+        "blueGreen",
+        "compare",
+        "killSwitch",
+        "maxTokensPerSecond",
+        "price",
+        "promotion",
+        "prompt",
+        "service",
+        "strategyRef",
+        "targeting",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong at `loc`; `key` says that the key is meant and not its value."""
+
+    loc: Loc
+    message: str
+    allowed: str
+    warning: bool = False
+
+
+def shape(values: Any) -> tuple[ModelRoute | None, tuple[Finding, ...]]:
+    """Return the model of `values`, or None and everything that is wrong with their shape."""
+    try:
+        return ModelRoute.model_validate(values), ()
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    inner = {detail["loc"][:-1] for detail in details}
+    # A list whose only entries are wrong is reported as too short besides; that is not news.
+    told = [
+        d
+        for d in details
+        if not (d["type"] == "too_short" and any(i[: len(d["loc"])] == d["loc"] for i in inner))
+    ]
+    return None, tuple(_explain(detail) for detail in told)
+
+
+def _explain(detail: ErrorDetails) -> Finding:
+    loc: Loc = tuple(part for part in detail["loc"] if part != "[key]")
+    message, allowed = _words(detail, loc)
+    return Finding(loc, message, allowed)
+
+
+def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
+    context = detail.get("ctx", {})
+    found = detail["input"]
+    match detail["type"]:
+        case "shiftplane":
+            return str(context["message"]), str(context["allowed"])
+        case "missing":
+            return "is missing", _needed(loc)
+        case "extra_forbidden":
+            return _unknown(str(loc[-1]), _fields_at(loc[:-1]))
+        case "literal_error":
+            return _literal(found, str(context["expected"]).strip("'"))
+        case "too_short":
+            return "is empty", "at least one entry is needed"
+        case "too_long":
+            return "has too many entries", f"at most {context['max_length']} are allowed"
+        case "bool_type" | "bool_parsing":
+            return f"must be true or false, found {_said(found)}", "true and false are allowed"
+        case "string_type":
+            return f"must be text, found {_said(found)}", "text is allowed; put numbers in quotes"
+        case "tuple_type" | "list_type":
+            return f"must be a list, found {_said(found)}", "a list is allowed, such as [a, b]"
+        case "dict_type":
+            return f"must be a mapping, found {_said(found)}", "a mapping of names is allowed"
+        case "model_type" | "model_attributes_type":
+            return f"must be a mapping, found {_said(found)}", _listed(_fields_at(loc))
+        case _:
+            return f"{_said(found)} is not allowed here", ""
+
+
+def _needed(loc: Loc) -> str:
+    examples = {
+        "apiVersion": "apiVersion: shiftplane.dev/v1alpha1 is needed",
+        "kind": "kind: ModelRoute is needed",
+        "backends": "a list of model servers is needed",
+        "stable": "the name of the backend that serves users now is needed",
+        "steps": "a list of setWeight and pause steps is needed",
+        "percentage": "a percentage of requests to copy is needed",
+        "group": "the name of a group of proxies is needed",
+        "proxies": "proxies: {group: NAME} is needed",
+        "metadata": "metadata: {name: NAME} is needed",
+        "header": "the header that carries the attribute is needed",
+        "attribute": "the name of an entry of spec.attributes is needed",
+    }
+    return examples.get(str(loc[-1]), "it is needed")
+
+
+def _unknown(key: str, fields: tuple[str, ...]) -> tuple[str, str]:
+    if key in LATER:
+        return "is not supported in this version", _listed(fields)
+    near = difflib.get_close_matches(key, fields, n=1, cutoff=0.6)
+    folded = {field.lower(): field for field in fields}
+    guess = folded.get(key.lower().replace("_", "").replace("-", "")) or (near[0] if near else None)
+    hint = f"; did you mean {guess!r}?" if guess else ""
+    return f"unknown field{hint}", _listed(fields)
+
+
+def _literal(found: Any, expected: str) -> tuple[str, str]:
+    near = isinstance(found, str) and difflib.get_close_matches(found, [expected], n=1, cutoff=0.6)
+    hint = f"; did you mean {expected!r}?" if near else ""
+    return f"is {_said(found)}{hint}", f"{expected} is allowed"
+
+
+def _listed(fields: tuple[str, ...]) -> str:
+    return f"allowed: {', '.join(fields)}" if fields else ""
+
+
+def _said(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case _:
+            return str(value)
+
+
+def _fields_at(loc: Loc) -> tuple[str, ...]:
+    """Return the names of the fields allowed at a place of the YAML."""
+    annotation: Any = ModelRoute
+    for part in loc:
+        annotation = _inside(annotation, part)
+        if annotation is None:
+            return ()
+    models = [a for a in _options(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return (
+        tuple(sorted(field.alias or name for name, field in models[0].model_fields.items())) if models else ()
+    )
+
+
+def _inside(annotation: Any, part: str | int) -> Any:
+    for option in _options(annotation):
+        origin = typing.get_origin(option)
+        if origin is tuple and isinstance(part, int):
+            return typing.get_args(option)[0]
+        if origin is dict and isinstance(part, str):
+            return typing.get_args(option)[1]
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            for name, field in option.model_fields.items():
+                if part in {field.alias, name}:
+                    return field.annotation
+    return None
+
+
+@cache
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """Return what a type may be: the members of a union, without their annotations."""
+    return tuple(_flat(annotation))
+
+
+def _flat(annotation: Any) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        yield from _flat(typing.get_args(annotation)[0])
+    elif origin in {typing.Union, type(int | str)}:
+        for option in typing.get_args(annotation):
+            yield from _flat(option)
+    elif annotation is not type(None):
+        yield annotation

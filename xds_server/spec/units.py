@@ -1,0 +1,128 @@
+"""Durations, sizes and percentages as people write them, always with their unit."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+__all__ = [
+    "DURATION",
+    "PERCENT",
+    "SIZE",
+    "UnitError",
+    "basis_points",
+    "duration",
+    "size",
+]
+
+DURATION: Final = 'a duration with its unit is allowed, such as "250ms", "30s", "24h" or "1h30m"'
+SIZE: Final = 'a size with its unit is allowed, such as "128KiB", "32MiB" or "1MB"'
+PERCENT: Final = "a percentage from 0 to 100 with at most two decimals is allowed, such as 5 or 12.5"
+
+_PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
+_SECONDS: Final = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+_SIZE: Final = re.compile(r"(\d{1,12})\s?(B|KB|MB|GB|KiB|MiB|GiB)")
+_BYTES: Final = {
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+}
+_LONGEST: Final = timedelta(days=365)
+
+
+class UnitError(ValueError):
+    """A text that is no such quantity; `allowed` says what would be."""
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+def duration(value: object) -> timedelta:
+    """Return the duration of a text such as `1h30m`; a timedelta is returned as it is.
+
+    Raises:
+        UnitError: It is none.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnitError(f"{_found(value)} is not a duration", DURATION)
+    if not isinstance(value, str):
+        raise UnitError(f"{value} has no unit", DURATION)
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        raise UnitError(f"{value!r} has no unit", DURATION)
+    if value.strip().startswith("-"):
+        raise UnitError(f"{value!r} is negative", DURATION)
+    parts = _PART.findall(value)
+    if not parts or "".join(number + unit for number, unit in parts) != value.strip():
+        raise UnitError(f"{value!r} is not a duration", DURATION)
+    seconds = sum((Decimal(number) * _SECONDS[unit] for number, unit in parts), Decimal(0))
+    if seconds > _LONGEST.total_seconds():
+        raise UnitError(f"{value!r} is longer than a year", DURATION)
+    return timedelta(microseconds=int(seconds * 1_000_000))
+
+
+def size(value: object) -> int:
+    """Return the bytes of a text such as `32MiB`.
+
+    Raises:
+        UnitError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnitError(f"{_found(value)} is not a size", SIZE)
+    if not isinstance(value, str) or re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
+        raise UnitError(f"{value!r} has no unit" if isinstance(value, str) else f"{value} has no unit", SIZE)
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        raise UnitError(f"{value!r} is not a size", SIZE)
+    return int(found[1]) * _BYTES[found[2]]
+
+
+def basis_points(value: object) -> int:
+    """Return the hundredths of a percent of a number such as 12.5.
+
+    Raises:
+        UnitError: It is no percentage.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        hint = (
+            " (write it without the sign)" if isinstance(value, str) and value.strip().endswith("%") else ""
+        )
+        raise UnitError(f"{_found(value)} is not a percentage{hint}", PERCENT)
+    try:
+        exact = Decimal(str(value)) * 100
+        whole = exact == exact.to_integral_value()
+    except InvalidOperation:
+        raise UnitError(f"{value} is not a percentage", PERCENT) from None
+    if not 0 <= exact <= 10_000:
+        raise UnitError(f"{value} is not between 0 and 100", PERCENT)
+    if not whole:
+        raise UnitError(f"{value} has more than two decimals", PERCENT)
+    return int(exact)
+
+
+def _found(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "a mapping"
+        case list():
+            return "a list"
+        case _:
+            return repr(value)
