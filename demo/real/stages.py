@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set as AbstractSet
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 __all__ = ["EMPTY", "Ledger", "StageName", "pending"]
 
@@ -20,8 +21,8 @@ __all__ = ["EMPTY", "Ledger", "StageName", "pending"]
 class StageName(StrEnum):
     """The stages, in their order."""
 
-    DOWNLOAD = "download"
     ENVIRONMENT = "environment"
+    DOWNLOAD = "download"
     PACKAGES = "packages"
     SERVER = "server"
     WEIGHTS = "weights"

@@ -14,7 +14,6 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from demo.processes import ProcessError
@@ -26,6 +25,7 @@ from xds_server.cli.client import Api, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["Options", "play"]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from xds_server.rollout.state import Program
+from xds_server.rollout.state import Program  # noqa: TC001 - the codec reads annotations at run time
 
 __all__ = [
     "Command",

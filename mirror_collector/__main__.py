@@ -1,0 +1,6 @@
+"""``python -m mirror_collector`` is ``mirror-collector``."""
+
+from mirror_collector.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="mirror-collector")

@@ -1,0 +1,145 @@
+"""``mirror-collector``: the command line of the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mirror_collector.units import parse_address, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mirror_collector.app import Config
+
+__all__ = ["main"]
+
+_T = TypeVar("_T")
+
+_EXAMPLE = """\b
+Example:
+  mirror-collector serve --store /var/lib/mirror-collector/pairs.sqlite --retention 3d
+  curl -s http://127.0.0.1:18003/v1/summary
+"""
+
+
+class _Written(click.ParamType[Any]):
+    """A value people write with its unit."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; what is parsed already passes."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            return self.fail(str(error), param, ctx)
+
+
+def _positive(parse: Callable[[str], _T]) -> Callable[[str], _T]:
+    def parse_positive(text: str) -> _T:
+        value = parse(text)
+        if not value:
+            raise ValueError(f"{text!r} must be more than nothing")
+        return value
+
+    return parse_positive
+
+
+_ADDRESS = _Written("host:port", parse_address)
+_DURATION = _Written("duration", _positive(parse_duration))
+_SIZE = _Written("size", _positive(parse_size))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="shiftplane")
+def main() -> None:
+    """Pair shadow answers with the answers users got, compare them, and keep the evidence."""
+
+
+@main.command(epilog=_EXAMPLE, context_settings={"show_default": True})
+@click.option("--grpc", type=_ADDRESS, default="127.0.0.1:18002", help="Access log service, for proxies.")
+@click.option("--http", type=_ADDRESS, default="127.0.0.1:18003", help="HTTP API and metrics.")
+@click.option(
+    "--store",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="mirror-collector.sqlite",
+    help="File that keeps the evidence; made if missing.",
+)
+@click.option(
+    "--pair-window",
+    type=_DURATION,
+    default="180s",
+    help="How long a leg waits for the other; more than a shadow may take.",
+)
+@click.option("--retention", type=_DURATION, default="7d", help="How long pairs are kept.")
+@click.option("--max-store-size", type=_SIZE, default="2GiB", help="Beyond this the oldest pairs go.")
+@click.option("--max-body", type=_SIZE, default="1MiB", help="Kept of each body.")
+@click.option("--max-queue-size", type=_SIZE, default="256MiB", help="Legs not worked off yet.")
+@click.option("--max-waiting-size", type=_SIZE, default="256MiB", help="Legs waiting for the other.")
+def serve(**chosen: Any) -> None:
+    """Run the collector until SIGTERM or SIGINT.
+
+    Log events go to stderr, as JSON unless that is a terminal; `listening` carries the addresses.
+    """
+    # Here, so that --help does not wait for gRPC to load.
+    from mirror_collector.app import Config  # noqa: PLC0415
+    from mirror_collector.exchange import PairingLimits  # noqa: PLC0415
+    from mirror_collector.receive import IntakeLimits  # noqa: PLC0415
+    from mirror_collector.store import StoreError, StoreLimits  # noqa: PLC0415
+
+    config = Config(
+        store=chosen["store"],
+        grpc=chosen["grpc"],
+        http=chosen["http"],
+        pairing=PairingLimits(window=chosen["pair_window"], max_bytes=chosen["max_waiting_size"]),
+        intake=IntakeLimits(max_bytes=chosen["max_queue_size"], max_body=chosen["max_body"]),
+        limits=StoreLimits(retention=chosen["retention"], max_size=chosen["max_store_size"]),
+    )
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(config))
+    except (StoreError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(config: Config) -> None:
+    from mirror_collector.app import run  # noqa: PLC0415
+    from mirror_collector.logs import start_logging  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def ask_to_stop() -> None:
+        stop.set()
+        # A second signal ends the process at once.
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    for number in signals:
+        loop.add_signal_handler(number, ask_to_stop)
+    await run(config, stop=stop, log=start_logging(sys.stderr))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop of uvloop where it is installed, else None: the standard one."""
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ImportError:
+        return None
+    return factory
+
+
+if __name__ == "__main__":
+    main(prog_name="mirror-collector")

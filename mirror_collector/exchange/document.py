@@ -1,0 +1,149 @@
+"""A leg from one JSON object, for senders that are no Envoy.
+
+Unknown fields are refused, so that a misspelt one is noticed. Bodies are given as text (``body``) or, where
+they are not text, as ``body_base64``. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mirror_collector.exchange.model import (
+    Body,
+    Failure,
+    Leg,
+    Rejection,
+    RejectionReason,
+    RequestId,
+    Role,
+    RouteName,
+    Variant,
+)
+
+__all__ = ["BodyDocument", "LegDocument", "ResponseDocument", "parse_document"]
+
+_MAX_PROBLEMS: Final = 5
+
+_Name = Annotated[str, Field(min_length=1, max_length=256)]
+_Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=1 << 53)]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class BodyDocument(_Document):
+    """One message body."""
+
+    body: str | None = None
+    body_base64: str | None = None
+    total: _Count | None = None
+    """Bytes on the wire, where ``body`` is only the beginning."""
+
+    content_type: Annotated[str, Field(max_length=256)] = "application/json"
+    content_encoding: Annotated[str, Field(max_length=256)] = ""
+
+
+class ResponseDocument(BodyDocument):
+    """The answer."""
+
+    status: Annotated[int, Field(ge=100, le=599)] | None = None
+    """Absent where there was no answer."""
+
+    headers_at: _Seconds | None = None
+    first_chunk_at: _Seconds | None = None
+    last_chunk_at: _Seconds | None = None
+    chunks: _Count = 0
+    complete: bool = True
+
+
+class LegDocument(_Document):
+    """One leg."""
+
+    route: _Name
+    role: Role
+    request_id: _Name
+    variant: Annotated[str, Field(max_length=256)]
+    started_at: _Seconds
+    method: Annotated[str, Field(max_length=16)] = "POST"
+    path: Annotated[str, Field(max_length=4096)] = ""
+    request: BodyDocument = BodyDocument()
+    request_ended_at: _Seconds | None = None
+    response: ResponseDocument = ResponseDocument()
+    client_left: bool = False
+    failure: Failure | None = None
+    node: Annotated[str, Field(max_length=256)] = ""
+
+
+def parse_document(value: Any, *, max_body: int = 1 << 20) -> Leg | Rejection:
+    """Read one leg from decoded JSON; `max_body` bytes are kept of each body."""
+    try:
+        document = LegDocument.model_validate(value)
+    except ValidationError as error:
+        return Rejection(reason=RejectionReason.BAD_FIELD, detail=_explain(error))
+    try:
+        return _leg(document, max_body=max_body)
+    except binascii.Error:
+        return Rejection(reason=RejectionReason.BAD_BASE64, detail="body_base64: not base64")
+
+
+def _explain(error: ValidationError) -> str:
+    """Say where and what, without what was sent."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {problem['msg']}" for problem in found]
+    more = [f"and {len(told) - _MAX_PROBLEMS} more"] if len(told) > _MAX_PROBLEMS else []
+    return "; ".join(told[:_MAX_PROBLEMS] + more)[:1024]
+
+
+def _leg(document: LegDocument, *, max_body: int) -> Leg:
+    answer = document.response
+    return Leg(
+        route=RouteName(document.route),
+        role=document.role,
+        request_id=RequestId(document.request_id),
+        variant=Variant(document.variant),
+        method=document.method,
+        path=document.path,
+        started_us=_micros(document.started_at),
+        request=_body(document.request, max_body=max_body, ended=True),
+        request_ended_us=_micros_or_none(document.request_ended_at),
+        status=answer.status,
+        details="",
+        response=_body(answer, max_body=max_body, ended=answer.complete),
+        headers_us=_micros_or_none(answer.headers_at),
+        first_chunk_us=_micros_or_none(answer.first_chunk_at),
+        last_chunk_us=_micros_or_none(answer.last_chunk_at),
+        chunks=answer.chunks,
+        complete=answer.complete and answer.status is not None,
+        client_left=document.client_left,
+        failure=document.failure,
+        node=document.node,
+    )
+
+
+def _body(document: BodyDocument, *, max_body: int, ended: bool) -> Body:
+    if document.body_base64 is not None:
+        # Text beyond ASCII is a ValueError, not a binascii.Error; encoding first makes it one.
+        data = base64.b64decode(document.body_base64.encode(), validate=True)
+    else:
+        data = (document.body or "").encode()
+    total = max(len(data), document.total or 0) if ended else None
+    return Body(
+        data=data[:max_body],
+        total=total,
+        content_type=document.content_type,
+        content_encoding=document.content_encoding,
+    )
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _micros_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _micros(seconds)

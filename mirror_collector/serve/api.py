@@ -1,0 +1,139 @@
+"""The HTTP API for reading.
+
+===================  =====================================================================================
+GET /v1/summary      sums by route; ``?route=``
+GET /v1/pairs        a page of pairs; ``?route=&limit=1..500&order=newest|worst&before=<cursor>``
+GET /v1/pairs/{id}   one pair with both bodies of both legs
+GET /healthz         200 while the process runs
+GET /readyz          200 while both doors are open and the store takes what it is given, else 503
+GET /metrics         for Prometheus
+===================  =====================================================================================
+
+Errors are ``{"error": <word>, "detail": <sentence>}``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from mirror_collector.serve.views import pair_view, summary_view
+from mirror_collector.store import Order, PairQuery, StoreError
+from mirror_collector.store.reader import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mirror_collector.compare import Ledger
+    from mirror_collector.store import Store
+
+__all__ = ["api_routes"]
+
+_MAX_LIMIT = 500
+
+
+def api_routes(
+    store: Store,
+    registry: CollectorRegistry,
+    *,
+    ledger: Callable[[], Ledger],
+    unready: Callable[[], str | None],
+) -> list[web.RouteDef]:
+    """The routes of the API.
+
+    Args:
+        store: where pairs are read.
+        registry: where metrics come from.
+        ledger: the sums of this moment.
+        unready: says why the collector is not ready, None when it is.
+    """
+    api = _Api(store, registry, ledger, unready)
+    return [
+        web.get("/v1/summary", api.summary),
+        web.get("/v1/pairs", api.pairs),
+        web.get("/v1/pairs/{id}", api.pair),
+        web.get("/healthz", api.healthz),
+        web.get("/readyz", api.readyz),
+        web.get("/metrics", api.metrics),
+    ]
+
+
+class _Api:
+    def __init__(
+        self,
+        store: Store,
+        registry: CollectorRegistry,
+        ledger: Callable[[], Ledger],
+        unready: Callable[[], str | None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._ledger = ledger
+        self._unready = unready
+
+    async def summary(self, request: web.Request) -> web.Response:
+        return web.json_response(summary_view(self._ledger(), route=request.query.get("route")))
+
+    async def pairs(self, request: web.Request) -> web.Response:
+        try:
+            query = _query(request)
+        except ValueError as error:
+            return _error(400, "bad_query", str(error))
+        try:
+            page = await self._store.page(query)
+        except StoreError as error:
+            return _error(503, "store", str(error))
+        following = None if page.following is None else str(page.following)
+        return web.json_response({"pairs": page.pairs, "next": following})
+
+    async def pair(self, request: web.Request) -> web.Response:
+        text = request.match_info["id"]
+        # Beyond 18 digits no id was ever given, and SQLite takes no such number.
+        known = text.isascii() and text.isdigit() and len(text) <= 18
+        try:
+            pair = await self._store.pair(int(text)) if known else None
+        except StoreError as error:
+            return _error(503, "store", str(error))
+        if pair is None:
+            return _error(404, "not_found", "no such pair; it may be past its retention")
+        return web.json_response(pair_view(pair))
+
+    async def healthz(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _request: web.Request) -> web.Response:
+        reason = self._unready()
+        if reason is not None:
+            return _error(503, "not_ready", reason)
+        return web.json_response({"status": "ready"})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        body = generate_latest(self._registry)
+        return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _query(request: web.Request) -> PairQuery:
+    given: dict[str, Any] = dict(request.query)
+    unknown = sorted(given.keys() - {"route", "limit", "order", "before"})
+    if unknown:
+        raise ValueError(f"unknown parameter {unknown[0]!r}; known are route, limit, order and before")
+    try:
+        order = Order(given.get("order", "newest"))
+    except ValueError:
+        raise ValueError("order: must be newest or worst") from None
+    limit = given.get("limit", "50")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise ValueError(f"limit: must be 1 to {_MAX_LIMIT}")
+    before = None
+    if "before" in given:
+        try:
+            before = Cursor.parse(given["before"], order)
+        except ValueError:
+            raise ValueError("before: must be the `next` of a page in the same order") from None
+    return PairQuery(route=given.get("route"), order=order, before=before, limit=int(limit))
+
+
+def _error(status: int, error: str, detail: str) -> web.Response:
+    return web.json_response({"error": error, "detail": detail}, status=status)

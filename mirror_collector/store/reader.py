@@ -1,0 +1,166 @@
+"""The reading side of the store: pages of pairs, and single pairs with their bodies."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from mirror_collector.store.schema import StoreError, connect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Cursor", "Order", "Page", "PairQuery", "Reader", "StoredLeg", "StoredPair"]
+
+_COLUMNS: Final = "id, started_at, stored_at, similarity, summary"
+
+
+class Order(Enum):
+    """How a list of pairs is sorted."""
+
+    NEWEST = "newest"
+    WORST = "worst"
+    """The least similar first; pairs that say nothing about quality are left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """Where the next page begins: after this pair."""
+
+    pair_id: int
+    similarity: float | None = None
+    """Only where the order is `Order.WORST`."""
+
+    def __str__(self) -> str:
+        return str(self.pair_id) if self.similarity is None else f"{self.similarity!r}:{self.pair_id}"
+
+    @classmethod
+    def parse(cls, text: str, order: Order) -> Cursor:
+        """Read what ``str`` gave; raises ValueError for anything else."""
+        similarity, _, pair_id = text.rpartition(":")
+        if (order is Order.WORST) != bool(similarity) or len(text) > 64:
+            raise ValueError("not a cursor of this order")
+        number = int(pair_id)
+        if not 0 <= number < 1 << 63:
+            raise ValueError("not a cursor")
+        if order is Order.NEWEST:
+            return cls(pair_id=number)
+        value = float(similarity)
+        if not math.isfinite(value):
+            raise ValueError("not a cursor")
+        return cls(pair_id=number, similarity=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairQuery:
+    """Which pairs, in which order, from where on."""
+
+    route: str | None = None
+    order: Order = Order.NEWEST
+    before: Cursor | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some pairs as JSON objects, and where the next page begins; None at the end."""
+
+    pairs: tuple[dict[str, Any], ...]
+    following: Cursor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLeg:
+    """One leg: a JSON object without its bodies, and the bodies."""
+
+    document: dict[str, Any]
+    request: bytes
+    response: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPair:
+    """One pair as it is listed, and its legs by role."""
+
+    listed: dict[str, Any]
+    legs: dict[str, StoredLeg]
+
+
+class Reader:
+    """A second connection, for reading only; belongs to the thread that opened it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._connection = connect(path, read_only=True)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read the store {path}: {error}") from error
+
+    def page(self, query: PairQuery) -> Page:
+        """List pairs; raises StoreError."""
+        conditions: list[str] = []
+        values: list[Any] = []
+        if query.route is not None:
+            conditions.append("route = ?")
+            values.append(query.route)
+        if query.order is Order.WORST:
+            conditions.append("similarity IS NOT NULL")
+        if query.before is not None and query.order is Order.WORST:
+            conditions.append("(similarity > ? OR (similarity = ? AND id < ?))")
+            values += [query.before.similarity, query.before.similarity, query.before.pair_id]
+        elif query.before is not None:
+            conditions.append("id < ?")
+            values.append(query.before.pair_id)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        order = "similarity, id DESC" if query.order is Order.WORST else "id DESC"
+        rows = self._rows(
+            # Only fixed text is put together here; what comes from outside is bound.
+            f"SELECT {_COLUMNS} FROM pairs {where} ORDER BY {order} LIMIT ?",  # noqa: S608
+            (*values, query.limit + 1),
+        )
+        more = len(rows) > query.limit
+        rows = rows[: query.limit]
+        following = None
+        if more:
+            similarity = rows[-1][3] if query.order is Order.WORST else None
+            following = Cursor(pair_id=rows[-1][0], similarity=similarity)
+        return Page(pairs=tuple(_listed(*row) for row in rows), following=following)
+
+    def pair(self, pair_id: int) -> StoredPair | None:
+        """One pair with its bodies, or None where there is none of that id; raises StoreError."""
+        rows = self._rows(f"SELECT {_COLUMNS} FROM pairs WHERE id = ?", (pair_id,))  # noqa: S608 - fixed
+        if not rows:
+            return None
+        legs = self._rows("SELECT role, leg, request, response FROM legs WHERE pair_id = ?", (pair_id,))
+        return StoredPair(
+            listed=_listed(*rows[0]),
+            legs={
+                role: StoredLeg(document=json.loads(leg), request=request, response=response)
+                for role, leg, request, response in legs
+            },
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _rows(self, query: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read the store: {error}") from error
+
+
+def _listed(
+    pair_id: int, started_at: float, stored_at: float, similarity: float | None, summary: str
+) -> dict[str, Any]:
+    return {
+        "id": str(pair_id),
+        "started_at": started_at,
+        "stored_at": stored_at,
+        "similarity": similarity,
+        **json.loads(summary),
+    }

@@ -1,0 +1,132 @@
+"""The store as the event loop sees it: writing and reading on two threads, failures counted and survived."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+from mirror_collector.compare import Counts, Ledger
+from mirror_collector.exchange import UnpairedReason
+from mirror_collector.store.database import Database, StoreLimits
+from mirror_collector.store.reader import Page, PairQuery, Reader, StoredPair
+from mirror_collector.store.schema import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mirror_collector.exchange import Pair
+
+__all__ = ["Store"]
+
+_T = TypeVar("_T")
+
+
+class Store:
+    """An open store; made by `open`.
+
+    A batch the disk refuses is lost and counted as ``store_failed``; counts are never lost, they are written
+    with the next batch that succeeds.
+    """
+
+    def __init__(
+        self, database: Database, reader: Reader, writing: ThreadPoolExecutor, reading: ThreadPoolExecutor
+    ) -> None:
+        self._database = database
+        self._reader = reader
+        self._writing = writing
+        self._reading = reading
+        self._stored = database.ledger
+        self._unwritten = Counts()
+        self._failure: StoreError | None = None
+        self._size = 0
+
+    @classmethod
+    async def open(cls, path: Path, limits: StoreLimits) -> Store:
+        """Open or create the file; raises StoreError."""
+        writing = ThreadPoolExecutor(1, "store-write")
+        reading = ThreadPoolExecutor(1, "store-read")
+        try:
+            database = await _run(writing, lambda: Database(path, limits))
+            reader = await _run(reading, lambda: Reader(path))
+        except BaseException:
+            writing.shutdown(wait=False)
+            reading.shutdown(wait=False)
+            raise
+        return cls(database, reader, writing, reading)
+
+    @property
+    def ledger(self) -> Ledger:
+        """All sums, those not yet on disk included."""
+        if not self._unwritten:
+            return self._stored
+        ledger = self._stored.fork()
+        ledger.add_counts(self._unwritten)
+        return ledger
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why the last write failed; None where it did not."""
+        return self._failure
+
+    @property
+    def size(self) -> int:
+        """Bytes in use after the last write or tidying."""
+        return self._size
+
+    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> None:
+        """Store pairs and counts; on failure the pairs are counted as lost and `failure` is set.
+
+        One call at a time.
+        """
+        self._unwritten.merge(counts)
+        if not pairs and not self._unwritten:
+            return
+        unwritten = self._unwritten
+        try:
+            ledger = await _run(self._writing, lambda: self._database.write(pairs, unwritten, now))
+        except StoreError as error:
+            self._failure = error
+            for pair in pairs:
+                unwritten.unpaired[pair.primary.route, UnpairedReason.STORE_FAILED] += 2
+                unwritten.drops[UnpairedReason.STORE_FAILED.value] += 2
+        else:
+            self._failure = None
+            self._stored, self._unwritten = ledger, Counts()
+            await self._check_size(now)
+
+    async def _check_size(self, now: float) -> None:
+        try:
+            self._size = await _run(self._writing, lambda: self._database.size)
+            if await _run(self._writing, lambda: self._database.oversize):
+                await self.tidy(now)
+        except StoreError as error:
+            self._failure = error
+
+    async def tidy(self, now: float) -> int:
+        """Delete what is too old or too much, step by step; returns pairs deleted, raises StoreError."""
+        deleted = 0
+        while step := await _run(self._writing, lambda: self._database.tidy(now)):
+            deleted += step
+        self._size = await _run(self._writing, lambda: self._database.size)
+        return deleted
+
+    async def page(self, query: PairQuery) -> Page:
+        """List pairs; raises StoreError."""
+        return await _run(self._reading, lambda: self._reader.page(query))
+
+    async def pair(self, pair_id: int) -> StoredPair | None:
+        """One pair with its bodies, or None; raises StoreError."""
+        return await _run(self._reading, lambda: self._reader.pair(pair_id))
+
+    async def close(self) -> None:
+        """Finish what was begun and close the file."""
+        await _run(self._reading, self._reader.close)
+        await _run(self._writing, self._database.close)
+        self._reading.shutdown()
+        self._writing.shutdown()
+
+
+async def _run(executor: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(executor, call)

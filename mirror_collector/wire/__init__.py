@@ -1,0 +1,1 @@
+"""Generated messages of the gRPC access log; see `protos/accesslog.proto`."""
