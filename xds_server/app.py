@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from xds_server.ads import Hub, Server
-from xds_server.engine import Engine, SpecRefusedError
+from xds_server.engine import Engine, SpecRefusedError, no_summary
 from xds_server.sources import CollectorSource, SpecFolder, load_scripts
 from xds_server.store import SqliteStore
 from xds_server.web import build, registry
@@ -72,14 +72,18 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         store,
         load_scripts(),
         collector=config.collector_grpc,
-        summary=(lambda _route: None) if collector is None else collector.summary,
+        summary=no_summary if collector is None else collector.summary,
     )
     hub = Hub(engine.compile)
     engine.attach(hub)
     await engine.load()
+    jobs = [hub.run, engine.run]
+    if collector is not None:
+        jobs.append(collector.run)
     if config.specs is not None:
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()
+        jobs.append(folder.run)
     server = Server(hub, identifier=config.identifier)
     runner = web.AppRunner(
         build(engine, registry(engine, hub)), access_log=None, shutdown_timeout=_GRACE_SECONDS
@@ -91,11 +95,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         xds_port = await server.start(config.xds)
         log.info("listening", xds=xds_port, http=runner.addresses[0][1])
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(hub.run()), tasks.create_task(engine.run())]
-            if collector is not None:
-                running.append(tasks.create_task(collector.run()))
-            if config.specs is not None:
-                running.append(tasks.create_task(folder.run()))
+            running = [tasks.create_task(job()) for job in jobs]
             await stopping.wait()
             log.info("stopping")
             for task in running:
@@ -111,7 +111,7 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
     except SpecRefusedError as error:
         # A refused file leaves what runs as it was; the next change of the file is another try.
         for problem in error.problems:
-            log.error("spec_refused", file=file, problem=str(problem))
+            log.error("spec_refused", file=file, problem=str(problem))  # noqa: TRY400 - an input, not a bug
     else:
         for item in applied.routes:
             log.info("spec_applied", file=file, route=item.name, action=item.action)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -20,11 +21,12 @@ from xds_server import ir, rollout
 from xds_server.plan import Traffic, plan
 from xds_server.snapshot import Snapshot, build
 from xds_server.spec import Document, Loaded, ModelRoute, Problem, check_together, digest, load
+from xds_server.store import StoreError
 from xds_server.translate import Scripts, resources
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from xds_server.ads import Hub
     from xds_server.store import SqliteStore, StoredEvent
@@ -39,13 +41,21 @@ __all__ = [
     "SpecRefusedError",
     "UnknownRouteError",
     "WorldError",
+    "no_summary",
 ]
 
 _EVENTS_KEPT: Final = 20
 _TICK_SECONDS: Final = 1.0
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
+Summary = Callable[[str, str, str | None], dict[str, Any] | None]
+"""Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
+
 log = structlog.get_logger()
+
+
+def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
+    """Stand in for a collector where there is none."""
 
 
 class EngineError(Exception):
@@ -142,7 +152,7 @@ class Engine:
         scripts: Scripts,
         *,
         collector: ir.Address | None = None,
-        summary: Callable[[str], dict[str, Any] | None] = lambda _route: None,
+        summary: Summary = no_summary,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`collector` is where proxies send captured legs; `summary` tells what it found of a route."""
@@ -186,9 +196,15 @@ class Engine:
         while True:
             self._wake.clear()
             moved, self._moved = self._moved, set()
-            async with self._lock:
-                for name in list(self._routes):
-                    await self._advance(name, by_proxies=self._routes[name].group in moved)
+            try:
+                async with self._lock:
+                    for name in list(self._routes):
+                        await self._advance(name, by_proxies=self._routes[name].group in moved)
+            except StoreError:
+                # Rollouts stand still where the store last saw them; proxies keep what they hold.
+                log.exception("store_failed", consequence="rollouts stand still until it works again")
+                self._moved |= moved
+                await asyncio.sleep(_TICK_SECONDS)
             await self._sleep()
 
     # What may be done
@@ -202,9 +218,7 @@ class Engine:
         loaded = load(text, file=file)
         async with self._lock:
             self._check(loaded)
-            applied = []
-            for document in loaded.documents:
-                applied.append(await self._accept(document, actor, dry_run=dry_run))
+            applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
         self._wake.set()
         return Applied(routes=tuple(applied), warnings=tuple(loaded.problems))
 
@@ -243,7 +257,7 @@ class Engine:
             live.route,
             live.state,
             self._convergence(live.group),
-            pairs=self._summary(name),
+            pairs=self._summary(name, live.route.spec.stable, live.route.spec.candidate),
             events=tuple(live.events),
         )
 
@@ -349,7 +363,7 @@ class Engine:
         if any(isinstance(effect, rollout.Publish) for effect in effects):
             self._publish(live.group)
 
-    async def _keep(  # noqa: PLR0913 - what one change consists of
+    async def _keep(
         self,
         name: str,
         live: _Live | None,
@@ -375,7 +389,7 @@ class Engine:
     def _record(self, live: _Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
         for effect in effects:
             if isinstance(effect, rollout.Record):
-                log.info(effect.kind, route=live.route.metadata.name, actor=actor, message=effect.message)
+                log.info(effect.what, route=live.route.metadata.name, actor=actor, message=effect.message)
                 live.events.append(
                     EventView(
                         seq=live.seq or 0,

@@ -1,4 +1,4 @@
-"""Runs one program of a preparation: its output into the log, its progress to the screen, its end explained."""
+"""Runs one program of a preparation: output into the log, progress to the screen, its end explained."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Commands:
 
     def _progress(self, seconds: float, output: str) -> None:
         last = output.replace("\r", "\n").strip().rpartition("\n")[2].strip()
-        line = f"      {seconds:4.0f} s  {last}"
+        line = f"      {seconds:4.0f} s  {last or 'at work'}"
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{line[:width]}", end="", flush=True)

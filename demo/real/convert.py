@@ -1,4 +1,4 @@
-"""Turns the GGUF weights into a folder that vLLM loads; run by vLLM's own Python: ``python convert.py IN OUT``.
+"""Turns the GGUF weights into a folder that vLLM loads: ``python convert.py IN OUT``, by vLLM's own Python.
 
 It stands alone: the environment it runs in holds transformers, but not this project.
 """

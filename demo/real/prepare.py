@@ -23,7 +23,7 @@ from demo.real.stages import EMPTY, Ledger, StageName, pending
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Preparation"]
+__all__ = ["Preparation", "stage_keys"]
 
 _TITLES: Final = {
     StageName.ENVIRONMENT: "make an empty Python environment",
@@ -57,7 +57,7 @@ class Preparation:
 
     def left(self) -> tuple[StageName, ...]:
         """Return the stages that are not done yet; none means that servers can start."""
-        return pending(self._ledger(), _keys(), self._present())
+        return pending(self._ledger(), stage_keys(), self._present())
 
     def run(self) -> None:
         """Do what is left to do.
@@ -65,15 +65,14 @@ class Preparation:
         Raises:
             PrepareError: Something is missing here, another preparation is at work, or a stage failed.
         """
-        version = (sys.version_info.major, sys.version_info.minor)
-        if problem := recipe.platform_problem(version, platform.system(), platform.machine()):
-            raise PrepareError(problem)
-        self._layout.root.mkdir(parents=True, exist_ok=True)
+        left = self.left()
+        if not left:
+            self._say(f"vLLM and the model are ready in {self._layout.root}")
+            return
+        self._check_machine(left)
+        self._make_root()
         with self._alone():
             left = self.left()
-            if not left:
-                self._say(f"vLLM and the model are ready in {self._layout.root}")
-                return
             self._check_space(left)
             began = time.monotonic()
             for stage in StageName:
@@ -156,7 +155,7 @@ class Preparation:
             raise PrepareError(f"{_TITLES[stage]}: {reason}") from error
         except (RecipeError, zipfile.BadZipFile, StopIteration) as error:
             raise PrepareError(f"{_TITLES[stage]}: {error}") from error
-        self._record(ledger.finish(stage, _keys()[stage]))
+        self._record(ledger.finish(stage, stage_keys()[stage]))
         self._say(f"      done in {time.monotonic() - began:.0f} s")
 
     def _pip(self, *arguments: str, limit: float) -> None:
@@ -207,6 +206,18 @@ class Preparation:
         part.write_text(ledger.text(), encoding="utf-8")
         part.replace(self._layout.ledger)
 
+    def _check_machine(self, left: tuple[StageName, ...]) -> None:
+        version = (sys.version_info.major, sys.version_info.minor)
+        problem = recipe.platform_problem(version, platform.system(), platform.machine())
+        if problem and StageName.ENVIRONMENT in left:
+            raise PrepareError(problem)
+
+    def _make_root(self) -> None:
+        try:
+            self._layout.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PrepareError(f"{self._layout.root} cannot be made: {error.strerror}") from error
+
     def _check_space(self, left: tuple[StageName, ...]) -> None:
         needed = recipe.NEEDED_BYTES if _FIRST_STAGES & set(left) else 10**9
         free = shutil.disk_usage(self._layout.root).free
@@ -223,13 +234,12 @@ class Preparation:
             yield
 
 
-def _keys() -> dict[StageName, str]:
-    """What each stage is made from; a changed recipe makes its stage new."""
-    versions = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+def stage_keys() -> dict[StageName, str]:
+    """Return what each stage is made from; a changed recipe makes its stage new."""
     packages = (recipe.TORCH, *recipe.EXTRA_PACKAGES, f"without {' '.join(sorted(recipe.LEFT_OUT))}")
     return {
         StageName.DOWNLOAD: f"{recipe.SERVER_PACKAGE} {recipe.MODEL_PACKAGE}",
-        StageName.ENVIRONMENT: versions,
+        StageName.ENVIRONMENT: "venv",
         StageName.PACKAGES: " ".join(packages),
         StageName.SERVER: recipe.SERVER_PACKAGE,
         StageName.WEIGHTS: recipe.MODEL_PACKAGE,

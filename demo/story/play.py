@@ -1,4 +1,4 @@
-"""The story itself: shadow, canary to 100 %, then a bad candidate that is taken back, with users all along."""
+"""The story itself: shadow, canary to 100 %, then a bad candidate is taken back, with users all along."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from demo.processes import ProcessError
@@ -186,7 +186,7 @@ class _Story:
         await self._command("apply", str(path))
         samples = []
         for number, weight in enumerate((5, 25)):
-            await self._until(lambda view, w=weight: view["weights"]["v2"] == w and _waits(view), 30)
+            await self._until(_waiting_at("v2", weight), 30)
             samples.append(await self._sample(weight, self._stage.entries[number % len(self._stage.entries)]))
             if number == 1:
                 self._moved_back(*samples)
@@ -202,7 +202,7 @@ class _Story:
         steps = ["setWeight: 20", "pause: {}", "setWeight: 100"]
         path = specs.canary(self._stage.folder, 3, _MODEL, self._new, bad, steps=steps, bake="10s")
         await self._command("apply", str(path))
-        await self._until(lambda view: view["weights"].get("v3") == 20 and _waits(view), 30)
+        await self._until(_waiting_at("v3", 20), 30)
         await asyncio.to_thread(_fault, bad, "slow")
         self._tell.say("v3 becomes ten times slower")
         await asyncio.sleep(6)
@@ -240,10 +240,10 @@ class _Story:
         failed = sum(snapshot.failed for snapshot in users) + result.sample_failed
         self._check(failed == 0, f"{sent:,} user requests, {failed} failed")
         if died := self._stage.died():
-            self._check(False, f"ended by themselves: {', '.join(process.name for process in died)}")  # noqa: FBT003
+            self._check(False, f"ended by themselves: {', '.join(process.name for process in died)}")
         result.pairs = self._pairs()
         self._tell.plain()
-        summary = {
+        summary: dict[str, Any] = {
             "demo": "fail" if result.broken else "pass",
             "requests": sent,
             "failed": failed,
@@ -304,7 +304,7 @@ class _Story:
         self._result.split[str(weight)] = round(100 * share, 3)
         self._check(
             abs(share - expected) <= band,
-            f"{100 * share:.2f} % of them got v2; {weight} % ± {100 * band:.2f} is what chance allows (99.9 %)",
+            f"{100 * share:.2f} % of them got v2; {weight} % ± {100 * band:.2f} is within chance (99.9 %)",
         )
         return sample
 
@@ -339,14 +339,16 @@ class _Story:
 
 def _together(traffic: list[Traffic]) -> Any:
     """Return one snapshot of several streams of users: sums, and the first one's percentiles."""
-    from dataclasses import replace
-
     snapshots = [one.snapshot() for one in traffic]
     return replace(snapshots[0], ok=sum(s.ok for s in snapshots), failed=sum(s.failed for s in snapshots))
 
 
-def _waits(view: dict[str, Any]) -> bool:
-    return bool(view["step"]) and view["step"]["waiting_for"] == "operator"
+def _waiting_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
+    def holds(view: dict[str, Any]) -> bool:
+        step = view["step"]
+        return view["weights"].get(variant) == weight and bool(step) and step["waiting_for"] == "operator"
+
+    return holds
 
 
 def _fault(backend: Backend, mode: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -188,8 +189,6 @@ def _module(name: str) -> list[str]:
 
 
 def _port(wanted: int) -> int:
-    import socket
-
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", wanted))

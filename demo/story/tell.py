@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -32,7 +32,7 @@ class Teller:
         self._began = time.monotonic()
         self._live: Live | None = None
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Self:
         if self._terminal:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()

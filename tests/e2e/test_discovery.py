@@ -32,8 +32,10 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     traffic = Traffic(TrafficConfig(url=envoy.entry, rate=60, duration=None))
     users = asyncio.create_task(traffic.run())
     for spec in specs * 3:
-        plane.apply(spec)
-        eventually(plane.view, lambda view: view["convergence"]["acked"] == 1, within=10)
+        await asyncio.to_thread(plane.apply, spec)
+        await asyncio.to_thread(
+            eventually, plane.view, lambda view: view["convergence"]["acked"] == 1, within=10
+        )
         await asyncio.sleep(0.2)
     traffic.stop()
     result = await users

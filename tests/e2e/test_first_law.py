@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 from typing import TYPE_CHECKING
@@ -91,17 +92,18 @@ async def test_a_shadow_that_does_not_read_an_upload(shadowed: tuple[Plane, Envo
                 {"role": "user", "content": [{"type": "image_url", "image_url": {"url": image}}]},
             ],
         }
+        raw = json.dumps(body).encode()
         # More uploads than the hop takes at once: the rest must simply not be copied.
-        answers = await asyncio.gather(*(_upload(session, envoy.entry, json.dumps(body)) for _ in range(12)))
+        answers = await asyncio.gather(*(_upload(session, envoy.entry, raw) for _ in range(12)))
         assert answers == [200] * 12
         async with session.post(f"{shadow.url}/_sim/faults", json={"mode": "none"}):
             pass
     assert plane.view()["phase"] == "Shadowing"
 
 
-async def _upload(session: aiohttp.ClientSession, entry: str, body: str) -> int:
+async def _upload(session: aiohttp.ClientSession, entry: str, body: bytes) -> int:
     headers = {"content-type": "application/json", "x-user-id": "u"}
-    async with session.post(f"{entry}/v1/chat/completions", data=body, headers=headers) as answer:
+    async with session.post(f"{entry}/v1/chat/completions", data=io.BytesIO(body), headers=headers) as answer:
         await answer.read()
         return answer.status
 

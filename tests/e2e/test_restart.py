@@ -49,13 +49,13 @@ async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     control.kill()
     await asyncio.sleep(2)
     assert weights(envoy) == held
-    plane.start_control_plane(collector=False)
+    await asyncio.to_thread(plane.start_control_plane, collector=False)
 
     def connected() -> dict[str, Any]:
         assert weights(envoy) in (held, {"chat/v2": 10_000, "chat/v1": 0}), "never an empty or older world"
         return plane.view()
 
-    after = eventually(connected, lambda view: view["convergence"]["acked"] == 1)
+    after = await asyncio.to_thread(eventually, connected, lambda view: view["convergence"]["acked"] == 1)
     assert after["step"]["index"] == before["step"]["index"]
     assert after["step"]["began_at"] == before["step"]["began_at"], "the clock went on"
     assert after["step"]["ends_at"] == before["step"]["ends_at"]
@@ -64,7 +64,7 @@ async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     reloads = {name: value for name, value in updates(envoy).items() if name.endswith("config_reload")}
     assert reloads == {name: counted[name] for name in reloads}, "nothing was configured anew"
 
-    done = eventually(connected, lambda view: view["phase"] == "Healthy", within=30)
+    done = await asyncio.to_thread(eventually, connected, lambda v: v["phase"] == "Healthy", within=30)
     assert done["weights"] == {"v1": 0.0, "v2": 100.0}
     traffic.stop()
     result = await users

@@ -59,7 +59,9 @@ async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
         )
         for name, log in seen.items():
             assert log["by_path"]["/v1/chat/completions"] == expected[name], "split once, and never again"
-            assert set(log["by_header"]) == {f"sidecar-{name}"}, "only through its own serve listener"
+            assert set(log["by_header"]["x-shiftplane-served-by"]) == {f"sidecar-{name}"}, (
+                "only through its own serve listener"
+            )
             served = envoys[name].stats("http.serve.downstream_rq_total")
             assert served["http.serve.downstream_rq_total"] >= expected[name]
         for app in apps.values():

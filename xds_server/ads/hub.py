@@ -54,7 +54,7 @@ class Hub:
     def __init__(
         self, compile_world: Callable[[ir.Proxies], Snapshot], *, clock: Callable[[], float] = time.time
     ) -> None:
-        """`compile_world` gives the newest world of a class of proxies; it is called again at each publish."""
+        """`compile_world` gives the newest world of a class of proxies; each publish calls it again."""
         self.counters = Counters(pushes=Counter(), accepted=Counter(), rejected=Counter())
         self.on_change: Callable[[str], None] = lambda _group: None
         self._compile = compile_world

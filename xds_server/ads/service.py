@@ -69,7 +69,7 @@ class Server:
             OSError: The address cannot be had.
         """
         try:
-            port = self._server.add_insecure_port(address)
+            port = int(self._server.add_insecure_port(address))
         except RuntimeError as error:
             raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
         await self._server.start()

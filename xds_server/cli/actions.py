@@ -46,7 +46,8 @@ def _plain(command: str, text: str) -> Callable[..., None]:
 def promote(name: str, reason: str, server: str, output: str, *, full: bool) -> None:
     """Go on to the next step: end a pause, or a shadow without an end.
 
-    Proxies must still hold a step before the next one begins. Example: shiftplane promote chat -m "looks good"
+    Proxies must still hold a step before the next one begins.
+    Example: shiftplane promote chat -m "looks good"
     """
     _send(name, "promote", server, output, {"reason": reason, "full": full})
 

@@ -13,7 +13,7 @@ from xds_server.bootstrap import bootstrap as render
 __all__ = ["bootstrap", "host_port"]
 
 
-class _HostPort(click.ParamType):
+class _HostPort(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "host:port"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> HostPort:

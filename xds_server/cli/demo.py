@@ -16,7 +16,7 @@ __all__ = ["demo"]
     type=click.Choice(["simulated", "vllm"]),
     default="simulated",
     show_default=True,
-    help="Model servers: simulated ones, or two real vLLM servers on the CPU (`make demo-vllm` prepares them).",
+    help="Simulated model servers, or two real vLLM servers on the CPU (`make demo-vllm` prepares them).",
 )
 @click.option(
     "--users", type=click.IntRange(100), default=20_000, show_default=True, help="Size of the split sample."

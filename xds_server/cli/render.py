@@ -95,13 +95,13 @@ def waiting(view: View, now: float) -> str:
     if step is None or step["waiting_for"] == "nothing":
         return ""
     if step["waiting_for"] == "operator":
-        return "waits for an operator: shiftplane promote " + view["name"]
+        return f"waits for an operator: shiftplane promote {view['name']}"
     if step["waiting_for"] == "convergence":
         convergence = view["convergence"]
         return (
             f"waits for proxies: {convergence['acked']} of {convergence['connected']} hold the newest version"
         )
-    return f"{seconds(max(0.0, step['ends_at'] - now))} left" if step["ends_at"] else ""
+    return f"{seconds(max(0.0, float(step['ends_at']) - now))} left" if step["ends_at"] else ""
 
 
 def _position(view: View) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +23,7 @@ def read_specs(paths: Sequence[str]) -> list[Loaded]:
     """
     from xds_server.spec import load
 
-    loaded = []
+    loaded: list[Loaded] = []
     for path in _expand(paths):
         if path == "-":
             loaded.append(load(click.get_text_stream("stdin").read(), file="<stdin>"))

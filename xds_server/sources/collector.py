@@ -25,9 +25,16 @@ class CollectorSource:
         self._latest: dict[str, dict[str, Any]] = {}
         self.reachable = False
 
-    def summary(self, route: str) -> dict[str, Any] | None:
-        """Return what is known of a route; None before its first pair, or while nothing was ever fetched."""
-        return self._latest.get(route)
+    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
+        """Return what is known of the pairs of these two backends; None before their first pair."""
+        found = self._latest.get(route)
+        if found is None:
+            return None
+        for comparison in found.get("comparisons", ()):
+            if (comparison.get("primary_variant"), comparison.get("shadow_variant")) == (stable, candidate):
+                whole = {key: value for key, value in found.items() if key != "comparisons"}
+                return {**whole, **comparison}
+        return None
 
     async def run(self) -> None:
         """Fetch until cancelled."""

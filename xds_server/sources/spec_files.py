@@ -19,8 +19,10 @@ log = structlog.get_logger()
 
 
 class SpecFolder:
-    """Watches `*.yaml` and `*.yml` of one folder. A file that is taken away leaves its routes running:
-    deleting a route is an explicit command."""
+    """Watches `*.yaml` and `*.yml` of one folder.
+
+    A file that is taken away leaves its routes running: deleting a route is an explicit command.
+    """
 
     def __init__(self, folder: Path, apply: Callable[[str, str], Awaitable[None]]) -> None:
         """`apply(text, file)` is awaited for every file that is new or has changed."""
@@ -46,7 +48,8 @@ class SpecFolder:
         try:
             for path in sorted(self._folder.iterdir()):
                 if path.suffix in {".yaml", ".yml"} and path.is_file():
-                    found.append((path, path.read_text(encoding="utf-8", errors="replace")))
+                    text = path.read_text(encoding="utf-8", errors="replace")
+                    found.append((path, text))
         except OSError as error:
-            log.error("spec_folder_unreadable", folder=str(self._folder), reason=str(error))
+            log.warning("spec_folder_unreadable", folder=str(self._folder), reason=str(error))
         return found

@@ -114,7 +114,7 @@ def _models(spec: Any) -> Iterator[Finding]:
         for number in without:
             yield Finding(
                 ("spec", "backends", number),
-                "has no modelNameOverride while another backend has one: its leg would not know its model's name",
+                "has no modelNameOverride while another backend has one: its own model name is unknown",
                 "give every backend a modelNameOverride, or set spec.model",
             )
 
@@ -192,7 +192,7 @@ def _shadow(spec: Any) -> Iterator[Finding]:
         yield Finding(
             (*loc, "limits"),
             f"a stuck shadow could hold {held / (1 << 30):.1f} GiB in each proxy "
-            "(maxConcurrentRequests × maxRequestSize)",
+            "(maxConcurrentRequests times maxRequestSize)",
             "",
             warning=True,
         )

@@ -82,8 +82,8 @@ def parse(text: str) -> tuple[Source, ...]:
     loader = _Loader(text)
     try:
         while loader.check_node():
-            node = loader.get_node()
-            found.append(_Reader(text).read(node))
+            if (node := loader.get_node()) is not None:
+                found.append(_Reader(text).read(node))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(1, 1) if mark is None else Place(mark.line + 1, mark.column + 1)

@@ -156,6 +156,8 @@ def _host_port(value: object, allowed: str) -> tuple[str, int]:
     if isinstance(value, Endpoint):
         return value.host, value.port
     text = _text(value, allowed)
+    if "://" in text:
+        raise _wrong(f"{text!r} is a URL", allowed)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal():
         raise _wrong(f"{text!r} has no port", allowed)
@@ -194,7 +196,7 @@ def _size(least: int, most: int, words: str, value: object) -> int:
 def _share(value: object) -> int:
     found: int = _unit(units.basis_points, value)
     if found == 0:
-        raise _wrong("0 copies nothing", "a percentage above 0 is allowed; leave the strategy away for none")
+        raise _wrong("0 is no share at all", "a percentage above 0 is allowed")
     return found
 
 

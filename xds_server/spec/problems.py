@@ -17,7 +17,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem. Lines and columns count from 1; `path` is as in the YAML, such as `spec.backends[1].name`."""
+    """One problem. Lines and columns count from 1; `path` is as in the YAML: `spec.backends[1].name`."""
 
     severity: Severity
     file: str

@@ -19,9 +19,9 @@ if typing.TYPE_CHECKING:
 
     from xds_server.spec.document import Loc
 
-__all__ = ["Finding", "LATER", "shape"]
+__all__ = ["LATER", "Finding", "shape"]
 
-# Fields of the design that this version does not know yet: saying "unknown" would send people to look for a typo.
+# Fields of later versions: calling them unknown would send people to look for a typo.
 LATER: Final = frozenset(
     {
         "abTest",
@@ -73,7 +73,7 @@ def _explain(detail: ErrorDetails) -> Finding:
     return Finding(loc, message, allowed)
 
 
-def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
+def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - one case per kind
     context = detail.get("ctx", {})
     found = detail["input"]
     match detail["type"]:

@@ -207,9 +207,8 @@ class SqliteStore:
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            self._db.executescript(
-                f"BEGIN; {script} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number}; COMMIT;"
-            )
+            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
+            self._db.executescript(f"BEGIN; {script} {marks} COMMIT;")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -241,7 +240,7 @@ class SqliteStore:
                 f"route {name!r} is at event {found}, not {expected}: somebody changed it first"
             )
 
-    def _append(  # noqa: PLR0913 - one row
+    def _append(  # noqa: PLR0913, PLR0917 - one row
         self,
         db: sqlite3.Connection,
         name: str,

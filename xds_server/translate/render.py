@@ -36,7 +36,8 @@ def _fields(message: betterproto2.Message) -> dict[str, Any]:
     if plain is not None:
         return plain if isinstance(plain, dict) else {"value": plain}
     blank = type(message)()
-    for name in message._betterproto.meta_by_field_name:  # noqa: SLF001 - the library's own description
+    meta: Any = type(message)._betterproto  # type: ignore[arg-type, unused-ignore] # noqa: SLF001
+    for name in meta.meta_by_field_name:
         value = getattr(message, name)
         if value is not None and value != getattr(blank, name):
             found[name] = _value(value)

@@ -1,4 +1,4 @@
-"""A route as an operator sees it, from its spec, its rollout and what is known of its proxies and pairs (pure)."""
+"""A route as an operator sees it: its spec, its rollout, its proxies and pairs in one value (pure)."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from xds_server.engine import Action, CommandRefusedError, Engine, SpecRefusedError, UnknownRouteError
+from xds_server.store import StoreError
 from xds_server.view import to_json
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ async def _errors_as_json(
         return _error(404, "unknown_route", str(error))
     except CommandRefusedError as error:
         return _error(409, "refused", str(error))
+    except StoreError as error:
+        return _error(503, "store_failed", f"nothing was changed: {error}")
     except SpecRefusedError as error:
         return web.json_response({"problems": [_problem(p) for p in error.problems]}, status=422)
     except web.HTTPException as error:
