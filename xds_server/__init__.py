@@ -1,3 +1,13 @@
-"""The control plane: route specs in, discovery streams to Envoys out."""
+"""The control plane: tells Envoys who gets which model, and moves users from one model to another.
 
-__version__ = "0.1.0"
+Read `xds_server.app` first; it builds everything. This package root imports nothing, so that a command pays
+only for what it uses.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["__version__"]
+
+__version__: Final = "0.1.0"

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from xds_server import ir, rollout
-from xds_server.plan import Traffic, plan
+from xds_server.compiler import compile_world
+from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
 from xds_server.spec import Document, Loaded, ModelRoute, Problem, check_together, digest, load
 from xds_server.store import StoreError
-from xds_server.translate import Scripts, resources
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from xds_server.ads import Hub
     from xds_server.store import SqliteStore, StoredEvent
+    from xds_server.translate import Scripts
 
 __all__ = [
     "Action",
@@ -40,7 +41,6 @@ __all__ = [
     "EngineError",
     "SpecRefusedError",
     "UnknownRouteError",
-    "WorldError",
     "no_summary",
 ]
 
@@ -64,8 +64,9 @@ class EngineError(Exception):
     EngineError
     ├── UnknownRouteError     there is no such route
     ├── CommandRefusedError   the route is in a phase in which the command makes no sense
-    ├── SpecRefusedError      the spec has problems; the running world stays as it was
-    └── WorldError            the world would break a rule that protects users: a bug of ours
+    └── SpecRefusedError      the spec has problems; the running world stays as it was
+
+    A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
     """
 
 
@@ -83,10 +84,6 @@ class SpecRefusedError(EngineError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
         super().__init__(f"{len(problems)} problems")
-
-
-class WorldError(EngineError):
-    """The world would break a rule that protects users."""
 
 
 class Action(Enum):
@@ -338,18 +335,10 @@ class Engine:
         return AppliedRoute(name=name, action=action, generation=after.generation)
 
     def _compile(self, proxies: ir.Proxies, routes: Iterable[_Live]) -> Snapshot:
-        world = plan(
-            proxies,
-            [
-                Traffic(route=live.route, weight=live.state.weight, mirror=live.state.mirror)
-                for live in routes
-                if live.group == proxies.group
-            ],
-            self._collector,
-        )
-        if broken := ir.violations(world):
-            raise WorldError("; ".join(broken))
-        return build(resources(world, self._scripts))
+        traffic = [
+            Traffic(route=live.route, weight=live.state.weight, mirror=live.state.mirror) for live in routes
+        ]
+        return build(compile_world(proxies, traffic, self._scripts, collector=self._collector))
 
     async def _feed(self, name: str, event: rollout.Event, actor: str) -> None:
         """Let a route take an event: decide, keep, then publish."""

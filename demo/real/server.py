@@ -167,7 +167,7 @@ def start_pair(
             name="smol-b",
             port=ports[1],
             core=usable[-1],
-            generation={"temperature": 0, "repetition_penalty": 1.15},
+            generation={"temperature": 0, "repetition_penalty": 1.05},
         ),
     )
     servers: list[RealVllm] = []

@@ -1,6 +1,6 @@
 """YAML → frozen route specs, or every problem at once with its place (pure)."""
 
-from xds_server.spec.load import Document, Loaded, check_together, digest, load
+from xds_server.spec.loading import Document, Loaded, check_together, digest, load
 from xds_server.spec.model import (
     AttributeSource,
     Backend,

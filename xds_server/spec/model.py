@@ -12,7 +12,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_serializer
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -187,7 +187,7 @@ def _count(least: int, most: int, value: object) -> int:
 
 
 def _size(least: int, most: int, words: str, value: object) -> int:
-    found: int = value if isinstance(value, int) and value > 1_000 else _unit(units.size, value)
+    found: int = _unit(units.size, value)
     if not least <= found <= most:
         raise _wrong(f"{value!r} is out of range", words)
     return found
@@ -205,18 +205,29 @@ Plain = Annotated[str, BeforeValidator(_plain)]
 HeaderName = Annotated[str, BeforeValidator(_header)]
 Host = Annotated[str, BeforeValidator(_host)]
 Path = Annotated[str, BeforeValidator(_path)]
-Percent = Annotated[int, BeforeValidator(lambda value: _unit(units.basis_points, value))]
-Share = Annotated[int, BeforeValidator(_share)]
-Duration = Annotated[timedelta, BeforeValidator(lambda value: _unit(units.duration, value))]
-Long = Annotated[timedelta, BeforeValidator(lambda value: _at_least(timedelta(seconds=1), value))]
-Short = Annotated[timedelta, BeforeValidator(lambda value: _at_least(timedelta(milliseconds=10), value))]
+# In JSON, values are written as they may be read again: "1h30m", "32MiB", 12.5.
+_AS_PERCENT = PlainSerializer(units.percent_number, when_used="json")
+_AS_DURATION = PlainSerializer(units.duration_text, when_used="json")
+_AS_SIZE = PlainSerializer(units.size_text, when_used="json")
+
+Percent = Annotated[int, BeforeValidator(lambda value: _unit(units.basis_points, value)), _AS_PERCENT]
+Share = Annotated[int, BeforeValidator(_share), _AS_PERCENT]
+Duration = Annotated[timedelta, BeforeValidator(lambda value: _unit(units.duration, value)), _AS_DURATION]
+Long = Annotated[
+    timedelta, BeforeValidator(lambda value: _at_least(timedelta(seconds=1), value)), _AS_DURATION
+]
+Short = Annotated[
+    timedelta, BeforeValidator(lambda value: _at_least(timedelta(milliseconds=10), value)), _AS_DURATION
+]
 RequestSize = Annotated[
     int,
     BeforeValidator(lambda value: _size(1 << 10, _MOST_REQUEST, "1KiB to 64MiB are allowed", value)),
+    _AS_SIZE,
 ]
 CaptureSize = Annotated[
     int,
     BeforeValidator(lambda value: _size(_LEAST_CAPTURE, _MOST_CAPTURE, "1KiB to 1MiB are allowed", value)),
+    _AS_SIZE,
 ]
 Concurrency = Annotated[int, BeforeValidator(lambda value: _count(1, 4_096, value))]
 Threshold = Annotated[int, BeforeValidator(lambda value: _count(1, 1_000, value))]
@@ -261,6 +272,10 @@ class Endpoint(_Part):
 
     host: str
     port: int
+
+    @model_serializer(when_used="json")
+    def _text(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class PassiveHealth(_Part):

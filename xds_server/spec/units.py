@@ -14,7 +14,10 @@ __all__ = [
     "UnitError",
     "basis_points",
     "duration",
+    "duration_text",
+    "percent_number",
     "size",
+    "size_text",
 ]
 
 DURATION: Final = 'a duration with its unit is allowed, such as "250ms", "30s", "24h" or "1h30m"'
@@ -112,6 +115,32 @@ def basis_points(value: object) -> int:
     if not whole:
         raise UnitError(f"{value} has more than two decimals", PERCENT)
     return int(exact)
+
+
+def duration_text(value: timedelta) -> str:
+    """Return a duration as `duration` reads it, such as `1h30m`."""
+    micro = round(value / timedelta(microseconds=1))
+    if micro % 1_000_000:
+        return f"{micro / 1000:g}ms"
+    seconds, parts = micro // 1_000_000, []
+    for unit, length in (("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, length)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def size_text(value: int) -> str:
+    """Return a size as `size` reads it, such as `32MiB`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if value and value % _BYTES[unit] == 0:
+            return f"{value // _BYTES[unit]}{unit}"
+    return f"{value}B"
+
+
+def percent_number(value: int) -> int | float:
+    """Return the number of percent that `basis_points` reads as `value`."""
+    return value // 100 if value % 100 == 0 else value / 100
 
 
 def _found(value: object) -> str:

@@ -1,0 +1,143 @@
+"""`shiftplane plan`: what proxies would be told at each step; needs no server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xds_server.cli.client import Exit
+from xds_server.cli.out import percent, print_data, seconds
+from xds_server.cli.specs import problems_of, read_specs, report
+
+if TYPE_CHECKING:
+    from xds_server.rollout import State
+    from xds_server.spec import ModelRoute
+
+__all__ = ["plan", "render_world", "worlds"]
+
+_ENTRY = ("0.0.0.0", 10_000)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--step", type=click.IntRange(0), default=None, help="Which step to show the resources of; from 1."
+)
+@click.option("--resources", is_flag=True, help="Print the resources themselves, in Envoy's own words.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True
+)
+@click.pass_context
+def plan(
+    ctx: click.Context, paths: tuple[str, ...], output: str, step: int | None, *, resources: bool
+) -> None:
+    """Say what a rollout would do, and what its proxies would be told; changes nothing.
+
+    Example: shiftplane plan chat.yaml --step 1 --resources
+    """
+    loaded = read_specs(paths)
+    if report(problems_of(loaded), err=True):
+        ctx.exit(Exit.REFUSED)
+    routes = [route for one in loaded for route in one.routes]
+    groups, outline = worlds(routes, step), [_route(route) for route in routes]
+    if output != "text" or resources:
+        data = groups if resources else {"routes": outline, "groups": groups}
+        print_data(data, "json" if output == "json" else "yaml")
+        return
+    for item in outline:
+        _print_route(item)
+    for group, kinds in groups.items():
+        click.echo(f"\nproxies of group {group} are told of")
+        for kind, named in kinds.items():
+            click.echo(f"  {kind}: {', '.join(named)}")
+    click.echo("\nadd --resources to see them in Envoy's own words")
+
+
+def worlds(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
+    """Return the rendered resources of each group, by type and name, at a step (None: not begun)."""
+    groups = sorted({route.spec.proxies.group for route in routes})
+    return {group: render_world(routes, group, step) for group in groups}
+
+
+def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict[str, dict[str, Any]]:
+    """Return the resources of one group as plain values."""
+    from xds_server import ir
+    from xds_server.compiler import compile_world
+    from xds_server.plan import Traffic
+    from xds_server.sources.scripts import load_scripts
+    from xds_server.translate import render
+
+    states = [_state(route, step) for route in routes]
+    traffic = [
+        Traffic(route=route, weight=state.weight, mirror=state.mirror)
+        for route, state in zip(routes, states, strict=True)
+    ]
+    entry = ir.Address(host=_ENTRY[0], port=_ENTRY[1])
+    found: dict[str, dict[str, Any]] = {}
+    for resource in compile_world(
+        ir.Proxies(group=group, entry=entry), traffic, load_scripts(), collector=None
+    ):
+        kind = resource.type_url.rsplit(".", 1)[-1]
+        found.setdefault(kind, {})[resource.name] = render(resource)
+    return found
+
+
+def _state(route: ModelRoute, step: int | None) -> State:
+    """Let a rollout of `route` run until it is in `step`, counted from 1, with proxies that agree at once."""
+    from xds_server import rollout
+
+    accepted = rollout.SpecAccepted(
+        route=route.metadata.name, program=rollout.program(route), digest="", actor=""
+    )
+    state, _ = rollout.step(None, accepted, 0.0)
+    for _ in range(2 * (step or 0)):
+        if state.phase is not rollout.Phase.PENDING and state.step + 1 >= (step or 0):
+            break
+        converged = rollout.Converged(revision=state.revision, acked=1, connected=1)
+        state, _ = rollout.step(state, converged, 0.0)
+        if state.converged and state.phase not in {rollout.Phase.PENDING, rollout.Phase.HEALTHY}:
+            command = rollout.Command(command=rollout.CommandKind.PROMOTE, actor="", reason="")
+            if state.step + 1 < (step or 0):
+                state, _ = rollout.step(state, command, 0.0)
+    return state
+
+
+def _route(route: ModelRoute) -> dict[str, Any]:
+    from xds_server import rollout
+
+    program = rollout.program(route)
+    return {
+        "name": route.metadata.name,
+        "group": route.spec.proxies.group,
+        "stable": program.stable,
+        "candidate": program.candidate,
+        "steps": [_step(step) for step in program.steps],
+    }
+
+
+def _step(step: Any) -> dict[str, Any]:
+    share = getattr(step, "weight", getattr(step, "percentage", None))
+    return {
+        "kind": step.kind,
+        "percent": None if share is None else share / 100,
+        "duration": getattr(step, "duration", None),
+    }
+
+
+def _print_route(item: dict[str, Any]) -> None:
+    if not item["steps"]:
+        click.echo(f"route {item['name']}: {item['stable']} serves everyone")
+        return
+    click.echo(f"route {item['name']}: {item['stable']} → {item['candidate']}")
+    for number, step in enumerate(item["steps"], 1):
+        length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
+        match step["kind"]:
+            case "setWeight":
+                slots = round(100 * step["percent"])
+                words = f"weight {percent(step['percent'])} ({slots:,} of 10,000 slots)"
+            case "shadow":
+                words = f"copy {percent(step['percent'])} of requests to {item['candidate']} {length}"
+            case kind:
+                words = f"{kind} {length}"
+        click.echo(f"  {number}. {words}")

@@ -1,0 +1,36 @@
+"""Specs and rollout states → named, versioned resources, with the rules asked in between (pure).
+
+The one way from intent to bytes: the engine publishes what comes out of here, and `shiftplane plan` shows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xds_server import ir
+from xds_server.plan import Traffic, plan
+from xds_server.translate import Resource, Scripts, resources
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["WorldError", "compile_world"]
+
+
+class WorldError(Exception):
+    """The world would break a rule that protects users; each broken rule is one sentence of the message."""
+
+
+def compile_world(
+    proxies: ir.Proxies, traffic: Sequence[Traffic], scripts: Scripts, *, collector: ir.Address | None
+) -> tuple[Resource, ...]:
+    """Return everything one class of proxies is served; routes of other groups are left out.
+
+    Raises:
+        WorldError: It would break a rule that protects users.
+    """
+    own = [item for item in traffic if item.route.spec.proxies.group == proxies.group]
+    world = plan(proxies, own, collector)
+    if broken := ir.violations(world):
+        raise WorldError("; ".join(broken))
+    return resources(world, scripts)
