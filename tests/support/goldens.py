@@ -1,22 +1,33 @@
-"""Golden files: spec in, rendered resources out, one file per resource type."""
+"""Golden files: a spec and where its rollout stands in, what proxies are told out, a file per resource type."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["CASES", "GOLDEN", "Case", "cases", "dump"]
+from tests.support.worlds import SCRIPTS
+from xds_server import ir
+from xds_server.compiler import compile_world
+from xds_server.plan import Traffic
+from xds_server.spec import load
+from xds_server.translate import Scripts, render
+
+__all__ = ["GOLDEN", "Case", "cases", "rendered", "resources_of"]
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-CASES = GOLDEN / "in"
+ENTRY = ir.Address(host="127.0.0.1", port=10_000)
+COLLECTOR = ir.Address(host="127.0.0.1", port=18_002)
+# The scripts are files of their own; a change in one should not change every golden.
+NAMES = Scripts(capture="-- envoy/lua/capture.lua", rewrite="-- envoy/lua/rewrite.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One spec file and where its resources are kept."""
+    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` say where rollouts stand."""
 
     name: str
     text: str
@@ -25,21 +36,44 @@ class Case:
     def folder(self) -> Path:
         return GOLDEN / "out" / self.name
 
+    @property
+    def traffic(self) -> list[Traffic]:
+        stands = {
+            found[1]: (int(found[2]), int(found[3]))
+            for found in re.finditer(r"# traffic: (\S+) weight=(\d+) mirror=(\d+)", self.text)
+        }
+        loaded = load(self.text, file=self.name)
+        assert loaded.ok, [str(problem) for problem in loaded.problems]
+        return [
+            Traffic(route=route, weight=stands[route.metadata.name][0], mirror=stands[route.metadata.name][1])
+            for route in loaded.routes
+        ]
+
 
 def cases() -> list[Case]:
-    return [Case(path.stem, path.read_text(encoding="utf-8")) for path in sorted(CASES.glob("*.yaml"))]
+    return [Case(p.stem, p.read_text(encoding="utf-8")) for p in sorted((GOLDEN / "in").glob("*.yaml"))]
+
+
+def resources_of(case: Case, scripts: Scripts = SCRIPTS) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the rendered resources by type and name."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    proxies = ir.Proxies(group="chat", entry=ENTRY)
+    for resource in compile_world(proxies, case.traffic, scripts, collector=COLLECTOR):
+        found.setdefault(resource.type_url.rsplit(".", 1)[-1], {})[resource.name] = render(resource)
+    return found
+
+
+def rendered(case: Case) -> dict[str, str]:
+    """Return the text of each golden file by its name."""
+    return {f"{kind}.yaml": _dump(named) for kind, named in resources_of(case, NAMES).items()}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Long texts as blocks, so that a change in one shows as a change of one line."""
+    """Every value written out: an anchor would hide a change in the place it points from."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def dump(value: Any) -> str:
+def _dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,180 @@
+"""The discovery service over a real socket, with clients that speak raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from tests.support import worlds
+from xds_server.ads import Hub, Server, proxies_of
+from xds_server.protocol import NodeInfo
+from xds_server.snapshot import CLUSTER, LISTENER
+from xds_server.view import ProxyStatus
+from xds_server.wire import discovery_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from xds_server import ir
+    from xds_server.snapshot import Snapshot
+
+METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+
+class Desk:
+    """A server with a world that can be changed."""
+
+    def __init__(self) -> None:
+        self.world = worlds.snapshot(worlds.group(500))
+        self.hub = Hub(self.compile)
+        self.changed: list[str] = []
+        self.hub.on_change = self.changed.append
+        self.server = Server(self.hub, identifier="test")
+        self.port = 0
+
+    def compile(self, _proxies: ir.Proxies) -> Snapshot:
+        return self.world
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Desk]:
+    desk = Desk()
+    desk.port = await desk.server.start("127.0.0.1:0")
+    pushing = asyncio.create_task(desk.hub.run())
+    try:
+        yield desk
+    finally:
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+        await desk.server.stop(0)
+
+
+@asynccontextmanager
+async def connected(desk: Desk) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{desk.port}") as channel:
+        call = channel.stream_stream(METHOD, request_serializer=None, response_deserializer=None)()
+        try:
+            yield call
+        finally:
+            call.cancel()
+
+
+async def ask(call: Any, type_url: str, *, nonce: str = "", error: str = "", node: str = "n1") -> None:
+    request = wire.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+    request.node.id, request.node.cluster = node, "chat"
+    if error:
+        request.error_detail.message = error
+    await call.write(request.SerializeToString())
+
+
+async def read(call: Any) -> wire.DeltaDiscoveryResponse:
+    return wire.DeltaDiscoveryResponse.FromString(await asyncio.wait_for(call.read(), 5))
+
+
+async def until(holds: Any) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_client_is_served_and_told_of_a_new_world() -> None:
+    async with serving() as desk, connected(desk) as call:
+        await ask(call, CLUSTER)
+        first = await read(call)
+        assert first.control_plane.identifier == "test"
+        names = {wire.Resource.FromString(raw).name for raw in first.resources}
+        assert names == {"chat/v1", "chat/v2"}
+        await ask(call, CLUSTER, nonce=first.nonce)
+        desk.world = worlds.snapshot(worlds.group(500, shadow=True))
+        desk.hub.publish("chat")
+        second = await read(call)
+        assert {wire.Resource.FromString(raw).name for raw in second.resources} == {
+            "chat/hop",
+            "chat/v2/shadow",
+        }
+
+
+async def test_status_tells_the_truth() -> None:
+    async with serving() as desk, connected(desk) as call:
+        await ask(call, CLUSTER)
+        first = await read(call)
+        (view,) = desk.hub.proxies()
+        assert (view.id, view.group, view.status) == ("n1", "chat", ProxyStatus.STALE)
+        assert desk.hub.convergence("chat").acked == 0
+        await ask(call, CLUSTER, nonce=first.nonce, error="bad cluster")
+        await until(lambda: desk.hub.convergence("chat").nacked == 1)
+        (view,) = desk.hub.proxies()
+        assert view.status is ProxyStatus.NACKED
+        assert "bad cluster" in view.detail
+        assert desk.hub.convergence("chat").detail == "n1 refused Cluster: bad cluster"
+        assert "chat" in desk.changed
+    assert desk.hub.proxies() == ()
+
+
+async def test_a_protocol_error_ends_the_stream_with_its_reason() -> None:
+    async with serving() as desk, connected(desk) as call:
+        await call.write(wire.DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call.read(), 5)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "node.id" in str(caught.value.details())
+        await until(lambda: not desk.hub._streams)
+
+
+async def test_clients_do_not_disturb_each_other() -> None:
+    async with serving() as desk, connected(desk) as one, connected(desk) as other:
+        await ask(one, CLUSTER, node="one")
+        await ask(other, LISTENER, node="other")
+        assert (await read(other)).type_url == LISTENER
+        assert (await read(one)).type_url == CLUSTER
+        assert [view.id for view in desk.hub.proxies()] == ["one", "other"]
+
+
+async def test_of_two_streams_of_one_node_the_newer_counts() -> None:
+    async with serving() as desk, connected(desk) as old, connected(desk) as new:
+        await ask(old, CLUSTER)
+        await read(old)
+        await ask(new, CLUSTER)
+        await read(new)
+        assert desk.hub.convergence("chat").connected == 1
+        assert len(desk.hub.proxies()) == 2
+
+
+async def test_many_worlds_in_a_row_end_at_the_newest() -> None:
+    async with serving() as desk, connected(desk) as call:
+        await ask(call, CLUSTER)
+        got = await read(call)
+        for weight in range(1, 50):
+            desk.world = worlds.snapshot(worlds.group(weight, shadow=weight % 2 == 1))
+            desk.hub.publish("chat")
+        await ask(call, CLUSTER, nonce=got.nonce)
+        got = await read(call)
+        assert got.system_version_info == desk.world.version
+
+
+async def test_an_address_in_use_is_said() -> None:
+    async with serving() as desk:
+        other = Server(desk.hub, identifier="x")
+        with pytest.raises(OSError, match="cannot listen"):
+            await other.start(f"127.0.0.1:{desk.port}")
+        await other.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "entry"),
+    [
+        ((("entry", "127.0.0.1:8080"), ("mode", "sidecar")), ("127.0.0.1", 8080)),
+        ((("entry", "[::]:8080"),), ("::", 8080)),
+        ((), ("0.0.0.0", 10_000)),
+        ((("entry", "nonsense"),), ("0.0.0.0", 10_000)),
+    ],
+)
+def test_a_node_says_where_its_entry_is(
+    metadata: tuple[tuple[str, str], ...], entry: tuple[str, int]
+) -> None:
+    proxies = proxies_of(NodeInfo(id="n", group="g", version="1.40.0", metadata=metadata))
+    assert (proxies.group, proxies.entry.host, proxies.entry.port) == ("g", *entry)

@@ -1,0 +1,86 @@
+"""A proxy inside the test's own loop: it follows everything it is told of and accepts or refuses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xds_server.ads import Hub, Stream
+from xds_server.protocol import Delta, Session
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.wire import discovery_pb2 as wire
+
+if TYPE_CHECKING:
+    from xds_server.ads.stream import Writer
+
+__all__ = ["FakeProxy"]
+
+_FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
+
+
+class FakeProxy:
+    """A delta client. `refuse` holds the type URLs it refuses; `silent` answers nothing."""
+
+    def __init__(self, hub: Hub, node: str = "proxy-1", group: str = "chat") -> None:
+        self.refuse: set[str] = set()
+        self.silent = False
+        self.held: dict[str, dict[str, bytes]] = {}
+        self._hub = hub
+        self._node = wire.Node(id=node, cluster=group)
+        self._open: list[wire.DeltaDiscoveryResponse] = []
+        writer: Writer = self
+        self.stream = Stream(
+            session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-"),
+            writer=writer,
+            peer="test",
+            connected_since=0.0,
+            last_seen=0.0,
+        )
+        hub.connect(self.stream)
+        for type_url in (CLUSTER, LISTENER):
+            self._ask(type_url)
+
+    async def write(self, message: bytes) -> None:
+        response = wire.DeltaDiscoveryResponse.FromString(message)
+        self._open.append(response)
+        if not self.silent:
+            self.answer()
+
+    def cancel(self) -> bool:
+        self.leave()
+        return True
+
+    def answer(self) -> None:
+        """Answer everything that is open."""
+        waiting, self._open = self._open, []
+        for response in waiting:
+            self._answer(response)
+
+    def leave(self) -> None:
+        self._hub.disconnect(self.stream)
+
+    def _answer(self, response: wire.DeltaDiscoveryResponse) -> None:
+        if response.type_url in self.refuse:
+            self._ask(response.type_url, nonce=response.nonce, error="refused by the test")
+            return
+        held = self.held.setdefault(response.type_url, {})
+        for raw in response.resources:
+            resource = wire.Resource.FromString(raw)
+            held[resource.name] = resource.resource
+        for name in response.removed_resources:
+            held.pop(name, None)
+        self._ask(response.type_url, nonce=response.nonce)
+        if (refers := _FOLLOWS.get(response.type_url)) is not None:
+            names = set(held) if refers == ENDPOINT else {"entry", "hop"}
+            self._ask(refers, subscribe=sorted(names - set(self.held.get(refers, {}))))
+
+    def _ask(
+        self, type_url: str, *, subscribe: list[str] | None = None, nonce: str = "", error: str = ""
+    ) -> None:
+        request = wire.DeltaDiscoveryRequest(
+            node=self._node,
+            type_url=type_url,
+            resource_names_subscribe=subscribe or [],
+            response_nonce=nonce,
+            error_detail=wire.Status(message=error) if error else None,
+        )
+        self._hub.receive(self.stream, request.SerializeToString())
