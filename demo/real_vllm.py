@@ -95,8 +95,6 @@ def _serve(asked: argparse.Namespace) -> int:
 
 
 def _end(server: RealVllm) -> None:
-    if not server.process.running:
-        return
     began = time.monotonic()
     server.stop()
     how = "by itself" if server.process.popen.returncode == 0 else f"with {server.process.popen.returncode}"

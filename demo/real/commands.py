@@ -20,6 +20,7 @@ _TICK: Final = 0.5
 _PIPE_INTERVAL: Final = 15.0
 _TAIL_BYTES: Final = 20_000
 _KILL_WAIT: Final = 10.0
+_LONGEST_LINE: Final = 160
 
 
 class PrepareError(Exception):
@@ -66,7 +67,7 @@ class Commands:
         if code != 0:
             output = self._tail(start)
             reason = recipe.explain(output)
-            last = "\n".join(f"  | {line}" for line in output.splitlines()[-5:])
+            last = "\n".join(f"  | {line[:_LONGEST_LINE]}" for line in output.splitlines()[-5:])
             why = f": {reason}" if reason else ""
             raise PrepareError(f"{what} failed{why}\n{last}\n  all of its output is in {self._log}")
 

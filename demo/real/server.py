@@ -146,7 +146,12 @@ def wait_ready(
 
 
 def start_pair(
-    root: Path, ports: tuple[int, int], folder: Path, *, say: Callable[[str], None] = print
+    root: Path,
+    ports: tuple[int, int],
+    folder: Path,
+    *,
+    say: Callable[[str], None] = print,
+    give_up: Callable[[], bool] = lambda: False,
 ) -> tuple[RealVllm, RealVllm]:
     """Start an old and a new server, each on a core of its own where there are two, and wait for both.
 
@@ -154,7 +159,7 @@ def start_pair(
     itself, so that their answers to one question differ, and in the same way every time.
 
     Raises:
-        ProcessError: They cannot start here or did not; none is left running.
+        ProcessError: They cannot start here, did not, or `give_up` said so; none is left running.
     """
     meminfo = Path("/proc/meminfo")
     if problem := memory_problem(meminfo.read_text(encoding="utf-8") if meminfo.exists() else "", 2):
@@ -174,7 +179,8 @@ def start_pair(
     try:
         for config in configs:
             servers.append(launch(config, folder))  # noqa: PERF401 - the first is stopped when the second fails
-        wait_ready(servers, say=say)
+        if not wait_ready(servers, say=say, give_up=give_up):
+            raise ProcessError("the start of the two vLLM servers was given up")  # noqa: TRY301
     except BaseException:
         stop_all(servers, grace=0)
         raise

@@ -38,16 +38,16 @@ class Program:
         self.http = f"http://{listening['http']}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.http}{path}", timeout=LIMIT) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(f"{self.http}{path}", timeout=LIMIT) as answer:
             return json.load(answer)
 
     def post(self, legs: list[Any]) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - loopback
+        request = urllib.request.Request(
             f"{self.http}/v1/exchanges",
             data=json.dumps(legs).encode(),
             headers={"content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=LIMIT) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:
             return json.load(answer)
 
     def chat_when(self, key: str, value: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.support.simulated import serving, text_of
 
 def _said(prompt: str, flavour: Flavour, *, temperature: float = 0.0, seed: int = 0) -> str:
     question = Question(conversation=prompt, last=prompt, temperature=temperature)
-    return answer(question, flavour, random.Random(seed)).text  # noqa: S311 - sampling, not secrets
+    return answer(question, flavour, random.Random(seed)).text
 
 
 @pytest.mark.parametrize("prompt", prompts.load(), ids=lambda prompt: prompt.id)

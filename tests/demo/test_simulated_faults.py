@@ -104,7 +104,7 @@ async def test_refuse_read_stalls_a_large_upload() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_cut_stream_drops_the_connection_midway(stream: bool) -> None:  # noqa: FBT001 - a parameter
+async def test_cut_stream_drops_the_connection_midway(stream: bool) -> None:
     async with serving() as (server, session):
         whole = await text_of(session, temperature=0)
         await put_fault(session, "cut_stream")

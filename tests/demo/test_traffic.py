@@ -137,7 +137,7 @@ async def test_no_server_is_a_connect_failure() -> None:
         (True, b': hello\n\nevent: x\r\ndata:{"choices": []}\r\n\r\ndata: [DONE]\n\n', None),
     ],
 )
-async def test_answers_are_judged(stream: bool, body: bytes, failure: Failure | None) -> None:  # noqa: FBT001
+async def test_answers_are_judged(stream: bool, body: bytes, failure: Failure | None) -> None:
     async def handler(_request: web.Request) -> web.Response:
         return web.Response(body=body)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,4 +20,4 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
     died = [process for process in running.processes if not process.running]
     running.close()
     for process in died:
-        print(f"--- {process.name} had ended:\n{process.tail(30)}")  # noqa: T201
+        sys.stdout.write(f"--- {process.name} had ended:\n{process.tail(30)}\n")

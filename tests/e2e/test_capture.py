@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 CAP = 64 << 10
-SHADOW = "{shadow: {percentage: 100, limits: {maxRequestSize: 4MiB, timeout: 20s}}}\n  capture: {maxBodySize: 64KiB}"
+LIMITS = "{maxRequestSize: 4MiB, timeout: 20s}"
+SHADOW = f"{{shadow: {{percentage: 100, limits: {LIMITS}}}}}\n  capture: {{maxBodySize: 64KiB}}"
 
 
 @pytest.fixture

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from demo.traffic import Traffic, TrafficConfig
-from tests.support.envoy import Envoy
 from tests.support.plane import Plane, eventually, route
+
+if TYPE_CHECKING:
+    from tests.support.envoy import Envoy
 
 pytestmark = pytest.mark.e2e
 

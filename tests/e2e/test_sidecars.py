@@ -30,7 +30,7 @@ async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
         route(
             ("v1", str(serves["v1"])),
             ("v2", str(serves["v2"])),
-            "{canary: {stickiness: {attribute: user.id}, steps: [{setWeight: 30}, {pause: {}}, {setWeight: 100}]}}",
+            "{canary: {stickiness: {attribute: user.id}, steps: [{setWeight: 30}, {pause: {}}]}}",
         )
     )
     envoys = {}

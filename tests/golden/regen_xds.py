@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.support.goldens import GOLDEN, cases, rendered  # noqa: E402
+from tests.support.goldens import GOLDEN, cases, rendered
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import worlds
-from tests.support.client import NODE, URLS, Client
+from tests.support.client import NODE, URLS, Client, Got
 from xds_server.protocol import Accepted, Identified, ProtocolError, Rejected, Stale
 from xds_server.snapshot import CLUSTER, ROUTE
 from xds_server.wire import discovery_pb2 as wire
@@ -28,7 +28,7 @@ def booted(*, delta: bool) -> Client:
 
 @both
 def test_the_first_request_must_name_its_node(delta: bool) -> None:
-    client = Client(delta, opened=True) if False else Client(delta)
+    client = Client(delta)
     client.opened = True
     with pytest.raises(ProtocolError, match=r"node\.id"):
         client.ask("CDS")
@@ -368,7 +368,7 @@ STEP = st.sampled_from(["base", "heavier", "shadowed", "alone", "take", "accept"
 def test_whatever_happens_it_ends_equal_and_never_dangling(delta: bool, steps: list[str]) -> None:
     client = booted(delta=delta)
     worlds_by_name = {"base": BASE, "heavier": HEAVIER, "shadowed": SHADOWED, "alone": ALONE}
-    open_: dict[str, object] = {}
+    open_: dict[str, Got] = {}
     follow = {"CDS": (), "LDS": (), "EDS": ("chat/v1", "chat/v2", "chat/v2/shadow"), "RDS": ("entry", "hop")}
 
     def check() -> None:
@@ -383,15 +383,15 @@ def test_whatever_happens_it_ends_equal_and_never_dangling(delta: bool, steps: l
         elif step == "take" and (got := client.take()) is not None:
             open_[got.type] = got
         elif step in {"accept", "refuse"} and open_:
-            kind, got = open_.popitem()  # type: ignore[assignment]
+            kind, waiting = open_.popitem()
             names = () if delta else follow[kind]
-            client.ask(kind, *names, nonce=got.nonce, error="no" if step == "refuse" else None)  # type: ignore[union-attr]
+            client.ask(kind, *names, nonce=waiting.nonce, error="no" if step == "refuse" else None)
         check()
     final = worlds.snapshot(worlds.group(777))
     client.offer(final)
     for _ in range(20):
-        for kind, got in list(open_.items()):
-            client.ask(kind, *(() if delta else follow[kind]), nonce=got.nonce)  # type: ignore[attr-defined]
+        for kind, waiting in list(open_.items()):
+            client.ask(kind, *(() if delta else follow[kind]), nonce=waiting.nonce)
         open_.clear()
         if (got := client.take()) is None:
             break

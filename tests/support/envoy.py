@@ -49,7 +49,7 @@ class Envoy:
         self.process.stop(grace=3)
 
 
-def start_envoy(  # noqa: PLR0913 - the facts of a proxy
+def start_envoy(
     folder: Path,
     *,
     xds_port: int,

@@ -1,4 +1,4 @@
-"""Golden files: a spec and where its rollout stands in, what proxies are told out, a file per resource type."""
+"""Golden files: a spec and where its rollout stands in, what proxies are told out, a file per type."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def rendered(case: Case) -> dict[str, str]:
 class _Dumper(yaml.SafeDumper):
     """Every value written out: an anchor would hide a change in the place it points from."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 

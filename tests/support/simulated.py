@@ -40,7 +40,7 @@ async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedVllm, aiohttp
 async def until(condition: Callable[[], bool]) -> None:
     """Let everything else run until the condition holds, within a bound."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - the condition is another object's state, it has no event
+        while not condition():
             await asyncio.sleep(0)
 
 

@@ -62,25 +62,22 @@ def value_of(field: Any, cls: type, draw: st.DrawFn, depth: int) -> Any:
 
 @st.composite
 def messages(draw: st.DrawFn, cls: type[betterproto2.Message], depth: int = 3) -> betterproto2.Message:
-    meta: Any = cls._betterproto
-    names = (
-        draw(st.lists(st.sampled_from(sorted(meta.meta_by_field_name)), max_size=6, unique=True))
-        if (meta.meta_by_field_name)
-        else []
-    )
+    meta: Any = cls._betterproto  # type: ignore[arg-type]
+    fields = sorted(meta.meta_by_field_name)
+    names = draw(st.lists(st.sampled_from(fields), max_size=6, unique=True)) if fields else []
     chosen: dict[str, Any] = {}
     groups: set[str] = set()
     for name in names:
         field = meta.meta_by_field_name[name]
         if field.group is not None and field.group in groups:
             continue
+        value: Any
         if field.map_meta is not None:
             value = draw_map(draw, field, meta.cls_by_field[f"{name}.value"], depth)
         elif field.repeated:
-            value = [
-                value_of(field, meta.cls_by_field[name], draw, depth) for _ in range(draw(st.integers(0, 3)))
-            ]
-            value = [item for item in value if item is not None]
+            count = draw(st.integers(0, 3))
+            drawn = [value_of(field, meta.cls_by_field[name], draw, depth) for _ in range(count)]
+            value = [item for item in drawn if item is not None]
         else:
             value = value_of(field, meta.cls_by_field[name], draw, depth)
         if value is not None:
@@ -96,8 +93,8 @@ def draw_map(draw: st.DrawFn, field: Any, value_cls: type, depth: int) -> dict[A
 
 
 CLASSES = [
-    Address, AnyMessage, Cluster, ClusterLoadAssignment, HeaderMatcher, HttpConnectionManager, LbEndpoint, Listener,
-    Lua, LuaPerRoute, Metadata, Node, OutlierDetection, Route, RouteAction, Struct, Value, WeightedCluster,
+    Address, AnyMessage, Cluster, ClusterLoadAssignment, HeaderMatcher, HttpConnectionManager, LbEndpoint,
+    Listener, Lua, LuaPerRoute, Metadata, Node, OutlierDetection, Route, RouteAction, Struct, Value, WeightedCluster,
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def read_specs(paths: Sequence[str]) -> list[Loaded]:
     loaded: list[Loaded] = []
     for path in _expand(paths):
         if path == "-":
-            loaded.append(load(click.get_text_stream("stdin").read(), file="<stdin>"))
+            loaded.append(load(sys.stdin.read(), file="<stdin>"))
             continue
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ Names follow the spec, so that an operator who reads a proxy's statistics knows 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -46,16 +45,15 @@ class Traffic:
 def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address | None) -> ir.Group:
     """Return the world of one class of proxies; the order of `traffic` does not matter."""
     ordered = sorted(traffic, key=lambda item: item.route.metadata.name)
+    captured = collector is not None
     clusters: list[ir.Cluster] = []
     hop_routes: list[ir.HopRoute] = []
-    by_host: dict[str, list[ir.Route]] = defaultdict(list)
+    hosts = sorted({host for item in ordered for host in item.route.spec.match.hosts})
     if collector is not None:
         clusters.append(_collector_cluster(collector))
     for item in ordered:
         clusters.extend(_clusters(item))
-        hop_routes.extend(_hop_routes(item, captured=collector is not None))
-        for host in item.route.spec.match.hosts:
-            by_host[host].extend(_routes(item, captured=collector is not None))
+        hop_routes.extend(_hop_routes(item, captured=captured))
     return ir.Group(
         proxies=proxies,
         listener=ir.Listener(
@@ -63,12 +61,37 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
             collector=None if collector is None else COLLECTOR,
         ),
         virtual_hosts=tuple(
-            ir.VirtualHost(name=host, host=host, routes=tuple(sorted(routes, key=_specificity)))
-            for host, routes in sorted(by_host.items())
+            ir.VirtualHost(
+                name=host,
+                host=host,
+                routes=tuple(_host_routes(host, ordered, captured=captured)),
+            )
+            for host in hosts
         ),
         hop_routes=tuple(hop_routes),
         clusters=tuple(clusters),
     )
+
+
+def _host_routes(host: str, traffic: Sequence[Traffic], *, captured: bool) -> Iterator[ir.Route]:
+    """Yield the routes of one host: those that claim it, then those that claim more hosts with it.
+
+    Envoy picks a virtual host first and never looks at another; without the second part, a route for one host
+    would take away from `*` what it does not even claim.
+    """
+    claims = {claim for item in traffic for claim in item.route.spec.match.hosts}
+    for claim in sorted((c for c in claims if _covers(c, host)), key=lambda c: (-len(c), c)):
+        routes = [
+            route
+            for item in traffic
+            if claim in item.route.spec.match.hosts
+            for route in _routes(item, captured=captured)
+        ]
+        yield from sorted(routes, key=_specificity)
+
+
+def _covers(claim: str, host: str) -> bool:
+    return claim in {host, "*"} or (claim.startswith("*.") and host.endswith(claim[1:]))
 
 
 def _specificity(route: ir.Route) -> tuple[int, int, str, int]:

@@ -61,8 +61,8 @@ def _names(spec: Any) -> list[str]:
 
 
 def _backend_names(spec: Any) -> Iterator[Finding]:
-    names = _names(spec)
-    for number, backend in enumerate(_items(spec.get("backends"))):
+    names, listed = _names(spec), _items(spec.get("backends"))
+    for number, backend in enumerate(listed):
         name = _at(backend, "name")
         if isinstance(name, str) and names.index(name) < number and names.count(name) > 1:
             yield Finding(
@@ -72,7 +72,8 @@ def _backend_names(spec: Any) -> Iterator[Finding]:
             )
     for role in ("stable", "candidate"):
         name = spec.get(role)
-        if isinstance(name, str) and names and name not in names:
+        # While a backend has no readable name, this may well be the one that is meant.
+        if isinstance(name, str) and names and len(names) == len(listed) and name not in names:
             yield Finding(("spec", role), f"there is no backend {name!r}{_near(name, names)}", _one_of(names))
     if isinstance(spec.get("stable"), str) and spec.get("stable") == spec.get("candidate"):
         yield Finding(
@@ -105,6 +106,21 @@ def _backend_addresses(spec: Any) -> Iterator[Finding]:
                     "",
                     warning=True,
                 )
+
+
+def _idle(spec: Any) -> Iterator[Finding]:
+    names, used = _names(spec), {spec.get("stable"), spec.get("candidate")} - {None}
+    for number, name in enumerate(names):
+        # A role that names nothing is an error already, and may well mean this backend.
+        if name not in used and used <= set(names) and spec.get("stable") != spec.get("candidate"):
+            yield Finding(
+                ("spec", "backends", number),
+                "is neither stable nor candidate: nobody uses it",
+                "",
+                warning=True,
+            )
+    if isinstance(spec.get("candidate"), str) and spec.get("strategy") is None:
+        yield Finding(("spec", "candidate"), "is never tried: there is no strategy", "", warning=True)
 
 
 def _models(spec: Any) -> Iterator[Finding]:
@@ -170,6 +186,13 @@ def _stickiness(spec: Any) -> Iterator[Finding]:
             f"there is no attribute {attribute!r}{_near(attribute, known)}",
             allowed,
         )
+    header = _at(attributes, attribute, "header") if isinstance(attribute, str) else None
+    if isinstance(header, str) and header.lower() == "x-request-id":
+        yield Finding(
+            ("spec", "attributes", attribute, "header"),
+            "is new with every request: nobody would stay where they are",
+            "name a header that stays the same for a user",
+        )
 
 
 def _shadow(spec: Any) -> Iterator[Finding]:
@@ -233,6 +256,12 @@ def _timeouts(spec: Any) -> Iterator[Finding]:
             "is not longer than timeouts.connect: no request could be answered",
             "a longer duration is needed",
         )
+    wait = _unit(units.duration, _at(spec, "convergence", "timeout"))
+    deadline = _unit(units.duration, spec.get("progressDeadline"))
+    if wait is not None and deadline is not None and deadline < wait:
+        yield Finding(
+            ("spec", "progressDeadline"), "is shorter than convergence.timeout", "a longer duration is needed"
+        )
 
 
 def _near(name: str, known: list[str]) -> str:
@@ -247,6 +276,7 @@ def _one_of(names: list[str]) -> str:
 _CHECKS: Final = (
     _backend_names,
     _backend_addresses,
+    _idle,
     _models,
     _strategy,
     _canary,

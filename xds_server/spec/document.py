@@ -78,21 +78,32 @@ def parse(text: str) -> tuple[Source, ...]:
     """Return the documents of a YAML text; what cannot be read at all is one document with its fault."""
     if len(text) > _MOST_CHARS:
         return (_broken(Place(1, 1), "the file is larger than 1 MiB", "split it into several files"),)
-    found = []
-    loader = _Loader(text)
+    found: list[Source] = []
+    loader = None
     try:
+        loader = _Loader(text)
         while loader.check_node():
             if (node := loader.get_node()) is not None:
                 found.append(_Reader(text).read(node))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(1, 1) if mark is None else Place(mark.line + 1, mark.column + 1)
-        found.append(_broken(place, f"not YAML: {error.problem or error.context}", ""))
+        words = " ".join(str(error.problem or error.context).split())
+        hint = (
+            'text that begins with * needs quotes: "*.example.com"' if "alias" in str(error.context) else ""
+        )
+        found.append(_broken(place, f"not YAML: {words}", hint))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - text.rfind("\n", 0, error.position)
+        said = f"not YAML: the character U+{int(error.character):04X} may not stand in a text"
+        found.append(_broken(Place(line, column), said, ""))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         words = str(error).splitlines()[0] if str(error) else "nested too deeply"
         found.append(_broken(Place(1, 1), f"not YAML: {words}", ""))
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     return tuple(found)
 
 

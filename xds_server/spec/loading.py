@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -154,7 +155,7 @@ def _path(loc: Loc) -> str:
 
 def _key(part: Any) -> str:
     text = str(part)
-    return f'"{text}"' if "." in text else text
+    return text if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) else json.dumps(text[:64])
 
 
 def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:

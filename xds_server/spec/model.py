@@ -90,6 +90,14 @@ def _name(value: object) -> str:
     return text
 
 
+def _unlike(taken: str, value: object) -> str:
+    """Refuse the one name that would make a cluster's name mean two things."""
+    text = _name(value)
+    if text == taken:
+        raise _wrong(f"{text!r} is reserved", "any other name is allowed")
+    return text
+
+
 def _header(value: object) -> str:
     allowed = "a header name such as x-user-id is allowed"
     text = _text(value, allowed).lower()
@@ -136,9 +144,11 @@ def _endpoint(value: object) -> Any:
     allowed = 'an IP address with its port is allowed, such as "10.0.0.1:8000" or "[::1]:8000"'
     host, port = _host_port(value, allowed)
     try:
-        ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         raise _wrong(f"{host!r} is not an IP address", "names belong in dns: instead of endpoints:") from None
+    if address.is_unspecified or address.is_multicast:
+        raise _wrong(f"{host!r} is not the address of a server", allowed)
     return {"host": host, "port": port}
 
 
@@ -201,6 +211,8 @@ def _share(value: object) -> int:
 
 
 Name = Annotated[str, BeforeValidator(_name)]
+RouteName = Annotated[str, BeforeValidator(lambda value: _unlike("shiftplane", value))]
+BackendName = Annotated[str, BeforeValidator(lambda value: _unlike("hop", value))]
 Plain = Annotated[str, BeforeValidator(_plain)]
 HeaderName = Annotated[str, BeforeValidator(_header)]
 Host = Annotated[str, BeforeValidator(_host)]
@@ -243,7 +255,7 @@ class _Part(BaseModel):
 class Metadata(_Part):
     """Who the route is."""
 
-    name: Name
+    name: RouteName
     labels: dict[str, str] = Field(default_factory=dict)
 
 
@@ -291,7 +303,7 @@ class PassiveHealth(_Part):
 class Backend(_Part):
     """A set of equal model servers."""
 
-    name: Name
+    name: BackendName
     endpoints: (
         Annotated[
             tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], Field(strict=False, min_length=1)
