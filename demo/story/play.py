@@ -114,7 +114,9 @@ class _Story:
             try:
                 await self._scenes()
                 if self._options.keep:
+                    code = self._epilogue()
                     await self._keep()
+                    return code
             finally:
                 for traffic in self._traffic:
                     traffic.stop()
@@ -162,9 +164,10 @@ class _Story:
             await self._bad_candidate()
 
     async def _shadow(self) -> None:
-        wanted = 40 if self._options.vllm is None else 6
+        wanted = 60 if self._options.vllm is None else 6
         view = await self._until(
-            lambda view: bool(view["pairs"]) and view["pairs"]["pairs"] >= wanted, 60 if wanted == 40 else 900
+            lambda view: bool(view["pairs"]) and view["pairs"]["pairs"] >= wanted,
+            60 if self._options.vllm is None else 900,
         )
         self._check(view["weights"]["v2"] == 0, "no user was served by the new model")
         self._tell.say(f"{view['pairs']['pairs']} pairs of answers to the same request were compared")
@@ -172,7 +175,7 @@ class _Story:
 
     async def _canary(self) -> None:
         self._tell.scene("Scene 2: users move to the new model, 5 % → 25 % → 50 % → 100 %")
-        pause = "3s" if self._options.vllm is None else "20s"
+        pause = "6s" if self._options.vllm is None else "20s"
         steps = [
             "setWeight: 5",
             "pause: {}",
@@ -191,7 +194,9 @@ class _Story:
             if number == 1:
                 self._moved_back(*samples)
             await self._command("promote", _ROUTE, "-m", f"the split at {weight} % is right")
-        view = await self._until(lambda view: view["phase"] == "Healthy", 60 if pause == "3s" else 600)
+        view = await self._until(
+            lambda view: view["phase"] == "Healthy", 60 if self._options.vllm is None else 600
+        )
         self._tell.still(view)
         self._check(view["weights"]["v2"] == 100, "every user is served by the new model")
 

@@ -26,7 +26,12 @@ PHASE_STYLE: Final = {
     "RolledBack": "red",
     "Degraded": "bold red",
 }
-_MARKS: Final = {"done": ("✔", "green"), "current": ("▶", "bold cyan"), "pending": ("·", "dim")}
+_MARKS: Final = {
+    "done": ("✔", "green"),
+    "current": ("▶", "bold cyan"),
+    "stopped": ("✘", "bold red"),
+    "pending": ("·", "dim"),
+}
 _BAR: Final = 40
 
 
@@ -178,7 +183,8 @@ def _facts(view: View) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     convergence = view["convergence"]
     counted = f"{convergence['acked']} of {convergence['connected']} proxies"
-    held = f"{counted} hold version {convergence['version'] or '-'}"
+    versions = convergence["version"].split()
+    held = f"{counted} hold " + (f"version {versions[0]}" if len(versions) == 1 else "the newest version")
     if convergence["connected"] == 0:
         held = "no proxy of this group is connected"
     style = "bold red" if convergence["nacked"] else "" if convergence["connected"] else "yellow"

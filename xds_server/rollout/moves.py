@@ -88,7 +88,10 @@ def note_converged(state: State, event: Converged, now: float) -> Result:
 
 def finish_rollback(state: State, event: Converged, now: float) -> Result:
     """Everyone is back, and it is said how fast."""
-    words = f"{event.acked} of {event.connected} proxies, {now - state.published_at:.1f} s"
+    took = now - state.published_at
+    words = f"{event.acked} of {event.connected} proxies, " + (
+        f"{took:.1f} s" if took >= 1 else f"{1000 * took:.0f} ms"
+    )
     after = replace(state, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {words}")
     return after, (Record(what="rolled_back", message=words),)
 

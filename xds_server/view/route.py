@@ -71,10 +71,17 @@ def _step(number: int, step: Step, state: State) -> StepView:
 
 
 def _standing(number: int, state: State) -> str:
-    if state.current is None:
-        return "done" if state.phase is Phase.HEALTHY else "pending"
-    if number == state.step:
-        return "current"
+    match state.phase:
+        case Phase.HEALTHY:
+            return "done"
+        case Phase.PENDING:
+            return "pending"
+        case Phase.ROLLING_BACK | Phase.ROLLED_BACK if number == state.step:
+            return "stopped"
+        case _ if number == state.step and state.current is not None:
+            return "current"
+        case _:
+            pass
     return "done" if number < state.step else "pending"
 
 
