@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["generation", "main"]
 
 _POLL: Final = 0.2
+_SAME_WISH: Final = 1.0
 _ROOT: Final = Path(".vllm")
 
 
@@ -83,7 +84,7 @@ def _serve(asked: argparse.Namespace) -> int:
     signals.server = server
     _say(f"vLLM {config.name} is starting as process {server.process.pid}; its log is {server.process.log}")
     try:
-        if wait_ready([server], timeout=asked.start_timeout, say=_say, give_up=lambda: signals.received > 0):
+        if wait_ready([server], timeout=asked.start_timeout, say=_say, give_up=lambda: signals.received):
             _say(f"real vLLM ready name={config.name} url={config.base_url} pid={server.process.pid}")
         while server.process.running and not signals.received:
             time.sleep(_POLL)
@@ -102,18 +103,24 @@ def _end(server: RealVllm) -> None:
 
 
 class _Signals:
-    """SIGTERM and SIGINT end the server; the second one ends it at once."""
+    """SIGTERM and SIGINT end the server; a later one ends it at once.
+
+    One that follows within a second is the same wish: `timeout` and terminals signal a process and its group.
+    """
 
     def __init__(self) -> None:
-        self.received = 0
+        self.received = False
+        self._first = 0.0
         self.server: RealVllm | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.received += 1
-        if self.received > 1 and self.server is not None:
+        now = time.monotonic()
+        if not self.received:
+            self.received, self._first = True, now
+        elif now - self._first > _SAME_WISH and self.server is not None:
             self.server.process.signal(signal.SIGKILL)
 
 

@@ -37,6 +37,7 @@ STARTING_SECONDS: Final = 300.0
 """How long servers may take until they answer; 30 to 120 s are usual."""
 
 _POLL: Final = 0.5
+_UNANSWERED_GRACE: Final = 2.0
 _SAY_EVERY: Final = 10.0
 _LOG_LINE: Final = re.compile(r"(?:INFO|WARNING|ERROR)\s[\d-]+\s[\d:]+\s\[[^\]]+\]\s+(\S.*)")
 
@@ -49,6 +50,7 @@ class RealVllm:
         self.config = config
         self.process = process
         self.began = time.monotonic()
+        self._answered = False
 
     @property
     def base_url(self) -> str:
@@ -66,7 +68,9 @@ class RealVllm:
                 f"vLLM {self.config.name} ended with {self.process.popen.returncode}; "
                 f"its log {self.process.log} ends so:\n{self.process.tail()}"
             )
-        return http_ready(f"{self.base_url}/health") and self.config.name in self._models()
+        answers = http_ready(f"{self.base_url}/health") and self.config.name in self._models()
+        self._answered = self._answered or answers
+        return answers
 
     def doing(self) -> str:
         """Return the last thing its log says, without the clutter before it."""
@@ -75,7 +79,9 @@ class RealVllm:
 
     def stop(self, *, grace: float | None = None) -> None:
         """End it: politely first, for `grace` seconds or what its own shutdown timeout takes."""
-        self.process.stop(grace=self.config.shutdown_timeout + 10 if grace is None else grace)
+        # One that has answered nobody has nothing to finish, and may not hear the signal while it loads.
+        usual = self.config.shutdown_timeout + 10 if self._answered else _UNANSWERED_GRACE
+        self.process.stop(grace=usual if grace is None else grace)
 
     def _models(self) -> list[str]:
         try:
@@ -106,7 +112,9 @@ def launch(config: ServerConfig, folder: Path) -> RealVllm:
     if config.core not in cores():
         raise ProcessError(f"core {config.core} is not there; allowed: {', '.join(map(str, cores()))}")
     check_port(config)
-    return RealVllm(config, start(f"vllm-{config.name}", server_command(config), folder=folder))
+    name = f"vllm-{config.name}"
+    (folder / f"{name}.log").unlink(missing_ok=True)  # `doing` reads it, and means this run
+    return RealVllm(config, start(name, server_command(config), folder=folder))
 
 
 def wait_ready(
@@ -127,13 +135,13 @@ def wait_ready(
     began = said = time.monotonic()
     waiting = list(servers)
     while waiting:
+        if give_up():
+            return False
         for server in tuple(waiting):
             if server.ready():
                 waiting.remove(server)
                 say(f"vLLM {server.config.name} answers after {time.monotonic() - server.began:.0f} s")
         now = time.monotonic()
-        if give_up():
-            return False
         if waiting and now - began > timeout:
             late = ", ".join(f"{server.config.name} ({server.process.log})" for server in waiting)
             raise ProcessError(f"vLLM not ready within {timeout:.0f} s: {late}")

@@ -297,8 +297,11 @@ class _Story:
             await asyncio.sleep(0.5)
 
     async def _sample(self, weight: int, entry: str) -> SplitSample:
-        users = self._options.users if self._options.vllm is None else 0
-        if not users:
+        users = self._options.users
+        if self._options.vllm is not None:
+            # Two servers on two cores answer a few words a second: the users there are have to do.
+            self._tell.say("some users ask, for half a minute")
+            await asyncio.sleep(30)
             return SplitSample(total=0, failed=0, seconds=0, by_variant={}, by_failure={}, by_user={})
         self._tell.say(f"{users:,} different users ask once each, through {entry}")
         sample = await split_sample(entry, users, 48, model=_MODEL)

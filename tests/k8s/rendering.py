@@ -127,15 +127,11 @@ def _generate(folder: Path, generator: Object, items: list[_Item]) -> None:
     if behavior != "replace":
         raise UnsupportedError(f"behavior {behavior} is not known here")
     for item in items:
-        if _name(item.value) == ("ConfigMap", generator["name"]):
+        if item.value["kind"] == "ConfigMap" and item.value["metadata"]["name"] == generator["name"]:
             item.value["data"] = made.value["data"]
             item.hashed = made.hashed
             return
     raise UnsupportedError(f"there is no ConfigMap {generator['name']} to replace")
-
-
-def _name(value: Object) -> tuple[str, str]:
-    return value["kind"], value["metadata"]["name"]
 
 
 def _patch(folder: Path, patch: Object, items: list[_Item]) -> None:
@@ -175,13 +171,13 @@ def _operate(value: Object, operation: Object) -> None:
 
 def _merge(into: Object, change: Object) -> None:
     """Merge strategically: lists of named things by their name, new ones first; other lists are replaced."""
+    if directives := [key for key in change if key.startswith("$")]:
+        raise UnsupportedError(f"{directives} not known here")
     for key, new in change.items():
         old = into.get(key)
         if new is None:
             into.pop(key, None)
         elif isinstance(new, dict) and isinstance(old, dict):
-            if any(name.startswith("$") for name in new):
-                raise UnsupportedError(f"directives such as {next(iter(new))} are not known here")
             _merge(old, new)
         elif isinstance(new, list) and isinstance(old, list) and any(isinstance(part, dict) for part in new):
             if key not in _MERGE_KEYS:

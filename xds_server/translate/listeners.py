@@ -144,7 +144,9 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts) -> HttpConnecti
 
 
 def _lua(name: str, code: str) -> HttpFilter:
-    script = Lua(default_source_code=DataSource(inline_string=code))
+    # A changed body changes headers, and by default a changed header chooses the route anew: a request could
+    # be copied, or change its variant, after it was rewritten for another.
+    script = Lua(default_source_code=DataSource(inline_string=code), clear_route_cache=False)
     return HttpFilter(name=name, typed_config=pack(script), disabled=True)
 
 

@@ -1,0 +1,151 @@
+"""Rendered objects, asked the questions a cluster would ask: who selects whom, who may speak to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from tests.k8s.rendering import Object, pod_template, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BASE", "EXAMPLE", "ROOT", "Container", "Labels", "World", "flag", "selects", "world"]
+
+ROOT: Final = Path(__file__).parents[2]
+BASE: Final = "base"
+EXAMPLE: Final = "overlays/example"
+
+Labels: TypeAlias = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container, the pod template it is in, and whether it runs as long as its pod."""
+
+    workload: str
+    value: Object
+    pod: Object
+    lasting: bool
+
+    @property
+    def name(self) -> str:
+        return str(self.value["name"])
+
+    def __str__(self) -> str:
+        return f"{self.workload}/{self.name}"
+
+    def ports(self) -> dict[str, int]:
+        return {port["name"]: port["containerPort"] for port in self.value.get("ports", ())}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything one kustomization stands for."""
+
+    objects: tuple[Object, ...]
+
+    def of(self, *kinds: str) -> list[Object]:
+        return [value for value in self.objects if value["kind"] in kinds]
+
+    def one(self, kind: str, name: str) -> Object:
+        (found,) = (value for value in self.of(kind) if value["metadata"]["name"] == name)
+        return found
+
+    def names(self, kind: str) -> set[str]:
+        return {value["metadata"]["name"] for value in self.of(kind)}
+
+    def workloads(self) -> dict[str, Object]:
+        return {value["metadata"]["name"]: value for value in self.objects if pod_template(value) is not None}
+
+    def pods(self, selector: Object) -> list[str]:
+        """Return the workloads whose pods a selector chooses."""
+        return [name for name in self.workloads() if selects(selector, self.labels(name))]
+
+    def labels(self, workload: str) -> Labels:
+        return dict(self.workloads()[workload]["spec"]["template"]["metadata"]["labels"])
+
+    def containers(self, workload: str | None = None) -> Iterator[Container]:
+        for name, value in self.workloads().items():
+            pod = value["spec"]["template"]["spec"]
+            if workload in {None, name}:
+                for one in pod.get("initContainers", ()):
+                    lasting = one.get("restartPolicy") == "Always"
+                    yield Container(workload=name, value=one, pod=pod, lasting=lasting)
+                for one in pod["containers"]:
+                    yield Container(workload=name, value=one, pod=pod, lasting=True)
+
+    def container(self, workload: str, name: str) -> Container:
+        (found,) = (one for one in self.containers(workload) if one.name == name)
+        return found
+
+    def ports(self, workload: str) -> dict[str, int]:
+        """Return the ports a pod has, by name."""
+        found: dict[str, int] = {}
+        for container in self.containers(workload):
+            found |= container.ports()
+        return found
+
+    def may_call(self, caller: Labels, callee: str, port: int) -> bool:
+        """Return whether network policies let a pod of this namespace with these labels reach a port."""
+        policies = [
+            value["spec"]
+            for value in self.of("NetworkPolicy")
+            if "Ingress" in value["spec"]["policyTypes"]
+            and selects(value["spec"]["podSelector"], self.labels(callee))
+        ]
+        return not policies or any(
+            _admits(rule, "from", caller, port) for policy in policies for rule in policy.get("ingress", ())
+        )
+
+    def may_leave(self, caller: str, callee: Labels, port: int) -> bool:
+        """Return whether network policies let a pod of ours call a pod of this namespace."""
+        policies = [
+            value["spec"]
+            for value in self.of("NetworkPolicy")
+            if "Egress" in value["spec"]["policyTypes"]
+            and selects(value["spec"]["podSelector"], self.labels(caller))
+        ]
+        return not policies or any(
+            _admits(rule, "to", callee, port) for policy in policies for rule in policy.get("egress", ())
+        )
+
+    def resolves(self, address: str) -> str | None:
+        """Return what is wrong with `service:port` as seen from this namespace; None if it reaches a pod."""
+        host, _, port = address.rpartition(":")
+        if host not in self.names("Service"):
+            return f"there is no Service {host}"
+        service = self.one("Service", host)["spec"]
+        if int(port) not in {item["port"] for item in service["ports"]}:
+            return f"Service {host} has no port {port}"
+        return None
+
+
+@cache
+def world(name: str) -> World:
+    """Return what `k8s/<name>` stands for; nobody may change it."""
+    return World(tuple(render(ROOT / "k8s" / name)))
+
+
+def selects(selector: Object, labels: Labels) -> bool:
+    """Return whether a selector, of a Service or of anything newer, chooses pods with these labels."""
+    assert "matchExpressions" not in selector, "not understood here"
+    wanted = selector.get("matchLabels", {}) if set(selector) <= {"matchLabels"} else selector
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def flag(container: Container, name: str) -> str:
+    """Return the value of `--name=value` or `--name value` on a container's command line."""
+    words = [*container.value.get("command", ()), *container.value.get("args", ())]
+    if f"--{name}" in words:
+        return str(words[words.index(f"--{name}") + 1])
+    (found,) = (word.partition("=")[2] for word in words if word.startswith(f"--{name}="))
+    return str(found)
+
+
+def _admits(rule: Object, direction: str, peer: Labels, port: int) -> bool:
+    peers = rule.get(direction)
+    ports = {item["port"] for item in rule["ports"]}
+    return port in ports and (peers is None or any(selects(one["podSelector"], peer) for one in peers))
