@@ -35,7 +35,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	@$(PIP) install --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: $(VENV)/.runtime ## Watch one model replace another behind a real Envoy (about two minutes). ARGS=--keep leaves it running.
+demo: $(VENV)/.runtime ## Watch one model replace another behind a real Envoy (about a minute). ARGS=--keep leaves it running.
 	@$(BIN)/shiftplane demo $(ARGS)
 
 demo-vllm: $(VENV)/.runtime ## The same with two real vLLM servers on the CPU (first time: some 5 GB and 15 minutes).
@@ -44,10 +44,10 @@ demo-vllm: $(VENV)/.runtime ## The same with two real vLLM servers on the CPU (f
 
 test: $(VENV)/.dev ## Run all tests, those with a real Envoy included.
 	@$(BIN)/python -m pytest -n $(JOBS) -m "not e2e" tests
-	$(BIN)/python -m pytest -m e2e tests/e2e
+	$(BIN)/python -m pytest -m e2e tests
 
 e2e: $(VENV)/.dev ## Only the tests with a real Envoy.
-	@$(BIN)/python -m pytest -m e2e tests/e2e
+	@$(BIN)/python -m pytest -m e2e tests
 
 lint: $(VENV)/.dev ## Static checks only.
 	@$(BIN)/ruff check $(CODE)

@@ -92,6 +92,9 @@ def test_image_tags_are_the_versions_of_this_tree() -> None:
         wanted = {"shiftplane": version, "envoyproxy/envoy": f"v{envoy[1]}"}
         assert tag == wanted.get(name, tag)
     assert f"shiftplane:{version}" in DOCKERFILE
+    component = (ROOT / "k8s" / "components" / "sidecar" / "pod.yaml").read_text("utf-8")
+    assert f"image: shiftplane:{version}\n" in component, "also where no overlay names a tag"
+    assert f"image: envoyproxy/envoy:v{envoy[1]}\n" in component
 
 
 def test_pods_run_as_the_user_of_the_image() -> None:

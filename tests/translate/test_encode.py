@@ -94,7 +94,8 @@ def draw_map(draw: st.DrawFn, field: Any, value_cls: type, depth: int) -> dict[A
 
 CLASSES = [
     Address, AnyMessage, Cluster, ClusterLoadAssignment, HeaderMatcher, HttpConnectionManager, LbEndpoint,
-    Listener, Lua, LuaPerRoute, Metadata, Node, OutlierDetection, Route, RouteAction, Struct, Value, WeightedCluster,
+    Listener, Lua, LuaPerRoute, Metadata, Node, OutlierDetection, Route, RouteAction, Struct, Value,
+    WeightedCluster,
 ]  # fmt: skip
 
 

@@ -60,6 +60,11 @@ def _names(spec: Any) -> list[str]:
     return [n for n in (_at(b, "name") for b in _items(spec.get("backends"))) if isinstance(n, str)]
 
 
+def _roles(spec: Any) -> set[str]:
+    """Return the names that stable and candidate say."""
+    return {name for name in (spec.get("stable"), spec.get("candidate")) if isinstance(name, str)}
+
+
 def _backend_names(spec: Any) -> Iterator[Finding]:
     names, listed = _names(spec), _items(spec.get("backends"))
     for number, backend in enumerate(listed):
@@ -83,7 +88,7 @@ def _backend_names(spec: Any) -> Iterator[Finding]:
 
 def _backend_addresses(spec: Any) -> Iterator[Finding]:
     owners: dict[str, str] = {}
-    tried = {spec.get("stable"), spec.get("candidate")}
+    tried = _roles(spec)
     for number, backend in enumerate(_items(spec.get("backends"))):
         if not isinstance(backend, dict):
             continue
@@ -96,9 +101,9 @@ def _backend_addresses(spec: Any) -> Iterator[Finding]:
         for place, endpoint in enumerate(_items(endpoints)):
             if isinstance(endpoint, str) and listed.count(endpoint) > 1 and listed.index(endpoint) < place:
                 yield Finding((*loc, "endpoints", place), f"{endpoint!r} is listed twice", "list it once")
-        name = backend.get("name")
+        name = str(backend.get("name"))
         for endpoint in dict.fromkeys([*listed, *([dns] if isinstance(dns, str) else [])]):
-            owner = owners.setdefault(endpoint, str(name))
+            owner = owners.setdefault(endpoint, name)
             if owner != name and {owner, name} <= tried:
                 yield Finding(
                     loc,
@@ -109,7 +114,7 @@ def _backend_addresses(spec: Any) -> Iterator[Finding]:
 
 
 def _idle(spec: Any) -> Iterator[Finding]:
-    names, used = _names(spec), {spec.get("stable"), spec.get("candidate")} - {None}
+    names, used = _names(spec), _roles(spec)
     for number, name in enumerate(names):
         # A role that names nothing is an error already, and may well mean this backend.
         if name not in used and used <= set(names) and spec.get("stable") != spec.get("candidate"):

@@ -150,6 +150,7 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        given: set[str] = set()
         for key_node, value_node in node.value:
             place = _place(key_node.start_mark)
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -159,12 +160,13 @@ class _Reader:
                 self._faults.append(Fault(place, loc, "a key is not a word", "keys must be plain words"))
                 continue
             key = str(key_node.value)
-            if key in found and (*loc, key) in self._places:
+            if key in given:
                 first = self._places[*loc, key]
                 self._faults.append(
                     Fault(place, (*loc, key), f"is given twice, first in line {first.line}", "give it once")
                 )
                 continue
+            given.add(key)
             self._places[*loc, key] = place
             found[key] = self._value(value_node, (*loc, key))
         return found

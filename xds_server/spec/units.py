@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final
 
 __all__ = [
@@ -105,11 +106,10 @@ def basis_points(value: object) -> int:
             " (write it without the sign)" if isinstance(value, str) and value.strip().endswith("%") else ""
         )
         raise UnitError(f"{_found(value)} is not a percentage{hint}", PERCENT)
-    try:
-        exact = Decimal(str(value)) * 100
-        whole = exact == exact.to_integral_value()
-    except InvalidOperation:
-        raise UnitError(f"{value} is not a percentage", PERCENT) from None
+    if not math.isfinite(value):
+        raise UnitError(f"{value} is not a percentage", PERCENT)
+    exact = Decimal(str(value)) * 100
+    whole = exact == exact.to_integral_value()
     if not 0 <= exact <= 10_000:
         raise UnitError(f"{value} is not between 0 and 100", PERCENT)
     if not whole:
@@ -119,14 +119,14 @@ def basis_points(value: object) -> int:
 
 def duration_text(value: timedelta) -> str:
     """Return a duration as `duration` reads it, such as `1h30m`."""
-    micro = round(value / timedelta(microseconds=1))
-    if micro % 1_000_000:
-        return f"{micro / 1000:g}ms"
-    seconds, parts = micro // 1_000_000, []
+    whole, micro = divmod(value, timedelta(seconds=1))
+    seconds, parts = whole, []
     for unit, length in (("h", 3600), ("m", 60), ("s", 1)):
         count, seconds = divmod(seconds, length)
         if count:
             parts.append(f"{count}{unit}")
+    if micro:
+        parts.append(f"{Decimal(micro // timedelta(microseconds=1)) / 1000}ms")
     return "".join(parts) or "0s"
 
 

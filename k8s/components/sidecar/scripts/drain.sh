@@ -19,7 +19,7 @@ ask() { # METHOD PATH: print the answer of the admin pages
 active() { # print how many requests came in through this proxy and have no complete answer yet
   local line total=0
   while read -r line; do
-    if [[ $line =~ ^http\.(hop)\.downstream_rq_active:\ ([0-9]+) ]]; then
+    if [[ $line =~ ^http\.(entry|serve)\.downstream_rq_active:\ ([0-9]+) ]]; then
       total=$((total + BASH_REMATCH[2]))
     fi
   done < <(ask GET '/stats?filter=downstream_rq_active')

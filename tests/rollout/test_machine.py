@@ -1,0 +1,171 @@
+"""The machine as a whole: every event in every state, in any order."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xds_server.rollout import (
+    LIVE,
+    TABLE,
+    Bake,
+    Command,
+    CommandKind,
+    Converged,
+    Event,
+    NotConverged,
+    Pause,
+    Phase,
+    Program,
+    Publish,
+    Refused,
+    SetWeight,
+    Shadow,
+    SpecAccepted,
+    State,
+    Tick,
+    event_from_json,
+    event_to_json,
+    state_from_json,
+    state_to_json,
+    step,
+)
+
+KINDS = {"tick", "converged", "notConverged", *CommandKind}
+LENGTH = st.floats(1, 1_000)
+CANARY_STEP = st.one_of(
+    st.builds(SetWeight, weight=st.integers(0, 10_000)),
+    st.builds(Pause, duration=st.none() | LENGTH),
+)
+STEPS = st.one_of(
+    st.lists(CANARY_STEP, max_size=6).flatmap(
+        lambda steps: st.sampled_from([tuple(steps), (*steps, Bake(duration=5.0))])
+    ),
+    st.builds(
+        lambda s: (s,), st.builds(Shadow, percentage=st.integers(1, 10_000), duration=st.none() | LENGTH)
+    ),
+)
+PROGRAM = st.builds(
+    Program,
+    stable=st.sampled_from(["v1", "v2"]),
+    candidate=st.just("v3"),
+    steps=STEPS,
+    convergence_timeout=st.just(10.0),
+    progress_deadline=st.just(50.0),
+)
+DIGEST = st.uuids().map(str)
+MOMENT = st.tuples(
+    st.floats(0, 100),
+    st.one_of(
+        st.builds(
+            SpecAccepted, route=st.just("r"), program=PROGRAM, digest=st.uuids().map(str), actor=st.just("a")
+        ),
+        st.builds(Tick, synced=st.booleans()),
+        st.builds(Converged, revision=st.integers(-1, 0), acked=st.just(1), connected=st.just(1)),
+        st.builds(
+            NotConverged,
+            revision=st.integers(-1, 0),
+            refused=st.booleans(),
+            detail=st.sampled_from(["a", "b"]),
+        ),
+        st.builds(
+            Command, command=st.sampled_from(CommandKind), actor=st.just("a"), reason=st.text(max_size=5)
+        ),
+    ),
+)
+
+
+def run(program: Program, moments: list[tuple[float, Event]]) -> list[tuple[State, Event, float]]:
+    """Return every state with the event that led to it and its time; refused commands leave no trace."""
+    now = 0.0
+    first = SpecAccepted(route="r", program=program, digest="first", actor="a")
+    state, _ = step(None, first, now)
+    history: list[tuple[State, Event, float]] = [(state, first, now)]
+    for passed, moment in moments:
+        now += passed
+        event = _of_revision(moment, state)
+        try:
+            state, effects = step(state, event, now)
+        except Refused:
+            continue
+        assert effects == () or state != history[-1][0]
+        if Publish() in effects:
+            assert state.revision == history[-1][0].revision + 1
+        else:
+            assert (state.weight, state.mirror, state.program) == (
+                history[-1][0].weight,
+                history[-1][0].mirror,
+                history[-1][0].program,
+            ), "what proxies should do changes only with a publish"
+        history.append((state, event, now))
+    return history
+
+
+def _of_revision(event: Event, state: State) -> Event:
+    """Revisions are drawn relative to the newest."""
+    if isinstance(event, Converged):
+        return Converged(
+            revision=state.revision + event.revision, acked=event.acked, connected=event.connected
+        )
+    if isinstance(event, NotConverged):
+        return NotConverged(
+            revision=state.revision + event.revision, refused=event.refused, detail=event.detail
+        )
+    return event
+
+
+def test_every_command_is_answered_in_every_phase() -> None:
+    for phase in Phase:
+        assert set(CommandKind) <= set(TABLE[phase]) | set(), phase
+        assert set(TABLE[phase]) <= KINDS, phase
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=30))
+def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tuple[float, Event]]) -> None:
+    for state, _, _ in run(program, moments):
+        assert 0 <= state.weight <= 10_000
+        assert 0 <= state.mirror <= 10_000
+        if state.mirror:
+            held = state.phase in {Phase.PAUSED, Phase.DEGRADED} and isinstance(state.current, Shadow)
+            assert state.phase is Phase.SHADOWING or held
+        if state.phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}:
+            assert (state.weight, state.mirror) == (0, 0)
+        if state.phase in LIVE:
+            back, effects = step(state, Command(command=CommandKind.ABORT, actor="a", reason=""), 1e9)
+            assert (back.weight, back.mirror, back.phase) == (0, 0, Phase.ROLLING_BACK)
+            assert effects[-1] == Publish()
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=30))
+def test_replaying_the_history_gives_the_same_state(
+    program: Program, moments: list[tuple[float, Event]]
+) -> None:
+    history = run(program, moments)
+    state: State | None = None
+    for _, event, now in history:
+        state, _ = step(state, event_from_json(event_to_json(event)), now)
+    assert state == history[-1][0]
+    assert state_from_json(state_to_json(history[-1][0])) == history[-1][0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=20))
+def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[float, Event]]) -> None:
+    state, _, now = run(program, moments)[-1]
+    if state.phase not in LIVE:
+        return
+    for _ in range(40):
+        now += 10_000
+        state, _ = step(state, Converged(revision=state.revision, acked=1, connected=1), now)
+        state, _ = step(state, Tick(synced=True), now)
+        if state.phase is Phase.HEALTHY:
+            return
+        if state.phase is Phase.PAUSED or state.ends_at is None:
+            try:
+                command = CommandKind.RESUME if state.resumes else CommandKind.PROMOTE
+                state, _ = step(state, Command(command=command, actor="a", reason=""), now)
+            except Refused:
+                continue
+    assert state.phase is Phase.HEALTHY, state

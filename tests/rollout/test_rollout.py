@@ -1,0 +1,412 @@
+"""Rollouts played step by step; the clock is a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from xds_server.rollout import (
+    LIVE,
+    Bake,
+    Command,
+    CommandKind,
+    Converged,
+    Effect,
+    Event,
+    NotConverged,
+    Outcome,
+    Pause,
+    Phase,
+    Program,
+    Publish,
+    Record,
+    Refused,
+    SetWeight,
+    Shadow,
+    SpecAccepted,
+    State,
+    Step,
+    Tick,
+    next_deadline,
+    step,
+)
+
+CANARY: tuple[Step, ...] = (
+    SetWeight(weight=500),
+    Pause(duration=60.0),
+    SetWeight(weight=2_500),
+    Pause(duration=None),
+    SetWeight(weight=10_000),
+    Bake(duration=30.0),
+)
+
+
+def program(*steps: Step, stable: str = "v1", candidate: str | None = "v2") -> Program:
+    return Program(
+        stable=stable, candidate=candidate, steps=steps, convergence_timeout=10.0, progress_deadline=100.0
+    )
+
+
+@dataclass
+class Player:
+    now: float = 1_000.0
+    current: State | None = None
+    said: list[Effect] = field(default_factory=list)
+
+    @property
+    def state(self) -> State:
+        assert self.current is not None
+        return self.current
+
+    def tell(self, event: Event) -> tuple[Effect, ...]:
+        self.current, effects = step(self.current, event, self.now)
+        self.said.extend(effects)
+        return effects
+
+    def spec(self, what: Program, digest: str = "d1") -> tuple[Effect, ...]:
+        return self.tell(SpecAccepted(route="chat", program=what, digest=digest, actor="test"))
+
+    def converge(self, acked: int = 2) -> tuple[Effect, ...]:
+        return self.tell(Converged(revision=self.state.revision, acked=acked, connected=2))
+
+    def command(self, kind: CommandKind, reason: str = "why") -> tuple[Effect, ...]:
+        return self.tell(Command(command=kind, actor="test", reason=reason))
+
+    def wait(self, seconds: float, *, synced: bool = True) -> tuple[Effect, ...]:
+        self.now += seconds
+        return self.tell(Tick(synced=synced))
+
+    def stands(self, phase: Phase, weight: int, mirror: int = 0) -> None:
+        assert (self.state.phase, self.state.weight, self.state.mirror) == (phase, weight, mirror)
+
+
+def playing(*steps: Step) -> Player:
+    player = Player()
+    player.spec(program(*(steps or CANARY)))
+    return player
+
+
+def at(phase: Phase) -> Player:
+    """A rollout in the given live phase."""
+    player = playing(Shadow(percentage=2_000, duration=None)) if phase is Phase.SHADOWING else playing()
+    if phase is Phase.PENDING:
+        return player
+    player.converge()
+    if phase in {Phase.SHADOWING, Phase.PROGRESSING}:
+        return player
+    if phase is Phase.DEGRADED:
+        player.now += 200
+        player.tell(NotConverged(revision=player.state.revision, refused=False, detail="waiting for b"))
+        return player
+    if phase is Phase.PAUSED:
+        player.command(CommandKind.PAUSE)
+        return player
+    player.converge()
+    player.wait(61)
+    player.converge()
+    player.command(CommandKind.PROMOTE)
+    player.converge()
+    return player
+
+
+def test_a_canary_from_its_spec_to_healthy() -> None:
+    player = Player()
+    assert Publish() in player.spec(program(*CANARY))
+    player.stands(Phase.PENDING, 0)
+    assert Publish() in player.converge()
+    player.stands(Phase.PROGRESSING, 500)
+    player.converge()
+    assert (player.state.step, player.state.ends_at) == (1, 1_060.0)
+    player.wait(59)
+    assert player.state.step == 1
+    assert Publish() in player.wait(1)
+    player.stands(Phase.PROGRESSING, 2_500)
+    player.converge()
+    player.stands(Phase.PAUSED, 2_500)
+    assert next_deadline(player.state) is None
+    player.wait(1_000_000)
+    player.stands(Phase.PAUSED, 2_500)
+    player.command(CommandKind.PROMOTE)
+    player.stands(Phase.PROGRESSING, 10_000)
+    player.converge()
+    player.stands(Phase.BAKING, 10_000)
+    player.wait(30)
+    player.stands(Phase.HEALTHY, 10_000)
+    assert player.state.outcome is Outcome.PROMOTED
+
+
+def test_without_steps_it_is_healthy_once_held() -> None:
+    player = Player()
+    player.spec(program(candidate=None))
+    player.stands(Phase.PENDING, 0)
+    player.converge()
+    player.stands(Phase.HEALTHY, 0)
+    assert player.state.outcome is None
+
+
+def test_an_older_revision_counts_for_nothing() -> None:
+    player = playing()
+    player.converge()
+    before = player.state
+    assert player.tell(Converged(revision=before.revision - 1, acked=2, connected=2)) == ()
+    assert player.state == before
+
+
+def test_a_late_tick_moves_one_gate() -> None:
+    player = playing(SetWeight(weight=1), Pause(duration=1.0), Pause(duration=1.0), SetWeight(weight=2))
+    player.converge()
+    player.converge()
+    player.wait(10_000)
+    assert player.state.step == 2
+    assert player.state.ends_at == player.now + 1.0
+
+
+def test_no_step_ends_while_proxies_are_away() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    player.wait(10_000, synced=False)
+    assert player.state.step == 1
+    player.wait(0)
+    player.stands(Phase.PROGRESSING, 2_500)
+
+
+def test_a_shadow_copies_and_ends() -> None:
+    player = playing(Shadow(percentage=2_000, duration=60.0))
+    player.stands(Phase.PENDING, 0, 0)
+    player.converge()
+    player.stands(Phase.SHADOWING, 0, 2_000)
+    assert player.state.ends_at is None, "the clock starts when proxies copy"
+    player.now += 5
+    player.converge()
+    assert player.state.ends_at == player.now + 60
+    assert Publish() in player.wait(60)
+    player.stands(Phase.HEALTHY, 0, 0)
+    assert player.state.outcome is Outcome.COMPLETED
+
+
+def test_a_shadow_without_end_waits_for_promote() -> None:
+    player = at(Phase.SHADOWING)
+    with pytest.raises(Refused, match="do not hold"):
+        player.command(CommandKind.PROMOTE)
+    player.converge()
+    player.wait(1_000_000)
+    player.stands(Phase.SHADOWING, 0, 2_000)
+    player.command(CommandKind.PROMOTE)
+    player.stands(Phase.HEALTHY, 0, 0)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase in LIVE], ids=lambda p: p.name)
+def test_abort_takes_everything_back_from_every_live_phase(phase: Phase) -> None:
+    player = at(phase)
+    assert player.state.phase is phase
+    player.now += 1
+    assert player.command(CommandKind.ABORT)[-1] == Publish()
+    player.stands(Phase.ROLLING_BACK, 0, 0)
+    assert player.state.outcome is Outcome.ABORTED
+    player.now += 0.25
+    player.converge()
+    player.stands(Phase.ROLLED_BACK, 0, 0)
+    assert player.state.message == "rolled back: 2 of 2 proxies, 250 ms"
+
+
+def test_a_promoted_rollout_can_still_be_taken_back() -> None:
+    player = at(Phase.BAKING)
+    player.wait(30)
+    player.stands(Phase.HEALTHY, 10_000)
+    player.command(CommandKind.ABORT)
+    player.stands(Phase.ROLLING_BACK, 0)
+
+
+def test_pause_keeps_what_the_clock_had_left() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    player.wait(20)
+    player.command(CommandKind.PAUSE)
+    player.stands(Phase.PAUSED, 500)
+    player.wait(10_000)
+    player.stands(Phase.PAUSED, 500)
+    player.command(CommandKind.RESUME)
+    assert player.state.phase is Phase.PROGRESSING
+    assert player.state.ends_at == player.now + 40
+    assert player.state.step_began_at == player.now - 20
+    player.wait(39.9)
+    assert player.state.step == 1
+    player.wait(0.1)
+    assert player.state.step == 2
+
+
+def test_a_step_held_while_paused_goes_on_at_resume() -> None:
+    player = playing()
+    player.converge()
+    player.command(CommandKind.PAUSE)
+    player.converge()
+    player.stands(Phase.PAUSED, 500)
+    player.command(CommandKind.RESUME)
+    assert player.state.step == 1
+
+
+def test_paused_before_it_began() -> None:
+    player = playing(Shadow(percentage=100, duration=60.0))
+    player.command(CommandKind.PAUSE)
+    player.converge()
+    player.stands(Phase.PAUSED, 0, 0)
+    player.command(CommandKind.RESUME)
+    player.stands(Phase.SHADOWING, 0, 100)
+
+
+def test_a_shadow_paused_before_it_was_held_runs_its_whole_time() -> None:
+    player = playing(Shadow(percentage=100, duration=60.0))
+    player.converge()
+    player.command(CommandKind.PAUSE)
+    player.converge()
+    player.wait(1_000)
+    player.command(CommandKind.RESUME)
+    assert player.state.ends_at == player.now + 60
+
+
+def test_promote_never_skips_the_gate() -> None:
+    player = playing()
+    for _ in range(2):
+        with pytest.raises(Refused, match="do not hold the current step yet"):
+            player.command(CommandKind.PROMOTE)
+        player.converge()
+    player.command(CommandKind.PROMOTE)
+    player.stands(Phase.PROGRESSING, 2_500)
+
+
+def test_promote_full_goes_to_the_last_weight() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    player.command(CommandKind.PROMOTE_FULL)
+    player.stands(Phase.PROGRESSING, 10_000)
+    player.converge()
+    player.stands(Phase.BAKING, 10_000)
+    player.command(CommandKind.PROMOTE_FULL)
+    player.stands(Phase.HEALTHY, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind"),
+    [
+        (Phase.PAUSED, CommandKind.PAUSE),
+        (Phase.PROGRESSING, CommandKind.RESUME),
+        (Phase.SHADOWING, CommandKind.RESUME),
+        (Phase.BAKING, CommandKind.RESUME),
+    ],
+)
+def test_what_is_true_already_changes_nothing(phase: Phase, kind: CommandKind) -> None:
+    player = at(phase)
+    before = player.state
+    assert player.command(kind) == ()
+    assert player.state == before
+
+
+def test_commands_after_the_end() -> None:
+    player = at(Phase.PROGRESSING)
+    player.command(CommandKind.ABORT)
+    rolling = player.state
+    assert player.command(CommandKind.ABORT) == ()
+    assert player.state == rolling
+    player.converge()
+    assert player.command(CommandKind.ABORT) == ()
+    for kind in (CommandKind.PROMOTE, CommandKind.PROMOTE_FULL, CommandKind.PAUSE, CommandKind.RESUME):
+        with pytest.raises(Refused, match="apply a spec"):
+            player.command(kind)
+
+
+def test_who_is_missing_is_said_once_and_then_it_is_degraded() -> None:
+    player = playing()
+    player.converge()
+    missing = NotConverged(revision=player.state.revision, refused=False, detail="waiting for b")
+    player.now += 5
+    assert player.tell(missing) == ()
+    player.now += 6
+    assert [type(e) for e in player.tell(missing)] == [Record]
+    assert "waiting for b" in player.state.message
+    assert player.tell(missing) == ()
+    player.now += 100
+    player.tell(missing)
+    player.stands(Phase.DEGRADED, 500)
+    player.converge()
+    assert (player.state.phase, player.state.step) == (Phase.PROGRESSING, 1)
+
+
+def test_a_refusal_is_said_at_once_in_the_proxys_words() -> None:
+    player = playing()
+    refused = NotConverged(revision=player.state.revision, refused=True, detail="b refused Cluster: no")
+    player.tell(refused)
+    assert player.state.message == "a proxy refused it: b refused Cluster: no"
+    assert player.tell(refused) == ()
+    player.stands(Phase.PENDING, 0)
+
+
+def test_a_proxy_that_reconnects_disturbs_nothing() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    before = player.state
+    player.now += 50
+    assert player.tell(NotConverged(revision=before.revision, refused=False, detail="waiting for b")) == ()
+    assert player.state == before
+
+
+def test_the_same_spec_changes_nothing() -> None:
+    player = at(Phase.PROGRESSING)
+    before = player.state
+    assert player.spec(program(*CANARY)) == ()
+    assert player.state == before
+
+
+def test_other_endpoints_do_not_begin_it_anew() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    before = player.state
+    assert Publish() in player.spec(program(*CANARY), digest="d2")
+    assert (player.state.step, player.state.ends_at) == (before.step, before.ends_at)
+    assert player.state.revision == before.revision + 1
+    assert player.state.generation == before.generation + 1
+    player.wait(60, synced=False)
+    assert player.state.step == 1
+    player.wait(0)
+    assert player.state.step == 2
+
+
+def test_another_program_keeps_the_weight_until_its_first_step() -> None:
+    player = at(Phase.BAKING)
+    effects = player.spec(program(SetWeight(weight=100), Pause(duration=None)), digest="d2")
+    assert "superseded" in [effect.what for effect in effects if isinstance(effect, Record)]
+    player.stands(Phase.PENDING, 10_000)
+    player.converge()
+    player.stands(Phase.PROGRESSING, 100)
+
+
+def test_writing_a_promotion_down_moves_nobody() -> None:
+    player = at(Phase.BAKING)
+    player.wait(30)
+    effects = player.spec(program(stable="v2", candidate=None), digest="d2")
+    assert "superseded" not in [effect.what for effect in effects if isinstance(effect, Record)]
+    player.stands(Phase.PENDING, 0)
+    assert player.state.program.stable == "v2"
+
+
+def test_from_shadow_to_canary() -> None:
+    player = at(Phase.SHADOWING)
+    player.converge()
+    player.spec(program(*CANARY), digest="d2")
+    player.stands(Phase.PENDING, 0, 0)
+
+
+def test_another_candidate_begins_at_nothing() -> None:
+    player = at(Phase.BAKING)
+    player.spec(program(*CANARY, candidate="v3"), digest="d2")
+    player.stands(Phase.PENDING, 0)
+
+
+def test_nothing_comes_before_a_spec() -> None:
+    with pytest.raises(ValueError, match="begins with a spec"):
+        step(None, Tick(synced=True), 0.0)
