@@ -3,6 +3,9 @@
 #
 #   docker build -t shiftplane:0.1.0 .
 #
+# No check of this project builds it: where those run there is no container builder. tests/k8s/ hold its lines
+# against the tree instead.
+#
 # Everything is installed from requirements/runtime.txt by hash. For a build that can be repeated to the byte,
 # pass the base image by digest: --build-arg PYTHON=python:3.11-slim@sha256:...
 ARG PYTHON=python:3.11-slim

@@ -215,6 +215,9 @@ class Engine:
         loaded = load(text, file=file)
         async with self._lock:
             self._check(loaded)
+            for document in loaded.documents:
+                # Each is tried before the first is kept, so that a world that cannot be built keeps none.
+                await self._accept(document, actor, dry_run=True)
             applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
         self._wake.set()
         return Applied(routes=tuple(applied), warnings=tuple(loaded.problems))

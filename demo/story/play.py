@@ -170,7 +170,10 @@ class _Story:
             60 if self._options.vllm is None else 900,
         )
         self._check(view["weights"]["v2"] == 0, "no user was served by the new model")
-        self._tell.say(f"{view['pairs']['pairs']} pairs of answers to the same request were compared")
+        self._tell.say(
+            f"{view['pairs']['pairs']} pairs of answers to the same request were compared; the last:"
+        )
+        await asyncio.to_thread(self._show_a_pair)
         self._tell.still(view)
 
     async def _canary(self) -> None:
@@ -333,9 +336,20 @@ class _Story:
         return statistics.median(times[-50:]) if times else math.nan
 
     def _pairs(self) -> int:
-        with urllib.request.urlopen(f"{self._stage.collector}/v1/summary", timeout=5) as answer:  # noqa: S310
-            routes = json.load(answer)["routes"]
+        routes = Api(self._stage.collector).get("/v1/summary")["routes"]
         return sum(int(route["pairs"]) for route in routes)
+
+    def _show_a_pair(self) -> None:
+        collector = Api(self._stage.collector)
+        newest = collector.get(f"/v1/pairs?route={_ROUTE}&limit=1")["pairs"][0]
+        pair = collector.get(f"/v1/pairs/{newest['id']}")
+        asked = json.loads(pair["primary"]["request"]["text"])["messages"][-1]["content"]
+        self._tell.quote("a user asked", asked)
+        for role, name in (
+            ("primary", f"{self._old.name} answered"),
+            ("shadow", f"{self._new.name} would say"),
+        ):
+            self._tell.quote(name, pair[role]["reply"]["text"] or "(nothing)")
 
     def _check(self, holds: bool, words: str) -> None:  # noqa: FBT001 - a promise and whether it holds
         if holds:

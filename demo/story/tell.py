@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from demo.traffic import TrafficSnapshot
 
 __all__ = ["Teller"]
+
+_QUOTED: Final = 90  # characters
 
 
 class Teller:
@@ -66,6 +68,12 @@ class Teller:
     def command(self, text: str) -> None:
         """Show the command that is run."""
         self.say(f"$ {text}", style="bold cyan")
+
+    def quote(self, who: str, words: str) -> None:
+        """Print the beginning of what somebody said, on one line."""
+        text = " ".join(words.split())
+        shown = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
+        self._console.print(Text(f"{'':9}{who:>14}: ", style="dim") + Text(shown, style="italic"))
 
     def plain(self, text: str = "") -> None:
         """Print a line without a clock."""

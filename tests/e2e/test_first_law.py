@@ -96,6 +96,8 @@ async def test_a_shadow_that_does_not_read_an_upload(shadowed: tuple[Plane, Envo
         # More uploads than the hop takes at once: the rest must simply not be copied.
         answers = await asyncio.gather(*(_upload(session, envoy.entry, raw) for _ in range(12)))
         assert answers == [200] * 12
+        copied = envoy.stats("cluster.chat/hop.upstream_rq_total")
+        assert sum(copied.values()) >= 1, "copies did reach for the shadow"
         async with session.post(f"{shadow.url}/_sim/faults", json={"mode": "none"}):
             pass
     assert plane.view()["phase"] == "Shadowing"

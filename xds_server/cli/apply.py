@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -35,8 +36,7 @@ def apply(ctx: click.Context, paths: tuple[str, ...], server: str, output: str, 
         answer = Api(server).post_spec(text, file, dry_run=dry_run)
     except ApiError as error:
         for problem in error.body.get("problems", []):
-            where = f"{problem['file']}:{problem['line']}:{problem['col']} {problem['path']}"
-            click.echo(f"{where}: {problem['message']}; {problem['allowed']}", err=True)
+            click.echo(_said(problem), err=True)
         if not error.body.get("problems"):
             raise
         click.echo("nothing was applied", err=True)
@@ -47,6 +47,13 @@ def apply(ctx: click.Context, paths: tuple[str, ...], server: str, output: str, 
     for item in answer["applied"]:
         note = " (dry run)" if dry_run else ""
         click.echo(f"route {item['name']} {item['action']}{note}")
+
+
+def _said(problem: dict[str, Any]) -> str:
+    """Return a problem in the words `lint` would use."""
+    from xds_server.spec import Problem, Severity
+
+    return str(Problem(**{**problem, "severity": Severity[problem["severity"].upper()]}))
 
 
 @click.command()

@@ -89,7 +89,11 @@ class Api:
         return self._raw("GET", path, None, {}).decode()
 
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
-        return json.loads(self._raw(method, path, body, headers))
+        raw = self._raw(method, path, body, headers)
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            raise Unreachable(self.server, f"what answers there is another program: {raw[:40]!r}") from error
 
     def _raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         url = self.server.rstrip("/") + path

@@ -30,7 +30,7 @@ __all__ = ["demo"]
 )
 @click.pass_context
 def demo(ctx: click.Context, users: int, folder: Path, backends: str, *, keep: bool) -> None:
-    """Watch one model replace another behind a real Envoy, in about two minutes.
+    """Watch one model replace another behind a real Envoy, in about a minute.
 
     Starts two Envoys, two model servers, the collector and the control plane on loopback, and ends them all.
     The last line is one JSON object. Example: shiftplane demo --keep

@@ -33,6 +33,7 @@ _MARKS: Final = {
     "pending": ("·", "dim"),
 }
 _BAR: Final = 40
+_WIDTH: Final = 100  # columns; what is wider is hard to read, and a pipe has no width of its own
 
 
 def routes_table(views: list[View]) -> Table:
@@ -91,7 +92,9 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     if view["events"]:
         parts += [Text(), _events(view, now, events)]
     title = Text.assemble((f" {view['name']} ", "bold"), "· ", phase(view), " ")
-    return Panel(Group(*parts), title=title, title_align="left", border_style="dim", padding=(1, 2))
+    return Panel(
+        Group(*parts), title=title, title_align="left", border_style="dim", padding=(1, 2), width=_WIDTH
+    )
 
 
 def waiting(view: View, now: float) -> str:

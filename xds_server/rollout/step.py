@@ -108,7 +108,8 @@ def _fresh(event: SpecAccepted, *, generation: int, revision: int, weight: int, 
 def _summary(program: Program) -> str:
     if program.candidate is None or not program.steps:
         return f"{program.stable} serves everyone"
-    return f"{program.stable} → {program.candidate} in {len(program.steps)} steps"
+    steps = len(program.steps)
+    return f"{program.stable} → {program.candidate} in {steps} step{'s' * (steps != 1)}"
 
 
 def _weight(state: State) -> str:

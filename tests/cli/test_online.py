@@ -1,0 +1,179 @@
+"""Commands that ask a control plane: what they send, print and exit with."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from demo.processes import free_port
+from tests.support.plane import route
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Canned, Run
+
+VIEW: dict[str, Any] = {
+    "name": "chat",
+    "group": "chat",
+    "generation": 2,
+    "revision": 5,
+    "phase": "Progressing",
+    "outcome": None,
+    "message": "",
+    "strategy": "canary",
+    "stable": "v1",
+    "candidate": "v2",
+    "weights": {"v1": 95.0, "v2": 5.0},
+    "mirror_percent": 0.0,
+    "steps": [
+        {"index": 0, "kind": "setWeight", "weight": 5.0, "duration": None, "state": "done"},
+        {"index": 1, "kind": "pause", "weight": None, "duration": None, "state": "current"},
+    ],
+    "step": {"index": 1, "kind": "pause", "began_at": 1e9, "ends_at": None, "waiting_for": "operator"},
+    "convergence": {"connected": 2, "acked": 1, "nacked": 1, "version": "v", "detail": "envoy-2 refused it"},
+    "pairs": None,
+    "events": [{"seq": 1, "at": 1e9, "kind": "Accepted", "actor": "ada", "message": "spec accepted"}],
+}
+GOOD = route(("v1", "127.0.0.1:9001"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("get",),
+        ("describe", "chat"),
+        ("watch", "chat"),
+        ("promote", "chat"),
+        ("pause", "chat"),
+        ("resume", "chat"),
+        ("abort", "chat"),
+        ("proxies",),
+        ("delete", "--yes", "chat"),
+    ],
+)
+def test_a_control_plane_that_is_away(run: Run, words: tuple[str, ...]) -> None:
+    server = f"http://127.0.0.1:{free_port()}"
+    result = run(*words, "--server", server)
+    assert result.exit_code == 3
+    assert f"no control plane at {server}" in result.output
+    assert "--server or SHIFTPLANE_SERVER" in result.output
+
+
+def test_an_answer_that_is_not_ours(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes"] = (200, "<html>some other program</html>")
+    result = run("get", "--server", canned.url)
+    assert result.exit_code == 3
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_get_and_describe(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes"] = (200, json.dumps({"routes": [VIEW]}))
+    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    assert json.loads(run("get", "-o", "json", "--server", canned.url).stdout) == {"routes": [VIEW]}
+    assert json.loads(run("describe", "chat", "-o", "json", "--server", canned.url).stdout) == VIEW
+    table = run("get", "--server", canned.url).output
+    assert "chat" in table
+    assert "Progressing" in table
+    page = run("describe", "chat", "--server", canned.url).output
+    for words in ("5 %", "envoy-2 refused it", "spec accepted", "ada"):
+        assert words in page
+    assert "\x1b[" not in table + page, "colours only in a terminal"
+
+
+def test_no_routes_yet(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes"] = (200, '{"routes": []}')
+    assert "no routes yet" in run("get", "--server", canned.url).output
+
+
+def test_a_route_that_is_not_there(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes/chta"] = (404, '{"error": "unknown_route", "detail": "routes: chat"}')
+    result = run("describe", "chta", "--server", canned.url)
+    assert result.exit_code == 1
+    assert "routes: chat" in result.output
+
+
+def test_watch_ends_with_the_rollout(run: Run, canned: Canned) -> None:
+    for phase, code in (("Healthy", 0), ("RolledBack", 1)):
+        canned.answers["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, "phase": phase}))
+        result = run("watch", "chat", "--until-done", "--interval", "0.1", "--server", canned.url)
+        assert result.exit_code == code
+        assert f"{phase} v1=95% v2=5% proxies=1/2" in result.output
+
+
+def test_watch_once_is_one_picture(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    assert "waits for an operator" in run("watch", "chat", "--once", "--server", canned.url).output
+
+
+@pytest.mark.parametrize("verb", ["promote", "pause", "resume", "abort"])
+def test_an_action_carries_who_and_why(run: Run, canned: Canned, verb: str) -> None:
+    canned.answers[f"POST /v1/routes/chat/{verb}"] = (200, json.dumps(VIEW))
+    assert run(verb, "chat", "-m", "a reason", "--server", canned.url).exit_code == 0
+    _, body = canned.asked[-1]
+    assert json.loads(body).items() >= {"actor": "tester", "reason": "a reason"}.items()
+
+
+def test_an_action_that_is_refused(run: Run, canned: Canned) -> None:
+    canned.answers["POST /v1/routes/chat/promote"] = (409, '{"error": "refused", "detail": "it is Healthy"}')
+    result = run("promote", "chat", "--server", canned.url)
+    assert result.exit_code == 1
+    assert "it is Healthy" in result.output
+
+
+def test_apply_says_what_became_of_each_route(run: Run, canned: Canned, tmp_path: Path) -> None:
+    path = tmp_path / "chat.yaml"
+    path.write_text(GOOD)
+    applied = {"applied": [{"name": "chat", "action": "created", "generation": 1}], "warnings": []}
+    canned.answers["POST /v1/routes"] = canned.answers["POST /v1/routes?dryRun=true"] = (
+        200,
+        json.dumps(applied),
+    )
+    assert run("apply", str(path), "--server", canned.url).output == "route chat created\n"
+    assert "(dry run)" in run("apply", "--dry-run", str(path), "--server", canned.url).output
+    assert [asked for asked, _ in canned.asked] == ["POST /v1/routes", "POST /v1/routes?dryRun=true"]
+
+
+def test_apply_sends_nothing_while_one_file_is_wrong(run: Run, canned: Canned, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    (tmp_path / "b.yaml").write_text(
+        GOOD.replace("name: chat", "name: two").replace("stable: v1", "stable: x")
+    )
+    result = run("apply", str(tmp_path), "--server", canned.url)
+    assert result.exit_code == 1
+    assert "there is no backend 'x'" in result.output
+    assert "nothing was applied" in result.output
+    assert not canned.asked
+
+
+def test_apply_prints_every_problem_the_server_finds(run: Run, canned: Canned, tmp_path: Path) -> None:
+    path = tmp_path / "chat.yaml"
+    path.write_text(GOOD)
+    problems = [
+        {
+            "severity": "error",
+            "file": "chat.yaml",
+            "line": line,
+            "col": 1,
+            "path": "spec",
+            "message": f"wrong {line}",
+            "allowed": "right",
+        }
+        for line in (3, 4)
+    ]
+    canned.answers["POST /v1/routes"] = (422, json.dumps({"problems": problems}))
+    result = run("apply", str(path), "--server", canned.url)
+    assert result.exit_code == 1
+    assert "chat.yaml:3:1: spec: wrong 3; right" in result.output
+    assert "wrong 4" in result.output
+
+
+def test_delete_asks_first(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    canned.answers["DELETE /v1/routes/chat"] = (200, '{"deleted": "chat"}')
+    assert run("delete", "chat", "--server", canned.url, stdin="n\n").exit_code == 1
+    assert [asked for asked, _ in canned.asked] == ["GET /v1/routes/chat"]
+    assert run("delete", "chat", "--server", canned.url, stdin="y\n").exit_code == 0
+    assert canned.asked[-1][0] == "DELETE /v1/routes/chat"

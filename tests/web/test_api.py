@@ -1,0 +1,147 @@
+"""The HTTP API over a real engine and store: answers, errors and series."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.plane import route
+from tests.support.worlds import SCRIPTS
+from xds_server.ads import Hub
+from xds_server.engine import Engine
+from xds_server.store import SqliteStore
+from xds_server.web import build, registry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from aiohttp import web
+
+    Client = TestClient[web.Request, web.Application]
+
+CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {}}, {setWeight: 100}]}}"
+GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    engine = Engine(store, SCRIPTS)
+    hub = Hub(engine.compile)
+    engine.attach(hub)
+    await engine.load()
+    async with TestClient(TestServer(build(engine, registry(engine, hub)))) as found:
+        yield found
+    store.close()
+
+
+async def test_a_spec_goes_in_and_comes_out(client: Client) -> None:
+    async with client.post("/v1/routes", data=GOOD) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["applied"] == [{"name": "chat", "action": "created", "generation": 1}]
+    async with client.get("/v1/routes/chat/spec") as answer:
+        assert (await answer.text()).strip() == GOOD.strip()
+    async with client.get("/v1/routes") as answer:
+        assert [view["name"] for view in (await answer.json())["routes"]] == ["chat"]
+    async with client.delete("/v1/routes/chat") as answer:
+        assert await answer.json() == {"deleted": "chat"}
+    async with client.get("/v1/routes/chat") as answer:
+        assert answer.status == 404
+
+
+async def test_a_dry_run_changes_nothing(client: Client) -> None:
+    async with client.post("/v1/routes?dryRun=true", data=GOOD) as answer:
+        assert answer.status == 200
+    async with client.get("/v1/routes") as answer:
+        assert (await answer.json())["routes"] == []
+
+
+async def test_a_bad_spec_is_answered_with_all_its_problems(client: Client) -> None:
+    bad = GOOD.replace("stable: v1", "stable: v9").replace("setWeight: 5", "setWeight: 500")
+    async with client.post("/v1/routes", data=bad, headers={"x-shiftplane-file": "a%20b.yaml"}) as answer:
+        assert answer.status == 422
+        problems = (await answer.json())["problems"]
+    assert len(problems) == 2
+    assert {problem["file"] for problem in problems} == {"a b.yaml"}
+    assert all(problem["line"] and problem["message"] and problem["allowed"] for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("GET", "/v1/routes/none", b"", 404, "there is no route 'none'; routes: chat"),
+        ("POST", "/v1/routes/none/abort", b"", 404, "there is no route 'none'"),
+        ("DELETE", "/v1/routes/none", b"", 404, "there is no route 'none'"),
+        ("POST", "/v1/routes/chat/promote", b"", 409, "proxies"),
+        ("POST", "/v1/routes/chat/promote", b"{", 400, "the body is not JSON"),
+        ("POST", "/v1/routes/chat/promote", b"[]", 400, "must be a JSON object"),
+        ("POST", "/v1/routes/chat/promote", b'{"full": 1}', 400, "full must be true or false"),
+        ("POST", "/v1/routes", b"\xff", 400, "not UTF-8 text (byte 0)"),
+        ("GET", "/v1/routes/chat/events?limit=0", b"", 400, "a whole number from 1 to 10000"),
+        ("GET", "/v1/nothing", b"", 404, ""),
+        ("PUT", "/v1/routes", b"", 405, ""),
+    ],
+)
+async def test_errors_are_json_that_says_what(
+    client: Client, method: str, path: str, body: bytes, status: int, words: str
+) -> None:
+    async with client.post("/v1/routes", data=GOOD):
+        pass
+    async with client.request(method, path, data=body) as answer:
+        assert answer.status == status
+        found = await answer.json()
+    assert words in found["detail"]
+    assert found["error"]
+
+
+async def test_a_body_without_end_is_refused(client: Client) -> None:
+    async with client.post("/v1/routes", data=io.BytesIO(b"x" * (9 << 20))) as answer:
+        assert answer.status == 413
+        assert (await answer.json())["error"]
+
+
+async def test_a_command_moves_the_route_and_is_in_its_history(client: Client) -> None:
+    async with client.post("/v1/routes", data=GOOD):
+        pass
+    body = {"actor": "ada", "reason": "incident 42"}
+    async with client.post("/v1/routes/chat/abort", json=body) as answer:
+        view = await answer.json()
+    assert view["phase"] in {"RollingBack", "RolledBack"}
+    async with client.get("/v1/routes/chat/events") as answer:
+        events = (await answer.json())["events"]
+    assert any(event["actor"] == "ada" and "incident 42" in event["message"] for event in events)
+
+
+async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
+    async with client.post("/v1/routes", data=GOOD):
+        pass
+    async with client.get("/metrics") as answer:
+        text = await answer.text()
+    series = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert series["shiftplane_route_weight_percent", (("route", "chat"), ("variant", "v1"))] == 100
+    assert any(name == "shiftplane_xds_pushes_total" for name, _ in series)
+
+
+async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "state.sqlite")
+    engine = Engine(store, SCRIPTS)
+    hub = Hub(engine.compile)
+    engine.attach(hub)
+    async with TestClient(TestServer(build(engine, registry(engine, hub)))) as found:
+        async with found.get("/healthz") as answer:
+            assert answer.status == 200
+        async with found.get("/readyz") as answer:
+            assert answer.status == 503
+        await engine.load()
+        async with found.get("/readyz") as answer:
+            assert answer.status == 200
+    store.close()
