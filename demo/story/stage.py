@@ -190,6 +190,8 @@ def _module(name: str) -> list[str]:
 
 def _port(wanted: int) -> int:
     with socket.socket() as probe:
+        # As the programs do it: a port whose last connections still fade away is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError:
