@@ -86,7 +86,13 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
                 "api_type": "DELTA_GRPC" if facts.delta else "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": "shiftplane_xds"}}],
+                "grpc_services": [
+                    {
+                        "envoy_grpc": {"cluster_name": "shiftplane_xds"},
+                        # Without this, a proxy that lost its control plane may wait half a minute to look again.
+                        "retry_policy": {"retry_back_off": {"base_interval": "0.5s", "max_interval": "5s"}},
+                    }
+                ],
             },
             "cds_config": source,
             "lds_config": source,

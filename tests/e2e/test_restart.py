@@ -35,7 +35,7 @@ def updates(envoy: Envoy) -> dict[str, Any]:
 async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     control = plane.start_control_plane(collector=False)
     old, new = plane.start_backend("v1"), plane.start_backend("v2")
-    steps = "[{setWeight: 25}, {pause: {duration: 12s}}, {setWeight: 100}]"
+    steps = "[{setWeight: 25}, {pause: {duration: 20s}}, {setWeight: 100}]"
     plane.apply(route(("v1", old.address), ("v2", new.address), f"{{canary: {{steps: {steps}}}}}"))
     envoy = plane.start_envoy()
     before = plane.until(
@@ -66,7 +66,7 @@ async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     reloads = {name: value for name, value in updates(envoy).items() if name.endswith("config_reload")}
     assert reloads == {name: counted[name] for name in reloads}, "nothing was configured anew"
 
-    done = await asyncio.to_thread(eventually, connected, lambda v: v["phase"] == "Healthy", within=30)
+    done = await asyncio.to_thread(eventually, connected, lambda v: v["phase"] == "Healthy", within=40)
     assert done["weights"] == {"v1": 0.0, "v2": 100.0}
     traffic.stop()
     result = await users
