@@ -1,8 +1,8 @@
 """Thousands of delta discovery clients in one process, one connection each, cheap enough to measure a server.
 
-They speak just enough HTTP/2 to hold one gRPC stream open: windows are opened wide once, headers of the server
-are skipped, every response is acknowledged at once, and what it makes a proxy ask for next is asked for. Run
-by the other files here; talks to loopback only.
+They speak just enough HTTP/2 to hold one gRPC stream open: windows are opened wide once, the server's headers
+are skipped, every response is acknowledged at once, and what it makes a proxy ask for next is asked for. The
+other files here run them; they talk to loopback only.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Clients:
             TimeoutError: It did not within `seconds`.
         """
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110 - what is waited for happens in another process
                 await asyncio.sleep(0.005)
 
     def close(self) -> None:

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.many_clients import Clients, Kind
@@ -86,12 +88,12 @@ class Server:
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: str) -> Any:
         """Return the JSON of a POST."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", body.encode())  # noqa: S310
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", body.encode())
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return json.load(answer)
 
@@ -154,13 +156,13 @@ async def measure(server: Server, number: int, rounds: int) -> dict[str, Any]:
     connect_cpu = (server.cpu() - cpu) * 1000 / number
     await asyncio.sleep(2)
     idle = (server.rss() - empty) / number
-    print(f"{number} clients served in {connecting:.2f} s, {connect_cpu:.2f} ms CPU each, {idle:.1f} KB RSS each")
-    step, big = [], []
-    for _ in range(rounds):
-        step.append(await _change(server, clients, number, "/v1/routes/bench/promote", "{}"))
+    print(f"{number} clients served in {connecting:.2f} s; each {connect_cpu:.2f} ms CPU, {idle:.1f} KB RSS")
+    promote = "/v1/routes/bench/promote"
+    step = [await _change(server, clients, number, promote, "{}") for _ in range(rounds)]
+    big = []
     cpu_step = statistics.median(used for _, used, _, _ in step)
     for turn in range(max(3, rounds // 2)):
-        routes = "---\n".join(spec(f"more-{n}", f"host-{n}.test", turn + 1) for n in range(20))
+        routes = "---\n".join(spec(f"more-{n}", f"host-{turn}-{n}.test", 1) for n in range(20))
         big.append(await _change(server, clients, number, "/v1/routes", routes, quiet=0.5))
     found = {
         "clients": number,
@@ -207,18 +209,14 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--acceptors", type=int, default=1)
     options = parser.parse_args()
-    try:
-        import uvloop
-    except ImportError:
-        runner = asyncio.Runner()
-    else:
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with serving(options.acceptors) as server, runner:
+    with serving(options.acceptors) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(server, options.clients, options.rounds))
     print(json.dumps({"acceptors": options.acceptors, **found}))
 

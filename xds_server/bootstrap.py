@@ -89,7 +89,7 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
                 "grpc_services": [
                     {
                         "envoy_grpc": {"cluster_name": "shiftplane_xds"},
-                        # Without this, a proxy that lost its control plane may wait half a minute to look again.
+                        # By default, a proxy may wait half a minute before it looks for its control plane.
                         "retry_policy": {"retry_back_off": {"base_interval": "0.5s", "max_interval": "5s"}},
                     }
                 ],

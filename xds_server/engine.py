@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 _EVENTS_KEPT: Final = 20
+_MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
@@ -163,6 +164,8 @@ class Engine:
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
+        self._swept = 0.0
+        self._built: dict[ir.Proxies, Snapshot] = {}
         self._hub: Hub | None = None
 
     def attach(self, hub: Hub) -> None:
@@ -195,8 +198,8 @@ class Engine:
             moved, self._moved = self._moved, set()
             try:
                 async with self._lock:
-                    for name in list(self._routes):
-                        await self._advance(name, by_proxies=self._routes[name].group in moved)
+                    for name, by_proxies in self._due(moved):
+                        await self._advance(name, by_proxies=by_proxies)
             except StoreError:
                 # Rollouts stand still where the store last saw them; proxies keep what they hold.
                 log.exception("store_failed", consequence="rollouts stand still until it works again")
@@ -218,7 +221,12 @@ class Engine:
             for document in loaded.documents:
                 # Each is tried before the first is kept, so that a world that cannot be built keeps none.
                 await self._accept(document, actor, dry_run=True)
+            former = {live.group for name, live in self._routes.items() if name in _names(loaded)}
             applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
+            if not dry_run:
+                # One publish for the whole file: proxies are told of it at once.
+                for group in former | {self._routes[name].group for name in _names(loaded)}:
+                    self._publish(group)
         self._wake.set()
         return Applied(routes=tuple(applied), warnings=tuple(loaded.problems))
 
@@ -284,7 +292,11 @@ class Engine:
         Raises:
             WorldError: It would break a rule that protects users.
         """
-        return self._compile(proxies, self._routes.values())
+        world = self._compile(proxies, self._routes.values())
+        if len(self._built) >= _MOST_CLASSES and proxies not in self._built:
+            self._built.clear()  # Only a memory of what could be shared; clients choose their own class.
+        self._built[proxies] = world
+        return world
 
     # Inside
 
@@ -323,7 +335,6 @@ class Engine:
         action = "created" if live is None else "updated"
         if dry_run:
             return AppliedRoute(name=name, action=action, generation=after.generation)
-        former = None if live is None else live.group
         seq = await self._keep(name, live, event, actor, (after, effects), document)
         self._routes[name] = _Live(
             document=document,
@@ -332,16 +343,14 @@ class Engine:
             events=trial.events if live is None else live.events,
         )
         self._record(self._routes[name], effects, actor)
-        self._publish(trial.group)
-        if former not in {None, trial.group}:
-            self._publish(str(former))
         return AppliedRoute(name=name, action=action, generation=after.generation)
 
     def _compile(self, proxies: ir.Proxies, routes: Iterable[_Live]) -> Snapshot:
         traffic = [
             Traffic(route=live.route, weight=live.state.weight, mirror=live.state.mirror) for live in routes
         ]
-        return build(compile_world(proxies, traffic, self._scripts, collector=self._collector))
+        found = compile_world(proxies, traffic, self._scripts, collector=self._collector)
+        return build(found, self._built.get(proxies))
 
     async def _feed(self, name: str, event: rollout.Event, actor: str) -> None:
         """Let a route take an event: decide, keep, then publish."""
@@ -392,6 +401,20 @@ class Engine:
                     )
                 )
 
+    def _due(self, moved: set[str]) -> list[tuple[str, bool]]:
+        """Return the routes to look at, and whether their proxies moved: now and then all of them."""
+        now = self._clock()
+        everything = now - self._swept >= _TICK_SECONDS
+        if everything:
+            self._swept = now
+        found = []
+        for name, live in self._routes.items():
+            by_proxies = live.group in moved
+            deadline = rollout.next_deadline(live.state)
+            if everything or by_proxies or (deadline is not None and deadline <= now):
+                found.append((name, by_proxies))
+        return found
+
     async def _advance(self, name: str, *, by_proxies: bool) -> None:
         """Tell a rollout what proxies have accepted, then what time it is."""
         live = self._routes[name]
@@ -425,6 +448,10 @@ class Engine:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+def _names(loaded: Loaded) -> set[str]:
+    return {document.route.metadata.name for document in loaded.documents}
 
 
 def _heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:

@@ -10,9 +10,10 @@ import grpc
 import pytest
 
 from tests.support import worlds
+from tests.support.proxy import FakeProxy
 from xds_server.ads import Hub, Server, proxies_of
 from xds_server.protocol import NodeInfo
-from xds_server.snapshot import CLUSTER, LISTENER
+from xds_server.snapshot import CLUSTER, LISTENER, ROUTE
 from xds_server.view import ProxyStatus
 from xds_server.wire import discovery_pb2 as wire
 
@@ -178,3 +179,36 @@ def test_a_node_says_where_its_entry_is(
 ) -> None:
     proxies = proxies_of(NodeInfo(id="n", group="g", version="1.40.0", metadata=metadata))
     assert (proxies.group, proxies.entry.host, proxies.entry.port) == ("g", *entry)
+
+
+async def test_a_refused_version_stops_at_its_probes() -> None:
+    bad = worlds.snapshot(worlds.group(700))
+    desk = Desk()
+    good = desk.world.version
+    clients = [FakeProxy(desk.hub, f"proxy-{number}") for number in range(6)]
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 6)
+    for client in clients:
+        client.refuse = {ROUTE}
+    desk.world = bad
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
+    assert "refused RouteConfiguration entry: refused by the test" in found.detail
+    assert f"all keep {good}" in found.detail
+    untouched = [c for c in clients if ("entry", bad.of(ROUTE)["entry"].version) not in c.seen]
+    assert len(untouched) >= 3, "nobody but probes heard of it"
+    newcomer = FakeProxy(desk.hub, "proxy-new")
+    await until(lambda: newcomer.stream.session.synced)
+    offered = newcomer.stream.session.snapshot
+    assert offered is not None
+    assert offered.version == good
+    for client in clients:
+        client.refuse = set()
+    desk.world = worlds.snapshot(worlds.group(800))
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").acked == 7)
+    assert desk.hub.convergence("chat").nacked == 0
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support import worlds
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, DanglingReferenceError, build
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, DanglingReferenceError, build, changes
 from xds_server.translate import resources
 from xds_server.wire import discovery_pb2 as wire
 
@@ -16,9 +16,26 @@ def test_the_order_of_resources_does_not_matter() -> None:
 
 def test_versions_follow_content() -> None:
     one, other = worlds.snapshot(worlds.group(500)), worlds.snapshot(worlds.group(600))
-    assert one.of(CLUSTER) == other.of(CLUSTER)
-    assert one.of(ROUTE)["entry"].version != other.of(ROUTE)["entry"].version
-    assert one.of(ROUTE)["hop"] == other.of(ROUTE)["hop"]
+    assert changes(one, other) == {ROUTE: {"entry"}}
+    assert one.version != other.version
+
+
+def test_what_did_not_change_is_shared_with_the_former_world() -> None:
+    former = worlds.snapshot(worlds.group(500))
+    after = build(resources(worlds.group(600), worlds.SCRIPTS), former)
+    assert after.of(CLUSTER) is former.of(CLUSTER)
+    assert after.of(ROUTE)["hop"] is former.of(ROUTE)["hop"]
+    assert changes(former, after) == {ROUTE: {"entry"}}
+    assert build(resources(worlds.group(500), worlds.SCRIPTS), former) is former
+
+
+def test_changes_name_what_is_new_and_what_is_gone() -> None:
+    whole = worlds.group(500)
+    full, less = worlds.snapshot(whole), worlds.snapshot(worlds.without_candidate(whole))
+    assert changes(full, less)[CLUSTER] == changes(less, full)[CLUSTER] == {"chat/v2"}
+    assert changes(None, full)[CLUSTER] == {"chat/v1", "chat/v2"}
+    empty = build([])
+    assert changes(full, empty)[LISTENER] == {"entry", "hop"}
 
 
 def test_a_dangling_reference_is_refused_with_all_that_is_missing() -> None:

@@ -23,6 +23,7 @@ class FakeProxy:
     def __init__(self, hub: Hub, node: str = "proxy-1", group: str = "chat") -> None:
         self.refuse: set[str] = set()
         self.silent = False
+        self.seen: set[tuple[str, str]] = set()
         self.held: dict[str, dict[str, bytes]] = {}
         self._hub = hub
         self._node = wire.Node(id=node, cluster=group)
@@ -42,6 +43,8 @@ class FakeProxy:
     async def write(self, message: bytes) -> None:
         response = wire.DeltaDiscoveryResponse.FromString(message)
         self._open.append(response)
+        told = map(wire.Resource.FromString, response.resources)
+        self.seen.update((resource.name, resource.version) for resource in told)
         if not self.silent:
             self.answer()
 

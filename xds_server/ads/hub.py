@@ -11,26 +11,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
 
 from xds_server import ir
+from xds_server.ads.group import Group
+from xds_server.ads.histogram import Histogram
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Rejected, Stale
-from xds_server.snapshot import TYPE_ORDER, Snapshot, short_name
+from xds_server.snapshot import Snapshot, short_name
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from xds_server.ads.stream import Stream
 
 __all__ = ["Hub", "proxies_of"]
 
 _WORKERS: Final = 64
-_WRITE_SECONDS: Final = 10.0
+_TICK_SECONDS: Final = 0.25
+_QUEUE_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+_CONVERGENCE_BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
+_NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
 _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 log = structlog.get_logger()
@@ -38,28 +43,40 @@ log = structlog.get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class Counters:
-    """Totals since the start, for metrics."""
+    """Totals since the start, for metrics; times in seconds."""
 
-    pushes: Counter[str]
-    accepted: Counter[str]
-    rejected: Counter[str]
+    pushes: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     stale: int = 0
     bytes_sent: int = 0
     slow_closed: int = 0
+    versions_stopped: int = 0
+    queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
+    convergence_seconds: Histogram = field(default_factory=lambda: Histogram(_CONVERGENCE_BOUNDS))
 
 
 class Hub:
     """The meeting place of streams and worlds. Not thread-safe: everything runs on one event loop."""
 
     def __init__(
-        self, compile_world: Callable[[ir.Proxies], Snapshot], *, clock: Callable[[], float] = time.time
+        self,
+        compile_world: Callable[[ir.Proxies], Snapshot],
+        *,
+        clock: Callable[[], float] = time.time,
+        write_seconds: float = 10.0,
     ) -> None:
-        """`compile_world` gives the newest world of a class of proxies; each publish calls it again."""
-        self.counters = Counters(pushes=Counter(), accepted=Counter(), rejected=Counter())
+        """`compile_world` gives the newest world of a class of proxies; each publish calls it again.
+
+        A client that does not take a response within `write_seconds` is disconnected.
+        """
+        self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
         self._compile = compile_world
         self._clock = clock
+        self._write_seconds = write_seconds
         self._streams: set[Stream] = set()
+        self._groups: dict[str, Group] = {}
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -67,6 +84,7 @@ class Hub:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(_WORKERS):
                 tasks.create_task(self._push_forever())
+            tasks.create_task(self._tick_forever())
 
     # Streams
 
@@ -77,9 +95,14 @@ class Hub:
     def disconnect(self, stream: Stream) -> None:
         """Forget a stream."""
         self._streams.discard(stream)
-        if stream.proxies is not None:
-            log.info("proxy_disconnected", **_who(stream))
-            self.on_change(stream.proxies.group)
+        if stream.proxies is None:
+            return
+        group = self._groups[stream.proxies.group]
+        self._enqueue_all(group.leave(stream, self._clock()))
+        if group.empty:
+            del self._groups[group.name]
+        log.debug("proxy_disconnected", **_who(stream))
+        self.on_change(group.name)
 
     def receive(self, stream: Stream, raw: bytes) -> None:
         """Take a request of a stream in; a protocol error is the caller's to turn into a status."""
@@ -87,20 +110,17 @@ class Hub:
         for event in stream.session.receive(raw):
             self._handle(stream, event)
         self._enqueue(stream)
-        self._note_sync(stream)
+        if stream.proxies is not None:
+            self._note(self._groups[stream.proxies.group], stream)
 
     def publish(self, group: str) -> None:
-        """Offer the newest world to every client of a group."""
-        worlds: dict[ir.Proxies, Snapshot] = {}
-        for stream in self._of(group):
-            if stream.proxies is None:
-                continue
-            world = worlds.get(stream.proxies)
-            if world is None:
-                world = worlds[stream.proxies] = self._compile(stream.proxies)
-            stream.session.offer(world)
-            stream.was_synced = stream.session.synced
-            self._enqueue(stream)
+        """Offer the newest world to the clients of a group, probes first."""
+        found = self._groups.get(group)
+        if found is None:
+            return
+        now = self._clock()
+        for proxies in list(found.classes):
+            self._enqueue_all(found.publish(proxies, self._compile(proxies), now))
 
     def close_all(self) -> None:
         """End every stream; clients keep what they have and look for another server."""
@@ -109,31 +129,28 @@ class Hub:
 
     # What is known
 
+    @property
+    def connected(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
     def convergence(self, group: str) -> Convergence:
         """Return how many clients of a group hold the newest world; the newest stream of a node counts."""
-        streams = list(self._newest(group))
-        rejected = [stream for stream in streams if stream.session.rejections]
-        waiting = [stream for stream in streams if not stream.session.synced and stream not in rejected]
-        details = [
-            f"{_node_id(stream)} refused {short_name(rejection.type_url)}: {rejection.message}"
-            for stream in rejected
-            for rejection in stream.session.rejections
-        ]
-        if waiting:
-            details.append("waiting for " + ", ".join(sorted(_node_id(stream) for stream in waiting)[:5]))
-        versions = sorted({s.session.snapshot.version for s in streams if s.session.snapshot is not None})
-        return Convergence(
-            connected=len(streams),
-            acked=sum(stream.session.synced for stream in streams),
-            nacked=len(rejected),
-            version=" ".join(versions),
-            detail="; ".join(details),
-        )
+        found = self._groups.get(group)
+        return _NOBODY if found is None else found.convergence()
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected client, by group and id."""
-        views = [_view(stream) for stream in self._streams if stream.proxies is not None]
+        views = [self._view(stream) for stream in self._streams if stream.proxies is not None]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
+
+    def streams(self) -> tuple[Stream, ...]:
+        """Return every stream that has said who it is."""
+        return tuple(stream for stream in self._streams if stream.proxies is not None)
+
+    def standing(self, stream: Stream) -> ProxyStatus:
+        """Return how a client stands."""
+        return self._view(stream).status
 
     # Inside
 
@@ -141,58 +158,65 @@ class Hub:
         match event:
             case Identified(node=node):
                 stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
-                stream.session.offer(self._compile(stream.proxies))
-                log.info("proxy_connected", **_who(stream), envoy=node.version)
-                self.on_change(stream.proxies.group)
+                group = self._groups.setdefault(stream.proxies.group, Group(stream.proxies.group))
+                group.join(stream, stream.proxies, self._compile(stream.proxies))
+                log.debug("proxy_connected", **_who(stream), envoy=node.version)
+                self.on_change(group.name)
             case Accepted(type_url=type_url):
                 self.counters.accepted[short_name(type_url)] += 1
-            case Rejected(type_url=type_url, names=names, message=message):
-                self.counters.rejected[short_name(type_url)] += 1
-                log.error(
-                    "config_rejected",
-                    **_who(stream),
-                    type=short_name(type_url),
-                    names=names,
-                    reason=message,
-                    consequence="the proxy keeps what it accepted last; started anew it would lack this",
-                )
-                self._changed(stream)
+            case Rejected() as rejection:
+                self._refused(stream, rejection)
             case Stale():
                 self.counters.stale += 1
 
-    def _note_sync(self, stream: Stream) -> None:
-        synced = stream.session.synced
-        if synced != stream.was_synced:
-            stream.was_synced = synced
-            self._changed(stream)
+    def _refused(self, stream: Stream, rejection: Rejected) -> None:
+        self.counters.rejected[short_name(rejection.type_url)] += 1
+        if stream.proxies is None:
+            return
+        group = self._groups[stream.proxies.group]
+        probes = group.refuse(stream, rejection)
+        self.counters.versions_stopped += bool(probes)
+        log.error(
+            "config_rejected",
+            **_who(stream),
+            type=short_name(rejection.type_url),
+            names=rejection.names,
+            reason=rejection.message,
+            consequence=(
+                "nobody else is told of this version; all keep the last good one, new proxies get it too"
+                if probes
+                else "the proxy keeps what it accepted last; started anew it would lack this"
+            ),
+        )
+        self._enqueue_all(probes)
+        self.on_change(group.name)
 
-    def _changed(self, stream: Stream) -> None:
-        if stream.proxies is not None:
-            self.on_change(stream.proxies.group)
+    def _note(self, group: Group, stream: Stream) -> None:
+        before = group.progress
+        self._enqueue_all(group.note(stream))
+        if group.progress != before:
+            if group.settled and group.published_at:
+                self.counters.convergence_seconds.observe(self._clock() - group.published_at)
+                group.published_at = 0.0
+            self.on_change(group.name)
 
-    def _of(self, group: str) -> list[Stream]:
-        return [s for s in self._streams if s.proxies is not None and s.proxies.group == group]
-
-    def _newest(self, group: str) -> Iterator[Stream]:
-        # A node that reconnects may have its old stream still dying beside the new one.
-        newest: dict[str, Stream] = {}
-        for stream in self._of(group):
-            other = newest.get(_node_id(stream))
-            if other is None or other.connected_since < stream.connected_since:
-                newest[_node_id(stream)] = stream
-        return iter(newest.values())
+    def _enqueue_all(self, streams: list[Stream]) -> None:
+        for stream in streams:
+            self._enqueue(stream)
 
     def _enqueue(self, stream: Stream) -> None:
         if stream.queued:
             stream.dirty = True
-        else:
+        elif stream.session.has_work:
             stream.queued = True
+            stream.queued_at = self._clock()
             self._queue.put_nowait(stream)
 
     async def _push_forever(self) -> None:
         while True:
             stream = await self._queue.get()
             stream.dirty = False
+            self.counters.queue_seconds.observe(self._clock() - stream.queued_at)
             await self._push(stream)
             stream.queued = False
             if stream.dirty and stream in self._streams:
@@ -203,16 +227,41 @@ class Hub:
             self.counters.pushes["all"] += 1
             self.counters.bytes_sent += len(message)
             try:
-                async with asyncio.timeout(_WRITE_SECONDS):
+                async with asyncio.timeout(self._write_seconds):
                     await stream.writer.write(message)
             except TimeoutError:
                 self.counters.slow_closed += 1
-                log.warning("slow_client_closed", **_who(stream), after_seconds=_WRITE_SECONDS)
+                log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
                 stream.writer.cancel()
                 return
             except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError):
                 # The stream ended under our hands; its reader notices by itself.
                 return
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = self._clock()
+            for group in self._groups.values():
+                if group.deadline is not None and group.deadline <= now:
+                    self._enqueue_all(group.tick(now))
+
+    def _view(self, stream: Stream) -> ProxyView:
+        session, node = stream.session, stream.session.node
+        group = None if stream.proxies is None else self._groups.get(stream.proxies.group)
+        status, detail = (ProxyStatus.STALE, "") if group is None else group.standing(stream)
+        return ProxyView(
+            id=stream.node_id,
+            group="" if node is None else node.group,
+            mode=stream.mode,
+            status=status,
+            version="" if session.snapshot is None else session.snapshot.version,
+            envoy_version="" if node is None else node.version,
+            address=stream.peer,
+            connected_since=stream.connected_since,
+            last_seen=stream.last_seen,
+            detail=detail,
+        )
 
 
 def proxies_of(node: NodeInfo) -> ir.Proxies:
@@ -223,33 +272,6 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     return ir.Proxies(group=node.group, entry=entry)
 
 
-def _node_id(stream: Stream) -> str:
-    return "" if stream.session.node is None else stream.session.node.id
-
-
 def _who(stream: Stream) -> dict[str, str]:
     group = "" if stream.proxies is None else stream.proxies.group
-    return {"node": _node_id(stream), "group": group, "peer": stream.peer}
-
-
-def _view(stream: Stream) -> ProxyView:
-    session, node = stream.session, stream.session.node
-    if session.rejections:
-        status = ProxyStatus.NACKED
-    else:
-        status = ProxyStatus.SYNCED if session.synced else ProxyStatus.STALE
-    return ProxyView(
-        id=_node_id(stream),
-        group="" if node is None else node.group,
-        mode=stream.mode,
-        status=status,
-        version="" if session.snapshot is None else session.snapshot.version,
-        envoy_version="" if node is None else node.version,
-        address=stream.peer,
-        connected_since=stream.connected_since,
-        last_seen=stream.last_seen,
-        detail="; ".join(
-            f"{short_name(r.type_url)} {', '.join(r.names)}: {r.message}"
-            for r in sorted(session.rejections, key=lambda r: TYPE_ORDER.index(r.type_url))
-        ),
-    )
+    return {"node": stream.node_id, "group": group, "peer": stream.peer}

@@ -24,7 +24,10 @@ class Writer(Protocol):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Stream:
-    """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add."""
+    """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add.
+
+    Times are seconds since the epoch; `queued_at` is when it began to wait for a worker.
+    """
 
     session: Session
     writer: Writer
@@ -35,4 +38,10 @@ class Stream:
     mode: str = "gateway"
     queued: bool = False
     dirty: bool = False
-    was_synced: bool = False
+    queued_at: float = 0.0
+
+    @property
+    def node_id(self) -> str:
+        """The name the client goes by; empty before it said it."""
+        node = self.session.node
+        return "" if node is None else node.id

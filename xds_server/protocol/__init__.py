@@ -2,6 +2,7 @@
 
 from xds_server.protocol.events import Accepted, Event, Identified, NodeInfo, ProtocolError, Rejected, Stale
 from xds_server.protocol.flavour import Delta, Flavour, StateOfTheWorld
+from xds_server.protocol.ring import Offer, Refusal, Ring, Stage
 from xds_server.protocol.session import Session
 
 __all__ = [
@@ -11,9 +12,13 @@ __all__ = [
     "Flavour",
     "Identified",
     "NodeInfo",
+    "Offer",
     "ProtocolError",
+    "Refusal",
     "Rejected",
+    "Ring",
     "Session",
+    "Stage",
     "Stale",
     "StateOfTheWorld",
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from functools import lru_cache
+from sys import intern
+from typing import TYPE_CHECKING, Final, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -11,13 +13,14 @@ from xds_server.protocol.events import NodeInfo, ProtocolError
 from xds_server.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from xds_server.snapshot import Entry
 
-__all__ = ["Delta", "Flavour", "Request", "Response", "StateOfTheWorld"]
+__all__ = ["Delta", "Flavour", "Request", "Response", "StateOfTheWorld", "head"]
 
 _METADATA_KEY = "shiftplane"
+_SHORT: Final = 127  # the longest length that fits one byte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +38,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A response of either flavour, before it is bytes."""
+    """A response of either flavour, before it is bytes and has its nonce."""
 
     type_url: str
-    nonce: str
     identifier: str
     version: str
     entries: tuple[Entry, ...]
@@ -47,6 +49,8 @@ class Response:
 
 class Flavour(Protocol):
     """How one variant of the protocol reads requests and writes responses."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def full_sets(self) -> bool:
@@ -58,8 +62,20 @@ class Flavour(Protocol):
     def serialize(self, response: Response) -> bytes:
         """Write a response."""
 
+    def with_nonce(self, shared: bytes, nonce: str) -> bytes:
+        """Add the nonce to a written response that has none; fields may stand in any order."""
 
-class StateOfTheWorld:
+
+class _Nonced:
+    def with_nonce(self, shared: bytes, nonce: str) -> bytes:
+        """Add the nonce, which has the same field number in both flavours."""
+        raw = nonce.encode()
+        if len(raw) > _SHORT:
+            raise ValueError(f"a nonce has at most {_SHORT} bytes, not {len(raw)}")
+        return b"%b\x2a%c%b" % (shared, len(raw), raw)
+
+
+class StateOfTheWorld(_Nonced):
     """DiscoveryRequest and DiscoveryResponse."""
 
     full_sets = True
@@ -75,7 +91,7 @@ class StateOfTheWorld:
             node=_node(message.node) if message.HasField("node") else None,
             nonce=message.response_nonce,
             error=message.error_detail.message if message.HasField("error_detail") else None,
-            subscribe=tuple(message.resource_names),
+            subscribe=_names(message.resource_names),
         )
 
     def serialize(self, response: Response) -> bytes:
@@ -83,13 +99,12 @@ class StateOfTheWorld:
         return wire.DiscoveryResponse(
             version_info=response.version,
             type_url=response.type_url,
-            nonce=response.nonce,
             control_plane=wire.ControlPlane(identifier=response.identifier),
             resources=[entry.body for entry in response.entries],
         ).SerializeToString()
 
 
-class Delta:
+class Delta(_Nonced):
     """DeltaDiscoveryRequest and DeltaDiscoveryResponse."""
 
     full_sets = False
@@ -105,8 +120,8 @@ class Delta:
             node=_node(message.node) if message.HasField("node") else None,
             nonce=message.response_nonce,
             error=message.error_detail.message if message.HasField("error_detail") else None,
-            subscribe=tuple(message.resource_names_subscribe),
-            unsubscribe=tuple(message.resource_names_unsubscribe),
+            subscribe=_names(message.resource_names_subscribe),
+            unsubscribe=_names(message.resource_names_unsubscribe),
             holds=dict(message.initial_resource_versions),
         )
 
@@ -115,11 +130,30 @@ class Delta:
         return wire.DeltaDiscoveryResponse(
             system_version_info=response.version,
             type_url=response.type_url,
-            nonce=response.nonce,
             control_plane=wire.ControlPlane(identifier=response.identifier),
             resources=[entry.delta for entry in response.entries],
             removed_resources=response.removed,
         ).SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def head(
+    flavour: Flavour,
+    type_url: str,
+    identifier: str,
+    version: str,
+    entries: tuple[Entry, ...],
+    removed: tuple[str, ...],
+) -> bytes:
+    """Return a response without its nonce, written once for all clients that are told the same."""
+    return flavour.serialize(
+        Response(type_url=type_url, identifier=identifier, version=version, entries=entries, removed=removed)
+    )
+
+
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    # Thousands of clients follow the same names: one copy of each is enough.
+    return tuple(map(intern, given))
 
 
 def _node(message: wire.Node) -> NodeInfo:
@@ -128,7 +162,7 @@ def _node(message: wire.Node) -> NodeInfo:
     fields = {} if ours is None else ours.struct_value.fields
     return NodeInfo(
         id=message.id,
-        group=message.cluster,
-        version=f"{version.major_number}.{version.minor_number}.{version.patch}",
+        group=intern(message.cluster),
+        version=intern(f"{version.major_number}.{version.minor_number}.{version.patch}"),
         metadata=tuple(sorted((key, value.string_value) for key, value in fields.items())),
     )

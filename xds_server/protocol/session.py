@@ -8,16 +8,20 @@ say next. Three promises hold whatever the interleaving:
 * One response per type is outstanding; a newer world replaces what waits, and nothing is sent twice.
 * A rejected response is not repeated; what the client accepted last stays the truth about it.
 
-Aggregated streams only; what the bytes travel on is somebody else's business.
+What is to be looked at grows with a change and not with the world: each type keeps a list of the names whose
+standing may have changed, and once a client holds everything its state is the world's own tables.
+
+What the bytes travel on is somebody else's business.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from xds_server.protocol.events import Accepted, Event, Identified, NodeInfo, ProtocolError, Rejected, Stale
-from xds_server.protocol.flavour import Flavour, Request, Response
+from xds_server.protocol.flavour import Flavour, Request, head
 from xds_server.protocol.subscription import Subscription
 from xds_server.snapshot import (
     CLUSTER,
@@ -28,15 +32,17 @@ from xds_server.snapshot import (
     WILDCARD_TYPES,
     Entry,
     Snapshot,
+    changes,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Session"]
 
 _MOST_TYPES: Final = 64
 _MOST_WORDS: Final = 2_000
+_NOBODY: Final[Mapping[str, Entry]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +58,19 @@ class _Flight:
 class _Type:
     """One resource type of one stream.
 
-    `told` is what the client was last told of each name (None: that there is no such resource),
-    `accepted` what it took. `again` are names to repeat though they did not change; `owed` says that the
-    client waits for an answer even if there is nothing to say. `refused` is what the last refused response
-    said: the same is not said again, anything else is.
+    `told` is what the client was last told of each name (None: that there is no such resource), `accepted`
+    what it took; both may be the world's own table, and are copied before they are changed. `look` are the
+    names whose standing may have changed since they were last looked at; what cannot be said yet stays in it.
+    `again` are names to repeat though they did not change; `owed` says that the client waits for an answer
+    even if there is nothing to say. `refused` is what the last refused response said: the same is not said
+    again, anything else is.
     """
 
     subscription: Subscription
-    told: dict[str, Entry | None] = field(default_factory=dict)
-    accepted: dict[str, Entry] = field(default_factory=dict)
-    again: set[str] = field(default_factory=set)
+    told: Mapping[str, Entry | None] = field(default_factory=lambda: _NOBODY)
+    accepted: Mapping[str, Entry] = field(default_factory=lambda: _NOBODY)
+    look: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
     owed: bool = False
     requests: int = 0
     last_nonce: str = ""
@@ -69,17 +78,49 @@ class _Type:
     refused: frozenset[tuple[str, str]] = frozenset()
     rejection: Rejected | None = None
 
+    def tell(self, name: str, entry: Entry | None) -> None:
+        if not isinstance(self.told, dict):
+            self.told = dict(self.told)
+        self.told[name] = entry
+
+    def untell(self, name: str) -> None:
+        if name in self.told:
+            if not isinstance(self.told, dict):
+                self.told = dict(self.told)
+            del self.told[name]
+
+    def accept(self, entries: Iterable[Entry], gone: Iterable[str]) -> None:
+        if not isinstance(self.accepted, dict):
+            self.accepted = dict(self.accepted)
+        self.accepted.update((entry.name, entry) for entry in entries)
+        for name in gone:
+            self.accepted.pop(name, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Say:
+    """What a response of one type would hold."""
+
+    changed: list[Entry]
+    removed: list[str]
+    blocked: set[str]
+
 
 class Session:
-    """The server's side of one aggregated discovery stream."""
+    """The server's side of one discovery stream; `only` is the type of a stream that is not aggregated."""
 
-    def __init__(self, flavour: Flavour, *, identifier: str, nonce_prefix: str) -> None:
+    __slots__ = ("_flavour", "_identifier", "_nonce_prefix", "_nonces", "_only", "_types", "node", "snapshot")
+
+    def __init__(
+        self, flavour: Flavour, *, identifier: str, nonce_prefix: str, only: str | None = None
+    ) -> None:
         """`identifier` names this control plane in every response; `nonce_prefix` makes nonces unique."""
         self.node: NodeInfo | None = None
         self.snapshot: Snapshot | None = None
         self._flavour = flavour
         self._identifier = identifier
         self._nonce_prefix = nonce_prefix
+        self._only = only
         self._nonces = 0
         self._types: dict[str, _Type] = {}
 
@@ -98,23 +139,37 @@ class Session:
                 raise ProtocolError("the first request of a stream must carry node.id")
             self.node = request.node
             events.append(Identified(node=request.node))
-        if not request.type_url:
-            raise ProtocolError("a request on an aggregated stream must carry type_url")
-        state = self._types.get(request.type_url)
+        type_url = self._type_of(request)
+        state = self._types.get(type_url)
         if state is None:
             if len(self._types) >= _MOST_TYPES:
                 raise ProtocolError(f"more than {_MOST_TYPES} resource types on one stream")
-            state = self._types[request.type_url] = _Type(
-                subscription=Subscription(wildcard_type=request.type_url in WILDCARD_TYPES)
+            state = self._types[type_url] = _Type(
+                subscription=Subscription(wildcard_type=type_url in WILDCARD_TYPES)
             )
-        events.extend(self._answered(state, request))
-        self._subscribe(state, request)
+        events.extend(self._answered(type_url, state, request))
+        self._subscribe(type_url, state, request)
         state.requests += 1
         return tuple(events)
 
     def offer(self, snapshot: Snapshot) -> None:
         """Set the world this client should have; replaces one that was not sent yet."""
+        if snapshot is self.snapshot:
+            return
+        for type_url, names in changes(self.snapshot, snapshot).items():
+            state = self._types.get(type_url)
+            if state is not None:
+                state.look |= names
         self.snapshot = snapshot
+
+    def _type_of(self, request: Request) -> str:
+        if self._only is None:
+            if not request.type_url:
+                raise ProtocolError("a request on an aggregated stream must carry type_url")
+            return request.type_url
+        if request.type_url not in {"", self._only}:
+            raise ProtocolError(f"this service serves {self._only}, not {request.type_url[:200]}")
+        return self._only
 
     # What goes out
 
@@ -122,33 +177,41 @@ class Session:
         """Return the next response to write, or None while there is nothing to say."""
         if self.snapshot is None:
             return None
-        for type_url in (*TYPE_ORDER, *(other for other in self._types if other not in TYPE_ORDER)):
+        for type_url in TYPE_ORDER:
             state = self._types.get(type_url)
-            if state is None or state.flight is not None:
-                continue
-            response = self._compose(type_url, state, self.snapshot)
-            if response is not None:
-                return response
+            if state is not None and (state.look or state.owed) and state.flight is None:
+                response = self._compose(type_url, state, self.snapshot)
+                if response is not None:
+                    return response
+        return None if self._types.keys() <= _KNOWN else self._answer_unknown(self.snapshot)
+
+    def _answer_unknown(self, snapshot: Snapshot) -> bytes | None:
+        for type_url, state in self._types.items():
+            if type_url not in _KNOWN and (state.look or state.owed) and state.flight is None:
+                response = self._compose(type_url, state, snapshot)
+                if response is not None:
+                    return response
         return None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_response` is worth asking; it may still have nothing to say."""
+        if self.snapshot is None:
+            return False
+        return any((s.look or s.owed) and s.flight is None for s in self._types.values())
 
     @property
     def synced(self) -> bool:
         """Whether the client has accepted the offered world, all of it and nothing else."""
-        if self.snapshot is None:
+        snapshot = self.snapshot
+        if snapshot is None:
             return False
-        for type_url in TYPE_ORDER:
-            world = self.snapshot.of(type_url)
+        for type_url in TYPE_ORDER if self._only is None else (self._only,):
             state = self._types.get(type_url)
             if state is None:
-                if world:
+                if type_url in snapshot.entries and type_url not in _OPTIONAL:
                     return False
-                continue
-            if state.flight is not None:
-                return False
-            accepted = state.accepted
-            if any(name not in accepted or accepted[name].version != e.version for name, e in world.items()):
-                return False
-            if type_url in WILDCARD_TYPES and len(accepted) != len(world):
+            elif state.flight is not None or not self._holds(type_url, state, snapshot):
                 return False
         return True
 
@@ -157,122 +220,132 @@ class Session:
         """What the client refused and has not since accepted a successor of."""
         return tuple(s.rejection for s in self._types.values() if s.rejection is not None)
 
+    def held(self) -> Iterator[tuple[str, Entry]]:
+        """Yield the type URL and entry of everything the client has accepted."""
+        for type_url, state in self._types.items():
+            for entry in state.accepted.values():
+                yield type_url, entry
+
     # How requests change the state
 
-    def _answered(self, state: _Type, request: Request) -> Iterator[Event]:
+    def _answered(self, type_url: str, state: _Type, request: Request) -> Iterator[Event]:
         flight = state.flight
         if not request.nonce or (flight is None and not state.last_nonce):
             return  # The first request of this type here, or one that changes only names.
         if flight is None or request.nonce != flight.nonce:
             if request.nonce != state.last_nonce:
-                yield Stale(type_url=request.type_url)
+                yield Stale(type_url=type_url)
             return
         state.flight = None
         if request.error is not None:
             names = (*(entry.name for entry in flight.entries), *flight.removed)
-            state.rejection = Rejected(
-                type_url=request.type_url, names=names, message=request.error[:_MOST_WORDS]
-            )
+            state.rejection = Rejected(type_url=type_url, names=names, message=request.error[:_MOST_WORDS])
             state.refused = _content(flight.entries, flight.removed)
             # Envoy may have applied a part of what it refused as a whole: all of it is said anew, next time.
-            state.again.update(names)
+            state.again |= frozenset(names)
+            state.look |= frozenset(names)
             yield state.rejection
             return
         state.rejection, state.refused = None, frozenset()
-        if self._flavour.full_sets and request.type_url in WILDCARD_TYPES:
-            state.accepted.clear()
-        state.accepted.update((entry.name, entry) for entry in flight.entries)
-        for name in flight.removed:
-            state.accepted.pop(name, None)
-        yield Accepted(type_url=request.type_url)
+        if self._flavour.full_sets and type_url in WILDCARD_TYPES:
+            state.accepted = {}
+        state.accept(flight.entries, flight.removed)
+        yield Accepted(type_url=type_url)
 
-    def _subscribe(self, state: _Type, request: Request) -> None:
+    def _subscribe(self, type_url: str, state: _Type, request: Request) -> None:
         first = state.requests == 0
+        subscription = state.subscription
         if self._flavour.full_sets:
-            change = state.subscription.replace(request.subscribe)
+            change = subscription.replace(request.subscribe)
         else:
-            change = state.subscription.update(request.subscribe, request.unsubscribe, first=first)
+            change = subscription.update(request.subscribe, request.unsubscribe, first=first)
         for name in change.added:
-            state.told.pop(name, None)
+            state.untell(name)
+        state.look |= change.added
         if first:
             self._remember(state, request)
-            state.owed = state.subscription.wildcard
+            state.owed = subscription.wildcard
+        if change.widened and self.snapshot is not None:
+            state.look |= self.snapshot.of(type_url).keys() | state.told.keys()
         for name in change.removed:
-            if state.subscription.wildcard:
-                state.again.add(name)  # Whether it still exists is now ours to say.
+            if subscription.wildcard:
+                state.again |= {name}  # Whether it still exists is now ours to say.
+                state.look |= {name}
             else:
-                state.told.pop(name, None)
-                state.accepted.pop(name, None)
+                state.untell(name)
+                state.accept((), (name,))
+                state.look -= {name}
+                state.again -= {name}
 
     def _remember(self, state: _Type, request: Request) -> None:
         """Take over what a reconnecting delta client says it holds."""
-        for name, version in request.holds.items():
-            held = Entry(name=name, version=version, body=b"", delta=b"", clusters=None)
-            state.accepted[name] = held
-            if name not in request.subscribe:
+        held = [
+            Entry(name=name, version=version, body=b"", delta=b"", clusters=None)
+            for name, version in request.holds.items()
+        ]
+        state.accept(held, ())
+        state.look |= request.holds.keys()
+        for entry in held:
+            if entry.name not in request.subscribe:
                 # Named resources are answered whatever the client holds: it may still be waiting for them.
-                state.told[name] = held
+                state.tell(entry.name, entry)
 
     # What to say
 
     def _compose(self, type_url: str, state: _Type, snapshot: Snapshot) -> bytes | None:
-        world = snapshot.of(type_url)
-        wanted = self._wanted(type_url, state, world)
-        changed = [
-            entry
-            for name, entry in wanted.items()
-            if (name in state.again or not _same(state.told.get(name), entry))
-            and self._ready(type_url, state, entry)
-        ]
-        removed = list(self._removed(type_url, state, wanted, world))
-        if not changed and not removed and not state.owed:
+        say = self._review(type_url, state, snapshot)
+        state.look = frozenset(say.blocked)
+        if not say.changed and not say.removed and not state.owed:
             return None
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
             # A full set: what is not in it is deleted, so unchanged entries stay in it.
-            entries = self._full_set(type_url, state, wanted)
+            entries = self._full_set(type_url, state, snapshot, say)
         else:
-            entries = changed
-        if state.refused and _content(entries, removed) == state.refused:
+            entries = say.changed
+        if state.refused and _content(entries, say.removed) == state.refused:
+            state.look |= {entry.name for entry in say.changed} | set(say.removed)
             return None
-        return self._dispatch(type_url, state, entries, removed)
+        return self._dispatch(type_url, state, entries, say)
 
-    def _full_set(self, type_url: str, state: _Type, wanted: dict[str, Entry]) -> list[Entry]:
-        entries = []
-        for name, entry in wanted.items():
-            if self._ready(type_url, state, entry):
+    def _review(self, type_url: str, state: _Type, snapshot: Snapshot) -> _Say:
+        """Sort the names to look at into what can be said now and what must wait."""
+        say = _Say([], [], set())
+        world, told, names = snapshot.of(type_url), state.told, state.subscription.names
+        wildcard, full_sets = state.subscription.wildcard, self._flavour.full_sets
+        for name in state.look:
+            entry, known = world.get(name), told.get(name)
+            if entry is not None:
+                if not (wildcard or name in names) or (name not in state.again and _same(known, entry)):
+                    continue
+                if self._ready(type_url, state, entry):
+                    say.changed.append(entry)
+                else:
+                    say.blocked.add(name)
+            elif known is not None:
+                if self._still_needed(type_url, name):
+                    if name in state.again:
+                        say.changed.append(known)
+                    say.blocked.add(name)
+                elif not full_sets or type_url in WILDCARD_TYPES:
+                    say.removed.append(name)
+            elif not full_sets and (name in names or name in state.again) and name not in told:
+                say.removed.append(name)
+        say.changed.sort(key=_name)
+        say.removed.sort()
+        return say
+
+    def _full_set(self, type_url: str, state: _Type, snapshot: Snapshot, say: _Say) -> list[Entry]:
+        entries, world = [], snapshot.of(type_url)
+        for name, entry in world.items():
+            if not state.subscription.follows(name):
+                continue
+            if name not in say.blocked:
                 entries.append(entry)
             elif name in state.accepted:
                 entries.append(state.accepted[name])
+        kept = (state.told.get(name) for name in say.blocked if name not in world)
+        entries.extend(entry for entry in kept if entry is not None)
         return entries
-
-    def _wanted(self, type_url: str, state: _Type, world: Iterable[str]) -> dict[str, Entry]:
-        """Return what the client should hold: what it follows of the world, and what may not go yet."""
-        snapshot = self.snapshot
-        if snapshot is None:
-            return {}
-        entries = snapshot.of(type_url)
-        wanted = {name: entries[name] for name in world if state.subscription.follows(name)}
-        wanted |= {
-            name: entry
-            for name, entry in state.told.items()
-            if entry is not None and name not in entries and self._still_needed(type_url, name)
-        }
-        return wanted
-
-    def _removed(
-        self, type_url: str, state: _Type, wanted: dict[str, Entry], world: Iterable[str]
-    ) -> Iterator[str]:
-        known = set(world)
-        if self._flavour.full_sets:
-            if type_url in WILDCARD_TYPES:
-                yield from (n for n, entry in state.told.items() if entry is not None and n not in wanted)
-            return
-        for name, entry in state.told.items():
-            if entry is not None and name not in wanted and name not in known:
-                yield name
-        for name in sorted(state.subscription.names | state.again):
-            if name not in known and name not in wanted and name not in state.told:
-                yield name
 
     def _ready(self, type_url: str, state: _Type, entry: Entry) -> bool:
         """Return whether all clusters a route names were accepted on this stream and are not just leaving."""
@@ -281,6 +354,8 @@ class Session:
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
             return True
+        if self.snapshot is not None and clusters.accepted is clusters.told is self.snapshot.of(CLUSTER):
+            return True  # A world names no cluster it does not hold.
         return all(
             name in clusters.accepted and clusters.told.get(name) is not None for name in entry.clusters
         )
@@ -304,34 +379,31 @@ class Session:
                     return True
         return False
 
-    def _dispatch(self, type_url: str, state: _Type, entries: list[Entry], removed: list[str]) -> bytes:
+    def _dispatch(self, type_url: str, state: _Type, entries: list[Entry], say: _Say) -> bytes:
         self._nonces += 1
         nonce = f"{self._nonce_prefix}{self._nonces}"
         # Cluster updates make Envoy wait for endpoints again, which it does not ask for again.
         if type_url == CLUSTER:
             self._repeat_endpoints(state, entries)
-        if self._flavour.full_sets and type_url in WILDCARD_TYPES:
-            state.told.clear()
-        state.told.update((entry.name, entry) for entry in entries)
-        for name in removed:
+        full = self._flavour.full_sets and type_url in WILDCARD_TYPES
+        if full:
+            state.told = {}
+        for entry in entries:
+            state.tell(entry.name, entry)
+        for name in say.removed:
             if name in state.subscription.names:
-                state.told[name] = None
+                state.tell(name, None)
             else:
-                state.told.pop(name, None)
-        state.again.clear()
+                state.untell(name)
+        state.again = frozenset()
         state.owed = False
         state.last_nonce = nonce
-        state.flight = _Flight(nonce=nonce, entries=tuple(entries), removed=tuple(removed))
-        return self._flavour.serialize(
-            Response(
-                type_url=type_url,
-                nonce=nonce,
-                identifier=self._identifier,
-                version="" if self.snapshot is None else self.snapshot.version,
-                entries=state.flight.entries,
-                removed=() if self._flavour.full_sets else state.flight.removed,
-            )
-        )
+        state.flight = _Flight(nonce=nonce, entries=tuple(entries), removed=tuple(say.removed))
+        removed = () if self._flavour.full_sets else state.flight.removed
+        version = "" if self.snapshot is None else self.snapshot.version
+        # All but the nonce is the same for every client in the same situation, and made once.
+        shared = head(self._flavour, type_url, self._identifier, version, state.flight.entries, removed)
+        return self._flavour.with_nonce(shared, nonce)
 
     def _repeat_endpoints(self, clusters: _Type, entries: list[Entry]) -> None:
         endpoints = self._types.get(ENDPOINT)
@@ -339,7 +411,33 @@ class Session:
             return
         for entry in entries:
             if entry.name in endpoints.subscription.names and not _same(clusters.told.get(entry.name), entry):
-                endpoints.again.add(entry.name)
+                endpoints.again |= {entry.name}
+                endpoints.look |= {entry.name}
+
+    def _holds(self, type_url: str, state: _Type, snapshot: Snapshot) -> bool:
+        """Return whether the client accepted all of a type, and share the world's own table if so."""
+        world = snapshot.of(type_url)
+        if any(name in world for name in state.look):
+            return False
+        if state.accepted is world:
+            return True
+        exact = len(state.accepted) == len(world)
+        if not exact and type_url in WILDCARD_TYPES:
+            return False
+        if not all(_same(state.accepted.get(name), entry) for name, entry in world.items()):
+            return False
+        if exact and state.told.keys() == world.keys():
+            state.accepted = state.told = world
+        return True
+
+
+_KNOWN: Final = frozenset(TYPE_ORDER)
+# A proxy that follows no runtime layer is served without one.
+_OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE}
+
+
+def _name(entry: Entry) -> str:
+    return entry.name
 
 
 def _content(entries: Iterable[Entry], removed: Iterable[str]) -> frozenset[tuple[str, str]]:

@@ -7,20 +7,27 @@ The rules are those of the xDS protocol: an empty first list means everything fo
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 __all__ = ["Change", "Subscription"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a request changed: names to answer (again), and names the client no longer follows."""
+    """What a request changed: names to answer (again), and names the client no longer follows.
+
+    `widened` says that the client now follows everything, and did not before.
+    """
 
     added: frozenset[str]
     removed: frozenset[str]
+    widened: bool = False
+
+
+_NO_CHANGE: Final = Change(added=frozenset(), removed=frozenset())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,20 +41,28 @@ class Subscription:
 
     def replace(self, listed: Iterable[str]) -> Change:
         """Apply the full list of a state-of-the-world request."""
-        names = set(listed)
+        names, before = set(listed), self.wildcard
         if not names and self.wildcard_type and not self._explicit:
             self.wildcard = True
-            return Change(added=frozenset(), removed=frozenset())
+            return _NO_CHANGE if before else Change(added=frozenset(), removed=frozenset(), widened=True)
         self._explicit = True
         self.wildcard = "*" in names
         names.discard("*")
-        change = Change(added=frozenset(names - self.names), removed=frozenset(self.names - names))
+        if names == self.names and self.wildcard == before:
+            return _NO_CHANGE
+        change = Change(
+            added=frozenset(names - self.names),
+            removed=frozenset(self.names - names),
+            widened=self.wildcard and not before,
+        )
         self.names = names
         return change
 
-    def update(self, subscribe: Iterable[str], unsubscribe: Iterable[str], *, first: bool) -> Change:
+    def update(self, subscribe: Collection[str], unsubscribe: Collection[str], *, first: bool) -> Change:
         """Apply the changes of a delta request; a name subscribed again is to be answered again."""
-        added, gone = set(subscribe), set(unsubscribe)
+        if not first and not subscribe and not unsubscribe:
+            return _NO_CHANGE
+        added, gone, before = set(subscribe), set(unsubscribe), self.wildcard
         if first and not added and self.wildcard_type:
             self.wildcard = True
         if added:
@@ -62,7 +77,9 @@ class Subscription:
         removed = gone & self.names
         self.names |= added
         self.names -= removed
-        return Change(added=frozenset(added), removed=frozenset(removed))
+        return Change(
+            added=frozenset(added), removed=frozenset(removed), widened=self.wildcard and not before
+        )
 
     def follows(self, name: str) -> bool:
         """Return whether the client wants to hear of `name`."""

@@ -11,6 +11,7 @@ from xds_server.snapshot.model import (
     Entry,
     Snapshot,
     build,
+    changes,
     short_name,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "Entry",
     "Snapshot",
     "build",
+    "changes",
     "short_name",
 ]

@@ -28,6 +28,7 @@ __all__ = [
     "Entry",
     "Snapshot",
     "build",
+    "changes",
     "short_name",
 ]
 
@@ -68,9 +69,11 @@ class Source(Protocol):
     def refers_to(self) -> frozenset[tuple[str, str]]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
     """One resource. `body` is an Any for state-of-the-world; `delta` the same inside a delta Resource.
+
+    Two entries are equal only if they are one: thousands of streams compare and hash them. Compare versions.
 
     `clusters` are the clusters it refers to; None where that is not known (a resource of an earlier world
     which only the proxy remembers).
@@ -98,8 +101,8 @@ class Snapshot:
 _NOTHING: Final[Mapping[str, Entry]] = MappingProxyType({})
 
 
-def build(resources: Iterable[Source]) -> Snapshot:
-    """Return the snapshot of these resources.
+def build(resources: Iterable[Source], former: Snapshot | None = None) -> Snapshot:
+    """Return the snapshot of these resources; what did not change since `former` is the same object there.
 
     Raises:
         DanglingReferenceError: Something refers to a resource that is not among them.
@@ -107,14 +110,10 @@ def build(resources: Iterable[Source]) -> Snapshot:
     found: dict[str, dict[str, Entry]] = {}
     needed: list[tuple[str, tuple[str, str]]] = []
     for resource in resources:
-        delta = wire.Resource(name=resource.name, version=resource.version, resource=resource.body)
-        found.setdefault(resource.type_url, {})[resource.name] = Entry(
-            name=resource.name,
-            version=resource.version,
-            body=resource.body,
-            delta=delta.SerializeToString(),
-            clusters=frozenset(name for kind, name in resource.refers_to if kind == CLUSTER),
-        )
+        entry = None if former is None else former.of(resource.type_url).get(resource.name)
+        if entry is None or entry.version != resource.version:
+            entry = _entry(resource)
+        found.setdefault(resource.type_url, {})[resource.name] = entry
         label = f"{short_name(resource.type_url)} {resource.name!r}"
         needed.extend((label, reference) for reference in sorted(resource.refers_to))
     missing = tuple(
@@ -124,10 +123,46 @@ def build(resources: Iterable[Source]) -> Snapshot:
     )
     if missing:
         raise DanglingReferenceError(missing)
+    version = _version(found)
+    if former is not None and former.version == version:
+        return former
     return Snapshot(
-        version=_version(found),
-        entries=MappingProxyType({kind: MappingProxyType(entries) for kind, entries in found.items()}),
+        version=version,
+        entries=MappingProxyType({kind: _shared(kind, own, former) for kind, own in found.items()}),
     )
+
+
+def changes(old: Snapshot | None, new: Snapshot) -> Mapping[str, frozenset[str]]:
+    """Return by type the names that are new, changed or gone; types without any are left out."""
+    if old is None:
+        return {kind: frozenset(entries) for kind, entries in new.entries.items()}
+    found = {}
+    for kind in (*new.entries, *(kind for kind in old.entries if kind not in new.entries)):
+        before, after = old.of(kind), new.of(kind)
+        if before is after:
+            continue
+        changed = [n for n, e in after.items() if n not in before or before[n].version != e.version]
+        names = frozenset((*changed, *(name for name in before if name not in after)))
+        if names:
+            found[kind] = names
+    return found
+
+
+def _entry(resource: Source) -> Entry:
+    delta = wire.Resource(name=resource.name, version=resource.version, resource=resource.body)
+    return Entry(
+        name=resource.name,
+        version=resource.version,
+        body=resource.body,
+        delta=delta.SerializeToString(),
+        clusters=frozenset(name for kind, name in resource.refers_to if kind == CLUSTER),
+    )
+
+
+def _shared(kind: str, own: dict[str, Entry], former: Snapshot | None) -> Mapping[str, Entry]:
+    """Return the former mapping where nothing changed: streams recognise it without looking inside."""
+    before = None if former is None else former.entries.get(kind)
+    return before if before is not None and before == own else MappingProxyType(own)
 
 
 def _version(found: Mapping[str, Mapping[str, Entry]]) -> str:

@@ -1,0 +1,230 @@
+"""The clients of one group of proxies: which world each class of them is offered, and how far each has got.
+
+Every number here is kept as streams change and none is counted when it is asked for, so that ten thousand
+acknowledgements cost ten thousand small steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from xds_server.protocol import Offer, Refusal, Rejected, Ring, Stage
+from xds_server.snapshot import Snapshot, short_name
+from xds_server.view import Convergence, ProxyStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from xds_server import ir
+    from xds_server.ads.stream import Stream
+
+__all__ = ["Group"]
+
+_NAMED: Final = 5
+
+
+@dataclass(slots=True)
+class _Class:
+    """The proxies of a group that are told the same."""
+
+    ring: Ring[Stream] = field(default_factory=Ring)
+    worlds: dict[str, Snapshot] = field(default_factory=dict)
+    streams: dict[Stream, None] = field(default_factory=dict)
+
+    def keep(self, world: Snapshot) -> None:
+        self.worlds[world.version] = world
+        for version in self.worlds.keys() - {self.ring.good, self.ring.target, world.version}:
+            del self.worlds[version]
+
+
+@dataclass(slots=True)
+class Group:
+    """All streams of one group; of two streams of one node the newer counts."""
+
+    name: str
+    published_at: float = 0.0
+    classes: dict[ir.Proxies, _Class] = field(default_factory=dict)
+    _newest: dict[str, Stream] = field(default_factory=dict)
+    _synced: dict[Stream, None] = field(default_factory=dict)
+    _waiting: dict[Stream, None] = field(default_factory=dict)
+    _refusing: dict[Stream, None] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is connected, and nothing is remembered."""
+        return not self.classes
+
+    @property
+    def deadline(self) -> float | None:
+        """When silent probes are passed over; None while nothing is probed."""
+        return min((d for own in self.classes.values() if (d := own.ring.deadline) is not None), default=None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether everybody holds the newest world."""
+        return not self._waiting and not self._refusing
+
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """What an onlooker wants to hear of: refusals, the end, and each hundredth on the way to it."""
+        step = max(1, len(self._newest) // 100)
+        return len(self._refusing), len(self._synced) // step, int(self.settled)
+
+    # What happens; each returns the streams that have something new to be told
+
+    def join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
+        """Take a client in. `world` is the newest one of its class; the ring may hold it back."""
+        own = self.classes.setdefault(proxies, _Class())
+        if not own.ring.target:
+            own.ring.publish(world.version, (), 0.0)
+        own.keep(world)
+        own.streams[stream] = None
+        stream.session.offer(own.worlds.get(own.ring.for_newcomers, world))
+        node = stream.node_id
+        former = self._newest.get(node)
+        if former is not None:
+            self._forget(former)
+        self._newest[node] = stream
+        self.note(stream)
+
+    def leave(self, stream: Stream, now: float) -> list[Stream]:
+        """Let a client go."""
+        self._forget(stream)
+        if self._newest.get(stream.node_id) is stream:
+            del self._newest[stream.node_id]
+        told: list[Stream] = []
+        for proxies, own in list(self.classes.items()):
+            if stream in own.streams:
+                del own.streams[stream]
+                told = self._offer(own, own.ring.left(stream, own.streams, now))
+                if not own.streams and own.ring.refusal is None:
+                    # A class nobody belongs to is compiled anew when somebody does; a refusal is remembered.
+                    del self.classes[proxies]
+        return told
+
+    def publish(self, proxies: ir.Proxies, world: Snapshot, now: float) -> list[Stream]:
+        """Take the newest world of a class."""
+        own = self.classes[proxies]
+        if own.ring.target == world.version:
+            return []
+        self.published_at = now
+        offer = own.ring.publish(world.version, own.streams, now)
+        own.keep(world)
+        for stream in own.streams:
+            self._sort(stream, own)
+        return self._offer(own, offer)
+
+    def note(self, stream: Stream) -> list[Stream]:
+        """Look at how far a client has got."""
+        own = None if stream.proxies is None else self.classes.get(stream.proxies)
+        if own is None or stream not in own.streams:
+            return []
+        offer = None
+        session = stream.session
+        if session.snapshot is not None and session.synced:
+            offer = own.ring.accepted(stream, session.snapshot.version)
+        told = self._offer(own, offer)
+        self._sort(stream, own)
+        return told
+
+    def refuse(self, stream: Stream, rejection: Rejected) -> list[Stream]:
+        """Hear that a client refused something."""
+        own = None if stream.proxies is None else self.classes.get(stream.proxies)
+        if own is None or stream.session.snapshot is None:
+            return []
+        words = f"{short_name(rejection.type_url)} {', '.join(rejection.names[:_NAMED])}: {rejection.message}"
+        refusal = Refusal(stream.node_id, words)
+        offer = own.ring.refused(stream, stream.session.snapshot.version, refusal)
+        told = self._offer(own, offer)
+        self._sort(stream, own)
+        return told
+
+    def tick(self, now: float) -> list[Stream]:
+        """Pass over probes that say nothing."""
+        return [s for own in self.classes.values() for s in self._offer(own, own.ring.tick(own.streams, now))]
+
+    # What is known
+
+    def convergence(self) -> Convergence:
+        """Return how many nodes hold the newest world, and who does not."""
+        refused = [own for own in self.classes.values() if own.ring.refusal is not None]
+        details = [_stopped(own) for own in refused]
+        details.extend(
+            f"{stream.node_id} refused {short_name(rejection.type_url)}: {rejection.message}"
+            for stream in islice(self._refusing, _NAMED)
+            for rejection in stream.session.rejections
+        )
+        if self._waiting and not refused:
+            names = ", ".join(sorted(stream.node_id for stream in islice(self._waiting, _NAMED)))
+            more = len(self._waiting) - _NAMED
+            details.append(f"waiting for {names}" + (f" and {more} more" if more > 0 else ""))
+        return Convergence(
+            connected=len(self._newest),
+            acked=len(self._synced),
+            nacked=len(self._refusing) + sum(not self._refusing for _ in refused),
+            version=" ".join(sorted({own.ring.target for own in self.classes.values() if own.ring.target})),
+            detail="; ".join(details),
+        )
+
+    def standing(self, stream: Stream) -> tuple[ProxyStatus, str]:
+        """Return how a client stands, and why."""
+        session = stream.session
+        if session.rejections:
+            said = (f"{short_name(r.type_url)} {', '.join(r.names)}: {r.message}" for r in session.rejections)
+            return ProxyStatus.NACKED, "; ".join(said)
+        own = None if stream.proxies is None else self.classes.get(stream.proxies)
+        if own is not None and own.ring.refusal is not None:
+            if own.ring.refusal.node == stream.node_id:
+                return ProxyStatus.NACKED, own.ring.refusal.words
+            return (
+                ProxyStatus.STALE,
+                f"kept on version {own.ring.good}: {own.ring.refusal.node} refused the next",
+            )
+        holds = own is not None and _holds_target(stream, own)
+        return (ProxyStatus.SYNCED if holds else ProxyStatus.STALE), ""
+
+    # Inside
+
+    def _offer(self, own: _Class, offer: Offer[Stream] | None) -> list[Stream]:
+        if offer is None:
+            return []
+        world = own.worlds[offer.version]
+        streams: Iterable[Stream] = own.streams if offer.clients is None else offer.clients
+        told = [s for s in streams if s in own.streams and s.session.snapshot is not world]
+        for stream in told:
+            stream.session.offer(world)
+            self._sort(stream, own)
+        return told
+
+    def _sort(self, stream: Stream, own: _Class) -> None:
+        if self._newest.get(stream.node_id) is not stream:
+            return
+        if stream.session.rejections:
+            place = self._refusing
+        else:
+            place = self._synced if _holds_target(stream, own) else self._waiting
+        if stream not in place:
+            self._forget(stream)
+            place[stream] = None
+
+    def _forget(self, stream: Stream) -> None:
+        self._synced.pop(stream, None)
+        self._waiting.pop(stream, None)
+        self._refusing.pop(stream, None)
+
+
+def _holds_target(stream: Stream, own: _Class) -> bool:
+    snapshot = stream.session.snapshot
+    return snapshot is not None and snapshot.version == own.ring.target and stream.session.synced
+
+
+def _stopped(own: _Class) -> str:
+    refusal = own.ring.refusal
+    if refusal is None or own.ring.stage is not Stage.REFUSED:
+        return ""
+    return (
+        f"{refusal.node} refused {refusal.words}; nobody else was told of version {own.ring.target}: "
+        f"all keep {own.ring.good}, and a proxy that starts now is given {own.ring.good} too"
+    )

@@ -1,0 +1,138 @@
+"""Who is told of a new world first: a few probes, then everybody (pure).
+
+A proxy that refuses its configuration keeps serving what it had, but one that starts anew while a bad version
+is out would have nothing. So a version nobody has accepted yet goes to a few proxies; when they have accepted
+it, it goes to all. The first refusal stops it: probes are given the last good version again, nobody else ever
+hears of the bad one, and proxies that start meanwhile are given the good one too. A probe that says nothing
+does not hold others up for long.
+
+Clients are opaque; time is a parameter; versions are content hashes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+__all__ = ["Offer", "Refusal", "Ring", "Stage"]
+
+_ROUNDS: Final = 3
+_PROVEN: Final = 32
+
+C = TypeVar("C", bound=Hashable)
+
+
+class Stage(Enum):
+    """Where the newest version stands."""
+
+    RELEASED = "released"
+    PROBING = "probing"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Generic[C]):
+    """Give `version` to these clients; None means all of them."""
+
+    version: str
+    clients: frozenset[C] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Who refused the newest version, and in which words."""
+
+    node: str
+    words: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Ring(Generic[C]):
+    """The newest version of one class of proxies, and how far it has got.
+
+    `size` probes are asked at a time; a silent one is waited for `patience` seconds.
+    """
+
+    size: int = 3
+    patience: float = 2.0
+    good: str = ""
+    target: str = ""
+    stage: Stage = Stage.RELEASED
+    refusal: Refusal | None = None
+    deadline: float | None = None
+    _told: set[C] = field(default_factory=set)
+    _waiting: set[C] = field(default_factory=set)
+    _agreed: bool = False
+    _rounds: int = 0
+    _proven: deque[str] = field(default_factory=lambda: deque(maxlen=_PROVEN))
+
+    @property
+    def for_newcomers(self) -> str:
+        """The version a client is given that connects now."""
+        return self.target if self.stage is Stage.RELEASED else self.good
+
+    def publish(self, version: str, clients: Iterable[C], now: float) -> Offer[C] | None:
+        """Take a new version; a version that was accepted before needs no probes."""
+        if version == self.target:
+            return None
+        self.target, self.refusal, self._rounds, self._agreed = version, None, 0, False
+        if not self.good or version == self.good or version in self._proven:
+            return self._release()
+        # Who was told of an abandoned version must be told of this one.
+        former = self._told if self.stage is Stage.PROBING else set()
+        self._told = set()
+        return self._probe([*former, *clients], max(self.size, len(former)), now)
+
+    def accepted(self, client: C, version: str) -> Offer[C] | None:
+        """Hear that a client holds all of a version."""
+        if version not in self._proven:
+            self._proven.append(version)
+        if self.stage is not Stage.PROBING or version != self.target:
+            return None
+        self._agreed |= client in self._told
+        self._waiting.discard(client)
+        return self._release() if not self._waiting else None
+
+    def refused(self, client: C, version: str, refusal: Refusal) -> Offer[C] | None:
+        """Hear that a client refused a part of a version."""
+        if self.stage is not Stage.PROBING or version != self.target or client not in self._told:
+            return None
+        told, self._told, self._waiting = frozenset(self._told), set(), set()
+        self.stage, self.refusal, self.deadline = Stage.REFUSED, refusal, None
+        return Offer(self.good, told)
+
+    def left(self, client: C, clients: Iterable[C], now: float) -> Offer[C] | None:
+        """Hear that a client has gone."""
+        self._told.discard(client)
+        if self.stage is not Stage.PROBING or client not in self._waiting:
+            return None
+        self._waiting.discard(client)
+        if self._waiting:
+            return None
+        return self._release() if self._agreed else self._probe(clients, self.size, now)
+
+    def tick(self, clients: Iterable[C], now: float) -> Offer[C] | None:
+        """Hear what time it is: silent probes are passed over."""
+        if self.stage is not Stage.PROBING or self.deadline is None or now < self.deadline:
+            return None
+        self._rounds += 1
+        if self._agreed or self._rounds >= _ROUNDS:
+            return self._release()
+        return self._probe(clients, self.size, now)
+
+    def _probe(self, clients: Iterable[C], size: int, now: float) -> Offer[C]:
+        fresh = list(dict.fromkeys(client for client in clients if client not in self._told))[:size]
+        if not fresh:
+            return self._release()
+        self.stage, self.deadline = Stage.PROBING, now + self.patience
+        self._told.update(fresh)
+        self._waiting = set(fresh)
+        return Offer(self.target, frozenset(fresh))
+
+    def _release(self) -> Offer[C]:
+        self.stage, self.good, self.deadline = Stage.RELEASED, self.target, None
+        self._told, self._waiting = set(), set()
+        return Offer(self.target, None)
