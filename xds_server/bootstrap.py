@@ -97,6 +97,19 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
             "cds_config": source,
             "lds_config": source,
         },
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "shiftplane",
+                    "rtds_layer": {
+                        "name": "shiftplane",
+                        # A start waits for this; without an answer the routes' own shares are the same.
+                        "rtds_config": {**source, "initial_fetch_timeout": "1s"},
+                    },
+                },
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from xds_server import ir
+    from xds_server.ads.admission import Admission
     from xds_server.snapshot import Snapshot
 
 METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -29,12 +30,12 @@ METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregated
 class Desk:
     """A server with a world that can be changed."""
 
-    def __init__(self) -> None:
+    def __init__(self, admission: Admission | None = None) -> None:
         self.world = worlds.snapshot(worlds.group(500))
         self.hub = Hub(self.compile)
         self.changed: list[str] = []
         self.hub.on_change = self.changed.append
-        self.server = Server(self.hub, identifier="test")
+        self.server = Server(self.hub, identifier="test", admission=admission)
         self.port = 0
 
     def compile(self, _proxies: ir.Proxies) -> Snapshot:
@@ -42,8 +43,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Desk]:
-    desk = Desk()
+async def serving(admission: Admission | None = None) -> AsyncIterator[Desk]:
+    desk = Desk(admission)
     desk.port = await desk.server.start("127.0.0.1:0")
     pushing = asyncio.create_task(desk.hub.run())
     try:

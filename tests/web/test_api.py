@@ -128,7 +128,15 @@ async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
         for sample in family.samples
     }
     assert series["shiftplane_route_weight_percent", (("route", "chat"), ("variant", "v1"))] == 100
-    assert any(name == "shiftplane_xds_pushes_total" for name, _ in series)
+    names = {name for name, _ in series}
+    assert names >= {
+        "shiftplane_xds_pushes_total",
+        "shiftplane_xds_streams",
+        "shiftplane_xds_queue_seconds_bucket",
+        "shiftplane_xds_convergence_seconds_count",
+        "shiftplane_xds_turned_away_total",
+        "shiftplane_xds_versions_stopped_total",
+    }
 
 
 async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Group:
     name: str
     published_at: float = 0.0
     classes: dict[ir.Proxies, _Class] = field(default_factory=dict)
-    _newest: dict[str, Stream] = field(default_factory=dict)
+    _newest: dict[tuple[str, str | None], Stream] = field(default_factory=dict)
     _synced: dict[Stream, None] = field(default_factory=dict)
     _waiting: dict[Stream, None] = field(default_factory=dict)
     _refusing: dict[Stream, None] = field(default_factory=dict)
@@ -82,18 +82,17 @@ class Group:
         own.keep(world)
         own.streams[stream] = None
         stream.session.offer(own.worlds.get(own.ring.for_newcomers, world))
-        node = stream.node_id
-        former = self._newest.get(node)
+        former = self._newest.get(stream.key)
         if former is not None:
             self._forget(former)
-        self._newest[node] = stream
+        self._newest[stream.key] = stream
         self.note(stream)
 
     def leave(self, stream: Stream, now: float) -> list[Stream]:
         """Let a client go."""
         self._forget(stream)
-        if self._newest.get(stream.node_id) is stream:
-            del self._newest[stream.node_id]
+        if self._newest.get(stream.key) is stream:
+            del self._newest[stream.key]
         told: list[Stream] = []
         for proxies, own in list(self.classes.items()):
             if stream in own.streams:
@@ -199,7 +198,7 @@ class Group:
         return told
 
     def _sort(self, stream: Stream, own: _Class) -> None:
-        if self._newest.get(stream.node_id) is not stream:
+        if self._newest.get(stream.key) is not stream:
             return
         if stream.session.rejections:
             place = self._refusing

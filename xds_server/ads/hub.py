@@ -51,6 +51,7 @@ class Counters:
     stale: int = 0
     bytes_sent: int = 0
     slow_closed: int = 0
+    turned_away: int = 0
     versions_stopped: int = 0
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
     convergence_seconds: Histogram = field(default_factory=lambda: Histogram(_CONVERGENCE_BOUNDS))

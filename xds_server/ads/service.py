@@ -1,4 +1,4 @@
-"""The aggregated discovery service over grpc.aio: raw bytes in, raw bytes out, both flavours.
+"""The discovery services over grpc.aio: raw bytes in, raw bytes out, both flavours, aggregated and per type.
 
 The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. One reader
 per stream, no writer: responses leave through the hub's workers.
@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from xds_server.ads import csds, reflection
+from xds_server.ads.admission import Admission
 from xds_server.ads.stream import Stream
 from xds_server.protocol import Delta, Flavour, ProtocolError, Session, StateOfTheWorld
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Server"]
 
-_SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_AGGREGATED: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+# service → (the type it serves, its state-of-the-world method, its delta method)
+_SERVICES: Final[dict[str, tuple[str | None, str, str]]] = {
+    _AGGREGATED: (None, "StreamAggregatedResources", "DeltaAggregatedResources"),
+    "envoy.service.cluster.v3.ClusterDiscoveryService": (CLUSTER, "StreamClusters", "DeltaClusters"),
+    "envoy.service.endpoint.v3.EndpointDiscoveryService": (ENDPOINT, "StreamEndpoints", "DeltaEndpoints"),
+    "envoy.service.listener.v3.ListenerDiscoveryService": (LISTENER, "StreamListeners", "DeltaListeners"),
+    "envoy.service.route.v3.RouteDiscoveryService": (ROUTE, "StreamRoutes", "DeltaRoutes"),
+    "envoy.service.runtime.v3.RuntimeDiscoveryService": (RUNTIME, "StreamRuntime", "DeltaRuntime"),
+}
 # With the defaults of the library, a burst of a few thousand new streams is partly cancelled.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 << 20),
@@ -36,6 +49,9 @@ _OPTIONS: Final = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.so_reuseport", 0),
+    # Streams end now and then, by the library's own jitter, so that replicas share them evenly.
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 10_000),
 )
 
 log = structlog.get_logger()
@@ -44,23 +60,29 @@ log = structlog.get_logger()
 class Server:
     """Accepts discovery streams and hands them to a hub."""
 
-    def __init__(self, hub: Hub, *, identifier: str) -> None:
-        """`identifier` names this control plane to its clients."""
+    def __init__(self, hub: Hub, *, identifier: str, admission: Admission | None = None) -> None:
+        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in."""
+        self._admission = Admission() if admission is None else admission
         self._hub = hub
         self._identifier = identifier
         self._streams = itertools.count(1)
         self._server = grpc.aio.server(options=_OPTIONS)
         self._server.add_generic_rpc_handlers(
             (
-                grpc.method_handlers_generic_handler(
-                    _SERVICE,
-                    {
-                        "StreamAggregatedResources": self._handler(StateOfTheWorld()),
-                        "DeltaAggregatedResources": self._handler(Delta()),
-                    },
+                *(
+                    grpc.method_handlers_generic_handler(
+                        service,
+                        {full: self._handler(StateOfTheWorld(), only), delta: self._handler(Delta(), only)},
+                    )
+                    for service, (only, full, delta) in _SERVICES.items()
                 ),
+                csds.handlers(hub),
             )
         )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        described = {service: (full, delta) for service, (_, full, delta) in _SERVICES.items()}
+        reflection.enable(self._server, described, (health.SERVICE_NAME, csds.SERVICE))
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` and return the port.
@@ -73,24 +95,34 @@ class Server:
         except RuntimeError as error:
             raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
         await self._server.start()
+        for service in ("", *_SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return port
 
     async def stop(self, grace: float) -> None:
         """End all streams; clients keep serving what they have."""
+        await self._health.enter_graceful_shutdown()
         self._hub.close_all()
         await self._server.stop(grace)
 
-    def _handler(self, flavour: Flavour) -> grpc.RpcMethodHandler:
+    def _handler(self, flavour: Flavour, only: str | None) -> grpc.RpcMethodHandler:
         async def serve(requests: AsyncIterator[bytes], context: Any) -> None:
-            await self._serve(flavour, requests, context)
+            if not self._admission.take(time.monotonic()):
+                self._hub.counters.turned_away += 1
+                await context.abort(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "too many new streams at once; come back in a moment"
+                )
+            await self._serve(flavour, only, requests, context)
 
         return grpc.stream_stream_rpc_method_handler(
             serve, request_deserializer=None, response_serializer=None
         )
 
-    async def _serve(self, flavour: Flavour, requests: AsyncIterator[bytes], context: Any) -> None:
+    async def _serve(
+        self, flavour: Flavour, only: str | None, requests: AsyncIterator[bytes], context: Any
+    ) -> None:
         number, now = next(self._streams), time.time()
-        session = Session(flavour, identifier=self._identifier, nonce_prefix=f"{number}-")
+        session = Session(flavour, identifier=self._identifier, nonce_prefix=f"{number}-", only=only)
         stream = Stream(
             session=session,
             writer=_Writer(context),

@@ -45,3 +45,8 @@ class Stream:
         """The name the client goes by; empty before it said it."""
         node = self.session.node
         return "" if node is None else node.id
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What a newer stream of the same client replaces: one node may have a stream per type."""
+        return self.node_id, self.session.only

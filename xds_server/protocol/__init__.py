@@ -1,6 +1,16 @@
 """The discovery protocol without I/O: requests in, events and responses out."""
 
-from xds_server.protocol.events import Accepted, Event, Identified, NodeInfo, ProtocolError, Rejected, Stale
+from xds_server.protocol.events import (
+    Accepted,
+    Event,
+    Identified,
+    Item,
+    NodeInfo,
+    ProtocolError,
+    Rejected,
+    Stale,
+    Standing,
+)
 from xds_server.protocol.flavour import Delta, Flavour, StateOfTheWorld
 from xds_server.protocol.ring import Offer, Refusal, Ring, Stage
 from xds_server.protocol.session import Session
@@ -11,6 +21,7 @@ __all__ = [
     "Event",
     "Flavour",
     "Identified",
+    "Item",
     "NodeInfo",
     "Offer",
     "ProtocolError",
@@ -20,5 +31,6 @@ __all__ = [
     "Session",
     "Stage",
     "Stale",
+    "Standing",
     "StateOfTheWorld",
 ]

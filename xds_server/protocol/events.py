@@ -7,8 +7,19 @@ ProtocolError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-__all__ = ["Accepted", "Event", "Identified", "NodeInfo", "ProtocolError", "Rejected", "Stale"]
+__all__ = [
+    "Accepted",
+    "Event",
+    "Identified",
+    "Item",
+    "NodeInfo",
+    "ProtocolError",
+    "Rejected",
+    "Stale",
+    "Standing",
+]
 
 
 class ProtocolError(Exception):
@@ -56,6 +67,31 @@ class Stale:
     """A request spoke of a response that has been replaced since."""
 
     type_url: str
+
+
+class Standing(Enum):
+    """How one resource of one client stands."""
+
+    HELD = "held"
+    """The client accepted what it should have."""
+    SENT = "sent"
+    """Sent, and not yet answered; or not yet sent anew."""
+    UNSENT = "unsent"
+    """Followed by the client and not yet sent."""
+    REFUSED = "refused"
+    """The client refused it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One resource a client follows or holds; `version` and `body` are what it accepted last."""
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+    standing: Standing
+    words: str = ""
 
 
 Event = Identified | Accepted | Rejected | Stale

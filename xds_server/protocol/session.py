@@ -20,7 +20,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from xds_server.protocol.events import Accepted, Event, Identified, NodeInfo, ProtocolError, Rejected, Stale
+from xds_server.protocol.events import (
+    Accepted,
+    Event,
+    Identified,
+    Item,
+    NodeInfo,
+    ProtocolError,
+    Rejected,
+    Stale,
+    Standing,
+)
 from xds_server.protocol.flavour import Flavour, Request, head
 from xds_server.protocol.subscription import Subscription
 from xds_server.snapshot import (
@@ -109,7 +119,7 @@ class _Say:
 class Session:
     """The server's side of one discovery stream; `only` is the type of a stream that is not aggregated."""
 
-    __slots__ = ("_flavour", "_identifier", "_nonce_prefix", "_nonces", "_only", "_types", "node", "snapshot")
+    __slots__ = ("_flavour", "_identifier", "_nonce_prefix", "_nonces", "_types", "node", "only", "snapshot")
 
     def __init__(
         self, flavour: Flavour, *, identifier: str, nonce_prefix: str, only: str | None = None
@@ -120,7 +130,7 @@ class Session:
         self._flavour = flavour
         self._identifier = identifier
         self._nonce_prefix = nonce_prefix
-        self._only = only
+        self.only = only
         self._nonces = 0
         self._types: dict[str, _Type] = {}
 
@@ -163,13 +173,13 @@ class Session:
         self.snapshot = snapshot
 
     def _type_of(self, request: Request) -> str:
-        if self._only is None:
+        if self.only is None:
             if not request.type_url:
                 raise ProtocolError("a request on an aggregated stream must carry type_url")
             return request.type_url
-        if request.type_url not in {"", self._only}:
-            raise ProtocolError(f"this service serves {self._only}, not {request.type_url[:200]}")
-        return self._only
+        if request.type_url not in {"", self.only}:
+            raise ProtocolError(f"this service serves {self.only}, not {request.type_url[:200]}")
+        return self.only
 
     # What goes out
 
@@ -206,7 +216,7 @@ class Session:
         snapshot = self.snapshot
         if snapshot is None:
             return False
-        for type_url in TYPE_ORDER if self._only is None else (self._only,):
+        for type_url in TYPE_ORDER if self.only is None else (self.only,):
             state = self._types.get(type_url)
             if state is None:
                 if type_url in snapshot.entries and type_url not in _OPTIONAL:
@@ -220,11 +230,28 @@ class Session:
         """What the client refused and has not since accepted a successor of."""
         return tuple(s.rejection for s in self._types.values() if s.rejection is not None)
 
-    def held(self) -> Iterator[tuple[str, Entry]]:
-        """Yield the type URL and entry of everything the client has accepted."""
+    def inventory(self) -> Iterator[Item]:
+        """Yield every resource the client follows or holds, and how it stands."""
         for type_url, state in self._types.items():
-            for entry in state.accepted.values():
-                yield type_url, entry
+            world = _NOBODY if self.snapshot is None else self.snapshot.of(type_url)
+            refused = {} if state.rejection is None else dict.fromkeys(state.rejection.names, state.rejection)
+            names = {*(name for name in world if state.subscription.follows(name)), *state.accepted}
+            for name in sorted(names):
+                held = state.accepted.get(name)
+                if name in refused:
+                    standing = Standing.REFUSED
+                elif held is not None and name in world and _same(held, world[name]):
+                    standing = Standing.HELD
+                else:
+                    standing = Standing.SENT if state.told.get(name) is not None else Standing.UNSENT
+                yield Item(
+                    type_url=type_url,
+                    name=name,
+                    version="" if held is None else held.version,
+                    body=b"" if held is None else held.body,
+                    standing=standing,
+                    words=refused[name].message if name in refused else "",
+                )
 
     # How requests change the state
 

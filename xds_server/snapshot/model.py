@@ -22,6 +22,7 @@ __all__ = [
     "ENDPOINT",
     "LISTENER",
     "ROUTE",
+    "RUNTIME",
     "TYPE_ORDER",
     "WILDCARD_TYPES",
     "DanglingReferenceError",
@@ -37,8 +38,9 @@ CLUSTER: Final = f"{_PREFIX}cluster.v3.Cluster"
 ENDPOINT: Final = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = f"{_PREFIX}listener.v3.Listener"
 ROUTE: Final = f"{_PREFIX}route.v3.RouteConfiguration"
+RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
-TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME)
 """The order in which additions travel: nothing arrives before what it refers to."""
 
 WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})

@@ -21,6 +21,7 @@ from xds_server.translate.clusters import HOP_LISTENER, assignment, cluster
 from xds_server.translate.encode import encode_any, type_url
 from xds_server.translate.listeners import Scripts, listeners
 from xds_server.translate.routes import ENTRY_ROUTES, HOP_ROUTES, entry_routes, hop_routes
+from xds_server.translate.runtime import RUNTIME_LAYER, runtime
 
 if TYPE_CHECKING:
     import betterproto2
@@ -65,6 +66,7 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
     found.append(_resource(ENTRY_ROUTES, entry_routes(group.virtual_hosts), _clusters(entry_refs)))
     hop_refs = {route.arm.cluster for route in group.hop_routes}
     found.append(_resource(HOP_ROUTES, hop_routes(group.hop_routes), _clusters(hop_refs)))
+    found.append(_resource(RUNTIME_LAYER, runtime(group.virtual_hosts)))
     return tuple(found)
 
 

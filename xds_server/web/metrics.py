@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -76,6 +76,22 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_closed
         )
+        yield CounterMetricFamily(
+            "shiftplane_xds_turned_away", "New streams that found no room.", counters.turned_away
+        )
+        yield CounterMetricFamily(
+            "shiftplane_xds_versions_stopped", "Versions that probes refused.", counters.versions_stopped
+        )
+        yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)
+        for name, text, histogram in (
+            ("shiftplane_xds_queue_seconds", "From a change to a worker.", counters.queue_seconds),
+            (
+                "shiftplane_xds_convergence_seconds",
+                "From a publish until all proxies of the group hold it.",
+                counters.convergence_seconds,
+            ),
+        ):
+            yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)
         for name, text, values in (
             ("shiftplane_xds_acks", "Accepted responses by type.", counters.accepted),
             ("shiftplane_xds_nacks", "Refused responses by type.", counters.rejected),
