@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "ProcessError", "ReadyCheck", "envoy_binary", "free_port", "http_ready", "start"]
 
+# Below the range outgoing connections are given a port from.
+_PORTS: Final = range(20_000, 32_000)
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -140,11 +143,20 @@ def envoy_binary() -> Path:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that was free a moment ago, and that no outgoing connection is given by chance.
+
+    Raises:
+        ProcessError: None was found.
+    """
+    for port in random.sample(_PORTS, 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise ProcessError("no port between 20000 and 32000 is free")
 
 
 def _wait_ready(process: Process, ready: ReadyCheck) -> None:

@@ -52,6 +52,9 @@ __all__ = ["Session"]
 
 _MOST_TYPES: Final = 64
 _MOST_WORDS: Final = 2_000
+# Every stream has a few of these, and an empty set is not small.
+_NONE: Final[frozenset[str]] = frozenset()
+_NEVER: Final[frozenset[tuple[str, str]]] = frozenset()
 _NOBODY: Final[Mapping[str, Entry]] = MappingProxyType({})
 
 
@@ -79,13 +82,13 @@ class _Type:
     subscription: Subscription
     told: Mapping[str, Entry | None] = field(default_factory=lambda: _NOBODY)
     accepted: Mapping[str, Entry] = field(default_factory=lambda: _NOBODY)
-    look: frozenset[str] = frozenset()
-    again: frozenset[str] = frozenset()
+    look: frozenset[str] = _NONE
+    again: frozenset[str] = _NONE
     owed: bool = False
     requests: int = 0
     last_nonce: str = ""
     flight: _Flight | None = None
-    refused: frozenset[tuple[str, str]] = frozenset()
+    refused: frozenset[tuple[str, str]] = _NEVER
     rejection: Rejected | None = None
 
     def tell(self, name: str, entry: Entry | None) -> None:
@@ -273,7 +276,7 @@ class Session:
             state.look |= frozenset(names)
             yield state.rejection
             return
-        state.rejection, state.refused = None, frozenset()
+        state.rejection, state.refused = None, _NEVER
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
             state.accepted = {}
         state.accept(flight.entries, flight.removed)
@@ -288,7 +291,8 @@ class Session:
             change = subscription.update(request.subscribe, request.unsubscribe, first=first)
         for name in change.added:
             state.untell(name)
-        state.look |= change.added
+        if change.added:
+            state.look |= change.added
         if first:
             self._remember(state, request)
             state.owed = subscription.wildcard
@@ -321,7 +325,7 @@ class Session:
 
     def _compose(self, type_url: str, state: _Type, snapshot: Snapshot) -> bytes | None:
         say = self._review(type_url, state, snapshot)
-        state.look = frozenset(say.blocked)
+        state.look = frozenset(say.blocked) if say.blocked else _NONE
         if not say.changed and not say.removed and not state.owed:
             return None
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
@@ -422,7 +426,7 @@ class Session:
                 state.tell(name, None)
             else:
                 state.untell(name)
-        state.again = frozenset()
+        state.again = _NONE
         state.owed = False
         state.last_nonce = nonce
         state.flight = _Flight(nonce=nonce, entries=tuple(entries), removed=tuple(say.removed))

@@ -6,13 +6,16 @@ The rules are those of the xDS protocol: an empty first list means everything fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 __all__ = ["Change", "Subscription"]
+
+_NONE: Final[frozenset[str]] = frozenset()
+_STAR: Final = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Change:
     widened: bool = False
 
 
-_NO_CHANGE: Final = Change(added=frozenset(), removed=frozenset())
+_NO_CHANGE: Final = Change(added=_NONE, removed=_NONE)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,33 +39,33 @@ class Subscription:
 
     wildcard_type: bool
     wildcard: bool = False
-    names: set[str] = field(default_factory=set)
+    names: frozenset[str] = _NONE
     _explicit: bool = False
 
     def replace(self, listed: Iterable[str]) -> Change:
         """Apply the full list of a state-of-the-world request."""
-        names, before = set(listed), self.wildcard
+        names, before = frozenset(listed), self.wildcard
         if not names and self.wildcard_type and not self._explicit:
             self.wildcard = True
-            return _NO_CHANGE if before else Change(added=frozenset(), removed=frozenset(), widened=True)
+            return _NO_CHANGE if before else Change(added=_NONE, removed=_NONE, widened=True)
         self._explicit = True
         self.wildcard = "*" in names
-        names.discard("*")
+        names -= _STAR
         if names == self.names and self.wildcard == before:
             return _NO_CHANGE
         change = Change(
-            added=frozenset(names - self.names),
-            removed=frozenset(self.names - names),
+            added=names - self.names,
+            removed=self.names - names,
             widened=self.wildcard and not before,
         )
-        self.names = names
+        self.names = names or _NONE
         return change
 
     def update(self, subscribe: Collection[str], unsubscribe: Collection[str], *, first: bool) -> Change:
         """Apply the changes of a delta request; a name subscribed again is to be answered again."""
         if not first and not subscribe and not unsubscribe:
             return _NO_CHANGE
-        added, gone, before = set(subscribe), set(unsubscribe), self.wildcard
+        added, gone, before = frozenset(subscribe), frozenset(unsubscribe), self.wildcard
         if first and not added and self.wildcard_type:
             self.wildcard = True
         if added:
@@ -70,16 +73,14 @@ class Subscription:
         # A legacy wildcard ends as soon as something is named; an explicit one ends by its own name.
         if "*" in added:
             self.wildcard = True
-            added.discard("*")
+            added -= _STAR
         if "*" in gone:
             self.wildcard = False
-            gone.discard("*")
+            gone -= _STAR
         removed = gone & self.names
-        self.names |= added
-        self.names -= removed
-        return Change(
-            added=frozenset(added), removed=frozenset(removed), widened=self.wildcard and not before
-        )
+        if added or removed:
+            self.names = (self.names | added) - removed or _NONE
+        return Change(added=added, removed=removed, widened=self.wildcard and not before)
 
     def follows(self, name: str) -> bool:
         """Return whether the client wants to hear of `name`."""
