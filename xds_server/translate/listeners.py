@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
     SocketAddress,
     TypedExtensionConfig,
 )
@@ -126,6 +127,11 @@ def _entry_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpCon
             name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(strip)
         )
     ]
+    if not routes_limit_bodies(envoy):
+        # Over HTTP/2 the listener's limit means nothing: there a stream's window is what a filter may hold.
+        manager.http2_protocol_options = Http2ProtocolOptions(
+            initial_stream_window_size=REWRITE_BUFFER, initial_connection_window_size=REWRITE_BUFFER
+        )
     return manager
 
 
