@@ -81,6 +81,6 @@ lock: $(VENV)/.dev ## Resolve the ranges of pyproject.toml into requirements/*.t
 	$(BIN)/pip-compile $$common --extra fast --extra demo -o requirements/runtime.txt pyproject.toml requirements/build.in
 	$(BIN)/pip-compile $$common -c requirements/runtime.txt -o requirements/dev.txt requirements/dev.in
 
-clean: ## Remove what was built; .vllm stays.
+clean: ## Remove what was built; .vllm and .envoys stay.
 	@rm -rf $(VENV) .shiftplane build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -not -path "./.vllm/*" -prune -exec rm -rf {} +

@@ -51,7 +51,7 @@ def test_a_proxy_says_how_old_it_is(version: str, minor: int, old: bool) -> None
 
 def test_an_operator_is_told_what_an_old_proxy_lacks() -> None:
     assert reduced("1.40.0") == reduced("1.38.2") == reduced("1.37.0") == reduced("0.0.0") == ()
-    assert reduced("1.36.4") == ("a slow connection may hold 64 MiB before 1.37",)
+    assert reduced("1.36.4") == ("a client that reads slowly may hold 64 MiB before 1.37",)
     assert reduced("1.20.0") == ("older than 1.36, served as 1.36", *reduced("1.36.4"))
 
 

@@ -118,7 +118,7 @@ def reduced(version: str) -> tuple[str, ...]:
     if too_old(version):
         found.append(f"older than 1.{OLDEST_ENVOY}, served as 1.{OLDEST_ENVOY}")
     if not routes_limit_bodies(envoy):
-        found.append(f"a slow connection may hold 64 MiB before 1.{_ROUTES_LIMIT_BODIES}")
+        found.append(f"a client that reads slowly may hold 64 MiB before 1.{_ROUTES_LIMIT_BODIES}")
     found += [f"no {e.loss} before 1.{e.since}" for e in EXTRAS if e.sent and e.since > envoy]
     return tuple(found)
 
