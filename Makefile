@@ -11,10 +11,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests
 JOBS   ?= auto
 
-.PHONY: help demo demo-vllm test e2e check lint golden protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions check lint golden protos fmt bench lock clean
 
 help: ## Say what there is.
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
@@ -43,11 +43,15 @@ demo-vllm: $(VENV)/.runtime ## The same with two real vLLM servers on the CPU (f
 	$(BIN)/shiftplane demo --backends vllm $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests, those with a real Envoy included.
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not e2e" tests
-	$(BIN)/python -m pytest -m e2e tests
+	@$(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not versions" tests
+	$(BIN)/python -m pytest -m "e2e and not versions" tests
 
 e2e: $(VENV)/.dev ## Only the tests with a real Envoy.
-	@$(BIN)/python -m pytest -m e2e tests
+	@$(BIN)/python -m pytest -m "e2e and not versions" tests
+
+e2e-versions: $(VENV)/.dev ## The tests with Envoy 1.36 to 1.40 (fetches those that are missing, some 30 MB each).
+	@$(BIN)/python -m tests.support.envoy_versions
+	$(BIN)/python -m pytest -m versions tests
 
 lint: $(VENV)/.dev ## Static checks only.
 	@$(BIN)/ruff check $(CODE)
@@ -77,6 +81,6 @@ lock: $(VENV)/.dev ## Resolve the ranges of pyproject.toml into requirements/*.t
 	$(BIN)/pip-compile $$common --extra fast --extra demo -o requirements/runtime.txt pyproject.toml requirements/build.in
 	$(BIN)/pip-compile $$common -c requirements/runtime.txt -o requirements/dev.txt requirements/dev.in
 
-clean: ## Remove what was built; .vllm stays.
+clean: ## Remove what was built; .vllm and .envoys stay.
 	@rm -rf $(VENV) .shiftplane build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -not -path "./.vllm/*" -prune -exec rm -rf {} +

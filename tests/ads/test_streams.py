@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support import worlds
 from tests.support.proxy import FakeProxy
@@ -65,9 +66,14 @@ async def connected(desk: Desk) -> AsyncIterator[Any]:
             call.cancel()
 
 
-async def ask(call: Any, type_url: str, *, nonce: str = "", error: str = "", node: str = "n1") -> None:
+async def ask(
+    call: Any, type_url: str, *, nonce: str = "", error: str = "", node: str = "n1", minor: int = 0
+) -> None:
     request = wire.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
     request.node.id, request.node.cluster = node, "chat"
+    if minor:
+        version = request.node.user_agent_build_version.version
+        version.major_number, version.minor_number = 1, minor
     if error:
         request.error_detail.message = error
     await call.write(request.SerializeToString())
@@ -213,3 +219,25 @@ async def test_a_refused_version_stops_at_its_probes() -> None:
     assert desk.hub.convergence("chat").nacked == 0
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None:
+    async with serving() as desk:
+        asked: list[int] = []
+
+        def compile_world(proxies: ir.Proxies) -> Snapshot:
+            asked.append(proxies.envoy)
+            return desk.world
+
+        desk.hub._compile = compile_world
+        with capture_logs() as logs:
+            for minor, node in ((40, "new"), (37, "older"), (12, "oldest"), (12, "oldest")):
+                async with connected(desk) as call:
+                    await ask(call, CLUSTER, node=node, minor=minor)
+                    await read(call)
+                    (view,) = desk.hub.proxies()
+                    assert bool(view.reduced) == (minor == 12)
+                await until(lambda: not desk.hub.proxies())
+        assert asked == [40, 37, 36, 36]
+        (warning,) = [entry for entry in logs if entry["log_level"] == "warning"]
+        assert (warning["node"], warning["envoy"], warning["served_as"]) == ("oldest", "1.12.0", "1.36")

@@ -59,6 +59,7 @@ def start_envoy(
     app: HostPort | None = None,
     delta: bool = True,
     wait: bool = True,
+    binary: Path | None = None,
 ) -> Envoy:
     """Start an Envoy; with `wait` it is ready, which means: it holds its first world."""
     entry = HostPort(host="127.0.0.1", port=free_port())
@@ -78,19 +79,28 @@ def start_envoy(
     file.write_text(yaml.safe_dump(bootstrap(facts)), encoding="utf-8")
     process = start(
         f"{node_id}-{next(_IDS)}",
-        [envoy_binary(), "-c", file, "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"],
+        [
+            binary or envoy_binary(),
+            "-c",
+            file,
+            "--use-dynamic-base-id",
+            "--concurrency",
+            "1",
+            "-l",
+            "warning",
+        ],
         folder=folder,
         ready=ReadyCheck(url=f"http://{admin}/ready", timeout=20) if wait else None,
     )
     return Envoy(process=process, entry=f"http://{entry}", admin=f"http://{admin}", node_id=node_id)
 
 
-def validate(config: dict[str, Any], folder: Path) -> str:
-    """Return what the real Envoy says of a whole configuration; empty when it takes it."""
+def validate(config: dict[str, Any], folder: Path, binary: Path | None = None) -> str:
+    """Return what a real Envoy says of a whole configuration; empty when it takes it."""
     file = folder / "validate.json"
     file.write_text(json.dumps(config), encoding="utf-8")
     done = subprocess.run(
-        [envoy_binary(), "--mode", "validate", "-c", file, "--use-dynamic-base-id", "-l", "error"],
+        [binary or envoy_binary(), "--mode", "validate", "-c", file, "--use-dynamic-base-id", "-l", "error"],
         capture_output=True,
         text=True,
         timeout=60,

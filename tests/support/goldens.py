@@ -54,10 +54,12 @@ def cases() -> list[Case]:
     return [Case(p.stem, p.read_text(encoding="utf-8")) for p in sorted((GOLDEN / "in").glob("*.yaml"))]
 
 
-def resources_of(case: Case, scripts: Scripts = SCRIPTS) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the rendered resources by type and name."""
+def resources_of(
+    case: Case, scripts: Scripts = SCRIPTS, envoy: int = ir.NEWEST_ENVOY
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the rendered resources by type and name, as a proxy of Envoy 1.`envoy` is told them."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    proxies = ir.Proxies(group="chat", entry=ENTRY)
+    proxies = ir.Proxies(group="chat", entry=ENTRY, envoy=envoy)
     for resource in compile_world(proxies, case.traffic, scripts, collector=COLLECTOR):
         found.setdefault(resource.type_url.rsplit(".", 1)[-1], {})[resource.name] = render(resource)
     return found

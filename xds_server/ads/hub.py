@@ -22,6 +22,7 @@ from xds_server.ads.group import Group
 from xds_server.ads.histogram import Histogram
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Rejected, Stale
 from xds_server.snapshot import Snapshot, short_name
+from xds_server.translate import reduced, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _TICK_SECONDS: Final = 0.25
 _QUEUE_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 _CONVERGENCE_BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
+_MOST_WARNED: Final = 10_000
 _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 log = structlog.get_logger()
@@ -78,6 +80,7 @@ class Hub:
         self._write_seconds = write_seconds
         self._streams: set[Stream] = set()
         self._groups: dict[str, Group] = {}
+        self._too_old: set[str] = set()
         self._queue: asyncio.Queue[Stream] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -162,6 +165,7 @@ class Hub:
                 group = self._groups.setdefault(stream.proxies.group, Group(stream.proxies.group))
                 group.join(stream, stream.proxies, self._compile(stream.proxies))
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
+                self._note_version(stream, node)
                 self.on_change(group.name)
             case Accepted(type_url=type_url):
                 self.counters.accepted[short_name(type_url)] += 1
@@ -169,6 +173,16 @@ class Hub:
                 self._refused(stream, rejection)
             case Stale():
                 self.counters.stale += 1
+
+    def _note_version(self, stream: Stream, node: NodeInfo) -> None:
+        if not too_old(node.version) or node.id in self._too_old:
+            return
+        if len(self._too_old) >= _MOST_WARNED:
+            self._too_old.clear()  # Ids are the peers' choice; forgetting costs a second warning.
+        self._too_old.add(node.id)
+        log.warning(
+            "envoy_too_old", **_who(stream), envoy=node.version, served_as=f"1.{served_as(node.version)}"
+        )
 
     def _refused(self, stream: Stream, rejection: Rejected) -> None:
         self.counters.rejected[short_name(rejection.type_url)] += 1
@@ -262,6 +276,7 @@ class Hub:
             connected_since=stream.connected_since,
             last_seen=stream.last_seen,
             detail=detail,
+            reduced=() if node is None else reduced(node.version),
         )
 
 
@@ -270,7 +285,7 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")
     entry = ir.Address(host=host.strip("[]"), port=int(port)) if port.isdecimal() and host else _DEFAULT_ENTRY
-    return ir.Proxies(group=node.group, entry=entry)
+    return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
 
 
 def _who(stream: Stream) -> dict[str, str]:

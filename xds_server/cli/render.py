@@ -72,7 +72,7 @@ def proxies_table(views: list[View], now: float) -> Table:
             view["envoy_version"],
             view["address"],
             seconds(max(0.0, now - view["connected_since"])),
-            view["detail"],
+            "; ".join(part for part in (view["detail"], *view.get("reduced", ())) if part),
         )
     return table
 

@@ -2,6 +2,7 @@
 
 from xds_server.ir.model import (
     FULL,
+    NEWEST_ENVOY,
     Address,
     Arm,
     Capture,
@@ -25,6 +26,7 @@ from xds_server.ir.rules import violations
 
 __all__ = [
     "FULL",
+    "NEWEST_ENVOY",
     "Address",
     "Arm",
     "Capture",

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import NewType
+from typing import Final, NewType
 
 __all__ = [
     "FULL",
+    "NEWEST_ENVOY",
     "Address",
     "Arm",
     "Capture",
@@ -37,6 +38,9 @@ __all__ = [
 
 FULL = 10_000
 """All of the traffic, in basis points; also the total weight of every split."""
+
+NEWEST_ENVOY: Final = 40
+"""The newest Envoy whose worlds we know how to write, as the minor number of 1.40."""
 
 ClusterName = NewType("ClusterName", str)
 
@@ -212,10 +216,14 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxies:
-    """A class of proxies that are all told the same: same group, same entry address."""
+    """A class of proxies that are all told the same: same group, same entry address, same version.
+
+    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40.
+    """
 
     group: str
     entry: Address
+    envoy: int = NEWEST_ENVOY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

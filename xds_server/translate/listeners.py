@@ -19,6 +19,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     DataSource,
     GrpcService,
     GrpcServiceEnvoyGrpc,
+    Http2ProtocolOptions,
     SocketAddress,
     TypedExtensionConfig,
 )
@@ -52,7 +53,14 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 
 from xds_server.translate.clusters import HOP_LISTENER, ads_source
 from xds_server.translate.encode import pack
-from xds_server.translate.routes import CAPTURE_FILTER, ENTRY_ROUTES, HOP_ROUTES, REWRITE_FILTER
+from xds_server.translate.routes import (
+    CAPTURE_FILTER,
+    ENTRY_ROUTES,
+    HOP_ROUTES,
+    REWRITE_BUFFER,
+    REWRITE_FILTER,
+)
+from xds_server.translate.versions import known, routes_limit_bodies
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -71,8 +79,8 @@ class Scripts:
     rewrite: str
 
 
-def listeners(source: ir.Listener, scripts: Scripts) -> tuple[Listener, ...]:
-    """Return the listeners of one class of proxies.
+def listeners(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Listener, ...]:
+    """Return the listeners of one class of proxies, of Envoy 1.`envoy`.
 
     The hop is always there, so that a shadow can begin without a change of listeners.
     """
@@ -81,13 +89,17 @@ def listeners(source: ir.Listener, scripts: Scripts) -> tuple[Listener, ...]:
         address=Address(
             socket_address=SocketAddress(address=source.entry.host, port_value=source.entry.port)
         ),
-        filter_chains=[_chain(_entry_manager(source, scripts))],
+        filter_chains=[_chain(_entry_manager(source, scripts, envoy))],
     )
     hop = Listener(
         name=HOP_LISTENER,
         internal_listener=ListenerInternalListenerConfig(),
-        filter_chains=[_chain(_hop_manager(source, scripts))],
+        filter_chains=[_chain(_hop_manager(source, scripts, envoy))],
     )
+    if not routes_limit_bodies(envoy):
+        # Always, not only while a route rewrites: changing it would replace the listener and drain users.
+        for listener in (entry, hop):
+            listener.per_connection_buffer_limit_bytes = REWRITE_BUFFER
     return (entry, hop)
 
 
@@ -96,8 +108,8 @@ def _chain(manager: HttpConnectionManager) -> FilterChain:
     return FilterChain(filters=[Filter(name=name, typed_config=pack(manager))])
 
 
-def _entry_manager(source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
-    manager = _manager(ENTRY_ROUTES, source, scripts)
+def _entry_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
+    manager = _manager(ENTRY_ROUTES, source, scripts, envoy)
     # The edge: request ids are ours (a client could repeat one and confuse the pairing), and nobody outside
     # may speak our own headers.
     manager.use_remote_address = True
@@ -115,31 +127,36 @@ def _entry_manager(source: ir.Listener, scripts: Scripts) -> HttpConnectionManag
             name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(strip)
         )
     ]
+    if not routes_limit_bodies(envoy):
+        # Over HTTP/2 the listener's limit means nothing: there a stream's window is what a filter may hold.
+        manager.http2_protocol_options = Http2ProtocolOptions(
+            initial_stream_window_size=REWRITE_BUFFER, initial_connection_window_size=REWRITE_BUFFER
+        )
     return manager
 
 
-def _hop_manager(source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
-    manager = _manager(HOP_ROUTES, source, scripts)
+def _hop_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
+    manager = _manager(HOP_ROUTES, source, scripts, envoy)
     # The copy keeps the id of its primary: that is how the two legs meet again.
     manager.generate_request_id = False
     manager.preserve_external_request_id = True
     return manager
 
 
-def _manager(routes: str, source: ir.Listener, scripts: Scripts) -> HttpConnectionManager:
+def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
+    filters = [
+        _lua(CAPTURE_FILTER, scripts.capture),
+        _lua(REWRITE_FILTER, scripts.rewrite),
+        HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),
+    ]
+    logs = [] if source.collector is None else [_access_log(source.collector)]
     return HttpConnectionManager(
         stat_prefix=routes,
         rds=Rds(config_source=ads_source(), route_config_name=routes),
-        http_filters=[
-            _lua(CAPTURE_FILTER, scripts.capture),
-            _lua(REWRITE_FILTER, scripts.rewrite),
-            HttpFilter(
-                name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))
-            ),
-        ],
+        http_filters=known(envoy, filters),
         stream_idle_timeout=_IDLE,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        access_log=[] if source.collector is None else [_access_log(source.collector)],
+        access_log=known(envoy, logs),
     )
 
 

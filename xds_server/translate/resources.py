@@ -53,7 +53,7 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
     found: list[Resource] = []
     for source in group.clusters:
         found.extend(_cluster_resources(source))
-    found.extend(_listener_resources(group.listener, scripts))
+    found.extend(_listener_resources(group.listener, scripts, group.proxies.envoy))
     entry_refs = {
         name
         for host in group.virtual_hosts
@@ -79,12 +79,12 @@ def _cluster_resources(source: ir.Cluster) -> tuple[Resource, ...]:
 
 
 @lru_cache(maxsize=256)
-def _listener_resources(source: ir.Listener, scripts: Scripts) -> tuple[Resource, ...]:
+def _listener_resources(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Resource, ...]:
     sink = _clusters({source.collector} if source.collector is not None else set())
     routes = {"entry": ENTRY_ROUTES, HOP_LISTENER: HOP_ROUTES}
     return tuple(
         _resource(message.name, message, sink | {(ROUTE, routes[message.name])})
-        for message in listeners(source, scripts)
+        for message in listeners(source, scripts, envoy)
     )
 
 

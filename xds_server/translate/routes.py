@@ -47,6 +47,7 @@ __all__ = [
     "ENTRY_ROUTES",
     "HOP_ROUTES",
     "LEG_HEADER",
+    "REWRITE_BUFFER",
     "REWRITE_FILTER",
     "SESSION_HEADER",
     "entry_routes",
@@ -61,8 +62,9 @@ LEG_HEADER: Final = "x-shiftplane-leg"
 """Says on the way from the mirror to the hop whose copy a request is; never leaves the proxy."""
 SESSION_HEADER: Final = "x-session-id"
 """What a split falls back to when the sticky header is missing."""
+REWRITE_BUFFER: Final = 64 << 20
+"""The largest body a model name is rewritten in; filters read bodies up to here whole."""
 
-_REWRITE_BUFFER: Final = 64 << 20
 _OVERWRITE: Final = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 # Every one of these conditions is met only before the first byte of an answer reached the client.
 _RETRY_ON: Final = "connect-failure,refused-stream,reset,reset-before-request"
@@ -121,7 +123,7 @@ def _entry_route(route: ir.Route) -> Route:
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
     if any(arm.model is not None for arm in route.arms):
-        message.request_body_buffer_limit = _REWRITE_BUFFER
+        message.request_body_buffer_limit = REWRITE_BUFFER
     return message
 
 
@@ -141,7 +143,7 @@ def _hop_route(route: ir.HopRoute) -> Route:
     )
     if route.arm.model is not None:
         filters[REWRITE_FILTER] = _rewrite(route.arm.model)
-        message.request_body_buffer_limit = _REWRITE_BUFFER
+        message.request_body_buffer_limit = REWRITE_BUFFER
     message.typed_per_filter_config = filters
     return message
 
@@ -231,5 +233,5 @@ def _capture(capture: ir.Capture) -> AnyMessage:
 
 
 def _rewrite(model: str) -> AnyMessage:
-    context = {"model": json.dumps(model), "cap": str(_REWRITE_BUFFER)}
+    context = {"model": json.dumps(model), "cap": str(REWRITE_BUFFER)}
     return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))

@@ -46,7 +46,10 @@ class Convergence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyView:
-    """One connected proxy. Times are seconds since the epoch."""
+    """One connected proxy; times are seconds since the epoch.
+
+    `reduced` is in what its Envoy falls short of the newest.
+    """
 
     id: str
     group: str
@@ -58,6 +61,7 @@ class ProxyView:
     connected_since: float
     last_seen: float
     detail: str
+    reduced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

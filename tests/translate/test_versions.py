@@ -1,0 +1,126 @@
+"""What proxies of different versions are told: the same, but for what an old one does not know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
+from envoy_data_plane.google.protobuf import Any as AnyMessage
+
+from tests.support.envoy import inline, validate
+from tests.support.envoy_versions import WHEELS, binary
+from tests.support.goldens import Case, cases, resources_of
+from xds_server import ir
+from xds_server.translate import reduced, served_as, too_old
+from xds_server.translate.versions import EXTRAS, OLDEST_ENVOY, known
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CASES = cases()
+VERSIONS = range(OLDEST_ENVOY, ir.NEWEST_ENVOY + 1)
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_version = pytest.mark.parametrize("minor", VERSIONS)
+LARGE = 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("version", "minor", "old"),
+    [
+        ("1.40.0", 40, False),
+        ("1.38.3", 38, False),
+        ("1.36.0", 36, False),
+        ("1.37", 37, False),
+        ("1.35.9", 36, True),
+        ("1.9.1", 36, True),
+        ("1.41.0", 40, False),
+        ("2.0.0", 40, False),
+        ("0.0.0", 40, False),
+        ("", 40, False),
+        ("1.x.0", 40, False),
+        ("1.36.0-dev", 40, False),
+        ("1.\u0663\u0666.0", 40, False),
+        ("1." + "9" * 5000, 40, False),
+    ],
+)
+def test_a_proxy_says_how_old_it_is(version: str, minor: int, old: bool) -> None:
+    assert (served_as(version), too_old(version)) == (minor, old)
+
+
+def test_an_operator_is_told_what_an_old_proxy_lacks() -> None:
+    assert reduced("1.40.0") == reduced("1.38.2") == reduced("1.37.0") == reduced("0.0.0") == ()
+    assert reduced("1.36.4") == ("a client that reads slowly may hold 64 MiB before 1.37",)
+    assert reduced("1.20.0") == ("older than 1.36, served as 1.36", *reduced("1.36.4"))
+
+
+@each
+@each_version
+def test_versions_differ_only_where_they_must(case: Case, minor: int) -> None:
+    newest, found = resources_of(case), resources_of(case, envoy=minor)
+    if minor == 36:
+        for listener in found["Listener"].values():
+            assert listener.pop("per_connection_buffer_limit_bytes") == LARGE
+        manager = found["Listener"]["entry"]["filter_chains"][0]["filters"][0]["typed_config"]
+        assert set(manager.pop("http2_protocol_options").values()) == {LARGE}
+    assert found == newest
+
+
+def test_the_listeners_of_one_version_do_not_change_with_the_routes() -> None:
+    told = [resources_of(case, envoy=36)["Listener"] for case in CASES]
+    assert all(one == told[0] for one in told), "a listener that changes drains its connections"
+
+
+@each_version
+def test_an_old_proxy_is_not_told_of_what_it_does_not_have(minor: int) -> None:
+    filters = [
+        HttpFilter(name=url, typed_config=AnyMessage(type_url=url, value=b""))
+        for url in (*(f"type.googleapis.com/{extra.message}" for extra in EXTRAS), "type.googleapis.com/x")
+    ]
+    filters.append(HttpFilter(name="bare"))
+    left_out = {f"type.googleapis.com/{extra.message}" for extra in EXTRAS if extra.since > minor}
+    assert [f.name for f in known(minor, filters)] == [f.name for f in filters if f.name not in left_out]
+
+
+def test_the_table_says_what_is_sent() -> None:
+    sent = {url for case in CASES for url in types(resources_of(case))}
+    for extra in EXTRAS:
+        assert (f"type.googleapis.com/{extra.message}" in sent) == extra.sent, extra.message
+
+
+def types(value: Any) -> Iterator[str]:
+    """Yield the type of every extension in a rendered world."""
+    if isinstance(value, dict):
+        if "@type" in value:
+            yield value["@type"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from types(item)
+
+
+@pytest.mark.versions
+@each
+@each_version
+def test_every_version_takes_its_world(case: Case, minor: int, tmp_path: Path) -> None:
+    assert validate(inline(resources_of(case, envoy=minor)), tmp_path, binary(minor)) == ""
+
+
+@pytest.mark.versions
+@each_version
+@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra.message.split(".")[3])
+def test_the_table_is_what_the_versions_know(extra: Any, minor: int, tmp_path: Path) -> None:
+    # An empty configuration may be refused too, but for another reason.
+    world = inline(resources_of(CASES[0], envoy=minor))
+    manager = world["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    kind = "access_log" if "access_loggers" in extra.message else "http_filters"
+    added = {"name": "added", "typed_config": {"@type": f"type.googleapis.com/{extra.message}"}}
+    manager[kind] = [added, *manager.get(kind, [])]
+    said = validate(world, tmp_path, binary(minor))
+    assert ("could not find @type" in said or "no such field" in said.lower()) == (minor < extra.since), said
+
+
+@pytest.mark.versions
+def test_there_is_an_envoy_of_every_version() -> None:
+    assert tuple(WHEELS) == tuple(VERSIONS)
