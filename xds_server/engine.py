@@ -311,7 +311,7 @@ class Engine:
         """Refuse a file that is wrong alone, or beside the routes that run."""
         renewed = {document.route.metadata.name for document in loaded.documents}
         others = [
-            load(live.document.text, file=live.document.file)
+            Loaded(documents=(live.document,), problems=())
             for name, live in self._routes.items()
             if name not in renewed
         ]

@@ -7,13 +7,14 @@ Names follow the spec, so that an operator who reads a proxy's statistics knows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
 from xds_server.plan.slots import Share, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from xds_server.spec import Backend, ModelRoute, Shadow
 
@@ -33,13 +34,47 @@ _COLLECTOR_LIMITS: Final = ir.Limits(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Traffic:
-    """A route and where its rollout stands: the candidate's weight and the mirrored share, basis points."""
+    """A route and where its rollout stands: the candidate's weight and the mirrored share, basis points.
+
+    Two are equal if they speak of the same route object: specs are frozen, and looking into a thousand of
+    them for one that changed would cost more than planning that one.
+    """
 
     route: ModelRoute
     weight: int
     mirror: int
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the route by identity."""
+        return isinstance(other, Traffic) and self.route is other.route and self._stands == other._stands
+
+    def __hash__(self) -> int:
+        """Agree with equality."""
+        return hash((id(self.route), self._stands))
+
+    @property
+    def _stands(self) -> tuple[int, int]:
+        return self.weight, self.mirror
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What one route adds to a world."""
+
+    clusters: tuple[ir.Cluster, ...]
+    hop_routes: tuple[ir.HopRoute, ...]
+    routes: tuple[ir.Route, ...]
+
+
+@lru_cache(maxsize=8192)
+def _parts(item: Traffic, *, captured: bool) -> _Parts:
+    return _Parts(
+        tuple(_clusters(item)),
+        tuple(_hop_routes(item, captured=captured)),
+        tuple(_routes(item, captured=captured)),
+    )
 
 
 def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address | None) -> ir.Group:
@@ -48,12 +83,16 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
     captured = collector is not None
     clusters: list[ir.Cluster] = []
     hop_routes: list[ir.HopRoute] = []
-    hosts = sorted({host for item in ordered for host in item.route.spec.match.hosts})
+    claims: dict[str, list[ir.Route]] = {}
     if collector is not None:
         clusters.append(_collector_cluster(collector))
     for item in ordered:
-        clusters.extend(_clusters(item))
-        hop_routes.extend(_hop_routes(item, captured=captured))
+        parts = _parts(item, captured=captured)
+        clusters.extend(parts.clusters)
+        hop_routes.extend(parts.hop_routes)
+        for host in item.route.spec.match.hosts:
+            claims.setdefault(host, []).extend(parts.routes)
+    own = {host: sorted(routes, key=_specificity) for host, routes in claims.items()}
     return ir.Group(
         proxies=proxies,
         listener=ir.Listener(
@@ -61,37 +100,33 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
             collector=None if collector is None else COLLECTOR,
         ),
         virtual_hosts=tuple(
-            ir.VirtualHost(
-                name=host,
-                host=host,
-                routes=tuple(_host_routes(host, ordered, captured=captured)),
-            )
-            for host in hosts
+            ir.VirtualHost(name=host, host=host, routes=tuple(_host_routes(host, own)))
+            for host in sorted(own)
         ),
         hop_routes=tuple(hop_routes),
         clusters=tuple(clusters),
     )
 
 
-def _host_routes(host: str, traffic: Sequence[Traffic], *, captured: bool) -> Iterator[ir.Route]:
+def _host_routes(host: str, claims: Mapping[str, Sequence[ir.Route]]) -> Iterator[ir.Route]:
     """Yield the routes of one host: those that claim it, then those that claim more hosts with it.
 
     Envoy picks a virtual host first and never looks at another; without the second part, a route for one host
     would take away from `*` what it does not even claim.
     """
-    claims = {claim for item in traffic for claim in item.route.spec.match.hosts}
-    for claim in sorted((c for c in claims if _covers(c, host)), key=lambda c: (-len(c), c)):
-        routes = [
-            route
-            for item in traffic
-            if claim in item.route.spec.match.hosts
-            for route in _routes(item, captured=captured)
-        ]
-        yield from sorted(routes, key=_specificity)
+    yield from claims[host]
+    for claim in _wider(host):
+        yield from claims.get(claim, ())
 
 
-def _covers(claim: str, host: str) -> bool:
-    return claim in {host, "*"} or (claim.startswith("*.") and host.endswith(claim[1:]))
+def _wider(host: str) -> Iterator[str]:
+    """Yield the wildcards that cover a host besides itself, narrowest first: `*.b.c`, `*.c`, `*`."""
+    rest = host.removeprefix("*")
+    while (dot := rest.find(".", 1)) >= 0:
+        rest = rest[dot:]
+        yield f"*{rest}"
+    if host != "*":
+        yield "*"
 
 
 def _specificity(route: ir.Route) -> tuple[int, int, str, int]:

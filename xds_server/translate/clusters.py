@@ -7,6 +7,7 @@ all of them. Which is which was decided before, and checked by `xds_server.ir.vi
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from envoy_data_plane.envoy.config.cluster.v3 import (
@@ -46,7 +47,7 @@ from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptionsExplicitHttpConfig
 
 from xds_server import ir
-from xds_server.translate.encode import pack
+from xds_server.translate.encode import encode, pack, repeated
 
 if TYPE_CHECKING:
     from envoy_data_plane.google.protobuf import Any as AnyMessage
@@ -57,6 +58,9 @@ HOP_LISTENER: Final = "hop"
 """The name of the internal listener that mirrors point at."""
 
 _UNLIMITED: Final = 1_000_000
+# The numbers of ClusterLoadAssignment.endpoints and LocalityLbEndpoints.lb_endpoints.
+_ENDPOINTS: Final = 2
+_LB_ENDPOINTS: Final = 2
 # A vLLM server closes a connection that was idle for five seconds. Letting go first avoids sending a
 # request into a connection that is just being closed.
 _IDLE_BEFORE_BACKEND: Final = timedelta(seconds=4)
@@ -88,7 +92,7 @@ def cluster(source: ir.Cluster) -> Cluster:
         case ir.ClusterKind.DNS | ir.ClusterKind.COLLECTOR:
             message.type = ClusterDiscoveryType.STRICT_DNS
             message.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
-            message.load_assignment = assignment(source)
+            message.load_assignment = _inline(source)
         case ir.ClusterKind.HOP:
             message.type = ClusterDiscoveryType.STATIC
             message.load_assignment = _hop_assignment(source)
@@ -96,25 +100,27 @@ def cluster(source: ir.Cluster) -> Cluster:
     return message
 
 
-def assignment(source: ir.Cluster) -> ClusterLoadAssignment:
-    """Return the endpoints of a cluster, in the order of the spec."""
+def assignment(source: ir.Cluster) -> tuple[ClusterLoadAssignment, bytes]:
+    """Return the endpoints of a cluster, in the order of the spec: the head, and the rest already encoded."""
+    locality = repeated(_LB_ENDPOINTS, map(_lb_endpoint, source.addresses))
+    return ClusterLoadAssignment(cluster_name=source.name), repeated(_ENDPOINTS, [locality])
+
+
+def _inline(source: ir.Cluster) -> ClusterLoadAssignment:
+    endpoints = [_endpoint(address) for address in source.addresses]
     return ClusterLoadAssignment(
-        cluster_name=source.name,
-        endpoints=[
-            LocalityLbEndpoints(
-                lb_endpoints=[
-                    LbEndpoint(
-                        endpoint=Endpoint(
-                            address=Address(
-                                socket_address=SocketAddress(address=address.host, port_value=address.port)
-                            )
-                        )
-                    )
-                    for address in source.addresses
-                ]
-            )
-        ],
+        cluster_name=source.name, endpoints=[LocalityLbEndpoints(lb_endpoints=endpoints)]
     )
+
+
+@lru_cache(maxsize=65536)
+def _lb_endpoint(address: ir.Address) -> bytes:
+    return encode(_endpoint(address))
+
+
+def _endpoint(address: ir.Address) -> LbEndpoint:
+    where = SocketAddress(address=address.host, port_value=address.port)
+    return LbEndpoint(endpoint=Endpoint(address=Address(socket_address=where)))
 
 
 def _hop_assignment(source: ir.Cluster) -> ClusterLoadAssignment:

@@ -9,7 +9,7 @@ It checks nothing: a message is validated when it is built.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ from envoy_data_plane.message_pool import default_message_pool
 if TYPE_CHECKING:
     import betterproto2
 
-__all__ = ["encode", "encode_any", "pack", "type_url"]
+__all__ = ["encode", "encode_any", "pack", "repeated", "type_url"]
 
 type_url_of: Final[Mapping[type, str]] = default_message_pool.type_to_url
 
@@ -49,6 +49,15 @@ def encode(message: betterproto2.Message) -> bytes:
     return b"".join(parts)
 
 
+def repeated(number: int, bodies: Iterable[bytes]) -> bytes:
+    """Return encoded messages as the values of a repeated field, to follow the encoding of what holds them.
+
+    Parts that are encoded once and remembered make one change of a large message cost that part.
+    """
+    key = _varint(number << 3 | 2)
+    return b"".join(key + _varint(len(body)) + body for body in bodies)
+
+
 def type_url(cls: type[betterproto2.Message]) -> str:
     """Return the type URL under which resources and extensions of `cls` travel."""
     return type_url_of[cls]
@@ -59,9 +68,9 @@ def pack(message: betterproto2.Message) -> AnyMessage:
     return AnyMessage(type_url=type_url_of[type(message)], value=encode(message))
 
 
-def encode_any(message: betterproto2.Message) -> bytes:
-    """Return the bytes of `message` wrapped as a google.protobuf.Any."""
-    return encode(pack(message))
+def encode_any(message: betterproto2.Message, more: bytes = b"") -> bytes:
+    """Return the bytes of `message`, and of more fields of it, wrapped as a google.protobuf.Any."""
+    return encode(AnyMessage(type_url=type_url_of[type(message)], value=encode(message) + more))
 
 
 def _varint(value: int) -> bytes:

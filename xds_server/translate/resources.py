@@ -1,7 +1,7 @@
 """A whole world of the IR → named, versioned bytes, and what each of them refers to.
 
-Each cluster, endpoint list and listener pair is encoded once and remembered by its input, so a weight step
-costs the encoding of one route table.
+Each cluster, endpoint list, route and listener pair is encoded once and remembered by its input, so a weight
+step costs the encoding of one route.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
             *((route.mirror.cluster,) if route.mirror is not None else ()),
         )
     }
-    found.append(_resource(ENTRY_ROUTES, entry_routes(group.virtual_hosts), _clusters(entry_refs)))
+    table, hosts = entry_routes(group.virtual_hosts)
+    found.append(_resource(ENTRY_ROUTES, table, _clusters(entry_refs), hosts))
     hop_refs = {route.arm.cluster for route in group.hop_routes}
-    found.append(_resource(HOP_ROUTES, hop_routes(group.hop_routes), _clusters(hop_refs)))
+    table, hosts = hop_routes(group.hop_routes)
+    found.append(_resource(HOP_ROUTES, table, _clusters(hop_refs), hosts))
     found.append(_resource(RUNTIME_LAYER, runtime(group.virtual_hosts)))
     return tuple(found)
 
@@ -74,7 +76,8 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
 def _cluster_resources(source: ir.Cluster) -> tuple[Resource, ...]:
     if source.kind is not ir.ClusterKind.ENDPOINTS:
         return (_resource(source.name, cluster(source)),)
-    endpoints = _resource(source.name, assignment(source))
+    head, localities = assignment(source)
+    endpoints = _resource(source.name, head, more=localities)
     return (_resource(source.name, cluster(source), frozenset({(ENDPOINT, source.name)})), endpoints)
 
 
@@ -93,9 +96,12 @@ def _clusters(names: set[ir.ClusterName]) -> frozenset[tuple[str, str]]:
 
 
 def _resource(
-    name: str, message: betterproto2.Message, refers_to: frozenset[tuple[str, str]] = frozenset()
+    name: str,
+    message: betterproto2.Message,
+    refers_to: frozenset[tuple[str, str]] = frozenset(),
+    more: bytes = b"",
 ) -> Resource:
-    body = encode_any(message)
+    body = encode_any(message, more)
     return Resource(
         type_url=type_url(type(message)),
         name=name,

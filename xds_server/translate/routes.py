@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation
@@ -37,7 +38,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 
-from xds_server.translate.encode import pack
+from xds_server.translate.encode import encode, pack, repeated
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -65,36 +66,41 @@ SESSION_HEADER: Final = "x-session-id"
 REWRITE_BUFFER: Final = 64 << 20
 """The largest body a model name is rewritten in; filters read bodies up to here whole."""
 
+# The numbers of RouteConfiguration.virtual_hosts and VirtualHost.routes.
+_VIRTUAL_HOSTS: Final = 2
+_ROUTES: Final = 3
 _OVERWRITE: Final = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 # Every one of these conditions is met only before the first byte of an answer reached the client.
 _RETRY_ON: Final = "connect-failure,refused-stream,reset,reset-before-request"
 
 
-def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> RouteConfiguration:
-    """Return the routes users' requests take."""
-    return RouteConfiguration(
-        name=ENTRY_ROUTES,
-        ignore_port_in_host_matching=True,
-        virtual_hosts=[
-            VirtualHost(
-                name=host.name,
-                domains=[host.host],
-                routes=[_entry_route(route) for route in host.routes],
-            )
-            for host in virtual_hosts
-        ],
-    )
+def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> tuple[RouteConfiguration, bytes]:
+    """Return the routes users' requests take: the table, and its virtual hosts already encoded."""
+    table = RouteConfiguration(name=ENTRY_ROUTES, ignore_port_in_host_matching=True)
+    return table, repeated(_VIRTUAL_HOSTS, map(_virtual_host, virtual_hosts))
 
 
-def hop_routes(routes: tuple[ir.HopRoute, ...]) -> RouteConfiguration:
+def hop_routes(routes: tuple[ir.HopRoute, ...]) -> tuple[RouteConfiguration, bytes]:
     """Return the routes that copies take; the leg header, set by the mirror, tells them apart."""
-    return RouteConfiguration(
-        name=HOP_ROUTES,
-        request_headers_to_remove=[LEG_HEADER],
-        virtual_hosts=[
-            VirtualHost(name=HOP_ROUTES, domains=["*"], routes=[_hop_route(route) for route in routes])
-        ],
-    )
+    table = RouteConfiguration(name=HOP_ROUTES, request_headers_to_remove=[LEG_HEADER])
+    host = encode(VirtualHost(name=HOP_ROUTES, domains=["*"]))
+    return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_hop_route_bytes, routes))])
+
+
+@lru_cache(maxsize=8192)
+def _virtual_host(host: ir.VirtualHost) -> bytes:
+    head = encode(VirtualHost(name=host.name, domains=[host.host]))
+    return head + repeated(_ROUTES, map(_entry_route_bytes, host.routes))
+
+
+@lru_cache(maxsize=16384)
+def _entry_route_bytes(route: ir.Route) -> bytes:
+    return encode(_entry_route(route))
+
+
+@lru_cache(maxsize=8192)
+def _hop_route_bytes(route: ir.HopRoute) -> bytes:
+    return encode(_hop_route(route))
 
 
 def _entry_route(route: ir.Route) -> Route:

@@ -1,0 +1,111 @@
+"""From an edit to bytes: how long one changed route of 1, 10, 100 and 1,000 takes, and what it sends.
+
+Once with all routes in one group of proxies (their routes share one table), once with ten routes a group; and
+one changed endpoint of a cluster with 1,000. The last line is JSON: `ms` is the median over rounds, `bytes`
+what every proxy of the group is sent.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from xds_server import ir
+from xds_server.compiler import compile_world
+from xds_server.plan import Traffic
+from xds_server.snapshot import Snapshot, build, changes
+from xds_server.sources import load_scripts
+from xds_server.spec import ModelRoute, load
+
+ROUNDS = 7
+ENTRY = ir.Address(host="127.0.0.1", port=10_000)
+SCRIPTS = load_scripts()
+SPEC = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {{name: route-{number}}}
+spec:
+  proxies: {{group: {group}}}
+  match: {{hosts: ["host-{number}.test"], path: {{prefix: /v1/}}}}
+  backends:
+    - {{name: v1, endpoints: [{endpoints}]}}
+    - {{name: v2, endpoints: ["10.0.1.2:8000"]}}
+  stable: v1
+  candidate: v2
+  strategy: {{canary: {{steps: [{{setWeight: 5}}, {{pause: {{}}}}, {{setWeight: 100}}]}}}}
+"""
+
+
+def route(number: int, group: str, endpoints: int = 1, shift: int = 0) -> ModelRoute:
+    """Return one route; `shift` moves its last endpoint."""
+    listed = [f'"10.{n >> 8}.{n & 255}.1:8000"' for n in range(endpoints - 1)]
+    text = SPEC.format(
+        number=number, group=group, endpoints=", ".join([*listed, f'"10.9.9.{shift + 1}:8000"'])
+    )
+    return load(text, file="bench").routes[0]
+
+
+def world(traffic: list[Traffic], group: str, former: Snapshot | None) -> Snapshot:
+    """Return what proxies of a group are served."""
+    proxies = ir.Proxies(group=group, entry=ENTRY)
+    return build(compile_world(proxies, traffic, SCRIPTS, collector=None), former)
+
+
+def sent(old: Snapshot, new: Snapshot) -> int:
+    """Return the bytes a delta client is sent to get from one to the other."""
+    return sum(
+        len(entry.delta)
+        for kind, names in changes(old, new).items()
+        for name in names
+        if (entry := new.of(kind).get(name)) is not None
+    )
+
+
+def edits(worlds: list[list[Traffic]], group: str) -> dict[str, Any]:
+    """Return the figures of going from each world to the next."""
+    former = world(worlds[0], group, None)
+    times, size = [], 0
+    for traffic in worlds[1:]:
+        gc.collect()
+        began = time.perf_counter()
+        after = world(traffic, group, former)
+        times.append(1000 * (time.perf_counter() - began))
+        size, former = sent(former, after), after
+    return {"ms": round(statistics.median(times), 2), "bytes": size}
+
+
+def weights(routes: list[ModelRoute]) -> list[list[Traffic]]:
+    """Return worlds in which the first route's weight rises."""
+    rest = [Traffic(route=other, weight=500, mirror=0) for other in routes[1:]]
+    return [[Traffic(route=routes[0], weight=100 * n, mirror=0), *rest] for n in range(1, ROUNDS + 2)]
+
+
+def main() -> None:
+    """Print the figures."""
+    found: dict[str, Any] = {}
+    for count in (1, 10, 100, 1_000):
+        whole = edits(weights([route(n, "all") for n in range(count)]), "all")
+        split = edits(weights([route(n, f"group-{n // 10}") for n in range(count)]), "group-0")
+        found[str(count)] = {"one_group": whole, "ten_a_group": split}
+        print(
+            f"{count:>5} routes: in one group {whole['ms']:8.2f} ms, {whole['bytes']:>9,} bytes;"
+            f" ten a group {split['ms']:8.2f} ms, {split['bytes']:>7,} bytes"
+        )
+    moved = [
+        [Traffic(route=route(0, "all", 1_000, shift), weight=500, mirror=0)] for shift in range(ROUNDS + 1)
+    ]
+    found["endpoints_1000"] = edits(moved, "all")
+    last = found["endpoints_1000"]
+    print(f"one of 1,000 endpoints: {last['ms']} ms, {last['bytes']:,} bytes")
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
