@@ -7,7 +7,7 @@ an empty or older world.
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import signal
 import sys
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from xds_server.ads import Hub, Server
+from xds_server.ads import Fleet, Hub, Server
 from xds_server.engine import Engine, SpecRefusedError, no_summary
 from xds_server.sources import CollectorSource, SpecFolder, load_scripts
 from xds_server.store import SqliteStore
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from xds_server import ir
 
-__all__ = ["Config", "configure_logs", "run"]
+__all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
 
@@ -46,6 +46,8 @@ class Config:
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
     identifier: str = "shiftplane"
+    acceptors: int = 1
+    log_level: str = "info"
 
 
 async def run(config: Config) -> None:
@@ -74,7 +76,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         collector=config.collector_grpc,
         summary=no_summary if collector is None else collector.summary,
     )
-    hub = Hub(engine.compile)
+    hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
     engine.attach(hub)
     await engine.load()
     jobs = [hub.run, engine.run]
@@ -84,25 +86,34 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()
         jobs.append(folder.run)
-    server = Server(hub, identifier=config.identifier)
+    server = Server(hub, identifier=config.identifier) if isinstance(hub, Hub) else None
     runner = web.AppRunner(
         build(engine, registry(engine, hub)), access_log=None, shutdown_timeout=_GRACE_SECONDS
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.http_host, config.http_port)
-        await site.start()
-        xds_port = await server.start(config.xds)
-        log.info("listening", xds=xds_port, http=runner.addresses[0][1])
+        xds = config.xds if server is None else await server.start(config.xds)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job()) for job in jobs]
+            if isinstance(hub, Fleet):
+                await hub.ready()
+            # Who asks whether this is ready is answered once proxies can come in.
+            await web.TCPSite(runner, config.http_host, config.http_port).start()
+            log.info("listening", xds=xds, http=runner.addresses[0][1], acceptors=config.acceptors)
             await stopping.wait()
             log.info("stopping")
             for task in running:
                 task.cancel()
     finally:
-        await server.stop(_GRACE_SECONDS)
+        if server is not None:
+            await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+def _fleet(config: Config, engine: Engine) -> Fleet:
+    own = {"xds": config.xds, "identifier": config.identifier, "log_level": config.log_level}
+    command = [sys.executable, "-m", "xds_server.acceptor", json.dumps(own)]
+    return Fleet(engine.compile, command, config.acceptors)
 
 
 async def _apply(engine: Engine, text: str, file: str) -> None:
@@ -115,20 +126,3 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
     else:
         for item in applied.routes:
             log.info("spec_applied", file=file, route=item.name, action=item.action)
-
-
-def configure_logs(level: str) -> None:
-    """Log events with their fields: coloured lines in a terminal, JSON elsewhere."""
-    terminal = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

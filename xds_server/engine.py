@@ -28,7 +28,7 @@ from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xds_server.ads import Hub
+    from xds_server.ads import Fleet, Hub
     from xds_server.store import SqliteStore, StoredEvent
     from xds_server.translate import Scripts
 
@@ -166,9 +166,9 @@ class Engine:
         self._moved: set[str] = set()
         self._swept = 0.0
         self._built: dict[ir.Proxies, Snapshot] = {}
-        self._hub: Hub | None = None
+        self._hub: Hub | Fleet | None = None
 
-    def attach(self, hub: Hub) -> None:
+    def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
         self._hub = hub
         hub.on_change = self._note

@@ -229,7 +229,7 @@ async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None
             asked.append(proxies.envoy)
             return desk.world
 
-        desk.hub._compile = compile_world
+        desk.hub._world_of = compile_world
         with capture_logs() as logs:
             for minor, node in ((40, "new"), (37, "older"), (12, "oldest"), (12, "oldest")):
                 async with connected(desk) as call:

@@ -140,6 +140,16 @@ class Group:
         self._sort(stream, own)
         return told
 
+    def stop(self, proxies: ir.Proxies, version: str, refusal: Refusal) -> list[Stream]:
+        """Hear that another process's probe refused a version."""
+        own = self.classes.get(proxies)
+        if own is None:
+            return []
+        told = self._offer(own, own.ring.stop(version, refusal))
+        for stream in own.streams:
+            self._sort(stream, own)
+        return told
+
     def tick(self, now: float) -> list[Stream]:
         """Pass over probes that say nothing."""
         return [s for own in self.classes.values() for s in self._offer(own, own.ring.tick(own.streams, now))]
@@ -166,6 +176,11 @@ class Group:
             version=" ".join(sorted({own.ring.target for own in self.classes.values() if own.ring.target})),
             detail="; ".join(details),
         )
+
+    def refusal_of(self, proxies: ir.Proxies) -> tuple[str, Refusal] | None:
+        """Return the newest version of a class and who refused it; None while nobody did."""
+        own = self.classes.get(proxies)
+        return None if own is None or own.ring.refusal is None else (own.ring.target, own.ring.refusal)
 
     def standing(self, stream: Stream) -> tuple[ProxyStatus, str]:
         """Return how a client stands, and why."""

@@ -25,6 +25,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def add(self, other: Histogram) -> None:
+        """Add the counts of another with the same bounds."""
+        self.total += other.total
+        self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
+
     def cumulative(self) -> list[tuple[str, float]]:
         """Return (bound, how many were at most that), as Prometheus has it."""
         running, found = 0, []

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
 
 from xds_server import ir
+from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
-from xds_server.ads.histogram import Histogram
-from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Rejected, Stale
+from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Stale
 from xds_server.snapshot import Snapshot, short_name
 from xds_server.translate import reduced, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
@@ -34,8 +32,6 @@ __all__ = ["Hub", "proxies_of"]
 
 _WORKERS: Final = 64
 _TICK_SECONDS: Final = 0.25
-_QUEUE_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
-_CONVERGENCE_BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
 _MOST_WARNED: Final = 10_000
 _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
@@ -43,39 +39,26 @@ _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 log = structlog.get_logger()
 
 
-@dataclass(slots=True, kw_only=True)
-class Counters:
-    """Totals since the start, for metrics; times in seconds."""
-
-    pushes: Counter[str] = field(default_factory=Counter)
-    accepted: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-    stale: int = 0
-    bytes_sent: int = 0
-    slow_closed: int = 0
-    turned_away: int = 0
-    versions_stopped: int = 0
-    queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
-    convergence_seconds: Histogram = field(default_factory=lambda: Histogram(_CONVERGENCE_BOUNDS))
-
-
 class Hub:
     """The meeting place of streams and worlds. Not thread-safe: everything runs on one event loop."""
 
     def __init__(
         self,
-        compile_world: Callable[[ir.Proxies], Snapshot],
+        world_of: Callable[[ir.Proxies], Snapshot | None],
         *,
         clock: Callable[[], float] = time.time,
         write_seconds: float = 10.0,
     ) -> None:
-        """`compile_world` gives the newest world of a class of proxies; each publish calls it again.
+        """`world_of` gives the newest world of a class of proxies; each publish calls it again.
 
-        A client that does not take a response within `write_seconds` is disconnected.
+        None means that it is not known yet: clients wait until it is supplied. A client that does not take a
+        response within `write_seconds` is disconnected.
         """
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
-        self._compile = compile_world
+        self.on_refused: Callable[[ir.Proxies, str, Refusal], None] = lambda *_: None
+        self._world_of = world_of
+        self._parked: dict[ir.Proxies, list[Stream]] = {}
         self._clock = clock
         self._write_seconds = write_seconds
         self._streams: set[Stream] = set()
@@ -101,6 +84,12 @@ class Hub:
         self._streams.discard(stream)
         if stream.proxies is None:
             return
+        if not stream.joined:
+            waiting = self._parked[stream.proxies]
+            waiting.remove(stream)
+            if not waiting:
+                del self._parked[stream.proxies]
+            return
         group = self._groups[stream.proxies.group]
         self._enqueue_all(group.leave(stream, self._clock()))
         if group.empty:
@@ -114,7 +103,7 @@ class Hub:
         for event in stream.session.receive(raw):
             self._handle(stream, event)
         self._enqueue(stream)
-        if stream.proxies is not None:
+        if stream.joined and stream.proxies is not None:
             self._note(self._groups[stream.proxies.group], stream)
 
     def publish(self, group: str) -> None:
@@ -122,9 +111,26 @@ class Hub:
         found = self._groups.get(group)
         if found is None:
             return
-        now = self._clock()
         for proxies in list(found.classes):
-            self._enqueue_all(found.publish(proxies, self._compile(proxies), now))
+            world = self._world_of(proxies)
+            if world is not None:
+                self.supply(proxies, world)
+
+    def supply(self, proxies: ir.Proxies, world: Snapshot) -> None:
+        """Take the newest world of a class; clients that waited for it are served."""
+        for stream in self._parked.pop(proxies, ()):
+            self._join(stream, proxies, world)
+            self._enqueue(stream)
+        group = self._groups.get(proxies.group)
+        if group is not None and proxies in group.classes:
+            self._enqueue_all(group.publish(proxies, world, self._clock()))
+
+    def stop(self, proxies: ir.Proxies, version: str, refusal: Refusal) -> None:
+        """Hear that a version was refused where other clients of its class are connected."""
+        group = self._groups.get(proxies.group)
+        if group is not None:
+            self._enqueue_all(group.stop(proxies, version, refusal))
+            self.on_change(group.name)
 
     def close_all(self) -> None:
         """End every stream; clients keep what they have and look for another server."""
@@ -162,11 +168,13 @@ class Hub:
         match event:
             case Identified(node=node):
                 stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
-                group = self._groups.setdefault(stream.proxies.group, Group(stream.proxies.group))
-                group.join(stream, stream.proxies, self._compile(stream.proxies))
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
                 self._note_version(stream, node)
-                self.on_change(group.name)
+                world = self._world_of(stream.proxies)
+                if world is None:
+                    self._parked.setdefault(stream.proxies, []).append(stream)
+                else:
+                    self._join(stream, stream.proxies, world)
             case Accepted(type_url=type_url):
                 self.counters.accepted[short_name(type_url)] += 1
             case Rejected() as rejection:
@@ -205,6 +213,15 @@ class Hub:
         )
         self._enqueue_all(probes)
         self.on_change(group.name)
+        refusal = group.refusal_of(stream.proxies)
+        if probes and refusal is not None:
+            self.on_refused(stream.proxies, *refusal)
+
+    def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
+        group = self._groups.setdefault(proxies.group, Group(proxies.group))
+        stream.joined = True
+        group.join(stream, proxies, world)
+        self.on_change(group.name)
 
     def _note(self, group: Group, stream: Stream) -> None:
         before = group.progress
@@ -239,7 +256,7 @@ class Hub:
 
     async def _push(self, stream: Stream) -> None:
         while stream in self._streams and (message := stream.session.next_response()) is not None:
-            self.counters.pushes["all"] += 1
+            self.counters.pushes += 1
             self.counters.bytes_sent += len(message)
             try:
                 async with asyncio.timeout(self._write_seconds):

@@ -48,7 +48,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.so_reuseport", 0),
     # Streams end now and then, by the library's own jitter, so that replicas share them evenly.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10_000),
@@ -60,13 +59,18 @@ log = structlog.get_logger()
 class Server:
     """Accepts discovery streams and hands them to a hub."""
 
-    def __init__(self, hub: Hub, *, identifier: str, admission: Admission | None = None) -> None:
-        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in."""
+    def __init__(
+        self, hub: Hub, *, identifier: str, admission: Admission | None = None, shared: bool = False
+    ) -> None:
+        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in.
+
+        `shared` lets other processes listen on the same port.
+        """
         self._admission = Admission() if admission is None else admission
         self._hub = hub
         self._identifier = identifier
         self._streams = itertools.count(1)
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shared))))
         self._server.add_generic_rpc_handlers(
             (
                 *(

@@ -36,6 +36,7 @@ class Stream:
     last_seen: float
     proxies: ir.Proxies | None = None
     mode: str = "gateway"
+    joined: bool = False
     queued: bool = False
     dirty: bool = False
     queued_at: float = 0.0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from xds_server.cli.bootstrap import host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from xds_server.bootstrap import HostPort
 
 __all__ = ["serve"]
@@ -41,6 +38,13 @@ __all__ = ["serve"]
 @click.option("--collector-http", default=None, help="The collector's base URL, for pairs in status.")
 @click.option("--identifier", default="shiftplane", show_default=True, help="What proxies call this server.")
 @click.option(
+    "--acceptors",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that hold the proxies' streams; worth raising beyond some thousand proxies.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -54,6 +58,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     collector_grpc: HostPort | None,
     collector_http: str | None,
     identifier: str,
+    acceptors: int,
     log_level: str,
 ) -> None:
     """Run the control plane. Proxies keep serving what they have whenever it is away.
@@ -61,8 +66,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     Example: shiftplane serve --specs specs/ --store /var/lib/shiftplane/state.sqlite
     """
     from xds_server import ir
-    from xds_server.app import Config, configure_logs, run
+    from xds_server.app import Config, run
     from xds_server.engine import EngineError
+    from xds_server.logs import configure_logs
+    from xds_server.loop import loop_factory
     from xds_server.store import StoreError
 
     configure_logs(log_level)
@@ -77,17 +84,11 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
         collector_http=collector_http,
         identifier=identifier,
+        acceptors=acceptors,
+        log_level=log_level,
     )
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run(config))
     except (OSError, StoreError, EngineError) as error:
         raise click.ClickException(str(error)) from error
-
-
-def _loop_factory() -> Callable[[], Any] | None:
-    """Return uvloop's loop where it is installed; the push path is measured on it."""
-    try:
-        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
-    except ImportError:
-        return None

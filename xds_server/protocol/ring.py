@@ -98,7 +98,11 @@ class Ring(Generic[C]):
 
     def refused(self, client: C, version: str, refusal: Refusal) -> Offer[C] | None:
         """Hear that a client refused a part of a version."""
-        if self.stage is not Stage.PROBING or version != self.target or client not in self._told:
+        return self.stop(version, refusal) if client in self._told else None
+
+    def stop(self, version: str, refusal: Refusal) -> Offer[C] | None:
+        """Hear that a version was refused somewhere; one that everybody has already stays with them."""
+        if self.stage is not Stage.PROBING or version != self.target:
             return None
         told, self._told, self._waiting = frozenset(self._told), set(), set()
         self.stage, self.refusal, self.deadline = Stage.REFUSED, refusal, None

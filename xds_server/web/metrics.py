@@ -11,13 +11,13 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xds_server.ads import Hub
+    from xds_server.ads import Fleet, Hub
     from xds_server.engine import Engine
 
 __all__ = ["registry"]
 
 
-def registry(engine: Engine, hub: Hub) -> CollectorRegistry:
+def registry(engine: Engine, hub: Hub | Fleet) -> CollectorRegistry:
     """Return a registry of its own with everything the control plane tells about itself."""
     found = CollectorRegistry()
     found.register(_Collector(engine, hub))
@@ -25,7 +25,7 @@ def registry(engine: Engine, hub: Hub) -> CollectorRegistry:
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine, hub: Hub) -> None:
+    def __init__(self, engine: Engine, hub: Hub | Fleet) -> None:
         self._engine = engine
         self._hub = hub
 
@@ -68,7 +68,7 @@ class _Collector(Collector):
 
     def _pushes(self) -> Iterator[Metric]:
         counters = self._hub.counters
-        yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes["all"])
+        yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes)
         yield CounterMetricFamily("shiftplane_xds_sent_bytes", "Bytes sent.", value=counters.bytes_sent)
         yield CounterMetricFamily(
             "shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale

@@ -1,0 +1,110 @@
+"""How the control plane and its acceptor processes talk: framed messages over a private socket.
+
+Values of ours on one side, bytes of `protos/feed.proto` on the wire. A world travels as its difference to the
+one sent before, so that a weight step costs its own size however large the world is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from xds_server import ir
+from xds_server.snapshot import CLUSTER, Snapshot, build, changes
+from xds_server.translate import Resource
+from xds_server.wire import feed_pb2 as wire
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from xds_server.protocol import Refusal
+
+__all__ = ["class_of", "proxies_class", "read_frame", "refusal", "send", "world_message", "world_of"]
+
+_HEAD: Final = 4
+_MOST_BYTES: Final = 1 << 30
+
+
+def send(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Queue a message; the other end is a process of ours that always reads."""
+    raw = message.SerializeToString()
+    writer.write(len(raw).to_bytes(_HEAD, "big") + raw)
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the next message, or None at the end."""
+    try:
+        size = int.from_bytes(await reader.readexactly(_HEAD), "big")
+        return await reader.readexactly(size) if size <= _MOST_BYTES else None
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+
+
+def proxies_class(proxies: ir.Proxies) -> wire.Class:
+    """Return a class of proxies as it travels."""
+    return wire.Class(
+        group=proxies.group, host=proxies.entry.host, port=proxies.entry.port, envoy=proxies.envoy
+    )
+
+
+def class_of(message: wire.Class) -> ir.Proxies:
+    """Return a class of proxies from the wire."""
+    return ir.Proxies(
+        group=message.group,
+        entry=ir.Address(host=message.host, port=message.port),
+        envoy=message.envoy,
+    )
+
+
+def refusal(proxies: ir.Proxies, version: str, found: Refusal) -> wire.Refusal:
+    """Return a refusal as it travels."""
+    return wire.Refusal(proxies=proxies_class(proxies), version=version, node=found.node, words=found.words)
+
+
+def world_message(proxies: ir.Proxies, former: Snapshot | None, world: Snapshot) -> wire.World:
+    """Return what turns `former` into `world`."""
+    message = wire.World(proxies=proxies_class(proxies), version=world.version)
+    for kind, names in changes(former, world).items():
+        entries = world.of(kind)
+        for name in sorted(names):
+            entry = entries.get(name)
+            if entry is None:
+                message.gone.add(type_url=kind, name=name)
+            else:
+                message.changed.add(
+                    type_url=kind,
+                    name=name,
+                    version=entry.version,
+                    body=entry.body,
+                    clusters=sorted(entry.clusters or ()),
+                )
+    return message
+
+
+def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
+    """Return the world a message makes of `former`."""
+    gone = {(item.type_url, item.name) for item in message.gone}
+    renewed = {(item.type_url, item.name) for item in message.changed}
+    kept = [
+        Resource(
+            type_url=kind,
+            name=entry.name,
+            version=entry.version,
+            body=entry.body,
+            refers_to=frozenset((CLUSTER, name) for name in entry.clusters or ()),
+        )
+        for kind, entries in ({} if former is None else former.entries).items()
+        for entry in entries.values()
+        if (kind, entry.name) not in gone | renewed
+    ]
+    fresh = [
+        Resource(
+            type_url=item.type_url,
+            name=item.name,
+            version=item.version,
+            body=item.body,
+            refers_to=frozenset((CLUSTER, name) for name in item.clusters),
+        )
+        for item in message.changed
+    ]
+    return build([*kept, *fresh], former)

@@ -1,0 +1,19 @@
+"""The event loop both kinds of process run on."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["loop_factory"]
+
+
+def loop_factory() -> Callable[[], Any] | None:
+    """Return uvloop's loop where it is installed, for the push path is measured on it; None otherwise."""
+    try:
+        return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
+    except ImportError:
+        return None
