@@ -1,0 +1,162 @@
+"""A control plane and two acceptors joined by their real feed, in one loop; proxies inside it too."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.ads.test_streams import until
+from tests.support import worlds
+from tests.support.proxy import FakeProxy
+from xds_server import ir
+from xds_server.acceptor import Acceptor
+from xds_server.ads import Fleet
+from xds_server.ads.counters import Counters
+from xds_server.ads.feed import class_of, proxies_class, world_message, world_of
+from xds_server.snapshot import ROUTE, changes
+from xds_server.view import ProxyStatus
+from xds_server.wire import feed_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from xds_server.snapshot import Snapshot
+
+PROXIES = ir.Proxies(group="chat", entry=ir.Address(host="::1", port=8080), envoy=38)
+
+
+class House:
+    """A fleet with a world that can be changed, and the acceptors on its feed."""
+
+    def __init__(self) -> None:
+        self.world = worlds.snapshot(worlds.group(500))
+        self.fleet = Fleet(self.world_of, [], 2)
+        self.acceptors: list[Acceptor] = []
+        self.jobs: list[list[asyncio.Task[None]]] = []
+
+    def world_of(self, _proxies: ir.Proxies) -> Snapshot:
+        return self.world
+
+    async def add(self, path: Path) -> Acceptor:
+        acceptor = Acceptor.on(*await asyncio.open_unix_connection(path))
+        self.acceptors.append(acceptor)
+        jobs = (acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run())
+        self.jobs.append([asyncio.ensure_future(job) for job in jobs])
+        return acceptor
+
+    async def lose(self, number: int) -> None:
+        """End an acceptor as a killed process ends: its sockets close."""
+        self.acceptors[number].writer.close()
+        for job in self.jobs[number]:
+            job.cancel()
+        await asyncio.gather(*self.jobs[number], return_exceptions=True)
+
+    def publish(self, world: Snapshot) -> None:
+        self.world = world
+        self.fleet.publish("chat")
+
+    def acked(self) -> tuple[int, int]:
+        found = self.fleet.convergence("chat")
+        return found.acked, found.connected
+
+
+@asynccontextmanager
+async def living(folder: Path) -> AsyncIterator[House]:
+    house = House()
+    path = folder / "feed.sock"
+    async with await asyncio.start_unix_server(house.fleet._serve, path):
+        for _ in range(2):
+            await house.add(path)
+        await house.fleet.ready()
+        yield house
+        for number in range(2):
+            await house.lose(number)
+        await until(lambda: not house.fleet._links)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with living(tmp_path) as alive:
+        yield alive
+
+
+async def test_proxies_of_all_acceptors_are_served_and_counted(house: House) -> None:
+    for number in range(6):
+        FakeProxy(house.acceptors[number % 2].hub, f"proxy-{number}")
+    await until(lambda: house.acked() == (6, 6))
+    house.publish(worlds.snapshot(worlds.group(700)))
+    assert house.acked()[0] == 0, "what was said of the older world does not count"
+    await until(lambda: house.acked() == (6, 6))
+    assert house.fleet.convergence("chat").version == house.world.version
+    await until(lambda: len(house.fleet.proxies()) == 6)
+    await until(lambda: {view.status for view in house.fleet.proxies()} == {ProxyStatus.SYNCED})
+    await until(lambda: house.fleet.counters.accepted["RouteConfiguration"] >= 12)
+    assert house.fleet.connected == 6
+
+
+async def test_a_refusal_heard_by_one_acceptor_stops_the_other(house: House) -> None:
+    one = [FakeProxy(house.acceptors[0].hub, f"one-{number}") for number in range(3)]
+    other = [FakeProxy(house.acceptors[1].hub, f"other-{number}") for number in range(3)]
+    await until(lambda: house.acked() == (6, 6))
+    good, bad = house.world.version, worlds.snapshot(worlds.group(700))
+    for proxy in one:
+        proxy.refuse = {ROUTE}
+    for proxy in other:
+        proxy.silent = True
+    house.publish(bad)
+    await until(lambda: house.fleet.convergence("chat").nacked > 0)
+    assert "refused RouteConfiguration entry" in house.fleet.convergence("chat").detail
+    offered = [proxy.stream.session for proxy in other]
+    await until(lambda: {s.snapshot.version for s in offered if s.snapshot is not None} == {good})
+
+
+async def test_an_acceptor_that_ends_takes_its_proxies_out_of_the_count(house: House) -> None:
+    for number in range(4):
+        FakeProxy(house.acceptors[number % 2].hub, f"proxy-{number}")
+    await until(lambda: house.acked() == (4, 4))
+    await until(lambda: house.fleet.counters.pushes > 0)
+    heard: list[str] = []
+    house.fleet.on_change = heard.append
+    await house.lose(1)
+    await until(lambda: house.acked() == (2, 2))
+    assert heard == ["chat"], "rollouts hear of it"
+
+
+async def test_an_acceptor_ends_with_its_feed(house: House) -> None:
+    for link in list(house.fleet._links):
+        link.writer.close()
+    done, _ = await asyncio.wait([jobs[0] for jobs in house.jobs], timeout=5)
+    assert len(done) == 2
+
+
+def test_a_world_travels_as_its_difference() -> None:
+    first, second = worlds.snapshot(worlds.group(500)), worlds.snapshot(worlds.group(600, shadow=True))
+    whole = wire.World.FromString(world_message(PROXIES, None, first).SerializeToString())
+    step = wire.World.FromString(world_message(PROXIES, first, second).SerializeToString())
+    back = wire.World.FromString(world_message(PROXIES, second, first).SerializeToString())
+    built = world_of(whole, None)
+    assert (built.version, changes(built, first)) == (first.version, {})
+    after = world_of(step, built)
+    assert (after.version, changes(after, second)) == (second.version, {})
+    assert {name.name for name in back.gone} >= {"chat/hop"}
+    assert world_of(back, after).version == first.version
+    assert class_of(whole.proxies) == PROXIES
+    assert class_of(proxies_class(PROXIES)) == PROXIES
+    for kind, entries in after.entries.items():
+        for name, entry in entries.items():
+            assert entry.clusters == second.of(kind)[name].clusters, "make before break needs them"
+
+
+def test_counters_travel_and_add_up() -> None:
+    one = Counters(pushes=2, stale=1)
+    one.accepted["Cluster"] = 3
+    one.queue_seconds.observe(0.01)
+    total = Counters()
+    total.add(Counters.of_json(one.to_json()))
+    total.add(one)
+    assert (total.pushes, total.stale, total.accepted["Cluster"]) == (4, 2, 6)
+    assert total.queue_seconds.cumulative()[-1] == ("+Inf", 2.0)

@@ -1,0 +1,63 @@
+"""Acceptor processes with real Envoys: killed one by one, users notice nothing and rollouts go on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.traffic import Traffic, TrafficConfig
+from tests.support.plane import Plane, eventually, route
+
+if TYPE_CHECKING:
+    from demo.processes import Process
+
+pytestmark = pytest.mark.e2e
+
+CANARY = "{canary: {steps: [{setWeight: 25}, {pause: {}}, {setWeight: 100}]}}"
+
+
+def acceptors(control: Process) -> list[int]:
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{control.pid}/task/{control.pid}/children").read_text().split()
+        if b"xds_server.acceptor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+async def test_acceptors_come_and_go(plane: Plane) -> None:
+    control = plane.start_control_plane("--acceptors=2", collector=False)
+    old, new = plane.start_backend("v1"), plane.start_backend("v2")
+    plane.apply(route(("v1", old.address), ("v2", new.address), CANARY))
+    envoys = [plane.start_envoy(f"envoy-{number}") for number in range(3)]
+    view = plane.until(lambda view: view["weights"]["v2"] == 25 and view["convergence"]["acked"] == 3)
+    assert view["convergence"]["connected"] == 3
+    first = acceptors(control)
+    assert len(first) == 2
+
+    traffic = Traffic(TrafficConfig(url=envoys[0].entry, rate=30, duration=None))
+    users = asyncio.create_task(traffic.run())
+    os.kill(first[0], signal.SIGKILL)
+
+    def replaced() -> bool:
+        now = acceptors(control)
+        return len(now) == 2 and first[0] not in now
+
+    await asyncio.to_thread(eventually, replaced, bool)
+    await asyncio.to_thread(plane.until, lambda view: view["convergence"]["acked"] == 3, within=30)
+    await asyncio.to_thread(plane.api.post, "/v1/routes/chat/promote", {})
+    await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 100, within=30)
+
+    second = acceptors(control)
+    control.kill()
+    await asyncio.to_thread(
+        eventually, lambda: any(Path(f"/proc/{p}").exists() for p in second), lambda a: not a
+    )
+    traffic.stop()
+    result = await users
+    assert result.failed == 0, result
+    assert result.ok > 30
