@@ -132,8 +132,10 @@ class _Client(asyncio.Protocol):
         self._all.live.append(self)
         node = wire.Node(id=self.name, cluster=self._all.group)
         if self._all.kind.node_bytes:
-            # A real proxy lists some 500 extensions in its first request, which a server should skip.
-            node.user_agent_name = "x" * self._all.kind.node_bytes
+            # A real proxy lists some 500 extensions in its first request, field 9, which a server may skip.
+            extension = b"x" * 118
+            listed = self._all.kind.node_bytes // 120
+            node.MergeFromString((b"\x4a" + bytes((len(extension) + 2,)) + b"\x0a\x76" + extension) * listed)
         first = wire.DeltaDiscoveryRequest(node=node, type_url=CLUSTER)
         self._transport.write(_OPENING)
         self._send(first)

@@ -91,6 +91,11 @@ class Server:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
             return json.load(answer)
 
+    def text(self, path: str) -> str:
+        """Return the text of a GET."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+
     def post(self, path: str, body: str) -> Any:
         """Return the JSON of a POST."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", body.encode())

@@ -7,7 +7,7 @@ acknowledgements cost ten thousand small steps.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from xds_server.protocol import Offer, Refusal, Rejected, Ring, Stage
@@ -15,7 +15,7 @@ from xds_server.snapshot import Snapshot, short_name
 from xds_server.view import Convergence, ProxyStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from xds_server import ir
     from xds_server.ads.stream import Stream
@@ -97,7 +97,7 @@ class Group:
         for proxies, own in list(self.classes.items()):
             if stream in own.streams:
                 del own.streams[stream]
-                told = self._offer(own, own.ring.left(stream, own.streams, now))
+                told = self._offer(own, own.ring.left(stream, _trusty(own), now))
                 if not own.streams and own.ring.refusal is None:
                     # A class nobody belongs to is compiled anew when somebody does; a refusal is remembered.
                     del self.classes[proxies]
@@ -109,7 +109,7 @@ class Group:
         if own.ring.target == world.version:
             return []
         self.published_at = now
-        offer = own.ring.publish(world.version, own.streams, now)
+        offer = own.ring.publish(world.version, _trusty(own), now)
         own.keep(world)
         for stream in own.streams:
             self._sort(stream, own)
@@ -152,7 +152,9 @@ class Group:
 
     def tick(self, now: float) -> list[Stream]:
         """Pass over probes that say nothing."""
-        return [s for own in self.classes.values() for s in self._offer(own, own.ring.tick(own.streams, now))]
+        return [
+            s for own in self.classes.values() for s in self._offer(own, own.ring.tick(_trusty(own), now))
+        ]
 
     # What is known
 
@@ -227,6 +229,16 @@ class Group:
         self._synced.pop(stream, None)
         self._waiting.pop(stream, None)
         self._refusing.pop(stream, None)
+
+
+def _trusty(own: _Class) -> Iterator[Stream]:
+    """Yield the streams worth asking first: those that hold all they were given.
+
+    One that refuses whatever it is given, or says nothing, would otherwise speak for all the others.
+    """
+    sound = (s for s in own.streams if not s.session.rejections and s.session.synced)
+    first = next(sound, None)
+    return iter(own.streams) if first is None else chain((first,), sound)
 
 
 def _holds_target(stream: Stream, own: _Class) -> bool:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Final, Generic, TypeVar
 
 __all__ = ["Offer", "Refusal", "Ring", "Stage"]
@@ -128,7 +129,7 @@ class Ring(Generic[C]):
         return self._probe(clients, self.size, now)
 
     def _probe(self, clients: Iterable[C], size: int, now: float) -> Offer[C]:
-        fresh = list(dict.fromkeys(client for client in clients if client not in self._told))[:size]
+        fresh = dict.fromkeys(islice((client for client in clients if client not in self._told), size))
         if not fresh:
             return self._release()
         self.stage, self.deadline = Stage.PROBING, now + self.patience
