@@ -274,6 +274,8 @@ class Session:
             # Envoy may have applied a part of what it refused as a whole: all of it is said anew, next time.
             state.again |= frozenset(names)
             state.look |= frozenset(names)
+            for name in flight.removed:
+                state.untell(name)  # Else what came with the removal would be repeated without it.
             yield state.rejection
             return
         state.rejection, state.refused = None, _NEVER
