@@ -296,6 +296,7 @@ class Session:
             state.untell(name)
         if change.added:
             state.look |= change.added
+            state.refused = _NEVER  # Who asks for a name is answered, even with what was refused.
         if first:
             self._remember(state, request)
             state.owed = subscription.wildcard
