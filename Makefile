@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests
 JOBS   ?= auto
 
-.PHONY: help demo demo-vllm test e2e e2e-versions check lint golden protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions conformance check lint golden protos fmt bench lock clean
 
 help: ## Say what there is.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ e2e: $(VENV)/.dev ## Only the tests with a real Envoy.
 e2e-versions: $(VENV)/.dev ## The tests with Envoy 1.36 to 1.40 (fetches those that are missing, some 30 MB each).
 	@$(BIN)/python -m tests.support.envoy_versions
 	$(BIN)/python -m pytest -m versions tests
+
+conformance: $(VENV)/.dev ## Print how each item of the protocol checklist stands.
+	@GRPC_VERBOSITY=none $(BIN)/python -m pytest tests/conformance -q -p tests.conformance.report
 
 lint: $(VENV)/.dev ## Static checks only.
 	@$(BIN)/ruff check $(CODE)

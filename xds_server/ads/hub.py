@@ -34,6 +34,8 @@ _WORKERS: Final = 64
 _TICK_SECONDS: Final = 0.25
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
 _MOST_WARNED: Final = 10_000
+_PORT_DIGITS: Final = 5
+_LAST_PORT: Final = 65_535
 _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 log = structlog.get_logger()
@@ -301,7 +303,9 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     """Return the class of proxies a node belongs to; its bootstrap says where its entry listener is."""
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")
-    entry = ir.Address(host=host.strip("[]"), port=int(port)) if port.isdecimal() and host else _DEFAULT_ENTRY
+    # A client may claim anything: converting thousands of digits raises.
+    valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and int(port) <= _LAST_PORT
+    entry = ir.Address(host=host.strip("[]"), port=int(port)) if valid else _DEFAULT_ENTRY
     return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
 
 

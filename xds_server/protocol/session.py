@@ -274,6 +274,8 @@ class Session:
             # Envoy may have applied a part of what it refused as a whole: all of it is said anew, next time.
             state.again |= frozenset(names)
             state.look |= frozenset(names)
+            for name in flight.removed:
+                state.untell(name)  # Else what came with the removal would be repeated without it.
             yield state.rejection
             return
         state.rejection, state.refused = None, _NEVER
@@ -285,6 +287,7 @@ class Session:
     def _subscribe(self, type_url: str, state: _Type, request: Request) -> None:
         first = state.requests == 0
         subscription = state.subscription
+        wildcard = subscription.wildcard
         if self._flavour.full_sets:
             change = subscription.replace(request.subscribe)
         else:
@@ -293,15 +296,22 @@ class Session:
             state.untell(name)
         if change.added:
             state.look |= change.added
+            state.refused = _NEVER  # Who asks for a name is answered, even with what was refused.
         if first:
             self._remember(state, request)
             state.owed = subscription.wildcard
         if change.widened and self.snapshot is not None:
             state.look |= self.snapshot.of(type_url).keys() | state.told.keys()
-        for name in change.removed:
+        gone = change.removed
+        if wildcard and not subscription.wildcard:
+            # Who leaves a wildcard forgets what only that brought, and is told of it again if it returns.
+            gone |= (state.told.keys() | state.accepted.keys()) - subscription.names
+        for name in gone:
             if subscription.wildcard:
-                state.again |= {name}  # Whether it still exists is now ours to say.
+                state.again |= {name}  # Whether it still exists is now ours to say, even if it was said.
                 state.look |= {name}
+                if state.told.get(name) is None:
+                    state.untell(name)
             else:
                 state.untell(name)
                 state.accept((), (name,))

@@ -1,0 +1,358 @@
+"""Two ways to reach the protocol with raw bytes: a session called directly, and a stream over a real socket.
+
+A test written against `Plane` and `Link` runs over both. Both are eager: what the server has to say is said
+as soon as it may be said. `receive` returns None only when it is certain that nothing is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+
+from xds_server.ads import Hub, Server
+from xds_server.protocol import Delta, Identified, ProtocolError, Session, StateOfTheWorld
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from xds_server import ir
+    from xds_server.ads import Stream
+    from xds_server.ads.admission import Admission
+    from xds_server.ads.stream import Writer
+    from xds_server.snapshot import Snapshot
+
+__all__ = [
+    "AGGREGATED",
+    "IDENTIFIER",
+    "Link",
+    "Plane",
+    "SessionPlane",
+    "SocketPlane",
+    "StreamEndedError",
+    "serving",
+    "until",
+]
+
+IDENTIFIER = "replica-1"
+_PATIENCE = 10.0
+AGGREGATED = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+_CLIENT = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # Each client has a connection of its own, and takes no more than it reads.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.http2.bdp_probe", 0),
+)
+
+
+class StreamEndedError(Exception):
+    """The server ended the stream; `code` is the name of a gRPC status."""
+
+    def __init__(self, code: str, details: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {details}")
+
+
+class Link(Protocol):
+    """One discovery stream, as its client sees it."""
+
+    @property
+    def session(self) -> Session:
+        """What the server knows of this stream."""
+
+    async def send(self, *messages: bytes) -> None:
+        """Send requests, back to back."""
+
+    async def receive(self) -> bytes | None:
+        """Return the next response, or None once the server has nothing to say.
+
+        Raises:
+            StreamEndedError: The server ended the stream.
+        """
+
+    async def settle(self) -> None:
+        """Return once the server has taken all requests in and has nothing under way."""
+
+
+class Plane(Protocol):
+    """A control plane with one world for everybody."""
+
+    async def open(self, *, delta: bool) -> Link:
+        """Open a stream."""
+
+    async def publish(self, world: Snapshot) -> None:
+        """Give everybody another world, after all that was asked before has been answered."""
+
+
+class SessionLink:
+    """Calls a session, and does what its shell would do."""
+
+    def __init__(self, plane: SessionPlane, session: Session) -> None:
+        self.session = session
+        self._plane = plane
+        self._inbox: deque[bytes] = deque()
+        self._ended: StreamEndedError | None = None
+
+    async def send(self, *messages: bytes) -> None:
+        try:
+            for raw in messages:
+                for event in self.session.receive(raw):
+                    if isinstance(event, Identified):
+                        self.session.offer(self._plane.world)
+        except ProtocolError as error:
+            self._ended = StreamEndedError("INVALID_ARGUMENT", str(error))
+        self.pump()
+
+    async def receive(self) -> bytes | None:
+        if self._inbox:
+            return self._inbox.popleft()
+        if self._ended is not None:
+            raise self._ended
+        return None
+
+    async def settle(self) -> None:
+        """Nothing is ever under way."""
+
+    def offer(self, world: Snapshot) -> None:
+        if self.session.node is not None:
+            self.session.offer(world)
+            self.pump()
+
+    def pump(self) -> None:
+        while self._ended is None and (raw := self.session.next_response()) is not None:
+            self._inbox.append(raw)
+
+
+class SessionPlane:
+    """A control plane that consists of sessions and nothing else."""
+
+    def __init__(self, world: Snapshot) -> None:
+        self.world = world
+        self._links: list[SessionLink] = []
+
+    async def open(self, *, delta: bool) -> SessionLink:
+        flavour = Delta() if delta else StateOfTheWorld()
+        prefix = f"{len(self._links)}-"
+        link = SessionLink(self, Session(flavour, identifier=IDENTIFIER, nonce_prefix=prefix))
+        self._links.append(link)
+        return link
+
+    async def publish(self, world: Snapshot) -> None:
+        self.world = world
+        for link in self._links:
+            link.offer(world)
+
+
+@dataclass(slots=True, eq=False)
+class _Served:
+    """A stream as the server sees it: how many requests it took in, how many responses it handed over."""
+
+    stream: Stream
+    taken: int = 0
+    written: int = 0
+    ending: bool = False
+
+
+@dataclass(slots=True)
+class _CountingWriter:
+    """Passes responses on and counts them."""
+
+    inner: Writer
+    served: _Served | None = None
+
+    async def write(self, message: bytes) -> None:
+        await self.inner.write(message)
+        if self.served is not None:
+            self.served.written += 1
+
+    def cancel(self) -> bool:
+        return self.inner.cancel()
+
+
+class _CountingHub(Hub):
+    """A hub that counts what passes through, so that a client can tell silence from delay."""
+
+    def __init__(self, compile_world: Callable[[ir.Proxies], Snapshot], *, write_seconds: float) -> None:
+        super().__init__(compile_world, write_seconds=write_seconds)
+        self.served: list[_Served] = []
+        self._by_stream: dict[Stream, _Served] = {}
+
+    def connect(self, stream: Stream) -> None:
+        writer = _CountingWriter(stream.writer)
+        stream.writer = writer
+        served = writer.served = _Served(stream)
+        self.served.append(served)
+        self._by_stream[stream] = served
+        super().connect(stream)
+
+    def disconnect(self, stream: Stream) -> None:
+        self._by_stream[stream].ending = True
+        super().disconnect(stream)
+
+    def receive(self, stream: Stream, raw: bytes) -> None:
+        served = self._by_stream[stream]
+        try:
+            super().receive(stream, raw)
+        except ProtocolError:
+            served.ending = True
+            raise
+        finally:
+            served.taken += 1
+
+
+@dataclass(slots=True, eq=False)
+class SocketLink:
+    """A raw stream over a socket, read from as fast as it comes."""
+
+    call: Any
+    served: _Served
+    _inbox: deque[bytes] = field(default_factory=deque)
+    _ended: StreamEndedError | None = None
+    _sent: int = 0
+    _read: int = 0
+    _reader: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._reader = asyncio.create_task(self._read_all())
+
+    @property
+    def reading(self) -> bool:
+        """Whether responses are read; otherwise they pile up, and nobody knows when it is quiet."""
+        return self._reader is not None
+
+    @property
+    def session(self) -> Session:
+        return self.served.stream.session
+
+    async def send(self, *messages: bytes) -> None:
+        for raw in messages:
+            self._sent += 1
+            try:
+                await self.call.write(raw)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                return  # Ended by the server; whoever reads is told why.
+
+    async def receive(self) -> bytes | None:
+        if not self._inbox:
+            await self.settle()
+        if self._inbox:
+            return self._inbox.popleft()
+        if self._ended is not None:
+            raise self._ended
+        return None
+
+    async def settle(self) -> None:
+        await until(lambda: self._ended is not None or self._quiet())
+
+    async def half_close(self) -> None:
+        await self.call.done_writing()
+
+    async def close(self) -> None:
+        self.call.cancel()
+        self._ended = StreamEndedError("CANCELLED", "closed from this side")
+        if self._reader is not None:
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+    def _quiet(self) -> bool:
+        served = self.served
+        idle = not served.stream.queued and not served.ending
+        return idle and served.taken == self._sent and served.written == self._read
+
+    async def _read_all(self) -> None:
+        try:
+            while (raw := await self.call.read()) is not grpc.aio.EOF:
+                self._inbox.append(raw)
+                self._read += 1
+        except grpc.aio.AioRpcError as error:
+            self._ended = StreamEndedError(error.code().name, error.details() or "")
+        else:
+            self._ended = StreamEndedError((await self.call.code()).name, await self.call.details() or "")
+
+
+class SocketPlane:
+    """A control plane behind a real port."""
+
+    def __init__(
+        self,
+        world: Snapshot,
+        *,
+        identifier: str = IDENTIFIER,
+        write_seconds: float = 10.0,
+        admission: Admission | None = None,
+    ) -> None:
+        self.world = world
+        self.hub = _CountingHub(lambda _proxies: self.world, write_seconds=write_seconds)
+        self.server = Server(self.hub, identifier=identifier, admission=admission)
+        self.port = 0
+        self._links: list[SocketLink] = []
+        self._channels: list[Any] = []
+
+    async def open(self, *, delta: bool) -> SocketLink:
+        method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
+        return await self.open_method(f"{AGGREGATED}{method}")
+
+    async def open_method(self, method: str, *, reading: bool = True) -> SocketLink:
+        """Open a stream of any method; one that is not `reading` lets responses pile up at the server."""
+        before = len(self.hub.served)
+        call = self.call(method)
+        await until(lambda: len(self.hub.served) > before or call.done())
+        if call.done():
+            raise StreamEndedError((await call.code()).name, await call.details() or "")
+        link = SocketLink(call, self.hub.served[-1])
+        if reading:
+            link.start()
+        self._links.append(link)
+        return link
+
+    def call(self, method: str) -> Any:
+        """Begin a call, and leave it at that."""
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=_CLIENT)
+        self._channels.append(channel)
+        return channel.stream_stream(method, request_serializer=None, response_deserializer=None)()
+
+    async def publish(self, world: Snapshot) -> None:
+        for link in self._links:
+            if link.reading:
+                await link.settle()
+        self.world = world
+        self.hub.publish("group")
+
+    async def hang_up(self) -> None:
+        """Close every client."""
+        for link in self._links:
+            await link.close()
+        for channel in self._channels:
+            await channel.close()
+
+
+@asynccontextmanager
+async def serving(
+    world: Snapshot,
+    *,
+    identifier: str = IDENTIFIER,
+    write_seconds: float = 10.0,
+    admission: Admission | None = None,
+) -> AsyncIterator[SocketPlane]:
+    """Run a control plane on a free port of the loopback interface."""
+    plane = SocketPlane(world, identifier=identifier, write_seconds=write_seconds, admission=admission)
+    plane.port = await plane.server.start("127.0.0.1:0")
+    pushing = asyncio.create_task(plane.hub.run())
+    try:
+        yield plane
+    finally:
+        await plane.hang_up()
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
+        await plane.server.stop(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, looking at it at every turn of the loop."""
+    async with asyncio.timeout(_PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.0005)
