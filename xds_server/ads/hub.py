@@ -268,7 +268,7 @@ class Hub:
                 log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
                 stream.writer.cancel()
                 return
-            except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError):
+            except (grpc.RpcError, grpc.aio.BaseError):
                 # The stream ended under our hands; its reader notices by itself.
                 return
 

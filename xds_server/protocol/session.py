@@ -46,12 +46,13 @@ from xds_server.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 __all__ = ["Session"]
 
 _MOST_TYPES: Final = 64
 _MOST_WORDS: Final = 2_000
+_MOST_DOUBTS: Final = 64
 # Every stream has a few of these, and an empty set is not small.
 _NONE: Final[frozenset[str]] = frozenset()
 _NEVER: Final[frozenset[tuple[str, str]]] = frozenset()
@@ -76,7 +77,7 @@ class _Type:
     names whose standing may have changed since they were last looked at; what cannot be said yet stays in it.
     `again` are names to repeat though they did not change; `owed` says that the client waits for an answer
     even if there is nothing to say. `refused` is what the last refused response said: the same is not said
-    again, anything else is.
+    again, anything else is. `doubtful` are entries of refused responses, which it may hold nevertheless.
     """
 
     subscription: Subscription
@@ -90,6 +91,7 @@ class _Type:
     flight: _Flight | None = None
     refused: frozenset[tuple[str, str]] = _NEVER
     rejection: Rejected | None = None
+    doubtful: tuple[Entry, ...] = ()
 
     def tell(self, name: str, entry: Entry | None) -> None:
         if not isinstance(self.told, dict):
@@ -102,12 +104,21 @@ class _Type:
                 self.told = dict(self.told)
             del self.told[name]
 
-    def accept(self, entries: Iterable[Entry], gone: Iterable[str]) -> None:
+    def accept(self, entries: Collection[Entry], gone: Collection[str]) -> None:
         if not isinstance(self.accepted, dict):
             self.accepted = dict(self.accepted)
         self.accepted.update((entry.name, entry) for entry in entries)
         for name in gone:
             self.accepted.pop(name, None)
+        if self.doubtful:
+            settled = {*gone, *(entry.name for entry in entries)}
+            self.doubtful = tuple(entry for entry in self.doubtful if entry.name not in settled)
+
+    def recognise(self, entry: Entry) -> None:
+        """Learn what a version refers to that the client said it holds."""
+        held = self.accepted.get(entry.name)
+        if held is not None and held.clusters is None and _same(held, entry):
+            self.accept((entry,), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +287,14 @@ class Session:
             state.look |= frozenset(names)
             for name in flight.removed:
                 state.untell(name)  # Else what came with the removal would be repeated without it.
+            state.doubtful = (*state.doubtful, *flight.entries)[-_MOST_DOUBTS:]
             yield state.rejection
             return
         state.rejection, state.refused = None, _NEVER
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
             state.accepted = {}
-        state.accept(flight.entries, flight.removed)
+        # What was unsubscribed meanwhile was not kept.
+        state.accept([e for e in flight.entries if state.subscription.follows(e.name)], flight.removed)
         yield Accepted(type_url=type_url)
 
     def _subscribe(self, type_url: str, state: _Type, request: Request) -> None:
@@ -357,6 +370,7 @@ class Session:
             entry, known = world.get(name), told.get(name)
             if entry is not None:
                 if not (wildcard or name in names) or (name not in state.again and _same(known, entry)):
+                    state.recognise(entry)
                     continue
                 if self._ready(type_url, state, entry):
                     say.changed.append(entry)
@@ -369,7 +383,7 @@ class Session:
                     say.blocked.add(name)
                 elif not full_sets or type_url in WILDCARD_TYPES:
                     say.removed.append(name)
-            elif not full_sets and (name in names or name in state.again) and name not in told:
+            elif not full_sets and (name in state.again or (name in names and name not in told)):
                 say.removed.append(name)
         say.changed.sort(key=_name)
         say.removed.sort()
@@ -389,7 +403,10 @@ class Session:
         return entries
 
     def _ready(self, type_url: str, state: _Type, entry: Entry) -> bool:
-        """Return whether all clusters a route names were accepted on this stream and are not just leaving."""
+        """Return whether all clusters a route names were accepted on this stream and are not just leaving.
+
+        Who follows clusters by name asks for one only after a route has named it, and is not kept waiting.
+        """
         if type_url != ROUTE or _same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
@@ -398,15 +415,28 @@ class Session:
         if self.snapshot is not None and clusters.accepted is clusters.told is self.snapshot.of(CLUSTER):
             return True  # A world names no cluster it does not hold.
         return all(
-            name in clusters.accepted and clusters.told.get(name) is not None for name in entry.clusters
+            (name in clusters.accepted and clusters.told.get(name) is not None)
+            or not clusters.subscription.follows(name)
+            for name in entry.clusters
         )
 
     def _still_needed(self, type_url: str, name: str) -> bool:
         """Return whether something the client holds would break without this resource."""
         if type_url == CLUSTER:
-            return self._still_named(name)
+            return self._still_named(name) or self._still_asked_for(name)
         clusters = self._types.get(CLUSTER)
         return type_url == ENDPOINT and clusters is not None and name in clusters.accepted
+
+    def _still_asked_for(self, cluster: str) -> bool:
+        """Return whether a client that follows clusters by name still asks for one its routes have left.
+
+        Such a client accepts routes before it has put them to use, and stops asking once it has. It would
+        fail calls if the cluster went before.
+        """
+        state = self._types.get(CLUSTER)
+        if state is None or not self._flavour.full_sets or ROUTE not in self._types:
+            return False
+        return not state.subscription.wildcard and cluster in state.subscription.names
 
     def _still_named(self, cluster: str) -> bool:
         """Return whether a route or listener the client holds, or is being sent, names this cluster."""
@@ -415,7 +445,7 @@ class Session:
             if state is None:
                 continue
             in_flight = () if state.flight is None else state.flight.entries
-            for entry in (*state.accepted.values(), *in_flight):
+            for entry in (*state.accepted.values(), *in_flight, *state.doubtful):
                 if entry.clusters is None or cluster in entry.clusters:
                     return True
         return False
@@ -436,7 +466,8 @@ class Session:
                 state.tell(name, None)
             else:
                 state.untell(name)
-        state.again = _NONE
+        if state.again:
+            state.again &= say.blocked.difference(entry.name for entry in entries)
         state.owed = False
         state.last_nonce = nonce
         state.flight = _Flight(nonce=nonce, entries=tuple(entries), removed=tuple(say.removed))
