@@ -166,9 +166,6 @@ async def test_what_a_server_forgot_clients_tell_its_successor(socket: SocketPla
 
 
 @pytest.mark.item(43)
-@pytest.mark.xfail(
-    strict=True, reason="not built yet: all streams end at once, and their clients return at once"
-)
 async def test_streams_are_drained_one_by_one(socket: SocketPlane) -> None:
     loop, grace = asyncio.get_running_loop(), 0.5
     calls = []

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Hub", "proxies_of"]
 
 _WORKERS: Final = 64
+_DRAIN_PAUSE: Final = 0.05  # so that few streams do not keep a server from ending
 _TICK_SECONDS: Final = 0.25
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
 _MOST_WARNED: Final = 10_000
@@ -134,10 +135,13 @@ class Hub:
             self._enqueue_all(group.stop(proxies, version, refusal))
             self.on_change(group.name)
 
-    def close_all(self) -> None:
-        """End every stream; clients keep what they have and look for another server."""
-        for stream in list(self._streams):
+    async def drain(self, seconds: float) -> None:
+        """End every stream within `seconds`; clients keep what they have and look for another server."""
+        streams = list(self._streams)
+        pause = seconds / max(1, len(streams))
+        for stream in streams:
             stream.writer.cancel()
+            await asyncio.sleep(min(pause, _DRAIN_PAUSE))
 
     # What is known
 
