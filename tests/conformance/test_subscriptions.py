@@ -226,10 +226,15 @@ async def test_delta_leaving_a_wildcard_keeps_names(plane: Plane, first: tuple[s
     assert await names_now(peer) == [("candidate", "stable")]
     await peer.ask(CLUSTER, "stable")
     await peer.accept_all()
+    await plane.publish(snapshot({"candidate": 2, "stable": 1}))
+    assert await names_now(peer) == [("candidate",)], "a name adds to the wildcard"
     await peer.ask(CLUSTER, without=("*",))
     await peer.accept_all()
-    await plane.publish(snapshot({"candidate": 2, "stable": 2, "third": 1}))
+    await plane.publish(snapshot({"candidate": 3, "stable": 2, "third": 1}))
     assert await names_now(peer) == [("stable",)]
+    await peer.ask(CLUSTER, without=("stable",))
+    await plane.publish(snapshot({"candidate": 4, "stable": 3}))
+    assert await peer.take_all() == [], "an empty subscription is no wildcard any more"
 
 
 @pytest.mark.item(24)

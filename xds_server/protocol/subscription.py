@@ -70,7 +70,7 @@ class Subscription:
             self.wildcard = True
         if added:
             self._explicit = True
-        # A legacy wildcard ends as soon as something is named; an explicit one ends by its own name.
+        # Naming something ends no wildcard, not even one that came of naming nothing: only its own name does.
         if "*" in added:
             self.wildcard = True
             added -= _STAR
