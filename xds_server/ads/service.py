@@ -106,7 +106,7 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more streams and end those there are, one after the other within `grace` seconds.
 
-        Clients keep serving what they have. Were all to end at once, all would knock at the next door at once.
+        Clients keep serving what they have. Were all to end at once, all would come to the next at once.
         """
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.ensure_future(self._server.stop(grace))
