@@ -38,6 +38,8 @@ _QUEUE_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 _CONVERGENCE_BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
 _MOST_WARNED: Final = 10_000
+_LONGEST_PORT: Final = 5
+_HIGHEST_PORT: Final = 65_535
 _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 log = structlog.get_logger()
@@ -284,7 +286,8 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     """Return the class of proxies a node belongs to; its bootstrap says where its entry listener is."""
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")
-    entry = ir.Address(host=host.strip("[]"), port=int(port)) if port.isdecimal() and host else _DEFAULT_ENTRY
+    known = bool(host) and port.isdecimal() and len(port) <= _LONGEST_PORT and 0 < int(port) <= _HIGHEST_PORT
+    entry = ir.Address(host=host.strip("[]"), port=int(port)) if known else _DEFAULT_ENTRY
     return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
 
 
