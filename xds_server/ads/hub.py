@@ -308,7 +308,7 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")
     # A client may claim anything: converting thousands of digits raises.
-    valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and int(port) <= _LAST_PORT
+    valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and 0 < int(port) <= _LAST_PORT
     entry = ir.Address(host=host.strip("[]"), port=int(port)) if valid else _DEFAULT_ENTRY
     return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
 

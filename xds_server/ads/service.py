@@ -131,38 +131,70 @@ class Server:
     ) -> None:
         number, now = next(self._streams), time.time()
         session = Session(flavour, identifier=self._identifier, nonce_prefix=f"{number}-", only=only)
+        writer = _Writer(context)
         stream = Stream(
             session=session,
-            writer=_Writer(context),
+            writer=writer,
             peer=_peer(context.peer()),
             connected_since=now,
             last_seen=now,
         )
         self._hub.connect(stream)
+        status, words = grpc.StatusCode.OK, ""
         try:
             async for raw in requests:
                 self._hub.receive(stream, raw)
         except ProtocolError as error:
             log.warning("protocol_error", peer=stream.peer, reason=str(error))
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            status, words = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except asyncio.CancelledError:
+            if not writer.closing:
+                raise
+            status, words = grpc.StatusCode.UNAVAILABLE, "this server ends the stream; connect again"
         finally:
             self._hub.disconnect(stream)
+        # A status cannot be sent while a message is: the client would wait for it in vain.
+        await writer.idle()
+        if words:
+            await context.abort(status, words)
 
 
 class _Writer:
-    """A grpc.aio context as the hub sees it; cancelling ends the handler, and with it the stream."""
+    """A grpc.aio context as the hub sees it.
 
-    __slots__ = ("_context", "_task")
+    Cancelling ends the handler, which then says so to the client: a handler that merely ended would leave the
+    client with a stream that nobody speaks on. Giving up on a write does not end the write.
+    """
+
+    __slots__ = ("_context", "_task", "_writing", "closing")
 
     def __init__(self, context: Any) -> None:
+        self.closing = False
         self._context = context
         self._task = asyncio.current_task()
+        self._writing: asyncio.Future[None] | None = None
 
     async def write(self, message: bytes) -> None:
-        await self._context.write(message)
+        self._writing = asyncio.ensure_future(self._context.write(message))
+        self._writing.add_done_callback(_heard)
+        await asyncio.shield(self._writing)
+
+    async def idle(self) -> None:
+        """Wait until nothing is being written."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
 
     def cancel(self) -> bool:
-        return self._task is not None and self._task.cancel()
+        if self._task is None or self.closing:
+            return False
+        self.closing = True
+        return self._task.cancel()
+
+
+def _heard(writing: asyncio.Future[None]) -> None:
+    """Whoever gave up on a write does not want to hear how it ended."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 def _peer(text: str) -> str:

@@ -1,0 +1,171 @@
+"""Clients that hang, refuse, come and go or talk nonsense: others are served, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.many_clients import Clients, Kind
+from tests.support import worlds
+from tests.support.hostile import Desk, ask, big_world, calling, frame, serving, talk
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER
+from xds_server.view import ProxyStatus
+from xds_server.wire import discovery_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+GOOD = 50
+MEGABYTE = 1 << 20
+both = pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def synced(desk: Desk) -> int:
+    """How many of the good ones hold the newest world."""
+    views = [view for view in desk.hub.proxies() if view.id.startswith("good-")]
+    return sum(view.status is ProxyStatus.SYNCED and view.version == desk.world.version for view in views)
+
+
+async def still_serves(desk: Desk, *, delta: bool = True) -> None:
+    async with calling(desk, delta=delta) as call:
+        await call.write(ask(CLUSTER, delta=delta))
+        response = await asyncio.wait_for(call.read(), 10)
+        assert isinstance(response, bytes)
+    await until(lambda: not desk.hub.connected)
+    assert not desk.hub.proxies()
+    assert desk.hub.convergence("chat").connected == 0
+
+
+async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
+    async with serving(write_seconds=0.5) as desk:
+        good = Clients("127.0.0.1", desk.port, "chat", prefix="good")
+        await good.connect(GOOD)
+        await until(lambda: synced(desk) == GOOD)
+        stubborn = Clients("127.0.0.1", desk.port, "chat", kind=Kind(refuses=True), prefix="stubborn")
+        await stubborn.connect(1)
+        restless = asyncio.create_task(come_and_go(desk))
+        # More than a connection holds on its way, so that whoever does not read blocks a write.
+        desk.others["stuck"] = big_world(1, 16 * MEGABYTE)
+        async with calling(desk, delta=True) as stuck:
+            await stuck.write(ask(CLUSTER, node="stuck", group="stuck"))
+            for weight in range(1, 6):
+                desk.publish(big_world(weight, MEGABYTE))
+                await until(lambda: synced(desk) == GOOD)
+            await until(lambda: desk.hub.counters.slow_closed >= 1)
+            assert "stuck" not in {view.id for view in desk.hub.proxies()}
+            # Once it reads again it learns that it has to come back.
+            assert isinstance(await stuck.read(), bytes)
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await asyncio.wait_for(stuck.read(), 10)
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        restless.cancel()
+        await asyncio.gather(restless, return_exceptions=True)
+        assert desk.hub.counters.rejected.total() > 0
+        assert good.failed == 0, "a good client was cut off"
+        good.close()
+        stubborn.close()
+        await until(lambda: not desk.hub.connected)
+        await still_serves(desk)
+
+
+async def test_a_stream_the_server_ends_is_ended_for_the_client() -> None:
+    async with serving() as desk, calling(desk, delta=True) as call:
+        await call.write(ask(CLUSTER))
+        assert isinstance(await call.read(), bytes)
+        await desk.hub.drain(0)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await asyncio.wait_for(call.read(), 10)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def come_and_go(desk: Desk) -> None:
+    """Connect, ask, leave in the middle of the answer; again."""
+    while True:
+        async with calling(desk, delta=True) as call:
+            await call.write(ask(CLUSTER, node="restless"))
+            await call.write(ask(LISTENER))
+            await asyncio.sleep(0.005)
+
+
+@both
+def test_random_bytes_end_a_stream_and_nothing_else(delta: bool) -> None:
+    with asyncio.Runner() as runner:
+        context = serving()
+        desk = runner.run(context.__aenter__())
+
+        @settings(max_examples=60, deadline=None)
+        @given(st.lists(st.binary(max_size=300), max_size=4), st.integers(0), st.booleans())
+        def nonsense(raw: list[bytes], seed: int, greeting: bool) -> None:
+            rng = random.Random(seed)
+            said = [ask(CLUSTER, delta=delta)] if greeting else []
+            said += [frame(rng, delta=delta) for _ in range(rng.randrange(4))] + raw
+            code, _ = runner.run(talk(desk, said, delta=delta))
+            assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+
+        nonsense()
+        runner.run(still_serves(desk, delta=delta))
+        runner.run(context.__aexit__(None, None, None))
+
+
+NAMES = [f"nowhere-{number}" for number in range(100_000)]
+NODE = wire.Node(id="someone", cluster="chat")
+FAR_ENTRY = wire.Node(id="someone", cluster="chat")
+FAR_ENTRY.metadata.update({"shiftplane": {"entry": "127.0.0.1:" + "9" * 5_000}})
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [ask(CLUSTER, "n" * MEGABYTE)],
+        [ask(ENDPOINT, *NAMES)],
+        [ask(ENDPOINT, *["chat/v1"] * len(NAMES))],
+        [ask("t" * MEGABYTE, "x"), ask("t" * MEGABYTE)],
+        [ask(CLUSTER, node="n" * MEGABYTE)],
+        [ask(f"type-{number}") for number in range(200)],
+        [wire.DeltaDiscoveryRequest(node=FAR_ENTRY, type_url=CLUSTER).SerializeToString()],
+        [
+            wire.DeltaDiscoveryRequest(
+                node=NODE, type_url=CLUSTER, initial_resource_versions=dict.fromkeys(NAMES, "1")
+            ).SerializeToString()
+        ],
+    ],
+    ids=["name", "names", "same-name", "type", "node", "types", "entry", "holds"],
+)
+async def test_what_is_too_much_is_answered_or_refused(frames: Iterable[bytes]) -> None:
+    async with serving() as desk:
+        code, _ = await talk(desk, frames, delta=True)
+        assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+        await still_serves(desk)
+
+
+@both
+async def test_a_name_given_many_times_is_answered_once(delta: bool) -> None:
+    async with serving() as desk, calling(desk, delta=delta) as call:
+        await call.write(ask(ENDPOINT, *["chat/v1"] * 1_000, "chat/v2", delta=delta))
+        raw = await asyncio.wait_for(call.read(), 10)
+        kind = wire.DeltaDiscoveryResponse if delta else wire.DiscoveryResponse
+        assert len(kind.FromString(raw).resources) == 2
+
+
+async def test_a_stream_that_is_refused_while_it_is_written_to_ends_alone() -> None:
+    async with serving() as desk:
+        desk.publish(worlds.snapshot(worlds.group(500, shadow=True)))
+        nonsense = [ask(CLUSTER), ask(LISTENER), *(ask(f"type-{n}", "x") for n in range(2)), b"\xff\xff\xff"]
+        for _ in range(60):
+            code, _ = await talk(desk, nonsense, delta=True)
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert desk.pushing is not None
+            assert not desk.pushing.done()
+        await still_serves(desk)
