@@ -1,6 +1,6 @@
 """All connected clients, the worlds they should have, and how far each has got.
 
-Streams come and go, worlds are published, responses leave through a bounded set of workers. A stream waits
+Streams come and go, worlds are published, responses leave as a bounded number of writes. A stream waits
 in the queue at most once: when its turn comes it is told of the newest world, so a slow client costs one
 slot and skips what it missed. A client that does not take a response in time is disconnected; it will come
 back and be told everything.
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
-import grpc
 import structlog
 
 from xds_server import ir
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hub", "proxies_of"]
 
-_WORKERS: Final = 64
+_MOST_WRITES: Final = 64
 _DRAIN_PAUSE: Final = 0.05  # so that few streams do not keep a server from ending
 _TICK_SECONDS: Final = 0.25
 _NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
@@ -67,14 +67,20 @@ class Hub:
         self._streams: set[Stream] = set()
         self._groups: dict[str, Group] = {}
         self._too_old: set[str] = set()
-        self._queue: asyncio.Queue[Stream] = asyncio.Queue()
+        self._running = False
+        self._waiting: deque[Stream] = deque()
+        self._writes: dict[asyncio.Task[None], tuple[Stream, float]] = {}
 
     async def run(self) -> None:
         """Push until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(_WORKERS):
-                tasks.create_task(self._push_forever())
-            tasks.create_task(self._tick_forever())
+        self._running = True
+        try:
+            self._pump()
+            await self._tick_forever()
+        finally:
+            self._running = False
+            for write in list(self._writes):
+                write.cancel()
 
     # Streams
 
@@ -243,42 +249,58 @@ class Hub:
             self._enqueue(stream)
 
     def _enqueue(self, stream: Stream) -> None:
-        if stream.queued:
-            stream.dirty = True
-        elif stream.session.has_work:
+        if not stream.queued and stream.session.has_work:
             stream.queued = True
             stream.queued_at = self._clock()
-            self._queue.put_nowait(stream)
+            self._waiting.append(stream)
+            self._pump()
 
-    async def _push_forever(self) -> None:
-        while True:
-            stream = await self._queue.get()
-            stream.dirty = False
+    def _pump(self) -> None:
+        """Start writes while there is room; each that ends makes room for the next."""
+        while self._waiting and self._running and len(self._writes) < _MOST_WRITES:
+            stream = self._waiting.popleft()
             self.counters.queue_seconds.observe(self._clock() - stream.queued_at)
-            await self._push(stream)
-            stream.queued = False
-            if stream.dirty and stream in self._streams:
-                self._enqueue(stream)
+            self._push(stream)
 
-    async def _push(self, stream: Stream) -> None:
-        while stream in self._streams and (message := stream.session.next_response()) is not None:
-            self.counters.pushes += 1
-            self.counters.bytes_sent += len(message)
-            try:
-                async with asyncio.timeout(self._write_seconds):
-                    await stream.writer.write(message)
-            except TimeoutError:
-                self.counters.slow_closed += 1
-                log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
-                stream.writer.cancel()
-                return
-            except (grpc.RpcError, grpc.aio.BaseError):
-                # The stream ended under our hands; its reader notices by itself.
-                return
+    def _push(self, stream: Stream) -> None:
+        """Begin to write what a stream should hear next, if there is anything."""
+        message = stream.session.next_response() if stream in self._streams else None
+        if message is None:
+            stream.queued = False
+            return
+        self.counters.pushes += 1
+        self.counters.bytes_sent += len(message)
+        # A task and not a worker that waits: a client that does not read is given up on, its write is not.
+        loop = asyncio.get_running_loop()
+        write = loop.create_task(stream.writer.write(message))
+        self._writes[write] = stream, loop.time()
+        write.add_done_callback(self._written)
+
+    def _written(self, write: asyncio.Task[None]) -> None:
+        stream, _ = self._writes.pop(write, (None, 0.0))
+        failed = write.cancelled() or write.exception() is not None
+        if stream is not None:
+            # A failed write means that the stream has ended; its reader notices by itself.
+            if failed:
+                stream.queued = False
+            else:
+                self._push(stream)
+        self._pump()
+
+    def _give_up(self, now: float) -> None:
+        late = [(w, s) for w, (s, since) in self._writes.items() if now - since > self._write_seconds]
+        for write, stream in late:
+            del self._writes[write]
+            stream.queued = False
+            self.counters.slow_closed += 1
+            log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
+            stream.writer.cancel()
+        self._pump()
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
+            self._give_up(asyncio.get_running_loop().time())
             now = self._clock()
             for group in self._groups.values():
                 if group.deadline is not None and group.deadline <= now:

@@ -172,12 +172,11 @@ class _Writer:
         self.closing = False
         self._context = context
         self._task = asyncio.current_task()
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Task[Any] | None = None
 
     async def write(self, message: bytes) -> None:
-        self._writing = asyncio.ensure_future(self._context.write(message))
-        self._writing.add_done_callback(_heard)
-        await asyncio.shield(self._writing)
+        self._writing = asyncio.current_task()
+        await self._context.write(message)
 
     async def idle(self) -> None:
         """Wait until nothing is being written."""
@@ -189,12 +188,6 @@ class _Writer:
             return False
         self.closing = True
         return self._task.cancel()
-
-
-def _heard(writing: asyncio.Future[None]) -> None:
-    """Whoever gave up on a write does not want to hear how it ended."""
-    if not writing.cancelled():
-        writing.exception()
 
 
 def _peer(text: str) -> str:

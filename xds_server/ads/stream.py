@@ -38,7 +38,6 @@ class Stream:
     mode: str = "gateway"
     joined: bool = False
     queued: bool = False
-    dirty: bool = False
     queued_at: float = 0.0
 
     @property
