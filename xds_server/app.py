@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from xds_server.ads import Hub, Server
+from xds_server.ads import Certificates, Guard, Hub, Server, TlsFiles
 from xds_server.engine import Engine, SpecRefusedError, no_summary
 from xds_server.sources import CollectorSource, SpecFolder, load_scripts
 from xds_server.store import SqliteStore
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from xds_server import ir
+    from xds_server.protocol import IdentityRule
 
 __all__ = ["Config", "configure_logs", "run"]
 
@@ -36,7 +37,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operator decides. Addresses are `host:port`; `collector_http` is a base URL."""
+    """What an operator decides. Addresses are `host:port`; `collector_http` is a base URL.
+
+    Without `xds_tls` the discovery port speaks plaintext. `xds_identity` counts where clients show
+    certificates.
+    """
 
     xds: str
     http_host: str
@@ -46,6 +51,8 @@ class Config:
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
     identifier: str = "shiftplane"
+    xds_tls: TlsFiles | None = None
+    xds_identity: tuple[IdentityRule, ...] = ()
 
 
 async def run(config: Config) -> None:
@@ -54,6 +61,7 @@ async def run(config: Config) -> None:
     Raises:
         OSError: An address cannot be had.
         StoreError: The store cannot be used.
+        CertificatesError: The certificates of the discovery port cannot be used.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -67,6 +75,8 @@ async def run(config: Config) -> None:
 
 
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
+    certificates = None if config.xds_tls is None else Certificates(config.xds_tls)
+    mutual = certificates is not None and certificates.mutual
     collector = None if config.collector_http is None else CollectorSource(config.collector_http)
     engine = Engine(
         store,
@@ -84,7 +94,12 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()
         jobs.append(folder.run)
-    server = Server(hub, identifier=config.identifier)
+    server = Server(
+        hub,
+        identifier=config.identifier,
+        certificates=certificates,
+        guard=Guard(config.xds_identity if mutual else ()),
+    )
     runner = web.AppRunner(
         build(engine, registry(engine, hub)), access_log=None, shutdown_timeout=_GRACE_SECONDS
     )
@@ -93,7 +108,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         site = web.TCPSite(runner, config.http_host, config.http_port)
         await site.start()
         xds_port = await server.start(config.xds)
-        log.info("listening", xds=xds_port, http=runner.addresses[0][1])
+        security = "mtls" if mutual else "plaintext" if certificates is None else "tls"
+        log.info("listening", xds=xds_port, xds_security=security, http=runner.addresses[0][1])
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job()) for job in jobs]
             await stopping.wait()

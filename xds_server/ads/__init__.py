@@ -1,7 +1,18 @@
 """Discovery streams over gRPC, and the hub that pushes worlds into them (I/O)."""
 
+from xds_server.ads.credentials import Certificates, CertificatesError, TlsFiles
+from xds_server.ads.guard import Guard
 from xds_server.ads.hub import Hub, proxies_of
 from xds_server.ads.service import Server
 from xds_server.ads.stream import Stream
 
-__all__ = ["Hub", "Server", "Stream", "proxies_of"]
+__all__ = [
+    "Certificates",
+    "CertificatesError",
+    "Guard",
+    "Hub",
+    "Server",
+    "Stream",
+    "TlsFiles",
+    "proxies_of",
+]

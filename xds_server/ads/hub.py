@@ -54,6 +54,7 @@ class Counters:
     bytes_sent: int = 0
     slow_closed: int = 0
     turned_away: int = 0
+    identity_refused: int = 0
     versions_stopped: int = 0
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
     convergence_seconds: Histogram = field(default_factory=lambda: Histogram(_CONVERGENCE_BOUNDS))
@@ -109,7 +110,10 @@ class Hub:
         self.on_change(group.name)
 
     def receive(self, stream: Stream, raw: bytes) -> None:
-        """Take a request of a stream in; a protocol error is the caller's to turn into a status."""
+        """Take a request of a stream in.
+
+        A protocol error, and a node that its certificate denies, are the caller's to turn into a status.
+        """
         stream.last_seen = self._clock()
         for event in stream.session.receive(raw):
             self._handle(stream, event)
@@ -161,6 +165,8 @@ class Hub:
     def _handle(self, stream: Stream, event: Event) -> None:
         match event:
             case Identified(node=node):
+                if stream.vet is not None:
+                    stream.vet(node)
                 stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
                 group = self._groups.setdefault(stream.proxies.group, Group(stream.proxies.group))
                 group.join(stream, stream.proxies, self._compile(stream.proxies))

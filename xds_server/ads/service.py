@@ -17,13 +17,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from xds_server.ads import csds, reflection
 from xds_server.ads.admission import Admission
+from xds_server.ads.guard import Guard
 from xds_server.ads.stream import Stream
-from xds_server.protocol import Delta, Flavour, ProtocolError, Session, StateOfTheWorld
+from xds_server.protocol import Delta, Flavour, IdentityRefusedError, ProtocolError, Session, StateOfTheWorld
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from xds_server.ads.credentials import Certificates
     from xds_server.ads.hub import Hub
 
 __all__ = ["Server"]
@@ -60,9 +62,22 @@ log = structlog.get_logger()
 class Server:
     """Accepts discovery streams and hands them to a hub."""
 
-    def __init__(self, hub: Hub, *, identifier: str, admission: Admission | None = None) -> None:
-        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in."""
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        identifier: str,
+        admission: Admission | None = None,
+        certificates: Certificates | None = None,
+        guard: Guard | None = None,
+    ) -> None:
+        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in.
+
+        Without `certificates` it speaks plaintext; `guard` says which client may be which node.
+        """
         self._admission = Admission() if admission is None else admission
+        self._certificates = certificates
+        self._guard = Guard() if guard is None else guard
         self._hub = hub
         self._identifier = identifier
         self._streams = itertools.count(1)
@@ -76,7 +91,7 @@ class Server:
                     )
                     for service, (only, full, delta) in _SERVICES.items()
                 ),
-                csds.handlers(hub),
+                csds.handlers(hub, self._guard),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -91,7 +106,10 @@ class Server:
             OSError: The address cannot be had.
         """
         try:
-            port = int(self._server.add_insecure_port(address))
+            if self._certificates is None:
+                port = int(self._server.add_insecure_port(address))
+            else:
+                port = int(self._server.add_secure_port(address, self._certificates.credentials()))
         except RuntimeError as error:
             raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
         await self._server.start()
@@ -129,6 +147,7 @@ class Server:
             peer=_peer(context.peer()),
             connected_since=now,
             last_seen=now,
+            vet=self._guard.of(context),
         )
         self._hub.connect(stream)
         try:
@@ -137,6 +156,9 @@ class Server:
         except ProtocolError as error:
             log.warning("protocol_error", peer=stream.peer, reason=str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except IdentityRefusedError as refused:
+            self._hub.counters.identity_refused += 1
+            await context.abort(*self._guard.refuse(refused, stream.peer))
         finally:
             self._hub.disconnect(stream)
 
