@@ -92,7 +92,11 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     Example: shiftplane bootstrap --group chat --xds 10.0.0.5:18000 > envoy.yaml && envoy -c envoy.yaml
     """
     sidecar = mode == "sidecar"
-    tls = _tls(xds_tls_ca, xds_tls_cert, xds_tls_key, xds_tls_name or xds.host, out)
+    tls = None
+    if xds_tls_ca is not None:
+        tls = _tls(xds_tls_ca, xds_tls_cert, xds_tls_key, xds_tls_name or xds.host, out)
+    elif xds_tls_cert or xds_tls_key or xds_tls_name:
+        raise click.UsageError("--xds-tls-ca is missing: it says whom to trust, and turns TLS on")
     facts = Bootstrap(
         node_id=node_id or socket.gethostname(),
         group=group,
@@ -123,18 +127,12 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     Path(out).write_text(text, encoding="utf-8")
 
 
-def _tls(
-    ca: str | None, certificate: str | None, key: str | None, name: str, out: str | None
-) -> XdsTls | None:
+def _tls(ca: str, certificate: str | None, key: str | None, name: str, out: str | None) -> XdsTls:
     if (certificate is None) != (key is None):
         raise click.UsageError("--xds-tls-cert and --xds-tls-key go together")
-    if ca is None:
-        if certificate is not None:
-            raise click.UsageError("--xds-tls-cert needs --xds-tls-ca: whom it is shown to has to be known")
-        return None
 
     from pathlib import Path
 
-    # Envoy looks for these from wherever it is started.
+    # Absolute, because Envoy may be started from elsewhere.
     prefix = None if out is None else str(Path(out).absolute().with_suffix(""))
     return XdsTls(name=name, ca=ca, certificate=certificate, key=key, secrets=prefix)
