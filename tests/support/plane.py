@@ -67,13 +67,14 @@ class Plane:
     def collector_api(self) -> Api:
         return Api(f"http://127.0.0.1:{self.collector_http}")
 
-    def start_control_plane(self, *, collector: bool = True) -> Process:
+    def start_control_plane(self, *flags: str, collector: bool = True) -> Process:
         command = [
             *_module("xds_server.cli"),
             "serve",
             f"--xds=127.0.0.1:{self.xds}",
             f"--http=127.0.0.1:{self.http}",
             f"--store={self.folder / 'state.sqlite'}",
+            *flags,
         ]
         if collector:
             command += [
