@@ -62,15 +62,13 @@ def files_of(ca: Authority, *, mutual: bool = True) -> TlsFiles:
     return TlsFiles(certificate=pair.certificate, key=pair.key, client_ca=ca.ca if mutual else None)
 
 
-@asynccontextmanager
-async def channel(desk: Desk, roots: Path, pair: Pair | None = None) -> AsyncIterator[Any]:
+def channel(desk: Desk, roots: Path, pair: Pair | None = None) -> Any:
     credentials = grpc.ssl_channel_credentials(
         roots.read_bytes(),
         None if pair is None else pair.key.read_bytes(),
         None if pair is None else pair.certificate.read_bytes(),
     )
-    async with grpc.aio.secure_channel(f"127.0.0.1:{desk.port}", credentials) as found:
-        yield found
+    return grpc.aio.secure_channel(f"127.0.0.1:{desk.port}", credentials)
 
 
 async def status(call: Any) -> tuple[grpc.StatusCode, str]:

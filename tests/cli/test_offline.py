@@ -164,7 +164,7 @@ def test_bootstrap_in_a_file_lets_envoy_follow_certificates(run: Run, tmp_path: 
     assert run("bootstrap", "--group", "chat", *TLS, "--out", str(out)).exit_code == 0
     common = _tls_context(yaml.safe_load(out.read_text()))["common_tls_context"]
     (certificate,) = common["tls_certificate_sds_secret_configs"]
-    found = {}
+    found: dict[str, Any] = {}
     for source in (certificate, common["validation_context_sds_secret_config"]):
         (secret,) = yaml.safe_load(Path(source["sds_config"]["path_config_source"]["path"]).read_text())[
             "resources"

@@ -149,8 +149,7 @@ def test_a_template_is_taken_or_refused(words: list[str]) -> None:
     template = "".join(words)
     try:
         rule = parse_rule(template)
-    except TemplateError as error:
-        assert repr(template) in str(error)
+    except TemplateError:
         return
     # What is taken accepts the name it stands for, and no node without a name.
     name = template.replace("{id}", "n1").replace("{group}", "g1").replace("*", "any")
