@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from xds_server.ads import Hub, Server
+from xds_server.ads import Door, Hub
 from xds_server.ads.feed import class_of, proxies_class, read_frame, refusal, send, world_of
 from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
@@ -112,8 +112,9 @@ class Acceptor:
 async def _run(config: dict[str, Any], path: str) -> None:
     loop = asyncio.get_running_loop()
     acceptor = Acceptor.on(*await asyncio.open_unix_connection(path))
-    server = Server(acceptor.hub, identifier=config["identifier"], shared=True)
-    await server.start(config["xds"])
+    door = Door.of_json(config["door"])
+    server = door.server(acceptor.hub, shared=True)
+    await server.start(door.address)
     jobs = [acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run()]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from xds_server.ads import Fleet, Hub, Server
+from xds_server.ads import Door, Fleet, Hub
 from xds_server.engine import Engine, SpecRefusedError, no_summary
 from xds_server.sources import CollectorSource, SpecFolder, load_scripts
 from xds_server.store import SqliteStore
@@ -36,16 +36,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operator decides. Addresses are `host:port`; `collector_http` is a base URL."""
+    """What an operator decides. `door` is the discovery port; `collector_http` is a base URL."""
 
-    xds: str
+    door: Door
     http_host: str
     http_port: int
     store: Path
     specs: Path | None = None
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
-    identifier: str = "shiftplane"
     acceptors: int = 1
     log_level: str = "info"
 
@@ -56,6 +55,7 @@ async def run(config: Config) -> None:
     Raises:
         OSError: An address cannot be had.
         StoreError: The store cannot be used.
+        CertificatesError: The certificates of the discovery port cannot be used.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -69,6 +69,7 @@ async def run(config: Config) -> None:
 
 
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
+    config.door.certificates()  # Wrong files are said at once, also where other processes will read them.
     collector = None if config.collector_http is None else CollectorSource(config.collector_http)
     engine = Engine(
         store,
@@ -86,20 +87,26 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()
         jobs.append(folder.run)
-    server = Server(hub, identifier=config.identifier) if isinstance(hub, Hub) else None
+    server = config.door.server(hub) if isinstance(hub, Hub) else None
     runner = web.AppRunner(
         build(engine, registry(engine, hub)), access_log=None, shutdown_timeout=_GRACE_SECONDS
     )
     await runner.setup()
     try:
-        xds = config.xds if server is None else await server.start(config.xds)
+        xds = config.door.address if server is None else await server.start(config.door.address)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job()) for job in jobs]
             if isinstance(hub, Fleet):
                 await hub.ready()
             # Who asks whether this is ready is answered once proxies can come in.
             await web.TCPSite(runner, config.http_host, config.http_port).start()
-            log.info("listening", xds=xds, http=runner.addresses[0][1], acceptors=config.acceptors)
+            log.info(
+                "listening",
+                xds=xds,
+                xds_security=config.door.security,
+                http=runner.addresses[0][1],
+                acceptors=config.acceptors,
+            )
             await stopping.wait()
             log.info("stopping")
             for task in running:
@@ -111,7 +118,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
 
 
 def _fleet(config: Config, engine: Engine) -> Fleet:
-    own = {"xds": config.xds, "identifier": config.identifier, "log_level": config.log_level}
+    own = {"door": config.door.to_json(), "log_level": config.log_level}
     command = [sys.executable, "-m", "xds_server.acceptor", json.dumps(own)]
     return Fleet(engine.compile, command, config.acceptors)
 

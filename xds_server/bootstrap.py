@@ -6,12 +6,16 @@ still be reachable by the other sidecars.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Bootstrap", "HostPort", "bootstrap"]
+__all__ = ["Bootstrap", "HostPort", "XdsTls", "bootstrap", "secrets"]
 
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+_CA = "xds-ca"
+_CERTIFICATE = "xds-certificate"
 _ROUTER = {
     "name": "envoy.filters.http.router",
     "typed_config": {
@@ -31,6 +35,29 @@ class HostPort:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs of the same host get here."""
+        return self.host == "localhost" or (
+            _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XdsTls:
+    """How a proxy speaks TLS to its control plane. Paths are those the proxy sees.
+
+    `ca` signs the certificate of the control plane, which must carry `name`. `certificate` and `key` are what
+    the proxy shows. With `secrets`, what the paths of the files that the function of that name returns begin
+    with, Envoy follows changes of all of them; without, it reads them once, when it starts.
+    """
+
+    name: str
+    ca: str
+    certificate: str | None = None
+    key: str | None = None
+    secrets: str | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
@@ -48,12 +75,13 @@ class Bootstrap:
     app: HostPort | None = None
     ready: HostPort | None = None
     delta: bool = True
+    xds_tls: XdsTls | None = None
 
 
 def bootstrap(facts: Bootstrap) -> dict[str, Any]:
     """Return the bootstrap as JSON values, ready to be written as YAML."""
     listeners = []
-    clusters = [_xds_cluster(facts.xds)]
+    clusters = [_xds_cluster(facts.xds, facts.xds_tls)]
     if facts.serve is not None and facts.app is not None:
         listeners.append(_serve_listener(facts.node_id, facts.serve))
         clusters.append(_app_cluster(facts.app))
@@ -114,6 +142,23 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
     }
 
 
+def secrets(tls: XdsTls) -> dict[str, dict[str, Any]]:
+    """Return the files Envoy is pointed to for certificates, by path, as JSON values.
+
+    Envoy follows certificates only if they come as secrets; a file of its own is the nearest source of those.
+    """
+    if tls.secrets is None:
+        return {}
+    found = {_CA: {"validation_context": _validation(tls, watch=True)}}
+    if tls.certificate is not None and tls.key is not None:
+        found[_CERTIFICATE] = {"tls_certificate": _certificate(tls.certificate, tls.key, watch=True)}
+    kind = f"{_TLS}.Secret"
+    return {
+        _secret_file(tls.secrets, name): {"resources": [{"@type": kind, "name": name, **secret}]}
+        for name, secret in found.items()
+    }
+
+
 def _address(where: HostPort) -> dict[str, Any]:
     return {"socket_address": {"address": where.host, "port_value": where.port}}
 
@@ -130,8 +175,8 @@ def _options(name: str, fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _xds_cluster(where: HostPort) -> dict[str, Any]:
-    return {
+def _xds_cluster(where: HostPort, tls: XdsTls | None) -> dict[str, Any]:
+    cluster = {
         "name": "shiftplane_xds",
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
@@ -140,6 +185,79 @@ def _xds_cluster(where: HostPort) -> dict[str, Any]:
         # A control plane that hangs is noticed, and looked for again; traffic does not depend on it.
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 10}},
     }
+    if tls is not None:
+        cluster["transport_socket"] = {
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": _upstream_tls(tls),
+        }
+    return cluster
+
+
+def _upstream_tls(tls: XdsTls) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        # Left alone, Envoy as a client goes no higher than 1.2, where its certificate travels in the clear.
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        "alpn_protocols": ["h2"],
+    }
+    if tls.secrets is not None:
+        common["validation_context_sds_secret_config"] = _secret(tls.secrets, _CA)
+        if tls.certificate is not None:
+            common["tls_certificate_sds_secret_configs"] = [_secret(tls.secrets, _CERTIFICATE)]
+    else:
+        common["validation_context"] = _validation(tls, watch=False)
+        if tls.certificate is not None and tls.key is not None:
+            common["tls_certificates"] = [_certificate(tls.certificate, tls.key, watch=False)]
+    found = {
+        "@type": f"{_TLS}.UpstreamTlsContext",
+        "common_tls_context": common,
+        # Connections are few and long: each looks at the certificates there are now and resumes nothing.
+        "max_session_keys": 0,
+    }
+    # An address is no name that a server could choose its certificate by.
+    return found if _is_address(tls.name) or "://" in tls.name else {**found, "sni": tls.name}
+
+
+def _secret(prefix: str, name: str) -> dict[str, Any]:
+    source = {
+        "path_config_source": {"path": _secret_file(prefix, name)},
+        "resource_api_version": "V3",
+    }
+    return {"name": name, "sds_config": source}
+
+
+def _secret_file(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}.yaml"
+
+
+def _validation(tls: XdsTls, *, watch: bool) -> dict[str, Any]:
+    kind = "IP_ADDRESS" if _is_address(tls.name) else "URI" if "://" in tls.name else "DNS"
+    return {
+        "trusted_ca": {"filename": tls.ca},
+        # Without a name, whatever the CA ever signed could pose as the control plane.
+        "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": tls.name}}],
+        **({"watched_directory": {"path": _folder(tls.ca)}} if watch else {}),
+    }
+
+
+def _certificate(chain: str, key: str, *, watch: bool) -> dict[str, Any]:
+    return {
+        "certificate_chain": {"filename": chain},
+        "private_key": {"filename": key},
+        **({"watched_directory": {"path": _folder(chain)}} if watch else {}),
+    }
+
+
+def _folder(path: str) -> str:
+    folder, slash, _ = path.rpartition("/")
+    return folder or slash or "."
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _app_cluster(where: HostPort) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -115,6 +115,73 @@ def test_bootstrap_names_its_group_and_mode(run: Run, mode: str) -> None:
     listeners = [one["name"] for one in found["static_resources"]["listeners"]]
     assert listeners == (["serve"] if mode == "sidecar" else [])
     assert json.loads(run("bootstrap", "--group", "g", "-o", "json").stdout)["node"]["cluster"] == "g"
+
+
+TLS = ("--xds-tls-ca", "/tls/ca.crt", "--xds-tls-cert", "/tls/tls.crt", "--xds-tls-key", "/tls/tls.key")
+
+
+def test_bootstrap_speaks_plaintext_unless_told_whom_to_trust(run: Run) -> None:
+    assert "transport_socket" not in run("bootstrap", "--group", "chat").stdout
+    for words in (TLS[2:], ("--xds-tls-name", "xds")):
+        result = run("bootstrap", "--group", "chat", *words)
+        assert result.exit_code == 2
+        assert "--xds-tls-ca is missing" in result.output
+    result = run("bootstrap", "--group", "chat", *TLS[:4])
+    assert result.exit_code == 2
+    assert "--xds-tls-cert and --xds-tls-key go together" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "san", "sni"),
+    [
+        (
+            ("--xds", "xds-server:18000"),
+            {"san_type": "DNS", "matcher": {"exact": "xds-server"}},
+            "xds-server",
+        ),
+        (("--xds-tls-name", "xds.mesh"), {"san_type": "DNS", "matcher": {"exact": "xds.mesh"}}, "xds.mesh"),
+        ((), {"san_type": "IP_ADDRESS", "matcher": {"exact": "127.0.0.1"}}, None),
+        (
+            ("--xds-tls-name", "spiffe://mesh/ns/a/sa/xds"),
+            {"san_type": "URI", "matcher": {"exact": "spiffe://mesh/ns/a/sa/xds"}},
+            None,
+        ),
+    ],
+    ids=["host", "name", "address", "uri"],
+)
+def test_bootstrap_names_the_control_plane_it_trusts(
+    run: Run, words: tuple[str, ...], san: object, sni: str | None
+) -> None:
+    result = run("bootstrap", "--group", "chat", *TLS, *words)
+    context = _tls_context(yaml.safe_load(result.stdout))
+    validation = context["common_tls_context"]["validation_context"]
+    assert validation == {"trusted_ca": {"filename": "/tls/ca.crt"}, "match_typed_subject_alt_names": [san]}
+    assert context.get("sni") == sni
+
+
+def test_bootstrap_in_a_file_lets_envoy_follow_certificates(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "envoy.yaml"
+    assert run("bootstrap", "--group", "chat", *TLS, "--out", str(out)).exit_code == 0
+    common = _tls_context(yaml.safe_load(out.read_text()))["common_tls_context"]
+    (certificate,) = common["tls_certificate_sds_secret_configs"]
+    found: dict[str, Any] = {}
+    for source in (certificate, common["validation_context_sds_secret_config"]):
+        (secret,) = yaml.safe_load(Path(source["sds_config"]["path_config_source"]["path"]).read_text())[
+            "resources"
+        ]
+        assert secret["name"] == source["name"]
+        found |= secret
+    assert found["tls_certificate"]["certificate_chain"] == {"filename": "/tls/tls.crt"}
+    assert found["tls_certificate"]["watched_directory"] == {"path": "/tls"}
+    assert found["validation_context"]["watched_directory"] == {"path": "/tls"}
+    assert found["validation_context"]["match_typed_subject_alt_names"][0]["matcher"] == {
+        "exact": "127.0.0.1"
+    }
+
+
+def _tls_context(config: dict[str, Any]) -> Any:
+    (cluster,) = (one for one in config["static_resources"]["clusters"] if one["name"] == "shiftplane_xds")
+    return cluster["transport_socket"]["typed_config"]
 
 
 def test_bootstrap_refuses_a_wrong_address(run: Run) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,10 +23,10 @@ from tests.conformance.peer import Peer, connect
 from tests.conformance.peer import node as node_of
 from tests.conformance.world import snapshot
 from xds_server import app
-from xds_server.ads import Server, service
+from xds_server.ads import Door, Guard, Server, service
 from xds_server.ads.admission import Admission
 from xds_server.engine import Engine
-from xds_server.protocol import Delta, ProtocolError, Session, StateOfTheWorld
+from xds_server.protocol import Delta, ProtocolError, Session, StateOfTheWorld, parse_rule
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from xds_server.store import SqliteStore
 from xds_server.wire import discovery_pb2 as wire
@@ -50,11 +49,6 @@ def unknown(message: Message) -> set[int]:
     """Return the numbers of fields that are on the wire and not in our definition."""
     fields = UnknownFieldSet(message)
     return {fields[index].field_number for index in range(len(fields))}
-
-
-def parameters() -> str:
-    """Return the names of everything a server can be told."""
-    return " ".join((*inspect.signature(Server).parameters, *inspect.signature(Server.start).parameters))
 
 
 @pytest.mark.item(38)
@@ -210,7 +204,9 @@ async def test_worlds_are_loaded_before_the_port_opens(
     monkeypatch.setattr(Server, "start", noted_start)
     stopping = asyncio.Event()
     stopping.set()
-    config = app.Config(xds="127.0.0.1:0", http_host="127.0.0.1", http_port=0, store=tmp_path / "store")
+    config = app.Config(
+        door=Door(address="127.0.0.1:0"), http_host="127.0.0.1", http_port=0, store=tmp_path / "store"
+    )
     store = SqliteStore(config.store)
     try:
         await app._serve(config, store, stopping)
@@ -220,9 +216,18 @@ async def test_worlds_are_loaded_before_the_port_opens(
 
 
 @pytest.mark.item(45)
-@pytest.mark.xfail(strict=True, reason="not built yet: a client is who it says it is")
-def test_a_server_can_be_told_whom_to_trust() -> None:
-    assert any(word in parameters() for word in ("tls", "credential", "auth", "cert", "identit", "trust"))
+async def test_a_node_that_proves_nothing_is_refused_where_proof_is_asked_for(delta: bool) -> None:
+    plane = SocketPlane(snapshot())
+    plane.server = Server(plane.hub, identifier="test", guard=Guard([parse_rule("dns:{id}.{group}.mesh")]))
+    plane.port = await plane.server.start("127.0.0.1:0")
+    try:
+        peer = await connect(plane, delta=delta)
+        await peer.follow(CLUSTER)
+        assert (await peer.ended()).code == "UNAUTHENTICATED"
+        assert plane.hub.counters.identity_refused == 1
+    finally:
+        await plane.hang_up()
+        await plane.server.stop(0)
 
 
 @pytest.mark.item(46)

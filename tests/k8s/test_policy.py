@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.k8s.world import BASE, EXAMPLE, Container, flag, world
+from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, Container, flag, world
 
 PROXY = {"shiftplane.dev/proxy": "true"}
 OPERATOR = {"shiftplane.dev/operator": "true"}
 STRANGER = {"app": "stranger"}
 CONTROL_PLANE = world(EXAMPLE).labels("xds-server")
 COLLECTOR = world(EXAMPLE).labels("mirror-collector")
-CONTAINERS = [*world(BASE).containers(), *world(EXAMPLE).containers()]
+CONTAINERS = [one for name in (BASE, EXAMPLE, EXAMPLE_TLS) for one in world(name).containers()]
 
 
 def _named(container: Container) -> str:
@@ -76,7 +76,7 @@ def test_a_volume_in_memory_or_on_the_node_is_bounded(container: Container) -> N
 )
 def test_only_who_needs_a_port_reaches_it(callee: str, port: int, callers: list[dict[str, str]]) -> None:
     everybody = [PROXY, OPERATOR, STRANGER, {}, CONTROL_PLANE, COLLECTOR]
-    for rendered in (world(BASE), world(EXAMPLE)):
+    for rendered in (world(BASE), world(EXAMPLE), world(EXAMPLE_TLS)):
         allowed = [labels for labels in everybody if rendered.may_call(labels, callee, port)]
         assert allowed == [labels for labels in everybody if labels in callers]
 

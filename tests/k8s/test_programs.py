@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mirror_collector.cli import main as mirror_collector
-from tests.k8s.world import BASE, EXAMPLE, ROOT, Container, flag, world
+from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Container, flag, world
 from xds_server.cli import main as shiftplane
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 PROGRAMS = {"shiftplane": shiftplane, "mirror-collector": mirror_collector}
-OURS = [one for one in world(EXAMPLE).containers() if one.value["image"].startswith("shiftplane:")]
+OURS = [
+    one
+    for name in (EXAMPLE, EXAMPLE_TLS)
+    for one in world(name).containers()
+    if one.value["image"].startswith("shiftplane:")
+]
 
 
 def _parsed(container: Container, folder: Path) -> click.Context:
@@ -35,6 +40,10 @@ def _parsed(container: Container, folder: Path) -> click.Context:
 @pytest.mark.parametrize("container", OURS, ids=str)
 def test_the_programs_take_their_command_lines(container: Container, tmp_path: Path) -> None:
     (tmp_path / "shiftplane" / "specs").mkdir(parents=True)
+    certificates = tmp_path / "shiftplane" / "xds-tls"
+    certificates.mkdir()
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        (certificates / name).touch()
     assert _parsed(container, tmp_path).params
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import kubernetes_validate
 import pytest
 
-from tests.k8s.world import BASE, EXAMPLE, ROOT, World, flag, selects, world
+from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, World, flag, selects, world
 from xds_server import spec
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ NEWEST = kubernetes_validate.latest_version()
 OUTSIDERS = {
     BASE: ({"shiftplane.dev/operator"}, {"shiftplane.dev/proxy"}),
     EXAMPLE: ({"shiftplane.dev/operator"},),
+    EXAMPLE_TLS: ({"shiftplane.dev/operator"},),
 }
 
 
-@pytest.fixture(params=[BASE, EXAMPLE], scope="module")
+@pytest.fixture(params=[BASE, EXAMPLE, EXAMPLE_TLS], scope="module")
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.k8s.rendering import Object, UnsupportedError, render
-from tests.k8s.world import BASE, EXAMPLE, ROOT, world
+from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def _by_name(objects: list[Object]) -> dict[tuple[str, str], Object]:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl's kustomize")
-@pytest.mark.parametrize("name", [BASE, EXAMPLE])
+@pytest.mark.parametrize("name", [BASE, EXAMPLE, EXAMPLE_TLS])
 def test_kustomize_itself_says_the_same(name: str) -> None:
     done = subprocess.run(
         ["kubectl", "kustomize", ROOT / "k8s" / name],

@@ -12,11 +12,23 @@ from tests.k8s.rendering import Object, pod_template, render
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BASE", "EXAMPLE", "ROOT", "Container", "Labels", "World", "flag", "selects", "world"]
+__all__ = [
+    "BASE",
+    "EXAMPLE",
+    "EXAMPLE_TLS",
+    "ROOT",
+    "Container",
+    "Labels",
+    "World",
+    "flag",
+    "selects",
+    "world",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 BASE: Final = "base"
 EXAMPLE: Final = "overlays/example"
+EXAMPLE_TLS: Final = "overlays/example-tls"
 
 Labels: TypeAlias = dict[str, str]
 

@@ -7,15 +7,13 @@ import subprocess
 import urllib.request
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from demo.processes import Process, ReadyCheck, envoy_binary, free_port, start
-from xds_server.bootstrap import Bootstrap, HostPort, bootstrap
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from xds_server.bootstrap import Bootstrap, HostPort, XdsTls, bootstrap, secrets
 
 __all__ = ["Envoy", "inline", "start_envoy", "validate"]
 
@@ -58,6 +56,7 @@ def start_envoy(
     serve: HostPort | None = None,
     app: HostPort | None = None,
     delta: bool = True,
+    tls: XdsTls | None = None,
     wait: bool = True,
     binary: Path | None = None,
 ) -> Envoy:
@@ -73,10 +72,13 @@ def start_envoy(
         serve=serve,
         app=app,
         delta=delta,
+        xds_tls=tls,
     )
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{node_id}.yaml"
     file.write_text(yaml.safe_dump(bootstrap(facts)), encoding="utf-8")
+    for path, secret in ({} if tls is None else secrets(tls)).items():
+        Path(path).write_text(yaml.safe_dump(secret), encoding="utf-8")
     process = start(
         f"{node_id}-{next(_IDS)}",
         [

@@ -1,8 +1,22 @@
 """Discovery streams over gRPC, and the hub that pushes worlds into them (I/O)."""
 
+from xds_server.ads.credentials import Certificates, CertificatesError, TlsFiles
+from xds_server.ads.door import Door
 from xds_server.ads.fleet import Fleet
+from xds_server.ads.guard import Guard
 from xds_server.ads.hub import Hub, proxies_of
 from xds_server.ads.service import Server
 from xds_server.ads.stream import Stream
 
-__all__ = ["Fleet", "Hub", "Server", "Stream", "proxies_of"]
+__all__ = [
+    "Certificates",
+    "CertificatesError",
+    "Door",
+    "Fleet",
+    "Guard",
+    "Hub",
+    "Server",
+    "Stream",
+    "TlsFiles",
+    "proxies_of",
+]

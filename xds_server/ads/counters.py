@@ -23,6 +23,7 @@ class Counters:
     stale: int = 0
     slow_closed: int = 0
     turned_away: int = 0
+    identity_refused: int = 0
     versions_stopped: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -59,5 +60,13 @@ class Counters:
         return found
 
 
-_NUMBERS: Final = ("pushes", "bytes_sent", "stale", "slow_closed", "turned_away", "versions_stopped")
+_NUMBERS: Final = (
+    "pushes",
+    "bytes_sent",
+    "stale",
+    "slow_closed",
+    "turned_away",
+    "identity_refused",
+    "versions_stopped",
+)
 _HISTOGRAMS: Final = ("queue_seconds", "convergence_seconds")

@@ -1,6 +1,7 @@
 """Envoy's client status service (CSDS): what every connected proxy was told, holds and refused.
 
-The same truth as `shiftplane proxies`, in the form that Envoy's own tools read.
+The same truth as `shiftplane proxies`, in the form that Envoy's own tools read. Where clients show
+certificates, each is told only of the nodes its certificate could be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from xds_server.wire import discovery_pb2, status_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from xds_server.ads.guard import Guard
     from xds_server.ads.hub import Hub
     from xds_server.ads.stream import Stream
 
@@ -31,15 +33,15 @@ _STATES: Final = {
 }
 
 
-def handlers(hub: Hub) -> grpc.GenericRpcHandler:
+def handlers(hub: Hub, guard: Guard) -> grpc.GenericRpcHandler:
     """Return the handlers of the service."""
 
     async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         async for raw in requests:
-            yield await _answer(hub, raw, context)
+            yield await _answer(hub, guard, raw, context)
 
     async def fetch(raw: bytes, context: Any) -> bytes:
-        return await _answer(hub, raw, context)
+        return await _answer(hub, guard, raw, context)
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
@@ -50,7 +52,7 @@ def handlers(hub: Hub) -> grpc.GenericRpcHandler:
     )
 
 
-async def _answer(hub: Hub, raw: bytes, context: Any) -> bytes:
+async def _answer(hub: Hub, guard: Guard, raw: bytes, context: Any) -> bytes:
     try:
         request = status_pb2.ClientStatusRequest.FromString(raw)
     except DecodeError:
@@ -58,11 +60,13 @@ async def _answer(hub: Hub, raw: bytes, context: Any) -> bytes:
         return b""  # The abort above has ended the call.
     matchers = [matcher.node_id for matcher in request.node_matchers]
     bodies = not request.exclude_resource_contents
+    may_see = guard.may_see(context)
     return status_pb2.ClientStatusResponse(
         config=[
             _config(stream, bodies=bodies)
             for stream in hub.streams()
-            if not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers)
+            if may_see(stream)
+            and (not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers))
         ]
     ).SerializeToString()
 

@@ -107,7 +107,10 @@ class Hub:
         self.on_change(group.name)
 
     def receive(self, stream: Stream, raw: bytes) -> None:
-        """Take a request of a stream in; a protocol error is the caller's to turn into a status."""
+        """Take a request of a stream in.
+
+        A protocol error, and a node that its certificate denies, are the caller's to turn into a status.
+        """
         stream.last_seen = self._clock()
         for event in stream.session.receive(raw):
             self._handle(stream, event)
@@ -179,6 +182,8 @@ class Hub:
     def _handle(self, stream: Stream, event: Event) -> None:
         match event:
             case Identified(node=node):
+                if stream.vet is not None:
+                    stream.vet(node)
                 stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
                 self._note_version(stream, node)

@@ -17,13 +17,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from xds_server.ads import csds, reflection
 from xds_server.ads.admission import Admission
+from xds_server.ads.guard import Guard
 from xds_server.ads.stream import Stream
-from xds_server.protocol import Delta, Flavour, ProtocolError, Session, StateOfTheWorld
+from xds_server.protocol import Delta, Flavour, IdentityRefusedError, ProtocolError, Session, StateOfTheWorld
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from xds_server.ads.credentials import Certificates
     from xds_server.ads.hub import Hub
 
 __all__ = ["Server"]
@@ -60,13 +62,23 @@ class Server:
     """Accepts discovery streams and hands them to a hub."""
 
     def __init__(
-        self, hub: Hub, *, identifier: str, admission: Admission | None = None, shared: bool = False
+        self,
+        hub: Hub,
+        *,
+        identifier: str,
+        admission: Admission | None = None,
+        certificates: Certificates | None = None,
+        guard: Guard | None = None,
+        shared: bool = False,
     ) -> None:
         """`identifier` names this control plane to its clients; `admission` bounds how fast they come in.
 
-        `shared` lets other processes listen on the same port.
+        Without `certificates` it speaks plaintext; `guard` says which client may be which node; `shared` lets
+        other processes listen on the same port.
         """
         self._admission = Admission() if admission is None else admission
+        self._certificates = certificates
+        self._guard = Guard() if guard is None else guard
         self._hub = hub
         self._identifier = identifier
         self._streams = itertools.count(1)
@@ -80,7 +92,7 @@ class Server:
                     )
                     for service, (only, full, delta) in _SERVICES.items()
                 ),
-                csds.handlers(hub),
+                csds.handlers(hub, self._guard),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -95,7 +107,10 @@ class Server:
             OSError: The address cannot be had.
         """
         try:
-            port = int(self._server.add_insecure_port(address))
+            if self._certificates is None:
+                port = int(self._server.add_insecure_port(address))
+            else:
+                port = int(self._server.add_secure_port(address, self._certificates.credentials()))
         except RuntimeError as error:
             raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
         await self._server.start()
@@ -138,6 +153,7 @@ class Server:
             peer=_peer(context.peer()),
             connected_since=now,
             last_seen=now,
+            vet=self._guard.of(context),
         )
         self._hub.connect(stream)
         status, words = grpc.StatusCode.OK, ""
@@ -147,6 +163,9 @@ class Server:
         except ProtocolError as error:
             log.warning("protocol_error", peer=stream.peer, reason=str(error))
             status, words = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except IdentityRefusedError as refused:
+            self._hub.counters.identity_refused += 1
+            status, words = self._guard.refuse(refused, stream.peer)
         except asyncio.CancelledError:
             if not writer.closing:
                 raise

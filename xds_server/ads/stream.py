@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from xds_server import ir
-    from xds_server.protocol import Session
+    from xds_server.protocol import NodeInfo, Session
 
 __all__ = ["Stream", "Writer"]
 
@@ -26,7 +28,8 @@ class Writer(Protocol):
 class Stream:
     """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add.
 
-    Times are seconds since the epoch; `queued_at` is when it began to wait for a worker.
+    Times are seconds since the epoch; `queued_at` is when it began to wait for a worker. `vet` raises when
+    the client may not be the node it says it is, before it is told anything.
     """
 
     session: Session
@@ -34,6 +37,7 @@ class Stream:
     peer: str
     connected_since: float
     last_seen: float
+    vet: Callable[[NodeInfo], None] | None = None
     proxies: ir.Proxies | None = None
     mode: str = "gateway"
     joined: bool = False

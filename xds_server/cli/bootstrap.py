@@ -7,7 +7,7 @@ import socket
 import click
 import yaml
 
-from xds_server.bootstrap import Bootstrap, HostPort
+from xds_server.bootstrap import Bootstrap, HostPort, XdsTls, secrets
 from xds_server.bootstrap import bootstrap as render
 
 __all__ = ["bootstrap", "host_port"]
@@ -36,6 +36,16 @@ host_port = _HostPort()
     "--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="The control plane."
 )
 @click.option(
+    "--xds-tls-ca", default=None, help="Who signs the control plane's certificate (PEM): speak TLS."
+)
+@click.option("--xds-tls-cert", default=None, help="The certificate chain to show to it (PEM).")
+@click.option("--xds-tls-key", default=None, help="The key of --xds-tls-cert (PEM).")
+@click.option(
+    "--xds-tls-name",
+    default=None,
+    help="The name its certificate must carry: DNS, address or URI. Default: the host of --xds.",
+)
+@click.option(
     "--entry", type=host_port, default="0.0.0.0:10000", show_default=True, help="Where users come in."
 )
 @click.option(
@@ -58,6 +68,10 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     group: str,
     node_id: str | None,
     xds: HostPort,
+    xds_tls_ca: str | None,
+    xds_tls_cert: str | None,
+    xds_tls_key: str | None,
+    xds_tls_name: str | None,
     entry: HostPort,
     admin: HostPort,
     ready: HostPort | None,
@@ -72,9 +86,17 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> None:
     """Print the bootstrap of one Envoy.
 
+    Paths of certificates are those that Envoy sees. With --out, two small files beside it let Envoy follow
+    changes of the certificates; without, it reads them once, when it starts.
+
     Example: shiftplane bootstrap --group chat --xds 10.0.0.5:18000 > envoy.yaml && envoy -c envoy.yaml
     """
     sidecar = mode == "sidecar"
+    tls = None
+    if xds_tls_ca is not None:
+        tls = _tls(xds_tls_ca, xds_tls_cert, xds_tls_key, xds_tls_name or xds.host, out)
+    elif xds_tls_cert or xds_tls_key or xds_tls_name:
+        raise click.UsageError("--xds-tls-ca is missing: it says whom to trust, and turns TLS on")
     facts = Bootstrap(
         node_id=node_id or socket.gethostname(),
         group=group,
@@ -85,6 +107,7 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
         app=(app or HostPort(host="127.0.0.1", port=app_port)) if sidecar else None,
         ready=ready,
         delta=not sotw,
+        xds_tls=tls,
     )
     if output == "json":
         import json
@@ -94,7 +117,22 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
         text = yaml.safe_dump(render(facts), sort_keys=False)
     if out is None:
         click.echo(text, nl=False)
-    else:
-        from pathlib import Path
+        return
 
-        Path(out).write_text(text, encoding="utf-8")
+    from pathlib import Path
+
+    if tls is not None:
+        for file, secret in secrets(tls).items():
+            Path(file).write_text(yaml.safe_dump(secret, sort_keys=False), encoding="utf-8")
+    Path(out).write_text(text, encoding="utf-8")
+
+
+def _tls(ca: str, certificate: str | None, key: str | None, name: str, out: str | None) -> XdsTls:
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--xds-tls-cert and --xds-tls-key go together")
+
+    from pathlib import Path
+
+    # Absolute, because Envoy may be started from elsewhere.
+    prefix = None if out is None else str(Path(out).absolute().with_suffix(""))
+    return XdsTls(name=name, ca=ca, certificate=certificate, key=key, secrets=prefix)

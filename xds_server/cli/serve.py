@@ -11,15 +11,35 @@ import click
 from xds_server.cli.bootstrap import host_port
 
 if TYPE_CHECKING:
+    from xds_server.ads import TlsFiles
     from xds_server.bootstrap import HostPort
+    from xds_server.protocol import IdentityRule
 
 __all__ = ["serve"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
 @click.option(
     "--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="Where proxies come in."
 )
+@click.option("--xds-tls-cert", type=_FILE, default=None, help="Its certificate chain (PEM), for TLS.")
+@click.option("--xds-tls-key", type=_FILE, default=None, help="The key of --xds-tls-cert (PEM).")
+@click.option(
+    "--xds-tls-client-ca",
+    type=_FILE,
+    default=None,
+    help="Who signs proxies' certificates (PEM): each has to show one, and to be the node it names.",
+)
+@click.option(
+    "--xds-identity",
+    multiple=True,
+    metavar="TEMPLATE",
+    help="Which names of a certificate speak for which node; repeatable. "
+    "Default: 'spiffe://*/ns/*/sa/{group}' and 'dns:{id}'.",
+)
+@click.option("--xds-plaintext", is_flag=True, help="Speak plaintext to proxies that are not on this host.")
 @click.option("--http", type=host_port, default="127.0.0.1:18001", show_default=True, help="API and metrics.")
 @click.option(
     "--store",
@@ -52,6 +72,10 @@ __all__ = ["serve"]
 )
 def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     xds: HostPort,
+    xds_tls_cert: Path | None,
+    xds_tls_key: Path | None,
+    xds_tls_client_ca: Path | None,
+    xds_identity: tuple[str, ...],
     http: HostPort,
     store: Path,
     specs: Path | None,
@@ -60,12 +84,18 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     identifier: str,
     acceptors: int,
     log_level: str,
+    *,
+    xds_plaintext: bool,
 ) -> None:
     """Run the control plane. Proxies keep serving what they have whenever it is away.
 
     Example: shiftplane serve --specs specs/ --store /var/lib/shiftplane/state.sqlite
     """
+    tls = _tls(xds, xds_tls_cert, xds_tls_key, xds_tls_client_ca, plaintext=xds_plaintext)
+    rules = _rules(xds_identity, tls)
+
     from xds_server import ir
+    from xds_server.ads import CertificatesError, Door
     from xds_server.app import Config, run
     from xds_server.engine import EngineError
     from xds_server.logs import configure_logs
@@ -73,8 +103,16 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     from xds_server.store import StoreError
 
     configure_logs(log_level)
+    if tls is None and not xds.loopback:
+        import structlog
+
+        structlog.get_logger().warning(
+            "xds_plaintext",
+            address=str(xds),
+            consequence="whoever reaches this port can read every group's configuration and pose as any node",
+        )
     config = Config(
-        xds=str(xds),
+        door=Door(address=str(xds), identifier=identifier, tls=tls, identity=rules),
         http_host=http.host,
         http_port=http.port,
         store=store,
@@ -83,12 +121,50 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             None if collector_grpc is None else ir.Address(host=collector_grpc.host, port=collector_grpc.port)
         ),
         collector_http=collector_http,
-        identifier=identifier,
         acceptors=acceptors,
         log_level=log_level,
     )
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(run(config))
-    except (OSError, StoreError, EngineError) as error:
+    except (OSError, StoreError, EngineError, CertificatesError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _tls(
+    xds: HostPort, certificate: Path | None, key: Path | None, client_ca: Path | None, *, plaintext: bool
+) -> TlsFiles | None:
+    """Return what to speak TLS with, or None for plaintext: nobody gets that by leaving something out."""
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--xds-tls-cert and --xds-tls-key go together")
+    if certificate is None or key is None:
+        if client_ca is not None:
+            raise click.UsageError("--xds-tls-client-ca needs --xds-tls-cert and --xds-tls-key")
+        if not plaintext and not xds.loopback:
+            raise click.UsageError(
+                f"proxies on other hosts may come in at {xds}: give --xds-tls-cert and --xds-tls-key for TLS "
+                "(and --xds-tls-client-ca, so that proxies show certificates too), or ask for plaintext with "
+                "--xds-plaintext"
+            )
+        return None
+    if plaintext:
+        raise click.UsageError("--xds-plaintext and --xds-tls-cert exclude each other")
+    from xds_server.ads import TlsFiles
+
+    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
+
+
+def _rules(templates: tuple[str, ...], tls: TlsFiles | None) -> tuple[IdentityRule, ...]:
+    """Return the rules for nodes' certificates, where nodes show any."""
+    from xds_server.protocol import DEFAULT_TEMPLATES, TemplateError, parse_rule
+
+    if tls is None or tls.client_ca is None:
+        if templates:
+            raise click.UsageError(
+                "--xds-identity needs --xds-tls-client-ca: without it no proxy shows a name"
+            )
+        return ()
+    try:
+        return tuple(parse_rule(template) for template in templates or DEFAULT_TEMPLATES)
+    except TemplateError as error:
+        raise click.UsageError(f"--xds-identity: {error}") from error

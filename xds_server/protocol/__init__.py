@@ -12,18 +12,31 @@ from xds_server.protocol.events import (
     Standing,
 )
 from xds_server.protocol.flavour import Delta, Flavour, StateOfTheWorld
+from xds_server.protocol.identity import (
+    DEFAULT_TEMPLATES,
+    IdentityRefusedError,
+    IdentityRule,
+    Peer,
+    TemplateError,
+    parse_rule,
+    vet,
+)
 from xds_server.protocol.ring import Offer, Refusal, Ring, Stage
 from xds_server.protocol.session import Session
 
 __all__ = [
+    "DEFAULT_TEMPLATES",
     "Accepted",
     "Delta",
     "Event",
     "Flavour",
     "Identified",
+    "IdentityRefusedError",
+    "IdentityRule",
     "Item",
     "NodeInfo",
     "Offer",
+    "Peer",
     "ProtocolError",
     "Refusal",
     "Rejected",
@@ -33,4 +46,7 @@ __all__ = [
     "Stale",
     "Standing",
     "StateOfTheWorld",
+    "TemplateError",
+    "parse_rule",
+    "vet",
 ]

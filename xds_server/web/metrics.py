@@ -80,6 +80,11 @@ class _Collector(Collector):
             "shiftplane_xds_turned_away", "New streams that found no room.", counters.turned_away
         )
         yield CounterMetricFamily(
+            "shiftplane_xds_identity_refused",
+            "Streams whose certificate is not the node's.",
+            counters.identity_refused,
+        )
+        yield CounterMetricFamily(
             "shiftplane_xds_versions_stopped", "Versions that probes refused.", counters.versions_stopped
         )
         yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)

@@ -1,0 +1,80 @@
+"""Certificates made on the fly with the openssl command."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Authority", "Pair", "authority"]
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A certificate and its key, as files."""
+
+    certificate: Path
+    key: Path
+
+    def replace(self, other: Pair) -> None:
+        """Become another pair the way a careful operator does it: each file in one step."""
+        for mine, new in ((self.key, other.key), (self.certificate, other.certificate)):
+            fresh = mine.with_suffix(".new")
+            fresh.write_bytes(new.read_bytes())
+            fresh.replace(mine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """A CA that signs what it is asked to."""
+
+    folder: Path
+    root: Pair
+
+    @property
+    def ca(self) -> Path:
+        return self.root.certificate
+
+    def issue(self, file: str, *names: str, folder: Path | None = None) -> Pair:
+        """Return a certificate with subject alternative names such as `DNS:n1` or `URI:spiffe://...`."""
+        pair = _pair(folder or self.folder, file)
+        extensions = ["-addext", "basicConstraints=critical,CA:FALSE"]
+        if names:
+            extensions += ["-addext", f"subjectAltName={','.join(names)}"]
+        signer = ["-CA", str(self.root.certificate), "-CAkey", str(self.root.key)]
+        _request(pair, file, *signer, *extensions)
+        return pair
+
+
+def authority(folder: Path, name: str = "ca") -> Authority:
+    """Return a new CA; the test is skipped where there is no openssl command."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command is missing")
+    root = _pair(folder, name)
+    _request(root, name)
+    return Authority(folder=folder, root=root)
+
+
+def _pair(folder: Path, name: str) -> Pair:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Pair(certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
+
+
+def _request(pair: Pair, name: str, *words: str) -> None:
+    files = ("-out", str(pair.certificate), "-keyout", str(pair.key))
+    done = subprocess.run(
+        ["openssl", "req", "-x509", *_KEY, *files, "-subj", f"/CN={name}", *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
