@@ -39,7 +39,7 @@ def synced(desk: Desk) -> int:
 
 
 async def still_serves(desk: Desk, *, delta: bool = True) -> None:
-    async with calling(desk, delta=delta) as call:
+    async with calling(desk.port, delta=delta) as call:
         await call.write(ask(CLUSTER, delta=delta))
         response = await asyncio.wait_for(call.read(), 10)
         assert isinstance(response, bytes)
@@ -58,7 +58,7 @@ async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
         restless = asyncio.create_task(come_and_go(desk))
         # More than a connection holds on its way, so that whoever does not read blocks a write.
         desk.others["stuck"] = big_world(1, 16 * MEGABYTE)
-        async with calling(desk, delta=True) as stuck:
+        async with calling(desk.port, delta=True) as stuck:
             await stuck.write(ask(CLUSTER, node="stuck", group="stuck"))
             for weight in range(1, 6):
                 desk.publish(big_world(weight, MEGABYTE))
@@ -81,7 +81,7 @@ async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
 
 
 async def test_a_stream_the_server_ends_is_ended_for_the_client() -> None:
-    async with serving() as desk, calling(desk, delta=True) as call:
+    async with serving() as desk, calling(desk.port, delta=True) as call:
         await call.write(ask(CLUSTER))
         assert isinstance(await call.read(), bytes)
         await desk.hub.drain(0)
@@ -93,7 +93,7 @@ async def test_a_stream_the_server_ends_is_ended_for_the_client() -> None:
 async def come_and_go(desk: Desk) -> None:
     """Connect, ask, leave in the middle of the answer; again."""
     while True:
-        async with calling(desk, delta=True) as call:
+        async with calling(desk.port, delta=True) as call:
             await call.write(ask(CLUSTER, node="restless"))
             await call.write(ask(LISTENER))
             await asyncio.sleep(0.005)
@@ -111,7 +111,7 @@ def test_random_bytes_end_a_stream_and_nothing_else(delta: bool) -> None:
             rng = random.Random(seed)
             said = [ask(CLUSTER, delta=delta)] if greeting else []
             said += [frame(rng, delta=delta) for _ in range(rng.randrange(4))] + raw
-            code, _ = runner.run(talk(desk, said, delta=delta))
+            code, _ = runner.run(talk(desk.port, said, delta=delta))
             assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
 
         nonsense()
@@ -145,14 +145,14 @@ FAR_ENTRY.metadata.update({"shiftplane": {"entry": "127.0.0.1:" + "9" * 5_000}})
 )
 async def test_what_is_too_much_is_answered_or_refused(frames: Iterable[bytes]) -> None:
     async with serving() as desk:
-        code, _ = await talk(desk, frames, delta=True)
+        code, _ = await talk(desk.port, frames, delta=True)
         assert code in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
         await still_serves(desk)
 
 
 @both
 async def test_a_name_given_many_times_is_answered_once(delta: bool) -> None:
-    async with serving() as desk, calling(desk, delta=delta) as call:
+    async with serving() as desk, calling(desk.port, delta=delta) as call:
         await call.write(ask(ENDPOINT, *["chat/v1"] * 1_000, "chat/v2", delta=delta))
         raw = await asyncio.wait_for(call.read(), 10)
         kind = wire.DeltaDiscoveryResponse if delta else wire.DiscoveryResponse
@@ -164,7 +164,7 @@ async def test_a_stream_that_is_refused_while_it_is_written_to_ends_alone() -> N
         desk.publish(worlds.snapshot(worlds.group(500, shadow=True)))
         nonsense = [ask(CLUSTER), ask(LISTENER), *(ask(f"type-{n}", "x") for n in range(2)), b"\xff\xff\xff"]
         for _ in range(60):
-            code, _ = await talk(desk, nonsense, delta=True)
+            code, _ = await talk(desk.port, nonsense, delta=True)
             assert code is grpc.StatusCode.INVALID_ARGUMENT
             assert desk.pushing is not None
             assert not desk.pushing.done()

@@ -91,9 +91,9 @@ async def serving(write_seconds: float = 10.0) -> AsyncIterator[Desk]:
 
 
 @asynccontextmanager
-async def calling(desk: Desk, *, delta: bool) -> AsyncIterator[Any]:
+async def calling(port: int, *, delta: bool) -> AsyncIterator[Any]:
     """A stream of its own connection."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{desk.port}", options=_UNLIMITED) as channel:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_UNLIMITED) as channel:
         call = channel.stream_stream(METHODS[delta], request_serializer=None, response_deserializer=None)()
         try:
             yield call
@@ -148,10 +148,10 @@ def frame(rng: random.Random, *, delta: bool) -> bytes:
     return bytes(raw)
 
 
-async def talk(desk: Desk, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc.StatusCode, int]:
+async def talk(port: int, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc.StatusCode, int]:
     """Send all frames, end the sentence, and return how the server ended the stream and what it said."""
     heard = 0
-    async with asyncio.timeout(_PATIENCE_SECONDS), calling(desk, delta=delta) as call:
+    async with asyncio.timeout(_PATIENCE_SECONDS), calling(port, delta=delta) as call:
         try:
             for raw in frames:
                 await call.write(raw)

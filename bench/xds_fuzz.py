@@ -1,0 +1,114 @@
+"""Nonsense against a control plane of its own, for a bounded time: what it answers, and whether memory grows.
+
+Streams of both flavours send frames that keep to some of the rules, random bytes and, now and then, a very
+large request; beside them one well-behaved client asks again and again. The last line is JSON.
+
+Example: python bench/xds_fuzz.py --minutes 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.xds_fanout import serving, spec
+from tests.support.hostile import ask, calling, frame, talk
+from xds_server.snapshot import CLUSTER, ENDPOINT
+
+if TYPE_CHECKING:
+    from bench.xds_fanout import Server
+
+_TALKERS: Final = 8
+_LARGE_SHARE: Final = 0.01
+_NAMES: Final = [f"nowhere-{number}" for number in range(100_000)]
+
+
+async def main_loop(server: Server, seconds: float, seed: int) -> dict[str, Any]:
+    """Talk nonsense from several sides until the time is over; return what was counted."""
+    counts: Counter[str] = Counter()
+    waits: list[float] = []
+    end = time.monotonic() + seconds
+    await asyncio.to_thread(
+        server.post, "/v1/routes", spec("bench", "*", 1).replace("group: bench", "group: chat")
+    )
+    await _nonsense(server.xds, time.monotonic() + min(5.0, seconds / 5), Counter(), random.Random(seed))
+    before = server.rss()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(_TALKERS):
+            tasks.create_task(_nonsense(server.xds, end, counts, random.Random(seed + 1 + number)))
+        tasks.create_task(_good(server.xds, end, waits))
+    await asyncio.sleep(1)
+    left = len((await asyncio.to_thread(server.get, "/v1/proxies"))["proxies"])
+    return {
+        "seconds": seconds,
+        "seed": seed,
+        "streams": counts.total(),
+        "by_status": dict(sorted(counts.items())),
+        "good_answers": len(waits),
+        "good_slowest_ms": round(1000 * max(waits, default=0.0), 1),
+        "streams_left": left,
+        "rss_kb_before": before,
+        "rss_kb_after": server.rss(),
+    }
+
+
+async def _nonsense(port: int, end: float, counts: Counter[str], rng: random.Random) -> None:
+    while time.monotonic() < end:
+        delta = rng.random() < 0.5
+        try:
+            code, _ = await talk(port, _said(rng, delta=delta), delta=delta)
+        except TimeoutError:
+            counts["HANGS"] += 1
+        else:
+            counts[code.name] += 1
+
+
+def _said(rng: random.Random, *, delta: bool) -> list[bytes]:
+    said = [ask(CLUSTER, delta=delta)] if rng.random() < 0.5 else []
+    said += [frame(rng, delta=delta) for _ in range(rng.randrange(6))]
+    if rng.random() < 0.3:
+        said.append(rng.randbytes(rng.randrange(2_000)))
+    if rng.random() < _LARGE_SHARE:
+        said.append(ask(ENDPOINT, *(_NAMES if rng.random() < 0.5 else ["n" * (1 << 20)]), delta=delta))
+    return said
+
+
+async def _good(port: int, end: float, waits: list[float]) -> None:
+    """Ask as a proxy does and note how long the answer takes."""
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        async with calling(port, delta=True) as call:
+            await call.write(ask(CLUSTER, node="good"))
+            await asyncio.wait_for(call.read(), 20)
+        waits.append(time.perf_counter() - began)
+        await asyncio.sleep(0.05)
+
+
+def main() -> None:
+    """Print the figures; exit code 1 when a stream ended in a way no rule provides for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with serving() as server:
+        found = asyncio.run(main_loop(server, options.minutes * 60, options.seed))
+    for name, count in found["by_status"].items():
+        print(f"{name:20}{count}")
+    print(f"memory {found['rss_kb_before']} KB before, {found['rss_kb_after']} KB after")
+    print(json.dumps(found))
+    sys.exit(0 if found["by_status"].keys() <= {"OK", "INVALID_ARGUMENT"} else 1)
+
+
+if __name__ == "__main__":
+    main()
