@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from demo.traffic import Traffic, TrafficConfig
 from tests.support.plane import Plane, eventually, route
+from xds_server.snapshot import short_name
+from xds_server.wire import status_pb2
+
+if TYPE_CHECKING:
+    from tests.support.envoy import Envoy
 
 pytestmark = pytest.mark.e2e
 
 CANARY = "{canary: {steps: [{setWeight: 20}, {pause: {}}, {setWeight: 100}]}}"
+ROUTES = ("RouteConfiguration entry", "RouteConfiguration hop")
 SHADOW = "{shadow: {percentage: 50}}"
 
 
@@ -49,3 +57,38 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     names = {cluster["cluster"]["name"] for cluster in dump["dynamic_active_clusters"]}
     assert names == {"chat/v1", "chat/v2"}, "what no spec names any more is gone"
     assert plane.api.get("/v1/proxies")["proxies"][0]["status"] == "SYNCED"
+    ours, theirs = await versions_we_gave(plane), versions_it_names(envoy)
+    assert theirs.keys() == {"Cluster chat/v1", "Cluster chat/v2", "Listener entry", "Listener hop", *ROUTES}
+    if delta:
+        assert theirs == {name: ours[name] for name in theirs}, "each resource in its own version"
+    else:
+        world = plane.view()["convergence"]["version"]
+        assert theirs["RouteConfiguration entry"] == world, "the last edit changed routes, in this world"
+
+
+async def versions_we_gave(plane: Plane) -> dict[str, str]:
+    """Ask the control plane what the one proxy accepted."""
+    method = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plane.xds}") as channel:
+        fetch = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
+        request = status_pb2.ClientStatusRequest(exclude_resource_contents=True)
+        (config,) = status_pb2.ClientStatusResponse.FromString(
+            await fetch(request.SerializeToString())
+        ).config
+    assert {item.config_status for item in config.generic_xds_configs} == {status_pb2.SYNCED}
+    return {
+        f"{short_name(item.type_url)} {item.name}": item.version_info for item in config.generic_xds_configs
+    }
+
+
+def versions_it_names(envoy: Envoy) -> dict[str, str]:
+    """Ask the proxy itself."""
+    dump = envoy.config()
+    clusters = dump["ClustersConfigDump"]["dynamic_active_clusters"]
+    listeners = dump["ListenersConfigDump"]["dynamic_listeners"]
+    tables = dump["RoutesConfigDump"]["dynamic_route_configs"]
+    return {
+        **{f"Cluster {item['cluster']['name']}": item["version_info"] for item in clusters},
+        **{f"Listener {item['name']}": item["active_state"]["version_info"] for item in listeners},
+        **{f"RouteConfiguration {item['route_config']['name']}": item["version_info"] for item in tables},
+    }
