@@ -169,3 +169,13 @@ async def test_a_stream_that_is_refused_while_it_is_written_to_ends_alone() -> N
             assert desk.pushing is not None
             assert not desk.pushing.done()
         await still_serves(desk)
+
+
+async def test_types_of_a_client_s_own_make_no_metrics_of_their_own() -> None:
+    async with serving() as desk, calling(desk.port, delta=True) as call:
+        for number in range(3):
+            await call.write(ask(f"type-{number}", "x"))
+            response = wire.DeltaDiscoveryResponse.FromString(await asyncio.wait_for(call.read(), 10))
+            answer = wire.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            await call.write(answer.SerializeToString())
+        await until(lambda: desk.hub.counters.accepted == {"other": 3})

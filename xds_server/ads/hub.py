@@ -19,7 +19,7 @@ from xds_server import ir
 from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Stale
-from xds_server.snapshot import Snapshot, short_name
+from xds_server.snapshot import TYPE_ORDER, Snapshot, short_name
 from xds_server.translate import reduced, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
@@ -193,7 +193,7 @@ class Hub:
                 else:
                     self._join(stream, stream.proxies, world)
             case Accepted(type_url=type_url):
-                self.counters.accepted[short_name(type_url)] += 1
+                self.counters.accepted[_label(type_url)] += 1
             case Rejected() as rejection:
                 self._refused(stream, rejection)
             case Stale():
@@ -210,7 +210,7 @@ class Hub:
         )
 
     def _refused(self, stream: Stream, rejection: Rejected) -> None:
-        self.counters.rejected[short_name(rejection.type_url)] += 1
+        self.counters.rejected[_label(rejection.type_url)] += 1
         if stream.proxies is None:
             return
         group = self._groups[stream.proxies.group]
@@ -338,6 +338,11 @@ def proxies_of(node: NodeInfo) -> ir.Proxies:
     valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and 0 < int(port) <= _LAST_PORT
     entry = ir.Address(host=host.strip("[]"), port=int(port)) if valid else _DEFAULT_ENTRY
     return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
+
+
+def _label(type_url: str) -> str:
+    """Return what counts of a type go by; what nobody serves is one, whatever clients call it."""
+    return short_name(type_url) if type_url in TYPE_ORDER else "other"
 
 
 def _who(stream: Stream) -> dict[str, str]:
