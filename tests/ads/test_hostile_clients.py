@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import grpc
@@ -179,3 +180,19 @@ async def test_types_of_a_client_s_own_make_no_metrics_of_their_own() -> None:
             answer = wire.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
             await call.write(answer.SerializeToString())
         await until(lambda: desk.hub.counters.accepted == {"other": 3})
+
+
+async def test_many_that_do_not_read_keep_nobody_waiting() -> None:
+    async with serving(write_seconds=30) as desk, AsyncExitStack() as stuck:
+        good = Clients("127.0.0.1", desk.port, "chat", prefix="good")
+        await good.connect(1)
+        await until(lambda: synced(desk) == 1)
+        desk.others["stuck"] = big_world(1, 8 * MEGABYTE)
+        for number in range(80):
+            call = await stuck.enter_async_context(calling(desk.port, delta=True))
+            await call.write(ask(CLUSTER, node=f"stuck-{number}", group="stuck"))
+        await until(lambda: len(desk.hub.proxies()) == 81)
+        desk.publish(worlds.snapshot(worlds.group(700)))
+        await until(lambda: synced(desk) == 1)
+        assert desk.hub.counters.slow_closed == 0
+        good.close()

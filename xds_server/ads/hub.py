@@ -70,6 +70,7 @@ class Hub:
         self._running = False
         self._waiting: deque[Stream] = deque()
         self._writes: dict[asyncio.Task[None], tuple[Stream, float]] = {}
+        self._slow: dict[asyncio.Task[None], tuple[Stream, float]] = {}
 
     async def run(self) -> None:
         """Push until cancelled."""
@@ -79,7 +80,7 @@ class Hub:
             await self._tick_forever()
         finally:
             self._running = False
-            for write in list(self._writes):
+            for write in (*self._writes, *self._slow):
                 write.cancel()
 
     # Streams
@@ -282,7 +283,8 @@ class Hub:
         write.add_done_callback(self._written)
 
     def _written(self, write: asyncio.Task[None]) -> None:
-        stream, _ = self._writes.pop(write, (None, 0.0))
+        found = self._writes.pop(write, None) or self._slow.pop(write, None)
+        stream = None if found is None else found[0]
         failed = write.cancelled() or write.exception() is not None
         if stream is not None:
             # A failed write means that the stream has ended; its reader notices by itself.
@@ -293,9 +295,12 @@ class Hub:
         self._pump()
 
     def _give_up(self, now: float) -> None:
-        late = [(w, s) for w, (s, since) in self._writes.items() if now - since > self._write_seconds]
+        # However many clients do not read, they take no room from those that do.
+        for write in [w for w, (_, since) in self._writes.items() if now - since > _TICK_SECONDS]:
+            self._slow[write] = self._writes.pop(write)
+        late = [(w, s) for w, (s, since) in self._slow.items() if now - since > self._write_seconds]
         for write, stream in late:
-            del self._writes[write]
+            del self._slow[write]
             stream.queued = False
             self.counters.slow_closed += 1
             log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
