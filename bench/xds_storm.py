@@ -19,7 +19,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.many_clients import Clients, Kind
+from bench.clients.many import Clients, Kind
 from bench.xds_fanout import serving, spec
 
 if TYPE_CHECKING:
