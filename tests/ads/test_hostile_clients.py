@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.many_clients import Clients, Kind
+from bench.clients.many import Clients, Kind
 from tests.support import worlds
 from tests.support.hostile import Desk, ask, big_world, calling, frame, serving, talk
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER
