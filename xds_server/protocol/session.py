@@ -16,8 +16,7 @@ What the bytes travel on is somebody else's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server.protocol.events import (
@@ -29,9 +28,17 @@ from xds_server.protocol.events import (
     ProtocolError,
     Rejected,
     Stale,
-    Standing,
 )
 from xds_server.protocol.flavour import Flavour, Request, head
+from xds_server.protocol.followed import (
+    NO_NAMES,
+    NOTHING,
+    NOTHING_REFUSED,
+    Flight,
+    Followed,
+    content,
+    same,
+)
 from xds_server.protocol.subscription import Subscription
 from xds_server.snapshot import (
     CLUSTER,
@@ -46,79 +53,12 @@ from xds_server.snapshot import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
 __all__ = ["Session"]
 
 _MOST_TYPES: Final = 64
 _MOST_WORDS: Final = 2_000
-_MOST_DOUBTS: Final = 64
-# Every stream has a few of these, and an empty set is not small.
-_NONE: Final[frozenset[str]] = frozenset()
-_NEVER: Final[frozenset[tuple[str, str]]] = frozenset()
-_NOBODY: Final[Mapping[str, Entry]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Flight:
-    """A response that was handed out and not yet answered."""
-
-    nonce: str
-    entries: tuple[Entry, ...]
-    removed: tuple[str, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Type:
-    """One resource type of one stream.
-
-    `told` is what the client was last told of each name (None: that there is no such resource), `accepted`
-    what it took; both may be the world's own table, and are copied before they are changed. `look` are the
-    names whose standing may have changed since they were last looked at; what cannot be said yet stays in it.
-    `again` are names to repeat though they did not change; `owed` says that the client waits for an answer
-    even if there is nothing to say. `refused` is what the last refused response said: the same is not said
-    again, anything else is. `doubtful` are entries of refused responses, which it may hold nevertheless.
-    """
-
-    subscription: Subscription
-    told: Mapping[str, Entry | None] = field(default_factory=lambda: _NOBODY)
-    accepted: Mapping[str, Entry] = field(default_factory=lambda: _NOBODY)
-    look: frozenset[str] = _NONE
-    again: frozenset[str] = _NONE
-    owed: bool = False
-    requests: int = 0
-    last_nonce: str = ""
-    flight: _Flight | None = None
-    refused: frozenset[tuple[str, str]] = _NEVER
-    rejection: Rejected | None = None
-    doubtful: tuple[Entry, ...] = ()
-
-    def tell(self, name: str, entry: Entry | None) -> None:
-        if not isinstance(self.told, dict):
-            self.told = dict(self.told)
-        self.told[name] = entry
-
-    def untell(self, name: str) -> None:
-        if name in self.told:
-            if not isinstance(self.told, dict):
-                self.told = dict(self.told)
-            del self.told[name]
-
-    def accept(self, entries: Collection[Entry], gone: Collection[str]) -> None:
-        if not isinstance(self.accepted, dict):
-            self.accepted = dict(self.accepted)
-        self.accepted.update((entry.name, entry) for entry in entries)
-        for name in gone:
-            self.accepted.pop(name, None)
-        if self.doubtful:
-            settled = {*gone, *(entry.name for entry in entries)}
-            self.doubtful = tuple(entry for entry in self.doubtful if entry.name not in settled)
-
-    def recognise(self, entry: Entry) -> None:
-        """Learn what a version refers to that the client said it holds."""
-        held = self.accepted.get(entry.name)
-        if held is not None and held.clusters is None and _same(held, entry):
-            self.accept((entry,), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +86,7 @@ class Session:
         self._nonce_prefix = nonce_prefix
         self.only = only
         self._nonces = 0
-        self._types: dict[str, _Type] = {}
+        self._types: dict[str, Followed] = {}
 
     # What comes in
 
@@ -168,7 +108,7 @@ class Session:
         if state is None:
             if len(self._types) >= _MOST_TYPES:
                 raise ProtocolError(f"more than {_MOST_TYPES} resource types on one stream")
-            state = self._types[type_url] = _Type(
+            state = self._types[type_url] = Followed(
                 subscription=Subscription(wildcard_type=type_url in WILDCARD_TYPES)
             )
         events.extend(self._answered(type_url, state, request))
@@ -247,29 +187,13 @@ class Session:
     def inventory(self) -> Iterator[Item]:
         """Yield every resource the client follows or holds, and how it stands."""
         for type_url, state in self._types.items():
-            world = _NOBODY if self.snapshot is None else self.snapshot.of(type_url)
-            refused = {} if state.rejection is None else dict.fromkeys(state.rejection.names, state.rejection)
-            names = {*(name for name in world if state.subscription.follows(name)), *state.accepted}
-            for name in sorted(names):
-                held = state.accepted.get(name)
-                if name in refused:
-                    standing = Standing.REFUSED
-                elif held is not None and name in world and _same(held, world[name]):
-                    standing = Standing.HELD
-                else:
-                    standing = Standing.SENT if state.told.get(name) is not None else Standing.UNSENT
-                yield Item(
-                    type_url=type_url,
-                    name=name,
-                    version="" if held is None else held.version,
-                    body=b"" if held is None else held.body,
-                    standing=standing,
-                    words=refused[name].message if name in refused else "",
-                )
+            yield from state.inventory(
+                type_url, NOTHING if self.snapshot is None else self.snapshot.of(type_url)
+            )
 
     # How requests change the state
 
-    def _answered(self, type_url: str, state: _Type, request: Request) -> Iterator[Event]:
+    def _answered(self, type_url: str, state: Followed, request: Request) -> Iterator[Event]:
         flight = state.flight
         if not request.nonce or (flight is None and not state.last_nonce):
             return  # The first request of this type here, or one that changes only names.
@@ -281,23 +205,23 @@ class Session:
         if request.error is not None:
             names = (*(entry.name for entry in flight.entries), *flight.removed)
             state.rejection = Rejected(type_url=type_url, names=names, message=request.error[:_MOST_WORDS])
-            state.refused = _content(flight.entries, flight.removed)
+            state.refused = content(flight.entries, flight.removed)
             # Envoy may have applied a part of what it refused as a whole: all of it is said anew, next time.
             state.again |= frozenset(names)
             state.look |= frozenset(names)
             for name in flight.removed:
                 state.untell(name)  # Else what came with the removal would be repeated without it.
-            state.doubtful = (*state.doubtful, *flight.entries)[-_MOST_DOUBTS:]
+            state.doubt(flight.entries)
             yield state.rejection
             return
-        state.rejection, state.refused = None, _NEVER
+        state.rejection, state.refused = None, NOTHING_REFUSED
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
             state.accepted = {}
         # What was unsubscribed meanwhile was not kept.
         state.accept([e for e in flight.entries if state.subscription.follows(e.name)], flight.removed)
         yield Accepted(type_url=type_url)
 
-    def _subscribe(self, type_url: str, state: _Type, request: Request) -> None:
+    def _subscribe(self, type_url: str, state: Followed, request: Request) -> None:
         first = state.requests == 0
         subscription = state.subscription
         wildcard = subscription.wildcard
@@ -309,7 +233,7 @@ class Session:
             state.untell(name)
         if change.added:
             state.look |= change.added
-            state.refused = _NEVER  # Who asks for a name is answered, even with what was refused.
+            state.refused = NOTHING_REFUSED  # Who asks for a name is answered, even with what was refused.
         if first:
             self._remember(state, request)
             state.owed = subscription.wildcard
@@ -331,7 +255,7 @@ class Session:
                 state.look -= {name}
                 state.again -= {name}
 
-    def _remember(self, state: _Type, request: Request) -> None:
+    def _remember(self, state: Followed, request: Request) -> None:
         """Take over what a reconnecting delta client says it holds."""
         held = [
             Entry(name=name, version=version, body=b"", delta=b"", clusters=None)
@@ -346,9 +270,9 @@ class Session:
 
     # What to say
 
-    def _compose(self, type_url: str, state: _Type, snapshot: Snapshot) -> bytes | None:
+    def _compose(self, type_url: str, state: Followed, snapshot: Snapshot) -> bytes | None:
         say = self._review(type_url, state, snapshot)
-        state.look = frozenset(say.blocked) if say.blocked else _NONE
+        state.look = frozenset(say.blocked) if say.blocked else NO_NAMES
         if not say.changed and not say.removed and not state.owed:
             return None
         if self._flavour.full_sets and type_url in WILDCARD_TYPES:
@@ -356,12 +280,12 @@ class Session:
             entries = self._full_set(type_url, state, snapshot, say)
         else:
             entries = say.changed
-        if state.refused and _content(entries, say.removed) == state.refused:
+        if state.refused and content(entries, say.removed) == state.refused:
             state.look |= {entry.name for entry in say.changed} | set(say.removed)
             return None
         return self._dispatch(type_url, state, entries, say)
 
-    def _review(self, type_url: str, state: _Type, snapshot: Snapshot) -> _Say:
+    def _review(self, type_url: str, state: Followed, snapshot: Snapshot) -> _Say:
         """Sort the names to look at into what can be said now and what must wait."""
         say = _Say([], [], set())
         world, told, names = snapshot.of(type_url), state.told, state.subscription.names
@@ -369,7 +293,7 @@ class Session:
         for name in state.look:
             entry, known = world.get(name), told.get(name)
             if entry is not None:
-                if not (wildcard or name in names) or (name not in state.again and _same(known, entry)):
+                if not (wildcard or name in names) or (name not in state.again and same(known, entry)):
                     state.recognise(entry)
                     continue
                 if self._ready(type_url, state, entry):
@@ -389,7 +313,7 @@ class Session:
         say.removed.sort()
         return say
 
-    def _full_set(self, type_url: str, state: _Type, snapshot: Snapshot, say: _Say) -> list[Entry]:
+    def _full_set(self, type_url: str, state: Followed, snapshot: Snapshot, say: _Say) -> list[Entry]:
         entries, world = [], snapshot.of(type_url)
         for name, entry in world.items():
             if not state.subscription.follows(name):
@@ -402,12 +326,12 @@ class Session:
         entries.extend(entry for entry in kept if entry is not None)
         return entries
 
-    def _ready(self, type_url: str, state: _Type, entry: Entry) -> bool:
+    def _ready(self, type_url: str, state: Followed, entry: Entry) -> bool:
         """Return whether all clusters a route names were accepted on this stream and are not just leaving.
 
         Who follows clusters by name asks for one only after a route has named it, and is not kept waiting.
         """
-        if type_url != ROUTE or _same(state.accepted.get(entry.name), entry):
+        if type_url != ROUTE or same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
@@ -450,7 +374,7 @@ class Session:
                     return True
         return False
 
-    def _dispatch(self, type_url: str, state: _Type, entries: list[Entry], say: _Say) -> bytes:
+    def _dispatch(self, type_url: str, state: Followed, entries: list[Entry], say: _Say) -> bytes:
         self._nonces += 1
         nonce = f"{self._nonce_prefix}{self._nonces}"
         # Cluster updates make Envoy wait for endpoints again, which it does not ask for again.
@@ -470,23 +394,23 @@ class Session:
             state.again &= say.blocked.difference(entry.name for entry in entries)
         state.owed = False
         state.last_nonce = nonce
-        state.flight = _Flight(nonce=nonce, entries=tuple(entries), removed=tuple(say.removed))
+        state.flight = Flight(nonce=nonce, entries=tuple(entries), removed=tuple(say.removed))
         removed = () if self._flavour.full_sets else state.flight.removed
         version = "" if self.snapshot is None else self.snapshot.version
         # All but the nonce is the same for every client in the same situation, and made once.
         shared = head(self._flavour, type_url, self._identifier, version, state.flight.entries, removed)
         return self._flavour.with_nonce(shared, nonce)
 
-    def _repeat_endpoints(self, clusters: _Type, entries: list[Entry]) -> None:
+    def _repeat_endpoints(self, clusters: Followed, entries: list[Entry]) -> None:
         endpoints = self._types.get(ENDPOINT)
         if endpoints is None:
             return
         for entry in entries:
-            if entry.name in endpoints.subscription.names and not _same(clusters.told.get(entry.name), entry):
+            if entry.name in endpoints.subscription.names and not same(clusters.told.get(entry.name), entry):
                 endpoints.again |= {entry.name}
                 endpoints.look |= {entry.name}
 
-    def _holds(self, type_url: str, state: _Type, snapshot: Snapshot) -> bool:
+    def _holds(self, type_url: str, state: Followed, snapshot: Snapshot) -> bool:
         """Return whether the client accepted all of a type, and share the world's own table if so."""
         world = snapshot.of(type_url)
         if any(name in world for name in state.look):
@@ -496,7 +420,7 @@ class Session:
         exact = len(state.accepted) == len(world)
         if not exact and type_url in WILDCARD_TYPES:
             return False
-        if not all(_same(state.accepted.get(name), entry) for name, entry in world.items()):
+        if not all(same(state.accepted.get(name), entry) for name, entry in world.items()):
             return False
         if exact and state.told.keys() == world.keys():
             state.accepted = state.told = world
@@ -510,11 +434,3 @@ _OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE}
 
 def _name(entry: Entry) -> str:
     return entry.name
-
-
-def _content(entries: Iterable[Entry], removed: Iterable[str]) -> frozenset[tuple[str, str]]:
-    return frozenset((*((entry.name, entry.version) for entry in entries), *((name, "") for name in removed)))
-
-
-def _same(one: Entry | None, other: Entry) -> bool:
-    return one is not None and one.version == other.version
