@@ -38,11 +38,12 @@ def facts(ca: Authority, pair: Pair, folder: Path) -> XdsTls:
     )
 
 
-def start(plane: Plane, server: Pair, ca: Authority) -> Any:
+def start(plane: Plane, server: Pair, ca: Authority, *flags: str) -> Any:
     return plane.start_control_plane(
         f"--xds-tls-cert={server.certificate}",
         f"--xds-tls-key={server.key}",
         f"--xds-tls-client-ca={ca.ca}",
+        *flags,
         collector=False,
     )
 
@@ -62,10 +63,11 @@ def connected(plane: Plane) -> list[tuple[str, str]]:
     return [(one["id"], one["status"]) for one in plane.api.get("/v1/proxies")["proxies"]]
 
 
+@pytest.mark.parametrize("flags", [(), ("--acceptors=2",)], ids=["one process", "acceptors"])
 def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
-    plane: Plane, ca: Authority
+    plane: Plane, ca: Authority, flags: tuple[str, ...]
 ) -> None:
-    start(plane, ca.issue("server", "DNS:xds.mesh"), ca)
+    start(plane, ca.issue("server", "DNS:xds.mesh"), ca, *flags)
     plane.apply(route(("v1", plane.start_backend("v1").address)))
     served = plane.start_envoy("envoy-1", tls=facts(ca, ca.issue("one", CHAT), plane.folder))
     plane.until(lambda view: view["convergence"]["acked"] == 1)
