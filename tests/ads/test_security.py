@@ -7,6 +7,7 @@ import hashlib
 import os
 import socket
 import ssl
+import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -286,6 +287,25 @@ def test_files_that_make_no_sense_stop_a_start(ca: Authority) -> None:
     empty.write_text("")
     with pytest.raises(CertificatesError, match=r"empty\.pem"):
         Certificates(TlsFiles(certificate=files.certificate, key=files.key, client_ca=empty))
+
+
+def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(ca: Authority) -> None:
+    pair = ca.issue("server", *SERVER)
+    locked = ca.folder / "locked.key"
+    words = [
+        "openssl",
+        "pkey",
+        "-in",
+        str(pair.key),
+        "-aes256",
+        "-passout",
+        "pass:secret",
+        "-out",
+        str(locked),
+    ]
+    subprocess.run(words, check=True, capture_output=True, timeout=30)
+    with pytest.raises(CertificatesError, match=r"locked\.key"):
+        Certificates(TlsFiles(certificate=pair.certificate, key=locked))
 
 
 def test_files_that_were_not_touched_are_not_read_again(ca: Authority) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,12 @@ def facts(ca: Authority, pair: Pair, folder: Path) -> XdsTls:
     )
 
 
-def start(plane: Plane, server: Pair, ca: Authority) -> Any:
+def start(plane: Plane, server: Pair, ca: Authority, *flags: str) -> Any:
     return plane.start_control_plane(
         f"--xds-tls-cert={server.certificate}",
         f"--xds-tls-key={server.key}",
         f"--xds-tls-client-ca={ca.ca}",
+        *flags,
         collector=False,
     )
 
@@ -61,10 +63,11 @@ def connected(plane: Plane) -> list[tuple[str, str]]:
     return [(one["id"], one["status"]) for one in plane.api.get("/v1/proxies")["proxies"]]
 
 
+@pytest.mark.parametrize("flags", [(), ("--acceptors=2",)], ids=["one process", "acceptors"])
 def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
-    plane: Plane, ca: Authority
+    plane: Plane, ca: Authority, flags: tuple[str, ...]
 ) -> None:
-    start(plane, ca.issue("server", "DNS:xds.mesh"), ca)
+    start(plane, ca.issue("server", "DNS:xds.mesh"), ca, *flags)
     plane.apply(route(("v1", plane.start_backend("v1").address)))
     served = plane.start_envoy("envoy-1", tls=facts(ca, ca.issue("one", CHAT), plane.folder))
     plane.until(lambda view: view["convergence"]["acked"] == 1)
@@ -109,24 +112,36 @@ def test_both_sides_follow_certificates_that_are_renewed(plane: Plane, ca: Autho
     plane.apply(route(("v1", plane.start_backend("v1").address)))
     envoy = plane.start_envoy(tls=facts(ca, client, plane.folder))
     plane.until(lambda view: view["convergence"]["acked"] == 1)
+    assert _serials(envoy) == {client.serial}
     client.replace(ca.issue("two", CHAT))
     server.replace(ca.issue("renewed", "DNS:xds.mesh"))
-    eventually(
-        lambda: _stats(envoy)["cluster.shiftplane_xds.client_ssl_socket_factory.ssl_context_update_by_sds"],
-        lambda found: found >= 2,
-    )
+    eventually(lambda: _serials(envoy), lambda found: found == {client.serial})
     assert metric(plane, "shiftplane_xds_streams") == 1, "nobody was disconnected"
-    # The next connections are made with the new ones, however Envoy resumes what it knows.
+    assert _stats(envoy)["cluster.shiftplane_xds.ssl.handshake"] == 1
+    # The next connections are made with the new ones.
+    process.kill()
+    plane.processes.remove(process)
+    process = start(plane, server, ca)
+    eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
+    # A pair whose halves do not fit changes nothing; a certificate of another group shuts the proxy out.
+    other = ca.issue("three", "URI:spiffe://mesh/ns/prod/sa/search")
+    client.replace(Pair(certificate=other.certificate, key=client.key))
+    process.kill()
+    plane.processes.remove(process)
+    process = start(plane, server, ca)
+    eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
+    client.replace(other)
     process.kill()
     plane.processes.remove(process)
     start(plane, server, ca)
-    eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
-    client.replace(ca.issue("three", "URI:spiffe://mesh/ns/prod/sa/search"))
-    eventually(
-        lambda: _stats(envoy)["cluster.shiftplane_xds.client_ssl_socket_factory.ssl_context_update_by_sds"],
-        lambda found: found >= 3,
-    )
-    assert answer(envoy) == 200
+    eventually(lambda: metric(plane, "shiftplane_xds_identity_refused_total"), lambda found: found >= 1)
+    assert answer(envoy) == 200, "users of a proxy that is refused notice nothing"
+
+
+def _serials(envoy: Envoy) -> set[str]:
+    """The certificates Envoy would show to its control plane."""
+    found = json.loads(envoy.get("/certs"))["certificates"]
+    return {chain["serial_number"] for one in found for chain in one.get("cert_chain", ())}
 
 
 def _stats(envoy: Envoy) -> dict[str, int]:

@@ -24,6 +24,13 @@ class Pair:
     certificate: Path
     key: Path
 
+    @property
+    def serial(self) -> str:
+        """The serial number as Envoy writes it."""
+        words = ["openssl", "x509", "-noout", "-serial", "-in", str(self.certificate)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip().removeprefix("serial=").lower()
+
     def replace(self, other: Pair) -> None:
         """Become another pair the way a careful operator does it: each file in one step."""
         for mine, new in ((self.key, other.key), (self.certificate, other.certificate)):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Guard"]
 
 _QUIET_SECONDS: Final = 60.0
-_MOST_REMEMBERED: Final = 10_000
+_MOST_REMEMBERED: Final = 1_000
 
 log = structlog.get_logger()
 
