@@ -195,7 +195,10 @@ class _Writer:
 
     async def write(self, message: bytes) -> None:
         self._writing = asyncio.current_task()
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        finally:
+            self._writing = None
 
     async def idle(self) -> None:
         """Wait until nothing is being written."""
