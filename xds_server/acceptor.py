@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from xds_server.ads import Door, Hub
+from xds_server.ads import CertificatesError, Door, Hub
 from xds_server.ads.feed import class_of, proxies_class, read_frame, refusal, send, world_of
 from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
@@ -133,8 +133,11 @@ def main() -> None:
     """Run one acceptor: `python -m xds_server.acceptor CONFIG-AS-JSON SOCKET`."""
     config = json.loads(sys.argv[1])
     configure_logs(config["log_level"])
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_run(config, sys.argv[2]))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_run(config, sys.argv[2]))
+    except (OSError, CertificatesError) as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

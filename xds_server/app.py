@@ -64,6 +64,8 @@ async def run(config: Config) -> None:
     store = SqliteStore(config.store)
     try:
         await _serve(config, store, stopping)
+    except* OSError as group:
+        raise _first(group) from group
     finally:
         await asyncio.to_thread(store.close)
 
@@ -115,6 +117,14 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         if server is not None:
             await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+    """Return one of the errors of a group: what failed first is what there is to say."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, OSError) else OSError(str(error))
 
 
 def _fleet(config: Config, engine: Engine) -> Fleet:

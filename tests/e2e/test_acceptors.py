@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from demo.processes import ProcessError
 from demo.traffic import Traffic, TrafficConfig
 from tests.support.plane import Plane, eventually, route
 
@@ -61,3 +63,12 @@ async def test_acceptors_come_and_go(plane: Plane) -> None:
     result = await users
     assert result.failed == 0, result
     assert result.ok > 30
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_port_that_is_taken_is_said(plane: Plane, number: int) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", plane.xds))
+        taken.listen()
+        with pytest.raises(ProcessError, match=r"ended with 1[\s\S]*cannot listen for discovery streams"):
+            plane.start_control_plane(f"--acceptors={number}", collector=False)

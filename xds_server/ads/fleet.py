@@ -64,7 +64,11 @@ class Fleet:
         self._listening = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep acceptors running until cancelled."""
+        """Keep acceptors running until cancelled.
+
+        Raises:
+            OSError: One of them could not even begin.
+        """
         with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
             path = Path(folder) / "feed.sock"
             async with await asyncio.start_unix_server(self._serve, path), asyncio.TaskGroup() as tasks:
@@ -136,6 +140,9 @@ class Fleet:
             process = await asyncio.create_subprocess_exec(*self._command, str(path))
             try:
                 code = await process.wait()
+                if not self._listening.is_set():
+                    # Starting it again would fail again: whoever starts this is told instead.
+                    raise OSError("an acceptor ended before it could listen; its words are above")
                 log.error(
                     "acceptor_ended", code=code, consequence="its proxies look for another; started again"
                 )
