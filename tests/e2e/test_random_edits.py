@@ -170,5 +170,7 @@ async def test_random_edits_hurt_nobody(plane: Plane, delta: bool, edits: int) -
 def unharmed(envoy: Envoy) -> None:
     bad = "update_rejected|update_failure|no_cluster|no_route|none_healthy|rq_503|rq_404|init_fetch_timeout"
     found = envoy.stats(bad)
-    assert {name: value for name, value in found.items() if value} == {}
+    # A copy on its way while its shadow is taken out finds no route in the hop; no user waits for it.
+    hurt = {name: value for name, value in found.items() if value and name != "http.hop.no_route"}
+    assert hurt == {}
     assert not envoy.config()["ClustersConfigDump"].get("dynamic_warming_clusters")
