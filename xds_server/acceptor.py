@@ -105,6 +105,7 @@ class Acceptor:
                 "proxies": None if proxies == said else proxies,
             }
             said = proxies
+            self.moved |= self.hub.groups  # What moved too little to be said at once is said now.
             send(self.writer, wire.FromAcceptor(report=json.dumps(found).encode()))
             await asyncio.sleep(_REPORT_SECONDS)
 
@@ -121,7 +122,10 @@ async def _run(config: dict[str, Any], path: str) -> None:
         loop.add_signal_handler(number, tasks[0].cancel)
     try:
         # The feed's end is this process's end; a job that fails ends it as well.
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("acceptor_failed", exc_info=error)
     finally:
         for task in tasks:
             task.cancel()

@@ -17,9 +17,10 @@ import structlog
 from aiohttp import web
 
 from xds_server.ads import Door, Fleet, Hub
+from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
 from xds_server.sources import CollectorSource, SpecFolder, load_scripts
-from xds_server.store import SqliteStore
+from xds_server.store import SqliteStore, StoreError
 from xds_server.web import build, registry
 
 if TYPE_CHECKING:
@@ -136,6 +137,9 @@ def _fleet(config: Config, engine: Engine) -> Fleet:
 async def _apply(engine: Engine, text: str, file: str) -> None:
     try:
         applied = await engine.apply(text, file=file, actor="spec-folder")
+    except (StoreError, WorldError):
+        # What runs goes on as it is; the next change of the file, or the next start, is another try.
+        log.exception("spec_not_applied", file=file)
     except SpecRefusedError as error:
         # A refused file leaves what runs as it was; the next change of the file is another try.
         for problem in error.problems:

@@ -168,10 +168,14 @@ def _endpoints(name: str, where: HostPort) -> dict[str, Any]:
     return {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}
 
 
-def _options(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _options(name: str, fields: dict[str, Any], protocol: dict[str, Any] | None = None) -> dict[str, Any]:
     message = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
-        message: {"@type": f"type.googleapis.com/{message}", "explicit_http_config": {name: {}}, **fields}
+        message: {
+            "@type": f"type.googleapis.com/{message}",
+            "explicit_http_config": {name: protocol or {}},
+            **fields,
+        }
     }
 
 
@@ -181,9 +185,11 @@ def _xds_cluster(where: HostPort, tls: XdsTls | None) -> dict[str, Any]:
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
         "load_assignment": _endpoints("shiftplane_xds", where),
-        "typed_extension_protocol_options": _options("http2_protocol_options", {}),
-        # A control plane that hangs is noticed, and looked for again; traffic does not depend on it.
-        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 10}},
+        # A control plane that hangs is noticed, and looked for again; traffic does not depend on it. Its
+        # kernel would go on answering for it, so the question is asked in HTTP/2.
+        "typed_extension_protocol_options": _options(
+            "http2_protocol_options", {}, {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
+        ),
     }
     if tls is not None:
         cluster["transport_socket"] = {

@@ -222,11 +222,14 @@ class Engine:
                 # Each is tried before the first is kept, so that a world that cannot be built keeps none.
                 await self._accept(document, actor, dry_run=True)
             former = {live.group for name, live in self._routes.items() if name in _names(loaded)}
-            applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
-            if not dry_run:
-                # One publish for the whole file: proxies are told of it at once.
-                for group in former | {self._routes[name].group for name in _names(loaded)}:
-                    self._publish(group)
+            try:
+                applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
+            finally:
+                # One publish for the whole file. What was kept before a store failed is told as well.
+                if not dry_run:
+                    now = {live.group for name, live in self._routes.items() if name in _names(loaded)}
+                    for group in former | now:
+                        self._publish(group)
         self._wake.set()
         return Applied(routes=tuple(applied), warnings=tuple(loaded.problems))
 

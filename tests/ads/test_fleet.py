@@ -123,7 +123,7 @@ async def test_an_acceptor_that_ends_takes_its_proxies_out_of_the_count(house: H
     house.fleet.on_change = heard.append
     await house.lose(1)
     await until(lambda: house.acked() == (2, 2))
-    assert heard == ["chat"], "rollouts hear of it"
+    assert set(heard) == {"chat"}, "rollouts hear of it"
 
 
 async def test_an_acceptor_ends_with_its_feed(house: House) -> None:

@@ -152,6 +152,17 @@ async def test_of_two_streams_of_one_node_the_newer_counts() -> None:
         assert len(desk.hub.proxies()) == 2
 
 
+async def test_when_the_newer_stream_of_a_node_ends_the_older_counts_again() -> None:
+    async with serving() as desk, connected(desk) as old:
+        await ask(old, CLUSTER)
+        await read(old)
+        async with connected(desk) as new:
+            await ask(new, CLUSTER)
+            await read(new)
+        await until(lambda: len(desk.hub.proxies()) == 1)
+        assert desk.hub.convergence("chat").connected == 1
+
+
 async def test_many_worlds_in_a_row_end_at_the_newest() -> None:
     async with serving() as desk, connected(desk) as call:
         await ask(call, CLUSTER)

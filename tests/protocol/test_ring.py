@@ -46,7 +46,8 @@ def test_a_refusal_stops_it_and_gives_the_good_one_back() -> None:
 def test_a_version_that_was_accepted_before_needs_no_probes() -> None:
     ring = steady()
     ring.publish("v2", MANY, 1.0)
-    ring.accepted("proxy-1", "v2")
+    for name in MANY[:3]:
+        ring.accepted(name, "v2")
     assert ring.publish("v3", MANY, 2.0) is not None
     assert ring.publish("v2", MANY, 3.0) == Offer("v2", None)
     assert ring.publish("v1", MANY, 4.0) == Offer("v1", frozenset(MANY[:3])), "never seen accepted"
@@ -79,6 +80,28 @@ def test_when_nobody_answers_it_goes_out_at_last() -> None:
     ring.publish("v2", MANY, 0.0)
     offers = [ring.tick(MANY, now) for now in (2.0, 4.0, 6.0)]
     assert offers[-1] == Offer("v2", None)
+
+
+def test_one_that_accepted_what_another_refused_proves_nothing() -> None:
+    ring = steady()
+    ring.publish("v2", MANY, 1.0)
+    ring.accepted("proxy-1", "v2")
+    ring.refused("proxy-0", "v2", NO)
+    ring.publish("v1", MANY, 2.0)
+    assert ring.publish("v2", MANY, 3.0) == Offer("v2", frozenset(MANY[:3]))
+
+
+def test_a_version_on_which_all_probes_go_away_is_stopped() -> None:
+    ring = steady()
+    ring.publish("v2", MANY, 0.0)
+    told = 3
+    while ring.stage is Stage.PROBING:
+        told += 3
+        for name in MANY[told - 6 : told - 3]:
+            ring.left(name, MANY[told - 3 :], 0.1)
+    assert ring.stage is Stage.REFUSED
+    assert told == 12, "three rounds"
+    assert ring.for_newcomers == "v1"
 
 
 def test_probes_that_leave_are_replaced() -> None:

@@ -82,7 +82,11 @@ def world_message(proxies: ir.Proxies, former: Snapshot | None, world: Snapshot)
 
 
 def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
-    """Return the world a message makes of `former`."""
+    """Return the world a message makes of `former`.
+
+    Raises:
+        ValueError: It was meant for another one.
+    """
     gone = {(item.type_url, item.name) for item in message.gone}
     renewed = {(item.type_url, item.name) for item in message.changed}
     kept = [
@@ -107,4 +111,7 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
         )
         for item in message.changed
     ]
-    return build([*kept, *fresh], former)
+    built = build([*kept, *fresh], former)
+    if built.version != message.version:
+        raise ValueError(f"a difference led to version {built.version} and not to {message.version}")
+    return built

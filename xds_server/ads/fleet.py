@@ -171,7 +171,9 @@ class Fleet:
             case "need":
                 proxies = class_of(message.need)
                 if len(link.sent) >= _MOST_CLASSES:
-                    link.sent.pop(next(iter(link.sent)))  # Clients choose their class; it is asked for again.
+                    # Clients choose their class: inventing more must not take news from those there are.
+                    log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
+                    return
                 self._send_world(link, proxies, self._world_of(proxies))
             case "refused":
                 for other in self._links - {link}:

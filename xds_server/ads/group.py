@@ -46,7 +46,7 @@ class Group:
     name: str
     published_at: float = 0.0
     classes: dict[ir.Proxies, _Class] = field(default_factory=dict)
-    _newest: dict[tuple[str, str | None], Stream] = field(default_factory=dict)
+    _nodes: dict[tuple[str, str | None], list[Stream]] = field(default_factory=dict)
     _synced: dict[Stream, None] = field(default_factory=dict)
     _waiting: dict[Stream, None] = field(default_factory=dict)
     _refusing: dict[Stream, None] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Group:
     @property
     def progress(self) -> tuple[int, int, int]:
         """What an onlooker wants to hear of: refusals, the end, and each hundredth on the way to it."""
-        step = max(1, len(self._newest) // 100)
+        step = max(1, len(self._nodes) // 100)
         return len(self._refusing), len(self._synced) // step, int(self.settled)
 
     # What happens; each returns the streams that have something new to be told
@@ -82,17 +82,19 @@ class Group:
         own.keep(world)
         own.streams[stream] = None
         stream.session.offer(own.worlds.get(own.ring.for_newcomers, world))
-        former = self._newest.get(stream.key)
-        if former is not None:
-            self._forget(former)
-        self._newest[stream.key] = stream
+        of_node = self._nodes.setdefault(stream.key, [])
+        if of_node:
+            self._forget(of_node[-1])
+        of_node.append(stream)
         self.note(stream)
 
     def leave(self, stream: Stream, now: float) -> list[Stream]:
         """Let a client go."""
         self._forget(stream)
-        if self._newest.get(stream.key) is stream:
-            del self._newest[stream.key]
+        of_node = self._nodes[stream.key]
+        of_node.remove(stream)
+        if not of_node:
+            del self._nodes[stream.key]
         told: list[Stream] = []
         for proxies, own in list(self.classes.items()):
             if stream in own.streams:
@@ -101,6 +103,8 @@ class Group:
                 if not own.streams and own.ring.refusal is None:
                     # A class nobody belongs to is compiled anew when somebody does; a refusal is remembered.
                     del self.classes[proxies]
+        if of_node:
+            self.note(of_node[-1])  # An older stream of the same node is the one that counts again.
         return told
 
     def publish(self, proxies: ir.Proxies, world: Snapshot, now: float) -> list[Stream]:
@@ -172,7 +176,7 @@ class Group:
             more = len(self._waiting) - _NAMED
             details.append(f"waiting for {names}" + (f" and {more} more" if more > 0 else ""))
         return Convergence(
-            connected=len(self._newest),
+            connected=len(self._nodes),
             acked=len(self._synced),
             nacked=len(self._refusing) + sum(not self._refusing for _ in refused),
             version=" ".join(sorted({own.ring.target for own in self.classes.values() if own.ring.target})),
@@ -215,7 +219,7 @@ class Group:
         return told
 
     def _sort(self, stream: Stream, own: _Class) -> None:
-        if self._newest.get(stream.key) is not stream:
+        if self._nodes.get(stream.key, [None])[-1] is not stream:
             return
         if stream.session.rejections:
             place = self._refusing

@@ -156,6 +156,11 @@ class Hub:
     # What is known
 
     @property
+    def groups(self) -> frozenset[str]:
+        """The names of the groups that have clients."""
+        return frozenset(self._groups)
+
+    @property
     def connected(self) -> int:
         """How many streams are open."""
         return len(self._streams)

@@ -136,7 +136,7 @@ class Delta(_Nonced):
         ).SerializeToString()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def head(
     flavour: Flavour,
     type_url: str,

@@ -89,9 +89,9 @@ class Ring(Generic[C]):
 
     def accepted(self, client: C, version: str) -> Offer[C] | None:
         """Hear that a client holds all of a version."""
-        if version not in self._proven:
-            self._proven.append(version)
         if self.stage is not Stage.PROBING or version != self.target:
+            if version not in self._proven and version == self.good:
+                self._proven.append(version)
             return None
         self._agreed |= client in self._told
         self._waiting.discard(client)
@@ -105,6 +105,8 @@ class Ring(Generic[C]):
         """Hear that a version was refused somewhere; one that everybody has already stays with them."""
         if self.stage is not Stage.PROBING or version != self.target:
             return None
+        if version in self._proven:
+            self._proven.remove(version)
         told, self._told, self._waiting = frozenset(self._told), set(), set()
         self.stage, self.refusal, self.deadline = Stage.REFUSED, refusal, None
         return Offer(self.good, told)
@@ -117,7 +119,14 @@ class Ring(Generic[C]):
         self._waiting.discard(client)
         if self._waiting:
             return None
-        return self._release() if self._agreed else self._probe(clients, self.size, now)
+        if self._agreed:
+            return self._release()
+        self._rounds += 1
+        if self._rounds >= _ROUNDS:
+            # Whoever is told of it goes away: others are spared until there is another version.
+            words = f"{self._rounds} rounds of probes went away when they were told of it"
+            return self.stop(self.target, Refusal("nobody left to say why", words))
+        return self._probe(clients, self.size, now)
 
     def tick(self, clients: Iterable[C], now: float) -> Offer[C] | None:
         """Hear what time it is: silent probes are passed over."""
@@ -138,6 +147,8 @@ class Ring(Generic[C]):
         return Offer(self.target, frozenset(fresh))
 
     def _release(self) -> Offer[C]:
+        if self._agreed and self.target not in self._proven:
+            self._proven.append(self.target)
         self.stage, self.good, self.deadline = Stage.RELEASED, self.target, None
         self._told, self._waiting = set(), set()
         return Offer(self.target, None)

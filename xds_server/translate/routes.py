@@ -87,7 +87,7 @@ def hop_routes(routes: tuple[ir.HopRoute, ...]) -> tuple[RouteConfiguration, byt
     return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_hop_route_bytes, routes))])
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _virtual_host(host: ir.VirtualHost) -> bytes:
     head = encode(VirtualHost(name=host.name, domains=[host.host]))
     return head + repeated(_ROUTES, map(_entry_route_bytes, host.routes))
