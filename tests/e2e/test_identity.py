@@ -79,7 +79,8 @@ def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
         wait=False,
     )
     eventually(lambda: metric(plane, "shiftplane_xds_identity_refused_total"), lambda found: found >= 2)
-    assert connected(plane) == [("envoy-1", "SYNCED")]
+    # Acceptors tell of their proxies once a second.
+    eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
     (log,) = [process.log.read_text() for process in plane.processes if process.name == "control-plane"]
     assert "node 'envoy-2' of group 'chat': the certificate presents spiffe://mesh/ns/prod/sa/search" in log
     assert answer(served) == 200
