@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds_server.rollout import (
     LIVE,
     TABLE,
+    Analysis,
     Bake,
     Command,
     CommandKind,
     Converged,
     Event,
+    Evidence,
+    Experiment,
+    Finding,
+    Health,
     NotConverged,
     Pause,
     Phase,
@@ -22,8 +29,11 @@ from xds_server.rollout import (
     SetWeight,
     Shadow,
     SpecAccepted,
+    Spent,
+    Spread,
     State,
     Tick,
+    Verdict,
     event_from_json,
     event_to_json,
     state_from_json,
@@ -31,19 +41,33 @@ from xds_server.rollout import (
     step,
 )
 
-KINDS = {"tick", "converged", "notConverged", *CommandKind}
+KINDS = {"tick", "converged", "notConverged", "health", "evidence", "spent", "verdict", *CommandKind}
 LENGTH = st.floats(1, 1_000)
 CANARY_STEP = st.one_of(
     st.builds(SetWeight, weight=st.integers(0, 10_000)),
     st.builds(Pause, duration=st.none() | LENGTH),
+    st.just(Analysis(name="a")),
+)
+SHADOW = st.builds(
+    Shadow,
+    percentage=st.integers(1, 10_000),
+    duration=st.none() | LENGTH,
+    min_pairs=st.none() | st.just(5),
+    tokens_per_second=st.none() | st.just(100),
+)
+EXPERIMENT = st.builds(
+    Experiment,
+    weights=st.just((("v4", 1_000), ("v5", 2_000))),
+    duration=st.none() | LENGTH,
+    back=st.booleans(),
 )
 STEPS = st.one_of(
     st.lists(CANARY_STEP, max_size=6).flatmap(
         lambda steps: st.sampled_from([tuple(steps), (*steps, Bake(duration=5.0))])
     ),
-    st.builds(
-        lambda s: (s,), st.builds(Shadow, percentage=st.integers(1, 10_000), duration=st.none() | LENGTH)
-    ),
+    st.builds(lambda s: (s,), SHADOW),
+    st.builds(lambda s, weight: (s, SetWeight(weight=weight)), SHADOW, st.integers(0, 10_000)),
+    st.builds(lambda s: (s,), EXPERIMENT),
 )
 PROGRAM = st.builds(
     Program,
@@ -52,6 +76,9 @@ PROGRAM = st.builds(
     steps=STEPS,
     convergence_timeout=st.just(10.0),
     progress_deadline=st.just(50.0),
+    spreads=st.sampled_from([(), (Spread(name="rule/a", base="v1", weights=(("v3", 100),)),)]),
+    killed=st.sampled_from([None, None, None, "bad"]),
+    checked=st.sampled_from([(), ("v3",), ("v3", "v4", "v5")]),
 )
 DIGEST = st.uuids().map(str)
 MOMENT = st.tuples(
@@ -71,6 +98,15 @@ MOMENT = st.tuples(
         st.builds(
             Command, command=st.sampled_from(CommandKind), actor=st.just("a"), reason=st.text(max_size=5)
         ),
+        st.builds(
+            Health,
+            backend=st.sampled_from(["v3", "v4", "v9"]),
+            healthy=st.integers(0, 1),
+            total=st.just(1),
+        ),
+        st.builds(Evidence, pairs=st.integers(0, 10)),
+        st.builds(Spent, tokens_per_second=st.floats(0, 1_000)),
+        st.builds(Verdict, finding=st.sampled_from(Finding), detail=st.just("d")),
     ),
 )
 
@@ -92,13 +128,15 @@ def run(program: Program, moments: list[tuple[float, Event]]) -> list[tuple[Stat
         if Publish() in effects:
             assert state.revision == history[-1][0].revision + 1
         else:
-            assert (state.weight, state.mirror, state.program) == (
-                history[-1][0].weight,
-                history[-1][0].mirror,
-                history[-1][0].program,
-            ), "what proxies should do changes only with a publish"
+            before = history[-1][0]
+            assert _told(state) == _told(before), "what proxies should do changes only with a publish"
         history.append((state, event, now))
     return history
+
+
+def _told(state: State) -> object:
+    """Return what proxies should do."""
+    return state.splits, state.mirror, state.program, state.kill is None, state.dead
 
 
 def _of_revision(event: Event, state: State) -> Event:
@@ -116,7 +154,7 @@ def _of_revision(event: Event, state: State) -> Event:
 
 def test_every_command_is_answered_in_every_phase() -> None:
     for phase in Phase:
-        assert set(CommandKind) <= set(TABLE[phase]) | set(), phase
+        assert set(CommandKind) <= set(TABLE[phase]), phase
         assert set(TABLE[phase]) <= KINDS, phase
 
 
@@ -126,15 +164,48 @@ def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tup
     for state, _, _ in run(program, moments):
         assert 0 <= state.weight <= 10_000
         assert 0 <= state.mirror <= 10_000
+        assert (state.phase is Phase.KILLED) == (state.kill is not None)
+        phase = state.phase if state.kill is None else state.kill.phase
         if state.mirror:
-            held = state.phase in {Phase.PAUSED, Phase.DEGRADED} and isinstance(state.current, Shadow)
-            assert state.phase is Phase.SHADOWING or held
-        if state.phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}:
+            held = phase in {Phase.PAUSED, Phase.DEGRADED} and isinstance(state.current, Shadow)
+            assert phase is Phase.SHADOWING or held
+        if phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}:
             assert (state.weight, state.mirror) == (0, 0)
         if state.phase in LIVE:
             back, effects = step(state, Command(command=CommandKind.ABORT, actor="a", reason=""), 1e9)
             assert (back.weight, back.mirror, back.phase) == (0, 0, Phase.ROLLING_BACK)
             assert effects[-1] == Publish()
+        if state.kill is None:
+            killed, effects = step(state, Command(command=CommandKind.KILL, actor="a", reason="b"), 1e9)
+            assert (killed.phase, effects[-1]) == (Phase.KILLED, Publish())
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=30))
+def test_moves_lead_where_the_table_says(program: Program, moments: list[tuple[float, Event]]) -> None:
+    history = run(program, moments)
+    for (before, _, _), (after, event, _) in pairwise(history):
+        if isinstance(event, SpecAccepted) or before.phase is after.phase:
+            continue
+        kind = event.command if isinstance(event, Command) else event.kind
+        phases = {before.phase}
+        if isinstance(event, Converged) and before.phase is Phase.DEGRADED and before.resumes is not None:
+            phases = {before.resumes}  # The proxies came round first.
+        allowed = {to for phase in phases for to in TABLE[phase][kind].to} | (phases - {before.phase})
+        assert after.phase in allowed, (before.phase, kind, after.phase)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=30))
+def test_nobody_is_given_to_a_candidate_that_is_not_known_to_live(
+    program: Program, moments: list[tuple[float, Event]]
+) -> None:
+    for (before, _, _), (after, event, _) in pairwise(run(program, moments)):
+        if isinstance(event, SpecAccepted):
+            continue
+        for variant, share in after.weights.items():
+            if share > before.weights.get(variant, 0) and variant in after.program.checked:
+                assert variant in after.healthy
 
 
 @settings(max_examples=200, deadline=None)
@@ -156,8 +227,11 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
     state, _, now = run(program, moments)[-1]
     if state.phase not in LIVE:
         return
-    for _ in range(40):
+    for _ in range(60):
         now += 10_000
+        for backend in state.program.checked:
+            state, _ = step(state, Health(backend=backend, healthy=1, total=1), now)
+        state, _ = step(state, Evidence(pairs=100), now)
         state, _ = step(state, Converged(revision=state.revision, acked=1, connected=1), now)
         state, _ = step(state, Tick(synced=True), now)
         if state.phase is Phase.HEALTHY:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from xds_server.rollout import (
     LIVE,
+    Analysis,
     Bake,
     Command,
     CommandKind,
     Converged,
     Effect,
     Event,
+    Evidence,
+    Experiment,
+    Finding,
+    Health,
     NotConverged,
     Outcome,
     Pause,
@@ -25,10 +31,14 @@ from xds_server.rollout import (
     SetWeight,
     Shadow,
     SpecAccepted,
+    Spent,
+    Spread,
     State,
     Step,
     Tick,
+    Verdict,
     next_deadline,
+    shares,
     step,
 )
 
@@ -42,9 +52,14 @@ CANARY: tuple[Step, ...] = (
 )
 
 
-def program(*steps: Step, stable: str = "v1", candidate: str | None = "v2") -> Program:
+def program(*steps: Step, stable: str = "v1", candidate: str | None = "v2", **more: Any) -> Program:
     return Program(
-        stable=stable, candidate=candidate, steps=steps, convergence_timeout=10.0, progress_deadline=100.0
+        stable=stable,
+        candidate=candidate,
+        steps=steps,
+        convergence_timeout=10.0,
+        progress_deadline=100.0,
+        **more,
     )
 
 
@@ -245,6 +260,7 @@ def test_a_step_held_while_paused_goes_on_at_resume() -> None:
     player.converge()
     player.stands(Phase.PAUSED, 500)
     player.command(CommandKind.RESUME)
+    player.wait(0)
     assert player.state.step == 1
 
 
@@ -254,6 +270,7 @@ def test_paused_before_it_began() -> None:
     player.converge()
     player.stands(Phase.PAUSED, 0, 0)
     player.command(CommandKind.RESUME)
+    player.wait(0)
     player.stands(Phase.SHADOWING, 0, 100)
 
 
@@ -410,3 +427,256 @@ def test_another_candidate_begins_at_nothing() -> None:
 def test_nothing_comes_before_a_spec() -> None:
     with pytest.raises(ValueError, match="begins with a spec"):
         step(None, Tick(synced=True), 0.0)
+
+
+# Kill
+
+
+def test_a_kill_covers_whatever_runs_and_gives_it_back() -> None:
+    player = playing()
+    player.converge()
+    player.converge()
+    player.wait(20)
+    assert player.command(CommandKind.KILL, "v2 answers nonsense")[-1] == Publish()
+    player.stands(Phase.KILLED, 500)
+    kill = player.state.kill
+    assert kill is not None
+    assert (kill.serve, kill.actor, kill.reason) == ("v1", "test", "v2 answers nonsense")
+    player.now += 0.04
+    player.converge()
+    assert player.state.message == "killed: 2 of 2 proxies, 40 ms"
+    player.wait(100_000)
+    player.stands(Phase.KILLED, 500)
+    assert player.command(CommandKind.KILL, "again") == ()
+    for kind in (CommandKind.PROMOTE, CommandKind.PAUSE, CommandKind.RESUME, CommandKind.RETRY):
+        with pytest.raises(Refused, match="killed by test: v2 answers nonsense"):
+            player.command(kind)
+    player.command(CommandKind.UNKILL)
+    player.stands(Phase.PROGRESSING, 500)
+    assert player.state.ends_at == player.now + 40
+    player.converge()
+    player.wait(40)
+    player.stands(Phase.PROGRESSING, 2_500)
+
+
+def test_a_kill_needs_a_reason_and_an_unkill_a_kill() -> None:
+    player = playing()
+    with pytest.raises(Refused, match="needs a reason"):
+        player.command(CommandKind.KILL, " ")
+    with pytest.raises(Refused, match="not killed"):
+        player.command(CommandKind.UNKILL)
+
+
+def test_a_kill_by_the_spec_ends_with_the_spec() -> None:
+    player = at(Phase.PROGRESSING)
+    player.spec(program(*CANARY, killed="bad", serve="v1"), digest="d2")
+    player.stands(Phase.KILLED, 500)
+    with pytest.raises(Refused, match="killSwitch"):
+        player.command(CommandKind.UNKILL)
+    player.spec(program(*CANARY), digest="d3")
+    player.stands(Phase.PROGRESSING, 500)
+
+
+def test_a_kill_by_an_operator_outlives_a_spec() -> None:
+    player = at(Phase.PROGRESSING)
+    player.command(CommandKind.KILL)
+    player.spec(program(SetWeight(weight=100)), digest="d2")
+    player.stands(Phase.KILLED, 500)
+    player.command(CommandKind.UNKILL)
+    player.stands(Phase.PENDING, 500)
+
+
+def test_a_rollout_can_be_taken_back_behind_a_kill() -> None:
+    player = at(Phase.PROGRESSING)
+    player.command(CommandKind.KILL)
+    player.command(CommandKind.ABORT)
+    player.stands(Phase.KILLED, 0)
+    player.command(CommandKind.UNKILL)
+    player.stands(Phase.ROLLING_BACK, 0)
+
+
+# Undo and retry
+
+
+def test_undo_takes_a_promotion_back_and_retry_begins_anew() -> None:
+    player = at(Phase.BAKING)
+    player.wait(30)
+    with pytest.raises(Refused, match="undo takes it back"):
+        player.command(CommandKind.RETRY)
+    assert player.command(CommandKind.UNDO)[-1] == Publish()
+    player.stands(Phase.ROLLING_BACK, 0)
+    assert player.state.outcome is Outcome.UNDONE
+    player.converge()
+    with pytest.raises(Refused, match="nothing to undo"):
+        player.command(CommandKind.UNDO)
+    player.command(CommandKind.RETRY)
+    player.stands(Phase.PENDING, 0)
+    player.converge()
+    player.stands(Phase.PROGRESSING, 500)
+    with pytest.raises(Refused, match="has not ended"):
+        player.command(CommandKind.RETRY)
+
+
+def test_what_is_kept_warm_is_kept_until() -> None:
+    player = Player()
+    player.spec(program(Pause(duration=None), SetWeight(weight=10_000), keep_warm=72 * 3600.0))
+    player.converge()
+    player.command(CommandKind.PROMOTE)
+    player.stands(Phase.PROGRESSING, 10_000)
+    player.converge()
+    player.stands(Phase.HEALTHY, 10_000)
+    assert player.state.warm_until == player.now + 72 * 3600
+    player.command(CommandKind.UNDO)
+    player.stands(Phase.ROLLING_BACK, 0)
+
+
+# Health
+
+
+def checked(*steps: Step, **more: Any) -> Player:
+    player = Player()
+    player.spec(program(*(steps or CANARY), checked=("v2",), **more))
+    return player
+
+
+def health(player: Player, healthy: int, total: int = 2) -> tuple[Effect, ...]:
+    return player.tell(Health(backend="v2", healthy=healthy, total=total, detail="refused"))
+
+
+def test_nobody_is_sent_to_a_candidate_before_it_was_seen_alive() -> None:
+    player = checked()
+    player.converge()
+    player.stands(Phase.PENDING, 0)
+    assert "not seen alive" in player.state.message
+    player.wait(10)
+    player.stands(Phase.PENDING, 0)
+    with pytest.raises(Refused, match="not seen alive"):
+        player.command(CommandKind.PROMOTE)
+    assert health(player, 1) == ()
+    player.wait(1)
+    player.stands(Phase.PROGRESSING, 500)
+
+
+@pytest.mark.parametrize("done", [1, 3, 6])
+def test_a_candidate_that_dies_is_taken_back_at_any_weight(done: int) -> None:
+    player = checked()
+    health(player, 2)
+    for _ in range(done):
+        player.converge()
+        player.wait(60)
+        if player.state.phase is Phase.PAUSED:
+            player.command(CommandKind.PROMOTE)
+    assert player.state.weight > 0
+    assert health(player, 1) == (), "one of two is enough"
+    assert health(player, 0)[-1] == Publish()
+    player.stands(Phase.ROLLING_BACK, 0)
+    player.converge()
+    player.stands(Phase.ROLLED_BACK, 0)
+    assert player.state.outcome is Outcome.ROLLED_BACK
+    assert "v2 lost its last living endpoint" in player.state.message
+    health(player, 2)
+    player.stands(Phase.ROLLED_BACK, 0)
+    player.command(CommandKind.RETRY)
+    player.converge()
+    player.stands(Phase.PROGRESSING, 500)
+
+
+def test_a_step_waits_for_a_candidate_that_is_away() -> None:
+    player = checked(SetWeight(weight=0), Pause(duration=5.0), SetWeight(weight=100))
+    player.converge()
+    player.converge()
+    health(player, 0)
+    player.wait(5)
+    assert (player.state.step, player.state.message[:2]) == (1, "v2")
+    health(player, 1)
+    player.wait(0)
+    player.stands(Phase.PROGRESSING, 100)
+
+
+def test_what_is_not_asked_for_is_no_news() -> None:
+    player = playing()
+    before = player.state
+    assert health(player, 0) == ()
+    assert player.state == before
+
+
+# Evidence, budget, verdicts, experiments
+
+
+def test_a_shadow_leads_into_a_canary_when_it_has_its_pairs() -> None:
+    player = playing(Shadow(percentage=2_000, duration=60.0, min_pairs=50), SetWeight(weight=500))
+    player.converge()
+    player.converge()
+    player.wait(60)
+    player.stands(Phase.SHADOWING, 0, 2_000)
+    assert player.tell(Evidence(pairs=49)) == ()
+    player.tell(Evidence(pairs=50))
+    assert Publish() in player.wait(0)
+    player.stands(Phase.PROGRESSING, 500, 0)
+
+
+def test_copies_stay_within_their_budget() -> None:
+    player = playing(Shadow(percentage=5_000, duration=None, tokens_per_second=100))
+    player.converge()
+    player.converge()
+    assert player.tell(Spent(tokens_per_second=90.0)) == ()
+    assert Publish() in player.tell(Spent(tokens_per_second=400.0))
+    player.stands(Phase.SHADOWING, 0, 1_125)
+    player.tell(Spent(tokens_per_second=10.0))
+    player.stands(Phase.SHADOWING, 0, 1_687)
+    for _ in range(10):
+        player.tell(Spent(tokens_per_second=0.0))
+    player.stands(Phase.SHADOWING, 0, 5_000)
+
+
+@pytest.mark.parametrize("finding", Finding)
+def test_only_a_good_verdict_leads_on(finding: Finding) -> None:
+    player = playing(SetWeight(weight=500), Analysis(name="success-rate"), SetWeight(weight=10_000))
+    player.converge()
+    player.converge()
+    player.tell(Verdict(finding=finding, detail="0.99 against 0.98"))
+    if finding is Finding.PASS:
+        player.stands(Phase.PROGRESSING, 10_000)
+    elif finding is Finding.FAIL:
+        player.stands(Phase.ROLLING_BACK, 0)
+        assert player.state.outcome is Outcome.ROLLED_BACK
+    else:
+        player.stands(Phase.PROGRESSING, 500)
+        assert player.state.message == f"{finding.value}: 0.99 against 0.98"
+        player.command(CommandKind.PROMOTE)
+        player.stands(Phase.PROGRESSING, 10_000)
+
+
+def test_a_rollback_is_armed_while_it_waits_for_an_operator() -> None:
+    player = playing(SetWeight(weight=500), Pause(duration=None))
+    player.converge()
+    player.converge()
+    player.tell(Verdict(finding=Finding.FAIL, detail="5xx"))
+    player.stands(Phase.ROLLING_BACK, 0)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_an_experiment_splits_and_ends(back: bool) -> None:
+    test = Experiment(weights=(("v2", 3_000), ("v3", 2_000)), duration=60.0, back=back)
+    player = Player()
+    player.spec(program(test, candidate=None))
+    player.converge()
+    assert player.state.weights == {"v2": 3_000, "v3": 2_000}
+    player.converge()
+    player.wait(60)
+    assert player.state.phase is Phase.HEALTHY
+    assert player.state.outcome is Outcome.COMPLETED
+    assert player.state.weight == (0 if back else 5_000)
+
+
+def test_the_shares_of_a_rule_change_without_touching_the_rollout() -> None:
+    def with_rule(share: int) -> Program:
+        return program(*CANARY, spreads=(Spread(name="rule/eu", base="v1", weights=(("v2", share),)),))
+
+    player = Player()
+    player.spec(with_rule(2_000))
+    player.converge()
+    before = player.state
+    player.spec(with_rule(3_000), digest="d2")
+    assert (player.state.phase, player.state.step) == (before.phase, before.step)
+    assert shares(player.state.segments("rule/eu")) == {"v2": 3_000, "v1": 7_000}

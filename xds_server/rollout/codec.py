@@ -10,10 +10,14 @@ from xds_server.rollout.events import (
     Command,
     Converged,
     Event,
+    Evidence,
+    Health,
     NotConverged,
     RolloutError,
     SpecAccepted,
+    Spent,
     Tick,
+    Verdict,
 )
 from xds_server.rollout.state import State
 
@@ -21,7 +25,10 @@ __all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_js
 
 _STATE: Final = TypeAdapter(State)
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(
-    Annotated[SpecAccepted | Tick | Converged | NotConverged | Command, Discriminator("kind")]
+    Annotated[
+        SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict,
+        Discriminator("kind"),
+    ]
 )
 
 

@@ -14,13 +14,18 @@ __all__ = [
     "Converged",
     "Effect",
     "Event",
+    "Evidence",
+    "Finding",
+    "Health",
     "NotConverged",
     "Publish",
     "Record",
     "Refused",
     "RolloutError",
     "SpecAccepted",
+    "Spent",
     "Tick",
+    "Verdict",
 ]
 
 
@@ -44,6 +49,10 @@ class CommandKind(Enum):
     PAUSE = "pause"
     RESUME = "resume"
     ABORT = "abort"
+    UNDO = "undo"
+    RETRY = "retry"
+    KILL = "kill"
+    UNKILL = "unkill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +104,53 @@ class Command:
     kind: Literal["command"] = "command"
 
 
-Event = SpecAccepted | Tick | Converged | NotConverged | Command
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How many endpoints of a backend live; `detail` says what the dead ones answered."""
+
+    backend: str
+    healthy: int
+    total: int
+    detail: str = ""
+    kind: Literal["health"] = "health"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """How many pairs of answers of this run's shadow were compared."""
+
+    pairs: int
+    kind: Literal["evidence"] = "evidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What copies cost the candidate lately, in tokens per second."""
+
+    tokens_per_second: float
+    kind: Literal["spent"] = "spent"
+
+
+class Finding(Enum):
+    """What an analysis found."""
+
+    PASS = "Pass"
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+    NO_DATA = "NoData"
+    ERROR = "Error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What an analysis found, and the numbers that decided."""
+
+    finding: Finding
+    detail: str
+    kind: Literal["verdict"] = "verdict"
+
+
+Event = SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

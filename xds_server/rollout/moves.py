@@ -1,4 +1,4 @@
-"""The moves a rollout is made of; each takes a state and returns the next one with its effects.
+"""The moves a rollout makes by itself: what facts about proxies, backends, time and evidence do to it.
 
 Which move belongs to which phase and event is the business of the table in `transitions`.
 """
@@ -8,31 +8,53 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, assert_never
 
-from xds_server.rollout.events import Command, Converged, Effect, NotConverged, Publish, Record, Refused, Tick
-from xds_server.rollout.state import Bake, Outcome, Pause, Phase, SetWeight, Shadow, State
+from xds_server.rollout.events import (
+    Converged,
+    Evidence,
+    Finding,
+    Health,
+    NotConverged,
+    Publish,
+    Record,
+    Spent,
+    Tick,
+    Verdict,
+)
+from xds_server.rollout.state import (
+    Analysis,
+    Bake,
+    Experiment,
+    Outcome,
+    Pause,
+    Phase,
+    SetWeight,
+    Shadow,
+    State,
+)
+from xds_server.rollout.steps import Result, clocked, enter, lacking, percent, published, taken_back
 
 __all__ = [
-    "Result",
-    "abort",
     "begin",
+    "begin_late",
     "degrade_or_wait",
     "finish_rollback",
     "go_on",
-    "hold",
+    "judged",
     "keep",
+    "kill_held",
+    "lives",
     "note_converged",
-    "promote",
-    "promote_full",
-    "resume",
+    "proved",
     "settled",
-    "start_clock",
+    "spent",
     "time_passed",
-    "too_early",
 ]
 
-Result = tuple[State, tuple[Effect, ...]]
-
 _SAID: Final = 500
+# A budget is met with some room to spare, and a share is raised again only when there is plenty.
+_ROOM: Final = 0.9
+_PLENTY: Final = 0.7
+_RAISE: Final = 1.5
 
 
 def keep(state: State, _event: object, _now: float) -> Result:
@@ -42,31 +64,37 @@ def keep(state: State, _event: object, _now: float) -> Result:
 
 def begin(state: State, _event: Converged, now: float) -> Result:
     """The proxies know the backends: enter the first step."""
-    return _enter(replace(state, converged=True, resumes=None), 0, now)
+    return _on(replace(state, converged=True, resumes=None), 0, now)
+
+
+def begin_late(state: State, event: Tick, now: float) -> Result:
+    """The proxies know the backends since a while; perhaps the candidate lives by now."""
+    return _on(state, 0, now) if state.converged and event.synced else (state, ())
 
 
 def go_on(state: State, event: Converged, now: float) -> Result:
-    """The proxies hold the current step: enter the next one, or start the clock of a shadow."""
+    """The proxies hold the current step: enter the next one, or start the clock of this one."""
     if state.converged:
-        return keep(state, event, now)
-    held = f"{event.acked} of {event.connected} proxies hold it"
+        return state, ()
     match state.current:
         case SetWeight(weight=weight):
-            record = Record(what="step_held", message=f"weight {_percent(weight)}: {held}")
-            after, effects = _enter(replace(state, converged=True), state.step + 1, now)
-            return after, (record, *effects)
-        case Shadow() | Pause() | Bake() | None:
-            return start_clock(state, event, now)
+            held = f"weight {percent(weight)}: {event.acked} of {event.connected} proxies hold it"
+            after, effects = _on(replace(state, converged=True), state.step + 1, now)
+            return after, (Record(what="step_held", message=held), *effects)
+        case Shadow() | Experiment() | Pause() | Bake() | Analysis() | None:
+            return _start_clock(state, now), ()
         case other:
             assert_never(other)
 
 
-def start_clock(state: State, _event: Converged, now: float) -> Result:
-    """The proxies hold the newest world: a step whose clock did not run yet starts it."""
-    after = replace(state, converged=True, message="")
-    if isinstance(state.current, Shadow) and state.step_began_at is None:
-        return _clock(after, state.current.duration, now), ()
-    return after, ()
+def note_converged(state: State, _event: Converged, now: float) -> Result:
+    """Paused by an operator: remember that the proxies hold the step, but do not go on."""
+    if state.converged:
+        return state, ()
+    after = _start_clock(state, now)
+    if after.ends_at is None:
+        return after, ()
+    return replace(after, ends_at=None, left=after.ends_at - now), ()
 
 
 def settled(state: State, _event: Converged, _now: float) -> Result:
@@ -74,26 +102,22 @@ def settled(state: State, _event: Converged, _now: float) -> Result:
     return replace(state, converged=True, message=state.message if state.converged else ""), ()
 
 
-def note_converged(state: State, event: Converged, now: float) -> Result:
-    """Paused by an operator: remember that the proxies hold the step, but do not go on."""
-    if state.converged:
-        return keep(state, event, now)
-    after = replace(state, converged=True, message="")
-    if isinstance(state.current, Shadow) and state.step_began_at is None:
-        return replace(
-            _clock(after, state.current.duration, now), ends_at=None, left=state.current.duration
-        ), ()
-    return after, ()
-
-
 def finish_rollback(state: State, event: Converged, now: float) -> Result:
     """Everyone is back, and it is said how fast."""
-    took = now - state.published_at
-    words = f"{event.acked} of {event.connected} proxies, " + (
-        f"{took:.1f} s" if took >= 1 else f"{1000 * took:.0f} ms"
-    )
-    after = replace(state, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {words}")
+    words = _how_fast(state, event, now)
+    why = "" if state.outcome is not Outcome.ROLLED_BACK else f"; {state.message}"
+    after = replace(state, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {words}{why}")
     return after, (Record(what="rolled_back", message=words),)
+
+
+def kill_held(state: State, event: Converged, now: float) -> Result:
+    """The kill is held by the proxies, and it is said how fast."""
+    if state.converged:
+        return state, ()
+    words = _how_fast(state, event, now)
+    return replace(state, converged=True, message=f"killed: {words}"), (
+        Record(what="kill_held", message=words),
+    )
 
 
 def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
@@ -115,149 +139,125 @@ def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
 
 
 def time_passed(state: State, event: Tick, now: float) -> Result:
-    """A clock that ran out ends its step, if the proxies hold what the step says right now."""
-    if state.ends_at is None or now < state.ends_at or not event.synced or not state.converged:
+    """End a step whose time is over, if the proxies hold what it says right now."""
+    if not event.synced or not state.converged:
         return state, ()
-    return _enter(state, state.step + 1, now)
-
-
-def hold(state: State, event: Command, now: float) -> Result:
-    """Stop the clock; weights stay."""
-    if state.resumes is not None or (isinstance(state.current, Pause) and state.ends_at is None):
-        if state.phase is Phase.DEGRADED:
-            raise Refused("the rollout waits for proxies already; abort takes it back")
-        return state, ()
-    left = None if state.ends_at is None else max(0.0, state.ends_at - now)
-    after = replace(state, phase=Phase.PAUSED, resumes=state.phase, left=left, ends_at=None)
-    return after, (Record(what="paused", message=_why("the clock stands still", event)),)
-
-
-def resume(state: State, event: Command, now: float) -> Result:
-    """Go on with the time that was left; a pause without an end is over."""
-    if state.resumes is None:
-        after, effects = _enter(state, state.step + 1, now)
-        return after, (Record(what="resumed", message=_why("the pause is over", event)), *effects)
-    after = _unheld(state, now)
-    record = Record(what="resumed", message=_why("the clock goes on", event))
-    if state.resumes is Phase.PENDING and after.converged:
-        entered, effects = _enter(after, 0, now)
-        return entered, (record, *effects)
-    if isinstance(after.current, SetWeight) and after.converged:
-        entered, effects = _enter(after, after.step + 1, now)
-        return entered, (record, *effects)
-    return after, (record,)
-
-
-def promote(state: State, event: Command, now: float) -> Result:
-    """End the current wait for time or for an operator; never the wait for proxies."""
-    if not state.converged:
-        raise Refused(
-            "the proxies do not hold the current step yet; promote when they do, or abort to take it back"
-        )
-    record = Record(what="promoted", message=_why("on to the next step", event))
-    pending = state.resumes is Phase.PENDING
-    after, effects = _enter(replace(state, resumes=None, left=None), 0 if pending else state.step + 1, now)
-    return after, (record, *effects)
-
-
-def promote_full(state: State, event: Command, now: float) -> Result:
-    """Go straight to the last weight, which the proxies must hold like any other."""
-    last = max((n for n, step in enumerate(state.program.steps) if isinstance(step, SetWeight)), default=None)
-    if last is None or (state.step >= last and state.phase is not Phase.PENDING):
-        return promote(state, event, now)
-    if not state.converged:
-        raise Refused(
-            "the proxies do not hold the current step yet; promote when they do, or abort to take it back"
-        )
-    record = Record(what="promoted", message=_why("straight to the last weight", event))
-    after, effects = _enter(replace(state, resumes=None, left=None), last, now)
-    return after, (record, *effects)
-
-
-def abort(state: State, event: Command, now: float) -> Result:
-    """Take everything back at once: weight and shadow to zero."""
-    if state.program.candidate is None or (state.phase is Phase.HEALTHY and not state.weight):
-        return state, ()
-    after = replace(
-        _published(state, now),
-        phase=Phase.ROLLING_BACK,
-        outcome=Outcome.ABORTED,
-        weight=0,
-        mirror=0,
-        step_began_at=None,
-        ends_at=None,
-        resumes=None,
-        left=None,
-        message=_why("aborted", event),
-    )
-    return after, (Record(what="aborted", message=_why("back to the stable backend", event)), Publish())
-
-
-def too_early(_state: State, event: Command, _now: float) -> Result:
-    """Refuse a command that has nothing to act on."""
-    raise Refused(f"nothing to {event.command.value}: the rollout is over; apply a spec to begin another")
-
-
-def _enter(state: State, index: int, now: float) -> Result:
-    """Enter a step; after the last one the rollout is finished."""
-    steps = state.program.steps
-    if index >= len(steps):
-        return _finish(state, now)
-    after = replace(state, step=index, step_began_at=None, ends_at=None, message="")
-    match steps[index]:
-        case SetWeight(weight=weight):
-            after = replace(_published(after, now), phase=Phase.PROGRESSING, weight=weight)
-            words = f"weight {_percent(weight)} for {state.program.candidate}"
-            return after, (Record(what="step_began", message=words), Publish())
-        case Pause(duration=None):
-            after = replace(_clock(after, None, now), phase=Phase.PAUSED)
-            return after, (Record(what="step_began", message="pause until promoted"),)
-        case Pause(duration=duration):
-            after = replace(_clock(after, duration, now), phase=Phase.PROGRESSING)
-            return after, (Record(what="step_began", message=f"pause {duration:g} s"),)
-        case Bake(duration=duration):
-            after = replace(_clock(after, duration, now), phase=Phase.BAKING)
-            return after, (Record(what="step_began", message=f"bake {duration:g} s"),)
-        case Shadow(percentage=percentage):
-            after = replace(_published(after, now), phase=Phase.SHADOWING, mirror=percentage)
-            words = f"{_percent(percentage)} of requests are copied to {state.program.candidate}"
-            return after, (Record(what="step_began", message=words), Publish())
+    over = state.ends_at is not None and now >= state.ends_at
+    match state.current:
+        case SetWeight():
+            return _on(state, state.step + 1, now)  # Held already; what came next was not alive.
+        case Shadow(duration=duration, min_pairs=least):
+            done = over if duration is not None else least is not None
+            done = done and (least is None or state.proven)
+        case Pause() | Bake() | Experiment():
+            done = over
+        case Analysis() | None:
+            done = False
         case other:
             assert_never(other)
+    return _on(state, state.step + 1, now) if done else (state, ())
 
 
-def _finish(state: State, now: float) -> Result:
-    shadowed = state.mirror > 0
-    outcome = Outcome.COMPLETED if shadowed else Outcome.PROMOTED if state.program.steps else None
-    after = replace(state, phase=Phase.HEALTHY, outcome=outcome, step_began_at=None, ends_at=None, message="")
-    if outcome is None:
-        return after, (Record(what="healthy", message=f"{state.program.stable} serves everyone"),)
-    if shadowed:
-        after = replace(_published(after, now), mirror=0)
-        return after, (Record(what="healthy", message="the shadow is over"), Publish())
-    return after, (Record(what="healthy", message=f"{state.program.candidate} serves everyone"),)
+def lives(state: State, event: Health, now: float) -> Result:
+    """Note which backends live; a candidate that died is taken back, and rules that serve it with it."""
+    backend, alive = event.backend, event.healthy > 0
+    if backend not in state.program.checked or backend in (state.healthy if alive else state.dead):
+        return state, ()
+    after = replace(
+        state,
+        healthy=_with(state.healthy, backend, here=alive),
+        dead=_with(state.dead, backend, here=not alive),
+    )
+    count = f"{event.healthy} of {event.total} endpoints answer"
+    if alive:
+        if backend not in state.dead:
+            return after, ()
+        back = Record(what="alive", message=f"{backend}: {count}")
+        return published(after, now, converged=state.converged), (back, Publish())
+    words = f"{backend} lost its last living endpoint: {count}" + (
+        f" ({event.detail})" if event.detail else ""
+    )
+    if state.weights.get(backend, 0) and state.phase is not Phase.ROLLING_BACK:
+        return taken_back(
+            after, Outcome.ROLLED_BACK, Record(what="candidate_died", message=words[:_SAID]), now
+        )
+    after = published(after, now, converged=state.converged)
+    return after, (Record(what="dead", message=words[:_SAID]), Publish())
 
 
-def _published(state: State, now: float) -> State:
-    return replace(state, revision=state.revision + 1, published_at=now, converged=False)
+def proved(state: State, event: Evidence, _now: float) -> Result:
+    """The shadow has as many pairs as it was to have."""
+    step = state.current
+    if not isinstance(step, Shadow) or step.min_pairs is None or state.proven or event.pairs < step.min_pairs:
+        return state, ()
+    words = f"{event.pairs} pairs were compared, {step.min_pairs} were asked for"
+    return replace(state, proven=True), (Record(what="evidence", message=words),)
 
 
-def _clock(state: State, duration: float | None, now: float) -> State:
-    return replace(state, step_began_at=now, ends_at=None if duration is None else now + duration)
+def spent(state: State, event: Spent, now: float) -> Result:
+    """Copy fewer requests while they cost more than they may, and more again when there is room."""
+    step = state.current
+    if not isinstance(step, Shadow) or step.tokens_per_second is None or not state.mirror:
+        return state, ()
+    rate, budget = event.tokens_per_second, step.tokens_per_second
+    if rate > budget:
+        share = max(1, int(state.mirror * _ROOM * budget / rate))
+    elif rate < _PLENTY * budget and state.mirror < step.percentage:
+        room = _RAISE if rate <= 0 else min(_RAISE, _ROOM * budget / rate)
+        share = min(step.percentage, max(state.mirror + 1, int(state.mirror * room)))
+    else:
+        return state, ()
+    if share == state.mirror:
+        return state, ()
+    words = f"copies cost {rate:.0f} tokens/s of {budget}: {percent(share)} of requests are copied"
+    after = replace(published(state, now, converged=state.converged), mirror=share)
+    return after, (Record(what="budget", message=words), Publish())
 
 
-def _unheld(state: State, now: float) -> State:
-    """Return the state without the hold; the clock has what it had left."""
-    after = replace(state, phase=state.resumes or state.phase, resumes=None, left=None)
-    if state.left is None or state.current is None:
-        return after
-    duration = getattr(state.current, "duration", None) or state.left
-    return replace(after, step_began_at=now - (duration - state.left), ends_at=now + state.left)
+def judged(state: State, event: Verdict, now: float) -> Result:
+    """A bad verdict takes the rollout back; a good one ends the step that waits for it."""
+    if event.finding is Finding.FAIL:
+        if not state.weight and not state.mirror:
+            return state, ()
+        return taken_back(
+            state, Outcome.ROLLED_BACK, Record(what="failed", message=event.detail[:_SAID]), now
+        )
+    if not isinstance(state.current, Analysis) or state.resumes is not None:
+        return state, ()
+    if event.finding is Finding.PASS and state.converged:
+        record = Record(what="passed", message=event.detail[:_SAID])
+        after, effects = _on(state, state.step + 1, now)
+        return after, (record, *effects)
+    words = f"{event.finding.value}: {event.detail}"[:_SAID]
+    if words == state.message:
+        return state, ()
+    return replace(state, message=words), (Record(what="no_verdict", message=words),)
 
 
-def _percent(basis_points: int) -> str:
-    return f"{basis_points / 100:g} %"
+def _how_fast(state: State, event: Converged, now: float) -> str:
+    took = now - state.published_at
+    return f"{event.acked} of {event.connected} proxies, " + (
+        f"{took:.1f} s" if took >= 1 else f"{1000 * took:.0f} ms"
+    )
 
 
-def _why(what: str, event: Command) -> str:
-    return f"{what}: {event.reason}" if event.reason else what
+def _on(state: State, index: int, now: float) -> Result:
+    """Enter a step as soon as whom it gives users to is alive."""
+    if words := lacking(state, index):
+        if words == state.message:
+            return state, ()
+        return replace(state, message=words), (Record(what="not_alive", message=words),)
+    return enter(state, index, now)
+
+
+def _start_clock(state: State, now: float) -> State:
+    """The proxies hold the newest world: a step whose clock did not run yet starts it."""
+    after = replace(state, converged=True, message="")
+    if isinstance(state.current, Shadow | Experiment) and state.step_began_at is None:
+        return clocked(after, state.current.duration, now)
+    return after
+
+
+def _with(names: tuple[str, ...], name: str, *, here: bool) -> tuple[str, ...]:
+    others = {other for other in names if other != name}
+    return tuple(sorted({*others, name} if here else others))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from xds_server.rollout.commands import behind_kill
 from xds_server.rollout.events import (
     Command,
     Converged,
@@ -15,11 +16,13 @@ from xds_server.rollout.events import (
     Record,
     SpecAccepted,
 )
-from xds_server.rollout.state import FULL, Phase, Program, State
+from xds_server.rollout.slots import Segment, Split, relaid
+from xds_server.rollout.state import STRATEGY, Kill, Phase, Program, State
+from xds_server.rollout.steps import percent, published
 from xds_server.rollout.transitions import TABLE
 
 if TYPE_CHECKING:
-    from xds_server.rollout.moves import Result
+    from xds_server.rollout.steps import Result
 
 __all__ = ["next_deadline", "step"]
 
@@ -51,70 +54,136 @@ def step(state: State | None, event: Event, now: float) -> Result:
 
 def next_deadline(state: State) -> float | None:
     """Return when the clock of the current step runs out; None while nothing runs out by itself."""
-    return state.ends_at if state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK} else None
+    return state.ends_at if state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK, Phase.KILLED} else None
 
 
 def _accept(state: State | None, event: SpecAccepted, now: float) -> tuple[State, tuple[Effect, ...]]:
-    """Begin, go on with, or supersede a rollout.
-
-    A spec that means the same changes nothing. One whose program is the same (say, other endpoints) is
-    published and the rollout goes on where it is. Any other supersedes the run; users are not moved by that:
-    a candidate that stays the candidate keeps its weight until the new program's first step, and a candidate
-    that became the stable backend keeps everyone it had.
-    """
+    """Begin, go on with, or supersede a rollout; what the spec says of the kill switch comes last."""
     if state is None:
-        return _fresh(event, generation=1, revision=1, weight=0, now=now), (
-            Record(what="accepted", message=_summary(event.program)),
-            Publish(),
-        )
-    if state.digest == event.digest:
+        after = _fresh(event, None, now)
+        effects: tuple[Effect, ...] = (Record(what="accepted", message=_summary(event.program)), Publish())
+    elif state.digest == event.digest:
         return state, ()
-    if state.program == event.program:
+    else:
+        inner = behind_kill(state, now)
+        after, effects = _superseded(inner, event, now)
+        if state.kill is not None:
+            after = _covered(after, state.kill, now)
+    return _switched(after, event, effects, now)
+
+
+def _superseded(state: State, event: SpecAccepted, now: float) -> tuple[State, tuple[Effect, ...]]:
+    """Take another spec.
+
+    One with the same course (say, other endpoints, other rules) is published and the rollout goes on where it
+    is. Any other supersedes the run; users are not moved by that: variants of the same stable backend keep
+    their users until the new program's first step, and a candidate that became the stable backend keeps
+    everyone it had.
+    """
+    old, new = state.program, event.program
+    if old.course == new.course:
         after = replace(
             state,
             digest=event.digest,
+            program=new,
+            splits=(*(s for s in state.splits if s.name == STRATEGY), *_spreads(state, new)),
             generation=state.generation + 1,
-            revision=state.revision + 1,
-            published_at=now,
+            healthy=_still(state.healthy, new),
+            dead=_still(state.dead, new),
         )
-        return after, (Record(what="updated", message="the spec changed, the rollout goes on"), Publish())
-    old, new = state.program, event.program
-    carried = state.weight if (old.stable, old.candidate) == (new.stable, new.candidate) else 0
-    after = _fresh(
-        event, generation=state.generation + 1, revision=state.revision + 1, weight=carried, now=now
-    )
+        words = "the spec changed, the rollout goes on"
+        return published(after, now, converged=state.converged), (
+            Record(what="updated", message=words),
+            Publish(),
+        )
+    after = _fresh(event, state, now)
     unfinished = state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    before = (
-        (Record(what="superseded", message=f"{state.phase.value} with {_weight(state)} gives way"),)
-        if unfinished
-        else ()
-    )
+    words = f"{state.phase.value} with {_weight(state)} gives way"
+    before = (Record(what="superseded", message=words),) if unfinished else ()
     return after, (*before, Record(what="accepted", message=_summary(new)), Publish())
 
 
-def _fresh(event: SpecAccepted, *, generation: int, revision: int, weight: int, now: float) -> State:
+def _fresh(event: SpecAccepted, former: State | None, now: float) -> State:
+    program = event.program
+    carried: dict[str, int] = {}
+    segments: tuple[Segment, ...] = ()
+    if former is not None and former.program.stable == program.stable:
+        segments = former.segments(STRATEGY)
+        carried = {v: share for v, share in former.weights.items() if v in program.variants}
+    layout = Split(name=STRATEGY, segments=relaid(segments, program.stable, carried))
     return State(
         route=event.route,
-        revision=revision,
-        generation=generation,
+        revision=1 if former is None else former.revision + 1,
+        generation=1 if former is None else former.generation + 1,
         digest=event.digest,
-        program=event.program,
+        program=program,
         phase=Phase.PENDING,
-        weight=weight,
+        splits=(layout, *_spreads(former, program)),
         published_at=now,
+        healthy=() if former is None else _still(former.healthy, program),
+        dead=() if former is None else _still(former.dead, program),
+    )
+
+
+def _spreads(former: State | None, program: Program) -> tuple[Split, ...]:
+    return tuple(
+        Split(
+            name=spread.name,
+            segments=relaid(
+                () if former is None else former.segments(spread.name),
+                spread.base,
+                dict(spread.weights),
+                [variant for variant, _ in spread.weights],
+            ),
+        )
+        for spread in program.spreads
+    )
+
+
+def _still(names: tuple[str, ...], program: Program) -> tuple[str, ...]:
+    """Return what is known of the backends that are still asked for."""
+    return tuple(name for name in names if name in program.checked)
+
+
+def _switched(
+    state: State, event: SpecAccepted, effects: tuple[Effect, ...], now: float
+) -> tuple[State, tuple[Effect, ...]]:
+    """Kill, or take a kill back, as the spec says; a kill by an operator is none of its business."""
+    reason = event.program.killed
+    if reason is None:
+        if state.kill is None or not state.kill.by_spec:
+            return state, effects
+        after = behind_kill(state, now)
+        return after, (Record(what="unkilled", message="the spec says so"), *effects)
+    serve = event.program.serve or event.program.stable
+    if state.kill is not None and not state.kill.by_spec:
+        return state, effects
+    since = now if state.kill is None else state.kill.at
+    kill = Kill(
+        serve=serve, actor=event.actor, reason=reason, at=since, by_spec=True, phase=state.phase, left=None
+    )
+    covered = _covered(behind_kill(state, now), kill, now)
+    if state.kill is not None:
+        return covered, effects
+    return covered, (Record(what="killed", message=f"{serve} serves everyone: {reason}"), *effects)
+
+
+def _covered(state: State, kill: Kill, now: float) -> State:
+    left = None if state.ends_at is None else max(0.0, state.ends_at - now)
+    serve = state.program.serve or state.program.stable
+    return replace(
+        state, phase=Phase.KILLED, kill=replace(kill, serve=serve, phase=state.phase, left=left), ends_at=None
     )
 
 
 def _summary(program: Program) -> str:
-    if program.candidate is None or not program.steps:
+    if not program.variants or not program.steps:
         return f"{program.stable} serves everyone"
     steps = len(program.steps)
-    return f"{program.stable} → {program.candidate} in {steps} step{'s' * (steps != 1)}"
+    tried = program.candidate or ", ".join(sorted(program.variants))
+    return f"{program.stable} → {tried} in {steps} step{'s' * (steps != 1)}"
 
 
 def _weight(state: State) -> str:
-    return (
-        f"{100 * state.weight / FULL:g} % on {state.program.candidate}"
-        if state.program.candidate
-        else "no candidate"
-    )
+    shares = ", ".join(f"{percent(share)} on {variant}" for variant, share in state.weights.items())
+    return shares or "nobody on a candidate"

@@ -1,296 +1,81 @@
 """A checked route spec: frozen values, one class per part of the YAML.
 
-Names are camelCase in YAML and snake_case here. Durations are timedeltas, sizes are bytes, percentages and
-weights are basis points (0..10000). Shapes and single values are checked here; what they mean together is
-the business of `check`.
+Names are camelCase in YAML and snake_case here. Shapes and single values are checked here and in the modules
+of the parts; what they mean together is the business of `check`.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_serializer
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from xds_server.spec import units
+from xds_server.spec.prompts import Prompt
+from xds_server.spec.scalars import (
+    BackendName,
+    CaptureSize,
+    Dns,
+    EndpointText,
+    Host,
+    Long,
+    Name,
+    Part,
+    Path,
+    Plain,
+    Retries,
+    RouteName,
+    Share,
+    Short,
+    Threshold,
+)
+from xds_server.spec.strategies import Strategy
+from xds_server.spec.targeting import AttributeSource, JwtProvider, KillSwitch, Targeting
 
 __all__ = [
-    "AttributeSource",
     "Backend",
-    "Canary",
     "Capture",
     "Convergence",
-    "Endpoint",
+    "HealthCheck",
     "Match",
     "Metadata",
     "ModelRoute",
     "PassiveHealth",
     "PathMatch",
-    "PauseStep",
     "Proxies",
     "RouteSpec",
-    "Shadow",
-    "ShadowLimits",
-    "Step",
-    "Stickiness",
-    "Strategy",
     "Timeouts",
 ]
 
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NAME: Final = "lower-case letters, digits and dashes are allowed, at most 63, such as chat-v2"
-_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HOST: Final = re.compile(r"(\*\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_MOST_REQUEST: Final = 64 << 20
-_LEAST_CAPTURE: Final = 1 << 10
-_MOST_CAPTURE: Final = 1 << 20
 
-
-def _wrong(message: str, allowed: str) -> PydanticCustomError:
-    return PydanticCustomError("shiftplane", "{message}", {"message": message, "allowed": allowed})
-
-
-def _unit(read: Any, value: object) -> Any:
-    try:
-        return read(value)
-    except units.UnitError as error:
-        raise _wrong(str(error), error.allowed) from error
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(f"must be text, found {_kind(value)}", what)
-    return value
-
-
-def _kind(value: object) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return f"the number {value}; put it in quotes if it is meant as text"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case _:
-            return repr(value)
-
-
-def _name(value: object) -> str:
-    text = _text(value, _NAME)
-    if not _LABEL.fullmatch(text):
-        raise _wrong(f"{text!r} is not a name", _NAME)
-    return text
-
-
-def _unlike(taken: str, value: object) -> str:
-    """Refuse the one name that would make a cluster's name mean two things."""
-    text = _name(value)
-    if text == taken:
-        raise _wrong(f"{text!r} is reserved", "any other name is allowed")
-    return text
-
-
-def _header(value: object) -> str:
-    allowed = "a header name such as x-user-id is allowed"
-    text = _text(value, allowed).lower()
-    if text.startswith(":"):
-        raise _wrong(f"{text!r} is a pseudo-header", allowed)
-    if not _TOKEN.fullmatch(text):
-        raise _wrong(f"{text!r} is not a header name", allowed)
-    if text.startswith("x-shiftplane-"):
-        raise _wrong(f"{text!r} is reserved: proxies strip x-shiftplane-* from what clients send", allowed)
-    return text
-
-
-def _host(value: object) -> str:
-    allowed = '"*", a name such as chat.example.com, or *.example.com are allowed'
-    text = _text(value, allowed).lower()
-    if text == "*":
-        return text
-    if ":" in text:
-        raise _wrong(f"{text!r} has a port; ports do not matter for matching", allowed)
-    if len(text) > 253 or not _HOST.fullmatch(text):
-        raise _wrong(f"{text!r} is not a host", allowed)
-    return text
-
-
-def _path(value: object) -> str:
-    allowed = "a path such as /v1/ is allowed"
-    text = _text(value, allowed)
-    if not text.startswith("/"):
-        raise _wrong(f"{text!r} does not start with /", allowed)
-    if re.search(r"[?#\s]", text):
-        raise _wrong(f"{text!r} holds a query, a fragment or a space", allowed)
-    return text
-
-
-def _plain(value: object) -> str:
-    allowed = "text without control characters is allowed"
-    text = _text(value, allowed)
-    if not text or len(text) > 256 or not text.isprintable():
-        raise _wrong(f"{text[:40]!r} is empty, too long or not printable", allowed)
-    return text
-
-
-def _endpoint(value: object) -> Any:
-    allowed = 'an IP address with its port is allowed, such as "10.0.0.1:8000" or "[::1]:8000"'
-    host, port = _host_port(value, allowed)
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        raise _wrong(f"{host!r} is not an IP address", "names belong in dns: instead of endpoints:") from None
-    if address.is_unspecified or address.is_multicast:
-        raise _wrong(f"{host!r} is not the address of a server", allowed)
-    return {"host": host, "port": port}
-
-
-def _dns(value: object) -> Any:
-    allowed = 'a name with its port is allowed, such as "vllm-v1.prod.svc:8000"'
-    host, port = _host_port(value, allowed)
-    if len(host) > 253 or not _HOST.fullmatch(host.lower()) or host.startswith("*"):
-        raise _wrong(f"{host!r} is not a host name", allowed)
-    if re.fullmatch(r"[0-9.]+", host):
-        raise _wrong(f"{host!r} is an address", "addresses belong in endpoints: instead of dns:")
-    return {"host": host, "port": port}
-
-
-def _host_port(value: object, allowed: str) -> tuple[str, int]:
-    if isinstance(value, Endpoint):
-        return value.host, value.port
-    text = _text(value, allowed)
-    if "://" in text:
-        raise _wrong(f"{text!r} is a URL", allowed)
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal():
-        raise _wrong(f"{text!r} has no port", allowed)
-    if not 1 <= int(port) <= 65_535:
-        raise _wrong(f"port {port} does not exist", "ports from 1 to 65535 are allowed")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise _wrong(f"{text!r} needs brackets around its address", allowed)
-    return host, int(port)
-
-
-def _at_least(least: timedelta, value: object) -> timedelta:
-    found: timedelta = _unit(units.duration, value)
-    if found < least:
-        raise _wrong(f"{value!r} is too short", f"at least {least.total_seconds():g}s is allowed")
-    return found
-
-
-def _count(least: int, most: int, value: object) -> int:
-    allowed = f"a whole number from {least} to {most} is allowed"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(f"must be a whole number, found {_kind(value)}", allowed)
-    if not least <= value <= most:
-        raise _wrong(f"{value} is out of range", allowed)
-    return value
-
-
-def _size(least: int, most: int, words: str, value: object) -> int:
-    found: int = _unit(units.size, value)
-    if not least <= found <= most:
-        raise _wrong(f"{value!r} is out of range", words)
-    return found
-
-
-def _share(value: object) -> int:
-    found: int = _unit(units.basis_points, value)
-    if found == 0:
-        raise _wrong("0 is no share at all", "a percentage above 0 is allowed")
-    return found
-
-
-Name = Annotated[str, BeforeValidator(_name)]
-RouteName = Annotated[str, BeforeValidator(lambda value: _unlike("shiftplane", value))]
-BackendName = Annotated[str, BeforeValidator(lambda value: _unlike("hop", value))]
-Plain = Annotated[str, BeforeValidator(_plain)]
-HeaderName = Annotated[str, BeforeValidator(_header)]
-Host = Annotated[str, BeforeValidator(_host)]
-Path = Annotated[str, BeforeValidator(_path)]
-# In JSON, values are written as they may be read again: "1h30m", "32MiB", 12.5.
-_AS_PERCENT = PlainSerializer(units.percent_number, when_used="json")
-_AS_DURATION = PlainSerializer(units.duration_text, when_used="json")
-_AS_SIZE = PlainSerializer(units.size_text, when_used="json")
-
-Percent = Annotated[int, BeforeValidator(lambda value: _unit(units.basis_points, value)), _AS_PERCENT]
-Share = Annotated[int, BeforeValidator(_share), _AS_PERCENT]
-Duration = Annotated[timedelta, BeforeValidator(lambda value: _unit(units.duration, value)), _AS_DURATION]
-Long = Annotated[
-    timedelta, BeforeValidator(lambda value: _at_least(timedelta(seconds=1), value)), _AS_DURATION
-]
-Short = Annotated[
-    timedelta, BeforeValidator(lambda value: _at_least(timedelta(milliseconds=10), value)), _AS_DURATION
-]
-RequestSize = Annotated[
-    int,
-    BeforeValidator(lambda value: _size(1 << 10, _MOST_REQUEST, "1KiB to 64MiB are allowed", value)),
-    _AS_SIZE,
-]
-CaptureSize = Annotated[
-    int,
-    BeforeValidator(lambda value: _size(_LEAST_CAPTURE, _MOST_CAPTURE, "1KiB to 1MiB are allowed", value)),
-    _AS_SIZE,
-]
-Concurrency = Annotated[int, BeforeValidator(lambda value: _count(1, 4_096, value))]
-Threshold = Annotated[int, BeforeValidator(lambda value: _count(1, 1_000, value))]
-Retries = Annotated[int, BeforeValidator(lambda value: _count(0, 5, value))]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=False, strict=True
-    )
-
-
-class Metadata(_Part):
+class Metadata(Part):
     """Who the route is."""
 
     name: RouteName
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-class Proxies(_Part):
+class Proxies(Part):
     """Which Envoys: those whose node cluster is `group`."""
 
     group: Name
 
 
-class PathMatch(_Part):
+class PathMatch(Part):
     """A prefix or an exact path; exactly one."""
 
     prefix: Path | None = None
     exact: Path | None = None
 
 
-class Match(_Part):
+class Match(Part):
     """Which requests."""
 
     hosts: Annotated[tuple[Host, ...], Field(strict=False, min_length=1)] = ("*",)
     path: PathMatch = PathMatch(prefix="/")
 
 
-class Endpoint(_Part):
-    """An address and a port."""
-
-    host: str
-    port: int
-
-    @model_serializer(when_used="json")
-    def _text(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-class PassiveHealth(_Part):
+class PassiveHealth(Part):
     """When an endpoint that answers badly is left out for a while."""
 
     enabled: bool = True
@@ -300,86 +85,38 @@ class PassiveHealth(_Part):
     ejection_time: Long = timedelta(seconds=15)
 
 
-class Backend(_Part):
+class HealthCheck(Part):
+    """How the control plane asks an endpoint whether it lives; any answer below 500 is a yes.
+
+    A candidate is given users only while one of its endpoints lives. `unhealthy_threshold` failures in a row
+    count as dead.
+    """
+
+    enabled: bool = True
+    path: Path = "/health"
+    interval: Short = timedelta(seconds=1)
+    timeout: Short = timedelta(seconds=1)
+    unhealthy_threshold: Threshold = 2
+
+
+class Backend(Part):
     """A set of equal model servers."""
 
     name: BackendName
-    endpoints: (
-        Annotated[
-            tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...], Field(strict=False, min_length=1)
-        ]
-        | None
-    ) = None
-    dns: Annotated[Endpoint, BeforeValidator(_dns)] | None = None
+    endpoints: Annotated[tuple[EndpointText, ...], Field(strict=False, min_length=1)] | None = None
+    dns: Dns | None = None
     model_name_override: Plain | None = None
     passive_health: PassiveHealth = PassiveHealth()
+    health_check: HealthCheck = HealthCheck()
 
 
-class AttributeSource(_Part):
-    """Where an attribute of a user is found."""
-
-    header: HeaderName
-
-
-class Stickiness(_Part):
-    """By what a user stays where they are; `salt` makes experiments independent (default: the route)."""
-
-    attribute: Plain
-    salt: Plain | None = None
-
-
-class PauseStep(_Part):
-    """A wait; without a duration until somebody promotes."""
-
-    duration: Long | None = None
-
-
-class Step(_Part):
-    """One step of a canary; exactly one of the two."""
-
-    set_weight: Percent | None = None
-    pause: PauseStep | None = None
-
-
-class Canary(_Part):
-    """Move users step by step."""
-
-    stickiness: Stickiness | None = None
-    steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, max_length=200)]
-    final_bake_time: Duration = timedelta(0)
-
-
-class ShadowLimits(_Part):
-    """What a stuck shadow may hold at most."""
-
-    max_concurrent_requests: Concurrency = 64
-    max_pending_requests: Concurrency = 16
-    max_request_size: RequestSize = 32 << 20
-    timeout: Long = timedelta(seconds=120)
-
-
-class Shadow(_Part):
-    """Copy a share of the requests; users never see the answers."""
-
-    percentage: Share
-    duration: Long | None = None
-    limits: ShadowLimits = ShadowLimits()
-
-
-class Strategy(_Part):
-    """How the candidate is tried; exactly one."""
-
-    canary: Canary | None = None
-    shadow: Shadow | None = None
-
-
-class Capture(_Part):
+class Capture(Part):
     """How much of each body is kept, per leg and direction."""
 
     max_body_size: CaptureSize = 128 << 10
 
 
-class Timeouts(_Part):
+class Timeouts(Part):
     """`idle` ends a stream on which nothing moves; `request`, if set, any request."""
 
     connect: Short = timedelta(seconds=2)
@@ -387,14 +124,14 @@ class Timeouts(_Part):
     request: Long | None = None
 
 
-class Convergence(_Part):
+class Convergence(Part):
     """When a step counts as held, and when it is said who is missing."""
 
     quorum: Share = 10_000
     timeout: Long = timedelta(minutes=1)
 
 
-class RouteSpec(_Part):
+class RouteSpec(Part):
     """What a route should do."""
 
     proxies: Proxies
@@ -404,7 +141,11 @@ class RouteSpec(_Part):
     stable: Name
     candidate: Name | None = None
     attributes: dict[str, AttributeSource] = Field(default_factory=dict)
+    jwt_providers: Annotated[dict[Name, JwtProvider], Field(max_length=8)] = Field(default_factory=dict)
+    kill_switch: KillSwitch = KillSwitch()
+    targeting: Targeting = Targeting()
     strategy: Strategy | None = None
+    prompt: Prompt | None = None
     capture: Capture = Capture()
     timeouts: Timeouts = Timeouts()
     retries: Retries = 1
@@ -413,7 +154,7 @@ class RouteSpec(_Part):
     progress_deadline: Long = timedelta(hours=2)
 
 
-class ModelRoute(_Part):
+class ModelRoute(Part):
     """One route, Kubernetes-shaped."""
 
     api_version: Literal["shiftplane.dev/v1alpha1"]

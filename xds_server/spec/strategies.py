@@ -1,0 +1,200 @@
+"""How a candidate is tried: one class per strategy a spec may name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from xds_server.spec.scalars import (
+    Concurrency,
+    Duration,
+    GrowthFactor,
+    Long,
+    Name,
+    PairCount,
+    Part,
+    Percent,
+    Plain,
+    RequestSize,
+    Share,
+    Tokens,
+)
+from xds_server.spec.targeting import Clause
+
+__all__ = [
+    "AbTest",
+    "AllAtOnce",
+    "BlueGreen",
+    "Canary",
+    "DeploymentStrategy",
+    "Experiment",
+    "Growth",
+    "GrowthSpec",
+    "Metadata",
+    "PauseStep",
+    "Promotion",
+    "Shadow",
+    "ShadowLimits",
+    "Step",
+    "Stickiness",
+    "Strategy",
+    "StrategyRef",
+]
+
+
+class Stickiness(Part):
+    """By what a user stays where they are; `salt` makes experiments independent (default: the route)."""
+
+    attribute: Plain
+    salt: Plain | None = None
+
+
+class PauseStep(Part):
+    """A wait; without a duration until somebody promotes."""
+
+    duration: Long | None = None
+
+
+class Step(Part):
+    """One step of a canary; exactly one of the two."""
+
+    set_weight: Percent | None = None
+    pause: PauseStep | None = None
+
+
+class Canary(Part):
+    """Move users step by step: `steps`, or in short `step_weights` with an `interval` between them."""
+
+    stickiness: Stickiness | None = None
+    steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, max_length=200)] | None = None
+    step_weights: Annotated[tuple[Share, ...], Field(strict=False, min_length=1, max_length=100)] | None = (
+        None
+    )
+    interval: Long | None = None
+    final_bake_time: Duration = timedelta(0)
+
+
+class ShadowLimits(Part):
+    """What a stuck shadow may hold at most."""
+
+    max_concurrent_requests: Concurrency = 64
+    max_pending_requests: Concurrency = 16
+    max_request_size: RequestSize = 32 << 20
+    timeout: Long = timedelta(seconds=120)
+
+
+class Promotion(Part):
+    """What follows a shadow: the canary beside it, once `min_pairs` pairs of answers were compared."""
+
+    next: Literal["canary"] = "canary"
+    min_pairs: PairCount = 100
+
+
+class Shadow(Part):
+    """Copy a share of the requests; users never see the answers.
+
+    `max_tokens_per_second` is what the candidate may spend on copies; above it fewer are copied. `match`
+    narrows what is copied to requests of which all clauses hold.
+    """
+
+    percentage: Share
+    duration: Long | None = None
+    limits: ShadowLimits = ShadowLimits()
+    match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
+    max_tokens_per_second: Tokens | None = None
+    promotion: Promotion | None = None
+
+
+class Experiment(Part):
+    """One variant of an A/B test beside the control: a backend and its share of the users."""
+
+    backend: Name
+    weight: Share
+
+
+class AbTest(Part):
+    """Split users between a control and variants, and keep them there.
+
+    The control is the stable backend; it has what the variants leave. `randomization_unit` is the attribute
+    that names a user, and each unit counts once in the exposures.
+    """
+
+    randomization_unit: Plain
+    salt: Plain | None = None
+    control: Name | None = None
+    variants: Annotated[tuple[Experiment, ...], Field(strict=False, min_length=1, max_length=9)]
+    max_duration: Long | None = None
+    on_complete: Literal["Hold", "Control"] = "Hold"
+
+
+class BlueGreen(Part):
+    """Keep the candidate aside, reachable by `preview_match` alone, and switch everyone at once."""
+
+    preview_match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
+    auto_promotion_enabled: bool = False
+    auto_promotion_after: Duration = timedelta(0)
+    keep_warm: Duration = timedelta(hours=72)
+
+
+class AllAtOnce(Part):
+    """Move everyone at once."""
+
+    final_bake_time: Duration = timedelta(0)
+
+
+class GrowthSpec(Part):
+    """How fast the candidate's share grows: linear steps of `growth_factor`, or doubling from it.
+
+    The last step is always everybody; the steps are spread evenly over `deployment_duration`.
+    """
+
+    growth_type: Literal["Linear", "Exponential"] = "Linear"
+    growth_factor: GrowthFactor
+    deployment_duration: Duration
+    final_bake_time: Duration = timedelta(0)
+
+
+class Growth(GrowthSpec):
+    """A growth written into a route, or found there by its name."""
+
+    stickiness: Stickiness | None = None
+
+
+class StrategyRef(Part):
+    """A strategy by its name: one of the file's DeploymentStrategy documents, or a preset."""
+
+    name: Plain
+    stickiness: Stickiness | None = None
+
+
+class Strategy(Part):
+    """How the candidate is tried: exactly one, or a shadow that promotes into the canary beside it.
+
+    A `strategy_ref` that was found stands beside the `growth` it refers to.
+    """
+
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    ab_test: AbTest | None = None
+    blue_green: BlueGreen | None = None
+    all_at_once: AllAtOnce | None = None
+    growth: Growth | None = None
+    strategy_ref: StrategyRef | None = None
+
+
+class Metadata(Part):
+    """Who a deployment strategy is."""
+
+    name: Plain
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class DeploymentStrategy(Part):
+    """A strategy that several routes may refer to."""
+
+    api_version: Literal["shiftplane.dev/v1alpha1"]
+    kind: Literal["DeploymentStrategy"]
+    metadata: Metadata
+    spec: GrowthSpec

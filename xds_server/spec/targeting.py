@@ -1,0 +1,123 @@
+"""Who a user is to a proxy, and which users are served by what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from xds_server.spec.scalars import Claim, HeaderName, Name, Part, Percent, Plain, Prose, Url
+
+__all__ = [
+    "OPERATORS",
+    "AttributeSource",
+    "Clause",
+    "Jwks",
+    "JwtProvider",
+    "KillSwitch",
+    "Operator",
+    "Rule",
+    "Serve",
+    "SplitStickiness",
+    "Target",
+    "Targeting",
+]
+
+Operator = Literal[
+    "in",
+    "notIn",
+    "startsWith",
+    "endsWith",
+    "contains",
+    "matches",
+    "exists",
+    "notExists",
+    "greaterThan",
+    "greaterOrEqual",
+    "lessThan",
+    "lessOrEqual",
+    "semverGreaterThan",
+    "semverGreaterOrEqual",
+    "semverLessThan",
+    "semverLessOrEqual",
+]
+OPERATORS: tuple[str, ...] = Operator.__args__  # type: ignore[attr-defined]
+
+
+class AttributeSource(Part):
+    """Where an attribute of a user is found: a header, or a claim of a verified JWT; exactly one.
+
+    `provider` names an entry of `jwtProviders`; it may be left out where there is one only.
+    """
+
+    header: HeaderName | None = None
+    claim: Claim | None = None
+    provider: Name | None = None
+
+
+class Jwks(Part):
+    """The keys that sign tokens: their JSON text, or where it is fetched; exactly one."""
+
+    inline: Prose | None = None
+    url: Url | None = None
+
+
+class JwtProvider(Part):
+    """Whose tokens are believed. A token that is missing or wrong refuses nobody: its claims are absent."""
+
+    issuer: Plain
+    audiences: Annotated[tuple[Plain, ...], Field(strict=False, max_length=16)] = ()
+    jwks: Jwks
+
+
+class Clause(Part):
+    """One condition on an attribute. Of several values one must do; `exists` and `notExists` take none."""
+
+    attribute: Plain
+    op: Operator
+    values: Annotated[tuple[Plain, ...], Field(strict=False, max_length=200)] = ()
+
+
+class SplitStickiness(Part):
+    """By what the users of a rule stay where they are."""
+
+    attribute: Plain
+    salt: Plain | None = None
+
+
+class Serve(Part):
+    """A split inside a rule: percentages by backend, 100 in all."""
+
+    weights: dict[Name, Percent]
+    stickiness: SplitStickiness | None = None
+
+
+class Target(Part):
+    """Individuals: users with one of these values are served by one backend."""
+
+    attribute: Plain
+    values: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1, max_length=200)]
+    serve: Name
+
+
+class Rule(Part):
+    """Users of whom all clauses hold are served by a backend, or split."""
+
+    name: Name
+    clauses: Annotated[tuple[Clause, ...], Field(strict=False, min_length=1, max_length=16)]
+    serve: Name | Serve
+
+
+class Targeting(Part):
+    """Who is served by what, whatever the strategy: targets first, then rules, in their order."""
+
+    targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=100)] = ()
+    rules: Annotated[tuple[Rule, ...], Field(strict=False, max_length=50)] = ()
+
+
+class KillSwitch(Part):
+    """Everyone is served by one backend, at once; copies and capture stop. `serve` is stable if left out."""
+
+    enabled: bool = False
+    serve: Name | None = None
+    reason: Plain | None = None
