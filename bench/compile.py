@@ -83,8 +83,8 @@ def edits(worlds: list[list[Traffic]], group: str) -> dict[str, Any]:
 
 def weights(routes: list[ModelRoute]) -> list[list[Traffic]]:
     """Return worlds in which the first route's weight rises."""
-    rest = [Traffic(route=other, weight=500, mirror=0) for other in routes[1:]]
-    return [[Traffic(route=routes[0], weight=100 * n, mirror=0), *rest] for n in range(1, ROUNDS + 2)]
+    rest = [Traffic.at(other, 500) for other in routes[1:]]
+    return [[Traffic.at(routes[0], 100 * n), *rest] for n in range(1, ROUNDS + 2)]
 
 
 def main() -> None:
@@ -98,9 +98,7 @@ def main() -> None:
             f"{count:>5} routes: in one group {whole['ms']:8.2f} ms, {whole['bytes']:>9,} bytes;"
             f" ten a group {split['ms']:8.2f} ms, {split['bytes']:>7,} bytes"
         )
-    moved = [
-        [Traffic(route=route(0, "all", 1_000, shift), weight=500, mirror=0)] for shift in range(ROUNDS + 1)
-    ]
+    moved = [[Traffic.at(route(0, "all", 1_000, shift), 500)] for shift in range(ROUNDS + 1)]
     found["endpoints_1000"] = edits(moved, "all")
     last = found["endpoints_1000"]
     print(f"one of 1,000 endpoints: {last['ms']} ms, {last['bytes']:,} bytes")

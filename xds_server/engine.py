@@ -151,14 +151,19 @@ class Engine:
         *,
         collector: ir.Address | None = None,
         summary: Summary = no_summary,
+        checks_health: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`collector` is where proxies send captured legs; `summary` tells what it found of a route."""
+        """`collector` is where proxies send captured legs; `summary` tells what it found of a route.
+
+        With `checks_health` somebody tells which backends live, and candidates wait for that.
+        """
         self.ready = False
         self._store = store
         self._scripts = scripts
         self._collector = collector
         self._summary = summary
+        self._checks_health = checks_health
         self._clock = clock
         self._routes: dict[str, _Live] = {}
         self._lock = asyncio.Lock()
@@ -325,7 +330,10 @@ class Engine:
     async def _accept(self, document: Document, actor: str, *, dry_run: bool) -> AppliedRoute:
         name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
         event = rollout.SpecAccepted(
-            route=name, program=rollout.program(document.route), digest=digest(document.route), actor=actor
+            route=name,
+            program=rollout.program(document.route, checked=self._checks_health),
+            digest=digest(document.route),
+            actor=actor,
         )
         state = None if live is None else live.state
         after, effects = rollout.step(state, event, self._clock())
@@ -349,9 +357,7 @@ class Engine:
         return AppliedRoute(name=name, action=action, generation=after.generation)
 
     def _compile(self, proxies: ir.Proxies, routes: Iterable[_Live]) -> Snapshot:
-        traffic = [
-            Traffic(route=live.route, weight=live.state.weight, mirror=live.state.mirror) for live in routes
-        ]
+        traffic = [Traffic.of(live.route, live.state) for live in routes]
         found = compile_world(proxies, traffic, self._scripts, collector=self._collector)
         return build(found, self._built.get(proxies))
 

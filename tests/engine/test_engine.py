@@ -19,7 +19,7 @@ from xds_server.engine import (
     SpecRefusedError,
     UnknownRouteError,
 )
-from xds_server.snapshot import CLUSTER, ROUTE
+from xds_server.snapshot import CLUSTER
 from xds_server.store import SqliteStore, StoreError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def test_a_proxy_that_refuses_holds_the_step(house: House) -> None:
     proxy = FakeProxy(house.hub)
     await house.apply(route(V1))
     await house.phase("Healthy")
-    proxy.refuse = {ROUTE}
+    proxy.refuse = {CLUSTER}
     await house.apply(route(V1, V2, CANARY))
     await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
     await house.until(lambda: "refused by the test" in house.engine.view("chat").message)

@@ -67,6 +67,7 @@ def test_a_good_spec_is_what_it_says() -> None:
     assert spec.attributes["user.id"].header == "x-user-id"
     assert spec.strategy is not None
     assert spec.strategy.canary is not None
+    assert spec.strategy.canary.steps is not None
     assert spec.strategy.canary.steps[0].set_weight == 1_250
     assert spec.strategy.canary.steps[1].pause is not None
     assert spec.strategy.canary.steps[1].pause.duration == timedelta(hours=1, minutes=30)

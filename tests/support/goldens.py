@@ -44,10 +44,7 @@ class Case:
         }
         loaded = load(self.text, file=self.name)
         assert loaded.ok, [str(problem) for problem in loaded.problems]
-        return [
-            Traffic(route=route, weight=stands[route.metadata.name][0], mirror=stands[route.metadata.name][1])
-            for route in loaded.routes
-        ]
+        return [Traffic.at(route, *stands[route.metadata.name]) for route in loaded.routes]
 
 
 def cases() -> list[Case]:

@@ -44,15 +44,15 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
     return ir.Route(
         name=f"{name}/sampled" if mirror else name,
         route=name,
+        split="strategy",
         path=ir.PathMatch(prefix="/v1/"),
         arms=arms,
         stickiness=ir.Stickiness(header="x-user-id", salt="exp"),
+        gate=ir.Gate(key="shiftplane.chat.shadow", default=2_000, now=2_000) if mirror else None,
         mirror=(
             ir.Mirror(
                 cluster=ClusterName("chat/hop"),
                 leg="chat/shadow",
-                fraction=2_000,
-                runtime_key="shiftplane.chat.shadow",
                 max_request_bytes=4 << 20,
             )
             if mirror

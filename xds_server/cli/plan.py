@@ -69,10 +69,7 @@ def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict
     from xds_server.translate import render
 
     states = [_state(route, step) for route in routes]
-    traffic = [
-        Traffic(route=route, weight=state.weight, mirror=state.mirror)
-        for route, state in zip(routes, states, strict=True)
-    ]
+    traffic = [Traffic.of(route, state) for route, state in zip(routes, states, strict=True)]
     entry = ir.Address(host=_ENTRY[0], port=_ENTRY[1])
     found: dict[str, dict[str, Any]] = {}
     for resource in compile_world(
@@ -88,7 +85,7 @@ def _state(route: ModelRoute, step: int | None) -> State:
     from xds_server import rollout
 
     accepted = rollout.SpecAccepted(
-        route=route.metadata.name, program=rollout.program(route), digest="", actor=""
+        route=route.metadata.name, program=rollout.program(route, checked=False), digest="", actor=""
     )
     state, _ = rollout.step(None, accepted, 0.0)
     for _ in range(2 * (step or 0)):

@@ -22,17 +22,26 @@ __all__ = [
     "Cluster",
     "ClusterKind",
     "ClusterName",
+    "Condition",
+    "Gate",
     "Group",
     "HopRoute",
     "Limits",
     "Listener",
     "Mirror",
+    "Op",
     "PassiveHealth",
     "PathMatch",
+    "Prompt",
+    "PromptMode",
+    "PromptPin",
+    "PromptText",
     "Proxies",
     "Role",
     "Route",
     "Stickiness",
+    "Tls",
+    "TokenIssuer",
     "VirtualHost",
 ]
 
@@ -63,6 +72,32 @@ class ClusterKind(Enum):
     """The internal listener of the same proxy: the target of mirrors."""
     COLLECTOR = "collector"
     """The gRPC access-log sink."""
+    KEYS = "keys"
+    """Where the keys are fetched that sign users' tokens."""
+
+
+class Op(Enum):
+    """How a header is compared."""
+
+    EQUALS = "equals"
+    STARTS_WITH = "startsWith"
+    ENDS_WITH = "endsWith"
+    CONTAINS = "contains"
+    MATCHES = "matches"
+    """The whole value matches a regular expression (RE2)."""
+    EXISTS = "exists"
+    AT_LEAST = "atLeast"
+    """The value is a whole number, and as large as this one or larger."""
+    BELOW = "below"
+    """The value is a whole number, and smaller than this one."""
+
+
+class PromptMode(Enum):
+    """Where a system prompt goes; each inserts it where there is no system message yet."""
+
+    INSERT = "insert"
+    REPLACE = "replace"
+    APPEND = "append"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +134,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """A server must prove to be `name`; whom to believe is in a file of the proxy."""
+
+    name: str
+    ca_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A set of equal endpoints. `limits` of None means: never turn a user's request away."""
+    """A set of equal endpoints. `limits` of None means: never turn a user's request away.
+
+    With `tls` it is spoken to in TLS.
+    """
 
     name: ClusterName
     kind: ClusterKind
@@ -108,6 +154,7 @@ class Cluster:
     connect_timeout: float
     health: PassiveHealth | None = None
     limits: Limits | None = None
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +163,32 @@ class PathMatch:
 
     prefix: str | None = None
     exact: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """Something that must hold for a header: one of `values` does; `negated`, that none does.
+
+    A header that is not there meets no condition but a negated one.
+    """
+
+    header: str
+    op: Op
+    values: tuple[str, ...] = ()
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Which share of the requests a route takes; the others go on to the next route.
+
+    `now` is what the share is at this moment, told under `key` in the runtime layer; a proxy that does not
+    follow that layer goes by `default`.
+    """
+
+    key: str
+    default: int
+    now: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +217,49 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """Both bodies of a leg, up to `max_body_bytes` each, go to the collector when the leg ends."""
+    """Both bodies of a leg, up to `max_body_bytes` each, go to the collector when the leg ends.
+
+    `unit` is the header that names the user who is exposed to `experiment`; without bodies (0 bytes) that
+    is all that is told.
+    """
 
     route: str
     role: Role
     max_body_bytes: int
+    unit: str | None = None
+    experiment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptText:
+    """One version of a system prompt."""
+
+    version: str
+    text: str
+    mode: PromptMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPin:
+    """Requests whose header has one of these values get this version; the first pin that does counts."""
+
+    header: str
+    values: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Which request gets which system prompt: a pin first, then the slot of `stickiness`, then `default`.
+
+    The slot is xxh32(salt ":" header) modulo `FULL`; `slots` are runs of (version, length), "" for none.
+    """
+
+    texts: tuple[PromptText, ...]
+    default: str
+    pins: tuple[PromptPin, ...]
+    stickiness: Stickiness | None
+    slots: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,29 +272,34 @@ class Mirror:
 
     cluster: ClusterName
     leg: str
-    fraction: int
-    runtime_key: str
     max_request_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One route of the entry listener.
+    """One route of the entry listener; of a spec's routes the first whose conditions hold takes a request.
 
-    `timeout` None means no total limit; `idle_timeout` always bounds a stream on which nothing moves.
+    `split` names what the arms are the split of: routes of one spec and split split alike. `timeout` None
+    means no total limit; `idle_timeout` always bounds a stream on which nothing moves. `private` are headers
+    that decide and must not leave the proxy.
     """
 
     name: str
     route: str
+    split: str
     path: PathMatch
     arms: tuple[Arm, ...]
-    stickiness: Stickiness | None
-    mirror: Mirror | None
-    capture: Capture | None
     timeout: float | None
     idle_timeout: float
     retries: int
     response_headers: bool
+    conditions: tuple[Condition, ...] = ()
+    gate: Gate | None = None
+    stickiness: Stickiness | None = None
+    mirror: Mirror | None = None
+    capture: Capture | None = None
+    prompt: Prompt | None = None
+    private: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,11 +323,29 @@ class VirtualHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenIssuer:
+    """Whose tokens are believed, and which of their claims become headers: (header, claim).
+
+    Exactly one of `keys` (a JSON key set) and `keys_url`, which is fetched through `keys_cluster`, is set.
+    A token that is missing or wrong refuses nobody; its claims are just not there.
+    """
+
+    name: str
+    issuer: str
+    audiences: tuple[str, ...]
+    claims: tuple[tuple[str, str], ...]
+    keys: str | None = None
+    keys_url: str | None = None
+    keys_cluster: ClusterName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Where users' requests come in, and the cluster that takes captured legs, if there is one."""
+    """Where users' requests come in, whose tokens are believed, and what takes captured legs, if anything."""
 
     entry: Address
     collector: ClusterName | None
+    tokens: tuple[TokenIssuer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

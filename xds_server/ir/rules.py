@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from xds_server.ir.model import FULL, Arm, Cluster, ClusterKind, ClusterName, Group, Route
+from xds_server.ir.model import FULL, Arm, Cluster, ClusterKind, ClusterName, Group, Listener, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ def violations(group: Group) -> tuple[str, ...]:
         *_splits(group),
         *_bounded(group, clusters),
         *_stickiness(group),
+        *_gates(group),
+        *_prompts(group),
     )
 
 
@@ -60,7 +62,14 @@ def _references(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[
     for hop in group.hop_routes:
         if hop.arm.cluster not in clusters:
             yield f"hop route {hop.name!r} points at cluster {hop.arm.cluster!r}, which is not there"
-    collector = group.listener.collector
+    yield from _listener_references(group.listener, clusters)
+
+
+def _listener_references(listener: Listener, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
+    for tokens in listener.tokens:
+        if tokens.keys_cluster is not None and tokens.keys_cluster not in clusters:
+            yield f"tokens {tokens.name!r} need cluster {tokens.keys_cluster!r}, which is not there"
+    collector = listener.collector
     if collector is not None and collector not in clusters:
         yield f"the access log points at cluster {collector!r}, which is not there"
 
@@ -80,7 +89,9 @@ def _splits(group: Group) -> Iterator[str]:
 def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
     copied = {route.mirror.cluster for route in _routes(group) if route.mirror is not None}
     copied |= {hop.arm.cluster for hop in group.hop_routes}
-    copied |= {c.name for c in group.clusters if c.kind in {ClusterKind.HOP, ClusterKind.COLLECTOR}}
+    copied |= {
+        c.name for c in group.clusters if c.kind in {ClusterKind.HOP, ClusterKind.COLLECTOR, ClusterKind.KEYS}
+    }
     served = {arm.cluster for route in _routes(group) for arm in route.arms}
     for name in sorted(copied & clusters.keys()):
         yield from _copy_limits(clusters[name])
@@ -103,7 +114,7 @@ def _copy_limits(cluster: Cluster) -> Iterator[str]:
         yield f"cluster {cluster.name!r} takes copies of users' traffic but has no limits"
     elif cluster.limits.max_retries:
         yield f"cluster {cluster.name!r} takes copies of users' traffic and must not retry"
-    elif cluster.kind is not ClusterKind.COLLECTOR and cluster.limits.max_stream is None:
+    elif cluster.kind not in {ClusterKind.COLLECTOR, ClusterKind.KEYS} and cluster.limits.max_stream is None:
         yield f"cluster {cluster.name!r} takes copies of users' traffic but lets them live for ever"
 
 
@@ -122,8 +133,33 @@ def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator
 
 def _stickiness(group: Group) -> Iterator[str]:
     for host in group.virtual_hosts:
-        splits: dict[str, tuple[tuple[Arm, ...], object]] = {}
+        splits: dict[tuple[str, str], tuple[tuple[Arm, ...], object]] = {}
         for route in host.routes:
             split = (route.arms, route.stickiness)
-            if splits.setdefault(route.route, split) != split:
+            if splits.setdefault((route.route, route.split), split) != split:
                 yield f"route {route.name!r} splits differently from its sibling: users would move"
+
+
+def _gates(group: Group) -> Iterator[str]:
+    for route in _routes(group):
+        gate = route.gate
+        if gate is not None and not all(0 <= share <= FULL for share in (gate.default, gate.now)):
+            yield f"route {route.name!r} takes {gate.default} or {gate.now} of {FULL}"
+        if route.mirror is not None and route.gate is None:
+            yield f"route {route.name!r} copies, and nothing could stop it at once"
+
+
+def _prompts(group: Group) -> Iterator[str]:
+    for route in _routes(group):
+        if route.prompt is None:
+            continue
+        known = {text.version for text in route.prompt.texts} | {""}
+        named = {
+            route.prompt.default,
+            *(v for v, _ in route.prompt.slots),
+            *(p.version for p in route.prompt.pins),
+        }
+        for version in sorted(named - known):
+            yield f"route {route.name!r} gives out prompt version {version!r}, which is not there"
+        if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
+            yield f"route {route.name!r} has prompt slots that do not sum to {FULL}"

@@ -20,7 +20,7 @@ PROMPT = "prompt"
 
 
 def program(route: spec.ModelRoute, *, checked: bool = True) -> Program:
-    """Return what a checked spec asks of the rollout; with `checked`, somebody asks backends for their health."""
+    """Return what a spec asks of the rollout; with `checked`, somebody asks backends for their health."""
     wanted = route.spec
     kill = wanted.kill_switch
     keep_warm = 0.0
@@ -139,7 +139,7 @@ def _spread(name: str, base: str, shares: dict[str, int]) -> Spread:
 
 
 def _checked(wanted: spec.RouteSpec) -> set[str]:
-    """Return the backends beside the stable one that users may be sent to, where their health is asked for."""
+    """Return the backends beside the stable one that users may be sent to, and whose health is asked for."""
     used = {wanted.candidate}
     if wanted.strategy is not None and wanted.strategy.ab_test is not None:
         used |= {variant.backend for variant in wanted.strategy.ab_test.variants}

@@ -33,7 +33,6 @@ from xds_server.spec.strategies import (
     Shadow,
     ShadowLimits,
     Step,
-    Stickiness,
     Strategy,
     StrategyRef,
 )
@@ -45,7 +44,7 @@ from xds_server.spec.targeting import (
     KillSwitch,
     Rule,
     Serve,
-    SplitStickiness,
+    Stickiness,
     Target,
     Targeting,
 )
@@ -91,7 +90,6 @@ __all__ = [
     "Severity",
     "Shadow",
     "ShadowLimits",
-    "SplitStickiness",
     "Step",
     "Stickiness",
     "Strategy",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from xds_server.spec.scalars import Part, Percent, Plain, Prose
-from xds_server.spec.strategies import Stickiness
+from xds_server.spec.targeting import Stickiness
 
 __all__ = ["Prompt", "PromptOverride", "PromptRollout", "PromptVersion"]
 

@@ -24,19 +24,10 @@ __all__ = ["LATER", "Finding", "shape"]
 # Fields of later versions: calling them unknown would send people to look for a typo.
 LATER: Final = frozenset(
     {
-        "abTest",
-        "allAtOnce",
         "analysis",
-        "blueGreen",
         "compare",
-        "killSwitch",
-        "maxTokensPerSecond",
         "price",
-        "promotion",
-        "prompt",
         "service",
-        "strategyRef",
-        "targeting",
     }
 )
 

@@ -21,7 +21,7 @@ from xds_server.spec.scalars import (
     Share,
     Tokens,
 )
-from xds_server.spec.targeting import Clause
+from xds_server.spec.targeting import Clause, Stickiness
 
 __all__ = [
     "AbTest",
@@ -38,17 +38,9 @@ __all__ = [
     "Shadow",
     "ShadowLimits",
     "Step",
-    "Stickiness",
     "Strategy",
     "StrategyRef",
 ]
-
-
-class Stickiness(Part):
-    """By what a user stays where they are; `salt` makes experiments independent (default: the route)."""
-
-    attribute: Plain
-    salt: Plain | None = None
 
 
 class PauseStep(Part):
@@ -127,6 +119,11 @@ class AbTest(Part):
     variants: Annotated[tuple[Experiment, ...], Field(strict=False, min_length=1, max_length=9)]
     max_duration: Long | None = None
     on_complete: Literal["Hold", "Control"] = "Hold"
+
+    @property
+    def stickiness(self) -> Stickiness:
+        """By what users stay where they are: by what they are counted."""
+        return Stickiness.model_construct(attribute=self.randomization_unit, salt=self.salt)
 
 
 class BlueGreen(Part):

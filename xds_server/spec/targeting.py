@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xds_server.spec.scalars import Claim, HeaderName, Name, Part, Percent, Plain, Prose, Url
+from xds_server.spec.scalars import Claim, HeaderName, Name, Part, Path, Percent, Plain, Prose, Url
 
 __all__ = [
     "OPERATORS",
@@ -18,7 +18,7 @@ __all__ = [
     "Operator",
     "Rule",
     "Serve",
-    "SplitStickiness",
+    "Stickiness",
     "Target",
     "Targeting",
 ]
@@ -56,10 +56,14 @@ class AttributeSource(Part):
 
 
 class Jwks(Part):
-    """The keys that sign tokens: their JSON text, or where it is fetched; exactly one."""
+    """The keys that sign tokens: their JSON text, or where it is fetched; exactly one.
+
+    `ca_file` is where proxies find whom to believe about an https URL.
+    """
 
     inline: Prose | None = None
     url: Url | None = None
+    ca_file: Path = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class JwtProvider(Part):
@@ -78,8 +82,11 @@ class Clause(Part):
     values: Annotated[tuple[Plain, ...], Field(strict=False, max_length=200)] = ()
 
 
-class SplitStickiness(Part):
-    """By what the users of a rule stay where they are."""
+class Stickiness(Part):
+    """By what users stay where they are; `salt` makes splits independent of each other.
+
+    By default it is the route's name, for a rule followed by that of the rule.
+    """
 
     attribute: Plain
     salt: Plain | None = None
@@ -89,7 +96,7 @@ class Serve(Part):
     """A split inside a rule: percentages by backend, 100 in all."""
 
     weights: dict[Name, Percent]
-    stickiness: SplitStickiness | None = None
+    stickiness: Stickiness | None = None
 
 
 class Target(Part):

@@ -25,6 +25,7 @@ from envoy_data_plane.envoy.config.core.v3 import (
     AggregatedConfigSource,
     ApiVersion,
     ConfigSource,
+    DataSource,
     EnvoyInternalAddress,
     Http1ProtocolOptions,
     Http2ProtocolOptions,
@@ -41,10 +42,18 @@ from envoy_data_plane.envoy.config.endpoint.v3 import (
 )
 from envoy_data_plane.envoy.extensions.transport_sockets.internal_upstream.v3 import InternalUpstreamTransport
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
+from envoy_data_plane.envoy.extensions.transport_sockets.tls.v3 import (
+    CertificateValidationContext,
+    CommonTlsContext,
+    SubjectAltNameMatcher,
+    SubjectAltNameMatcherSanType,
+    UpstreamTlsContext,
+)
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import (
     HttpProtocolOptions as UpstreamOptions,
 )
 from envoy_data_plane.envoy.extensions.upstreams.http.v3 import HttpProtocolOptionsExplicitHttpConfig
+from envoy_data_plane.envoy.type.matcher.v3 import StringMatcher
 
 from xds_server import ir
 from xds_server.translate.encode import encode, pack, repeated
@@ -83,13 +92,15 @@ def cluster(source: ir.Cluster) -> Cluster:
         outlier_detection=None if source.health is None else _outlier_detection(source.health),
         typed_extension_protocol_options={_OPTIONS_KEY: _protocol_options(source)},
     )
+    if source.tls is not None:
+        message.transport_socket = _tls_socket(source.tls)
     if source.limits is not None:
         message.per_connection_buffer_limit_bytes = source.limits.buffer_bytes
     match source.kind:
         case ir.ClusterKind.ENDPOINTS:
             message.type = ClusterDiscoveryType.EDS
             message.eds_cluster_config = ClusterEdsClusterConfig(eds_config=ads_source())
-        case ir.ClusterKind.DNS | ir.ClusterKind.COLLECTOR:
+        case ir.ClusterKind.DNS | ir.ClusterKind.COLLECTOR | ir.ClusterKind.KEYS:
             message.type = ClusterDiscoveryType.STRICT_DNS
             message.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
             message.load_assignment = _inline(source)
@@ -141,6 +152,23 @@ def _internal_socket() -> TransportSocket:
         name="envoy.transport_sockets.internal_upstream",
         typed_config=pack(InternalUpstreamTransport(transport_socket=raw)),
     )
+
+
+def _tls_socket(tls: ir.Tls) -> TransportSocket:
+    context = UpstreamTlsContext(
+        sni=tls.name,
+        common_tls_context=CommonTlsContext(
+            validation_context=CertificateValidationContext(
+                trusted_ca=DataSource(filename=tls.ca_file),
+                match_typed_subject_alt_names=[
+                    SubjectAltNameMatcher(
+                        san_type=SubjectAltNameMatcherSanType.DNS, matcher=StringMatcher(exact=tls.name)
+                    )
+                ],
+            )
+        ),
+    )
+    return TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
 
 
 def _circuit_breakers(limits: ir.Limits | None) -> CircuitBreakers:

@@ -60,6 +60,7 @@ from xds_server.translate.routes import (
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
+from xds_server.translate.tokens import token_filter
 from xds_server.translate.versions import known, routes_limit_bodies
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def _hop_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConne
 
 def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
     filters = [
+        *([token_filter(source.tokens)] if source.tokens and routes == ENTRY_ROUTES else []),
         _lua(CAPTURE_FILTER, scripts.capture),
         _lua(REWRITE_FILTER, scripts.rewrite),
         HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),

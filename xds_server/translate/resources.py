@@ -83,10 +83,11 @@ def _cluster_resources(source: ir.Cluster) -> tuple[Resource, ...]:
 
 @lru_cache(maxsize=256)
 def _listener_resources(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Resource, ...]:
-    sink = _clusters({source.collector} if source.collector is not None else set())
+    sinks = {source.collector, *(issuer.keys_cluster for issuer in source.tokens)}
+    needed = _clusters({name for name in sinks if name is not None})
     routes = {"entry": ENTRY_ROUTES, HOP_LISTENER: HOP_ROUTES}
     return tuple(
-        _resource(message.name, message, sink | {(ROUTE, routes[message.name])})
+        _resource(message.name, message, needed | {(ROUTE, routes[message.name])})
         for message in listeners(source, scripts, envoy)
     )
 

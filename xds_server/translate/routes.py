@@ -39,6 +39,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 
 from xds_server.translate.encode import encode, pack, repeated
+from xds_server.translate.matching import header_matcher
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -116,9 +117,11 @@ def _entry_route(route: ir.Route) -> Route:
         request_mirror_policies=[] if route.mirror is None else [_mirror(route.mirror)],
     )
     match = _match(route.path)
+    match.headers = [header_matcher(condition) for condition in route.conditions]
+    if route.gate is not None:
+        match.runtime_fraction = _fraction(route.gate.default, route.gate.key)
     if route.mirror is not None:
-        match.runtime_fraction = _fraction(route.mirror.fraction, route.mirror.runtime_key)
-        match.headers = [_declared_length(route.mirror.max_request_bytes)]
+        match.headers.append(_declared_length(route.mirror.max_request_bytes))
     message = Route(
         name=route.name,
         match=match,
@@ -126,6 +129,7 @@ def _entry_route(route: ir.Route) -> Route:
         response_headers_to_add=(
             [_set_header("x-shiftplane-route", route.route)] if route.response_headers else []
         ),
+        request_headers_to_remove=list(route.private),
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
     if any(arm.model is not None for arm in route.arms):
@@ -235,6 +239,8 @@ def _set_header(name: str, value: str) -> HeaderValueOption:
 
 def _capture(capture: ir.Capture) -> AnyMessage:
     context = {"route": capture.route, "role": capture.role.value, "cap": str(capture.max_body_bytes)}
+    if capture.unit is not None:
+        context |= {"unit": capture.unit, "experiment": capture.experiment or ""}
     return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))
 
 

@@ -19,11 +19,11 @@ RUNTIME_LAYER: Final = "shiftplane"
 
 
 def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
-    """Return the layer with the share of requests each mirror copies, by its key."""
+    """Return the layer with the share of requests each gate lets in now, by its key."""
     shares = {
-        route.mirror.runtime_key: {"numerator": route.mirror.fraction, "denominator": "TEN_THOUSAND"}
+        route.gate.key: {"numerator": route.gate.now, "denominator": "TEN_THOUSAND"}
         for host in virtual_hosts
         for route in host.routes
-        if route.mirror is not None
+        if route.gate is not None
     }
     return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(dict(sorted(shares.items()))))

@@ -3,6 +3,7 @@
 from xds_server.view.model import (
     Convergence,
     EventView,
+    KillView,
     ProxyStatus,
     ProxyView,
     RouteView,
@@ -15,6 +16,7 @@ from xds_server.view.route import route_view
 __all__ = [
     "Convergence",
     "EventView",
+    "KillView",
     "ProxyStatus",
     "ProxyView",
     "RouteView",

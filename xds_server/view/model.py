@@ -9,6 +9,7 @@ from typing import Any
 __all__ = [
     "Convergence",
     "EventView",
+    "KillView",
     "ProxyStatus",
     "ProxyView",
     "RouteView",
@@ -98,8 +99,22 @@ class EventView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KillView:
+    """Who has one backend serve everyone, why, and since when."""
+
+    serve: str
+    actor: str
+    reason: str
+    at: float
+    by_spec: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteView:
-    """All an operator sees of a route; percentages are 0..100."""
+    """All an operator sees of a route; percentages are 0..100.
+
+    `splits` lay out the slots of each split in their order: (variant, how many of 10,000).
+    """
 
     name: str
     group: str
@@ -113,6 +128,10 @@ class RouteView:
     candidate: str | None
     weights: dict[str, float]
     mirror_percent: float
+    kill: KillView | None
+    dead: tuple[str, ...]
+    warm_until: float | None
+    splits: dict[str, tuple[tuple[str, int], ...]]
     steps: tuple[StepView, ...]
     step: StepNow | None
     convergence: Convergence

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, assert_never
 
-from xds_server.rollout import Bake, Pause, Phase, SetWeight, Shadow, State, Step
-from xds_server.view.model import Convergence, EventView, RouteView, StepNow, StepView
+from pydantic.alias_generators import to_camel
+
+from xds_server.rollout import Analysis, Bake, Experiment, Kill, Pause, Phase, SetWeight, Shadow, State, Step
+from xds_server.view.model import Convergence, EventView, KillView, RouteView, StepNow, StepView
 
 if TYPE_CHECKING:
     from xds_server.spec import ModelRoute
@@ -23,9 +25,9 @@ def route_view(
 ) -> RouteView:
     """Return the view; `pairs` is the collector's summary of the route, None without one."""
     spec = route.spec
+    shares = dict.fromkeys(sorted(state.program.variants), 0) | state.weights
     weights = {spec.stable: 100.0 - state.weight / 100}
-    if spec.candidate is not None:
-        weights[spec.candidate] = state.weight / 100
+    weights |= {variant: share / 100 for variant, share in shares.items()}
     return RouteView(
         name=route.metadata.name,
         group=spec.proxies.group,
@@ -39,6 +41,13 @@ def route_view(
         candidate=spec.candidate,
         weights=weights,
         mirror_percent=state.mirror / 100,
+        kill=None if state.kill is None else _kill(state.kill),
+        dead=state.dead,
+        warm_until=state.warm_until,
+        splits={
+            split.name: tuple((segment.variant, segment.slots) for segment in split.segments)
+            for split in state.splits
+        },
         steps=tuple(_step(number, step, state) for number, step in enumerate(state.program.steps)),
         step=_now(state),
         convergence=convergence,
@@ -51,7 +60,14 @@ def _strategy(route: ModelRoute) -> str:
     strategy = route.spec.strategy
     if strategy is None:
         return "none"
-    return "shadow" if strategy.canary is None else "canary"
+    if strategy.strategy_ref is not None:
+        return strategy.strategy_ref.name
+    chosen = [name for name in type(strategy).model_fields if getattr(strategy, name) is not None]
+    return "+".join(to_camel(name) for name in chosen)
+
+
+def _kill(kill: Kill) -> KillView:
+    return KillView(serve=kill.serve, actor=kill.actor, reason=kill.reason, at=kill.at, by_spec=kill.by_spec)
 
 
 def _step(number: int, step: Step, state: State) -> StepView:
@@ -63,6 +79,10 @@ def _step(number: int, step: Step, state: State) -> StepView:
             weight, duration = step.percentage / 100, step.duration
         case Pause() | Bake():
             duration = step.duration
+        case Experiment():
+            weight, duration = sum(share for _, share in step.weights) / 100, step.duration
+        case Analysis():
+            pass
         case _:
             assert_never(step)
     return StepView(
@@ -71,7 +91,7 @@ def _step(number: int, step: Step, state: State) -> StepView:
 
 
 def _standing(number: int, state: State) -> str:
-    match state.phase:
+    match state.phase if state.kill is None else state.kill.phase:
         case Phase.HEALTHY:
             return "done"
         case Phase.PENDING:
@@ -99,8 +119,16 @@ def _now(state: State) -> StepNow | None:
 
 
 def _waiting_for(state: State) -> str:
-    if state.phase is Phase.PAUSED:
+    if state.phase in {Phase.PAUSED, Phase.KILLED}:
         return "operator"
     if not state.converged:
         return "convergence"
-    return "operator" if state.ends_at is None else "time"
+    match state.current:
+        case SetWeight() | None:
+            return "health"  # Held, and yet not left: whoever comes next does not live.
+        case Analysis():
+            return "verdict"
+        case Shadow(min_pairs=least) if least is not None and not state.proven:
+            return "evidence"
+        case _:
+            return "operator" if state.ends_at is None else "time"
