@@ -227,11 +227,11 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
     state, _, now = run(program, moments)[-1]
     if state.phase not in LIVE:
         return
-    for _ in range(60):
+    for round_ in range(60):
         now += 10_000
         for backend in state.program.checked:
             state, _ = step(state, Health(backend=backend, healthy=1, total=1), now)
-        state, _ = step(state, Evidence(pairs=100), now)
+        state, _ = step(state, Evidence(pairs=100 * round_), now)
         state, _ = step(state, Converged(revision=state.revision, acked=1, connected=1), now)
         state, _ = step(state, Tick(synced=True), now)
         if state.phase is Phase.HEALTHY:

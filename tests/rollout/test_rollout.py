@@ -609,8 +609,9 @@ def test_a_shadow_leads_into_a_canary_when_it_has_its_pairs() -> None:
     player.converge()
     player.wait(60)
     player.stands(Phase.SHADOWING, 0, 2_000)
-    assert player.tell(Evidence(pairs=49)) == ()
-    player.tell(Evidence(pairs=50))
+    player.tell(Evidence(pairs=900))
+    assert player.tell(Evidence(pairs=949)) == (), "what was there before does not count"
+    player.tell(Evidence(pairs=950))
     assert Publish() in player.wait(0)
     player.stands(Phase.PROGRESSING, 500, 0)
 

@@ -22,7 +22,7 @@ from xds_server.rollout import (
     State,
     step,
 )
-from xds_server.store import ConflictError, SqliteStore, StoreError
+from xds_server.store import Change, ConflictError, SqliteStore, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Program(
@@ -50,16 +50,18 @@ class Writer:
     def tell(self, event: Event, text: str | None = None) -> int:
         self.now += 1
         self.state, effects = step(self.state, event, self.now)
-        self.seq = self.store.commit(
-            self.name,
-            expected=self.seq,
-            event=event,
-            actor="test",
-            at=self.now,
-            state=self.state,
-            effects=effects,
-            text=text,
-            file=None if text is None else "chat.yaml",
+        (self.seq,) = self.store.commit(
+            Change(
+                name=self.name,
+                expected=self.seq,
+                event=event,
+                actor="test",
+                at=self.now,
+                state=self.state,
+                effects=effects,
+                text=text,
+                file=None if text is None else "chat.yaml",
+            )
         )
         return self.seq
 

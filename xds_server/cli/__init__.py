@@ -29,6 +29,13 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "pause": ("actions", "pause", "Stop the clock of a rollout."),
     "resume": ("actions", "resume", "Let the clock of a paused rollout go on."),
     "abort": ("actions", "abort", "Take a rollout back to the stable backend."),
+    "undo": ("actions", "undo", "Take back what a rollout did, or go back to an earlier spec."),
+    "retry": ("actions", "retry", "Begin a rollout that was taken back anew."),
+    "kill": ("actions", "kill", "Have one backend serve everyone, at once."),
+    "unkill": ("actions", "unkill", "Take a kill back."),
+    "history": ("history", "history", "Say what happened to a route."),
+    "audit": ("history", "audit", "Say who did what, and why."),
+    "assign": ("assign", "assign", "Say which variant a user gets."),
     "proxies": ("proxies", "proxies", "List connected proxies and what they hold."),
     "bootstrap": ("bootstrap", "bootstrap", "Print the file an Envoy starts with."),
 }

@@ -17,10 +17,13 @@ __all__ = ["apply", "delete"]
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Let the control plane check it, and change nothing.")
+@click.option("--reason", "-m", default="", help="Why; kept in the history.")
 @server_option
 @output_option
 @click.pass_context
-def apply(ctx: click.Context, paths: tuple[str, ...], server: str, output: str, *, dry_run: bool) -> None:
+def apply(
+    ctx: click.Context, paths: tuple[str, ...], reason: str, server: str, output: str, *, dry_run: bool
+) -> None:
     """Hand route specs to the control plane: files, folders, or - for standard input.
 
     Everything is checked before anything is sent; a refused spec changes nothing.
@@ -33,7 +36,7 @@ def apply(ctx: click.Context, paths: tuple[str, ...], server: str, output: str, 
     text = "\n---\n".join(document.text for one in loaded for document in one.documents)
     file = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     try:
-        answer = Api(server).post_spec(text, file, dry_run=dry_run)
+        answer = Api(server).post_spec(text, file, dry_run=dry_run, reason=reason)
     except ApiError as error:
         for problem in error.body.get("problems", []):
             click.echo(_said(problem), err=True)

@@ -71,12 +71,13 @@ class Api:
         """Return the JSON of a POST with a JSON body."""
         return self._call("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
 
-    def post_spec(self, text: str, file: str, *, dry_run: bool) -> Any:
+    def post_spec(self, text: str, file: str, *, dry_run: bool, reason: str = "") -> Any:
         """Hand a spec over and return what became of it."""
         headers = {
             "content-type": "application/yaml",
             "x-shiftplane-file": urllib.parse.quote(file),
             "x-shiftplane-actor": urllib.parse.quote(actor()),
+            "x-shiftplane-reason": urllib.parse.quote(reason),
         }
         return self._call("POST", "/v1/routes" + ("?dryRun=true" if dry_run else ""), text.encode(), headers)
 

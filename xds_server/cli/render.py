@@ -25,12 +25,18 @@ PHASE_STYLE: Final = {
     "RollingBack": "bold red",
     "RolledBack": "red",
     "Degraded": "bold red",
+    "Killed": "bold white on red",
 }
 _MARKS: Final = {
     "done": ("✔", "green"),
     "current": ("▶", "bold cyan"),
     "stopped": ("✘", "bold red"),
     "pending": ("·", "dim"),
+}
+_WAITS: Final = {
+    "health": "waits until the candidate lives",
+    "verdict": "waits for a verdict",
+    "evidence": "waits for enough pairs",
 }
 _BAR: Final = 40
 _WIDTH: Final = 100  # columns; what is wider is hard to read, and a pipe has no width of its own
@@ -102,6 +108,10 @@ def waiting(view: View, now: float) -> str:
     step = view["step"]
     if step is None or step["waiting_for"] == "nothing":
         return ""
+    if view["kill"] is not None:
+        return f"stands still: shiftplane unkill {view['name']}"
+    if step["waiting_for"] in _WAITS:
+        return _WAITS[step["waiting_for"]]
     if step["waiting_for"] == "operator":
         return f"waits for an operator: shiftplane promote {view['name']}"
     if step["waiting_for"] == "convergence":
@@ -178,6 +188,9 @@ def _step_words(step: View) -> str:
         case "shadow":
             length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
             return f"shadow {percent(step['weight'] or 0)} {length}"
+        case "experiment":
+            length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
+            return f"experiment with {percent(step['weight'] or 0)} {length}"
         case other:
             return str(other)
 
@@ -191,6 +204,10 @@ def _facts(view: View) -> RenderableType:
     if convergence["connected"] == 0:
         held = "no proxy of this group is connected"
     style = "bold red" if convergence["nacked"] else "" if convergence["connected"] else "yellow"
+    if view["kill"] is not None:
+        table.add_row(Text("killed", style="bold red"), Text(_kill_words(view["kill"]), style="bold red"))
+    if view["dead"]:
+        table.add_row(Text("dead", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))
     table.add_row(Text("convergence", style="dim"), Text(held, style=style))
     if convergence["detail"]:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
@@ -199,6 +216,11 @@ def _facts(view: View) -> RenderableType:
     if view["message"]:
         table.add_row(Text("now", style="dim"), Text(view["message"]))
     return table
+
+
+def _kill_words(kill: View) -> str:
+    by = "the spec" if kill["by_spec"] else kill["actor"]
+    return f"{kill['serve']} serves everyone since {ago(kill['at'], kill['at'])}, by {by}: {kill['reason']}"
 
 
 def _pairs(pairs: View) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Final
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
@@ -19,7 +20,8 @@ from xds_server.rollout.events import (
     Tick,
     Verdict,
 )
-from xds_server.rollout.state import State
+from xds_server.rollout.slots import relaid
+from xds_server.rollout.state import STRATEGY, State
 
 __all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_json", "state_to_json"]
 
@@ -48,9 +50,23 @@ def state_from_json(text: str) -> State:
         UnreadableError: It is none.
     """
     try:
-        return _STATE.validate_json(text)
+        return _STATE.validate_json(_upgraded(text))
     except ValidationError as error:
         raise UnreadableError(f"not a rollout state: {error.error_count()} problems") from error
+
+
+def _upgraded(text: str) -> str:
+    """Return a state as this version writes it: the first one kept the candidate's weight and no splits."""
+    if '"splits"' in text or '"weight"' not in text:
+        return text
+    try:
+        old = json.loads(text)
+        stable, candidate = old["program"]["stable"], old["program"]["candidate"]
+        segments = relaid((), stable, {candidate: old["weight"]} if candidate else {})
+    except (ValueError, KeyError, TypeError):
+        return text  # Whatever it is, it is refused with the rest.
+    laid = [{"variant": segment.variant, "slots": segment.slots} for segment in segments]
+    return json.dumps(old | {"splits": [{"name": STRATEGY, "segments": laid}]})
 
 
 def event_to_json(event: Event) -> str:

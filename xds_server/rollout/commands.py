@@ -111,6 +111,7 @@ def retry(state: State, event: Command, now: float) -> Result:
         left=None,
         message="",
         proven=False,
+        pairs_before=None,
     )
     return after, (Record(what="retried", message=_why("from the first step", event)), Publish())
 

@@ -63,6 +63,7 @@ class SpecAccepted:
     program: Program
     digest: str
     actor: str
+    reason: str = ""
     kind: Literal["spec"] = "spec"
 
 
@@ -117,7 +118,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """How many pairs of answers of this run's shadow were compared."""
+    """How many pairs of answers of the shadow's backends were ever compared."""
 
     pairs: int
     kind: Literal["evidence"] = "evidence"

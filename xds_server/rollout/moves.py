@@ -186,11 +186,16 @@ def lives(state: State, event: Health, now: float) -> Result:
 
 
 def proved(state: State, event: Evidence, _now: float) -> Result:
-    """The shadow has as many pairs as it was to have."""
+    """Count the shadow's pairs from where they were when it began; say when it has as many as it needs."""
     step = state.current
-    if not isinstance(step, Shadow) or step.min_pairs is None or state.proven or event.pairs < step.min_pairs:
+    if not isinstance(step, Shadow) or step.min_pairs is None or state.proven:
         return state, ()
-    words = f"{event.pairs} pairs were compared, {step.min_pairs} were asked for"
+    if state.pairs_before is None or event.pairs < state.pairs_before:
+        return replace(state, pairs_before=event.pairs), ()
+    found = event.pairs - state.pairs_before
+    if found < step.min_pairs:
+        return state, ()
+    words = f"{found} pairs were compared, {step.min_pairs} were asked for"
     return replace(state, proven=True), (Record(what="evidence", message=words),)
 
 

@@ -216,8 +216,9 @@ class State:
     (phase PAUSED; `left` is what the clock had left) or by proxies (DEGRADED); it is the phase to go back to.
 
     `splits` say whose slots are whose. `mirror` is the share of requests that is copied now. `healthy` and
-    `dead` are the checked backends that are known to live, and known not to. `proven` says that a shadow has
-    its pairs. `warm_until` is until when the former backend shall be ready.
+    `dead` are the checked backends that are known to live, and known not to. `pairs_before` is how many pairs
+    there were when the shadow began, `proven` that it has its own. `warm_until` is until when the former
+    backend shall be ready.
     """
 
     route: str
@@ -239,6 +240,7 @@ class State:
     message: str = ""
     healthy: tuple[str, ...] = ()
     dead: tuple[str, ...] = ()
+    pairs_before: int | None = None
     proven: bool = False
     kill: Kill | None = None
     warm_until: float | None = None

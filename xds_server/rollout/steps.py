@@ -58,7 +58,13 @@ def enter(state: State, index: int, now: float) -> Result:
             after = replace(clocked(after, None, now), phase=Phase.PROGRESSING)
             return after, (Record(what="step_began", message=f"waiting for the verdict of {name}"),)
         case Shadow(percentage=percentage):
-            after = replace(published(after, now), phase=Phase.SHADOWING, mirror=percentage, proven=False)
+            after = replace(
+                published(after, now),
+                phase=Phase.SHADOWING,
+                mirror=percentage,
+                proven=False,
+                pairs_before=None,
+            )
             words = f"{percent(percentage)} of requests are copied to {state.program.candidate}"
             return after, (Record(what="step_began", message=words), Publish())
         case other:

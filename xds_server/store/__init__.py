@@ -1,5 +1,23 @@
 """Where rollouts are kept (I/O)."""
 
-from xds_server.store.sqlite import ConflictError, SqliteStore, StoredEvent, StoredRoute, StoreError
+from xds_server.store.model import (
+    Change,
+    ConflictError,
+    StoredAction,
+    StoredEvent,
+    StoredRoute,
+    StoredSpec,
+    StoreError,
+)
+from xds_server.store.sqlite import SqliteStore
 
-__all__ = ["ConflictError", "SqliteStore", "StoreError", "StoredEvent", "StoredRoute"]
+__all__ = [
+    "Change",
+    "ConflictError",
+    "SqliteStore",
+    "StoreError",
+    "StoredAction",
+    "StoredEvent",
+    "StoredRoute",
+    "StoredSpec",
+]

@@ -7,29 +7,37 @@ also after kill -9 or a power cut. History is never changed, not even by deletin
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server.rollout import (
-    Effect,
-    Event,
     Record,
-    State,
     UnreadableError,
     event_from_json,
     event_to_json,
     state_from_json,
     state_to_json,
 )
+from xds_server.store.model import (
+    Change,
+    ConflictError,
+    StoredAction,
+    StoredEvent,
+    StoredRoute,
+    StoredSpec,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["ConflictError", "SqliteStore", "StoreError", "StoredEvent", "StoredRoute"]
+    from xds_server.rollout import Effect, Event
+
+__all__ = ["SqliteStore"]
 
 _MIGRATIONS: Final = (
     """
@@ -46,42 +54,15 @@ _MIGRATIONS: Final = (
       message TEXT NOT NULL, PRIMARY KEY (seq, place)
     ) STRICT;
     """,
+    """
+    ALTER TABLE events ADD COLUMN phase TEXT;
+    ALTER TABLE events ADD COLUMN generation INTEGER;
+    ALTER TABLE events ADD COLUMN revision INTEGER;
+    ALTER TABLE events ADD COLUMN weights TEXT;
+    ALTER TABLE events ADD COLUMN file TEXT;
+    """,
 )
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
-
-
-class StoreError(Exception):
-    """Root of what the store refuses; the message says what to do.
-
-    StoreError
-    └── ConflictError   somebody else changed the route first
-    """
-
-
-class ConflictError(StoreError):
-    """Somebody else changed the route first; read it again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRoute:
-    """A route as it was last kept; `seq` is the number of its newest event."""
-
-    name: str
-    seq: int
-    text: str
-    file: str
-    state: State
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
-    """One line of history. `event` is None for the deletion of a route."""
-
-    seq: int
-    at: float
-    actor: str
-    what: str
-    message: str
 
 
 class SqliteStore:
@@ -117,61 +98,81 @@ class SqliteStore:
         except UnreadableError as error:
             raise StoreError(f"the store {self._path} holds a state of another version: {error}") from error
 
-    def commit(  # noqa: PLR0913 - what one change consists of
-        self,
-        name: str,
-        *,
-        expected: int | None,
-        event: Event,
-        actor: str,
-        at: float,
-        state: State,
-        effects: tuple[Effect, ...],
-        text: str | None = None,
-        file: str | None = None,
-    ) -> int:
-        """Keep an event and the state it led to; return the event's number.
-
-        `expected` is the number of the newest event the writer knows, None for a new route; `text` and `file`
-        are the spec when the event brought one.
+    def commit(self, *changes: Change) -> tuple[int, ...]:
+        """Keep events and the states they led to, all of them or none; return the events' numbers.
 
         Raises:
-            ConflictError: The route's history ends elsewhere.
+            ConflictError: A route's history ends elsewhere.
             StoreError: The disk is full or gone.
         """
         with self._writing() as db:
-            self._expect(db, name, expected)
-            seq = self._append(db, name, at, actor, event_to_json(event), text, effects)
-            if text is not None:
-                db.execute(
-                    "INSERT INTO routes VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-                    "seq = excluded.seq, spec = excluded.spec, file = excluded.file, state = excluded.state",
-                    (name, seq, text, file or "", state_to_json(state)),
-                )
-            else:
-                db.execute(
-                    "UPDATE routes SET seq = ?, state = ? WHERE name = ?", (seq, state_to_json(state), name)
-                )
-        return seq
+            return tuple(self._keep(db, change) for change in changes)
 
     def delete(self, name: str, *, at: float, actor: str) -> None:
         """Forget a route; its history stays, with the deletion as its last line."""
         with self._writing() as db:
             record = Record(what="deleted", message="the route was deleted")
-            self._append(db, name, at, actor, None, None, (record,))
+            seq = _insert(db, "events", route=name, at=at, actor=actor)
+            self._record(db, seq, (record,))
             db.execute("DELETE FROM routes WHERE name = ?", (name,))
 
     def history(self, name: str, limit: int) -> tuple[StoredEvent, ...]:
         """Return the newest `limit` lines of a route's history, oldest first."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT e.seq, e.at, e.actor, r.what, r.message FROM records r JOIN events e USING (seq) "
+                "SELECT e.seq, e.at, e.actor, r.what, r.message, "
+                "e.phase, e.generation, e.revision, e.weights "
+                "FROM records r JOIN events e USING (seq) "
                 "WHERE e.route = ? ORDER BY e.seq DESC, r.place DESC LIMIT ?",
                 (name, limit),
             ).fetchall()
         return tuple(
-            StoredEvent(seq=seq, at=at, actor=actor, what=what, message=message)
-            for seq, at, actor, what, message in reversed(rows)
+            StoredEvent(
+                seq=seq,
+                at=at,
+                actor=actor,
+                what=what,
+                message=message,
+                phase=phase,
+                generation=generation,
+                revision=revision,
+                weights=tuple((name, share) for name, share in json.loads(weights or "{}").items()),
+            )
+            for seq, at, actor, what, message, phase, generation, revision, weights in reversed(rows)
+        )
+
+    def audit(self, limit: int, name: str | None = None) -> tuple[StoredAction, ...]:
+        """Return the newest `limit` things somebody did, to one route or to any, oldest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT e.seq, e.at, e.route, e.actor, coalesce(json_extract(e.event, '$.command'), "
+                "CASE WHEN e.event IS NULL THEN 'delete' ELSE 'apply' END), "
+                "coalesce(json_extract(e.event, '$.reason'), ''), "
+                "coalesce((SELECT group_concat(message, '; ') FROM "
+                "(SELECT message FROM records WHERE seq = e.seq ORDER BY place)), '') "
+                "FROM events e WHERE (? IS NULL OR e.route = ?) AND "
+                "(e.event IS NULL OR json_extract(e.event, '$.kind') IN ('spec', 'command')) "
+                "ORDER BY e.seq DESC LIMIT ?",
+                (name, name, limit),
+            ).fetchall()
+        return tuple(
+            StoredAction(
+                seq=seq, at=at, route=route, actor=actor, action=action, reason=reason, outcome=outcome
+            )
+            for seq, at, route, actor, action, reason, outcome in reversed(rows)
+        )
+
+    def specs(self, name: str) -> tuple[StoredSpec, ...]:
+        """Return the specs a route was given since it was last created, oldest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT generation, spec, file FROM events WHERE route = ? AND spec IS NOT NULL "
+                "AND generation IS NOT NULL AND seq > "
+                "coalesce((SELECT max(seq) FROM events WHERE route = ? AND event IS NULL), 0) ORDER BY seq",
+                (name, name),
+            ).fetchall()
+        return tuple(
+            StoredSpec(generation=generation, text=text, file=file or "") for generation, text, file in rows
         )
 
     def events(self, name: str) -> tuple[tuple[Event, float], ...]:
@@ -240,24 +241,46 @@ class SqliteStore:
                 f"route {name!r} is at event {found}, not {expected}: somebody changed it first"
             )
 
-    def _append(  # noqa: PLR0913, PLR0917 - one row
-        self,
-        db: sqlite3.Connection,
-        name: str,
-        at: float,
-        actor: str,
-        event: str | None,
-        text: str | None,
-        effects: tuple[Effect, ...],
-    ) -> int:
-        cursor = db.execute(
-            "INSERT INTO events (route, at, actor, event, spec) VALUES (?, ?, ?, ?, ?)",
-            (name, at, actor, event, text),
+    def _keep(self, db: sqlite3.Connection, change: Change) -> int:
+        self._expect(db, change.name, change.expected)
+        state = change.state
+        seq = _insert(
+            db,
+            "events",
+            route=change.name,
+            at=change.at,
+            actor=change.actor,
+            event=event_to_json(change.event),
+            spec=change.text,
+            file=change.file,
+            phase=state.phase.value,
+            generation=state.generation,
+            revision=state.revision,
+            weights=json.dumps(state.weights),
         )
-        seq = int(cursor.lastrowid or 0)
+        self._record(db, seq, change.effects)
+        if change.text is not None:
+            db.execute(
+                "INSERT INTO routes VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "seq = excluded.seq, spec = excluded.spec, file = excluded.file, state = excluded.state",
+                (change.name, seq, change.text, change.file or "", state_to_json(state)),
+            )
+        else:
+            db.execute(
+                "UPDATE routes SET seq = ?, state = ? WHERE name = ?",
+                (seq, state_to_json(state), change.name),
+            )
+        return seq
+
+    def _record(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
         records = [effect for effect in effects if isinstance(effect, Record)]
         db.executemany(
             "INSERT INTO records VALUES (?, ?, ?, ?)",
             [(seq, place, record.what, record.message) for place, record in enumerate(records)],
         )
-        return seq
+
+
+def _insert(db: sqlite3.Connection, table: str, **values: object) -> int:
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    cursor = db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own names
+    return int(cursor.lastrowid or 0)

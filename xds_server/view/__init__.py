@@ -1,6 +1,7 @@
 """Frozen read models, shared by terminal, pages and metrics (pure)."""
 
 from xds_server.view.model import (
+    ActionView,
     Convergence,
     EventView,
     KillView,
@@ -14,6 +15,7 @@ from xds_server.view.model import (
 from xds_server.view.route import route_view
 
 __all__ = [
+    "ActionView",
     "Convergence",
     "EventView",
     "KillView",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
 __all__ = [
+    "ActionView",
     "Convergence",
     "EventView",
     "KillView",
@@ -89,13 +90,30 @@ class StepNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """Something that happened to a route."""
+    """Something that happened to a route, and how it stood then; weights in percent."""
 
     seq: int
     at: float
     kind: str
     actor: str
     message: str
+    phase: str | None = None
+    generation: int | None = None
+    revision: int | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionView:
+    """Something somebody did to a route, and why."""
+
+    seq: int
+    at: float
+    route: str
+    actor: str
+    action: str
+    reason: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +157,7 @@ class RouteView:
     events: tuple[EventView, ...]
 
 
-def to_json(view: RouteView | ProxyView | EventView) -> dict[str, Any]:
+def to_json(view: RouteView | ProxyView | EventView | ActionView) -> dict[str, Any]:
     """Return the view as plain JSON values."""
     return asdict(
         view, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 _MOST_BYTES: Final = 8 << 20
+_ACTIONS: Final = "|".join(action.value for action in Action if action is not Action.PROMOTE_FULL)
+_MOST_EVENTS: Final = 10_000
 _ENGINE: Final = web.AppKey("engine", Engine)
 _REGISTRY: Final[web.AppKey[CollectorRegistry]] = web.AppKey("registry")
 
@@ -43,7 +45,8 @@ def build(engine: Engine, registry: CollectorRegistry) -> web.Application:
             web.delete("/v1/routes/{name}", _delete_route),
             web.get("/v1/routes/{name}/spec", _get_spec),
             web.get("/v1/routes/{name}/events", _get_events),
-            web.post("/v1/routes/{name}/{action:promote|pause|resume|abort}", _act),
+            web.get("/v1/audit", _get_audit),
+            web.post(f"/v1/routes/{{name}}/{{action:{_ACTIONS}}}", _act),
             web.get("/v1/proxies", _proxies),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
@@ -106,11 +109,22 @@ async def _get_spec(request: web.Request) -> web.Response:
 
 
 async def _get_events(request: web.Request) -> web.Response:
-    limit = request.query.get("limit", "100")
-    if not limit.isdecimal() or not 1 <= int(limit) <= 10_000:
-        raise web.HTTPBadRequest(text=f"limit is {limit!r}; a whole number from 1 to 10000 is allowed")
-    events = await request.app[_ENGINE].events(request.match_info["name"], int(limit))
+    events = await request.app[_ENGINE].events(request.match_info["name"], _limit(request))
     return web.json_response({"events": [to_json(event) for event in events]})
+
+
+async def _get_audit(request: web.Request) -> web.Response:
+    actions = await request.app[_ENGINE].audit(_limit(request), request.query.get("route"))
+    return web.json_response({"actions": [to_json(action) for action in actions]})
+
+
+def _limit(request: web.Request) -> int:
+    limit = request.query.get("limit", "100")
+    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_EVENTS:
+        raise web.HTTPBadRequest(
+            text=f"limit is {limit!r}; a whole number from 1 to {_MOST_EVENTS} is allowed"
+        )
+    return int(limit)
 
 
 async def _apply(request: web.Request) -> web.Response:
@@ -122,6 +136,7 @@ async def _apply(request: web.Request) -> web.Response:
         text,
         file=unquote(request.headers.get("x-shiftplane-file", "")) or "<api>",
         actor=_actor(request),
+        reason=unquote(request.headers.get("x-shiftplane-reason", "")),
         dry_run=request.query.get("dryRun") == "true",
     )
     return web.json_response(
@@ -143,15 +158,18 @@ async def _delete_route(request: web.Request) -> web.Response:
 
 async def _act(request: web.Request) -> web.Response:
     body = await _json_object(request)
-    action, full = request.match_info["action"], body.get("full", False)
+    action, full, generation = Action(request.match_info["action"]), body.get("full", False), body.get("to")
     if not isinstance(full, bool):
         raise web.HTTPBadRequest(text="full must be true or false")
-    view = await request.app[_ENGINE].command(
-        request.match_info["name"],
-        Action.PROMOTE_FULL if action == "promote" and full else Action(action),
-        actor=str(body.get("actor") or _actor(request)),
-        reason=str(body.get("reason") or ""),
-    )
+    if generation is not None and (isinstance(generation, bool) or not isinstance(generation, int)):
+        raise web.HTTPBadRequest(text="to must be the number of a generation")
+    engine, name = request.app[_ENGINE], request.match_info["name"]
+    why = {"actor": str(body.get("actor") or _actor(request)), "reason": str(body.get("reason") or "")}
+    if action is Action.UNDO and generation is not None:
+        view = await engine.undo_to(name, generation, **why)
+    else:
+        wanted = Action.PROMOTE_FULL if action is Action.PROMOTE and full else action
+        view = await engine.command(name, wanted, **why)
     return web.json_response(to_json(view))
 
 

@@ -9,42 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from xds_server import ir, rollout
 from xds_server.compiler import compile_world
+from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
+from xds_server.engine.live import (
+    EVENTS_KEPT,
+    Action,
+    Applied,
+    AppliedRoute,
+    Live,
+    action_view,
+    event_of,
+    event_view,
+    heard,
+    learned,
+)
 from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
-from xds_server.spec import Document, Loaded, ModelRoute, Problem, check_together, digest, load
-from xds_server.store import StoreError
-from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view
+from xds_server.spec import Document, Loaded, check_together, digest, load
+from xds_server.store import Change, StoreError
+from xds_server.view import ActionView, Convergence, EventView, ProxyView, RouteView, route_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xds_server.ads import Fleet, Hub
-    from xds_server.store import SqliteStore, StoredEvent
+    from xds_server.store import SqliteStore
     from xds_server.translate import Scripts
 
-__all__ = [
-    "Action",
-    "Applied",
-    "AppliedRoute",
-    "CommandRefusedError",
-    "Engine",
-    "EngineError",
-    "SpecRefusedError",
-    "UnknownRouteError",
-    "no_summary",
-]
+__all__ = ["Engine", "no_summary"]
 
-_EVENTS_KEPT: Final = 20
 _MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
@@ -57,88 +56,6 @@ log = structlog.get_logger()
 
 def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
     """Stand in for a collector where there is none."""
-
-
-class EngineError(Exception):
-    """Root of what the engine refuses.
-
-    EngineError
-    ├── UnknownRouteError     there is no such route
-    ├── CommandRefusedError   the route is in a phase in which the command makes no sense
-    └── SpecRefusedError      the spec has problems; the running world stays as it was
-
-    A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
-    """
-
-
-class UnknownRouteError(EngineError):
-    """There is no such route."""
-
-
-class CommandRefusedError(EngineError):
-    """The route is in a phase in which the command makes no sense; the message says what is allowed."""
-
-
-class SpecRefusedError(EngineError):
-    """The spec has problems; `problems` lists all of them."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        self.problems = problems
-        super().__init__(f"{len(problems)} problems")
-
-
-class Action(Enum):
-    """What an operator may tell a route."""
-
-    PROMOTE = "promote"
-    PROMOTE_FULL = "promote-full"
-    PAUSE = "pause"
-    RESUME = "resume"
-    ABORT = "abort"
-
-
-_COMMANDS: Final = {
-    Action.PROMOTE: rollout.CommandKind.PROMOTE,
-    Action.PROMOTE_FULL: rollout.CommandKind.PROMOTE_FULL,
-    Action.PAUSE: rollout.CommandKind.PAUSE,
-    Action.RESUME: rollout.CommandKind.RESUME,
-    Action.ABORT: rollout.CommandKind.ABORT,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedRoute:
-    """What became of one route: created, updated or unchanged."""
-
-    name: str
-    action: str
-    generation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What became of one file."""
-
-    routes: tuple[AppliedRoute, ...]
-    warnings: tuple[Problem, ...]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Live:
-    """A route the engine runs. `seq` is the store's number of its last event."""
-
-    document: Document
-    state: rollout.State
-    seq: int | None
-    events: deque[EventView] = field(default_factory=lambda: deque(maxlen=_EVENTS_KEPT))
-
-    @property
-    def route(self) -> ModelRoute:
-        return self.document.route
-
-    @property
-    def group(self) -> str:
-        return self.document.route.spec.proxies.group
 
 
 class Engine:
@@ -165,13 +82,15 @@ class Engine:
         self._summary = summary
         self._checks_health = checks_health
         self._clock = clock
-        self._routes: dict[str, _Live] = {}
+        self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self._swept = 0.0
         self._built: dict[ir.Proxies, Snapshot] = {}
         self._hub: Hub | Fleet | None = None
+        self._health: dict[tuple[str, str], rollout.Health] = {}
+        self.on_routes: Callable[[Iterable[Live]], None] = lambda _routes: None
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -189,12 +108,18 @@ class Engine:
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
-            live = _Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.route.metadata.name, _EVENTS_KEPT)
-            live.events.extend(_event_view(event) for event in history)
+            live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
+            history = await asyncio.to_thread(self._store.history, live.route.metadata.name, EVENTS_KEPT)
+            live.events.extend(event_view(event) for event in history)
             self._routes[live.route.metadata.name] = live
         self.ready = True
         log.info("store_loaded", routes=len(self._routes))
+        self.on_routes(self._routes.values())
+
+    def note_health(self, route: str, found: rollout.Health) -> None:
+        """Hear how many endpoints of a backend live; the newest word counts."""
+        self._health[route, found.backend] = found
+        self._wake.set()
 
     async def run(self) -> None:
         """Move rollouts on, by time and by acknowledgements, until cancelled."""
@@ -203,6 +128,7 @@ class Engine:
             moved, self._moved = self._moved, set()
             try:
                 async with self._lock:
+                    await self._hear_health()
                     for name, by_proxies in self._due(moved):
                         await self._advance(name, by_proxies=by_proxies)
             except StoreError:
@@ -214,7 +140,9 @@ class Engine:
 
     # What may be done
 
-    async def apply(self, text: str, *, file: str, actor: str, dry_run: bool = False) -> Applied:
+    async def apply(
+        self, text: str, *, file: str, actor: str, reason: str = "", dry_run: bool = False
+    ) -> Applied:
         """Accept the routes of a spec file, all of them or none.
 
         Raises:
@@ -222,21 +150,7 @@ class Engine:
         """
         loaded = load(text, file=file)
         async with self._lock:
-            self._check(loaded)
-            for document in loaded.documents:
-                # Each is tried before the first is kept, so that a world that cannot be built keeps none.
-                await self._accept(document, actor, dry_run=True)
-            former = {live.group for name, live in self._routes.items() if name in _names(loaded)}
-            try:
-                applied = [await self._accept(d, actor, dry_run=dry_run) for d in loaded.documents]
-            finally:
-                # One publish for the whole file. What was kept before a store failed is told as well.
-                if not dry_run:
-                    now = {live.group for name, live in self._routes.items() if name in _names(loaded)}
-                    for group in former | now:
-                        self._publish(group)
-        self._wake.set()
-        return Applied(routes=tuple(applied), warnings=tuple(loaded.problems))
+            return await self._apply(loaded, actor=actor, reason=reason, dry_run=dry_run)
 
     async def command(self, name: str, action: Action, *, actor: str, reason: str) -> RouteView:
         """Tell a route something, and return how it stands then.
@@ -245,7 +159,7 @@ class Engine:
             UnknownRouteError: There is no such route.
             CommandRefusedError: The route's phase does not allow it.
         """
-        event = rollout.Command(command=_COMMANDS[action], actor=actor, reason=reason)
+        event = event_of(action, actor=actor, reason=reason)
         async with self._lock:
             self._live(name)
             try:
@@ -255,6 +169,30 @@ class Engine:
         self._wake.set()
         return self.view(name)
 
+    async def undo_to(self, name: str, generation: int, *, actor: str, reason: str) -> RouteView:
+        """Accept an earlier spec of a route once more.
+
+        Raises:
+            UnknownRouteError: There is no such route.
+            CommandRefusedError: The route never had that generation, or is at it.
+            SpecRefusedError: The spec has problems beside the routes that run now.
+        """
+        async with self._lock:
+            live = self._live(name)
+            specs = await asyncio.to_thread(self._store.specs, name)
+            wanted = next((spec for spec in specs if spec.generation == generation), None)
+            if wanted is None:
+                known = ", ".join(str(spec.generation) for spec in specs)
+                raise CommandRefusedError(
+                    f"there is no generation {generation} of {name!r}; there are {known}"
+                )
+            if generation == live.state.generation:
+                raise CommandRefusedError(f"{name!r} is at generation {generation} already")
+            loaded = load(wanted.text, file=f"{name}, generation {generation}")
+            why = f"undo to generation {generation}" + (f": {reason}" if reason else "")
+            await self._apply(loaded, actor=actor, reason=why, dry_run=False)
+        return self.view(name)
+
     async def delete(self, name: str, *, actor: str) -> None:
         """Forget a route; its proxies answer 404 for it from now on."""
         async with self._lock:
@@ -262,6 +200,7 @@ class Engine:
             await asyncio.to_thread(self._store.delete, name, at=self._clock(), actor=actor)
             del self._routes[name]
             log.info("route_deleted", route=name, actor=actor)
+            self.on_routes(self._routes.values())
             self._publish(live.group)
 
     # What may be asked
@@ -288,7 +227,11 @@ class Engine:
     async def events(self, name: str, limit: int) -> list[EventView]:
         """Return the newest events of a route, oldest first."""
         self._live(name)
-        return [_event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit)]
+        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit)]
+
+    async def audit(self, limit: int, name: str | None = None) -> list[ActionView]:
+        """Return the newest things somebody did, to one route or to any, oldest first."""
+        return [action_view(a) for a in await asyncio.to_thread(self._store.audit, limit, name)]
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy."""
@@ -308,7 +251,7 @@ class Engine:
 
     # Inside
 
-    def _live(self, name: str) -> _Live:
+    def _live(self, name: str) -> Live:
         live = self._routes.get(name)
         if live is None:
             known = ", ".join(sorted(self._routes)) or "none yet"
@@ -327,36 +270,67 @@ class Engine:
         if any(problem.severity.name == "ERROR" for problem in problems):
             raise SpecRefusedError(problems)
 
-    async def _accept(self, document: Document, actor: str, *, dry_run: bool) -> AppliedRoute:
+    async def _apply(self, loaded: Loaded, *, actor: str, reason: str, dry_run: bool) -> Applied:
+        """Try the whole file, keep it in one transaction, and publish it once."""
+        self._check(loaded)
+        accepted = [self._accept(document, actor, reason) for document in loaded.documents]
+        changes = [change for _, change, _ in accepted if change is not None]
+        becoming = {**self._routes, **{live.name: live for _, change, live in accepted if change is not None}}
+        groups = {
+            live.group
+            for change in changes
+            for live in (self._routes.get(change.name), becoming[change.name])
+            if live is not None
+        }
+        for group in groups:
+            # Whatever the world would look like is built once before anything is kept.
+            self._compile(ir.Proxies(group=group, entry=_ANY_ENTRY), becoming.values())
+        if changes and not dry_run:
+            numbers = await asyncio.to_thread(self._store.commit, *changes)
+            for change, seq in zip(changes, numbers, strict=True):
+                live = self._routes[change.name] = becoming[change.name]
+                live.seq = seq
+                self._record(live, change.effects, actor)
+            self.on_routes(self._routes.values())
+            for group in groups:
+                self._publish(group)
+            self._wake.set()
+        return Applied(routes=tuple(applied for applied, _, _ in accepted), warnings=tuple(loaded.problems))
+
+    def _accept(
+        self, document: Document, actor: str, reason: str
+    ) -> tuple[AppliedRoute, Change | None, Live]:
+        """Return what would become of a route; no change where the spec means the same."""
         name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
         event = rollout.SpecAccepted(
             route=name,
             program=rollout.program(document.route, checked=self._checks_health),
             digest=digest(document.route),
             actor=actor,
+            reason=reason,
         )
-        state = None if live is None else live.state
-        after, effects = rollout.step(state, event, self._clock())
+        now = self._clock()
+        after, effects = rollout.step(None if live is None else live.state, event, now)
         if live is not None and after == live.state:
-            return AppliedRoute(name=name, action="unchanged", generation=after.generation)
-        trial = _Live(document=document, state=after, seq=None)
-        others = [other for key, other in self._routes.items() if key != name]
-        # Whatever the world would look like is built once before anything is kept.
-        self._compile(ir.Proxies(group=trial.group, entry=_ANY_ENTRY), [*others, trial])
-        action = "created" if live is None else "updated"
-        if dry_run:
-            return AppliedRoute(name=name, action=action, generation=after.generation)
-        seq = await self._keep(name, live, event, actor, (after, effects), document)
-        self._routes[name] = _Live(
-            document=document,
+            return AppliedRoute(name=name, action="unchanged", generation=after.generation), None, live
+        becoming = Live(document=document, state=after, seq=None)
+        if live is not None:
+            becoming.events = live.events
+        change = Change(
+            name=name,
+            expected=None if live is None else live.seq,
+            event=event,
+            actor=actor,
+            at=now,
             state=after,
-            seq=seq,
-            events=trial.events if live is None else live.events,
+            effects=effects,
+            text=document.text,
+            file=document.file,
         )
-        self._record(self._routes[name], effects, actor)
-        return AppliedRoute(name=name, action=action, generation=after.generation)
+        action = "created" if live is None else "updated"
+        return AppliedRoute(name=name, action=action, generation=after.generation), change, becoming
 
-    def _compile(self, proxies: ir.Proxies, routes: Iterable[_Live]) -> Snapshot:
+    def _compile(self, proxies: ir.Proxies, routes: Iterable[Live]) -> Snapshot:
         traffic = [Traffic.of(live.route, live.state) for live in routes]
         found = compile_world(proxies, traffic, self._scripts, collector=self._collector)
         return build(found, self._built.get(proxies))
@@ -364,51 +338,49 @@ class Engine:
     async def _feed(self, name: str, event: rollout.Event, actor: str) -> None:
         """Let a route take an event: decide, keep, then publish."""
         live = self._live(name)
-        after, effects = rollout.step(live.state, event, self._clock())
+        now = self._clock()
+        after, effects = rollout.step(live.state, event, now)
         if after == live.state and not effects:
             return
-        live.seq = await self._keep(name, live, event, actor, (after, effects))
+        change = Change(
+            name=name,
+            expected=live.seq,
+            event=event,
+            actor=actor,
+            at=now,
+            state=after,
+            effects=effects,
+        )
+        (live.seq,) = await asyncio.to_thread(self._store.commit, change)
         live.state = after
         self._record(live, effects, actor)
         if any(isinstance(effect, rollout.Publish) for effect in effects):
             self._publish(live.group)
 
-    async def _keep(
-        self,
-        name: str,
-        live: _Live | None,
-        event: rollout.Event,
-        actor: str,
-        result: tuple[rollout.State, tuple[rollout.Effect, ...]],
-        document: Document | None = None,
-    ) -> int:
-        """Store an event and the state it led to, in one transaction, before anything follows from it."""
-        return await asyncio.to_thread(
-            self._store.commit,
-            name,
-            expected=None if live is None else live.seq,
-            event=event,
-            actor=actor,
-            at=self._clock(),
-            state=result[0],
-            effects=result[1],
-            text=None if document is None else document.text,
-            file=None if document is None else document.file,
-        )
-
-    def _record(self, live: _Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
+    def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
+        state = live.state
         for effect in effects:
             if isinstance(effect, rollout.Record):
-                log.info(effect.what, route=live.route.metadata.name, actor=actor, message=effect.message)
-                live.events.append(
-                    EventView(
-                        seq=live.seq or 0,
-                        at=self._clock(),
-                        kind=effect.what,
-                        actor=actor,
-                        message=effect.message,
-                    )
+                log.info(effect.what, route=live.name, actor=actor, message=effect.message)
+                view = EventView(
+                    seq=live.seq or 0,
+                    at=self._clock(),
+                    kind=effect.what,
+                    actor=actor,
+                    message=effect.message,
+                    phase=state.phase.value,
+                    generation=state.generation,
+                    revision=state.revision,
+                    weights={variant: share / 100 for variant, share in state.weights.items()},
                 )
+                live.events.append(view)
+
+    async def _hear_health(self) -> None:
+        for key, found in list(self._health.items()):
+            if key[0] in self._routes:
+                await self._feed(key[0], found, "health")
+            if self._health.get(key) is found:
+                del self._health[key]  # What the store did not take is tried again.
 
     def _due(self, moved: set[str]) -> list[tuple[str, bool]]:
         """Return the routes to look at, and whether their proxies moved: now and then all of them."""
@@ -430,7 +402,10 @@ class Engine:
         convergence = self._convergence(live.group)
         reached = convergence.reached(live.route.spec.convergence.quorum)
         if by_proxies or not reached:
-            await self._feed(name, _heard(live.state, convergence, reached=reached), "proxies")
+            await self._feed(name, heard(live.state, convergence, reached=reached), "proxies")
+        spec = live.route.spec
+        for news in learned(live.state, self._summary(name, spec.stable, spec.candidate)):
+            await self._feed(name, news, "collector")
         await self._feed(name, rollout.Tick(synced=reached), "clock")
 
     def _convergence(self, group: str) -> Convergence:
@@ -461,16 +436,3 @@ class Engine:
 
 def _names(loaded: Loaded) -> set[str]:
     return {document.route.metadata.name for document in loaded.documents}
-
-
-def _heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:
-    if reached:
-        return rollout.Converged(
-            revision=state.revision, acked=convergence.acked, connected=convergence.connected
-        )
-    detail = convergence.detail or "no proxy of this group is connected"
-    return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
-
-
-def _event_view(event: StoredEvent) -> EventView:
-    return EventView(seq=event.seq, at=event.at, kind=event.what, actor=event.actor, message=event.message)

@@ -1,0 +1,93 @@
+"""`shiftplane history` and `shiftplane audit`: what happened, and who did what and why."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import click
+
+from xds_server.cli.client import Api, output_option, server_option
+from xds_server.cli.out import ago, console, percent, print_data
+
+__all__ = ["audit", "history"]
+
+_limit = click.option(
+    "--limit", "-n", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many lines."
+)
+
+
+@click.command()
+@click.argument("name")
+@_limit
+@server_option
+@output_option
+def history(name: str, limit: int, server: str, output: str) -> None:
+    """Say what happened to a route: each transition with who, what, why, its revision and weights.
+
+    Example: shiftplane history chat -n 20
+    """
+    events = Api(server).get(f"/v1/routes/{quote(name)}/events?limit={limit}")["events"]
+    if output != "table":
+        print_data({"events": events}, output)
+        return
+    columns = ("TIME", "GEN", "REV", "PHASE", "WEIGHTS", "WHO", "WHAT", "WHY")
+    _table(columns, [_event(event) for event in events])
+
+
+@click.command()
+@click.argument("name", required=False)
+@_limit
+@server_option
+@output_option
+def audit(name: str | None, limit: int, server: str, output: str) -> None:
+    """Say who did what and why, to one route or to all; deleted routes are still there.
+
+    Example: shiftplane audit -o json
+    """
+    query = {"limit": limit} | ({} if name is None else {"route": name})
+    actions = Api(server).get(f"/v1/audit?{urlencode(query)}")["actions"]
+    if output != "table":
+        print_data({"actions": actions}, output)
+        return
+    if not actions:
+        click.echo("nobody did anything yet", err=True)
+        return
+    _table(("TIME", "ROUTE", "WHO", "DID", "WHY", "AND SO"), [_action(action) for action in actions])
+
+
+def _event(event: dict[str, Any]) -> tuple[str, ...]:
+    weights = ", ".join(f"{name} {percent(share)}" for name, share in event["weights"].items())
+    return (
+        ago(event["at"], time.time()),
+        str(event["generation"] or ""),
+        str(event["revision"] or ""),
+        event["phase"] or "",
+        weights,
+        event["actor"],
+        event["kind"],
+        event["message"],
+    )
+
+
+def _action(action: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        ago(action["at"], time.time()),
+        action["route"],
+        action["actor"],
+        action["action"],
+        action["reason"],
+        action["outcome"],
+    )
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1])
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)

@@ -1,0 +1,38 @@
+"""What the engine refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xds_server.spec import Problem
+
+__all__ = ["CommandRefusedError", "EngineError", "SpecRefusedError", "UnknownRouteError"]
+
+
+class EngineError(Exception):
+    """Root of what the engine refuses.
+
+    EngineError
+    ├── UnknownRouteError     there is no such route
+    ├── CommandRefusedError   the route is in a phase in which the command makes no sense
+    └── SpecRefusedError      the spec has problems; the running world stays as it was
+
+    A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
+    """
+
+
+class UnknownRouteError(EngineError):
+    """There is no such route."""
+
+
+class CommandRefusedError(EngineError):
+    """The route is in a phase in which the command makes no sense; the message says what is allowed."""
+
+
+class SpecRefusedError(EngineError):
+    """The spec has problems; `problems` lists all of them."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__(f"{len(problems)} problems")

@@ -1,0 +1,145 @@
+"""A route the engine runs, and the values it exchanges with the machine, the store and the views (pure)."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from xds_server import rollout
+from xds_server.view import ActionView, Convergence, EventView
+
+if TYPE_CHECKING:
+    from xds_server.spec import Document, ModelRoute, Problem
+    from xds_server.store import StoredAction, StoredEvent
+
+__all__ = [
+    "EVENTS_KEPT",
+    "Action",
+    "Applied",
+    "AppliedRoute",
+    "Live",
+    "action_view",
+    "event_of",
+    "event_view",
+    "heard",
+    "learned",
+]
+
+EVENTS_KEPT: Final = 20
+
+
+class Action(Enum):
+    """What an operator may tell a route."""
+
+    PROMOTE = "promote"
+    PROMOTE_FULL = "promote-full"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    UNDO = "undo"
+    RETRY = "retry"
+    KILL = "kill"
+    UNKILL = "unkill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedRoute:
+    """What became of one route: created, updated or unchanged."""
+
+    name: str
+    action: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What became of one file."""
+
+    routes: tuple[AppliedRoute, ...]
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Live:
+    """A route the engine runs. `seq` is the store's number of its last event."""
+
+    document: Document
+    state: rollout.State
+    seq: int | None
+    events: deque[EventView] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+
+    @property
+    def route(self) -> ModelRoute:
+        """Its spec."""
+        return self.document.route
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.document.route.metadata.name
+
+    @property
+    def group(self) -> str:
+        """The proxies that serve it."""
+        return self.document.route.spec.proxies.group
+
+
+def event_of(action: Action, *, actor: str, reason: str) -> rollout.Command:
+    """Return what the machine hears of an operator's command."""
+    return rollout.Command(command=rollout.CommandKind(action.value), actor=actor, reason=reason)
+
+
+def heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:
+    """Return what the machine hears of its proxies."""
+    if reached:
+        return rollout.Converged(
+            revision=state.revision, acked=convergence.acked, connected=convergence.connected
+        )
+    detail = convergence.detail or "no proxy of this group is connected"
+    return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
+
+
+def learned(state: rollout.State, summary: dict[str, Any] | None) -> list[rollout.Event]:
+    """Return what the machine should hear of a shadow's pairs and costs, if it would change anything."""
+    step = state.current
+    if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
+        return []
+    found: list[rollout.Event] = []
+    pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
+    if step.min_pairs is not None and not state.proven and isinstance(pairs, int):
+        before = state.pairs_before
+        if before is None or pairs < before or pairs - before >= step.min_pairs:
+            found.append(rollout.Evidence(pairs=pairs))
+    if step.tokens_per_second is not None and isinstance(rate, int | float):
+        found.append(rollout.Spent(tokens_per_second=float(rate)))
+    return found
+
+
+def event_view(event: StoredEvent) -> EventView:
+    """Return a line of history as people see it."""
+    return EventView(
+        seq=event.seq,
+        at=event.at,
+        kind=event.what,
+        actor=event.actor,
+        message=event.message,
+        phase=event.phase,
+        generation=event.generation,
+        revision=event.revision,
+        weights={variant: share / 100 for variant, share in event.weights},
+    )
+
+
+def action_view(action: StoredAction) -> ActionView:
+    """Return something somebody did as people see it."""
+    return ActionView(
+        seq=action.seq,
+        at=action.at,
+        route=action.route,
+        actor=action.actor,
+        action=action.action,
+        reason=action.reason,
+        outcome=action.outcome,
+    )

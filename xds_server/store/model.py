@@ -1,0 +1,101 @@
+"""What a store keeps and gives back, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xds_server.rollout import Effect, Event, State
+
+__all__ = [
+    "Change",
+    "ConflictError",
+    "StoreError",
+    "StoredAction",
+    "StoredEvent",
+    "StoredRoute",
+    "StoredSpec",
+]
+
+
+class StoreError(Exception):
+    """Root of what the store refuses; the message says what to do.
+
+    StoreError
+    └── ConflictError   somebody else changed the route first
+    """
+
+
+class ConflictError(StoreError):
+    """Somebody else changed the route first; read it again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An event of a route and the state it led to.
+
+    `expected` is the number of the newest event the writer knows, None for a new route; `text` and `file` are
+    the spec when the event brought one.
+    """
+
+    name: str
+    expected: int | None
+    event: Event
+    actor: str
+    at: float
+    state: State
+    effects: tuple[Effect, ...]
+    text: str | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRoute:
+    """A route as it was last kept; `seq` is the number of its newest event."""
+
+    name: str
+    seq: int
+    text: str
+    file: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """One line of history, and how the rollout stood after it; weights are basis points.
+
+    The deletion of a route has no phase.
+    """
+
+    seq: int
+    at: float
+    actor: str
+    what: str
+    message: str
+    phase: str | None = None
+    generation: int | None = None
+    revision: int | None = None
+    weights: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAction:
+    """Something somebody did: a spec, a command or a deletion, who and why."""
+
+    seq: int
+    at: float
+    route: str
+    actor: str
+    action: str
+    reason: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSpec:
+    """A spec that was accepted once."""
+
+    generation: int
+    text: str
+    file: str
