@@ -28,6 +28,10 @@ VIEW: dict[str, Any] = {
     "candidate": "v2",
     "weights": {"v1": 95.0, "v2": 5.0},
     "mirror_percent": 0.0,
+    "kill": None,
+    "dead": [],
+    "warm_until": None,
+    "splits": {"strategy": [["v2", 500], ["v1", 9500]]},
     "steps": [
         {"index": 0, "kind": "setWeight", "weight": 5.0, "duration": None, "state": "done"},
         {"index": 1, "kind": "pause", "weight": None, "duration": None, "state": "current"},
@@ -35,8 +39,21 @@ VIEW: dict[str, Any] = {
     "step": {"index": 1, "kind": "pause", "began_at": 1e9, "ends_at": None, "waiting_for": "operator"},
     "convergence": {"connected": 2, "acked": 1, "nacked": 1, "version": "v", "detail": "envoy-2 refused it"},
     "pairs": None,
-    "events": [{"seq": 1, "at": 1e9, "kind": "Accepted", "actor": "ada", "message": "spec accepted"}],
+    "events": [
+        {
+            "seq": 1,
+            "at": 1e9,
+            "kind": "Accepted",
+            "actor": "ada",
+            "message": "spec accepted",
+            "phase": "Pending",
+            "generation": 1,
+            "revision": 1,
+            "weights": {"v2": 5.0},
+        }
+    ],
 }
+HELD = {**VIEW, "convergence": {**VIEW["convergence"], "acked": 2, "nacked": 0, "detail": ""}}
 GOOD = route(("v1", "127.0.0.1:9001"))
 
 
@@ -50,6 +67,12 @@ GOOD = route(("v1", "127.0.0.1:9001"))
         ("pause", "chat"),
         ("resume", "chat"),
         ("abort", "chat"),
+        ("undo", "chat"),
+        ("retry", "chat"),
+        ("kill", "chat", "-m", "why"),
+        ("unkill", "chat"),
+        ("history", "chat"),
+        ("audit",),
         ("proxies",),
         ("delete", "--yes", "chat"),
     ],
@@ -108,12 +131,49 @@ def test_watch_once_is_one_picture(run: Run, canned: Canned) -> None:
     assert "waits for an operator" in run("watch", "chat", "--once", "--server", canned.url).output
 
 
-@pytest.mark.parametrize("verb", ["promote", "pause", "resume", "abort"])
+@pytest.mark.parametrize("verb", ["promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"])
 def test_an_action_carries_who_and_why(run: Run, canned: Canned, verb: str) -> None:
-    canned.answers[f"POST /v1/routes/chat/{verb}"] = (200, json.dumps(VIEW))
+    canned.answers[f"POST /v1/routes/chat/{verb}"] = (200, json.dumps(HELD))
     assert run(verb, "chat", "-m", "a reason", "--server", canned.url).exit_code == 0
     _, body = canned.asked[-1]
     assert json.loads(body).items() >= {"actor": "tester", "reason": "a reason"}.items()
+
+
+def test_a_kill_waits_until_proxies_hold_it(run: Run, canned: Canned) -> None:
+    canned.answers["POST /v1/routes/chat/kill"] = (200, json.dumps(VIEW))
+    kill = {"serve": "v1", "actor": "ada", "reason": "v2 leaks", "at": 1e9, "by_spec": False}
+    canned.answers["GET /v1/routes/chat"] = (200, json.dumps({**HELD, "phase": "Killed", "kill": kill}))
+    said = run("kill", "chat", "-m", "v2 leaks", "--server", canned.url).output
+    assert "by ada: v2 leaks" in said
+    assert "stands still: shiftplane unkill chat" in said
+
+
+def test_undo_to_a_generation(run: Run, canned: Canned) -> None:
+    canned.answers["POST /v1/routes/chat/undo"] = (200, json.dumps(HELD))
+    assert run("undo", "chat", "--to", "3", "--server", canned.url).exit_code == 0
+    assert json.loads(canned.asked[-1][1])["to"] == 3
+    assert run("undo", "chat", "--to", "0", "--server", canned.url).exit_code == 2
+
+
+def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/routes/chat/events?limit=50"] = (200, json.dumps({"events": VIEW["events"]}))
+    line = run("history", "chat", "--server", canned.url).output.splitlines()[1]
+    for words in ("ada", "Accepted", "Pending", "v2 5 %", "spec accepted"):
+        assert words in line
+    action = {
+        "seq": 1,
+        "at": 1e9,
+        "route": "chat",
+        "actor": "ada",
+        "action": "kill",
+        "reason": "v2 leaks",
+        "outcome": "v1 serves everyone",
+    }
+    canned.answers["GET /v1/audit?limit=50"] = (200, json.dumps({"actions": [action]}))
+    canned.answers["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"actions": [action]}))
+    assert "v2 leaks" in run("audit", "--server", canned.url).output
+    found = run("audit", "chat", "-n", "2", "-o", "json", "--server", canned.url)
+    assert json.loads(found.stdout) == {"actions": [action]}
 
 
 def test_an_action_that_is_refused(run: Run, canned: Canned) -> None:

@@ -97,8 +97,8 @@ retry = _command(
 )
 kill = _command(
     "kill",
-    "Have one backend (killSwitch.serve, by default the stable one) serve everyone at once, and stop copies and "
-    "capture. Weights stay behind it, and so does the clock. Needs a reason. "
+    "Have one backend (killSwitch.serve, by default the stable one) serve everyone at once, and stop copies "
+    "and capture. Weights stay behind it, and so does the clock. Needs a reason. "
     'Example: shiftplane kill chat -m "v2 leaks names"',
     wait=True,
 )
