@@ -54,7 +54,7 @@ async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     await asyncio.to_thread(plane.start_control_plane, collector=False)
 
     def connected() -> dict[str, Any]:
-        assert weights(envoy) in (held, {"chat/v2": 10_000, "chat/v1": 0}), "never an empty or older world"
+        assert weights(envoy) in (held, {"chat/v2": 10_000}), "never an empty or older world"
         return plane.view()
 
     after = await asyncio.to_thread(eventually, connected, lambda view: view["convergence"]["acked"] == 1)

@@ -52,6 +52,10 @@ def _steps(strategy: spec.Strategy, candidate: str | None) -> Iterator[Step]:
         return
     if strategy.shadow is not None:
         yield _shadow(strategy.shadow)
+    if strategy.blue_green is not None:
+        yield from _preview(strategy.blue_green)
+        if strategy.canary is None:
+            yield SetWeight(weight=FULL)
     if strategy.canary is not None:
         yield from _canary(strategy.canary)
     if strategy.growth is not None:
@@ -59,13 +63,14 @@ def _steps(strategy: spec.Strategy, candidate: str | None) -> Iterator[Step]:
     if strategy.all_at_once is not None:
         yield SetWeight(weight=FULL)
         yield from _bake(strategy.all_at_once.final_bake_time.total_seconds())
-    if strategy.blue_green is not None:
-        after = strategy.blue_green.auto_promotion_after.total_seconds()
-        if not strategy.blue_green.auto_promotion_enabled:
-            yield Pause(duration=None)
-        elif after:
-            yield Pause(duration=after)
-        yield SetWeight(weight=FULL)
+
+
+def _preview(blue_green: spec.BlueGreen) -> Iterator[Step]:
+    after = blue_green.auto_promotion_after.total_seconds()
+    if not blue_green.auto_promotion_enabled:
+        yield Pause(duration=None)
+    elif after:
+        yield Pause(duration=after)
 
 
 def _shadow(shadow: spec.Shadow) -> Shadow:

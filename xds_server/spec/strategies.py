@@ -127,7 +127,10 @@ class AbTest(Part):
 
 
 class BlueGreen(Part):
-    """Keep the candidate aside, reachable by `preview_match` alone, and switch everyone at once."""
+    """Keep the candidate aside, reachable by `preview_match` alone, and switch everyone at once.
+
+    With a canary beside it the switch follows the canary's steps.
+    """
 
     preview_match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
     auto_promotion_enabled: bool = False
@@ -167,7 +170,7 @@ class StrategyRef(Part):
 
 
 class Strategy(Part):
-    """How the candidate is tried: exactly one, or a shadow that promotes into the canary beside it.
+    """How the candidate is tried: exactly one, or a shadow or a blue-green that leads into the canary beside it.
 
     A `strategy_ref` that was found stands beside the `growth` it refers to.
     """
