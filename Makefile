@@ -67,6 +67,7 @@ check: lint test ## What CI runs.
 golden: $(VENV)/.dev ## Write the golden files anew and delete orphans.
 	@$(BIN)/python tests/golden/regen_bad_specs.py
 	$(BIN)/python tests/golden/regen_xds.py
+	$(BIN)/python tests/golden/regen_docs.py
 
 protos: $(VENV)/.dev ## Generate code from protos/.
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/wire --pyi_out=xds_server/wire discovery.proto status.proto feed.proto

@@ -76,6 +76,8 @@ _LIVE: Final[Mapping[EventKind, Transition]] = {
     CommandKind.UNDO: Transition(move=commands.undo, to=_ROLL_BACK),
     CommandKind.RETRY: Transition(move=commands.runs),
 }
+# Nothing that has a deadline waits for proxies here; who is missing is said all the same.
+_NO_WAIT: Final[Mapping[EventKind, Transition]] = {"notConverged": Transition(move=moves.degrade_or_wait)}
 _PROMOTE: Final[Mapping[EventKind, Transition]] = {
     CommandKind.PROMOTE: Transition(
         move=commands.promote, when="the proxies hold the step, the candidate lives", to=_STEPS
@@ -100,7 +102,7 @@ _RUNNING: Final[Mapping[EventKind, Transition]] = {
 }
 _OVER: Final[Mapping[EventKind, Transition]] = {
     **_KILL,
-    **_HEALTH,
+    "health": Transition(move=moves.lives),
     CommandKind.ABORT: _KEEP,
     **dict.fromkeys(
         (CommandKind.PROMOTE, CommandKind.PROMOTE_FULL, CommandKind.PAUSE, CommandKind.RESUME),
@@ -118,9 +120,10 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
     },
     Phase.SHADOWING: _RUNNING,
     Phase.PROGRESSING: _RUNNING,
-    Phase.BAKING: _RUNNING,
+    Phase.BAKING: {**_RUNNING, **_NO_WAIT},
     Phase.PAUSED: {
         **_RUNNING,
+        **_NO_WAIT,
         "tick": _KEEP,
         "converged": Transition(move=moves.note_converged),
         CommandKind.PAUSE: Transition(move=commands.hold),
@@ -128,6 +131,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
     },
     Phase.DEGRADED: {
         **_LIVE,
+        **_NO_WAIT,
         **_PROMOTE,
         "converged": _KEEP,
         CommandKind.PAUSE: Transition(move=commands.hold),
@@ -138,6 +142,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
     },
     Phase.HEALTHY: {
         **_LIVE,
+        **_NO_WAIT,
         "verdict": Transition(move=moves.judged, when="Fail, while the candidate has users", to=_ROLL_BACK),
         "converged": Transition(move=moves.settled),
         CommandKind.PROMOTE: _KEEP,

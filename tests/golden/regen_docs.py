@@ -1,0 +1,16 @@
+"""Draw the parts of the docs that come from tables of the code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.drawn import DRAWN, redrawn
+
+if __name__ == "__main__":
+    for path in DRAWN:
+        file = ROOT / path
+        file.write_text(redrawn(file.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,180 @@
+"""A control plane in a thread of the test, whose rollouts live by a clock that the test moves.
+
+Everything else is real: the store, the discovery port, the proxies and the backends. Hours of a rollout pass
+in the time it takes a proxy to be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from tests.support.plane import eventually
+from tests.support.worlds import SCRIPTS
+from xds_server import ir
+from xds_server.ads import Door, Hub
+from xds_server.engine import Action, Engine, no_summary
+from xds_server.sources import CollectorSource, HealthChecks
+from xds_server.store import SqliteStore
+from xds_server.view import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+__all__ = ["Answer", "TimedPlane", "Users"]
+
+T = TypeVar("T")
+
+
+class TimedPlane:
+    """A control plane on `port`; `advance` lets its time pass."""
+
+    def __init__(self, folder: Path, port: int, *, collector: tuple[int, int] | None = None) -> None:
+        """`collector` is the gRPC and the HTTP port of one that runs."""
+        self.ahead = 0.0
+        self._store = SqliteStore(folder / "timed.sqlite")
+        source = None if collector is None else CollectorSource(f"http://127.0.0.1:{collector[1]}")
+        self.engine = Engine(
+            self._store,
+            SCRIPTS,
+            collector=None if collector is None else ir.Address(host="127.0.0.1", port=collector[0]),
+            summary=no_summary if source is None else source.summary,
+            checks_health=True,
+            clock=lambda: time.time() + self.ahead,
+        )
+        self._source = source
+        self._port = port
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+
+    def __enter__(self) -> Self:
+        """Start, and wait until the discovery port is open."""
+        self._thread.start()
+        assert self._up.wait(10), "the control plane did not start"
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+        self._store.close()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead += seconds
+
+    def apply(self, text: str) -> list[str]:
+        """Apply a spec; return what became of its routes."""
+        applied = self._call(self.engine.apply(text, file="test.yaml", actor="test"))
+        return [item.action for item in applied.routes]
+
+    def act(self, action: Action, reason: str = "the test says so", name: str = "chat") -> dict[str, Any]:
+        """Tell a route something."""
+        return to_json(self._call(self.engine.command(name, action, actor="test", reason=reason)))
+
+    def view(self, name: str = "chat") -> dict[str, Any]:
+        """Return how a route stands."""
+
+        async def ask() -> dict[str, Any]:
+            return to_json(self.engine.view(name))
+
+        return self._call(ask())
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], *, within: float = 20) -> dict[str, Any]:
+        """Ask until the view of the route satisfies `holds`."""
+        return eventually(self.view, holds, within=within)
+
+    def held(self, kind: str, weight: float | None = None) -> dict[str, Any]:
+        """Wait until the route is in a step of this kind (or a phase), its clock runs and proxies hold it."""
+
+        def holds(view: dict[str, Any]) -> bool:
+            there = view["phase"] == kind or (view["step"] is not None and view["step"]["kind"] == kind)
+            convergence = view["convergence"]
+            settled = convergence["connected"] > 0 and convergence["acked"] == convergence["connected"]
+            waits = view["step"] is None or view["step"]["waiting_for"] != "convergence"
+            share = weight is None or 100 - view["weights"][view["stable"]] == weight
+            return bool(there and settled and waits and share)
+
+        return self.until(holds)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of what was recorded of the route, oldest first."""
+        return [event.kind for event in self._call(self.engine.events("chat", 1_000))]
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+    async def _run(self) -> None:
+        hub = Hub(self.engine.compile)
+        self.engine.attach(hub)
+        health = HealthChecks(self.engine.note_health)
+        self.engine.on_watched = health.watch
+        await self.engine.load()
+        door = Door(address=f"127.0.0.1:{self._port}")
+        server = door.server(hub)
+        await server.start(door.address)
+        async with asyncio.TaskGroup() as tasks:
+            jobs = [hub.run, self.engine.run, health.run]
+            if self._source is not None:
+                jobs.append(self._source.run)
+            running = [tasks.create_task(job()) for job in jobs]
+            self._up.set()
+            await self._stop.wait()
+            for task in running:
+                task.cancel()
+        await server.stop(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a user got."""
+
+    status: int
+    variant: str
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Users:
+    """People who ask a proxy, one after the other; each is known by `x-user-id`."""
+
+    entry: str
+    failed: list[tuple[str, int]] = field(default_factory=list)
+    asked: int = 0
+    _connection: http.client.HTTPConnection | None = None
+
+    def ask(self, user: str, **headers: str) -> Answer:
+        """Ask once; header names are written with underscores."""
+        where = urlsplit(self.entry)
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+        said = {"content-type": "application/json", "x-user-id": user}
+        said |= {name.replace("_", "-"): value for name, value in headers.items()}
+        body = {"model": "chat-large", "messages": [{"role": "user", "content": f"hello, I am {user}"}]}
+        self._connection.request("POST", "/v1/chat/completions", json.dumps(body), said)
+        response = self._connection.getresponse()
+        raw = response.read()
+        self.asked += 1
+        if response.status != 200:
+            self.failed.append((user, response.status))
+        answer = json.loads(raw) if response.status == 200 else {}
+        return Answer(response.status, response.headers.get("x-shiftplane-variant", ""), answer)
+
+    def variants(self, count: int, **headers: str) -> dict[str, str]:
+        """Ask once for each of `count` users; return their variants."""
+        return {f"user-{n}": self.ask(f"user-{n}", **headers).variant for n in range(count)}
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
