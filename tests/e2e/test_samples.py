@@ -1,4 +1,4 @@
-"""Every sample spec from its first step to its last behind a real Envoy; hours pass by a clock the test moves.
+"""Every sample spec from its first step to its last behind a real Envoy; hours pass by the test's clock.
 
 At each step it is asserted what users get, not what the control plane says they get.
 """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support.drawn import DRAWN, redrawn
+
+ROOT = Path(__file__).resolve().parents[2]
 
 if __name__ == "__main__":
     for path in DRAWN:

@@ -32,7 +32,7 @@ from xds_server.engine.live import (
 from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
 from xds_server.spec import Document, Loaded, check_together, digest, load
-from xds_server.store import Change, StoreError
+from xds_server.store import Change, ConflictError, StoreError
 from xds_server.view import ActionView, Convergence, EventView, ProxyView, RouteView, route_view
 
 if TYPE_CHECKING:
@@ -103,15 +103,7 @@ class Engine:
         Raises:
             EngineError: A stored spec cannot be read by this version.
         """
-        for stored in await asyncio.to_thread(self._store.load):
-            loaded = load(stored.text, file=stored.file)
-            if not loaded.documents or not loaded.ok:
-                problems = "; ".join(str(problem) for problem in loaded.problems)
-                raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
-            live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.route.metadata.name, EVENTS_KEPT)
-            live.events.extend(event_view(event) for event in history)
-            self._routes[live.route.metadata.name] = live
+        await self._take_over()
         self.ready = True
         log.info("store_loaded", routes=len(self._routes))
         self.on_routes(self._routes.values())
@@ -286,7 +278,7 @@ class Engine:
             # Whatever the world would look like is built once before anything is kept.
             self._compile(ir.Proxies(group=group, entry=_ANY_ENTRY), becoming.values())
         if changes and not dry_run:
-            numbers = await asyncio.to_thread(self._store.commit, *changes)
+            numbers = await self._keep(*changes)
             for change, seq in zip(changes, numbers, strict=True):
                 live = self._routes[change.name] = becoming[change.name]
                 live.seq = seq
@@ -351,11 +343,31 @@ class Engine:
             state=after,
             effects=effects,
         )
-        (live.seq,) = await asyncio.to_thread(self._store.commit, change)
+        (live.seq,) = await self._keep(change)
         live.state = after
         self._record(live, effects, actor)
         if any(isinstance(effect, rollout.Publish) for effect in effects):
             self._publish(live.group)
+
+    async def _keep(self, *changes: Change) -> tuple[int, ...]:
+        """Store changes, before anything follows from them."""
+        try:
+            return await asyncio.to_thread(self._store.commit, *changes)
+        except ConflictError:
+            # The store went on without us, say after an error that came too late. What it holds is the truth.
+            await self._take_over()
+            raise
+
+    async def _take_over(self) -> None:
+        for stored in await asyncio.to_thread(self._store.load):
+            loaded = load(stored.text, file=stored.file)
+            if not loaded.documents or not loaded.ok:
+                problems = "; ".join(str(problem) for problem in loaded.problems)
+                raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
+            live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
+            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT)
+            live.events.extend(event_view(event) for event in history)
+            self._routes[live.name] = live
 
     def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
         state = live.state

@@ -170,7 +170,7 @@ class StrategyRef(Part):
 
 
 class Strategy(Part):
-    """How the candidate is tried: exactly one, or a shadow or blue-green that leads into the canary beside it.
+    """How the candidate is tried: exactly one, or a shadow or blue-green that leads into the canary there.
 
     A `strategy_ref` that was found stands beside the `growth` it refers to.
     """
