@@ -218,12 +218,14 @@ class Listener:
 class Proxies:
     """A class of proxies that are all told the same: same group, same entry address, same version.
 
-    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40.
+    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40. With
+    `virtual_hosts_apart` they are told each virtual host by itself and not a whole table of them.
     """
 
     group: str
     entry: Address
     envoy: int = NEWEST_ENVOY
+    virtual_hosts_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

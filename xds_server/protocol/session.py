@@ -3,8 +3,8 @@
 The session knows what this client asked for, was told and has accepted, and derives from that alone what to
 say next. Three promises hold whatever the interleaving:
 
-* Make before break: a route is not sent before every cluster it names was accepted on this stream, and a
-  cluster is not taken away while a route or listener the client holds may still name it.
+* Make before break: a route table or virtual host is not sent before every cluster it names was accepted on
+  this stream, and a cluster is not taken away while one of them, or a listener, may still name it.
 * One response per type is outstanding; a newer world replaces what waits, and nothing is sent twice.
 * A rejected response is not repeated; what the client accepted last stays the truth about it.
 
@@ -27,6 +27,7 @@ from xds_server.protocol.events import (
     NodeInfo,
     ProtocolError,
     Rejected,
+    Returned,
     Stale,
 )
 from xds_server.protocol.flavour import Flavour, Request, head
@@ -46,6 +47,7 @@ from xds_server.snapshot import (
     LISTENER,
     ROUTE,
     TYPE_ORDER,
+    VIRTUAL_HOST,
     WILDCARD_TYPES,
     Entry,
     Snapshot,
@@ -113,6 +115,8 @@ class Session:
             )
         events.extend(self._answered(type_url, state, request))
         self._subscribe(type_url, state, request)
+        if state.requests == 0 and request.holds:
+            events.append(Returned(type_url=type_url, holds=request.holds))
         state.requests += 1
         return tuple(events)
 
@@ -125,6 +129,15 @@ class Session:
             if state is not None:
                 state.look |= names
         self.snapshot = snapshot
+
+    def withhold(self) -> None:
+        """Say nothing more until another world is offered."""
+        self.snapshot = None
+
+    @property
+    def incremental(self) -> bool:
+        """Whether all types share this stream, and each resource travels by itself."""
+        return self.only is None and not self._flavour.full_sets
 
     def _type_of(self, request: Request) -> str:
         if self.only is None:
@@ -272,6 +285,10 @@ class Session:
 
     def _compose(self, type_url: str, state: Followed, snapshot: Snapshot) -> bytes | None:
         say = self._review(type_url, state, snapshot)
+        if type_url == VIRTUAL_HOST and say.blocked and not state.accepted:
+            # A proxy takes requests after the first answer: one with a part of the hosts would turn users of
+            # the others away. Until then their names stay in `look`.
+            return None
         state.look = frozenset(say.blocked) if say.blocked else NO_NAMES
         if not say.changed and not say.removed and not state.owed:
             return None
@@ -327,11 +344,11 @@ class Session:
         return entries
 
     def _ready(self, type_url: str, state: Followed, entry: Entry) -> bool:
-        """Return whether all clusters a route names were accepted on this stream and are not just leaving.
+        """Return whether all clusters that routes name were accepted on this stream and are not just leaving.
 
         Who follows clusters by name asks for one only after a route has named it, and is not kept waiting.
         """
-        if type_url != ROUTE or same(state.accepted.get(entry.name), entry):
+        if type_url not in _ROUTING or same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
@@ -363,8 +380,8 @@ class Session:
         return not state.subscription.wildcard and cluster in state.subscription.names
 
     def _still_named(self, cluster: str) -> bool:
-        """Return whether a route or listener the client holds, or is being sent, names this cluster."""
-        for type_url in (LISTENER, ROUTE):
+        """Return whether anything the client holds, or is being sent, names this cluster."""
+        for type_url in (LISTENER, *_ROUTING):
             state = self._types.get(type_url)
             if state is None:
                 continue
@@ -429,7 +446,8 @@ class Session:
 
 _KNOWN: Final = frozenset(TYPE_ORDER)
 # A proxy that follows no runtime layer is served without one.
-_OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE}
+_OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST}
+_ROUTING: Final = (ROUTE, VIRTUAL_HOST)
 
 
 def _name(entry: Entry) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "ROUTE",
     "RUNTIME",
     "TYPE_ORDER",
+    "VIRTUAL_HOST",
     "WILDCARD_TYPES",
     "DanglingReferenceError",
     "Entry",
@@ -38,13 +39,20 @@ CLUSTER: Final = f"{_PREFIX}cluster.v3.Cluster"
 ENDPOINT: Final = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = f"{_PREFIX}listener.v3.Listener"
 ROUTE: Final = f"{_PREFIX}route.v3.RouteConfiguration"
+VIRTUAL_HOST: Final = f"{_PREFIX}route.v3.VirtualHost"
 RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
-TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME)
-"""The order in which additions travel: nothing arrives before what it refers to."""
+TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, RUNTIME)
+"""The order in which additions travel: nothing arrives before what it refers to.
 
-WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})
-"""The types for which naming nothing means: all of them."""
+A route table without its virtual hosts asks for them, and virtual hosts mirror to routes of the hop's table.
+"""
+
+WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER, VIRTUAL_HOST})
+"""The types for which naming nothing means: all of them.
+
+For virtual hosts the protocol promises names of a collection; what Envoy sends is an empty list.
+"""
 
 
 class DanglingReferenceError(ValueError):
