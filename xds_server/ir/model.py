@@ -65,6 +65,20 @@ class ClusterKind(Enum):
     """The gRPC access-log sink."""
 
 
+class _Remembered:
+    """A value that is looked up in every compile, thousands at a time: its hash is worked out once."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __post_init__(self) -> None:
+        found = hash(tuple(getattr(self, name) for name in self.__slots__))
+        object.__setattr__(self, "_hash", found)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """A socket address; `host` is an IP address or, for DNS clusters, a name."""
@@ -99,8 +113,10 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Cluster(_Remembered):
     """A set of equal endpoints. `limits` of None means: never turn a user's request away."""
+
+    __hash__ = _Remembered.__hash__
 
     name: ClusterName
     kind: ClusterKind
@@ -167,11 +183,13 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(_Remembered):
     """One route of the entry listener.
 
     `timeout` None means no total limit; `idle_timeout` always bounds a stream on which nothing moves.
     """
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     route: str
@@ -187,8 +205,10 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HopRoute:
+class HopRoute(_Remembered):
     """One route of the hop listener: the shadow leg, with limits of its own and no retries."""
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     leg: str
@@ -198,8 +218,10 @@ class HopRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualHost:
+class VirtualHost(_Remembered):
     """All routes that claim one host, most specific path first."""
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     host: str

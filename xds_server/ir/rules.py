@@ -7,9 +7,11 @@ world with any. It does not repair and knows nothing of Envoy's messages.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from xds_server.ir.model import FULL, Arm, Cluster, ClusterKind, ClusterName, Group, Route
+from xds_server.ir.model import FULL, Arm, Cluster, ClusterKind, ClusterName, Group, Route, VirtualHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +25,9 @@ def violations(group: Group) -> tuple[str, ...]:
     return (
         *_unique_names(group),
         *_references(group, clusters),
-        *_splits(group),
+        *chain.from_iterable(map(_split, _routes(group))),
         *_bounded(group, clusters),
-        *_stickiness(group),
+        *chain.from_iterable(map(_stickiness, group.virtual_hosts)),
     )
 
 
@@ -65,16 +67,18 @@ def _references(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[
         yield f"the access log points at cluster {collector!r}, which is not there"
 
 
-def _splits(group: Group) -> Iterator[str]:
-    for route in _routes(group):
-        total = sum(arm.weight for arm in route.arms)
-        if total != FULL or any(arm.weight < 0 for arm in route.arms):
-            yield f"route {route.name!r} has weights that sum to {total}; {FULL} is needed"
-        by_variant: dict[str, Arm] = {}
-        for arm in route.arms:
-            first = by_variant.setdefault(arm.variant, arm)
-            if (first.cluster, first.model) != (arm.cluster, arm.model):
-                yield f"route {route.name!r} gives variant {arm.variant!r} two different meanings"
+@lru_cache(maxsize=16384)
+def _split(route: Route) -> tuple[str, ...]:
+    found = []
+    total = sum(arm.weight for arm in route.arms)
+    if total != FULL or any(arm.weight < 0 for arm in route.arms):
+        found.append(f"route {route.name!r} has weights that sum to {total}; {FULL} is needed")
+    by_variant: dict[str, Arm] = {}
+    for arm in route.arms:
+        first = by_variant.setdefault(arm.variant, arm)
+        if (first.cluster, first.model) != (arm.cluster, arm.model):
+            found.append(f"route {route.name!r} gives variant {arm.variant!r} two different meanings")
+    return tuple(found)
 
 
 def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
@@ -120,10 +124,12 @@ def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator
         )
 
 
-def _stickiness(group: Group) -> Iterator[str]:
-    for host in group.virtual_hosts:
-        splits: dict[str, tuple[tuple[Arm, ...], object]] = {}
-        for route in host.routes:
-            split = (route.arms, route.stickiness)
-            if splits.setdefault(route.route, split) != split:
-                yield f"route {route.name!r} splits differently from its sibling: users would move"
+@lru_cache(maxsize=8192)
+def _stickiness(host: VirtualHost) -> tuple[str, ...]:
+    found = []
+    splits: dict[str, tuple[tuple[Arm, ...], object]] = {}
+    for route in host.routes:
+        split = (route.arms, route.stickiness)
+        if splits.setdefault(route.route, split) != split:
+            found.append(f"route {route.name!r} splits differently from its sibling: users would move")
+    return tuple(found)

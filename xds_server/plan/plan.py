@@ -14,7 +14,7 @@ from xds_server import ir
 from xds_server.plan.slots import Share, segments
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from xds_server.spec import Backend, ModelRoute, Shadow
 
@@ -59,9 +59,9 @@ class Traffic:
         return self.weight, self.mirror
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """What one route adds to a world."""
+    """What one route adds to a world. Two are equal only if they are one, so that hosts are found by them."""
 
     clusters: tuple[ir.Cluster, ...]
     hop_routes: tuple[ir.HopRoute, ...]
@@ -83,7 +83,7 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
     captured = collector is not None
     clusters: list[ir.Cluster] = []
     hop_routes: list[ir.HopRoute] = []
-    claims: dict[str, list[ir.Route]] = {}
+    claims: dict[str, list[_Parts]] = {}
     if collector is not None:
         clusters.append(_collector_cluster(collector))
     for item in ordered:
@@ -91,8 +91,7 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
         clusters.extend(parts.clusters)
         hop_routes.extend(parts.hop_routes)
         for host in item.route.spec.match.hosts:
-            claims.setdefault(host, []).extend(parts.routes)
-    own = {host: sorted(routes, key=_specificity) for host, routes in claims.items()}
+            claims.setdefault(host, []).append(parts)
     return ir.Group(
         proxies=proxies,
         listener=ir.Listener(
@@ -100,23 +99,25 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
             collector=None if collector is None else COLLECTOR,
         ),
         virtual_hosts=tuple(
-            ir.VirtualHost(name=host, host=host, routes=tuple(_host_routes(host, own)))
-            for host in sorted(own)
+            _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider(host)) if c in claims))
+            for host in sorted(claims)
         ),
         hop_routes=tuple(hop_routes),
         clusters=tuple(clusters),
     )
 
 
-def _host_routes(host: str, claims: Mapping[str, Sequence[ir.Route]]) -> Iterator[ir.Route]:
-    """Yield the routes of one host: those that claim it, then those that claim more hosts with it.
+@lru_cache(maxsize=8192)
+def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.VirtualHost:
+    """Return one host with the routes that claim it, then those that claim more hosts with it.
 
     Envoy picks a virtual host first and never looks at another; without the second part, a route for one host
     would take away from `*` what it does not even claim.
     """
-    yield from claims[host]
-    for claim in _wider(host):
-        yield from claims.get(claim, ())
+    routes: list[ir.Route] = []
+    for claim in claims:
+        routes.extend(sorted((route for parts in claim for route in parts.routes), key=_specificity))
+    return ir.VirtualHost(name=host, host=host, routes=tuple(routes))
 
 
 def _wider(host: str) -> Iterator[str]:
