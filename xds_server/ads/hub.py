@@ -243,6 +243,7 @@ class Hub:
             self.on_refused(stream.proxies, *refusal)
 
     def _enter(self, stream: Stream, proxies: ir.Proxies) -> None:
+        stream.session.hosts_apart = proxies.virtual_hosts_apart
         world = self._world_of(proxies)
         if world is None:
             self._parked.setdefault(proxies, []).append(stream)

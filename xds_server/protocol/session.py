@@ -75,7 +75,17 @@ class _Say:
 class Session:
     """The server's side of one discovery stream; `only` is the type of a stream that is not aggregated."""
 
-    __slots__ = ("_flavour", "_identifier", "_nonce_prefix", "_nonces", "_types", "node", "only", "snapshot")
+    __slots__ = (
+        "_flavour",
+        "_identifier",
+        "_nonce_prefix",
+        "_nonces",
+        "_types",
+        "hosts_apart",
+        "node",
+        "only",
+        "snapshot",
+    )
 
     def __init__(
         self, flavour: Flavour, *, identifier: str, nonce_prefix: str, only: str | None = None
@@ -87,6 +97,8 @@ class Session:
         self._identifier = identifier
         self._nonce_prefix = nonce_prefix
         self.only = only
+        self.hosts_apart = False
+        """Whether this client's route tables ask for their virtual hosts; for the shell to say."""
         self._nonces = 0
         self._types: dict[str, Followed] = {}
 
@@ -116,6 +128,7 @@ class Session:
         events.extend(self._answered(type_url, state, request))
         self._subscribe(type_url, state, request)
         if state.requests == 0 and request.holds:
+            state.returned = True
             events.append(Returned(type_url=type_url, holds=request.holds))
         state.requests += 1
         return tuple(events)
@@ -352,7 +365,7 @@ class Session:
             return True
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
-            return True
+            return type_url != VIRTUAL_HOST  # Who asks for these follows all clusters, and will ask.
         if self.snapshot is not None and clusters.accepted is clusters.told is self.snapshot.of(CLUSTER):
             return True  # A world names no cluster it does not hold.
         return all(
@@ -381,6 +394,8 @@ class Session:
 
     def _still_named(self, cluster: str) -> bool:
         """Return whether anything the client holds, or is being sent, names this cluster."""
+        if self._has_more_to_say():
+            return True
         for type_url in (LISTENER, *_ROUTING):
             state = self._types.get(type_url)
             if state is None:
@@ -389,6 +404,23 @@ class Session:
             for entry in (*state.accepted.values(), *in_flight, *state.doubtful):
                 if entry.clusters is None or cluster in entry.clusters:
                     return True
+        return False
+
+    def _has_more_to_say(self) -> bool:
+        """Return whether a client that came back is yet to say which listeners and routes it holds.
+
+        It asks for clusters first: one that is gone from the world may be in use until all has been said.
+        """
+        clusters = self._types.get(CLUSTER)
+        if clusters is None or not clusters.returned or not self.incremental:
+            return False
+        awaited = (LISTENER, ROUTE, VIRTUAL_HOST) if self.hosts_apart else (LISTENER, ROUTE)
+        for type_url in awaited:
+            state = self._types.get(type_url)
+            if state is None:
+                return True
+            if not state.accepted:
+                return False  # It holds nothing that would make it ask for the next.
         return False
 
     def _dispatch(self, type_url: str, state: Followed, entries: list[Entry], say: _Say) -> bytes:
