@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
         self.streams += 1
         flavour = Delta() if self.delta else StateOfTheWorld()
         session = Session(flavour, identifier="test", nonce_prefix=f"{self.streams}-")
-        session.hosts_apart = self.delta
+        session.asks_for = (LISTENER, ROUTE, VIRTUAL_HOST) if self.delta else ()
         return session
 
     def at(self, kind: str, name: str) -> int:
@@ -442,6 +442,9 @@ def test_who_comes_back_keeps_clusters_until_it_has_said_what_names_them() -> No
     machine.reconnect(order=list(KINDS))
     machine.publish(routes={}, extra=NONE, bump=frozenset())
     machine.server_reads()  # The request for clusters, before those for listeners and routes.
+    machine.server_writes()
+    machine.client_accepts()
+    machine.what_a_route_names_is_there()
     end(machine)
 
 

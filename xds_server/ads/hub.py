@@ -20,8 +20,15 @@ from xds_server import ir
 from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Returned, Stale
-from xds_server.snapshot import ROUTE, TYPE_ORDER, Snapshot, short_name
-from xds_server.translate import discovers_virtual_hosts, holds_whole_table, reduced, served_as, too_old
+from xds_server.snapshot import LISTENER, ROUTE, TYPE_ORDER, VIRTUAL_HOST, Snapshot, short_name
+from xds_server.translate import (
+    discovers_virtual_hosts,
+    holds_whole_table,
+    is_envoy,
+    reduced,
+    served_as,
+    too_old,
+)
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
@@ -243,7 +250,10 @@ class Hub:
             self.on_refused(stream.proxies, *refusal)
 
     def _enter(self, stream: Stream, proxies: ir.Proxies) -> None:
-        stream.session.hosts_apart = proxies.virtual_hosts_apart
+        node = stream.session.node
+        if node is not None and stream.session.incremental and is_envoy(node.version):
+            hosts = (VIRTUAL_HOST,) if proxies.virtual_hosts_apart else ()
+            stream.session.asks_for = (LISTENER, ROUTE, *hosts)
         world = self._world_of(proxies)
         if world is None:
             self._parked.setdefault(proxies, []).append(stream)

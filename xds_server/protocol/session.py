@@ -81,7 +81,7 @@ class Session:
         "_nonce_prefix",
         "_nonces",
         "_types",
-        "hosts_apart",
+        "asks_for",
         "node",
         "only",
         "snapshot",
@@ -97,8 +97,9 @@ class Session:
         self._identifier = identifier
         self._nonce_prefix = nonce_prefix
         self.only = only
-        self.hosts_apart = False
-        """Whether this client's route tables ask for their virtual hosts; for the shell to say."""
+        self.asks_for: tuple[str, ...] = ()
+        """What this client is known to ask for after clusters, each if it holds any of the one before; for
+        the shell to say."""
         self._nonces = 0
         self._types: dict[str, Followed] = {}
 
@@ -412,10 +413,9 @@ class Session:
         It asks for clusters first: one that is gone from the world may be in use until all has been said.
         """
         clusters = self._types.get(CLUSTER)
-        if clusters is None or not clusters.returned or not self.incremental:
+        if clusters is None or not clusters.returned:
             return False
-        awaited = (LISTENER, ROUTE, VIRTUAL_HOST) if self.hosts_apart else (LISTENER, ROUTE)
-        for type_url in awaited:
+        for type_url in self.asks_for:
             state = self._types.get(type_url)
             if state is None:
                 return True

@@ -23,6 +23,7 @@ __all__ = [
     "OLDEST_ENVOY",
     "Extra",
     "discovers_virtual_hosts",
+    "is_envoy",
     "known",
     "reduced",
     "routes_limit_bodies",
@@ -104,6 +105,11 @@ def discovers_virtual_hosts(version: str) -> bool:
     """
     minor = _minor(version)
     return minor is not None and minor >= _DISCOVERS_VIRTUAL_HOSTS
+
+
+def is_envoy(version: str) -> bool:
+    """Return whether this is a version an Envoy says of itself; other clients say none."""
+    return _minor(version) is not None
 
 
 def served_as(version: str) -> int:
