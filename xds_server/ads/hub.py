@@ -311,6 +311,9 @@ class Hub:
         message = stream.session.next_response() if stream in self._streams else None
         if message is None:
             stream.queued = False
+            if stream.joined and stream.proxies is not None and stream in self._streams:
+                # To find that there is nothing to say may be the last there was to do.
+                self._note(self._groups[stream.proxies.group], stream)
             return
         self.counters.pushes += 1
         self.counters.bytes_sent += len(message)
