@@ -334,7 +334,8 @@ class Engine:
         trial = _Live(document=document, state=after, seq=None)
         others = [other for key, other in self._routes.items() if key != name]
         # Whatever the world would look like is built once before anything is kept.
-        self._compile(ir.Proxies(group=trial.group, entry=_ANY_ENTRY), [*others, trial])
+        anybody = ir.Proxies(group=trial.group, entry=_ANY_ENTRY, virtual_hosts_apart=True)
+        self._compile(anybody, [*others, trial])
         action = "created" if live is None else "updated"
         if dry_run:
             return AppliedRoute(name=name, action=action, generation=after.generation)
