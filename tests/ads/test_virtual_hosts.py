@@ -137,3 +137,10 @@ def test_only_an_aggregated_delta_stream_is_incremental() -> None:
         return Session(flavour, identifier="test", nonce_prefix="n", only=only).incremental
 
     assert (of(Delta()), of(Delta(), ROUTE), of(StateOfTheWorld())) == (True, False, False)
+
+
+def test_a_world_without_routes_holds_a_host_that_nobody_can_ask_for() -> None:
+    empty = replace(
+        worlds.group(500), virtual_hosts=(), proxies=replace(worlds.PROXIES, virtual_hosts_apart=True)
+    )
+    assert worlds.snapshot(empty).of(VIRTUAL_HOST).keys() == {"entry/nobody.invalid"}

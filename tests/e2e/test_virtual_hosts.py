@@ -116,6 +116,20 @@ async def test_hosts_come_and_go_alone(plane: Plane) -> None:
     assert hosts(envoy) == ["entry/old.test"]
 
 
+async def test_a_proxy_starts_without_any_route(plane: Plane) -> None:
+    plane.start_control_plane(collector=False)
+    envoy = plane.start_envoy()
+    assert hosts(envoy) == ["entry/nobody.invalid"], "it did not wait in vain"
+    one, two = plane.start_backend("v1").address, plane.start_backend("v2").address
+    plane.apply(SPEC.format(name="old", one=one, two=two, weight=10))
+    plane.until(lambda view: view["convergence"]["acked"] == 1, "old")
+    async with aiohttp.ClientSession() as session:
+        assert await answered(session, envoy, "old.test") == 200
+        plane.api.delete("/v1/routes/old")
+        await asyncio.to_thread(eventually, lambda: hosts(envoy), lambda now: now == ["entry/nobody.invalid"])
+        assert await answered(session, envoy, "old.test") == 404
+
+
 async def test_a_proxy_that_holds_whole_tables_keeps_them(plane: Plane) -> None:
     one, two = plane.start_backend("v1").address, plane.start_backend("v2").address
     (spec,) = load(SPEC.format(name="old", one=one, two=two, weight=10), file="test").routes

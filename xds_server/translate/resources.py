@@ -43,6 +43,9 @@ ENDPOINT = type_url(ClusterLoadAssignment)
 LISTENER = type_url(Listener)
 ROUTE = type_url(RouteConfiguration)
 
+_NOBODY: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
+"""Stands where there is no virtual host: an Envoy that starts takes an empty answer for none, and waits."""
+
 _APART: Final = "apart."
 """What the version of a table without its virtual hosts begins with, in every release."""
 
@@ -69,7 +72,7 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
     found.extend(_listener_resources(group.listener, scripts, group.proxies.envoy))
     if group.proxies.virtual_hosts_apart:
         found.append(_entry_table())
-        found.extend(map(_virtual_host_resource, group.virtual_hosts))
+        found.extend(map(_virtual_host_resource, group.virtual_hosts or (_NOBODY,)))
     else:
         table, hosts = entry_routes(group.virtual_hosts)
         entry_refs = {name for host in group.virtual_hosts for name in _named(host)}

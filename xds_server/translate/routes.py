@@ -86,15 +86,9 @@ def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> tuple[RouteConfig
 
 
 def entry_table() -> RouteConfiguration:
-    """Return the table of proxies that are told each virtual host by itself: it asks for them.
-
-    A proxy waits for them as long as it takes: after the usual fifteen seconds it would begin without any,
-    and answer 404 to everybody.
-    """
-    source = ads_source()
-    source.initial_fetch_timeout = timedelta(0)
+    """Return the table of proxies that are told each virtual host by itself: it asks for them."""
     return RouteConfiguration(
-        name=ENTRY_ROUTES, ignore_port_in_host_matching=True, vhds=Vhds(config_source=source)
+        name=ENTRY_ROUTES, ignore_port_in_host_matching=True, vhds=Vhds(config_source=ads_source())
     )
 
 
