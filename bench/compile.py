@@ -1,8 +1,9 @@
 """From an edit to bytes: how long one changed route of 1, 10, 100 and 1,000 takes, and what it sends.
 
-Once with all routes in one group of proxies (their routes share one table), once with ten routes a group; and
-one changed endpoint of a cluster with 1,000. The last line is JSON: `ms` is the median over rounds, `bytes`
-what every proxy of the group is sent.
+Three times: with all routes in one group of proxies that are told each virtual host by itself, in one group
+of proxies that are told all of them in one table, and in such groups of ten routes each; and one changed
+endpoint of a cluster with 1,000. The last line is JSON: `ms` is the median over rounds, `bytes` what every
+proxy of the group is sent.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def route(number: int, group: str, endpoints: int = 1, shift: int = 0) -> ModelR
     return load(text, file="bench").routes[0]
 
 
-def world(traffic: list[Traffic], group: str, former: Snapshot | None) -> Snapshot:
+def world(traffic: list[Traffic], group: str, former: Snapshot | None, *, apart: bool) -> Snapshot:
     """Return what proxies of a group are served."""
-    proxies = ir.Proxies(group=group, entry=ENTRY)
+    proxies = ir.Proxies(group=group, entry=ENTRY, virtual_hosts_apart=apart)
     return build(compile_world(proxies, traffic, SCRIPTS, collector=None), former)
 
 
@@ -68,14 +69,14 @@ def sent(old: Snapshot, new: Snapshot) -> int:
     )
 
 
-def edits(worlds: list[list[Traffic]], group: str) -> dict[str, Any]:
+def edits(worlds: list[list[Traffic]], group: str, *, apart: bool = False) -> dict[str, Any]:
     """Return the figures of going from each world to the next."""
-    former = world(worlds[0], group, None)
+    former = world(worlds[0], group, None, apart=apart)
     times, size = [], 0
     for traffic in worlds[1:]:
         gc.collect()
         began = time.perf_counter()
-        after = world(traffic, group, former)
+        after = world(traffic, group, former, apart=apart)
         times.append(1000 * (time.perf_counter() - began))
         size, former = sent(former, after), after
     return {"ms": round(statistics.median(times), 2), "bytes": size}
@@ -91,12 +92,14 @@ def main() -> None:
     """Print the figures."""
     found: dict[str, Any] = {}
     for count in (1, 10, 100, 1_000):
+        apart = edits(weights([route(n, "all") for n in range(count)]), "all", apart=True)
         whole = edits(weights([route(n, "all") for n in range(count)]), "all")
         split = edits(weights([route(n, f"group-{n // 10}") for n in range(count)]), "group-0")
-        found[str(count)] = {"one_group": whole, "ten_a_group": split}
+        found[str(count)] = {"one_group_apart": apart, "one_group": whole, "ten_a_group": split}
         print(
-            f"{count:>5} routes: in one group {whole['ms']:8.2f} ms, {whole['bytes']:>9,} bytes;"
-            f" ten a group {split['ms']:8.2f} ms, {split['bytes']:>7,} bytes"
+            f"{count:>5} routes: in one group, hosts apart {apart['ms']:6.2f} ms, {apart['bytes']:>5,} bytes;"
+            f" in one table {whole['ms']:6.2f} ms, {whole['bytes']:>7,} bytes;"
+            f" ten a group {split['ms']:6.2f} ms, {split['bytes']:>5,} bytes"
         )
     moved = [[Traffic.at(route(0, "all", 1_000, shift), 500)] for shift in range(ROUNDS + 1)]
     found["endpoints_1000"] = edits(moved, "all")

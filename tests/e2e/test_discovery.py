@@ -59,11 +59,11 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     assert plane.api.get("/v1/proxies")["proxies"][0]["status"] == "SYNCED"
     ours, theirs = await versions_we_gave(plane), versions_it_names(envoy)
     assert theirs.keys() == {"Cluster chat/v1", "Cluster chat/v2", "Listener entry", "Listener hop", *ROUTES}
+    world = plane.view()["convergence"]["version"]
+    assert theirs.pop("RouteConfiguration entry") == world, "the last edit changed routes, in this world"
     if delta:
         assert theirs == {name: ours[name] for name in theirs}, "each resource in its own version"
-    else:
-        world = plane.view()["convergence"]["version"]
-        assert theirs["RouteConfiguration entry"] == world, "the last edit changed routes, in this world"
+    assert ("VirtualHost entry/*" in ours) == delta, "told by itself where the protocol can"
 
 
 async def versions_we_gave(plane: Plane) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -19,22 +21,28 @@ from hypothesis.stateful import (
 from tests.support.client import Client
 from tests.support.fake_envoy import FULL, FakeEnvoy, Made, Response, read, world_of
 from xds_server.protocol import Delta, Identified, Session, StateOfTheWorld
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST
 
-KINDS = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KINDS = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)
 CLUSTERS = ("c1", "c2", "c3")
 STATIC = "c3"  # has no endpoints of its own
 GHOST = "ghost"  # is in no world
 ROUTES = {"entry": "entry-routes", "hop": "hop-routes"}
+HOSTS = ("entry-routes/a", "entry-routes/b")
 ROUNDS = 60
 KEYS = [
     *((kind, name) for kind in (CLUSTER, ENDPOINT) for name in CLUSTERS),
     *((LISTENER, name) for name in ROUTES),
     *((ROUTE, name) for name in ROUTES.values()),
+    *((VIRTUAL_HOST, name) for name in HOSTS),
 ]
 
 some_clusters = st.frozensets(st.sampled_from(CLUSTERS), max_size=2)
 some_routes = st.dictionaries(st.sampled_from(list(ROUTES)), some_clusters)
+some_hosts = st.dictionaries(st.sampled_from(HOSTS), some_clusters)
 some_keys = st.frozensets(st.sampled_from(KEYS), max_size=4)
 orders = st.permutations(KINDS)
 
@@ -63,24 +71,34 @@ class Machine(RuleBasedStateMachine):
         self.envoy = FakeEnvoy(self.delta, explicit, self.up.append)
         self.session = self.new_session()
         self.publish(routes, extra, frozenset())
-        self.envoy.open(order)
+        self.envoy.open(self.known(order))
 
     # Worlds
 
-    @rule(routes=some_routes, extra=some_clusters, bump=some_keys)
+    @rule(routes=some_routes, extra=some_clusters, bump=some_keys, hosts=some_hosts)
     def publish(
-        self, routes: dict[str, frozenset[str]], extra: frozenset[str], bump: frozenset[tuple[str, str]]
+        self,
+        routes: dict[str, frozenset[str]],
+        extra: frozenset[str],
+        bump: frozenset[tuple[str, str]],
+        hosts: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         for key in bump:
             self.generations[key] += 1
+        if not self.delta:
+            hosts = {}  # The other flavour has no discovery of virtual hosts.
         resources = [
+            *(
+                Made(VIRTUAL_HOST, name, self.at(VIRTUAL_HOST, name), refs(CLUSTER, *clusters))
+                for name, clusters in hosts.items()
+            ),
             *(Made(LISTENER, name, self.at(LISTENER, name), refs(ROUTE, ROUTES[name])) for name in routes),
             *(
                 Made(ROUTE, ROUTES[name], self.at(ROUTE, ROUTES[name]), refs(CLUSTER, *clusters))
                 for name, clusters in routes.items()
             ),
         ]
-        for name in extra.union(*routes.values()):
+        for name in extra.union(*routes.values(), *hosts.values()):
             resources.append(
                 Made(
                     CLUSTER, name, self.at(CLUSTER, name), refs(ENDPOINT, *([name] if name != STATIC else []))
@@ -126,6 +144,7 @@ class Machine(RuleBasedStateMachine):
         if self.down:
             response = self.down.popleft()
             self.check_not_older(response)
+            self.check_hosts_begin_whole(response)
             self.envoy.take(response)
 
     @precondition(lambda self: self.down)
@@ -149,7 +168,7 @@ class Machine(RuleBasedStateMachine):
         self.session = self.new_session()
         # Without versions, a server cannot know what a proxy of an earlier stream still refers to.
         self.unknown |= not self.delta
-        self.envoy.open(order)
+        self.envoy.open(self.known(order))
 
     # Oddities of proxies
 
@@ -174,7 +193,7 @@ class Machine(RuleBasedStateMachine):
     def what_a_route_names_is_there(self) -> None:
         if self.streams == 0 or self.unknown:
             return
-        for route in self.envoy.held[ROUTE].values():
+        for route in (*self.envoy.held[ROUTE].values(), *self.envoy.held[VIRTUAL_HOST].values()):
             missing = route.names(CLUSTER) - self.envoy.active
             assert not missing, f"{route} needs {missing}"
 
@@ -190,6 +209,12 @@ class Machine(RuleBasedStateMachine):
             assert found is not None, f"{key} went back to {resource}, which no world since {floor} holds"
             self.floor[key] = found
 
+    def check_hosts_begin_whole(self, response: Response) -> None:
+        """A proxy begins to take requests with the first hosts it is told."""
+        if response.type_url == VIRTUAL_HOST and not self.envoy.held[VIRTUAL_HOST]:
+            wholes = [{name for kind, name in world if kind == VIRTUAL_HOST} for world in self.history]
+            assert response.resources.keys() in wholes, "the first of a part of the hosts"
+
     # When all is said
 
     @rule()
@@ -199,7 +224,10 @@ class Machine(RuleBasedStateMachine):
             # What was refused is not repeated: another world has to come.
             self.refused = False
             last = self.history[-1]
-            self.publish({name: frozenset(CLUSTERS) for name in ROUTES}, frozenset(), frozenset(KEYS))
+            every = frozenset(CLUSTERS)
+            self.publish(
+                dict.fromkeys(ROUTES, every), frozenset(), frozenset(KEYS), dict.fromkeys(HOSTS, every)
+            )
             self.travel()
             self.check_at_rest()
             self.offer(last)
@@ -256,10 +284,16 @@ class Machine(RuleBasedStateMachine):
         if self.session.node is not None:
             self.session.offer(self.world)
 
+    def known(self, order: list[str]) -> list[str]:
+        """What this flavour can ask for."""
+        return [kind for kind in order if self.delta or kind != VIRTUAL_HOST]
+
     def new_session(self) -> Session:
         self.streams += 1
         flavour = Delta() if self.delta else StateOfTheWorld()
-        return Session(flavour, identifier="test", nonce_prefix=f"{self.streams}-")
+        session = Session(flavour, identifier="test", nonce_prefix=f"{self.streams}-")
+        session.asks_for = (LISTENER, ROUTE, VIRTUAL_HOST) if self.delta else ()
+        return session
 
     def at(self, kind: str, name: str) -> int:
         return self.generations[kind, name]
@@ -401,3 +435,25 @@ def test_who_follows_clusters_by_name_is_told_of_the_route_first() -> None:
     client.offer(worlds[1])
     (got,) = client.take_all()
     assert (got.type, got.names) == ("RDS", ("entry-routes",))
+
+
+def test_who_comes_back_keeps_clusters_until_it_has_said_what_names_them() -> None:
+    machine = begun(Machine, entry=C1)
+    machine.reconnect(order=list(KINDS))
+    machine.publish(routes={}, extra=NONE, bump=frozenset())
+    machine.server_reads()  # The request for clusters, before those for listeners and routes.
+    machine.server_writes()
+    machine.client_accepts()
+    machine.what_a_route_names_is_there()
+    end(machine)
+
+
+def test_a_proxy_is_told_its_first_virtual_hosts_all_at_once() -> None:
+    machine = Machine()
+    machine.begin(order=list(KINDS), explicit=False, routes={"entry": NONE}, extra=NONE)
+    machine.publish(
+        routes={"entry": NONE}, extra=NONE, bump=frozenset(), hosts={HOSTS[0]: NONE, HOSTS[1]: C1}
+    )
+    until_told(machine, VIRTUAL_HOST)
+    assert machine.down[0].resources.keys() == set(HOSTS), "the first could have come before its sibling"
+    end(machine)

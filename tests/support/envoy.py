@@ -125,7 +125,10 @@ def inline(resources: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
     for listener in listeners:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
         routes = manager.pop("rds")["route_config_name"]
-        manager["route_config"] = {**resources["RouteConfiguration"][routes], "validate_clusters": True}
+        table = {**resources["RouteConfiguration"][routes], "validate_clusters": True}
+        if table.pop("vhds", None) is not None:
+            table["virtual_hosts"] = list(resources["VirtualHost"].values())
+        manager["route_config"] = table
     extension = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
     return {
         "bootstrap_extensions": [

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, Snapshot, build
 from xds_server.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FULL", "NAMED", "FakeEnvoy", "Made", "Response", "made", "read", "world_of"]
 
-FULL = (CLUSTER, LISTENER)
+FULL = (CLUSTER, LISTENER, VIRTUAL_HOST)
 NAMED = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
@@ -104,7 +104,7 @@ class FakeEnvoy:
     explicit: bool
     send: Callable[[bytes], None]
     held: dict[str, dict[str, Made]] = field(
-        default_factory=lambda: {kind: {} for kind in (CLUSTER, ENDPOINT, LISTENER, ROUTE)}
+        default_factory=lambda: {kind: {} for kind in (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)}
     )
     follows: dict[str, set[str]] = field(default_factory=lambda: {ENDPOINT: set(), ROUTE: set()})
     curious: set[str] = field(default_factory=set)

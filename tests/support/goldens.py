@@ -27,7 +27,10 @@ NAMES = Scripts(capture="-- envoy/lua/capture.lua", rewrite="-- envoy/lua/rewrit
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` say where rollouts stand."""
+    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` say where rollouts stand.
+
+    `# virtual hosts apart` says that the proxies are told each virtual host by itself.
+    """
 
     name: str
     text: str
@@ -56,7 +59,8 @@ def resources_of(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return the rendered resources by type and name, as a proxy of Envoy 1.`envoy` is told them."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    proxies = ir.Proxies(group="chat", entry=ENTRY, envoy=envoy)
+    apart = "# virtual hosts apart\n" in case.text
+    proxies = ir.Proxies(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
     for resource in compile_world(proxies, case.traffic, scripts, collector=COLLECTOR):
         found.setdefault(resource.type_url.rsplit(".", 1)[-1], {})[resource.name] = render(resource)
     return found

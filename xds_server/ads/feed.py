@@ -43,7 +43,11 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
 def proxies_class(proxies: ir.Proxies) -> wire.Class:
     """Return a class of proxies as it travels."""
     return wire.Class(
-        group=proxies.group, host=proxies.entry.host, port=proxies.entry.port, envoy=proxies.envoy
+        group=proxies.group,
+        host=proxies.entry.host,
+        port=proxies.entry.port,
+        envoy=proxies.envoy,
+        virtual_hosts_apart=proxies.virtual_hosts_apart,
     )
 
 
@@ -53,6 +57,7 @@ def class_of(message: wire.Class) -> ir.Proxies:
         group=message.group,
         entry=ir.Address(host=message.host, port=message.port),
         envoy=message.envoy,
+        virtual_hosts_apart=message.virtual_hosts_apart,
     )
 
 

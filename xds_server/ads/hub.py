@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,13 +19,20 @@ import structlog
 from xds_server import ir
 from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
-from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Stale
-from xds_server.snapshot import TYPE_ORDER, Snapshot, short_name
-from xds_server.translate import reduced, served_as, too_old
+from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Returned, Stale
+from xds_server.snapshot import LISTENER, ROUTE, TYPE_ORDER, VIRTUAL_HOST, Snapshot, short_name
+from xds_server.translate import (
+    discovers_virtual_hosts,
+    holds_whole_table,
+    is_envoy,
+    reduced,
+    served_as,
+    too_old,
+)
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from xds_server.ads.stream import Stream
 
@@ -92,20 +100,9 @@ class Hub:
     def disconnect(self, stream: Stream) -> None:
         """Forget a stream."""
         self._streams.discard(stream)
-        if stream.proxies is None:
-            return
-        if not stream.joined:
-            waiting = self._parked[stream.proxies]
-            waiting.remove(stream)
-            if not waiting:
-                del self._parked[stream.proxies]
-            return
-        group = self._groups[stream.proxies.group]
-        self._enqueue_all(group.leave(stream, self._clock()))
-        if group.empty:
-            del self._groups[group.name]
-        log.debug("proxy_disconnected", **_who(stream))
-        self.on_change(group.name)
+        if stream.proxies is not None:
+            self._leave(stream, stream.proxies)
+            log.debug("proxy_disconnected", **_who(stream))
 
     def receive(self, stream: Stream, raw: bytes) -> None:
         """Take a request of a stream in.
@@ -190,20 +187,32 @@ class Hub:
             case Identified(node=node):
                 if stream.vet is not None:
                     stream.vet(node)
-                stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
+                stream.proxies = proxies_of(node, incremental=stream.session.incremental)
+                stream.mode = dict(node.metadata).get("mode", "gateway")
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
                 self._note_version(stream, node)
-                world = self._world_of(stream.proxies)
-                if world is None:
-                    self._parked.setdefault(stream.proxies, []).append(stream)
-                else:
-                    self._join(stream, stream.proxies, world)
+                self._enter(stream, stream.proxies)
+            case Returned(type_url=type_url, holds=holds):
+                proxies = stream.proxies
+                if type_url == ROUTE and proxies is not None and proxies.virtual_hosts_apart:
+                    self._keep_whole(stream, proxies, holds)
             case Accepted(type_url=type_url):
                 self.counters.accepted[_label(type_url)] += 1
             case Rejected() as rejection:
                 self._refused(stream, rejection)
             case Stale():
                 self.counters.stale += 1
+
+    def _keep_whole(self, stream: Stream, proxies: ir.Proxies, holds: Mapping[str, str]) -> None:
+        """Leave a proxy with whole tables if that is what it has: no way to the other form spares its users.
+
+        What it is told in the two forms differs in its routes alone, and it was told none of them yet.
+        """
+        if holds_whole_table(holds):
+            self._leave(stream, proxies)
+            stream.session.withhold()
+            stream.joined, stream.proxies = False, replace(proxies, virtual_hosts_apart=False)
+            self._enter(stream, stream.proxies)
 
     def _note_version(self, stream: Stream, node: NodeInfo) -> None:
         if not too_old(node.version) or node.id in self._too_old:
@@ -217,7 +226,7 @@ class Hub:
 
     def _refused(self, stream: Stream, rejection: Rejected) -> None:
         self.counters.rejected[_label(rejection.type_url)] += 1
-        if stream.proxies is None:
+        if stream.proxies is None or not stream.joined:
             return
         group = self._groups[stream.proxies.group]
         probes = group.refuse(stream, rejection)
@@ -239,6 +248,30 @@ class Hub:
         refusal = group.refusal_of(stream.proxies)
         if probes and refusal is not None:
             self.on_refused(stream.proxies, *refusal)
+
+    def _enter(self, stream: Stream, proxies: ir.Proxies) -> None:
+        node = stream.session.node
+        if node is not None and stream.session.incremental and is_envoy(node.version):
+            hosts = (VIRTUAL_HOST,) if proxies.virtual_hosts_apart else ()
+            stream.session.asks_for = (LISTENER, ROUTE, *hosts)
+        world = self._world_of(proxies)
+        if world is None:
+            self._parked.setdefault(proxies, []).append(stream)
+        else:
+            self._join(stream, proxies, world)
+
+    def _leave(self, stream: Stream, proxies: ir.Proxies) -> None:
+        if not stream.joined:
+            waiting = self._parked[proxies]
+            waiting.remove(stream)
+            if not waiting:
+                del self._parked[proxies]
+            return
+        group = self._groups[proxies.group]
+        self._enqueue_all(group.leave(stream, self._clock()))
+        if group.empty:
+            del self._groups[group.name]
+        self.on_change(group.name)
 
     def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
         group = self._groups.setdefault(proxies.group, Group(proxies.group))
@@ -278,6 +311,9 @@ class Hub:
         message = stream.session.next_response() if stream in self._streams else None
         if message is None:
             stream.queued = False
+            if stream.joined and stream.proxies is not None and stream in self._streams:
+                # To find that there is nothing to say may be the last there was to do.
+                self._note(self._groups[stream.proxies.group], stream)
             return
         self.counters.pushes += 1
         self.counters.bytes_sent += len(message)
@@ -340,14 +376,22 @@ class Hub:
         )
 
 
-def proxies_of(node: NodeInfo) -> ir.Proxies:
-    """Return the class of proxies a node belongs to; its bootstrap says where its entry listener is."""
+def proxies_of(node: NodeInfo, *, incremental: bool = False) -> ir.Proxies:
+    """Return the class of proxies a node belongs to; its bootstrap says where its entry listener is.
+
+    On an `incremental` stream, an Envoy that can is told its virtual hosts one by one.
+    """
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")
     # A client may claim anything: converting thousands of digits raises.
     valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and 0 < int(port) <= _LAST_PORT
     entry = ir.Address(host=host.strip("[]"), port=int(port)) if valid else _DEFAULT_ENTRY
-    return ir.Proxies(group=node.group, entry=entry, envoy=served_as(node.version))
+    return ir.Proxies(
+        group=node.group,
+        entry=entry,
+        envoy=served_as(node.version),
+        virtual_hosts_apart=incremental and discovers_virtual_hosts(node.version),
+    )
 
 
 def _label(type_url: str) -> str:

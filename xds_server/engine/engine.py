@@ -276,7 +276,8 @@ class Engine:
         }
         for group in groups:
             # Whatever the world would look like is built once before anything is kept.
-            self._compile(ir.Proxies(group=group, entry=_ANY_ENTRY), becoming.values())
+            anybody = ir.Proxies(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True)
+            self._compile(anybody, becoming.values())
         if changes and not dry_run:
             numbers = await self._keep(*changes)
             for change, seq in zip(changes, numbers, strict=True):

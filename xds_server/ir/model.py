@@ -100,6 +100,20 @@ class PromptMode(Enum):
     APPEND = "append"
 
 
+class _Remembered:
+    """A value that is looked up in every compile, thousands at a time: its hash is worked out once."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+    def __post_init__(self) -> None:
+        found = hash(tuple(getattr(self, name) for name in self.__slots__))
+        object.__setattr__(self, "_hash", found)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """A socket address; `host` is an IP address or, for DNS clusters, a name."""
@@ -142,11 +156,13 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Cluster(_Remembered):
     """A set of equal endpoints. `limits` of None means: never turn a user's request away.
 
     With `tls` it is spoken to in TLS.
     """
+
+    __hash__ = _Remembered.__hash__
 
     name: ClusterName
     kind: ClusterKind
@@ -276,13 +292,15 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(_Remembered):
     """One route of the entry listener; of a spec's routes the first whose conditions hold takes a request.
 
     `split` names what the arms are the split of: routes of one spec and split split alike. `timeout` None
     means no total limit; `idle_timeout` always bounds a stream on which nothing moves. `private` are headers
     that decide and must not leave the proxy.
     """
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     route: str
@@ -303,8 +321,10 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HopRoute:
+class HopRoute(_Remembered):
     """One route of the hop listener: the shadow leg, with limits of its own and no retries."""
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     leg: str
@@ -314,8 +334,10 @@ class HopRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualHost:
+class VirtualHost(_Remembered):
     """All routes that claim one host, most specific path first."""
+
+    __hash__ = _Remembered.__hash__
 
     name: str
     host: str
@@ -352,12 +374,14 @@ class Listener:
 class Proxies:
     """A class of proxies that are all told the same: same group, same entry address, same version.
 
-    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40.
+    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40. With
+    `virtual_hosts_apart` they are told each virtual host by itself and not a whole table of them.
     """
 
     group: str
     entry: Address
     envoy: int = NEWEST_ENVOY
+    virtual_hosts_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

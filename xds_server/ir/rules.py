@@ -7,9 +7,21 @@ world with any. It does not repair and knows nothing of Envoy's messages.
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from xds_server.ir.model import FULL, Arm, Cluster, ClusterKind, ClusterName, Group, Listener, Route
+from xds_server.ir.model import (
+    FULL,
+    Arm,
+    Cluster,
+    ClusterKind,
+    ClusterName,
+    Group,
+    Listener,
+    Route,
+    VirtualHost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +35,11 @@ def violations(group: Group) -> tuple[str, ...]:
     return (
         *_unique_names(group),
         *_references(group, clusters),
-        *_splits(group),
+        *chain.from_iterable(map(_split, _routes(group))),
         *_bounded(group, clusters),
-        *_stickiness(group),
-        *_gates(group),
-        *_prompts(group),
+        *chain.from_iterable(map(_stickiness, group.virtual_hosts)),
+        *chain.from_iterable(map(_gate, _routes(group))),
+        *chain.from_iterable(map(_prompt, _routes(group))),
     )
 
 
@@ -74,16 +86,18 @@ def _listener_references(listener: Listener, clusters: dict[ClusterName, Cluster
         yield f"the access log points at cluster {collector!r}, which is not there"
 
 
-def _splits(group: Group) -> Iterator[str]:
-    for route in _routes(group):
-        total = sum(arm.weight for arm in route.arms)
-        if total != FULL or any(arm.weight < 0 for arm in route.arms):
-            yield f"route {route.name!r} has weights that sum to {total}; {FULL} is needed"
-        by_variant: dict[str, Arm] = {}
-        for arm in route.arms:
-            first = by_variant.setdefault(arm.variant, arm)
-            if (first.cluster, first.model) != (arm.cluster, arm.model):
-                yield f"route {route.name!r} gives variant {arm.variant!r} two different meanings"
+@lru_cache(maxsize=16384)
+def _split(route: Route) -> tuple[str, ...]:
+    found = []
+    total = sum(arm.weight for arm in route.arms)
+    if total != FULL or any(arm.weight < 0 for arm in route.arms):
+        found.append(f"route {route.name!r} has weights that sum to {total}; {FULL} is needed")
+    by_variant: dict[str, Arm] = {}
+    for arm in route.arms:
+        first = by_variant.setdefault(arm.variant, arm)
+        if (first.cluster, first.model) != (arm.cluster, arm.model):
+            found.append(f"route {route.name!r} gives variant {arm.variant!r} two different meanings")
+    return tuple(found)
 
 
 def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
@@ -131,35 +145,35 @@ def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator
         )
 
 
-def _stickiness(group: Group) -> Iterator[str]:
-    for host in group.virtual_hosts:
-        splits: dict[tuple[str, str], tuple[tuple[Arm, ...], object]] = {}
-        for route in host.routes:
-            split = (route.arms, route.stickiness)
-            if splits.setdefault((route.route, route.split), split) != split:
-                yield f"route {route.name!r} splits differently from its sibling: users would move"
+@lru_cache(maxsize=8192)
+def _stickiness(host: VirtualHost) -> tuple[str, ...]:
+    found = []
+    splits: dict[tuple[str, str], tuple[tuple[Arm, ...], object]] = {}
+    for route in host.routes:
+        split = (route.arms, route.stickiness)
+        if splits.setdefault((route.route, route.split), split) != split:
+            found.append(f"route {route.name!r} splits differently from its sibling: users would move")
+    return tuple(found)
 
 
-def _gates(group: Group) -> Iterator[str]:
-    for route in _routes(group):
-        gate = route.gate
-        if gate is not None and not all(0 <= share <= FULL for share in (gate.default, gate.now)):
-            yield f"route {route.name!r} takes {gate.default} or {gate.now} of {FULL}"
-        if route.mirror is not None and route.gate is None:
-            yield f"route {route.name!r} copies, and nothing could stop it at once"
+def _gate(route: Route) -> Iterator[str]:
+    gate = route.gate
+    if gate is not None and not all(0 <= share <= FULL for share in (gate.default, gate.now)):
+        yield f"route {route.name!r} takes {gate.default} or {gate.now} of {FULL}"
+    if route.mirror is not None and gate is None:
+        yield f"route {route.name!r} copies, and nothing could stop it at once"
 
 
-def _prompts(group: Group) -> Iterator[str]:
-    for route in _routes(group):
-        if route.prompt is None:
-            continue
-        known = {text.version for text in route.prompt.texts} | {""}
-        named = {
-            route.prompt.default,
-            *(v for v, _ in route.prompt.slots),
-            *(p.version for p in route.prompt.pins),
-        }
-        for version in sorted(named - known):
-            yield f"route {route.name!r} gives out prompt version {version!r}, which is not there"
-        if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
-            yield f"route {route.name!r} has prompt slots that do not sum to {FULL}"
+def _prompt(route: Route) -> Iterator[str]:
+    if route.prompt is None:
+        return
+    known = {text.version for text in route.prompt.texts} | {""}
+    named = {
+        route.prompt.default,
+        *(version for version, _ in route.prompt.slots),
+        *(pin.version for pin in route.prompt.pins),
+    }
+    for version in sorted(named - known):
+        yield f"route {route.name!r} gives out prompt version {version!r}, which is not there"
+    if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
+        yield f"route {route.name!r} has prompt slots that do not sum to {FULL}"

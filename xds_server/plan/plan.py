@@ -16,7 +16,7 @@ from xds_server.plan.clusters import COLLECTOR, clusters, collector_cluster, key
 from xds_server.plan.routes import hop_routes, routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from xds_server.plan.traffic import Traffic
     from xds_server.spec import ModelRoute
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["COLLECTOR", "plan"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """What one route adds to a world."""
+    """What one route adds to a world. Two are equal only if they are one, so that hosts are found by them."""
 
     clusters: tuple[ir.Cluster, ...]
     hop_routes: tuple[ir.HopRoute, ...]
@@ -48,12 +48,10 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
     """Return the world of one class of proxies; the order of `traffic` does not matter."""
     ordered = sorted(traffic, key=lambda item: item.route.metadata.name)
     parts = [_parts(item, captured=collector is not None) for item in ordered]
-    claims: dict[str, list[ir.Route]] = {}
+    claims: dict[str, list[_Parts]] = {}
     for item, own in zip(ordered, parts, strict=True):
         for host in item.route.spec.match.hosts:
-            claims.setdefault(host, []).extend(own.routes)
-    # The routes of one spec keep their order: sorting is stable, and no two specs claim the same path.
-    table = {host: sorted(listed, key=_specificity) for host, listed in claims.items()}
+            claims.setdefault(host, []).append(own)
     sink = () if collector is None else (collector_cluster(collector),)
     return ir.Group(
         proxies=proxies,
@@ -63,23 +61,26 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
             tokens=tuple(issuer for own in parts for issuer in own.tokens),
         ),
         virtual_hosts=tuple(
-            ir.VirtualHost(name=host, host=host, routes=tuple(_host_routes(host, table)))
-            for host in sorted(table)
+            _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider(host)) if c in claims))
+            for host in sorted(claims)
         ),
         hop_routes=tuple(route for own in parts for route in own.hop_routes),
         clusters=(*sink, *(cluster for own in parts for cluster in own.clusters)),
     )
 
 
-def _host_routes(host: str, claims: Mapping[str, Sequence[ir.Route]]) -> Iterator[ir.Route]:
-    """Yield the routes of one host: those that claim it, then those that claim more hosts with it.
+@lru_cache(maxsize=8192)
+def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.VirtualHost:
+    """Return one host with the routes that claim it, then those that claim more hosts with it.
 
     Envoy picks a virtual host first and never looks at another; without the second part, a route for one host
     would take away from `*` what it does not even claim.
     """
-    yield from claims[host]
-    for claim in _wider(host):
-        yield from claims.get(claim, ())
+    found: list[ir.Route] = []
+    for claim in claims:
+        # The routes of one spec keep their order: sorting is stable, and no two specs claim the same path.
+        found.extend(sorted((route for parts in claim for route in parts.routes), key=_specificity))
+    return ir.VirtualHost(name=host, host=host, routes=tuple(found))
 
 
 def _wider(host: str) -> Iterator[str]:

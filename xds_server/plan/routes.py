@@ -80,12 +80,11 @@ def _plain(item: Traffic) -> ir.Route:
 
 def _kill(item: Traffic, plain: ir.Route) -> ir.Route:
     """Return the route that takes nobody until it takes everybody."""
-    share = ir.FULL if item.killed else 0
     return replace(
         plain,
         name=f"{plain.name}/killed",
         split="killed",
-        gate=ir.Gate(key=f"shiftplane.{plain.name}.kill", default=share, now=share),
+        gate=ir.Gate(key=f"shiftplane.{plain.name}.kill", default=0, now=ir.FULL if item.killed else 0),
         arms=_whole(item.route, item.route.spec.kill_switch.serve or item.route.spec.stable),
         stickiness=None,
         prompt=None,

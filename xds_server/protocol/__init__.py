@@ -8,6 +8,7 @@ from xds_server.protocol.events import (
     NodeInfo,
     ProtocolError,
     Rejected,
+    Returned,
     Stale,
     Standing,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ProtocolError",
     "Refusal",
     "Rejected",
+    "Returned",
     "Ring",
     "Session",
     "Stage",

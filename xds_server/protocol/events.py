@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Accepted",
@@ -17,6 +21,7 @@ __all__ = [
     "NodeInfo",
     "ProtocolError",
     "Rejected",
+    "Returned",
     "Stale",
     "Standing",
 ]
@@ -63,6 +68,14 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The client holds resources of this type from an earlier stream: versions by name. None was sent yet."""
+
+    type_url: str
+    holds: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stale:
     """A request spoke of a response that has been replaced since."""
 
@@ -94,4 +107,4 @@ class Item:
     words: str = ""
 
 
-Event = Identified | Accepted | Rejected | Stale
+Event = Identified | Accepted | Rejected | Returned | Stale

@@ -42,6 +42,7 @@ class Followed:
     `again` are names to repeat though they did not change; `owed` says that the client waits for an answer
     even if there is nothing to say. `refused` is what the last refused response said: the same is not said
     again, anything else is. `doubtful` are entries of refused responses, which it may hold nevertheless.
+    `returned` says that it came with resources of an earlier stream.
     """
 
     subscription: Subscription
@@ -51,6 +52,7 @@ class Followed:
     again: frozenset[str] = NO_NAMES
     owed: bool = False
     requests: int = 0
+    returned: bool = False
     last_nonce: str = ""
     flight: Flight | None = None
     refused: frozenset[tuple[str, str]] = NOTHING_REFUSED

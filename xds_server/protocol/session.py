@@ -3,8 +3,8 @@
 The session knows what this client asked for, was told and has accepted, and derives from that alone what to
 say next. Three promises hold whatever the interleaving:
 
-* Make before break: a route is not sent before every cluster it names was accepted on this stream, and a
-  cluster is not taken away while a route or listener the client holds may still name it.
+* Make before break: a route table or virtual host is not sent before every cluster it names was accepted on
+  this stream, and a cluster is not taken away while one of them, or a listener, may still name it.
 * One response per type is outstanding; a newer world replaces what waits, and nothing is sent twice.
 * A rejected response is not repeated; what the client accepted last stays the truth about it.
 
@@ -27,6 +27,7 @@ from xds_server.protocol.events import (
     NodeInfo,
     ProtocolError,
     Rejected,
+    Returned,
     Stale,
 )
 from xds_server.protocol.flavour import Flavour, Request, head
@@ -46,6 +47,7 @@ from xds_server.snapshot import (
     LISTENER,
     ROUTE,
     TYPE_ORDER,
+    VIRTUAL_HOST,
     WILDCARD_TYPES,
     Entry,
     Snapshot,
@@ -73,7 +75,17 @@ class _Say:
 class Session:
     """The server's side of one discovery stream; `only` is the type of a stream that is not aggregated."""
 
-    __slots__ = ("_flavour", "_identifier", "_nonce_prefix", "_nonces", "_types", "node", "only", "snapshot")
+    __slots__ = (
+        "_flavour",
+        "_identifier",
+        "_nonce_prefix",
+        "_nonces",
+        "_types",
+        "asks_for",
+        "node",
+        "only",
+        "snapshot",
+    )
 
     def __init__(
         self, flavour: Flavour, *, identifier: str, nonce_prefix: str, only: str | None = None
@@ -85,6 +97,9 @@ class Session:
         self._identifier = identifier
         self._nonce_prefix = nonce_prefix
         self.only = only
+        self.asks_for: tuple[str, ...] = ()
+        """What this client is known to ask for after clusters, each if it holds any of the one before; for
+        the shell to say."""
         self._nonces = 0
         self._types: dict[str, Followed] = {}
 
@@ -113,6 +128,9 @@ class Session:
             )
         events.extend(self._answered(type_url, state, request))
         self._subscribe(type_url, state, request)
+        if state.requests == 0 and request.holds:
+            state.returned = True
+            events.append(Returned(type_url=type_url, holds=request.holds))
         state.requests += 1
         return tuple(events)
 
@@ -125,6 +143,15 @@ class Session:
             if state is not None:
                 state.look |= names
         self.snapshot = snapshot
+
+    def withhold(self) -> None:
+        """Say nothing more until another world is offered."""
+        self.snapshot = None
+
+    @property
+    def incremental(self) -> bool:
+        """Whether all types share this stream, and each resource travels by itself."""
+        return self.only is None and not self._flavour.full_sets
 
     def _type_of(self, request: Request) -> str:
         if self.only is None:
@@ -272,6 +299,10 @@ class Session:
 
     def _compose(self, type_url: str, state: Followed, snapshot: Snapshot) -> bytes | None:
         say = self._review(type_url, state, snapshot)
+        if type_url == VIRTUAL_HOST and say.blocked and not state.accepted:
+            # A proxy takes requests after the first answer: one with a part of the hosts would turn users of
+            # the others away. Until then their names stay in `look`.
+            return None
         state.look = frozenset(say.blocked) if say.blocked else NO_NAMES
         if not say.changed and not say.removed and not state.owed:
             return None
@@ -327,15 +358,15 @@ class Session:
         return entries
 
     def _ready(self, type_url: str, state: Followed, entry: Entry) -> bool:
-        """Return whether all clusters a route names were accepted on this stream and are not just leaving.
+        """Return whether all clusters that routes name were accepted on this stream and are not just leaving.
 
         Who follows clusters by name asks for one only after a route has named it, and is not kept waiting.
         """
-        if type_url != ROUTE or same(state.accepted.get(entry.name), entry):
+        if type_url not in _ROUTING or same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
         if clusters is None or entry.clusters is None:
-            return True
+            return type_url != VIRTUAL_HOST  # Who asks for these follows all clusters, and will ask.
         if self.snapshot is not None and clusters.accepted is clusters.told is self.snapshot.of(CLUSTER):
             return True  # A world names no cluster it does not hold.
         return all(
@@ -363,8 +394,10 @@ class Session:
         return not state.subscription.wildcard and cluster in state.subscription.names
 
     def _still_named(self, cluster: str) -> bool:
-        """Return whether a route or listener the client holds, or is being sent, names this cluster."""
-        for type_url in (LISTENER, ROUTE):
+        """Return whether anything the client holds, or is being sent, names this cluster."""
+        if self._has_more_to_say():
+            return True
+        for type_url in (LISTENER, *_ROUTING):
             state = self._types.get(type_url)
             if state is None:
                 continue
@@ -372,6 +405,22 @@ class Session:
             for entry in (*state.accepted.values(), *in_flight, *state.doubtful):
                 if entry.clusters is None or cluster in entry.clusters:
                     return True
+        return False
+
+    def _has_more_to_say(self) -> bool:
+        """Return whether a client that came back is yet to say which listeners and routes it holds.
+
+        It asks for clusters first: one that is gone from the world may be in use until all has been said.
+        """
+        clusters = self._types.get(CLUSTER)
+        if clusters is None or not clusters.returned:
+            return False
+        for type_url in self.asks_for:
+            state = self._types.get(type_url)
+            if state is None:
+                return True
+            if not state.accepted:
+                return False  # It holds nothing that would make it ask for the next.
         return False
 
     def _dispatch(self, type_url: str, state: Followed, entries: list[Entry], say: _Say) -> bytes:
@@ -429,7 +478,8 @@ class Session:
 
 _KNOWN: Final = frozenset(TYPE_ORDER)
 # A proxy that follows no runtime layer is served without one.
-_OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE}
+_OPTIONAL: Final = _KNOWN - {CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST}
+_ROUTING: Final = (ROUTE, VIRTUAL_HOST)
 
 
 def _name(entry: Entry) -> str:

@@ -1,7 +1,8 @@
 """What one client asked for, of one type, on one stream.
 
-The rules are those of the xDS protocol: an empty first list means everything for clusters and listeners
-("legacy wildcard") and nothing for other types; once anything was named, an empty list means nothing.
+The rules are those of the xDS protocol: an empty first list means everything for clusters, listeners and
+virtual hosts ("legacy wildcard") and nothing for other types; once anything was named, an empty list means
+nothing.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ def diagram() -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {Phase.PENDING.value}: spec", f"    state {_INSIDE} {{"]
     lines += [f"        {phase.value}" for phase in _STEPS]
     lines.append("    }")
-    for (origin, to), words in arrows.items():
+    for (origin, target), words in arrows.items():
         label = ", ".join(dict.fromkeys(words))
-        lines.append(f"    {origin} --> {to}: {'next step: ' if origin == to else ''}{label}")
+        lines.append(f"    {origin} --> {target}: {'next step: ' if origin == target else ''}{label}")
     lines.append(f'    state "{_ANYWHERE}" as anywhere')
     lines.append(f"    anywhere --> {Phase.KILLED.value}: kill")
     lines.append(f"    {Phase.KILLED.value} --> anywhere: unkill, to where it was")

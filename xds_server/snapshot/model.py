@@ -24,6 +24,7 @@ __all__ = [
     "ROUTE",
     "RUNTIME",
     "TYPE_ORDER",
+    "VIRTUAL_HOST",
     "WILDCARD_TYPES",
     "DanglingReferenceError",
     "Entry",
@@ -38,13 +39,20 @@ CLUSTER: Final = f"{_PREFIX}cluster.v3.Cluster"
 ENDPOINT: Final = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LISTENER: Final = f"{_PREFIX}listener.v3.Listener"
 ROUTE: Final = f"{_PREFIX}route.v3.RouteConfiguration"
+VIRTUAL_HOST: Final = f"{_PREFIX}route.v3.VirtualHost"
 RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
-TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME)
-"""The order in which additions travel: nothing arrives before what it refers to."""
+TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, RUNTIME)
+"""The order in which additions travel: nothing arrives before what it refers to.
 
-WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER})
-"""The types for which naming nothing means: all of them."""
+A route table without its virtual hosts asks for them, and virtual hosts mirror to routes of the hop's table.
+"""
+
+WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER, VIRTUAL_HOST})
+"""The types for which naming nothing means: all of them.
+
+For virtual hosts the protocol promises names of a collection; what Envoy sends is an empty list.
+"""
 
 
 class DanglingReferenceError(ValueError):
@@ -78,7 +86,7 @@ class Entry:
     Two entries are equal only if they are one: thousands of streams compare and hash them. Compare versions.
 
     `clusters` are the clusters it refers to; None where that is not known (a resource of an earlier world
-    which only the proxy remembers).
+    which only the proxy remembers). `share` is what it adds to the version of a world that holds it.
     """
 
     name: str
@@ -86,6 +94,7 @@ class Entry:
     body: bytes
     delta: bytes
     clusters: frozenset[str] | None
+    share: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +119,18 @@ def build(resources: Iterable[Source], former: Snapshot | None = None) -> Snapsh
         DanglingReferenceError: Something refers to a resource that is not among them.
     """
     found: dict[str, dict[str, Entry]] = {}
-    needed: list[tuple[str, tuple[str, str]]] = []
-    for resource in resources:
-        entry = None if former is None else former.of(resource.type_url).get(resource.name)
+    before = {} if former is None else former.entries
+    given = tuple(resources)
+    for resource in given:
+        entry = before.get(resource.type_url, _NOTHING).get(resource.name)
         if entry is None or entry.version != resource.version:
             entry = _entry(resource)
         found.setdefault(resource.type_url, {})[resource.name] = entry
-        label = f"{short_name(resource.type_url)} {resource.name!r}"
-        needed.extend((label, reference) for reference in sorted(resource.refers_to))
     missing = tuple(
-        (label, f"{short_name(kind)} {name!r}")
-        for label, (kind, name) in needed
-        if name not in found.get(kind, {})
+        (f"{short_name(source.type_url)} {source.name!r}", f"{short_name(kind)} {name!r}")
+        for source in given
+        if source.refers_to
+        for kind, name in sorted(n for n in source.refers_to if n[1] not in found.get(n[0], _NOTHING))
     )
     if missing:
         raise DanglingReferenceError(missing)
@@ -158,6 +167,7 @@ def _entry(resource: Source) -> Entry:
         body=resource.body,
         delta=delta.SerializeToString(),
         clusters=frozenset(name for kind, name in resource.refers_to if kind == CLUSTER),
+        share=int.from_bytes(_digest(f"{resource.type_url}\0{resource.name}\0{resource.version}")),
     )
 
 
@@ -168,11 +178,14 @@ def _shared(kind: str, own: dict[str, Entry], former: Snapshot | None) -> Mappin
 
 
 def _version(found: Mapping[str, Mapping[str, Entry]]) -> str:
-    digest = blake2b(digest_size=8)
-    for kind in sorted(found):
-        for name in sorted(found[kind]):
-            digest.update(f"{kind}\0{name}\0{found[kind][name].version}\0".encode())
-    return digest.hexdigest()
+    # A sum, so that a world of thousands costs thousands of additions and not of hashes; of long shares, so
+    # that nobody finds two worlds with the same one.
+    total = sum(entry.share for entries in found.values() for entry in entries.values())
+    return blake2b(str(total).encode(), digest_size=8).hexdigest()
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=32).digest()
 
 
 def short_name(type_url: str) -> str:

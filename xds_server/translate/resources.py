@@ -6,10 +6,10 @@ step costs the encoding of one route.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from envoy_data_plane.envoy.config.cluster.v3 import Cluster
 from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
@@ -20,18 +20,34 @@ from xds_server import ir
 from xds_server.translate.clusters import HOP_LISTENER, assignment, cluster
 from xds_server.translate.encode import encode_any, type_url
 from xds_server.translate.listeners import Scripts, listeners
-from xds_server.translate.routes import ENTRY_ROUTES, HOP_ROUTES, entry_routes, hop_routes
+from xds_server.translate.routes import (
+    ENTRY_ROUTES,
+    HOP_ROUTES,
+    apart_name,
+    entry_routes,
+    entry_table,
+    entry_virtual_host,
+    hop_routes,
+)
 from xds_server.translate.runtime import RUNTIME_LAYER, runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import betterproto2
 
-__all__ = ["Resource", "resources"]
+__all__ = ["Resource", "holds_whole_table", "resources"]
 
 CLUSTER = type_url(Cluster)
 ENDPOINT = type_url(ClusterLoadAssignment)
 LISTENER = type_url(Listener)
 ROUTE = type_url(RouteConfiguration)
+
+_NOBODY: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
+"""Stands where there is no virtual host: an Envoy that starts takes an empty answer for none, and waits."""
+
+_APART: Final = "apart."
+"""What the version of a table without its virtual hosts begins with, in every release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +70,49 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
     for source in group.clusters:
         found.extend(_cluster_resources(source))
     found.extend(_listener_resources(group.listener, scripts, group.proxies.envoy))
-    entry_refs = {
-        name
-        for host in group.virtual_hosts
-        for route in host.routes
-        for name in (
-            *(arm.cluster for arm in route.arms),
-            *((route.mirror.cluster,) if route.mirror is not None else ()),
-        )
-    }
-    table, hosts = entry_routes(group.virtual_hosts)
-    found.append(_resource(ENTRY_ROUTES, table, _clusters(entry_refs), hosts))
+    if group.proxies.virtual_hosts_apart:
+        found.append(_entry_table())
+        found.extend(map(_virtual_host_resource, group.virtual_hosts or (_NOBODY,)))
+    else:
+        table, hosts = entry_routes(group.virtual_hosts)
+        entry_refs = {name for host in group.virtual_hosts for name in _named(host)}
+        found.append(_resource(ENTRY_ROUTES, table, _clusters(entry_refs), hosts))
     hop_refs = {route.arm.cluster for route in group.hop_routes}
     table, hosts = hop_routes(group.hop_routes)
     found.append(_resource(HOP_ROUTES, table, _clusters(hop_refs), hosts))
     found.append(_resource(RUNTIME_LAYER, runtime(group.virtual_hosts)))
     return tuple(found)
+
+
+def holds_whole_table(holds: Mapping[str, str]) -> bool:
+    """Return whether a proxy that holds these versions of route tables got its virtual hosts in the table.
+
+    It must go on getting them there: Envoy answers 404 to everybody from the moment it takes a table without
+    until its virtual hosts are there.
+    """
+    version = holds.get(ENTRY_ROUTES)
+    return version is not None and not version.startswith(_APART)
+
+
+@cache
+def _entry_table() -> Resource:
+    plain = _resource(ENTRY_ROUTES, entry_table())
+    return replace(plain, version=f"{_APART}{plain.version}")
+
+
+@lru_cache(maxsize=8192)
+def _virtual_host_resource(host: ir.VirtualHost) -> Resource:
+    head, routes = entry_virtual_host(host)
+    return _resource(apart_name(host.name), head, _clusters(set(_named(host))), routes)
+
+
+def _named(host: ir.VirtualHost) -> Iterator[ir.ClusterName]:
+    """Yield the clusters the routes of a host name."""
+    for route in host.routes:
+        for arm in route.arms:
+            yield arm.cluster
+        if route.mirror is not None:
+            yield route.mirror.cluster
 
 
 @lru_cache(maxsize=8192)

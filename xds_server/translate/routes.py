@@ -27,6 +27,7 @@ from envoy_data_plane.envoy.config.route.v3 import (
     RouteActionRequestMirrorPolicy,
     RouteConfiguration,
     RouteMatch,
+    Vhds,
     VirtualHost,
     WeightedCluster,
     WeightedClusterClusterWeight,
@@ -38,6 +39,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 
+from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
 
@@ -52,7 +54,10 @@ __all__ = [
     "REWRITE_BUFFER",
     "REWRITE_FILTER",
     "SESSION_HEADER",
+    "apart_name",
     "entry_routes",
+    "entry_table",
+    "entry_virtual_host",
     "hop_routes",
 ]
 
@@ -79,6 +84,28 @@ def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> tuple[RouteConfig
     """Return the routes users' requests take: the table, and its virtual hosts already encoded."""
     table = RouteConfiguration(name=ENTRY_ROUTES, ignore_port_in_host_matching=True)
     return table, repeated(_VIRTUAL_HOSTS, map(_virtual_host, virtual_hosts))
+
+
+def entry_table() -> RouteConfiguration:
+    """Return the table of proxies that are told each virtual host by itself: it asks for them."""
+    return RouteConfiguration(
+        name=ENTRY_ROUTES, ignore_port_in_host_matching=True, vhds=Vhds(config_source=ads_source())
+    )
+
+
+def entry_virtual_host(host: ir.VirtualHost) -> tuple[VirtualHost, bytes]:
+    """Return a virtual host by itself, and its routes already encoded."""
+    head = VirtualHost(name=apart_name(host.name), domains=[host.host])
+    return head, repeated(_ROUTES, map(_entry_route_bytes, host.routes))
+
+
+def apart_name(host: str) -> str:
+    """Return the name of a virtual host that travels by itself.
+
+    What stands before the slash says which table it is for. Resource and message must have the same name:
+    Envoy adds by the one and removes by the other.
+    """
+    return f"{ENTRY_ROUTES}/{host}"
 
 
 def hop_routes(routes: tuple[ir.HopRoute, ...]) -> tuple[RouteConfiguration, bytes]:

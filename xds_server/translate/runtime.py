@@ -1,6 +1,7 @@
-"""Shares of the IR that may change without a route → Envoy's runtime layer.
+"""Shares of the IR that are not what the routes say themselves → Envoy's runtime layer.
 
-The layer says what the routes say as their default, so a proxy that does not follow it behaves the same.
+The layer says only what differs from the routes' own defaults, so it stays small, and a route that is copied or
+killed less or more changes nothing but this.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ RUNTIME_LAYER: Final = "shiftplane"
 
 
 def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
-    """Return the layer with the share of requests each gate lets in now, by its key."""
+    """Return the layer: by its key, what each gate lets in now where that is not its default."""
     shares = {
         route.gate.key: {"numerator": route.gate.now, "denominator": "TEN_THOUSAND"}
         for host in virtual_hosts
         for route in host.routes
-        if route.gate is not None
+        if route.gate is not None and route.gate.now != route.gate.default
     }
     return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(dict(sorted(shares.items()))))

@@ -22,6 +22,8 @@ __all__ = [
     "EXTRAS",
     "OLDEST_ENVOY",
     "Extra",
+    "discovers_virtual_hosts",
+    "is_envoy",
     "known",
     "reduced",
     "routes_limit_bodies",
@@ -63,6 +65,7 @@ EXTRAS: Final = (
 )
 
 _ROUTES_LIMIT_BODIES: Final = 37
+_DISCOVERS_VIRTUAL_HOSTS: Final = 37
 _SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra in EXTRAS}
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
 
@@ -93,6 +96,20 @@ def routes_limit_bodies(envoy: int) -> bool:
     Before, Envoy takes that limit without a word and answers 413 to whatever the listener does not let in.
     """
     return envoy >= _ROUTES_LIMIT_BODIES
+
+
+def discovers_virtual_hosts(version: str) -> bool:
+    """Return whether a proxy can be told its virtual hosts one by one, over the stream it has.
+
+    Before, Envoy refuses a table that asks for it. Who does not say a version is not known to be an Envoy.
+    """
+    minor = _minor(version)
+    return minor is not None and minor >= _DISCOVERS_VIRTUAL_HOSTS
+
+
+def is_envoy(version: str) -> bool:
+    """Return whether this is a version an Envoy says of itself; other clients say none."""
+    return _minor(version) is not None
 
 
 def served_as(version: str) -> int:

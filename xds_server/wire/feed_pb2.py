@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nfeed.proto\x12\x12shiftplane.feed.v1\"A\n\x05\x43lass\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\r\n\x05\x65nvoy\x18\x04 \x01(\r\"&\n\x04Name\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"X\n\x05\x45ntry\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x10\n\x08\x63lusters\x18\x05 \x03(\t\"\x98\x01\n\x05World\x12*\n\x07proxies\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.Class\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x07\x63hanged\x18\x03 \x03(\x0b\x32\x19.shiftplane.feed.v1.Entry\x12&\n\x04gone\x18\x04 \x03(\x0b\x32\x18.shiftplane.feed.v1.Name\"c\n\x07Refusal\x12*\n\x07proxies\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.Class\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05words\x18\x04 \x01(\t\"m\n\x08Standing\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\r\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\r\x12\x0e\n\x06nacked\x18\x04 \x01(\r\x12\x10\n\x08versions\x18\x05 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"p\n\nToAcceptor\x12*\n\x05world\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.WorldH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.shiftplane.feed.v1.RefusalH\x00\x42\x06\n\x04what\"\xb5\x01\n\x0c\x46romAcceptor\x12)\n\x04need\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.ClassH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.shiftplane.feed.v1.RefusalH\x00\x12\x30\n\x08standing\x18\x03 \x01(\x0b\x32\x1c.shiftplane.feed.v1.StandingH\x00\x12\x10\n\x06report\x18\x04 \x01(\x0cH\x00\x42\x06\n\x04whatb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\nfeed.proto\x12\x12shiftplane.feed.v1\"^\n\x05\x43lass\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\r\n\x05\x65nvoy\x18\x04 \x01(\r\x12\x1b\n\x13virtual_hosts_apart\x18\x05 \x01(\x08\"&\n\x04Name\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"X\n\x05\x45ntry\x12\x10\n\x08type_url\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x10\n\x08\x63lusters\x18\x05 \x03(\t\"\x98\x01\n\x05World\x12*\n\x07proxies\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.Class\x12\x0f\n\x07version\x18\x02 \x01(\t\x12*\n\x07\x63hanged\x18\x03 \x03(\x0b\x32\x19.shiftplane.feed.v1.Entry\x12&\n\x04gone\x18\x04 \x03(\x0b\x32\x18.shiftplane.feed.v1.Name\"c\n\x07Refusal\x12*\n\x07proxies\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.Class\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05words\x18\x04 \x01(\t\"m\n\x08Standing\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tconnected\x18\x02 \x01(\r\x12\r\n\x05\x61\x63ked\x18\x03 \x01(\r\x12\x0e\n\x06nacked\x18\x04 \x01(\r\x12\x10\n\x08versions\x18\x05 \x03(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"p\n\nToAcceptor\x12*\n\x05world\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.WorldH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.shiftplane.feed.v1.RefusalH\x00\x42\x06\n\x04what\"\xb5\x01\n\x0c\x46romAcceptor\x12)\n\x04need\x18\x01 \x01(\x0b\x32\x19.shiftplane.feed.v1.ClassH\x00\x12.\n\x07refused\x18\x02 \x01(\x0b\x32\x1b.shiftplane.feed.v1.RefusalH\x00\x12\x30\n\x08standing\x18\x03 \x01(\x0b\x32\x1c.shiftplane.feed.v1.StandingH\x00\x12\x10\n\x06report\x18\x04 \x01(\x0cH\x00\x42\x06\n\x04whatb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,19 +32,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'feed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASS']._serialized_start=34
-  _globals['_CLASS']._serialized_end=99
-  _globals['_NAME']._serialized_start=101
-  _globals['_NAME']._serialized_end=139
-  _globals['_ENTRY']._serialized_start=141
-  _globals['_ENTRY']._serialized_end=229
-  _globals['_WORLD']._serialized_start=232
-  _globals['_WORLD']._serialized_end=384
-  _globals['_REFUSAL']._serialized_start=386
-  _globals['_REFUSAL']._serialized_end=485
-  _globals['_STANDING']._serialized_start=487
-  _globals['_STANDING']._serialized_end=596
-  _globals['_TOACCEPTOR']._serialized_start=598
-  _globals['_TOACCEPTOR']._serialized_end=710
-  _globals['_FROMACCEPTOR']._serialized_start=713
-  _globals['_FROMACCEPTOR']._serialized_end=894
+  _globals['_CLASS']._serialized_end=128
+  _globals['_NAME']._serialized_start=130
+  _globals['_NAME']._serialized_end=168
+  _globals['_ENTRY']._serialized_start=170
+  _globals['_ENTRY']._serialized_end=258
+  _globals['_WORLD']._serialized_start=261
+  _globals['_WORLD']._serialized_end=413
+  _globals['_REFUSAL']._serialized_start=415
+  _globals['_REFUSAL']._serialized_end=514
+  _globals['_STANDING']._serialized_start=516
+  _globals['_STANDING']._serialized_end=625
+  _globals['_TOACCEPTOR']._serialized_start=627
+  _globals['_TOACCEPTOR']._serialized_end=739
+  _globals['_FROMACCEPTOR']._serialized_start=742
+  _globals['_FROMACCEPTOR']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

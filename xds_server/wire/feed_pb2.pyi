@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Class(_message.Message):
-    __slots__ = ("group", "host", "port", "envoy")
+    __slots__ = ("group", "host", "port", "envoy", "virtual_hosts_apart")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     ENVOY_FIELD_NUMBER: _ClassVar[int]
+    VIRTUAL_HOSTS_APART_FIELD_NUMBER: _ClassVar[int]
     group: str
     host: str
     port: int
     envoy: int
-    def __init__(self, group: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., envoy: _Optional[int] = ...) -> None: ...
+    virtual_hosts_apart: bool
+    def __init__(self, group: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., envoy: _Optional[int] = ..., virtual_hosts_apart: _Optional[bool] = ...) -> None: ...
 
 class Name(_message.Message):
     __slots__ = ("type_url", "name")
