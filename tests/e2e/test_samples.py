@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from tests.support.plane import Plane, eventually
-from tests.support.timed import TimedPlane, Users
+from tests.support.timed import TimedPlane
+from tests.support.users import Users
 from xds_server.engine import Action
 
 if TYPE_CHECKING:

@@ -7,13 +7,9 @@ in the time it takes a proxy to be told.
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from tests.support.plane import eventually
 from tests.support.worlds import SCRIPTS
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from pathlib import Path
 
-__all__ = ["Answer", "TimedPlane", "Users"]
+__all__ = ["TimedPlane"]
 
 T = TypeVar("T")
 
@@ -133,48 +129,3 @@ class TimedPlane:
             for task in running:
                 task.cancel()
         await server.stop(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a user got."""
-
-    status: int
-    variant: str
-    body: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Users:
-    """People who ask a proxy, one after the other; each is known by `x-user-id`."""
-
-    entry: str
-    failed: list[tuple[str, int]] = field(default_factory=list)
-    asked: int = 0
-    _connection: http.client.HTTPConnection | None = None
-
-    def ask(self, user: str, **headers: str) -> Answer:
-        """Ask once; header names are written with underscores."""
-        where = urlsplit(self.entry)
-        if self._connection is None:
-            self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
-        said = {"content-type": "application/json", "x-user-id": user}
-        said |= {name.replace("_", "-"): value for name, value in headers.items()}
-        body = {"model": "chat-large", "messages": [{"role": "user", "content": f"hello, I am {user}"}]}
-        self._connection.request("POST", "/v1/chat/completions", json.dumps(body), said)
-        response = self._connection.getresponse()
-        raw = response.read()
-        self.asked += 1
-        if response.status != 200:
-            self.failed.append((user, response.status))
-        answer = json.loads(raw) if response.status == 200 else {}
-        return Answer(response.status, response.headers.get("x-shiftplane-variant", ""), answer)
-
-    def variants(self, count: int, **headers: str) -> dict[str, str]:
-        """Ask once for each of `count` users; return their variants."""
-        return {f"user-{n}": self.ask(f"user-{n}", **headers).variant for n in range(count)}
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._connection is not None:
-            self._connection.close()

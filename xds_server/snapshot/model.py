@@ -42,7 +42,7 @@ ROUTE: Final = f"{_PREFIX}route.v3.RouteConfiguration"
 VIRTUAL_HOST: Final = f"{_PREFIX}route.v3.VirtualHost"
 RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
-TYPE_ORDER: Final = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, RUNTIME)
+TYPE_ORDER: Final = (RUNTIME, CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)
 """The order in which additions travel: nothing arrives before what it refers to.
 
 A route table without its virtual hosts asks for them, and virtual hosts mirror to routes of the hop's table.

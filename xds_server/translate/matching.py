@@ -30,6 +30,8 @@ def header_matcher(condition: ir.Condition) -> HeaderMatcher:
             message.range_match = Int64Range(start=_LEAST, end=int(condition.values[0]))
         case ir.Op.EQUALS | ir.Op.STARTS_WITH | ir.Op.ENDS_WITH | ir.Op.CONTAINS | ir.Op.MATCHES:
             message.string_match = _text(condition.op, condition.values)
+            # A header that is not there has none of the values.
+            message.treat_missing_header_as_empty = condition.negated
         case other:
             assert_never(other)
     return message

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME_LAYER", "runtime"]
 
 RUNTIME_LAYER: Final = "shiftplane"
+# Left alone, Envoy refuses a whole table for one regular expression that is longer than a few words, and a list
+# of values is one. Specs bound their length; what is linear in it is cheap.
+_PROGRAM_SIZE: Final = {"re2.max_program_size.error_level": 100_000}
 
 
 def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
@@ -27,4 +30,4 @@ def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
         for route in host.routes
         if route.gate is not None and route.gate.now != route.gate.default
     }
-    return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(dict(sorted(shares.items()))))
+    return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(dict(sorted({**shares, **_PROGRAM_SIZE}.items()))))

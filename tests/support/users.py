@@ -1,0 +1,56 @@
+"""People who ask a proxy, one after the other."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["Answer", "Users"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a user got."""
+
+    status: int
+    variant: str
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Users:
+    """People who ask a proxy, one after the other; each is known by `x-user-id`."""
+
+    entry: str
+    failed: list[tuple[str, int]] = field(default_factory=list)
+    asked: int = 0
+    _connection: http.client.HTTPConnection | None = None
+
+    def ask(self, user: str, **headers: str) -> Answer:
+        """Ask once; header names are written with underscores."""
+        where = urlsplit(self.entry)
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
+        said = {"content-type": "application/json", "x-user-id": user}
+        said |= {name.replace("_", "-"): value for name, value in headers.items()}
+        body = {"model": "chat-large", "messages": [{"role": "user", "content": f"hello, I am {user}"}]}
+        self._connection.request("POST", "/v1/chat/completions", json.dumps(body), said)
+        response = self._connection.getresponse()
+        raw = response.read()
+        self.asked += 1
+        if response.status != 200:
+            self.failed.append((user, response.status))
+        answer = json.loads(raw) if response.status == 200 else {}
+        return Answer(response.status, response.headers.get("x-shiftplane-variant", ""), answer)
+
+    def variants(self, count: int, **headers: str) -> dict[str, str]:
+        """Ask once for each of `count` users; return their variants."""
+        return {f"user-{n}": self.ask(f"user-{n}", **headers).variant for n in range(count)}
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._connection is not None:
+            self._connection.close()
