@@ -7,11 +7,11 @@ one sent before, so that a weight step costs its own size however large the worl
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
 from xds_server.snapshot import CLUSTER, Snapshot, build, changes
-from xds_server.translate import Resource
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
@@ -23,6 +23,17 @@ __all__ = ["class_of", "proxies_class", "read_frame", "refusal", "send", "world_
 
 _HEAD: Final = 4
 _MOST_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A resource as it came over the feed: acceptors do without the messages it was made of."""
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+    refers_to: frozenset[tuple[str, str]]
 
 
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
@@ -90,7 +101,7 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
     gone = {(item.type_url, item.name) for item in message.gone}
     renewed = {(item.type_url, item.name) for item in message.changed}
     kept = [
-        Resource(
+        _Source(
             type_url=kind,
             name=entry.name,
             version=entry.version,
@@ -102,7 +113,7 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
         if (kind, entry.name) not in gone | renewed
     ]
     fresh = [
-        Resource(
+        _Source(
             type_url=item.type_url,
             name=item.name,
             version=item.version,

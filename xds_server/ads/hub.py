@@ -18,9 +18,9 @@ import structlog
 from xds_server import ir
 from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
+from xds_server.ir.versions import reduced, served_as, too_old
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Stale
 from xds_server.snapshot import TYPE_ORDER, Snapshot, short_name
-from xds_server.translate import reduced, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:

@@ -6,6 +6,5 @@ Nothing outside this package imports envoy-data-plane.
 from xds_server.translate.listeners import Scripts
 from xds_server.translate.render import render
 from xds_server.translate.resources import Resource, resources
-from xds_server.translate.versions import reduced, served_as, too_old
 
-__all__ = ["Resource", "Scripts", "reduced", "render", "resources", "served_as", "too_old"]
+__all__ = ["Resource", "Scripts", "render", "resources"]

@@ -51,6 +51,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ValueMatcher,
 )
 
+from xds_server.ir.versions import known, routes_limit_bodies
 from xds_server.translate.clusters import HOP_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
@@ -60,7 +61,6 @@ from xds_server.translate.routes import (
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
-from xds_server.translate.versions import known, routes_limit_bodies
 
 if TYPE_CHECKING:
     from xds_server import ir
