@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from tests.support import worlds
 from tests.support.proxy import FakeProxy
 from xds_server.ads import Hub, Server, proxies_of
+from xds_server.ir import WorldError
 from xds_server.protocol import NodeInfo
-from xds_server.snapshot import CLUSTER, LISTENER, ROUTE
+from xds_server.snapshot import CLUSTER, LISTENER, ROUTE, DanglingReferenceError
 from xds_server.view import ProxyStatus
 from xds_server.wire import discovery_pb2 as wire
 
@@ -232,6 +233,56 @@ async def test_a_refused_version_stops_at_its_probes() -> None:
     await asyncio.gather(pushing, return_exceptions=True)
 
 
+async def test_a_world_that_cannot_be_built_stops_nobody_else() -> None:
+    desk = Desk()
+    broken: set[int] = set()
+
+    def compile_world(proxies: ir.Proxies) -> Snapshot:
+        if proxies.envoy in broken:
+            raise WorldError("it would break a rule")
+        return desk.world
+
+    desk.hub._world_of.world_of = compile_world
+    old, new = FakeProxy(desk.hub, "old", minor=37), FakeProxy(desk.hub, "new", minor=40)
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 2)
+    before, desk.world = desk.world, worlds.snapshot(worlds.group(700))
+    broken.add(37)
+    with capture_logs() as logs:
+        desk.hub.publish("chat")
+    (said,) = [entry for entry in logs if entry["event"] == "world_not_built"]
+    assert (said["group"], said["envoy"], desk.hub.counters.worlds_failed) == ("chat", "1.37", 1)
+    await until(lambda: new.version == desk.world.version)
+    late, elsewhere = FakeProxy(desk.hub, "late", minor=37), FakeProxy(desk.hub, "x", "other", minor=37)
+    await until(lambda: late.stream.session.synced)
+    assert old.version == late.version == before.version, "they keep the world before"
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked) == (3, 1), "nobody holds a world that there is not"
+    assert "with Envoy 1.37: it would break a rule" in found.detail
+    assert not elsewhere.held, "one that comes while there is no world waits for one"
+    broken.clear()
+    desk.hub.publish("chat")
+    desk.hub.publish("other")
+    await until(lambda: desk.hub.convergence("chat").acked == 3)
+    await until(lambda: elsewhere.version == desk.world.version)
+    assert desk.hub.convergence("chat").detail == ""
+    assert not pushing.done()
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_a_world_that_refers_to_nothing_is_no_world_either() -> None:
+    desk = Desk()
+
+    def compile_world(_proxies: ir.Proxies) -> Snapshot:
+        raise DanglingReferenceError((("entry", "nowhere"),))
+
+    desk.hub._world_of.world_of = compile_world
+    FakeProxy(desk.hub)
+    desk.hub.publish("chat")
+    assert desk.hub.counters.worlds_failed == 2
+
+
 async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None:
     async with serving() as desk:
         asked: list[int] = []
@@ -240,7 +291,7 @@ async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None
             asked.append(proxies.envoy)
             return desk.world
 
-        desk.hub._world_of = compile_world
+        desk.hub._world_of.world_of = compile_world
         with capture_logs() as logs:
             for minor, node in ((40, "new"), (37, "older"), (12, "oldest"), (12, "oldest")):
                 async with connected(desk) as call:

@@ -20,13 +20,16 @@ _FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 class FakeProxy:
     """A delta client. `refuse` holds the type URLs it refuses; `silent` answers nothing."""
 
-    def __init__(self, hub: Hub, node: str = "proxy-1", group: str = "chat") -> None:
+    def __init__(self, hub: Hub, node: str = "proxy-1", group: str = "chat", *, minor: int = 0) -> None:
         self.refuse: set[str] = set()
         self.silent = False
         self.seen: set[tuple[str, str]] = set()
         self.held: dict[str, dict[str, bytes]] = {}
         self._hub = hub
         self._node = wire.Node(id=node, cluster=group)
+        if minor:
+            version = self._node.user_agent_build_version.version
+            version.major_number, version.minor_number = 1, minor
         self._open: list[wire.DeltaDiscoveryResponse] = []
         writer: Writer = self
         self.stream = Stream(
@@ -51,6 +54,12 @@ class FakeProxy:
     def cancel(self) -> bool:
         self.leave()
         return True
+
+    @property
+    def version(self) -> str:
+        """The version of the world it was offered last and has accepted; empty while it has not."""
+        session = self.stream.session
+        return session.snapshot.version if session.snapshot is not None and session.synced else ""
 
     def answer(self) -> None:
         """Answer everything that is open."""

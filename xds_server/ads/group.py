@@ -32,6 +32,7 @@ class _Class:
     ring: Ring[Stream] = field(default_factory=Ring)
     worlds: dict[str, Snapshot] = field(default_factory=dict)
     streams: dict[Stream, None] = field(default_factory=dict)
+    unbuilt: str = ""
 
     def keep(self, world: Snapshot) -> None:
         self.worlds[world.version] = world
@@ -110,6 +111,10 @@ class Group:
     def publish(self, proxies: ir.Proxies, world: Snapshot, now: float) -> list[Stream]:
         """Take the newest world of a class."""
         own = self.classes[proxies]
+        if own.unbuilt:
+            own.unbuilt = ""
+            for stream in own.streams:
+                self._sort(stream, own)
         if own.ring.target == world.version:
             return []
         self.published_at = now
@@ -118,6 +123,18 @@ class Group:
         for stream in own.streams:
             self._sort(stream, own)
         return self._offer(own, offer)
+
+    def fail(self, proxies: ir.Proxies, words: str) -> None:
+        """Hear that the newest world of a class could not be built: nobody holds what there is not."""
+        own = self.classes[proxies]
+        own.unbuilt = words
+        for stream in own.streams:
+            self._sort(stream, own)
+
+    def newest(self, proxies: ir.Proxies) -> Snapshot | None:
+        """Return the newest world there was of a class."""
+        own = self.classes.get(proxies)
+        return None if own is None else own.worlds.get(own.ring.target)
 
     def note(self, stream: Stream) -> list[Stream]:
         """Look at how far a client has got."""
@@ -165,7 +182,8 @@ class Group:
     def convergence(self) -> Convergence:
         """Return how many nodes hold the newest world, and who does not."""
         refused = [own for own in self.classes.values() if own.ring.refusal is not None]
-        details = [_stopped(own) for own in refused]
+        details = [own.unbuilt for own in self.classes.values() if own.unbuilt]
+        details.extend(_stopped(own) for own in refused)
         details.extend(
             f"{stream.node_id} refused {short_name(rejection.type_url)}: {rejection.message}"
             for stream in islice(self._refusing, _NAMED)
@@ -202,6 +220,8 @@ class Group:
                 ProxyStatus.STALE,
                 f"kept on version {own.ring.good}: {own.ring.refusal.node} refused the next",
             )
+        if own is not None and own.unbuilt:
+            return ProxyStatus.STALE, own.unbuilt
         holds = own is not None and _holds_target(stream, own)
         return (ProxyStatus.SYNCED if holds else ProxyStatus.STALE), ""
 
@@ -247,7 +267,8 @@ def _trusty(own: _Class) -> Iterator[Stream]:
 
 def _holds_target(stream: Stream, own: _Class) -> bool:
     snapshot = stream.session.snapshot
-    return snapshot is not None and snapshot.version == own.ring.target and stream.session.synced
+    newest = snapshot is not None and snapshot.version == own.ring.target and not own.unbuilt
+    return newest and stream.session.synced
 
 
 def _stopped(own: _Class) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server import ir
+from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
 from xds_server.ads.group import Group
 from xds_server.ir.versions import reduced, served_as, too_old
@@ -54,13 +55,14 @@ class Hub:
     ) -> None:
         """`world_of` gives the newest world of a class of proxies; each publish calls it again.
 
-        None means that it is not known yet: clients wait until it is supplied. A client that does not take a
-        response within `write_seconds` is disconnected.
+        None means that it is not known yet: clients wait until it is supplied. One that cannot be built is as
+        if it were the one before. A client that does not take a response within `write_seconds` is
+        disconnected.
         """
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
         self.on_refused: Callable[[ir.Proxies, str, Refusal], None] = lambda *_: None
-        self._world_of = world_of
+        self._world_of = Attempt(world_of, self.counters)
         self._parked: dict[ir.Proxies, list[Stream]] = {}
         self._clock = clock
         self._write_seconds = write_seconds
@@ -122,12 +124,14 @@ class Hub:
     def publish(self, group: str) -> None:
         """Offer the newest world to the clients of a group, probes first."""
         found = self._groups.get(group)
-        if found is None:
-            return
-        for proxies in list(found.classes):
+        classes = dict.fromkeys(() if found is None else found.classes)
+        classes |= dict.fromkeys(proxies for proxies in self._parked if proxies.group == group)
+        for proxies in classes:
             world = self._world_of(proxies)
-            if world is not None:
+            if isinstance(world, Snapshot):
                 self.supply(proxies, world)
+            elif isinstance(world, Unbuilt) and found is not None and proxies in found.classes:
+                found.fail(proxies, world)
 
     def supply(self, proxies: ir.Proxies, world: Snapshot) -> None:
         """Take the newest world of a class; clients that waited for it are served."""
@@ -193,17 +197,25 @@ class Hub:
                 stream.proxies, stream.mode = proxies_of(node), dict(node.metadata).get("mode", "gateway")
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
                 self._note_version(stream, node)
-                world = self._world_of(stream.proxies)
-                if world is None:
-                    self._parked.setdefault(stream.proxies, []).append(stream)
-                else:
-                    self._join(stream, stream.proxies, world)
+                self._welcome(stream, stream.proxies)
             case Accepted(type_url=type_url):
                 self.counters.accepted[_label(type_url)] += 1
             case Rejected() as rejection:
                 self._refused(stream, rejection)
             case Stale():
                 self.counters.stale += 1
+
+    def _welcome(self, stream: Stream, proxies: ir.Proxies) -> None:
+        """Give a client its world; without one it waits."""
+        world = self._world_of(proxies)
+        group = self._groups.get(proxies.group)
+        if isinstance(world, Unbuilt) and group is not None and (last := group.newest(proxies)) is not None:
+            self._join(stream, proxies, last)
+            group.fail(proxies, world)
+        elif isinstance(world, Snapshot):
+            self._join(stream, proxies, world)
+        else:
+            self._parked.setdefault(proxies, []).append(stream)
 
     def _note_version(self, stream: Stream, node: NodeInfo) -> None:
         if not too_old(node.version) or node.id in self._too_old:

@@ -22,7 +22,7 @@ from xds_server.ir.model import (
     Stickiness,
     VirtualHost,
 )
-from xds_server.ir.rules import violations
+from xds_server.ir.rules import WorldError, violations
 
 __all__ = [
     "FULL",
@@ -45,5 +45,6 @@ __all__ = [
     "Route",
     "Stickiness",
     "VirtualHost",
+    "WorldError",
     "violations",
 ]
