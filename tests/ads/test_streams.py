@@ -233,6 +233,57 @@ async def test_a_refused_version_stops_at_its_probes() -> None:
     await asyncio.gather(pushing, return_exceptions=True)
 
 
+async def test_a_refusal_is_remembered_and_says_nothing_while_nobody_is_there() -> None:
+    desk = Desk()
+    clients = [FakeProxy(desk.hub, f"proxy-{number}") for number in range(3)]
+    other = FakeProxy(desk.hub, "other", minor=37)
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 4)
+    good, desk.world = desk.world.version, worlds.snapshot(worlds.group(700))
+    for client in clients:
+        client.refuse = {desk.world.version}
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    for client in clients:
+        client.leave()
+    await until(lambda: other.version == desk.world.version)
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked, found.nacked, found.detail) == (1, 1, 0, "")
+    assert found.version == desk.world.version
+    newcomer = FakeProxy(desk.hub, "newcomer")
+    await until(lambda: newcomer.version == good)
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked, found.nacked) == (2, 1, 1)
+    assert f"all keep {good}" in found.detail
+    newcomer.leave()
+    # What came after it is not tried on one that starts now: it has nothing to fall back to.
+    desk.world = worlds.snapshot(worlds.group(800))
+    desk.hub.publish("chat")
+    late = FakeProxy(desk.hub, "late")
+    await until(lambda: late.version == good)
+    await until(lambda: desk.hub.convergence("chat").acked == 2)
+    assert late.version == desk.world.version
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_what_is_remembered_of_classes_that_clients_choose_is_bounded() -> None:
+    desk = Desk()
+    pushing = asyncio.create_task(desk.hub.run())
+    clients = [FakeProxy(desk.hub, f"proxy-{port}", entry=f"127.0.0.1:{port}") for port in range(1, 101)]
+    await until(lambda: desk.hub.convergence("chat").acked == 100)
+    desk.world = worlds.snapshot(worlds.group(700))
+    for client in clients:
+        client.refuse = {desk.world.version}
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").nacked >= 100)
+    for client in clients:
+        client.leave()
+    assert len(desk.hub._groups["chat"].classes) == 64
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
 async def test_a_world_that_cannot_be_built_stops_nobody_else() -> None:
     desk = Desk()
     broken: set[int] = set()

@@ -11,15 +11,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
+from xds_server.protocol import Refusal
 from xds_server.snapshot import CLUSTER, Snapshot, build, changes
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from xds_server.protocol import Refusal
-
-__all__ = ["class_of", "proxies_class", "read_frame", "refusal", "send", "world_message", "world_of"]
+__all__ = [
+    "class_of",
+    "proxies_class",
+    "read_frame",
+    "refusal",
+    "refusal_of",
+    "send",
+    "world_message",
+    "world_of",
+]
 
 _HEAD: Final = 4
 _MOST_BYTES: Final = 1 << 30
@@ -37,7 +45,7 @@ class _Source:
 
 
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
-    """Queue a message; the other end is a process of ours that always reads."""
+    """Queue a message; whoever sends much waits in `drain` before the next."""
     raw = message.SerializeToString()
     writer.write(len(raw).to_bytes(_HEAD, "big") + raw)
 
@@ -72,9 +80,17 @@ def refusal(proxies: ir.Proxies, version: str, found: Refusal) -> wire.Refusal:
     return wire.Refusal(proxies=proxies_class(proxies), version=version, node=found.node, words=found.words)
 
 
-def world_message(proxies: ir.Proxies, former: Snapshot | None, world: Snapshot) -> wire.World:
-    """Return what turns `former` into `world`."""
-    message = wire.World(proxies=proxies_class(proxies), version=world.version)
+def refusal_of(message: wire.Refusal) -> Refusal:
+    """Return a refusal from the wire."""
+    return Refusal(message.node, message.words)
+
+
+def world_message(
+    proxies: ir.Proxies, former: Snapshot | None, world: Snapshot, *, good: bool = False
+) -> wire.World:
+    """Return what turns `former` into `world`; `good` says that it is only what to fall back to."""
+    base = "" if former is None else former.version
+    message = wire.World(proxies=proxies_class(proxies), version=world.version, base=base, good=good)
     for kind, names in changes(former, world).items():
         entries = world.of(kind)
         for name in sorted(names):

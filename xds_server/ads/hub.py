@@ -18,14 +18,14 @@ import structlog
 from xds_server import ir
 from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
-from xds_server.ads.group import Group
+from xds_server.ads.group import Group, Held
 from xds_server.ir.versions import reduced, served_as, too_old
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Stale
 from xds_server.snapshot import TYPE_ORDER, Snapshot, short_name
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from xds_server.ads.stream import Stream
 
@@ -62,6 +62,7 @@ class Hub:
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
         self.on_refused: Callable[[ir.Proxies, str, Refusal], None] = lambda *_: None
+        self.on_empty: Callable[[ir.Proxies], None] = lambda _proxies: None
         self._world_of = Attempt(world_of, self.counters)
         self._parked: dict[ir.Proxies, list[Stream]] = {}
         self._clock = clock
@@ -101,9 +102,12 @@ class Hub:
             waiting.remove(stream)
             if not waiting:
                 del self._parked[stream.proxies]
+                self.on_empty(stream.proxies)
             return
         group = self._groups[stream.proxies.group]
         self._enqueue_all(group.leave(stream, self._clock()))
+        if not group.has(stream.proxies):
+            self.on_empty(stream.proxies)
         if group.empty:
             del self._groups[group.name]
         log.debug("proxy_disconnected", **_who(stream))
@@ -124,7 +128,7 @@ class Hub:
     def publish(self, group: str) -> None:
         """Offer the newest world to the clients of a group, probes first."""
         found = self._groups.get(group)
-        classes = dict.fromkeys(() if found is None else found.classes)
+        classes = dict.fromkeys(() if found is None else found.live)
         classes |= dict.fromkeys(proxies for proxies in self._parked if proxies.group == group)
         for proxies in classes:
             world = self._world_of(proxies)
@@ -133,14 +137,20 @@ class Hub:
             elif isinstance(world, Unbuilt) and found is not None and proxies in found.classes:
                 found.fail(proxies, world)
 
-    def supply(self, proxies: ir.Proxies, world: Snapshot) -> None:
-        """Take the newest world of a class; clients that waited for it are served."""
+    def supply(self, proxies: ir.Proxies, world: Snapshot, held: Held | None = None) -> None:
+        """Take the newest world of a class, and what was `held` of it elsewhere; serve who waited."""
         for stream in self._parked.pop(proxies, ()):
-            self._join(stream, proxies, world)
+            self._join(stream, proxies, world, held)
             self._enqueue(stream)
         group = self._groups.get(proxies.group)
-        if group is not None and proxies in group.classes:
-            self._enqueue_all(group.publish(proxies, world, self._clock()))
+        if group is not None and group.has(proxies):
+            self._enqueue_all(group.publish(proxies, world, self._clock(), held))
+
+    def forget(self, proxies: ir.Proxies) -> None:
+        """Drop what is remembered of a class that nobody belongs to: somebody else remembers it."""
+        group = self._groups.get(proxies.group)
+        if group is not None:
+            group.forget(proxies)
 
     def stop(self, proxies: ir.Proxies, version: str, refusal: Refusal) -> None:
         """Hear that a version was refused where other clients of its class are connected."""
@@ -168,6 +178,11 @@ class Hub:
     def connected(self) -> int:
         """How many streams are open."""
         return len(self._streams)
+
+    def released(self, group: str) -> Mapping[ir.Proxies, str]:
+        """Return the version of each class of a group that went out to all, where that is the newest."""
+        found = self._groups.get(group)
+        return {} if found is None else found.released
 
     def convergence(self, group: str) -> Convergence:
         """Return how many clients of a group hold the newest world; the newest stream of a node counts."""
@@ -252,10 +267,10 @@ class Hub:
         if probes and refusal is not None:
             self.on_refused(stream.proxies, *refusal)
 
-    def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
+    def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot, held: Held | None = None) -> None:
         group = self._groups.setdefault(proxies.group, Group(proxies.group))
         stream.joined = True
-        group.join(stream, proxies, world)
+        group.join(stream, proxies, world, self._clock(), held)
         self.on_change(group.name)
 
     def _note(self, group: Group, stream: Stream) -> None:
