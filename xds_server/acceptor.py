@@ -10,21 +10,22 @@ import asyncio
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from xds_server.ads import CertificatesError, Door, Hub
-from xds_server.ads.feed import class_of, proxies_class, read_frame, refusal, send, world_of
+from xds_server.ads.feed import class_of, proxies_class, read_frame, refusal, refusal_of, send, world_of
+from xds_server.ads.group import Held
 from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
-from xds_server.protocol import Refusal
 from xds_server.view import to_json
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
     from xds_server import ir
+    from xds_server.protocol import Refusal
     from xds_server.snapshot import Snapshot
 
 __all__ = ["Acceptor"]
@@ -37,44 +38,44 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
+class _Class:
+    """A class of proxies that somebody here belongs to.
+
+    `base` is the world that came last, which the next is told as a change of; `good` came before `newest` to
+    fall back to; `released` is the version that was last said to have gone out to all.
+    """
+
+    base: Snapshot | None = None
+    newest: Snapshot | None = None
+    good: Snapshot | None = None
+    released: str = ""
+
+
+@dataclass(slots=True)
 class Acceptor:
     """The acceptor's end of a feed, and the hub it supplies."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    worlds: dict[ir.Proxies, Snapshot]
-    hub: Hub
-    moved: set[str]
+    hub: Hub = field(init=False)
+    classes: dict[ir.Proxies, _Class] = field(default_factory=dict)
+    moved: set[str] = field(default_factory=set)
 
-    @classmethod
-    def on(cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Acceptor:
-        """Build the two around one connection."""
-        worlds: dict[ir.Proxies, Snapshot] = {}
-
-        def known_or_asked(proxies: ir.Proxies) -> Snapshot | None:
-            if proxies not in worlds:
-                send(writer, wire.FromAcceptor(need=proxies_class(proxies)))
-            return worlds.get(proxies)
-
-        hub = Hub(known_or_asked)
-        made = cls(reader, writer, worlds, hub, set())
-        hub.on_change = made.moved.add
-        hub.on_refused = lambda proxies, version, found: send(
-            writer, wire.FromAcceptor(refused=refusal(proxies, version, found))
-        )
-        return made
+    def __post_init__(self) -> None:
+        self.hub = Hub(self._known_or_asked)
+        self.hub.on_change = self.moved.add
+        self.hub.on_refused = self._refused
+        self.hub.on_empty = self._forget
 
     async def listen(self) -> None:
         """Take worlds and refusals until the feed ends."""
         while (raw := await read_frame(self.reader)) is not None:
             message = wire.ToAcceptor.FromString(raw)
             if message.WhichOneof("what") == "world":
-                proxies = class_of(message.world.proxies)
-                self.worlds[proxies] = world_of(message.world, self.worlds.get(proxies))
-                self.hub.supply(proxies, self.worlds[proxies])
+                self._take(message.world)
             elif message.WhichOneof("what") == "refused":
                 said = message.refused
-                self.hub.stop(class_of(said.proxies), said.version, Refusal(said.node, said.words))
+                self.hub.stop(class_of(said.proxies), said.version, refusal_of(said))
 
     async def say(self) -> None:
         """Tell how far groups have got, soon after they moved, until cancelled."""
@@ -91,6 +92,7 @@ class Acceptor:
                     detail=found.detail,
                 )
                 send(self.writer, wire.FromAcceptor(standing=standing))
+                self._say_released(group)
             await self.writer.drain()
             await asyncio.sleep(_SAY_SECONDS)
 
@@ -107,12 +109,54 @@ class Acceptor:
             said = proxies
             self.moved |= self.hub.groups  # What moved too little to be said at once is said now.
             send(self.writer, wire.FromAcceptor(report=json.dumps(found).encode()))
+            await self.writer.drain()
             await asyncio.sleep(_REPORT_SECONDS)
+
+    # Inside
+
+    def _known_or_asked(self, proxies: ir.Proxies) -> Snapshot | None:
+        own = self.classes.get(proxies)
+        if own is None:
+            own = self.classes[proxies] = _Class()
+            send(self.writer, wire.FromAcceptor(need=proxies_class(proxies)))
+        return own.newest
+
+    def _forget(self, proxies: ir.Proxies) -> None:
+        """Hear that nobody here belongs to a class: whatever is to be remembered of it, the feed does."""
+        self.hub.forget(proxies)
+        del self.classes[proxies]
+        send(self.writer, wire.FromAcceptor(forget=proxies_class(proxies)))
+
+    def _take(self, message: wire.World) -> None:
+        proxies = class_of(message.proxies)
+        own = self.classes.get(proxies)
+        base = None if own is None else own.base
+        if own is None or (message.base and (base is None or base.version != message.base)):
+            return  # It was on its way when the class was forgotten; one that is wanted again comes whole.
+        own.base = world = world_of(message, base if message.base else None)
+        if message.good:
+            own.good = world
+            return
+        refused = refusal_of(message.refused) if message.HasField("refused") else None
+        held = None if own.good is None else Held(own.good, refused)
+        own.newest, own.good = world, None
+        self.hub.supply(proxies, world, held)
+
+    def _refused(self, proxies: ir.Proxies, version: str, found: Refusal) -> None:
+        send(self.writer, wire.FromAcceptor(refused=refusal(proxies, version, found)))
+
+    def _say_released(self, group: str) -> None:
+        for proxies, version in self.hub.released(group).items():
+            own = self.classes[proxies]
+            if own.released != version:
+                own.released = version
+                released = wire.Released(proxies=proxies_class(proxies), version=version)
+                send(self.writer, wire.FromAcceptor(released=released))
 
 
 async def _run(config: dict[str, Any], path: str) -> None:
     loop = asyncio.get_running_loop()
-    acceptor = Acceptor.on(*await asyncio.open_unix_connection(path))
+    acceptor = Acceptor(*await asyncio.open_unix_connection(path))
     door = Door.of_json(config["door"])
     server = door.server(acceptor.hub, shared=True)
     await server.start(door.address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xds_server import ir
+from xds_server.ir import WorldError
 from xds_server.plan import Traffic, plan
 from xds_server.translate import Resource, Scripts, resources
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["WorldError", "compile_world"]
-
-
-class WorldError(Exception):
-    """The world would break a rule that protects users; each broken rule is one sentence of the message."""
 
 
 def compile_world(

@@ -21,7 +21,7 @@ from xds_server.view import ProxyStatus
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from xds_server.snapshot import Snapshot
@@ -35,14 +35,16 @@ class House:
     def __init__(self) -> None:
         self.world = worlds.snapshot(worlds.group(500))
         self.fleet = Fleet(self.world_of, [], 2)
+        self.compiled: Callable[[ir.Proxies], None] = lambda _proxies: None
         self.acceptors: list[Acceptor] = []
         self.jobs: list[list[asyncio.Task[None]]] = []
 
-    def world_of(self, _proxies: ir.Proxies) -> Snapshot:
+    def world_of(self, proxies: ir.Proxies) -> Snapshot:
+        self.compiled(proxies)
         return self.world
 
     async def add(self, path: Path) -> Acceptor:
-        acceptor = Acceptor.on(*await asyncio.open_unix_connection(path))
+        acceptor = Acceptor(*await asyncio.open_unix_connection(path))
         self.acceptors.append(acceptor)
         jobs = (acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run())
         self.jobs.append([asyncio.ensure_future(job) for job in jobs])
@@ -131,6 +133,139 @@ async def test_an_acceptor_ends_with_its_feed(house: House) -> None:
         link.writer.close()
     done, _ = await asyncio.wait([jobs[0] for jobs in house.jobs], timeout=5)
     assert len(done) == 2
+
+
+async def refused_by_one(house: House) -> tuple[str, str, list[FakeProxy]]:
+    """Have a version refused by the proxies of the first acceptor; return good, bad, and them."""
+    proxies = [FakeProxy(house.acceptors[0].hub, f"one-{number}") for number in range(3)]
+    await until(lambda: house.acked() == (3, 3))
+    await until(lambda: all(known.released for known in house.fleet._ledger.classes.values()))
+    good, bad = house.world.version, worlds.snapshot(worlds.group(700))
+    for proxy in proxies:
+        proxy.refuse = {bad.version}
+    house.publish(bad)
+    await until(lambda: house.fleet.convergence("chat").nacked > 0)
+    await until(lambda: {proxy.version for proxy in proxies} == {good})
+    return good, bad.version, proxies
+
+
+async def test_an_acceptor_without_that_class_hands_out_the_good_version(house: House) -> None:
+    good, bad, _ = await refused_by_one(house)
+    late = FakeProxy(house.acceptors[1].hub, "late")
+    await until(lambda: late.version == good)
+    assert ("entry", house.world.of(ROUTE)["entry"].version) not in late.seen
+    await until(lambda: house.fleet.convergence("chat").connected == 4)
+    found = house.fleet.convergence("chat")
+    assert (found.acked, found.version) == (0, bad)
+    assert f"all keep {good}" in found.detail
+    (view,) = house.acceptors[1].hub.proxies()
+    assert "one-" in view.detail, "and says who refused the next"
+
+
+async def test_an_acceptor_that_starts_later_hands_out_the_good_version(house: House, tmp_path: Path) -> None:
+    good, _, proxies = await refused_by_one(house)
+    third = await house.add(tmp_path / "feed.sock")
+    late = FakeProxy(third.hub, "late")
+    await until(lambda: late.version == good)
+    # All that ever knew of it are gone, and what they found out is not.
+    for proxy in (*proxies, late):
+        proxy.leave()
+    await until(lambda: house.fleet.convergence("chat").connected == 0)
+    await until(lambda: not any(link.told for link in house.fleet._links))
+    again = FakeProxy(third.hub, "again")
+    await until(lambda: again.version == good)
+    assert ("entry", house.world.of(ROUTE)["entry"].version) not in again.seen
+    await house.lose(2)
+
+
+async def test_what_comes_after_a_refused_version_is_probed_where_nobody_saw_the_good_one(
+    house: House,
+) -> None:
+    good, _, proxies = await refused_by_one(house)
+    for proxy in proxies:
+        proxy.leave()
+    await until(lambda: not any(link.told for link in house.fleet._links))
+    house.world = worlds.snapshot(worlds.group(800))
+    late = FakeProxy(house.acceptors[1].hub, "late")
+    late.refuse = {ROUTE}
+    await until(lambda: late.stream.session.snapshot is not None)
+    offered = late.stream.session.snapshot
+    assert offered is not None
+    assert offered.version == good, "before it is asked to prove another"
+    late.refuse = set()
+    await until(lambda: house.acked() == (1, 1))
+    assert late.version == house.world.version
+
+
+async def test_a_version_that_was_mended_is_good_again(house: House) -> None:
+    good, _, proxies = await refused_by_one(house)
+    for proxy in proxies:
+        proxy.refuse = set()
+    house.publish(worlds.snapshot(worlds.group(500)))
+    assert house.world.version == good
+    late = FakeProxy(house.acceptors[1].hub, "late")
+    await until(lambda: house.acked() == (4, 4))
+    assert late.version == good
+    (known,) = house.fleet._ledger.classes.values()
+    assert known.fallback is None
+
+
+async def test_classes_that_nobody_belongs_to_are_forgotten(house: House) -> None:
+    asked: list[ir.Proxies] = []
+    house.compiled = asked.append
+    proxies = [FakeProxy(house.acceptors[0].hub, f"p-{n}", f"group-{n}", minor=36 + n) for n in range(4)]
+    stays = FakeProxy(house.acceptors[1].hub, "stays")
+    await until(lambda: all(proxy.version for proxy in (*proxies, stays)))
+    await until(lambda: len(house.fleet._ledger.classes) == 5)
+    for proxy in proxies:
+        proxy.leave()
+    await until(lambda: len(house.fleet._ledger.classes) == 1)
+    assert not house.acceptors[0].classes
+    assert not house.acceptors[0].hub._groups
+    await until(lambda: {name for link in house.fleet._links for name in link.standings} == {"chat"})
+    asked.clear()
+    house.fleet.publish("group-1")
+    assert asked == []
+    again = FakeProxy(house.acceptors[0].hub, "again", "group-1")
+    await until(lambda: again.version == house.world.version)
+    assert len(asked) == 1
+
+
+async def test_a_class_that_comes_and_goes_at_once_ends_no_acceptor(house: House) -> None:
+    stays = FakeProxy(house.acceptors[0].hub, "stays")
+    for number in range(50):
+        brief = FakeProxy(house.acceptors[0].hub, "brief", minor=37)
+        if number % 3:
+            await asyncio.sleep(0)
+        brief.leave()
+        house.publish(worlds.snapshot(worlds.group(500 + number, shadow=number % 2 == 1)))
+    last = FakeProxy(house.acceptors[0].hub, "last", minor=37)
+    await until(lambda: stays.version == last.version == house.world.version)
+    assert not any(job.done() for jobs in house.jobs for job in jobs)
+
+
+async def test_a_world_that_cannot_be_built_ends_no_link(house: House) -> None:
+    def refuse(proxies: ir.Proxies) -> None:
+        if proxies.envoy == 37:
+            raise ir.WorldError("it would break a rule")
+
+    old = FakeProxy(house.acceptors[0].hub, "old", minor=37)
+    new = FakeProxy(house.acceptors[0].hub, "new", minor=40)
+    await until(lambda: house.acked() == (2, 2))
+    before = house.world.version
+    house.compiled = refuse
+    house.publish(worlds.snapshot(worlds.group(700)))
+    late = FakeProxy(house.acceptors[1].hub, "late", minor=37)
+    await until(lambda: new.version == house.world.version)
+    await until(lambda: late.version == before)
+    assert old.version == before
+    await until(lambda: house.acked() == (0, 3))
+    assert "it would break a rule" in house.fleet.convergence("chat").detail
+    assert house.fleet.counters.worlds_failed == 2
+    house.compiled = lambda _proxies: None
+    house.fleet.publish("chat")
+    await until(lambda: house.acked() == (3, 3))
+    assert len(house.fleet._links) == 2
 
 
 def test_a_world_travels_as_its_difference() -> None:

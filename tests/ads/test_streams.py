@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from tests.support import worlds
 from tests.support.proxy import FakeProxy
 from xds_server.ads import Hub, Server, proxies_of
+from xds_server.ir import WorldError
 from xds_server.protocol import NodeInfo
-from xds_server.snapshot import CLUSTER, LISTENER, ROUTE
+from xds_server.snapshot import CLUSTER, LISTENER, ROUTE, DanglingReferenceError
 from xds_server.view import ProxyStatus
 from xds_server.wire import discovery_pb2 as wire
 
@@ -232,6 +233,107 @@ async def test_a_refused_version_stops_at_its_probes() -> None:
     await asyncio.gather(pushing, return_exceptions=True)
 
 
+async def test_a_refusal_is_remembered_and_says_nothing_while_nobody_is_there() -> None:
+    desk = Desk()
+    clients = [FakeProxy(desk.hub, f"proxy-{number}") for number in range(3)]
+    other = FakeProxy(desk.hub, "other", minor=37)
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 4)
+    good, desk.world = desk.world.version, worlds.snapshot(worlds.group(700))
+    for client in clients:
+        client.refuse = {desk.world.version}
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    for client in clients:
+        client.leave()
+    await until(lambda: other.version == desk.world.version)
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked, found.nacked, found.detail) == (1, 1, 0, "")
+    assert found.version == desk.world.version
+    newcomer = FakeProxy(desk.hub, "newcomer")
+    await until(lambda: newcomer.version == good)
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked, found.nacked) == (2, 1, 1)
+    assert f"all keep {good}" in found.detail
+    newcomer.leave()
+    # What came after it is not tried on one that starts now: it has nothing to fall back to.
+    desk.world = worlds.snapshot(worlds.group(800))
+    desk.hub.publish("chat")
+    late = FakeProxy(desk.hub, "late")
+    await until(lambda: late.version == good)
+    await until(lambda: desk.hub.convergence("chat").acked == 2)
+    assert late.version == desk.world.version
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_what_is_remembered_of_classes_that_clients_choose_is_bounded() -> None:
+    desk = Desk()
+    pushing = asyncio.create_task(desk.hub.run())
+    clients = [FakeProxy(desk.hub, f"proxy-{port}", entry=f"127.0.0.1:{port}") for port in range(1, 101)]
+    await until(lambda: desk.hub.convergence("chat").acked == 100)
+    desk.world = worlds.snapshot(worlds.group(700))
+    for client in clients:
+        client.refuse = {desk.world.version}
+    desk.hub.publish("chat")
+    await until(lambda: desk.hub.convergence("chat").nacked >= 100)
+    for client in clients:
+        client.leave()
+    assert len(desk.hub._groups["chat"].classes) == 64
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_a_world_that_cannot_be_built_stops_nobody_else() -> None:
+    desk = Desk()
+    broken: set[int] = set()
+
+    def compile_world(proxies: ir.Proxies) -> Snapshot:
+        if proxies.envoy in broken:
+            raise WorldError("it would break a rule")
+        return desk.world
+
+    desk.hub._world_of.world_of = compile_world
+    old, new = FakeProxy(desk.hub, "old", minor=37), FakeProxy(desk.hub, "new", minor=40)
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 2)
+    before, desk.world = desk.world, worlds.snapshot(worlds.group(700))
+    broken.add(37)
+    with capture_logs() as logs:
+        desk.hub.publish("chat")
+    (said,) = [entry for entry in logs if entry["event"] == "world_not_built"]
+    assert (said["group"], said["envoy"], desk.hub.counters.worlds_failed) == ("chat", "1.37", 1)
+    await until(lambda: new.version == desk.world.version)
+    late, elsewhere = FakeProxy(desk.hub, "late", minor=37), FakeProxy(desk.hub, "x", "other", minor=37)
+    await until(lambda: late.stream.session.synced)
+    assert old.version == late.version == before.version, "they keep the world before"
+    found = desk.hub.convergence("chat")
+    assert (found.connected, found.acked) == (3, 1), "nobody holds a world that there is not"
+    assert "with Envoy 1.37: it would break a rule" in found.detail
+    assert not elsewhere.held, "one that comes while there is no world waits for one"
+    broken.clear()
+    desk.hub.publish("chat")
+    desk.hub.publish("other")
+    await until(lambda: desk.hub.convergence("chat").acked == 3)
+    await until(lambda: elsewhere.version == desk.world.version)
+    assert desk.hub.convergence("chat").detail == ""
+    assert not pushing.done()
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_a_world_that_refers_to_nothing_is_no_world_either() -> None:
+    desk = Desk()
+
+    def compile_world(_proxies: ir.Proxies) -> Snapshot:
+        raise DanglingReferenceError((("entry", "nowhere"),))
+
+    desk.hub._world_of.world_of = compile_world
+    FakeProxy(desk.hub)
+    desk.hub.publish("chat")
+    assert desk.hub.counters.worlds_failed == 2
+
+
 async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None:
     async with serving() as desk:
         asked: list[int] = []
@@ -240,7 +342,7 @@ async def test_each_version_has_its_world_and_an_old_one_is_named_once() -> None
             asked.append(proxies.envoy)
             return desk.world
 
-        desk.hub._world_of = compile_world
+        desk.hub._world_of.world_of = compile_world
         with capture_logs() as logs:
             for minor, node in ((40, "new"), (37, "older"), (12, "oldest"), (12, "oldest")):
                 async with connected(desk) as call:

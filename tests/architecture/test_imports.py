@@ -42,6 +42,16 @@ def test_the_list_of_commands_loads_none_of_them() -> None:
     assert not loaded_by(["--help"]) & (HEAVY | {"pydantic", "yaml"})
 
 
+def test_an_acceptor_loads_no_messages_of_envoy() -> None:
+    program = "import sys, xds_server.acceptor; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    found = set(done.stdout.split())
+    assert not found & {"envoy_data_plane", "betterproto2", "yaml", "aiohttp", "sqlite3"}
+    assert "grpc" in found, "it did load what it runs"
+
+
 def test_contracts_of_the_packages_hold() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],

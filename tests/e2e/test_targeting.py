@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.support.plane import eventually
 from tests.support.users import Users
 
@@ -96,7 +97,12 @@ def test_operators_mean_what_they_say(plane: Plane) -> None:
     for number, (op, values, meets, misses) in enumerate(CASES):
         for value in meets:
             answer = users.ask("u", host=f"h{number}.test", x_a=value)
-            assert answer.variant == "v2", (op, values, value, plane.api.get("/v1/proxies")["proxies"][0]["detail"][:1500])
+            assert answer.variant == "v2", (
+                op,
+                values,
+                value,
+                plane.api.get("/v1/proxies")["proxies"][0]["detail"][:1500],
+            )
         for value in misses:
             answer = users.ask("u", host=f"h{number}.test", x_a=value)
             assert answer.variant == "v1", (op, values, value)

@@ -109,13 +109,17 @@ async def test_a_thousand_deaths(tmp_path: Path) -> None:
             finished += 1
             path.unlink()
             store.close()
-            for rest in tmp_path.glob("state.sqlite-*"):
-                rest.unlink()
+            clear(tmp_path)
             continue
         if life % 50 == 0 and stored:
             follow(store, stored[0].state)
         store.close()
     assert finished > 20, "rollouts end although the control plane keeps dying"
+
+
+def clear(folder: Path) -> None:
+    for rest in folder.glob("state.sqlite-*"):
+        rest.unlink()
 
 
 def follow(store: SqliteStore, kept: State) -> None:

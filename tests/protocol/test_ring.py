@@ -113,6 +113,27 @@ def test_probes_that_leave_are_replaced() -> None:
     assert ring.left("proxy-3", [], 0.7) == Offer("v2", None), "nobody is left to ask"
 
 
+def test_what_was_refused_elsewhere_is_nobody_s() -> None:
+    ring: Ring[str] = Ring(size=3)
+    assert ring.recall("v1", "v2", NO, 5.0) == Offer("v1", None)
+    assert (ring.stage, ring.refusal, ring.for_newcomers) == (Stage.REFUSED, NO, "v1")
+    assert ring.tick(MANY, 99.0) is None
+    assert ring.accepted("proxy-0", "v2") is None
+    assert ring.publish("v3", MANY, 6.0) == Offer("v3", frozenset(MANY[:3])), "and its successor is probed"
+
+
+def test_what_nobody_elsewhere_has_refused_yet_is_probed_in_a_moment() -> None:
+    ring: Ring[str] = Ring(size=3)
+    ring.recall("v1", "v2", None, 5.0)
+    assert (ring.stage, ring.for_newcomers) == (Stage.PROBING, "v1")
+    assert ring.accepted("proxy-0", "v1") is None, "the good one proves nothing"
+    assert ring.tick(MANY, 6.9) is None
+    assert ring.tick(MANY, 7.0) == Offer("v2", frozenset(MANY[:3]))
+    for name in MANY[:2]:
+        assert ring.accepted(name, "v2") is None
+    assert ring.accepted(MANY[2], "v2") == Offer("v2", None)
+
+
 @given(st.data())
 def test_nobody_but_probes_hears_of_a_version_before_it_is_released(data: st.DataObject) -> None:
     ring, told, now = steady(), dict.fromkeys(MANY, "v1"), 0.0

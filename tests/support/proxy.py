@@ -18,15 +18,22 @@ _FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
 class FakeProxy:
-    """A delta client. `refuse` holds the type URLs it refuses; `silent` answers nothing."""
+    """A delta client. It refuses the types and the worlds' versions in `refuse`; `silent` answers nothing."""
 
-    def __init__(self, hub: Hub, node: str = "proxy-1", group: str = "chat") -> None:
+    def __init__(
+        self, hub: Hub, node: str = "proxy-1", group: str = "chat", *, minor: int = 0, entry: str = ""
+    ) -> None:
         self.refuse: set[str] = set()
         self.silent = False
         self.seen: set[tuple[str, str]] = set()
         self.held: dict[str, dict[str, bytes]] = {}
         self._hub = hub
         self._node = wire.Node(id=node, cluster=group)
+        if entry:
+            self._node.metadata.update({"shiftplane": {"entry": entry}})
+        if minor:
+            version = self._node.user_agent_build_version.version
+            version.major_number, version.minor_number = 1, minor
         self._open: list[wire.DeltaDiscoveryResponse] = []
         writer: Writer = self
         self.stream = Stream(
@@ -52,6 +59,12 @@ class FakeProxy:
         self.leave()
         return True
 
+    @property
+    def version(self) -> str:
+        """The version of the world it was offered last and has accepted; empty while it has not."""
+        session = self.stream.session
+        return session.snapshot.version if session.snapshot is not None and session.synced else ""
+
     def answer(self) -> None:
         """Answer everything that is open."""
         waiting, self._open = self._open, []
@@ -62,7 +75,7 @@ class FakeProxy:
         self._hub.disconnect(self.stream)
 
     def _answer(self, response: wire.DeltaDiscoveryResponse) -> None:
-        if response.type_url in self.refuse:
+        if response.type_url in self.refuse or response.system_version_info in self.refuse:
             self._ask(response.type_url, nonce=response.nonce, error="refused by the test")
             return
         held = self.held.setdefault(response.type_url, {})

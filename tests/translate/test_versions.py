@@ -12,8 +12,7 @@ from tests.support.envoy import inline, validate
 from tests.support.envoy_versions import WHEELS, binary
 from tests.support.goldens import Case, cases, resources_of
 from xds_server import ir
-from xds_server.translate import reduced, served_as, too_old
-from xds_server.translate.versions import EXTRAS, OLDEST_ENVOY, known
+from xds_server.ir.versions import EXTRAS, OLDEST_ENVOY, known, reduced, served_as, too_old
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

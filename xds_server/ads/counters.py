@@ -25,6 +25,7 @@ class Counters:
     turned_away: int = 0
     identity_refused: int = 0
     versions_stopped: int = 0
+    worlds_failed: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
@@ -68,5 +69,6 @@ _NUMBERS: Final = (
     "turned_away",
     "identity_refused",
     "versions_stopped",
+    "worlds_failed",
 )
 _HISTOGRAMS: Final = ("queue_seconds", "convergence_seconds")

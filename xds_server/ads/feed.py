@@ -7,26 +7,45 @@ one sent before, so that a weight step costs its own size however large the worl
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
+from xds_server.protocol import Refusal
 from xds_server.snapshot import CLUSTER, Snapshot, build, changes
-from xds_server.translate import Resource
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from xds_server.protocol import Refusal
-
-__all__ = ["class_of", "proxies_class", "read_frame", "refusal", "send", "world_message", "world_of"]
+__all__ = [
+    "class_of",
+    "proxies_class",
+    "read_frame",
+    "refusal",
+    "refusal_of",
+    "send",
+    "world_message",
+    "world_of",
+]
 
 _HEAD: Final = 4
 _MOST_BYTES: Final = 1 << 30
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """A resource as it came over the feed: acceptors do without the messages it was made of."""
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+    refers_to: frozenset[tuple[str, str]]
+
+
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
-    """Queue a message; the other end is a process of ours that always reads."""
+    """Queue a message; whoever sends much waits in `drain` before the next."""
     raw = message.SerializeToString()
     writer.write(len(raw).to_bytes(_HEAD, "big") + raw)
 
@@ -66,9 +85,17 @@ def refusal(proxies: ir.Proxies, version: str, found: Refusal) -> wire.Refusal:
     return wire.Refusal(proxies=proxies_class(proxies), version=version, node=found.node, words=found.words)
 
 
-def world_message(proxies: ir.Proxies, former: Snapshot | None, world: Snapshot) -> wire.World:
-    """Return what turns `former` into `world`."""
-    message = wire.World(proxies=proxies_class(proxies), version=world.version)
+def refusal_of(message: wire.Refusal) -> Refusal:
+    """Return a refusal from the wire."""
+    return Refusal(message.node, message.words)
+
+
+def world_message(
+    proxies: ir.Proxies, former: Snapshot | None, world: Snapshot, *, good: bool = False
+) -> wire.World:
+    """Return what turns `former` into `world`; `good` says that it is only what to fall back to."""
+    base = "" if former is None else former.version
+    message = wire.World(proxies=proxies_class(proxies), version=world.version, base=base, good=good)
     for kind, names in changes(former, world).items():
         entries = world.of(kind)
         for name in sorted(names):
@@ -95,7 +122,7 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
     gone = {(item.type_url, item.name) for item in message.gone}
     renewed = {(item.type_url, item.name) for item in message.changed}
     kept = [
-        Resource(
+        _Source(
             type_url=kind,
             name=entry.name,
             version=entry.version,
@@ -107,7 +134,7 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
         if (kind, entry.name) not in gone | renewed
     ]
     fresh = [
-        Resource(
+        _Source(
             type_url=item.type_url,
             name=item.name,
             version=item.version,

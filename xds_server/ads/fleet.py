@@ -1,8 +1,9 @@
 """The control plane's side of several acceptor processes: the same face as one hub.
 
 Acceptors hold the streams and decide who is probed among their own; here their numbers are added up, worlds
-are handed out, and a refusal heard by one is told to the others. An acceptor that ends is started again; one
-that loses the control plane ends by itself, so that nobody is ever served by a process that hears no news.
+are handed out, and what one of them found out of a version is told to the others, those included that start
+later. An acceptor that ends is started again; one that loses the control plane ends by itself, so that nobody
+is ever served by a process that hears no news.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
-from xds_server.ads.feed import class_of, read_frame, send, world_message
+from xds_server.ads.feed import class_of, read_frame, refusal_of
+from xds_server.ads.ledger import Ledger
+from xds_server.ads.link import Link
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.wire import feed_pb2 as wire
 
@@ -36,18 +39,6 @@ _RESTART_SECONDS: Final = 1.0
 log = structlog.get_logger()
 
 
-@dataclass(slots=True, eq=False)
-class _Link:
-    """One connected acceptor: what it was sent, and what it said last."""
-
-    writer: asyncio.StreamWriter
-    sent: dict[ir.Proxies, Snapshot] = field(default_factory=dict)
-    standings: dict[str, wire.Standing] = field(default_factory=dict)
-    proxies: tuple[ProxyView, ...] = ()
-    counters: Counters = field(default_factory=Counters)
-    connected: int = 0
-
-
 class Fleet:
     """Acceptors and what they know; runs on the control plane's event loop."""
 
@@ -56,10 +47,13 @@ class Fleet:
     ) -> None:
         """`command` starts an acceptor; the path of the feed's socket is added to it."""
         self.on_change: Callable[[str], None] = lambda _group: None
-        self._world_of = world_of
+        self._own = Counters()
+        self._world_of = Attempt(world_of, self._own)
         self._command = tuple(command)
         self._number = number
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
+        self._ledger = Ledger()
+        self._unbuilt: dict[ir.Proxies, str] = {}
         self._ended = Counters()
         self._listening = asyncio.Event()
 
@@ -83,25 +77,26 @@ class Fleet:
 
     def publish(self, group: str) -> None:
         """Hand the newest worlds of a group to every acceptor that serves it."""
-        worlds: dict[ir.Proxies, Snapshot] = {}
-        for link in self._links:
-            for proxies in [own for own in link.sent if own.group == group]:
-                if proxies not in worlds:
-                    worlds[proxies] = self._world_of(proxies)
-                self._send_world(link, proxies, worlds[proxies])
+        for proxies in {own for link in self._links for own in link.told if own.group == group}:
+            self._build(proxies)
 
     def convergence(self, group: str) -> Convergence:
         """Add up what acceptors say; what is said of an older world than the newest counts as waiting."""
         connected = acked = nacked = 0
-        details, expected = [], set()
+        expected: set[str] = set()
+        wanted = {own for link in self._links for own in link.told if own.group == group}
+        details = [words for proxies, words in self._unbuilt.items() if proxies in wanted]
         for link in self._links:
-            own = {world.version for proxies, world in link.sent.items() if proxies.group == group}
+            own = {
+                known.version for proxies in link.told if (known := self._newest(proxies, group)) is not None
+            }
             expected |= own
             said = link.standings.get(group)
             if said is None:
                 continue
             connected += said.connected
-            if own >= set(said.versions):
+            # Where a world could not be built, nobody holds the newest.
+            if own >= set(said.versions) and not self._unbuilt.keys() & link.told.keys() & wanted:
                 acked += said.acked
                 nacked += said.nacked
                 if said.detail:
@@ -123,6 +118,7 @@ class Fleet:
     def counters(self) -> Counters:
         """The totals of all acceptors, those that ended included."""
         total = Counters()
+        total.add(self._own)
         total.add(self._ended)
         for link in self._links:
             total.add(link.counters)
@@ -153,53 +149,97 @@ class Fleet:
                     await process.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = _Link(writer)
+        link = Link(writer)
         self._links.add(link)
         try:
-            while (raw := await read_frame(reader)) is not None:
-                self._hear(link, wire.FromAcceptor.FromString(raw))
+            async with asyncio.TaskGroup() as tasks:
+                telling = tasks.create_task(link.tell(self._ledger))
+                while (raw := await read_frame(reader)) is not None:
+                    self._hear(link, wire.FromAcceptor.FromString(raw))
+                telling.cancel()
         finally:
             self._links.discard(link)
             self._ended.add(link.counters)
+            self._prune()
             with contextlib.suppress(ConnectionError):
                 writer.close()
             for group in link.standings:
                 self.on_change(group)
 
-    def _hear(self, link: _Link, message: wire.FromAcceptor) -> None:
+    def _hear(self, link: Link, message: wire.FromAcceptor) -> None:
         match message.WhichOneof("what"):
             case "need":
-                proxies = class_of(message.need)
-                if len(link.sent) >= _MOST_CLASSES:
-                    # Clients choose their class: inventing more must not take news from those there are.
-                    log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
-                    return
-                self._send_world(link, proxies, self._world_of(proxies))
+                self._need(link, class_of(message.need))
+            case "forget":
+                link.forget(class_of(message.forget))
+                self._prune()
             case "refused":
-                for other in self._links - {link}:
-                    send(other.writer, wire.ToAcceptor(refused=message.refused))
+                self._refused(link, message.refused)
+            case "released":
+                known = self._ledger.classes.get(class_of(message.released.proxies))
+                if known is not None:
+                    known.release(message.released.version)
             case "standing":
-                link.standings[message.standing.group] = message.standing
-                self.on_change(message.standing.group)
+                self._take_standing(link, message.standing)
             case "report":
                 self._take_report(link, json.loads(message.report))
             case _:
                 pass
 
-    def _take_report(self, link: _Link, report: dict[str, Any]) -> None:
+    def _need(self, link: Link, proxies: ir.Proxies) -> None:
+        if len(link.told) >= _MOST_CLASSES:
+            # Clients choose their class: inventing more must not take news from those there are.
+            log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
+            return
+        link.want(proxies)
+        self._build(proxies)
+
+    def _build(self, proxies: ir.Proxies) -> None:
+        """Have the newest world of a class built, and tell of it whoever wants it."""
+        world = self._world_of(proxies)
+        if isinstance(world, Unbuilt):
+            self._unbuilt[proxies] = world
+        elif world is not None:
+            self._unbuilt.pop(proxies, None)
+            if self._ledger.publish(proxies, world):
+                self._owe(proxies)
+
+    def _refused(self, link: Link, message: wire.Refusal) -> None:
+        proxies = class_of(message.proxies)
+        known = self._ledger.classes.get(proxies)
+        if known is not None and known.refuse(message.version, refusal_of(message)):
+            link.has_refused(proxies)
+            self._owe(proxies)
+
+    def _owe(self, proxies: ir.Proxies) -> None:
+        for link in self._links:
+            link.owe(proxies)
+
+    def _newest(self, proxies: ir.Proxies, group: str) -> Snapshot | None:
+        known = self._ledger.classes.get(proxies) if proxies.group == group else None
+        return None if known is None else known.newest
+
+    def _prune(self) -> None:
+        """Let go of classes that no acceptor has anybody of."""
+        wanted = {proxies for link in self._links for proxies in link.told}
+        self._ledger.prune(wanted)
+        for proxies in self._unbuilt.keys() - wanted:
+            del self._unbuilt[proxies]
+
+    def _take_standing(self, link: Link, standing: wire.Standing) -> None:
+        if standing.connected:
+            link.standings[standing.group] = standing
+        else:
+            link.standings.pop(standing.group, None)
+        self.on_change(standing.group)
+
+    def _take_report(self, link: Link, report: dict[str, Any]) -> None:
         link.counters = Counters.of_json(report["counters"])
         link.connected = report["connected"]
         if report["proxies"] is not None:
             link.proxies = tuple(_view(item) for item in report["proxies"])
         if len(self._links) >= self._number:
             self._listening.set()
-
-    def _send_world(self, link: _Link, proxies: ir.Proxies, world: Snapshot) -> None:
-        former = link.sent.get(proxies)
-        if former is not None and former.version == world.version:
-            return
-        send(link.writer, wire.ToAcceptor(world=world_message(proxies, former, world)))
-        link.sent[proxies] = world
 
 
 def _view(values: dict[str, Any]) -> ProxyView:

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from xds_server import ir
     from xds_server.ads.stream import Stream
 
-__all__ = ["Group"]
+__all__ = ["Group", "Held"]
 
 _NAMED: Final = 5
+_MOST_REMEMBERED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What other processes found out of a class: what to fall back to, and who refused the newest world."""
+
+    good: Snapshot
+    refusal: Refusal | None
 
 
 @dataclass(slots=True)
@@ -32,11 +41,17 @@ class _Class:
     ring: Ring[Stream] = field(default_factory=Ring)
     worlds: dict[str, Snapshot] = field(default_factory=dict)
     streams: dict[Stream, None] = field(default_factory=dict)
+    unbuilt: str = ""
 
-    def keep(self, world: Snapshot) -> None:
-        self.worlds[world.version] = world
-        for version in self.worlds.keys() - {self.ring.good, self.ring.target, world.version}:
+    def keep(self, *worlds: Snapshot) -> None:
+        self.worlds |= {world.version: world for world in worlds}
+        for version in self.worlds.keys() - {self.ring.good, self.ring.target, worlds[-1].version}:
             del self.worlds[version]
+
+    def recall(self, held: Held, world: Snapshot, now: float) -> Offer[Stream]:
+        offer = self.ring.recall(held.good.version, world.version, held.refusal, now)
+        self.keep(held.good, world)
+        return offer
 
 
 @dataclass(slots=True)
@@ -53,13 +68,32 @@ class Group:
 
     @property
     def empty(self) -> bool:
-        """Whether nobody is connected, and nothing is remembered."""
+        """Whether nobody is connected and nothing is remembered."""
         return not self.classes
 
     @property
     def deadline(self) -> float | None:
         """When silent probes are passed over; None while nothing is probed."""
-        return min((d for own in self.classes.values() if (d := own.ring.deadline) is not None), default=None)
+        return min((d for own in self._live() if (d := own.ring.deadline) is not None), default=None)
+
+    @property
+    def live(self) -> list[ir.Proxies]:
+        """The classes somebody belongs to."""
+        return [proxies for proxies, own in self.classes.items() if own.streams]
+
+    def has(self, proxies: ir.Proxies) -> bool:
+        """Return whether somebody belongs to a class."""
+        own = self.classes.get(proxies)
+        return own is not None and bool(own.streams)
+
+    @property
+    def released(self) -> dict[ir.Proxies, str]:
+        """The version of each class that went out to all, where that is the newest."""
+        return {
+            proxies: own.ring.good
+            for proxies, own in self.classes.items()
+            if own.streams and own.ring.stage is Stage.RELEASED
+        }
 
     @property
     def settled(self) -> bool:
@@ -74,11 +108,21 @@ class Group:
 
     # What happens; each returns the streams that have something new to be told
 
-    def join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
-        """Take a client in. `world` is the newest one of its class; the ring may hold it back."""
+    def join(
+        self, stream: Stream, proxies: ir.Proxies, world: Snapshot, now: float, held: Held | None = None
+    ) -> None:
+        """Take a client in. `world` is the newest one of its class; the ring may hold it back.
+
+        What was `held` elsewhere counts for the first of its class; without that, what is remembered here.
+        """
         own = self.classes.setdefault(proxies, _Class())
-        if not own.ring.target:
-            own.ring.publish(world.version, (), 0.0)
+        if not own.streams and held is not None:
+            own.recall(held, world, now)
+        elif not own.ring.target:
+            own.ring.publish(world.version, (), now)
+        elif not own.streams and world.version != own.ring.target:
+            # Nobody here has seen what came after the refused version: the good one goes before it.
+            own.recall(Held(own.worlds[own.ring.good], None), world, now)
         own.keep(world)
         own.streams[stream] = None
         stream.session.offer(own.worlds.get(own.ring.for_newcomers, world))
@@ -100,24 +144,51 @@ class Group:
             if stream in own.streams:
                 del own.streams[stream]
                 told = self._offer(own, own.ring.left(stream, _trusty(own), now))
-                if not own.streams and own.ring.refusal is None:
-                    # A class nobody belongs to is compiled anew when somebody does; a refusal is remembered.
-                    del self.classes[proxies]
+                if not own.streams:
+                    self._remember(proxies, own)
         if of_node:
             self.note(of_node[-1])  # An older stream of the same node is the one that counts again.
         return told
 
-    def publish(self, proxies: ir.Proxies, world: Snapshot, now: float) -> list[Stream]:
-        """Take the newest world of a class."""
+    def forget(self, proxies: ir.Proxies) -> None:
+        """Drop a class that nobody belongs to, and what is remembered of it."""
+        own = self.classes.get(proxies)
+        if own is not None and not own.streams:
+            del self.classes[proxies]
+
+    def publish(
+        self, proxies: ir.Proxies, world: Snapshot, now: float, held: Held | None = None
+    ) -> list[Stream]:
+        """Take the newest world of a class, and what was `held` of it elsewhere."""
         own = self.classes[proxies]
+        if own.unbuilt:
+            own.unbuilt = ""
+            for stream in own.streams:
+                self._sort(stream, own)
+        refusal = None if held is None else held.refusal
         if own.ring.target == world.version:
-            return []
+            return [] if refusal is None else self.stop(proxies, world.version, refusal)
         self.published_at = now
-        offer = own.ring.publish(world.version, _trusty(own), now)
-        own.keep(world)
+        if held is not None and refusal is not None:
+            offer: Offer[Stream] | None = own.recall(held, world, now)
+        else:
+            offer = own.ring.publish(world.version, _trusty(own), now)
+            own.keep(world)
         for stream in own.streams:
             self._sort(stream, own)
         return self._offer(own, offer)
+
+    def fail(self, proxies: ir.Proxies, words: str) -> None:
+        """Hear that the newest world of a class could not be built: nobody holds what there is not."""
+        own = self.classes[proxies]
+        own.unbuilt = words
+        for stream in own.streams:
+            self._sort(stream, own)
+
+    def newest(self, proxies: ir.Proxies) -> Snapshot | None:
+        """Return the newest world there was of a class."""
+        own = self.classes.get(proxies)
+        return None if own is None else own.worlds.get(own.ring.target)
 
     def note(self, stream: Stream) -> list[Stream]:
         """Look at how far a client has got."""
@@ -156,16 +227,16 @@ class Group:
 
     def tick(self, now: float) -> list[Stream]:
         """Pass over probes that say nothing."""
-        return [
-            s for own in self.classes.values() for s in self._offer(own, own.ring.tick(_trusty(own), now))
-        ]
+        return [s for own in self._live() for s in self._offer(own, own.ring.tick(_trusty(own), now))]
 
     # What is known
 
     def convergence(self) -> Convergence:
         """Return how many nodes hold the newest world, and who does not."""
-        refused = [own for own in self.classes.values() if own.ring.refusal is not None]
-        details = [_stopped(own) for own in refused]
+        live = self._live()
+        refused = [own for own in live if own.ring.refusal is not None]
+        details = [own.unbuilt for own in live if own.unbuilt]
+        details.extend(_stopped(own) for own in refused)
         details.extend(
             f"{stream.node_id} refused {short_name(rejection.type_url)}: {rejection.message}"
             for stream in islice(self._refusing, _NAMED)
@@ -179,7 +250,7 @@ class Group:
             connected=len(self._nodes),
             acked=len(self._synced),
             nacked=len(self._refusing) + sum(not self._refusing for _ in refused),
-            version=" ".join(sorted({own.ring.target for own in self.classes.values() if own.ring.target})),
+            version=" ".join(sorted({own.ring.target for own in live})),
             detail="; ".join(details),
         )
 
@@ -202,10 +273,25 @@ class Group:
                 ProxyStatus.STALE,
                 f"kept on version {own.ring.good}: {own.ring.refusal.node} refused the next",
             )
+        if own is not None and own.unbuilt:
+            return ProxyStatus.STALE, own.unbuilt
         holds = own is not None and _holds_target(stream, own)
         return (ProxyStatus.SYNCED if holds else ProxyStatus.STALE), ""
 
     # Inside
+
+    def _live(self) -> list[_Class]:
+        return [own for own in self.classes.values() if own.streams]
+
+    def _remember(self, proxies: ir.Proxies, own: _Class) -> None:
+        """Keep of a class nobody belongs to what to fall back to, unless that is the newest world itself."""
+        del self.classes[proxies]
+        own.unbuilt = ""
+        if own.ring.stage is not Stage.RELEASED:
+            self.classes[proxies] = own  # As the newest of those remembered: clients choose their class.
+            empty = [other for other, its in self.classes.items() if not its.streams]
+            for other in empty[:-_MOST_REMEMBERED]:
+                del self.classes[other]
 
     def _offer(self, own: _Class, offer: Offer[Stream] | None) -> list[Stream]:
         if offer is None:
@@ -247,7 +333,8 @@ def _trusty(own: _Class) -> Iterator[Stream]:
 
 def _holds_target(stream: Stream, own: _Class) -> bool:
     snapshot = stream.session.snapshot
-    return snapshot is not None and snapshot.version == own.ring.target and stream.session.synced
+    newest = snapshot is not None and snapshot.version == own.ring.target and not own.unbuilt
+    return newest and stream.session.synced
 
 
 def _stopped(own: _Class) -> str:

@@ -17,18 +17,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server import ir
+from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
-from xds_server.ads.group import Group
+from xds_server.ads.group import Group, Held
+from xds_server.ir.names import holds_whole_table
+from xds_server.ir.versions import discovers_virtual_hosts, is_envoy, reduced, served_as, too_old
 from xds_server.protocol import Accepted, Event, Identified, NodeInfo, Refusal, Rejected, Returned, Stale
 from xds_server.snapshot import LISTENER, ROUTE, TYPE_ORDER, VIRTUAL_HOST, Snapshot, short_name
-from xds_server.translate import (
-    discovers_virtual_hosts,
-    holds_whole_table,
-    is_envoy,
-    reduced,
-    served_as,
-    too_old,
-)
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 
 if TYPE_CHECKING:
@@ -62,13 +57,15 @@ class Hub:
     ) -> None:
         """`world_of` gives the newest world of a class of proxies; each publish calls it again.
 
-        None means that it is not known yet: clients wait until it is supplied. A client that does not take a
-        response within `write_seconds` is disconnected.
+        None means that it is not known yet: clients wait until it is supplied. One that cannot be built is as
+        if it were the one before. A client that does not take a response within `write_seconds` is
+        disconnected.
         """
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
         self.on_refused: Callable[[ir.Proxies, str, Refusal], None] = lambda *_: None
-        self._world_of = world_of
+        self.on_empty: Callable[[ir.Proxies], None] = lambda _proxies: None
+        self._world_of = Attempt(world_of, self.counters)
         self._parked: dict[ir.Proxies, list[Stream]] = {}
         self._clock = clock
         self._write_seconds = write_seconds
@@ -119,21 +116,29 @@ class Hub:
     def publish(self, group: str) -> None:
         """Offer the newest world to the clients of a group, probes first."""
         found = self._groups.get(group)
-        if found is None:
-            return
-        for proxies in list(found.classes):
+        classes = dict.fromkeys(() if found is None else found.live)
+        classes |= dict.fromkeys(proxies for proxies in self._parked if proxies.group == group)
+        for proxies in classes:
             world = self._world_of(proxies)
-            if world is not None:
+            if isinstance(world, Snapshot):
                 self.supply(proxies, world)
+            elif isinstance(world, Unbuilt) and found is not None and proxies in found.classes:
+                found.fail(proxies, world)
 
-    def supply(self, proxies: ir.Proxies, world: Snapshot) -> None:
-        """Take the newest world of a class; clients that waited for it are served."""
+    def supply(self, proxies: ir.Proxies, world: Snapshot, held: Held | None = None) -> None:
+        """Take the newest world of a class, and what was `held` of it elsewhere; serve who waited."""
         for stream in self._parked.pop(proxies, ()):
-            self._join(stream, proxies, world)
+            self._join(stream, proxies, world, held)
             self._enqueue(stream)
         group = self._groups.get(proxies.group)
-        if group is not None and proxies in group.classes:
-            self._enqueue_all(group.publish(proxies, world, self._clock()))
+        if group is not None and group.has(proxies):
+            self._enqueue_all(group.publish(proxies, world, self._clock(), held))
+
+    def forget(self, proxies: ir.Proxies) -> None:
+        """Drop what is remembered of a class that nobody belongs to: somebody else remembers it."""
+        group = self._groups.get(proxies.group)
+        if group is not None:
+            group.forget(proxies)
 
     def stop(self, proxies: ir.Proxies, version: str, refusal: Refusal) -> None:
         """Hear that a version was refused where other clients of its class are connected."""
@@ -161,6 +166,11 @@ class Hub:
     def connected(self) -> int:
         """How many streams are open."""
         return len(self._streams)
+
+    def released(self, group: str) -> Mapping[ir.Proxies, str]:
+        """Return the version of each class of a group that went out to all, where that is the newest."""
+        found = self._groups.get(group)
+        return {} if found is None else found.released
 
     def convergence(self, group: str) -> Convergence:
         """Return how many clients of a group hold the newest world; the newest stream of a node counts."""
@@ -191,7 +201,7 @@ class Hub:
                 stream.mode = dict(node.metadata).get("mode", "gateway")
                 log.debug("proxy_connected", **_who(stream), envoy=node.version)
                 self._note_version(stream, node)
-                self._enter(stream, stream.proxies)
+                self._welcome(stream, stream.proxies)
             case Returned(type_url=type_url, holds=holds):
                 proxies = stream.proxies
                 if type_url == ROUTE and proxies is not None and proxies.virtual_hosts_apart:
@@ -212,7 +222,23 @@ class Hub:
             self._leave(stream, proxies)
             stream.session.withhold()
             stream.joined, stream.proxies = False, replace(proxies, virtual_hosts_apart=False)
-            self._enter(stream, stream.proxies)
+            self._welcome(stream, stream.proxies)
+
+    def _welcome(self, stream: Stream, proxies: ir.Proxies) -> None:
+        """Give a client its world; without one it waits."""
+        node = stream.session.node
+        if node is not None and stream.session.incremental and is_envoy(node.version):
+            hosts = (VIRTUAL_HOST,) if proxies.virtual_hosts_apart else ()
+            stream.session.asks_for = (LISTENER, ROUTE, *hosts)
+        world = self._world_of(proxies)
+        group = self._groups.get(proxies.group)
+        if isinstance(world, Unbuilt) and group is not None and (last := group.newest(proxies)) is not None:
+            self._join(stream, proxies, last)
+            group.fail(proxies, world)
+        elif isinstance(world, Snapshot):
+            self._join(stream, proxies, world)
+        else:
+            self._parked.setdefault(proxies, []).append(stream)
 
     def _note_version(self, stream: Stream, node: NodeInfo) -> None:
         if not too_old(node.version) or node.id in self._too_old:
@@ -249,34 +275,26 @@ class Hub:
         if probes and refusal is not None:
             self.on_refused(stream.proxies, *refusal)
 
-    def _enter(self, stream: Stream, proxies: ir.Proxies) -> None:
-        node = stream.session.node
-        if node is not None and stream.session.incremental and is_envoy(node.version):
-            hosts = (VIRTUAL_HOST,) if proxies.virtual_hosts_apart else ()
-            stream.session.asks_for = (LISTENER, ROUTE, *hosts)
-        world = self._world_of(proxies)
-        if world is None:
-            self._parked.setdefault(proxies, []).append(stream)
-        else:
-            self._join(stream, proxies, world)
-
     def _leave(self, stream: Stream, proxies: ir.Proxies) -> None:
         if not stream.joined:
             waiting = self._parked[proxies]
             waiting.remove(stream)
             if not waiting:
                 del self._parked[proxies]
+                self.on_empty(proxies)
             return
         group = self._groups[proxies.group]
         self._enqueue_all(group.leave(stream, self._clock()))
+        if not group.has(proxies):
+            self.on_empty(proxies)
         if group.empty:
             del self._groups[group.name]
         self.on_change(group.name)
 
-    def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot) -> None:
+    def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot, held: Held | None = None) -> None:
         group = self._groups.setdefault(proxies.group, Group(proxies.group))
         stream.joined = True
-        group.join(stream, proxies, world)
+        group.join(stream, proxies, world, self._clock(), held)
         self.on_change(group.name)
 
     def _note(self, group: Group, stream: Stream) -> None:

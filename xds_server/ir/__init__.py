@@ -31,7 +31,7 @@ from xds_server.ir.model import (
     TokenIssuer,
     VirtualHost,
 )
-from xds_server.ir.rules import violations
+from xds_server.ir.rules import WorldError, violations
 
 __all__ = [
     "FULL",
@@ -63,5 +63,6 @@ __all__ = [
     "Tls",
     "TokenIssuer",
     "VirtualHost",
+    "WorldError",
     "violations",
 ]

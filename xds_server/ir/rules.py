@@ -26,7 +26,11 @@ from xds_server.ir.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["violations"]
+__all__ = ["WorldError", "violations"]
+
+
+class WorldError(Exception):
+    """The world would break a rule that protects users; each broken rule is one sentence of the message."""
 
 
 def violations(group: Group) -> tuple[str, ...]:

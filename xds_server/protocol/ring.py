@@ -87,6 +87,17 @@ class Ring(Generic[C]):
         self._told = set()
         return self._probe([*former, *clients], max(self.size, len(former)), now)
 
+    def recall(self, good: str, target: str, refusal: Refusal | None, now: float) -> Offer[C]:
+        """Take over what was found elsewhere: all are given the good version, the newest is held back.
+
+        One that nobody refused yet is offered to probes in a moment, once clients hold the good one.
+        """
+        self.good, self.target, self.refusal = good, target, refusal
+        self._told, self._waiting, self._rounds, self._agreed = set(), set(), 0, False
+        self.stage = Stage.PROBING if refusal is None else Stage.REFUSED
+        self.deadline = now + self.patience if refusal is None else None
+        return Offer(good, None)
+
     def accepted(self, client: C, version: str) -> Offer[C] | None:
         """Hear that a client holds all of a version."""
         if self.stage is not Stage.PROBING or version != self.target:
@@ -95,7 +106,7 @@ class Ring(Generic[C]):
             return None
         self._agreed |= client in self._told
         self._waiting.discard(client)
-        return self._release() if not self._waiting else None
+        return self._release() if self._told and not self._waiting else None
 
     def refused(self, client: C, version: str, refusal: Refusal) -> Offer[C] | None:
         """Hear that a client refused a part of a version."""

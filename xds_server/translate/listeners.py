@@ -51,17 +51,16 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ValueMatcher,
 )
 
+from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
+from xds_server.ir.versions import known, routes_limit_bodies
 from xds_server.translate.clusters import HOP_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
     CAPTURE_FILTER,
-    ENTRY_ROUTES,
-    HOP_ROUTES,
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
 from xds_server.translate.tokens import token_filter
-from xds_server.translate.versions import known, routes_limit_bodies
 
 if TYPE_CHECKING:
     from xds_server import ir

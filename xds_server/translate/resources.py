@@ -17,12 +17,11 @@ from envoy_data_plane.envoy.config.listener.v3 import Listener
 from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 
 from xds_server import ir
+from xds_server.ir.names import APART, ENTRY_ROUTES, HOP_ROUTES
 from xds_server.translate.clusters import HOP_LISTENER, assignment, cluster
 from xds_server.translate.encode import encode_any, type_url
 from xds_server.translate.listeners import Scripts, listeners
 from xds_server.translate.routes import (
-    ENTRY_ROUTES,
-    HOP_ROUTES,
     apart_name,
     entry_routes,
     entry_table,
@@ -32,11 +31,11 @@ from xds_server.translate.routes import (
 from xds_server.translate.runtime import RUNTIME_LAYER, runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import betterproto2
 
-__all__ = ["Resource", "holds_whole_table", "resources"]
+__all__ = ["Resource", "resources"]
 
 CLUSTER = type_url(Cluster)
 ENDPOINT = type_url(ClusterLoadAssignment)
@@ -45,9 +44,6 @@ ROUTE = type_url(RouteConfiguration)
 
 _NOBODY: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
 """Stands where there is no virtual host: an Envoy that starts takes an empty answer for none, and waits."""
-
-_APART: Final = "apart."
-"""What the version of a table without its virtual hosts begins with, in every release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +80,10 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
     return tuple(found)
 
 
-def holds_whole_table(holds: Mapping[str, str]) -> bool:
-    """Return whether a proxy that holds these versions of route tables got its virtual hosts in the table.
-
-    It must go on getting them there: Envoy answers 404 to everybody from the moment it takes a table without
-    until its virtual hosts are there.
-    """
-    version = holds.get(ENTRY_ROUTES)
-    return version is not None and not version.startswith(_APART)
-
-
 @cache
 def _entry_table() -> Resource:
     plain = _resource(ENTRY_ROUTES, entry_table())
-    return replace(plain, version=f"{_APART}{plain.version}")
+    return replace(plain, version=f"{APART}{plain.version}")
 
 
 @lru_cache(maxsize=8192)

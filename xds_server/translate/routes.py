@@ -39,6 +39,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 
+from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
 from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPTURE_FILTER",
-    "ENTRY_ROUTES",
-    "HOP_ROUTES",
     "LEG_HEADER",
     "REWRITE_BUFFER",
     "REWRITE_FILTER",
@@ -61,8 +60,6 @@ __all__ = [
     "hop_routes",
 ]
 
-ENTRY_ROUTES: Final = "entry"
-HOP_ROUTES: Final = "hop"
 CAPTURE_FILTER: Final = "shiftplane.capture"
 REWRITE_FILTER: Final = "shiftplane.rewrite"
 LEG_HEADER: Final = "x-shiftplane-leg"

@@ -1,7 +1,7 @@
 """Shares of the IR that are not what the routes say themselves → Envoy's runtime layer.
 
-The layer says only what differs from the routes' own defaults, so it stays small, and a route that is copied or
-killed less or more changes nothing but this.
+The layer says only what differs from the routes' own defaults, so it stays small, and a route that is copied
+or killed changes nothing but this.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME_LAYER", "runtime"]
 
 RUNTIME_LAYER: Final = "shiftplane"
-# Left alone, Envoy refuses a whole table for one regular expression that is longer than a few words, and a list
-# of values is one. Specs bound their length; what is linear in it is cheap.
+# Left alone, Envoy refuses a whole table for one regular expression that is longer than a few words, and a
+# list of values is one. Specs bound their length; what is linear in it is cheap.
 _PROGRAM_SIZE: Final = {"re2.max_program_size.error_level": 100_000}
 
 
@@ -30,4 +30,5 @@ def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
         for route in host.routes
         if route.gate is not None and route.gate.now != route.gate.default
     }
-    return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(dict(sorted({**shares, **_PROGRAM_SIZE}.items()))))
+    layer = dict(sorted({**shares, **_PROGRAM_SIZE}.items()))
+    return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(layer))

@@ -87,6 +87,11 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_xds_versions_stopped", "Versions that probes refused.", counters.versions_stopped
         )
+        yield CounterMetricFamily(
+            "shiftplane_xds_worlds_failed",
+            "Worlds that could not be built; proxies kept the one before.",
+            counters.worlds_failed,
+        )
         yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)
         for name, text, histogram in (
             ("shiftplane_xds_queue_seconds", "From a change to a worker.", counters.queue_seconds),

@@ -43,16 +43,22 @@ class Entry(_message.Message):
     def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., body: _Optional[bytes] = ..., clusters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class World(_message.Message):
-    __slots__ = ("proxies", "version", "changed", "gone")
+    __slots__ = ("proxies", "version", "changed", "gone", "base", "good", "refused")
     PROXIES_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    GOOD_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     proxies: Class
     version: str
     changed: _containers.RepeatedCompositeFieldContainer[Entry]
     gone: _containers.RepeatedCompositeFieldContainer[Name]
-    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Name, _Mapping]]] = ...) -> None: ...
+    base: str
+    good: bool
+    refused: Refusal
+    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Name, _Mapping]]] = ..., base: _Optional[str] = ..., good: _Optional[bool] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("proxies", "version", "node", "words")
@@ -65,6 +71,14 @@ class Refusal(_message.Message):
     node: str
     words: str
     def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ..., node: _Optional[str] = ..., words: _Optional[str] = ...) -> None: ...
+
+class Released(_message.Message):
+    __slots__ = ("proxies", "version")
+    PROXIES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    proxies: Class
+    version: str
+    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Standing(_message.Message):
     __slots__ = ("group", "connected", "acked", "nacked", "versions", "detail")
@@ -90,14 +104,26 @@ class ToAcceptor(_message.Message):
     refused: Refusal
     def __init__(self, world: _Optional[_Union[World, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
 
+class Listening(_message.Message):
+    __slots__ = ("pid",)
+    PID_FIELD_NUMBER: _ClassVar[int]
+    pid: int
+    def __init__(self, pid: _Optional[int] = ...) -> None: ...
+
 class FromAcceptor(_message.Message):
-    __slots__ = ("need", "refused", "standing", "report")
+    __slots__ = ("need", "refused", "standing", "report", "forget", "released", "listening")
     NEED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    LISTENING_FIELD_NUMBER: _ClassVar[int]
     need: Class
     refused: Refusal
     standing: Standing
     report: bytes
-    def __init__(self, need: _Optional[_Union[Class, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., report: _Optional[bytes] = ...) -> None: ...
+    forget: Class
+    released: Released
+    listening: Listening
+    def __init__(self, need: _Optional[_Union[Class, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., report: _Optional[bytes] = ..., forget: _Optional[_Union[Class, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ...) -> None: ...

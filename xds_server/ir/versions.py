@@ -11,12 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from xds_server.ir import NEWEST_ENVOY
+from xds_server.ir.model import NEWEST_ENVOY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from envoy_data_plane.google.protobuf import Any as AnyMessage
 
 __all__ = [
     "EXTRAS",
@@ -70,11 +68,18 @@ _SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra i
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
 
 
+class Typed(Protocol):
+    """A configuration that says of which type it is."""
+
+    @property
+    def type_url(self) -> str: ...
+
+
 class Extension(Protocol):
     """An HTTP filter, an access logger: anything with a typed configuration."""
 
     @property
-    def typed_config(self) -> AnyMessage | None: ...
+    def typed_config(self) -> Typed | None: ...
 
 
 E = TypeVar("E", bound=Extension)
