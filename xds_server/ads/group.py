@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from xds_server.protocol import Offer, Refusal, Rejected, Ring, Stage
-from xds_server.snapshot import Snapshot, short_name
+from xds_server.snapshot import Snapshot, short_name, with_runtime
 from xds_server.view import Convergence, ProxyStatus
 
 if TYPE_CHECKING:
@@ -36,7 +36,11 @@ class Held:
 
 @dataclass(slots=True)
 class _Class:
-    """The proxies of a group that are told the same."""
+    """The proxies of a group that are told the same.
+
+    Rings and `worlds` go by the cores of worlds. All that is kept here has the newest runtime layer: a kill has
+    to be everywhere at once, whatever becomes of the routes it was published with.
+    """
 
     ring: Ring[Stream] = field(default_factory=Ring)
     worlds: dict[str, Snapshot] = field(default_factory=dict)
@@ -44,12 +48,13 @@ class _Class:
     unbuilt: str = ""
 
     def keep(self, *worlds: Snapshot) -> None:
-        self.worlds |= {world.version: world for world in worlds}
-        for version in self.worlds.keys() - {self.ring.good, self.ring.target, worlds[-1].version}:
-            del self.worlds[version]
+        newest = worlds[-1]
+        wanted = {self.ring.good, self.ring.target, newest.core}
+        known = {**self.worlds, **{world.core: world for world in worlds}}
+        self.worlds = {core: with_runtime(known[core], newest) for core in known if core in wanted}
 
     def recall(self, held: Held, world: Snapshot, now: float) -> Offer[Stream]:
-        offer = self.ring.recall(held.good.version, world.version, held.refusal, now)
+        offer = self.ring.recall(held.good.core, world.core, held.refusal, now)
         self.keep(held.good, world)
         return offer
 
@@ -90,7 +95,7 @@ class Group:
     def released(self) -> dict[ir.Proxies, str]:
         """The version of each class that went out to all, where that is the newest."""
         return {
-            proxies: own.ring.good
+            proxies: own.worlds[own.ring.good].version
             for proxies, own in self.classes.items()
             if own.streams and own.ring.stage is Stage.RELEASED
         }
@@ -119,8 +124,8 @@ class Group:
         if not own.streams and held is not None:
             own.recall(held, world, now)
         elif not own.ring.target:
-            own.ring.publish(world.version, (), now)
-        elif not own.streams and world.version != own.ring.target:
+            own.ring.publish(world.core, (), now)
+        elif not own.streams and world.core != own.ring.target:
             # Nobody here has seen what came after the refused version: the good one goes before it.
             own.recall(Held(own.worlds[own.ring.good], None), world, now)
         own.keep(world)
@@ -166,17 +171,18 @@ class Group:
             for stream in own.streams:
                 self._sort(stream, own)
         refusal = None if held is None else held.refusal
-        if own.ring.target == world.version:
+        if own.worlds[own.ring.target].version == world.version:
             return [] if refusal is None else self.stop(proxies, world.version, refusal)
         self.published_at = now
         if held is not None and refusal is not None:
             offer: Offer[Stream] | None = own.recall(held, world, now)
         else:
-            offer = own.ring.publish(world.version, _trusty(own), now)
+            offer = own.ring.publish(world.core, _trusty(own), now)
             own.keep(world)
+        told = dict.fromkeys([*self._offer(own, offer), *self._retold(own)])
         for stream in own.streams:
             self._sort(stream, own)
-        return self._offer(own, offer)
+        return list(told)
 
     def fail(self, proxies: ir.Proxies, words: str) -> None:
         """Hear that the newest world of a class could not be built: nobody holds what there is not."""
@@ -198,7 +204,7 @@ class Group:
         offer = None
         session = stream.session
         if session.snapshot is not None and session.synced:
-            offer = own.ring.accepted(stream, session.snapshot.version)
+            offer = own.ring.accepted(stream, session.snapshot.core)
         told = self._offer(own, offer)
         self._sort(stream, own)
         return told
@@ -210,7 +216,7 @@ class Group:
             return []
         words = f"{short_name(rejection.type_url)} {', '.join(rejection.names[:_NAMED])}: {rejection.message}"
         refusal = Refusal(stream.node_id, words)
-        offer = own.ring.refused(stream, stream.session.snapshot.version, refusal)
+        offer = own.ring.refused(stream, stream.session.snapshot.core, refusal)
         told = self._offer(own, offer)
         self._sort(stream, own)
         return told
@@ -220,7 +226,10 @@ class Group:
         own = self.classes.get(proxies)
         if own is None:
             return []
-        told = self._offer(own, own.ring.stop(version, refusal))
+        target = own.ring.target
+        if own.worlds[target].version != version:
+            return []
+        told = self._offer(own, own.ring.stop(target, refusal))
         for stream in own.streams:
             self._sort(stream, own)
         return told
@@ -250,14 +259,16 @@ class Group:
             connected=len(self._nodes),
             acked=len(self._synced),
             nacked=len(self._refusing) + sum(not self._refusing for _ in refused),
-            version=" ".join(sorted({own.ring.target for own in live})),
+            version=" ".join(sorted({own.worlds[own.ring.target].version for own in live})),
             detail="; ".join(details),
         )
 
     def refusal_of(self, proxies: ir.Proxies) -> tuple[str, Refusal] | None:
         """Return the newest version of a class and who refused it; None while nobody did."""
         own = self.classes.get(proxies)
-        return None if own is None or own.ring.refusal is None else (own.ring.target, own.ring.refusal)
+        if own is None or own.ring.refusal is None:
+            return None
+        return own.worlds[own.ring.target].version, own.ring.refusal
 
     def standing(self, stream: Stream) -> tuple[ProxyStatus, str]:
         """Return how a client stands, and why."""
@@ -271,7 +282,7 @@ class Group:
                 return ProxyStatus.NACKED, own.ring.refusal.words
             return (
                 ProxyStatus.STALE,
-                f"kept on version {own.ring.good}: {own.ring.refusal.node} refused the next",
+                f"kept on version {own.worlds[own.ring.good].version}: {own.ring.refusal.node} refused the next",
             )
         if own is not None and own.unbuilt:
             return ProxyStatus.STALE, own.unbuilt
@@ -304,6 +315,17 @@ class Group:
             self._sort(stream, own)
         return told
 
+    def _retold(self, own: _Class) -> list[Stream]:
+        """Offer everybody the world they have with the newest runtime layer; nobody is asked first."""
+        told = []
+        for stream in own.streams:
+            held = stream.session.snapshot
+            fresh = None if held is None else own.worlds.get(held.core)
+            if fresh is not None and fresh is not held:
+                stream.session.offer(fresh)
+                told.append(stream)
+        return told
+
     def _sort(self, stream: Stream, own: _Class) -> None:
         if self._nodes.get(stream.key, [None])[-1] is not stream:
             return
@@ -333,15 +355,17 @@ def _trusty(own: _Class) -> Iterator[Stream]:
 
 def _holds_target(stream: Stream, own: _Class) -> bool:
     snapshot = stream.session.snapshot
-    newest = snapshot is not None and snapshot.version == own.ring.target and not own.unbuilt
-    return newest and stream.session.synced
+    if snapshot is None or own.unbuilt or snapshot.version != own.worlds[own.ring.target].version:
+        return False
+    return stream.session.synced
 
 
 def _stopped(own: _Class) -> str:
     refusal = own.ring.refusal
     if refusal is None or own.ring.stage is not Stage.REFUSED:
         return ""
+    target, good = own.worlds[own.ring.target].version, own.worlds[own.ring.good].version
     return (
-        f"{refusal.node} refused {refusal.words}; nobody else was told of version {own.ring.target}: "
-        f"all keep {own.ring.good}, and a proxy that starts now is given {own.ring.good} too"
+        f"{refusal.node} refused {refusal.words}; nobody else was told of version {target}: "
+        f"all keep {good}, and a proxy that starts now is given {good} too"
     )

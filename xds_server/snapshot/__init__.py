@@ -15,6 +15,7 @@ from xds_server.snapshot.model import (
     build,
     changes,
     short_name,
+    with_runtime,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "build",
     "changes",
     "short_name",
+    "with_runtime",
 ]

@@ -32,6 +32,7 @@ __all__ = [
     "build",
     "changes",
     "short_name",
+    "with_runtime",
 ]
 
 _PREFIX: Final = "type.googleapis.com/envoy.config."
@@ -99,9 +100,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything one class of proxies is served; `version` is a hash over all of it."""
+    """Everything one class of proxies is served.
+
+    `version` is a hash over all of it, `core` one over all but the runtime layer: shares and kills, which no
+    proxy has a reason to refuse.
+    """
 
     version: str
+    core: str
     entries: Mapping[str, Mapping[str, Entry]]
 
     def of(self, type_url: str) -> Mapping[str, Entry]:
@@ -134,13 +140,23 @@ def build(resources: Iterable[Source], former: Snapshot | None = None) -> Snapsh
     )
     if missing:
         raise DanglingReferenceError(missing)
-    version = _version(found)
+    version, core = _version(found), _version({k: own for k, own in found.items() if k != RUNTIME})
     if former is not None and former.version == version:
         return former
     return Snapshot(
         version=version,
+        core=core,
         entries=MappingProxyType({kind: _shared(kind, own, former) for kind, own in found.items()}),
     )
+
+
+def with_runtime(world: Snapshot, newest: Snapshot) -> Snapshot:
+    """Return a world with the runtime layer of another."""
+    own, other = world.of(RUNTIME), newest.of(RUNTIME)
+    if own is other or {n: e.version for n, e in own.items()} == {n: e.version for n, e in other.items()}:
+        return world
+    entries = {**world.entries, RUNTIME: other}
+    return Snapshot(version=_version(entries), core=world.core, entries=MappingProxyType(entries))
 
 
 def changes(old: Snapshot | None, new: Snapshot) -> Mapping[str, frozenset[str]]:
