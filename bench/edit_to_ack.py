@@ -28,7 +28,7 @@ def main() -> None:
 
 def measure(plane: Plane) -> dict[str, float]:
     """Promote a canary of many small steps, one by one."""
-    plane.start_control_plane(collector=False)
+    plane.start_control_plane("--no-health-checks", collector=False)
     steps = ", ".join(f"{{setWeight: {n}}}, {{pause: {{}}}}" for n in range(1, ROUNDS + 2))
     plane.apply(route(("v1", "127.0.0.1:9"), ("v2", "127.0.0.1:8"), f"{{canary: {{steps: [{steps}]}}}}"))
     plane.start_envoy()

@@ -19,7 +19,7 @@ from aiohttp import web
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
-from xds_server.sources import CollectorSource, SpecFolder, load_scripts
+from xds_server.sources import CollectorSource, HealthChecks, SpecFolder, load_scripts
 from xds_server.store import SqliteStore, StoreError
 from xds_server.web import build, registry
 
@@ -37,7 +37,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operator decides. `door` is the discovery port; `collector_http` is a base URL."""
+    """What an operator decides. `door` is the discovery port; `collector_http` is a base URL.
+
+    Without `health_checks` candidates are given users unseen, as where the control plane reaches no backend.
+    """
 
     door: Door
     http_host: str
@@ -47,6 +50,7 @@ class Config:
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
     acceptors: int = 1
+    health_checks: bool = True
     log_level: str = "info"
 
 
@@ -79,11 +83,14 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         load_scripts(),
         collector=config.collector_grpc,
         summary=no_summary if collector is None else collector.summary,
+        checks_health=config.health_checks,
     )
+    health = HealthChecks(engine.note_health)
+    engine.on_watched = health.watch
     hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
     engine.attach(hub)
     await engine.load()
-    jobs = [hub.run, engine.run]
+    jobs = [hub.run, engine.run, health.run]
     if collector is not None:
         jobs.append(collector.run)
     if config.specs is not None:

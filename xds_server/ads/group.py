@@ -38,8 +38,8 @@ class Held:
 class _Class:
     """The proxies of a group that are told the same.
 
-    Rings and `worlds` go by the cores of worlds. All that is kept here has the newest runtime layer: a kill has
-    to be everywhere at once, whatever becomes of the routes it was published with.
+    Rings and `worlds` go by the cores of worlds. All that is kept here has the newest runtime layer: a kill
+    has to be everywhere at once, whatever becomes of the routes it was published with.
     """
 
     ring: Ring[Stream] = field(default_factory=Ring)
@@ -280,10 +280,8 @@ class Group:
         if own is not None and own.ring.refusal is not None:
             if own.ring.refusal.node == stream.node_id:
                 return ProxyStatus.NACKED, own.ring.refusal.words
-            return (
-                ProxyStatus.STALE,
-                f"kept on version {own.worlds[own.ring.good].version}: {own.ring.refusal.node} refused the next",
-            )
+            good = own.worlds[own.ring.good].version
+            return ProxyStatus.STALE, f"kept on version {good}: {own.ring.refusal.node} refused the next"
         if own is not None and own.unbuilt:
             return ProxyStatus.STALE, own.unbuilt
         holds = own is not None and _holds_target(stream, own)

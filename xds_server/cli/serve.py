@@ -65,6 +65,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Processes that hold the proxies' streams; worth raising beyond some thousand proxies.",
 )
 @click.option(
+    "--health-checks/--no-health-checks",
+    default=True,
+    show_default=True,
+    help="Ask backends whether they live, and give users only to candidates that do.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -86,6 +92,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     log_level: str,
     *,
     xds_plaintext: bool,
+    health_checks: bool,
 ) -> None:
     """Run the control plane. Proxies keep serving what they have whenever it is away.
 
@@ -122,6 +129,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
         collector_http=collector_http,
         acceptors=acceptors,
+        health_checks=health_checks,
         log_level=log_level,
     )
     try:

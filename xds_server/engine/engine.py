@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -28,6 +28,7 @@ from xds_server.engine.live import (
     event_view,
     heard,
     learned,
+    watched,
 )
 from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xds_server.ads import Fleet, Hub
+    from xds_server.sources import Watched
     from xds_server.store import SqliteStore
     from xds_server.translate import Scripts
 
@@ -90,7 +92,7 @@ class Engine:
         self._built: dict[ir.Proxies, Snapshot] = {}
         self._hub: Hub | Fleet | None = None
         self._health: dict[tuple[str, str], rollout.Health] = {}
-        self.on_routes: Callable[[Iterable[Live]], None] = lambda _routes: None
+        self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -106,7 +108,7 @@ class Engine:
         await self._take_over()
         self.ready = True
         log.info("store_loaded", routes=len(self._routes))
-        self.on_routes(self._routes.values())
+        self._watch()
 
     def note_health(self, route: str, found: rollout.Health) -> None:
         """Hear how many endpoints of a backend live; the newest word counts."""
@@ -192,7 +194,7 @@ class Engine:
             await asyncio.to_thread(self._store.delete, name, at=self._clock(), actor=actor)
             del self._routes[name]
             log.info("route_deleted", route=name, actor=actor)
-            self.on_routes(self._routes.values())
+            self._watch()
             self._publish(live.group)
 
     # What may be asked
@@ -284,7 +286,7 @@ class Engine:
                 live = self._routes[change.name] = becoming[change.name]
                 live.seq = seq
                 self._record(live, change.effects, actor)
-            self.on_routes(self._routes.values())
+            self._watch()
             for group in groups:
                 self._publish(group)
             self._wake.set()
@@ -430,6 +432,9 @@ class Engine:
         if self._hub is not None:
             self._hub.publish(group)
         self._note(group)
+
+    def _watch(self) -> None:
+        self.on_watched(tuple(watched(self._routes.values())) if self._checks_health else ())
 
     def _note(self, group: str) -> None:
         self._moved.add(group)

@@ -8,10 +8,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server import rollout
+from xds_server.sources import Target, Watched
 from xds_server.view import ActionView, Convergence, EventView
 
 if TYPE_CHECKING:
-    from xds_server.spec import Document, ModelRoute, Problem
+    from collections.abc import Iterable, Iterator
+
+    from xds_server.spec import Backend, Document, ModelRoute, Problem
     from xds_server.store import StoredAction, StoredEvent
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "event_view",
     "heard",
     "learned",
+    "watched",
 ]
 
 EVENTS_KEPT: Final = 20
@@ -115,6 +119,33 @@ def learned(state: rollout.State, summary: dict[str, Any] | None) -> list[rollou
     if step.tokens_per_second is not None and isinstance(rate, int | float):
         found.append(rollout.Spent(tokens_per_second=float(rate)))
     return found
+
+
+def watched(lives: Iterable[Live]) -> Iterator[Watched]:
+    """Yield the backends whose health decides over users."""
+    for live in lives:
+        backends = {backend.name: backend for backend in live.route.spec.backends}
+        stable = _target(backends[live.route.spec.stable])
+        for name in live.state.program.checked:
+            check = backends[name].health_check
+            yield Watched(
+                route=live.name,
+                backend=name,
+                target=_target(backends[name]),
+                control=stable,
+                path=check.path,
+                interval=check.interval.total_seconds(),
+                timeout=check.timeout.total_seconds(),
+                threshold=check.unhealthy_threshold,
+            )
+
+
+def _target(backend: Backend) -> Target:
+    found = backend.endpoints if backend.dns is None else (backend.dns,)
+    return Target(
+        endpoints=tuple((endpoint.host, endpoint.port) for endpoint in found or ()),
+        dns=backend.dns is not None,
+    )
 
 
 def event_view(event: StoredEvent) -> EventView:

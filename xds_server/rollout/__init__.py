@@ -47,6 +47,7 @@ from xds_server.rollout.state import (
 )
 from xds_server.rollout.step import next_deadline, step
 from xds_server.rollout.transitions import TABLE, Transition
+from xds_server.rollout.vitality import UNSEEN, Pulse, Vital, felt, summed
 
 __all__ = [
     "FULL",
@@ -54,6 +55,7 @@ __all__ = [
     "PROMPT",
     "STRATEGY",
     "TABLE",
+    "UNSEEN",
     "Analysis",
     "Bake",
     "Command",
@@ -72,6 +74,7 @@ __all__ = [
     "Phase",
     "Program",
     "Publish",
+    "Pulse",
     "Record",
     "Refused",
     "RolloutError",
@@ -88,8 +91,10 @@ __all__ = [
     "Transition",
     "UnreadableError",
     "Verdict",
+    "Vital",
     "event_from_json",
     "event_to_json",
+    "felt",
     "moved",
     "next_deadline",
     "program",
@@ -99,4 +104,5 @@ __all__ = [
     "state_from_json",
     "state_to_json",
     "step",
+    "summed",
 ]

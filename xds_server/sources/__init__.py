@@ -1,7 +1,8 @@
 """What comes in besides discovery streams and the API: spec files, scripts, the collector (I/O)."""
 
 from xds_server.sources.collector import CollectorSource
+from xds_server.sources.health import HealthChecks, Target, Watched
 from xds_server.sources.scripts import load_scripts
 from xds_server.sources.spec_files import SpecFolder
 
-__all__ = ["CollectorSource", "SpecFolder", "load_scripts"]
+__all__ = ["CollectorSource", "HealthChecks", "SpecFolder", "Target", "Watched", "load_scripts"]
