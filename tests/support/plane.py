@@ -142,14 +142,16 @@ class Plane:
         return process
 
 
-def route(stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "") -> str:
+def route(
+    stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "", more: str = ""
+) -> str:
     """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
     backends = [stable] if candidate is None else [stable, candidate]
     return ROUTE.format(
         backends="\n".join(f'    - {{name: {name}, endpoints: ["{where}"]}}' for name, where in backends),
         stable=stable[0],
         candidate="" if candidate is None else f"candidate: {candidate[0]}",
-        strategy=f"strategy: {strategy}" if strategy else "",
+        strategy=(f"strategy: {strategy}" if strategy else "") + (f"\n  {more}" if more else ""),
     )
 
 
