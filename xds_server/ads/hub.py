@@ -175,6 +175,11 @@ class Hub:
         return frozenset(self._groups)
 
     @property
+    def serving(self) -> int:
+        """How many processes let proxies in: this one."""
+        return 1
+
+    @property
     def connected(self) -> int:
         """How many streams are open."""
         return len(self._streams)
