@@ -267,6 +267,28 @@ async def test_a_refusal_is_remembered_and_says_nothing_while_nobody_is_there() 
     await asyncio.gather(pushing, return_exceptions=True)
 
 
+async def test_a_stream_of_one_type_is_no_probe_and_proves_nothing() -> None:
+    desk = Desk()
+    parts = [FakeProxy(desk.hub, f"part-{number}", only=CLUSTER) for number in range(5)]
+    one, other = (FakeProxy(desk.hub, name) for name in ("one", "other"))
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 7)
+    good, desk.world = desk.world.version, worlds.snapshot(worlds.group(700, shadow=True))
+    one.silent = other.silent = True
+    desk.hub.publish("chat")
+    await until(lambda: one._open and other._open)
+    assert {part.version for part in parts} == {good}, "they know nothing of routes"
+    newcomer = FakeProxy(desk.hub, "part-new", only=CLUSTER)
+    await until(lambda: newcomer.version == good)
+    one.refuse = other.refuse = {desk.world.version}
+    one.silent = other.silent = False
+    one.answer()
+    await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    assert {part.version for part in parts} == {good}
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
 async def test_what_is_remembered_of_classes_that_clients_choose_is_bounded() -> None:
     desk = Desk()
     pushing = asyncio.create_task(desk.hub.run())

@@ -51,6 +51,11 @@ class Stream:
         return "" if node is None else node.id
 
     @property
+    def whole(self) -> bool:
+        """Whether it carries all types: only such a stream can accept a version, or refuse it."""
+        return self.session.only is None
+
+    @property
     def key(self) -> tuple[str, str | None]:
         """What a newer stream of the same client replaces: one node may have a stream per type."""
         return self.node_id, self.session.only
