@@ -205,9 +205,9 @@ class Hub:
         """Return every stream that has said who it is."""
         return tuple(stream for stream in self._streams if stream.proxies is not None)
 
-    def standing(self, stream: Stream) -> ProxyStatus:
-        """Return how a client stands."""
-        return self._view(stream).status
+    def has(self, stream: Stream) -> bool:
+        """Return whether a stream is still open."""
+        return stream in self._streams
 
     # Inside
 
@@ -315,7 +315,7 @@ class Hub:
             return
         self.counters.pushes += 1
         self.counters.bytes_sent += len(message)
-        # A task and not a worker that waits: a client that does not read is given up on, its write is not.
+        # A task of its own, which nobody waits for: a client that does not read takes no room for long.
         loop = asyncio.get_running_loop()
         write = loop.create_task(stream.writer.write(message))
         self._writes[write] = stream, loop.time()
