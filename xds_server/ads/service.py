@@ -1,7 +1,7 @@
 """The discovery services over grpc.aio: raw bytes in, raw bytes out, both flavours, aggregated and per type.
 
-The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. One reader
-per stream, no writer: responses leave through the hub's workers.
+The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. A handler
+only reads; the hub starts each write as a task of its own, one at a time per stream.
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ class Writer(Protocol):
 class Stream:
     """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add.
 
-    Times are seconds since the epoch; `queued_at` is when it began to wait for a worker. `vet` raises when
-    the client may not be the node it says it is, before it is told anything.
+    Times people see are seconds since the epoch; `queued_at`, when it began to wait for its turn, goes by the
+    hub's steady clock. `vet` raises when the client may not be the node it says it is, before it is told
+    anything.
     """
 
     session: Session

@@ -97,7 +97,7 @@ class _Collector(Collector):
         )
         yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)
         for name, text, histogram in (
-            ("shiftplane_xds_queue_seconds", "From a change to a worker.", counters.queue_seconds),
+            ("shiftplane_xds_queue_seconds", "From a change until its push begins.", counters.queue_seconds),
             (
                 "shiftplane_xds_convergence_seconds",
                 "From a publish until all proxies of the group hold it.",
