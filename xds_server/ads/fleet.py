@@ -27,7 +27,7 @@ from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from xds_server import ir
     from xds_server.snapshot import Snapshot
@@ -165,7 +165,7 @@ class Fleet:
         finally:
             self._links.discard(link)
             self._ended.add(link.counters)
-            self._prune()
+            self._leave(link.told)
             with contextlib.suppress(ConnectionError):
                 writer.close()
             for group in link.standings:
@@ -181,8 +181,9 @@ class Fleet:
             case "need":
                 self._need(link, class_of(message.need))
             case "forget":
-                link.forget(class_of(message.forget))
-                self._prune()
+                proxies = class_of(message.forget)
+                link.forget(proxies)
+                self._leave([proxies])
             case "refused":
                 self._refused(link, message.refused)
             case "released":
@@ -201,6 +202,7 @@ class Fleet:
             # Clients choose their class: inventing more must not take news from those there are.
             log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
             return
+        self._ledger.want(proxies)
         link.want(proxies)
         self._build(proxies)
 
@@ -229,12 +231,12 @@ class Fleet:
         known = self._ledger.classes.get(proxies) if proxies.group == group else None
         return None if known is None else known.newest
 
-    def _prune(self) -> None:
-        """Let go of classes that no acceptor has anybody of."""
-        wanted = {proxies for link in self._links for proxies in link.told}
-        self._ledger.prune(wanted)
-        for proxies in self._unbuilt.keys() - wanted:
-            del self._unbuilt[proxies]
+    def _leave(self, classes: Iterable[ir.Proxies]) -> None:
+        """Let go of those classes that no acceptor has anybody of."""
+        for proxies in classes:
+            if not any(proxies in link.told for link in self._links):
+                self._ledger.leave(proxies)
+                self._unbuilt.pop(proxies, None)
 
     def _take_standing(self, link: Link, standing: wire.Standing) -> None:
         if standing.connected:
