@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -76,6 +77,10 @@ class Acceptor:
             elif message.WhichOneof("what") == "refused":
                 said = message.refused
                 self.hub.stop(class_of(said.proxies), said.version, refusal_of(said))
+
+    def listening(self) -> None:
+        """Say that proxies are let in."""
+        send(self.writer, wire.FromAcceptor(listening=wire.Listening(pid=os.getpid())))
 
     async def say(self) -> None:
         """Tell how far groups have got, soon after they moved, until cancelled."""
@@ -160,6 +165,7 @@ async def _run(config: dict[str, Any], path: str) -> None:
     door = Door.of_json(config["door"])
     server = door.server(acceptor.hub, shared=True)
     await server.start(door.address)
+    acceptor.listening()
     jobs = [acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run()]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -43,9 +43,11 @@ class House:
         self.compiled(proxies)
         return self.world
 
-    async def add(self, path: Path) -> Acceptor:
+    async def add(self, path: Path, *, listening: bool = True) -> Acceptor:
         acceptor = Acceptor(*await asyncio.open_unix_connection(path))
         self.acceptors.append(acceptor)
+        if listening:
+            acceptor.listening()
         jobs = (acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run())
         self.jobs.append([asyncio.ensure_future(job) for job in jobs])
         return acceptor
@@ -126,6 +128,24 @@ async def test_an_acceptor_that_ends_takes_its_proxies_out_of_the_count(house: H
     await house.lose(1)
     await until(lambda: house.acked() == (2, 2))
     assert set(heard) == {"chat"}, "rollouts hear of it"
+
+
+async def test_acceptors_are_ready_when_their_port_is_open(tmp_path: Path) -> None:
+    house = House()
+    path = tmp_path / "feed.sock"
+    async with await asyncio.start_unix_server(house.fleet._serve, path):
+        await house.add(path)
+        late = await house.add(path, listening=False)
+        await until(lambda: sum(link.heard for link in house.fleet._links) == 2)
+        assert house.fleet.serving == 1
+        ready = asyncio.ensure_future(house.fleet.ready())
+        await until(lambda: sum(link.take_heard() for link in house.fleet._links) == 2)
+        assert not ready.done(), "one of them only reports"
+        late.listening()
+        await asyncio.wait_for(ready, 5)
+        for number in range(2):
+            await house.lose(number)
+        await until(lambda: not house.fleet._links)
 
 
 async def test_an_acceptor_ends_with_its_feed(house: House) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+import socket
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from bench.clients.many import Clients, Kind
 from tests.support import worlds
-from tests.support.hostile import Desk, ask, big_world, calling, frame, serving, talk
+from tests.support.hostile import METHODS, Desk, ask, big_world, calling, frame, serving, talk
+from tests.support.shut_window import shut_window
+from xds_server.ads.cut import cut
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER
 from xds_server.view import ProxyStatus
 from xds_server.wire import discovery_pb2 as wire
@@ -79,6 +83,65 @@ async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
         stubborn.close()
         await until(lambda: not desk.hub.connected)
         await still_serves(desk)
+
+
+@pytest.mark.parametrize("size", [0, 4 * MEGABYTE], ids=["small", "large"])
+async def test_a_client_that_shuts_its_window_and_answers_pings_is_cut_off(size: int) -> None:
+    async with serving(write_seconds=0.5) as desk, AsyncExitStack() as shut:
+        desk.server.last_seconds = 0.5
+        good = Clients("127.0.0.1", desk.port, "chat", prefix="good")
+        await good.connect(1)
+        await until(lambda: synced(desk) == 1)
+        desk.others["stuck"] = big_world(1, size)
+        tasks = len(asyncio.all_tasks())
+        clients = [
+            await shut.enter_async_context(
+                shut_window(desk.port, METHODS[True], ask(CLUSTER, node="s", group="stuck"), window=number)
+            )
+            for number in range(20)
+        ]
+        await until(lambda: desk.hub.counters.slow_closed == 20)
+        await until(lambda: all(client.ended.is_set() for client in clients))
+        assert [client.taken for client in clients] == list(range(20)), "they took no more than they said"
+        await until(lambda: len(asyncio.all_tasks()) <= tasks)
+        assert good.failed == 0
+        assert synced(desk) == 1
+        good.close()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_only_the_connection_that_is_meant_is_cut(mapped: bool) -> None:
+    with ExitStack() as open_:
+        door = open_.enter_context(
+            socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+            if mapped and socket.has_dualstack_ipv6()
+            else socket.create_server(("127.0.0.1", 0))
+        )
+        one, other = (
+            open_.enter_context(socket.create_connection(("127.0.0.1", door.getsockname()[1])))
+            for _ in range(2)
+        )
+        near, spared = (open_.enter_context(door.accept()[0]) for _ in range(2))
+        open_files = len(list(Path("/dev/fd").iterdir()))
+        assert cut(frozenset({f"ipv4:127.0.0.1:{one.getsockname()[1]}", "unix:", ""})) == 1
+        assert len(list(Path("/dev/fd").iterdir())) == open_files
+        near.settimeout(5)
+        one.settimeout(5)
+        assert near.recv(1) == b""
+        assert one.recv(1) == b"", "the client hears of it"
+        other.sendall(b"x")
+        assert spared.recv(1) == b"x"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="this machine speaks no IPv6")
+def test_a_connection_over_ipv6_is_cut() -> None:
+    with ExitStack() as open_:
+        door = open_.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        one = open_.enter_context(socket.create_connection(door.getsockname()[:2]))
+        near = open_.enter_context(door.accept()[0])
+        assert cut(frozenset({f"ipv6:%5B::1%5D:{one.getsockname()[1]}"})) == 1
+        near.settimeout(5)
+        assert near.recv(1) == b""
 
 
 async def test_a_stream_the_server_ends_is_ended_for_the_client() -> None:

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 from tests.ads.test_streams import ask, connected, read, serving, until
 from tests.support import worlds
+from tests.support.proxy import FakeProxy
 from xds_server.ads.admission import Admission
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 from xds_server.wire import discovery_pb2 as wire
@@ -123,6 +124,42 @@ async def test_client_status_shows_refusals_and_selects_nodes() -> None:
         assert not config.generic_xds_configs[0].xds_config
         request.node_matchers[0].node_id.exact = "another"
         assert not (await status_of(desk, request)).config
+
+
+STATUS = "/envoy.service.status.v3.ClientStatusDiscoveryService"
+
+
+async def test_client_status_of_many_comes_in_parts_and_keeps_nobody_waiting() -> None:
+    async with serving() as desk:
+        for number in range(600):
+            FakeProxy(desk.hub, f"proxy-{number:03}")
+        await until(lambda: desk.hub.convergence("chat").acked == 600)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{desk.port}") as channel:
+            call = channel.stream_stream(f"{STATUS}/StreamClientStatus")()
+            await call.write(status_pb2.ClientStatusRequest().SerializeToString())
+            nodes: set[str] = set()
+            parts = turns = 0
+            while len(nodes) < 600:
+                part = status_pb2.ClientStatusResponse.FromString(await asyncio.wait_for(call.read(), 10))
+                assert 0 < len(part.config) <= 16
+                nodes |= {wire.Node.FromString(config.node).id for config in part.config}
+                parts += 1
+            assert parts >= 600 / 16
+            with pytest.raises(grpc.aio.AioRpcError, match="600 nodes are more than 512 at once"):
+                await channel.unary_unary(f"{STATUS}/FetchClientStatus")(b"")
+            request = status_pb2.ClientStatusRequest()
+            request.node_matchers.add().node_id.prefix = "proxy-1"
+            asked = asyncio.ensure_future(status_of(desk, request))
+            while not asked.done():
+                turns += 1
+                await asyncio.sleep(0)
+            assert len(asked.result().config) == 100
+            assert turns > 100 / 16, "others had their turn"
+            request.node_matchers[0].node_id.exact = "nobody"
+            await call.write(request.SerializeToString())
+            nothing = await asyncio.wait_for(call.read(), 10)
+            assert nothing == b"", "an answer all the same"
+            call.cancel()
 
 
 def look(port: int) -> tuple[int, list[str], Any]:

@@ -267,6 +267,54 @@ async def test_a_refusal_is_remembered_and_says_nothing_while_nobody_is_there() 
     await asyncio.gather(pushing, return_exceptions=True)
 
 
+async def test_a_stream_of_one_type_is_no_probe_and_proves_nothing() -> None:
+    desk = Desk()
+    parts = [FakeProxy(desk.hub, f"part-{number}", only=CLUSTER) for number in range(5)]
+    one, other = (FakeProxy(desk.hub, name) for name in ("one", "other"))
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 7)
+    good, desk.world = desk.world.version, worlds.snapshot(worlds.group(700, shadow=True))
+    one.silent = other.silent = True
+    desk.hub.publish("chat")
+    await until(lambda: one._open and other._open)
+    assert {part.version for part in parts} == {good}, "they know nothing of routes"
+    newcomer = FakeProxy(desk.hub, "part-new", only=CLUSTER)
+    await until(lambda: newcomer.version == good)
+    one.refuse = other.refuse = {desk.world.version}
+    one.silent = other.silent = False
+    one.answer()
+    await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    assert {part.version for part in parts} == {good}
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
+async def test_a_clock_that_is_set_changes_what_people_see_and_nothing_else() -> None:
+    desk, wall, steady = Desk(), [5_000.0], [100.0]
+    desk.hub = Hub(desk.compile, clock=lambda: wall[0], steady=lambda: steady[0])
+    clients = [FakeProxy(desk.hub, f"proxy-{number}") for number in range(3)]
+    pushing = asyncio.create_task(desk.hub.run())
+    await until(lambda: desk.hub.convergence("chat").acked == 3)
+    for client in clients:
+        client.silent = True
+    desk.world = worlds.snapshot(worlds.group(700))
+    desk.hub.publish("chat")
+    await until(lambda: all(client._open for client in clients))
+    wall[0] = 1.0  # Hours back.
+    steady[0] += 1.5
+    assert desk.hub._groups["chat"].deadline == 102.0
+    for client in clients:
+        client.silent = False
+        client.answer()
+    await until(lambda: desk.hub.convergence("chat").acked == 3)
+    counters = desk.hub.counters
+    assert counters.convergence_seconds.total == 1.5
+    assert counters.queue_seconds.total >= 0
+    assert {view.last_seen for view in desk.hub.proxies()} == {1.0}
+    pushing.cancel()
+    await asyncio.gather(pushing, return_exceptions=True)
+
+
 async def test_what_is_remembered_of_classes_that_clients_choose_is_bounded() -> None:
     desk = Desk()
     pushing = asyncio.create_task(desk.hub.run())

@@ -1,4 +1,4 @@
-"""Acceptor processes with real Envoys: killed one by one, users notice nothing and rollouts go on."""
+"""Acceptor processes with real Envoys: killed or hung one by one, users notice nothing and rollouts go on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def acceptors(control: Process) -> list[int]:
     ]
 
 
-async def test_acceptors_come_and_go(plane: Plane) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
+async def test_acceptors_come_and_go(plane: Plane, signal_number: signal.Signals) -> None:
     control = plane.start_control_plane("--acceptors=2", collector=False)
     old, new = plane.start_backend("v1"), plane.start_backend("v2")
     plane.apply(route(("v1", old.address), ("v2", new.address), CANARY))
@@ -43,13 +44,13 @@ async def test_acceptors_come_and_go(plane: Plane) -> None:
 
     traffic = Traffic(TrafficConfig(url=envoys[0].entry, rate=30, duration=None))
     users = asyncio.create_task(traffic.run())
-    os.kill(first[0], signal.SIGKILL)
+    os.kill(first[0], signal_number)
 
     def replaced() -> bool:
         now = acceptors(control)
         return len(now) == 2 and first[0] not in now
 
-    await asyncio.to_thread(eventually, replaced, bool)
+    await asyncio.to_thread(eventually, replaced, bool, within=40)
     await asyncio.to_thread(plane.until, lambda view: view["convergence"]["acked"] == 3, within=30)
     await asyncio.to_thread(plane.api.post, "/v1/routes/chat/promote", {})
     await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 100, within=30)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from xds_server.ads import Hub, Stream
 from xds_server.protocol import Delta, Session
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 from xds_server.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
@@ -18,10 +18,20 @@ _FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
 class FakeProxy:
-    """A delta client. It refuses the types and the worlds' versions in `refuse`; `silent` answers nothing."""
+    """A delta client. It refuses the types and the worlds' versions in `refuse`; `silent` answers nothing.
+
+    `only` is the type of a stream that is not aggregated.
+    """
 
     def __init__(
-        self, hub: Hub, node: str = "proxy-1", group: str = "chat", *, minor: int = 0, entry: str = ""
+        self,
+        hub: Hub,
+        node: str = "proxy-1",
+        group: str = "chat",
+        *,
+        minor: int = 0,
+        entry: str = "",
+        only: str | None = None,
     ) -> None:
         self.refuse: set[str] = set()
         self.silent = False
@@ -37,15 +47,19 @@ class FakeProxy:
         self._open: list[wire.DeltaDiscoveryResponse] = []
         writer: Writer = self
         self.stream = Stream(
-            session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-"),
+            session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-", only=only),
             writer=writer,
             peer="test",
             connected_since=0.0,
             last_seen=0.0,
         )
         hub.connect(self.stream)
+        self._only = only
         for type_url in (CLUSTER, LISTENER):
-            self._ask(type_url)
+            if only in {None, type_url}:
+                self._ask(type_url)
+        if only in {None, RUNTIME}:
+            self._ask(RUNTIME, subscribe=["shiftplane"])
 
     async def write(self, message: bytes) -> None:
         response = wire.DeltaDiscoveryResponse.FromString(message)
@@ -85,7 +99,8 @@ class FakeProxy:
         for name in response.removed_resources:
             held.pop(name, None)
         self._ask(response.type_url, nonce=response.nonce)
-        if (refers := _FOLLOWS.get(response.type_url)) is not None:
+        refers = _FOLLOWS.get(response.type_url)
+        if refers is not None and self._only is None:
             names = set(held) if refers == ENDPOINT else {"entry", "hop"}
             self._ask(refers, subscribe=sorted(names - set(self.held.get(refers, {}))))
 

@@ -5,6 +5,7 @@ from xds_server.ads.door import Door
 from xds_server.ads.fleet import Fleet
 from xds_server.ads.guard import Guard
 from xds_server.ads.hub import Hub, proxies_of
+from xds_server.ads.keeper import Patience
 from xds_server.ads.service import Server
 from xds_server.ads.stream import Stream
 
@@ -15,6 +16,7 @@ __all__ = [
     "Fleet",
     "Guard",
     "Hub",
+    "Patience",
     "Server",
     "Stream",
     "TlsFiles",

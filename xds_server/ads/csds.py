@@ -1,11 +1,16 @@
 """Envoy's client status service (CSDS): what every connected proxy was told, holds and refused.
 
 The same truth as `shiftplane proxies`, in the form that Envoy's own tools read. Where clients show
-certificates, each is told only of the nodes its certificate could be.
+certificates, each is told only of the nodes its certificate could be. It knows the streams of the process
+that answers: with several acceptors, that is one of them, and another connection may meet another.
+
+A long answer keeps no proxy waiting: it is made a few streams at a time, and others have their turn in
+between. A stream is answered in parts; a single answer holds a bounded number of nodes, or says what to do.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE", "handlers"]
 
+_MOST_IN_A_PART: Final = 16
+_MOST_AT_ONCE: Final = 512
+_MOST_LOOKED_AT: Final = 256
+
 SERVICE: Final = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
 _STATES: Final = {
@@ -38,10 +47,21 @@ def handlers(hub: Hub, guard: Guard) -> grpc.GenericRpcHandler:
 
     async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         async for raw in requests:
-            yield await _answer(hub, guard, raw, context)
+            streams, bodies = await _selected(hub, guard, raw, context)
+            async for part in _parts(hub, streams, bodies=bodies):
+                yield part.SerializeToString()
 
     async def fetch(raw: bytes, context: Any) -> bytes:
-        return await _answer(hub, guard, raw, context)
+        streams, bodies = await _selected(hub, guard, raw, context)
+        if len(streams) > _MOST_AT_ONCE:
+            words = (
+                f"{len(streams)} nodes are more than {_MOST_AT_ONCE} at once; name some, or stream the status"
+            )
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+        whole = status_pb2.ClientStatusResponse()
+        async for part in _parts(hub, streams, bodies=bodies):
+            whole.MergeFrom(part)
+        return whole.SerializeToString()
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
@@ -52,23 +72,33 @@ def handlers(hub: Hub, guard: Guard) -> grpc.GenericRpcHandler:
     )
 
 
-async def _answer(hub: Hub, guard: Guard, raw: bytes, context: Any) -> bytes:
+async def _selected(hub: Hub, guard: Guard, raw: bytes, context: Any) -> tuple[tuple[Stream, ...], bool]:
+    """Return the streams a request is about, and whether it wants the resources themselves."""
     try:
         request = status_pb2.ClientStatusRequest.FromString(raw)
     except DecodeError:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a ClientStatusRequest")
-        return b""  # The abort above has ended the call.
+        return (), False  # The abort above has ended the call.
     matchers = [matcher.node_id for matcher in request.node_matchers]
-    bodies = not request.exclude_resource_contents
     may_see = guard.may_see(context)
-    return status_pb2.ClientStatusResponse(
-        config=[
-            _config(stream, bodies=bodies)
-            for stream in hub.streams()
-            if may_see(stream)
-            and (not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers))
-        ]
-    ).SerializeToString()
+    found: list[Stream] = []
+    for number, stream in enumerate(hub.streams()):
+        if number % _MOST_LOOKED_AT == 0:
+            await asyncio.sleep(0)
+        named = not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers)
+        if named and may_see(stream):
+            found.append(stream)
+    return tuple(found), not request.exclude_resource_contents
+
+
+async def _parts(
+    hub: Hub, streams: tuple[Stream, ...], *, bodies: bool
+) -> AsyncIterator[status_pb2.ClientStatusResponse]:
+    """Yield the status of `streams`, a few at a time; who has left meanwhile is left out. Never nothing."""
+    for first in range(0, max(1, len(streams)), _MOST_IN_A_PART):
+        part = (stream for stream in streams[first : first + _MOST_IN_A_PART] if hub.has(stream))
+        yield status_pb2.ClientStatusResponse(config=[_config(stream, bodies=bodies) for stream in part])
+        await asyncio.sleep(0)
 
 
 def _config(stream: Stream, *, bodies: bool) -> status_pb2.ClientConfig:

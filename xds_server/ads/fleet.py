@@ -20,13 +20,14 @@ import structlog
 from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
 from xds_server.ads.feed import class_of, read_frame, refusal_of
+from xds_server.ads.keeper import Keeper, Patience
 from xds_server.ads.ledger import Ledger
 from xds_server.ads.link import Link
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from xds_server import ir
     from xds_server.snapshot import Snapshot
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 _MOST_CLASSES: Final = 4_096
-_RESTART_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -43,7 +43,12 @@ class Fleet:
     """Acceptors and what they know; runs on the control plane's event loop."""
 
     def __init__(
-        self, world_of: Callable[[ir.Proxies], Snapshot], command: Sequence[str], number: int
+        self,
+        world_of: Callable[[ir.Proxies], Snapshot],
+        command: Sequence[str],
+        number: int,
+        *,
+        patience: Patience | None = None,
     ) -> None:
         """`command` starts an acceptor; the path of the feed's socket is added to it."""
         self.on_change: Callable[[str], None] = lambda _group: None
@@ -51,6 +56,7 @@ class Fleet:
         self._world_of = Attempt(world_of, self._own)
         self._command = tuple(command)
         self._number = number
+        self._patience = Patience() if patience is None else patience
         self._links: set[Link] = set()
         self._ledger = Ledger()
         self._unbuilt: dict[ir.Proxies, str] = {}
@@ -66,11 +72,17 @@ class Fleet:
         with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
             path = Path(folder) / "feed.sock"
             async with await asyncio.start_unix_server(self._serve, path), asyncio.TaskGroup() as tasks:
+                keeper = Keeper(
+                    command=(*self._command, str(path)),
+                    patience=self._patience,
+                    link_of=self._link_of,
+                    started=self._listening.is_set,
+                )
                 for _ in range(self._number):
-                    tasks.create_task(self._keep(path))
+                    tasks.create_task(keeper.run())
 
     async def ready(self) -> None:
-        """Wait until every acceptor has reported for the first time."""
+        """Wait until every acceptor lets proxies in for the first time."""
         await self._listening.wait()
 
     # The face of a hub
@@ -95,6 +107,8 @@ class Fleet:
             if said is None:
                 continue
             connected += said.connected
+            if link.silent:
+                details.append(f"the acceptor of {said.connected} proxies says nothing")
             # Where a world could not be built, nobody holds the newest.
             if own >= set(said.versions) and not self._unbuilt.keys() & link.told.keys() & wanted:
                 acked += said.acked
@@ -129,24 +143,15 @@ class Fleet:
         """How many streams are open."""
         return sum(link.connected for link in self._links)
 
+    @property
+    def serving(self) -> int:
+        """How many acceptors let proxies in and say so."""
+        return sum(link.pid != 0 and not link.silent for link in self._links)
+
     # Inside
 
-    async def _keep(self, path: Path) -> None:
-        while True:
-            process = await asyncio.create_subprocess_exec(*self._command, str(path))
-            try:
-                code = await process.wait()
-                if not self._listening.is_set():
-                    # Starting it again would fail again: whoever starts this is told instead.
-                    raise OSError("an acceptor ended before it could listen; its words are above")
-                log.error(
-                    "acceptor_ended", code=code, consequence="its proxies look for another; started again"
-                )
-                await asyncio.sleep(_RESTART_SECONDS)
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-                    await process.wait()
+    def _link_of(self, pid: int) -> Link | None:
+        return next((link for link in self._links if link.pid == pid), None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(writer)
@@ -160,19 +165,25 @@ class Fleet:
         finally:
             self._links.discard(link)
             self._ended.add(link.counters)
-            self._prune()
+            self._leave(link.told)
             with contextlib.suppress(ConnectionError):
                 writer.close()
             for group in link.standings:
                 self.on_change(group)
 
     def _hear(self, link: Link, message: wire.FromAcceptor) -> None:
+        link.heard = True
         match message.WhichOneof("what"):
+            case "listening":
+                link.pid = message.listening.pid
+                if self.serving >= self._number:
+                    self._listening.set()
             case "need":
                 self._need(link, class_of(message.need))
             case "forget":
-                link.forget(class_of(message.forget))
-                self._prune()
+                proxies = class_of(message.forget)
+                link.forget(proxies)
+                self._leave([proxies])
             case "refused":
                 self._refused(link, message.refused)
             case "released":
@@ -191,6 +202,7 @@ class Fleet:
             # Clients choose their class: inventing more must not take news from those there are.
             log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
             return
+        self._ledger.want(proxies)
         link.want(proxies)
         self._build(proxies)
 
@@ -219,12 +231,12 @@ class Fleet:
         known = self._ledger.classes.get(proxies) if proxies.group == group else None
         return None if known is None else known.newest
 
-    def _prune(self) -> None:
-        """Let go of classes that no acceptor has anybody of."""
-        wanted = {proxies for link in self._links for proxies in link.told}
-        self._ledger.prune(wanted)
-        for proxies in self._unbuilt.keys() - wanted:
-            del self._unbuilt[proxies]
+    def _leave(self, classes: Iterable[ir.Proxies]) -> None:
+        """Let go of those classes that no acceptor has anybody of."""
+        for proxies in classes:
+            if not any(proxies in link.told for link in self._links):
+                self._ledger.leave(proxies)
+                self._unbuilt.pop(proxies, None)
 
     def _take_standing(self, link: Link, standing: wire.Standing) -> None:
         if standing.connected:
@@ -238,8 +250,6 @@ class Fleet:
         link.connected = report["connected"]
         if report["proxies"] is not None:
             link.proxies = tuple(_view(item) for item in report["proxies"])
-        if len(self._links) >= self._number:
-            self._listening.set()
 
 
 def _view(values: dict[str, Any]) -> ProxyView:

@@ -203,7 +203,7 @@ class Group:
             return []
         offer = None
         session = stream.session
-        if session.snapshot is not None and session.synced:
+        if session.snapshot is not None and session.synced and stream.whole:
             offer = own.ring.accepted(stream, session.snapshot.core)
         told = self._offer(own, offer)
         self._sort(stream, own)
@@ -344,11 +344,12 @@ class Group:
 def _trusty(own: _Class) -> Iterator[Stream]:
     """Yield the streams worth asking first: those that hold all they were given.
 
-    One that refuses whatever it is given, or says nothing, would otherwise speak for all the others.
+    One that refuses whatever it is given, or says nothing, would otherwise speak for all the others. A stream
+    of one type knows only a part of a version, and is not asked at all.
     """
-    sound = (s for s in own.streams if not s.session.rejections and s.session.synced)
+    sound = (s for s in own.streams if s.whole and not s.session.rejections and s.session.synced)
     first = next(sound, None)
-    return iter(own.streams) if first is None else chain((first,), sound)
+    return (s for s in own.streams if s.whole) if first is None else chain((first,), sound)
 
 
 def _holds_target(stream: Stream, own: _Class) -> bool:

@@ -53,13 +53,14 @@ class Hub:
         world_of: Callable[[ir.Proxies], Snapshot | None],
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
         write_seconds: float = 10.0,
     ) -> None:
         """`world_of` gives the newest world of a class of proxies; each publish calls it again.
 
         None means that it is not known yet: clients wait until it is supplied. One that cannot be built is as
         if it were the one before. A client that does not take a response within `write_seconds` is
-        disconnected.
+        disconnected. `clock` is what people see; what is measured and waited for goes by `steady`.
         """
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
@@ -68,6 +69,7 @@ class Hub:
         self._world_of = Attempt(world_of, self.counters)
         self._parked: dict[ir.Proxies, list[Stream]] = {}
         self._clock = clock
+        self._steady = steady
         self._write_seconds = write_seconds
         self._streams: set[Stream] = set()
         self._groups: dict[str, Group] = {}
@@ -132,7 +134,7 @@ class Hub:
             self._enqueue(stream)
         group = self._groups.get(proxies.group)
         if group is not None and group.has(proxies):
-            self._enqueue_all(group.publish(proxies, world, self._clock(), held))
+            self._enqueue_all(group.publish(proxies, world, self._steady(), held))
 
     def forget(self, proxies: ir.Proxies) -> None:
         """Drop what is remembered of a class that nobody belongs to: somebody else remembers it."""
@@ -163,6 +165,11 @@ class Hub:
         return frozenset(self._groups)
 
     @property
+    def serving(self) -> int:
+        """How many processes let proxies in: this one."""
+        return 1
+
+    @property
     def connected(self) -> int:
         """How many streams are open."""
         return len(self._streams)
@@ -186,9 +193,9 @@ class Hub:
         """Return every stream that has said who it is."""
         return tuple(stream for stream in self._streams if stream.proxies is not None)
 
-    def standing(self, stream: Stream) -> ProxyStatus:
-        """Return how a client stands."""
-        return self._view(stream).status
+    def has(self, stream: Stream) -> bool:
+        """Return whether a stream is still open."""
+        return stream in self._streams
 
     # Inside
 
@@ -284,7 +291,7 @@ class Hub:
                 self.on_empty(proxies)
             return
         group = self._groups[proxies.group]
-        self._enqueue_all(group.leave(stream, self._clock()))
+        self._enqueue_all(group.leave(stream, self._steady()))
         if not group.has(proxies):
             self.on_empty(proxies)
         if group.empty:
@@ -294,7 +301,7 @@ class Hub:
     def _join(self, stream: Stream, proxies: ir.Proxies, world: Snapshot, held: Held | None = None) -> None:
         group = self._groups.setdefault(proxies.group, Group(proxies.group))
         stream.joined = True
-        group.join(stream, proxies, world, self._clock(), held)
+        group.join(stream, proxies, world, self._steady(), held)
         self.on_change(group.name)
 
     def _note(self, group: Group, stream: Stream) -> None:
@@ -302,7 +309,7 @@ class Hub:
         self._enqueue_all(group.note(stream))
         if group.progress != before:
             if group.settled and group.published_at:
-                self.counters.convergence_seconds.observe(self._clock() - group.published_at)
+                self.counters.convergence_seconds.observe(self._steady() - group.published_at)
                 group.published_at = 0.0
             self.on_change(group.name)
 
@@ -313,7 +320,7 @@ class Hub:
     def _enqueue(self, stream: Stream) -> None:
         if not stream.queued and stream.session.has_work:
             stream.queued = True
-            stream.queued_at = self._clock()
+            stream.queued_at = self._steady()
             self._waiting.append(stream)
             self._pump()
 
@@ -321,7 +328,7 @@ class Hub:
         """Start writes while there is room; each that ends makes room for the next."""
         while self._waiting and self._running and len(self._writes) < _MOST_WRITES:
             stream = self._waiting.popleft()
-            self.counters.queue_seconds.observe(self._clock() - stream.queued_at)
+            self.counters.queue_seconds.observe(self._steady() - stream.queued_at)
             self._push(stream)
 
     def _push(self, stream: Stream) -> None:
@@ -335,7 +342,7 @@ class Hub:
             return
         self.counters.pushes += 1
         self.counters.bytes_sent += len(message)
-        # A task and not a worker that waits: a client that does not read is given up on, its write is not.
+        # A task of its own, which nobody waits for: a client that does not read takes no room for long.
         loop = asyncio.get_running_loop()
         write = loop.create_task(stream.writer.write(message))
         self._writes[write] = stream, loop.time()
@@ -370,7 +377,7 @@ class Hub:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self._give_up(asyncio.get_running_loop().time())
-            now = self._clock()
+            now = self._steady()
             for group in self._groups.values():
                 if group.deadline is not None and group.deadline <= now:
                     self._enqueue_all(group.tick(now))

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from xds_server import ir
     from xds_server.protocol import Refusal
     from xds_server.snapshot import Snapshot
@@ -62,6 +60,7 @@ class Ledger:
     """All classes somebody belongs to, and those where there is something to fall back to."""
 
     classes: dict[ir.Proxies, Known] = field(default_factory=dict)
+    _idle: dict[ir.Proxies, None] = field(default_factory=dict)
 
     def publish(self, proxies: ir.Proxies, world: Snapshot) -> bool:
         """Take a newer world of a class, and return whether it is another one."""
@@ -71,9 +70,19 @@ class Ledger:
             return True
         return known.publish(world)
 
-    def prune(self, wanted: Collection[ir.Proxies]) -> None:
-        """Drop what nobody wants; of that, what to fall back to is kept for a bounded number of classes."""
-        idle = [proxies for proxies in self.classes if proxies not in wanted]
-        held = [proxies for proxies in idle if self.classes[proxies].fallback is not None]
-        for proxies in {*idle} - {*held[-_MOST_REMEMBERED:]}:
+    def want(self, proxies: ir.Proxies) -> None:
+        """Hear that somebody belongs to a class."""
+        self._idle.pop(proxies, None)
+
+    def leave(self, proxies: ir.Proxies) -> None:
+        """Hear that nobody belongs to a class; what to fall back to is kept for a bounded number of them."""
+        known = self.classes.get(proxies)
+        if known is None:
+            return
+        if known.fallback is None:
             del self.classes[proxies]
+            return
+        self._idle[proxies] = None
+        if len(self._idle) > _MOST_REMEMBERED:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest], self.classes[oldest]

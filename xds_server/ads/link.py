@@ -35,7 +35,11 @@ class _Told:
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """A connected acceptor. `told` holds the classes it asked for, None for what it waits for."""
+    """A connected acceptor. `told` holds the classes it asked for, None for what it waits for.
+
+    `pid` is 0 until it lets proxies in; `heard` says that it spoke since somebody looked last, `silent` that
+    it has not for long.
+    """
 
     writer: asyncio.StreamWriter
     told: dict[ir.Proxies, _Told | None] = field(default_factory=dict)
@@ -44,8 +48,15 @@ class Link:
     counters: Counters = field(default_factory=Counters)
     connected: int = 0
     pid: int = 0
+    heard: bool = False
+    silent: bool = False
     _due: dict[ir.Proxies, None] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take_heard(self) -> bool:
+        """Return whether it spoke since this was asked last."""
+        heard, self.heard = self.heard, False
+        return heard
 
     def owe(self, proxies: ir.Proxies) -> None:
         """Tell it of a class when it has taken what it was told before."""

@@ -1,7 +1,7 @@
 """The discovery services over grpc.aio: raw bytes in, raw bytes out, both flavours, aggregated and per type.
 
-The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. One reader
-per stream, no writer: responses leave through the hub's workers.
+The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. A handler
+only reads; the hub starts each write as a task of its own, one at a time per stream.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from xds_server.ads import csds, reflection
 from xds_server.ads.admission import Admission
+from xds_server.ads.cut import Cutter
 from xds_server.ads.guard import Guard
 from xds_server.ads.stream import Stream
 from xds_server.protocol import Delta, Flavour, IdentityRefusedError, ProtocolError, Session, StateOfTheWorld
@@ -73,6 +74,7 @@ class Server:
     ) -> None:
         """`identifier` names this control plane to its clients; `admission` bounds how fast they come in.
 
+        `last_seconds` are for a stream that ends to take what it was sent before; then its connection is cut.
         Without `certificates` it speaks plaintext; `guard` says which client may be which node; `shared` lets
         other processes listen on the same port.
         """
@@ -82,6 +84,8 @@ class Server:
         self._hub = hub
         self._identifier = identifier
         self._streams = itertools.count(1)
+        self._cutter = Cutter()
+        self.last_seconds = 10.0
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shared))))
         self._server.add_generic_rpc_handlers(
             (
@@ -173,8 +177,10 @@ class Server:
         finally:
             self._hub.disconnect(stream)
         # A status cannot be sent while a message is: the client would wait for it in vain.
-        await writer.idle()
-        if words:
+        if not await writer.idle(self.last_seconds):
+            log.warning("client_cut_off", peer=stream.peer, reason="it takes nothing of what it was sent")
+            self._cutter.cut(context.peer())
+        elif words:
             await context.abort(status, words)
 
 
@@ -200,10 +206,15 @@ class _Writer:
         finally:
             self._writing = None
 
-    async def idle(self) -> None:
-        """Wait until nothing is being written."""
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
+    async def idle(self, seconds: float) -> bool:
+        """Return whether nothing is being written; what still is after some seconds is given up."""
+        writing = self._writing
+        if writing is None:
+            return True
+        done, _ = await asyncio.wait({writing}, timeout=seconds)
+        if not done:
+            writing.cancel()
+        return bool(done)
 
     def cancel(self) -> bool:
         if self._task is None or self.closing:

@@ -28,8 +28,9 @@ class Writer(Protocol):
 class Stream:
     """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add.
 
-    Times are seconds since the epoch; `queued_at` is when it began to wait for a worker. `vet` raises when
-    the client may not be the node it says it is, before it is told anything.
+    Times people see are seconds since the epoch; `queued_at`, when it began to wait for its turn, goes by the
+    hub's steady clock. `vet` raises when the client may not be the node it says it is, before it is told
+    anything.
     """
 
     session: Session
@@ -49,6 +50,11 @@ class Stream:
         """The name the client goes by; empty before it said it."""
         node = self.session.node
         return "" if node is None else node.id
+
+    @property
+    def whole(self) -> bool:
+        """Whether it carries all types: only such a stream can accept a version, or refuse it."""
+        return self.session.only is None
 
     @property
     def key(self) -> tuple[str, str | None]:

@@ -394,6 +394,7 @@ class Engine:
         for key, found in list(self._health.items()):
             if key[0] in self._routes:
                 await self._feed(key[0], found, "health")
+                await self._advance(key[0], by_proxies=False)  # Who waited for it goes on.
             if self._health.get(key) is found:
                 del self._health[key]  # What the store did not take is tried again.
 

@@ -1,12 +1,16 @@
 """Who is told of a new world first: a few probes, then everybody (pure).
 
 A proxy that refuses its configuration keeps serving what it had, but one that starts anew while a bad version
-is out would have nothing. So a version nobody has accepted yet goes to a few proxies; when they have accepted
-it, it goes to all. The first refusal stops it: probes are given the last good version again, nobody else ever
-hears of the bad one, and proxies that start meanwhile are given the good one too. A probe that says nothing
-does not hold others up for long.
+is out would have nothing. So a version that was not accepted before goes to a few proxies, the probes, and
+proxies that start meanwhile are given the last good one. When all probes have accepted it, it goes to all.
+The first refusal by a probe stops it: probes are given the good version again, and nobody else here is told
+of the bad one. Silence is no refusal: probes that say nothing are passed over, and a version that met nothing
+worse goes to all. One on which round after round of probes went away is stopped.
 
-Clients are opaque; time is a parameter; versions are content hashes.
+The very first version goes to all, for there is nothing to fall back to, unless another process knows what is
+good (`recall`). A refusal after a version went to all is one proxy's own matter.
+
+Clients are opaque; time is a parameter that never goes back; versions are content hashes.
 """
 
 from __future__ import annotations
@@ -52,9 +56,9 @@ class Refusal:
 
 @dataclass(slots=True, kw_only=True)
 class Ring(Generic[C]):
-    """The newest version of one class of proxies, and how far it has got.
+    """The newest version (`target`) of one class of proxies, the last `good` one, and how far it has got.
 
-    `size` probes are asked at a time; a silent one is waited for `patience` seconds.
+    `size` probes are asked at a time, all of them `patience` seconds before the next; `deadline` is when.
     """
 
     size: int = 3

@@ -92,9 +92,12 @@ class _Collector(Collector):
             "Worlds that could not be built; proxies kept the one before.",
             counters.worlds_failed,
         )
+        yield GaugeMetricFamily(
+            "shiftplane_xds_acceptors", "Processes that let proxies in.", value=self._hub.serving
+        )
         yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)
         for name, text, histogram in (
-            ("shiftplane_xds_queue_seconds", "From a change to a worker.", counters.queue_seconds),
+            ("shiftplane_xds_queue_seconds", "From a change until its push begins.", counters.queue_seconds),
             (
                 "shiftplane_xds_convergence_seconds",
                 "From a publish until all proxies of the group hold it.",
