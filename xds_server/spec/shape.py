@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,7 @@ LATER: Final = frozenset(
         "compare",
         "price",
         "service",
+        "systemFrom",
     }
 )
 
@@ -73,9 +75,9 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - o
         case "missing":
             return "is missing", _needed(loc)
         case "extra_forbidden":
-            return _unknown(str(loc[-1]), _fields_at(loc[:-1]))
+            return _unknown(loc, _fields_at(loc[:-1]))
         case "literal_error":
-            return _literal(found, str(context["expected"]).strip("'"))
+            return _literal(found, re.findall(r"'([^']*)'", str(context["expected"])))
         case "too_short":
             return "is empty", "at least one entry is needed"
         case "too_long":
@@ -111,7 +113,10 @@ def _needed(loc: Loc) -> str:
     return examples.get(str(loc[-1]), "it is needed")
 
 
-def _unknown(key: str, fields: tuple[str, ...]) -> tuple[str, str]:
+def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
+    key = str(loc[-1])
+    if loc[-2:-1] == ("blueGreen",) and key in {"active", "preview"}:
+        return "unknown field", "the backends are spec.stable and spec.candidate"
     if key in LATER:
         return "is not supported in this version", _listed(fields)
     near = difflib.get_close_matches(key, fields, n=1, cutoff=0.6)
@@ -121,10 +126,12 @@ def _unknown(key: str, fields: tuple[str, ...]) -> tuple[str, str]:
     return f"unknown field{hint}", _listed(fields)
 
 
-def _literal(found: Any, expected: str) -> tuple[str, str]:
-    near = isinstance(found, str) and difflib.get_close_matches(found, [expected], n=1, cutoff=0.6)
-    hint = f"; did you mean {expected!r}?" if near else ""
-    return f"is {_said(found)}{hint}", f"{expected} is allowed"
+def _literal(found: Any, expected: list[str]) -> tuple[str, str]:
+    near = difflib.get_close_matches(found, expected, n=1, cutoff=0.6) if isinstance(found, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    *others, last = expected
+    allowed = f"{', '.join(others)} and {last} are allowed" if others else f"{last} is allowed"
+    return f"is {_said(found)}{hint}", allowed
 
 
 def _listed(fields: tuple[str, ...]) -> str:
