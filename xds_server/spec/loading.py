@@ -1,7 +1,11 @@
-"""A spec file → its routes and all of its problems."""
+"""A spec file → its routes and all of its problems.
+
+Beside routes a file may hold deployment strategies, which its routes refer to by name.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -10,20 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from xds_server.spec.check import meaning
 from xds_server.spec.document import Loc, Place, Source, parse
+from xds_server.spec.model import ModelRoute
 from xds_server.spec.problems import Problem, Severity
-from xds_server.spec.shape import Finding, shape
+from xds_server.spec.references import Known, collected, resolved
+from xds_server.spec.shape import KINDS, Finding, shape
+from xds_server.spec.strategies import DeploymentStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from xds_server.spec.model import ModelRoute
 
 __all__ = ["Document", "Loaded", "check_together", "digest", "load"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One route of a file, with the text that says it and the line where it begins."""
+    """One route of a file, with the text that says it and the line where it begins.
+
+    The text stands for itself: a strategy of the file that the route refers to is part of it.
+    """
 
     route: ModelRoute
     text: str
@@ -56,23 +64,39 @@ def load(text: str, *, file: str) -> Loaded:
     documents: list[Document] = []
     problems: list[Problem] = []
     sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.faults]
-    if not sources:
+    if all(_kind(source) == "DeploymentStrategy" for source in sources):
         problems.append(_problem(file, Place(1, 1), (), Finding((), "the file holds no route", _HEAD)))
-    for source in sources:
-        route, found = _read(source)
+    read = [(source, *_read(source)) for source in sources]
+    for _, _, found in read:
         problems.extend(_problem(file, place, loc, finding) for place, loc, finding in found)
+    known, clashes = collected(
+        [
+            Known(model if isinstance(model, DeploymentStrategy) else None, source)
+            for source, model, _ in read
+            if _kind(source) == "DeploymentStrategy"
+        ]
+    )
+    problems.extend(_problem(file, source.place(f.loc), f.loc, f) for source, f in clashes)
+    for source, model, _ in read:
+        if not isinstance(model, ModelRoute):
+            continue
+        route, more, finding = resolved(model, known)
+        if finding is not None:
+            problems.append(_problem(file, source.place(finding.loc), finding.loc, finding))
         if route is not None:
-            documents.append(
-                Document(
-                    route=route,
-                    text=source.text,
-                    file=file,
-                    line=source.line,
-                    name_place=source.place(("metadata", "name")),
-                    match_place=source.place(("spec", "match")),
-                )
-            )
+            documents.append(_document(route, source, more, file))
     return Loaded(documents=tuple(documents), problems=_sorted(problems))
+
+
+def _document(route: ModelRoute, source: Source, more: str, file: str) -> Document:
+    return Document(
+        route=route,
+        text=f"{source.text}---\n{more}" if more else source.text,
+        file=file,
+        line=source.line,
+        name_place=source.place(("metadata", "name")),
+        match_place=source.place(("spec", "match")),
+    )
 
 
 _HEAD = "a document with apiVersion: shiftplane.dev/v1alpha1 and kind: ModelRoute is needed"
@@ -106,18 +130,29 @@ def digest(route: ModelRoute) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _read(source: Source) -> tuple[ModelRoute | None, list[tuple[Place, Loc, Finding]]]:
+def _kind(source: Source) -> str:
+    """Return the kind a document has, or the one that is probably meant."""
+    kind = source.values.get("kind") if isinstance(source.values, dict) else None
+    near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.75) if isinstance(kind, str) else []
+    return near[0] if near else "ModelRoute"
+
+
+def _read(
+    source: Source,
+) -> tuple[ModelRoute | DeploymentStrategy | None, list[tuple[Place, Loc, Finding]]]:
     found = [(f.place, f.loc, Finding(f.loc, f.message, f.allowed)) for f in source.faults]
     if source.values is None:
         return None, found
     if not isinstance(source.values, dict):
         finding = Finding((), "the document is not a mapping", _HEAD)
         return None, [*found, (source.place(()), (), finding)]
-    route, findings = shape(source.values)
-    together = tuple(_without_hidden(findings, meaning(source.values)))
+    kind = KINDS[_kind(source)]
+    model, findings = shape(source.values, kind)
+    more = meaning(source.values) if kind is ModelRoute else iter(())
+    together = tuple(_without_hidden(findings, more))
     found += [(source.place(f.loc), f.loc, f) for f in (*findings, *together)]
     wrong = any(not finding.warning for _, _, finding in found)
-    return (None if wrong else route), found
+    return (None if wrong else model), found
 
 
 def _without_hidden(shape_findings: Sequence[Finding], more: Iterator[Finding]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from xds_server.spec.model import ModelRoute
+from xds_server.spec.strategies import DeploymentStrategy
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +21,12 @@ if typing.TYPE_CHECKING:
 
     from xds_server.spec.document import Loc
 
-__all__ = ["LATER", "Finding", "shape"]
+__all__ = ["KINDS", "LATER", "Finding", "shape"]
+
+KINDS: Final[dict[str, type[ModelRoute | DeploymentStrategy]]] = {
+    "ModelRoute": ModelRoute,
+    "DeploymentStrategy": DeploymentStrategy,
+}
 
 # Fields of later versions: calling them unknown would send people to look for a typo.
 LATER: Final = frozenset(
@@ -28,6 +35,7 @@ LATER: Final = frozenset(
         "compare",
         "price",
         "service",
+        "systemFrom",
     }
 )
 
@@ -42,10 +50,12 @@ class Finding:
     warning: bool = False
 
 
-def shape(values: Any) -> tuple[ModelRoute | None, tuple[Finding, ...]]:
+def shape(
+    values: Any, model: type[ModelRoute | DeploymentStrategy]
+) -> tuple[ModelRoute | DeploymentStrategy | None, tuple[Finding, ...]]:
     """Return the model of `values`, or None and everything that is wrong with their shape."""
     try:
-        return ModelRoute.model_validate(values), ()
+        return model.model_validate(values), ()
     except ValidationError as error:
         details = error.errors(include_url=False)
     inner = {detail["loc"][:-1] for detail in details}
@@ -55,16 +65,18 @@ def shape(values: Any) -> tuple[ModelRoute | None, tuple[Finding, ...]]:
         for d in details
         if not (d["type"] == "too_short" and any(i[: len(d["loc"])] == d["loc"] for i in inner))
     ]
-    return None, tuple(_explain(detail) for detail in told)
+    return None, tuple(_explain(detail, model) for detail in told)
 
 
-def _explain(detail: ErrorDetails) -> Finding:
+def _explain(detail: ErrorDetails, root: type[BaseModel]) -> Finding:
     loc: Loc = tuple(part for part in detail["loc"] if part != "[key]")
-    message, allowed = _words(detail, loc)
+    message, allowed = _words(detail, loc, root)
     return Finding(loc, message, allowed)
 
 
-def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - one case per kind
+def _words(  # noqa: C901, PLR0912 - one case per kind
+    detail: ErrorDetails, loc: Loc, root: type[BaseModel]
+) -> tuple[str, str]:
     context = detail.get("ctx", {})
     found = detail["input"]
     match detail["type"]:
@@ -73,9 +85,11 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - o
         case "missing":
             return "is missing", _needed(loc)
         case "extra_forbidden":
-            return _unknown(str(loc[-1]), _fields_at(loc[:-1]))
+            return _unknown(loc, _fields_at(loc[:-1], root))
+        case "literal_error" if loc == ("kind",):
+            return _literal(found, list(KINDS))
         case "literal_error":
-            return _literal(found, str(context["expected"]).strip("'"))
+            return _literal(found, re.findall(r"'([^']*)'", str(context["expected"])))
         case "too_short":
             return "is empty", "at least one entry is needed"
         case "too_long":
@@ -89,7 +103,7 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - o
         case "dict_type":
             return f"must be a mapping, found {_said(found)}", "a mapping of names is allowed"
         case "model_type" | "model_attributes_type":
-            return f"must be a mapping, found {_said(found)}", _listed(_fields_at(loc))
+            return f"must be a mapping, found {_said(found)}", _listed(_fields_at(loc, root))
         case _:
             return f"{_said(found)} is not allowed here", ""
 
@@ -97,7 +111,7 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:  # noqa: C901 - o
 def _needed(loc: Loc) -> str:
     examples = {
         "apiVersion": "apiVersion: shiftplane.dev/v1alpha1 is needed",
-        "kind": "kind: ModelRoute is needed",
+        "kind": "kind: ModelRoute or kind: DeploymentStrategy is needed",
         "backends": "a list of model servers is needed",
         "stable": "the name of the backend that serves users now is needed",
         "steps": "a list of setWeight and pause steps is needed",
@@ -111,7 +125,10 @@ def _needed(loc: Loc) -> str:
     return examples.get(str(loc[-1]), "it is needed")
 
 
-def _unknown(key: str, fields: tuple[str, ...]) -> tuple[str, str]:
+def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
+    key = str(loc[-1])
+    if loc[-2:-1] == ("blueGreen",) and key in {"active", "preview"}:
+        return "unknown field", "the backends are spec.stable and spec.candidate"
     if key in LATER:
         return "is not supported in this version", _listed(fields)
     near = difflib.get_close_matches(key, fields, n=1, cutoff=0.6)
@@ -121,10 +138,12 @@ def _unknown(key: str, fields: tuple[str, ...]) -> tuple[str, str]:
     return f"unknown field{hint}", _listed(fields)
 
 
-def _literal(found: Any, expected: str) -> tuple[str, str]:
-    near = isinstance(found, str) and difflib.get_close_matches(found, [expected], n=1, cutoff=0.6)
-    hint = f"; did you mean {expected!r}?" if near else ""
-    return f"is {_said(found)}{hint}", f"{expected} is allowed"
+def _literal(found: Any, expected: list[str]) -> tuple[str, str]:
+    near = difflib.get_close_matches(found, expected, n=1, cutoff=0.75) if isinstance(found, str) else []
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    *others, last = expected
+    allowed = f"{', '.join(others)} and {last} are allowed" if others else f"{last} is allowed"
+    return f"is {_said(found)}{hint}", allowed
 
 
 def _listed(fields: tuple[str, ...]) -> str:
@@ -147,9 +166,9 @@ def _said(value: Any) -> str:
             return str(value)
 
 
-def _fields_at(loc: Loc) -> tuple[str, ...]:
+def _fields_at(loc: Loc, root: type[BaseModel]) -> tuple[str, ...]:
     """Return the names of the fields allowed at a place of the YAML."""
-    annotation: Any = ModelRoute
+    annotation: Any = root
     for part in loc:
         annotation = _inside(annotation, part)
         if annotation is None:
