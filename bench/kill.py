@@ -1,7 +1,7 @@
-"""From `kill` to the first request that every proxy sends to the safe backend, as users of three proxies see it.
+"""From `kill` to the first request that every proxy sends to the safe backend, as users of three see it.
 
-A try begins when the command is sent, so what is printed includes the API, the store and the push. The last line
-is JSON.
+A try begins when the command is sent, so what is printed includes the API, the store and the push. The last
+line is JSON.
 """
 
 from __future__ import annotations

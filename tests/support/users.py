@@ -36,7 +36,8 @@ class Users:
             self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
         said = {"content-type": "application/json", "x-user-id": user}
         said |= {name.replace("_", "-"): value for name, value in headers.items()}
-        body = {"model": "chat-large", "messages": [{"role": "user", "content": f"hello, I am {user}"}]}
+        message = {"role": "user", "content": f"hello, I am {user}"}
+        body = {"model": "chat-large", "messages": [message], "max_tokens": 1}
         self._connection.request("POST", "/v1/chat/completions", json.dumps(body), said)
         response = self._connection.getresponse()
         raw = response.read()

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scripts", "listeners"]
 
-_LOGGED_HEADERS: Final = ("content-type", "content-encoding")
+_LOGGED_HEADERS: Final = ("content-type", "content-encoding", "x-shiftplane-prompt")
 _IDLE: Final = timedelta(minutes=5)
 
 

@@ -43,6 +43,7 @@ from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
 from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
+from xds_server.translate.prompts import prompt_metadata
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -156,7 +157,9 @@ def _entry_route(route: ir.Route) -> Route:
         request_headers_to_remove=list(route.private),
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
-    if any(arm.model is not None for arm in route.arms):
+    if route.prompt is not None:
+        message.metadata = prompt_metadata(route.prompt, REWRITE_FILTER)
+    if route.prompt is not None or any(arm.model is not None for arm in route.arms):
         message.request_body_buffer_limit = REWRITE_BUFFER
     return message
 
@@ -187,13 +190,14 @@ def _match(path: ir.PathMatch) -> RouteMatch:
 
 
 def _arm(route: ir.Route, arm: ir.Arm) -> WeightedClusterClusterWeight:
+    rewritten = arm.model is not None or route.prompt is not None
     return WeightedClusterClusterWeight(
         name=arm.cluster,
         weight=arm.weight,
         response_headers_to_add=(
             [_set_header("x-shiftplane-variant", arm.variant)] if route.response_headers else []
         ),
-        typed_per_filter_config={} if arm.model is None else {REWRITE_FILTER: _rewrite(arm.model)},
+        typed_per_filter_config={REWRITE_FILTER: _rewrite(arm.model)} if rewritten else {},
     )
 
 
@@ -268,6 +272,8 @@ def _capture(capture: ir.Capture) -> AnyMessage:
     return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))
 
 
-def _rewrite(model: str) -> AnyMessage:
-    context = {"model": json.dumps(model), "cap": str(REWRITE_BUFFER)}
+def _rewrite(model: str | None) -> AnyMessage:
+    context = {"cap": str(REWRITE_BUFFER)}
+    if model is not None:
+        context["model"] = json.dumps(model)
     return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))

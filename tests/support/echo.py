@@ -1,0 +1,73 @@
+"""A backend that answers with what it was sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+__all__ = ["Echo"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Answer with the body as it came, and the headers as JSON in one header."""
+        if "chunked" in self.headers.get("transfer-encoding", ""):
+            body = b"".join(iter(self._chunk, b""))
+        else:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        self._answer(body)
+
+    def do_GET(self) -> None:
+        """Answer a health check."""
+        self._answer(b"{}")
+
+    def log_message(self, *_args: Any) -> None:
+        """Stay quiet."""
+
+    def _chunk(self) -> bytes:
+        size = int(self.rfile.readline(), 16)
+        chunk = self.rfile.read(size)
+        self.rfile.readline()
+        return chunk
+
+    def _answer(self, body: bytes) -> None:
+        got = {name.lower(): value for name, value in self.headers.items()}
+        self.server.seen.append((got, body))  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-type", "application/octet-stream")
+        self.send_header("content-length", str(len(body)))
+        self.send_header("x-got", json.dumps(got))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Echo:
+    """A server in threads; `seen` are the headers and bodies it was sent, oldest first."""
+
+    def __init__(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.daemon_threads = True
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+        self._server.seen = self.seen  # type: ignore[attr-defined]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End."""
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.server_close()
