@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.spec.check import attributes, backends, matching, strategies, targeting
+from xds_server.spec.check import attributes, backends, matching, prompts, strategies, targeting, tokens
 from xds_server.spec.check.values import at
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ _CHECKS: Final = (
     *strategies.CHECKS,
     *attributes.CHECKS,
     *targeting.CHECKS,
+    *tokens.CHECKS,
+    *prompts.CHECKS,
     *matching.CHECKS,
 )
 

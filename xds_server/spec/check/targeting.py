@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.spec.check.attributes import clauses
 from xds_server.spec.check.regex import MOST_EXPANDED, RegexError, expanded
-from xds_server.spec.check.values import FULL, at, items, pairs, percent, texts
+from xds_server.spec.check.values import FULL, at, items, pairs, percent, texts, values_of
 from xds_server.spec.shape import Finding
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS"]
 
-_MOST_BYTES: Final = 16 << 10
 _WHOLE: Final = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _MOST_WHOLE: Final = 1 << 62
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}")
@@ -45,7 +44,7 @@ def _values(loc: Loc, op: str, values: list[Any]) -> Iterator[Finding]:
         yield Finding(loc, f"{op} has nothing to compare with", "values: with at least one entry is needed")
     elif (op in _NUMBERS or op.startswith("semver")) and len(values) > 1:
         yield Finding(place, f"{op} compares with one value, and there are {len(values)}", "give one")
-    yield from _listed(place, values)
+    yield from values_of(place, values)
     for number, value in enumerate(values):
         if not isinstance(value, str):
             continue
@@ -88,25 +87,12 @@ def _expressions(loc: Loc, values: list[Any]) -> Iterator[Finding]:
         yield Finding((*loc, "op"), said, "", warning=True)
 
 
-def _listed(loc: Loc, values: list[Any]) -> Iterator[Finding]:
-    """Yield what is wrong with any list of values."""
-    seen: set[str] = set()
-    for number, value in enumerate(values):
-        if isinstance(value, str) and value in seen:
-            yield Finding((*loc, number), f"{value[:40]!r} is listed twice", "list it once")
-        elif isinstance(value, str):
-            seen.add(value)
-    size = sum(len(value.encode(errors="replace")) for value in texts(values))
-    if size > _MOST_BYTES:
-        yield Finding(loc, f"the values have {size} bytes together", "at most 16 KiB are allowed")
-
-
 def _targets(spec: Any) -> Iterator[Finding]:
     before: dict[str, set[str]] = {}
     for number, target in enumerate(items(at(spec, "targeting", "targets"))):
         loc: Loc = ("spec", "targeting", "targets", number)
         attribute, values = at(target, "attribute"), texts(at(target, "values"))
-        yield from _listed((*loc, "values"), items(at(target, "values")))
+        yield from values_of((*loc, "values"), items(at(target, "values")))
         if not isinstance(attribute, str):
             continue
         taken = before.setdefault(attribute, set())
