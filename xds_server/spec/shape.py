@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from xds_server.spec.model import ModelRoute
 from xds_server.spec.strategies import DeploymentStrategy
+from xds_server.spec.targeting import BACKEND, SPLIT
 
 if typing.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,8 @@ LATER: Final = frozenset(
         "systemFrom",
     }
 )
+
+_NOT_IN_YAML: Final = frozenset({"[key]", BACKEND, SPLIT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def shape(
 
 
 def _explain(detail: ErrorDetails, root: type[BaseModel]) -> Finding:
-    loc: Loc = tuple(part for part in detail["loc"] if part != "[key]")
+    loc: Loc = tuple(part for part in detail["loc"] if part not in _NOT_IN_YAML)
     message, allowed = _words(detail, loc, root)
     return Finding(loc, message, allowed)
 
@@ -82,6 +85,11 @@ def _words(  # noqa: C901, PLR0912 - one case per kind
     match detail["type"]:
         case "shiftplane":
             return str(context["message"]), str(context["allowed"])
+        case "union_tag_not_found":
+            return (
+                f"must be the name of a backend or a split, found {_said(found)}",
+                "v2 is allowed, or {weights: {v1: 80, v2: 20}}",
+            )
         case "missing":
             return "is missing", _needed(loc)
         case "extra_forbidden":
@@ -109,20 +117,40 @@ def _words(  # noqa: C901, PLR0912 - one case per kind
 
 
 def _needed(loc: Loc) -> str:
-    examples = {
-        "apiVersion": "apiVersion: shiftplane.dev/v1alpha1 is needed",
-        "kind": "kind: ModelRoute or kind: DeploymentStrategy is needed",
-        "backends": "a list of model servers is needed",
-        "stable": "the name of the backend that serves users now is needed",
-        "steps": "a list of setWeight and pause steps is needed",
-        "percentage": "a percentage of requests to copy is needed",
-        "group": "the name of a group of proxies is needed",
-        "proxies": "proxies: {group: NAME} is needed",
-        "metadata": "metadata: {name: NAME} is needed",
-        "header": "the header that carries the attribute is needed",
-        "attribute": "the name of an entry of spec.attributes is needed",
-    }
-    return examples.get(str(loc[-1]), "it is needed")
+    return _NEEDED.get(str(loc[-1]), "it is needed")
+
+
+_NEEDED: Final = {
+    "apiVersion": "apiVersion: shiftplane.dev/v1alpha1 is needed",
+    "kind": "kind: ModelRoute or kind: DeploymentStrategy is needed",
+    "backends": "a list of model servers is needed",
+    "stable": "the name of the backend that serves users now is needed",
+    "steps": "a list of setWeight and pause steps is needed",
+    "percentage": "a percentage of requests to copy is needed",
+    "group": "the name of a group of proxies is needed",
+    "proxies": "proxies: {group: NAME} is needed",
+    "metadata": "metadata: {name: NAME} is needed",
+    "attribute": "the name of an entry of spec.attributes is needed",
+    "name": "a name is needed",
+    "spec": "a mapping that says what is wanted is needed",
+    "growthFactor": "the percentage of the first step is needed",
+    "deploymentDuration": "how long the steps take together is needed, such as 20m",
+    "randomizationUnit": "the attribute that names a user is needed",
+    "variants": "a list such as [{backend: v2, weight: 20}] is needed",
+    "backend": "the name of a backend is needed",
+    "weight": "a percentage of users is needed",
+    "weights": "percentages by name are needed, such as {v1: 80, v2: 20}",
+    "stickiness": "stickiness: {attribute: NAME} is needed",
+    "clauses": "a list such as [{attribute: tier, op: in, values: [gold]}] is needed",
+    "op": "an operator is needed, such as in, startsWith or exists",
+    "values": "a list of texts is needed",
+    "serve": "the name of a backend is needed, or in a rule a split such as {weights: {v1: 80, v2: 20}}",
+    "versions": "a mapping such as {v1: {system: TEXT}} is needed",
+    "version": "the name of a version is needed",
+    "system": "the text of the prompt is needed",
+    "issuer": "the iss of the tokens is needed",
+    "jwks": "the keys that sign tokens are needed: {url: URL}, or {inline: JSON}",
+}
 
 
 def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:

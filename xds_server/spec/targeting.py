@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from xds_server.spec.scalars import Claim, HeaderName, Name, Part, Path, Percent, Plain, Prose, Url
 
 __all__ = [
+    "BACKEND",
     "OPERATORS",
+    "SPLIT",
     "AttributeSource",
     "Clause",
     "Jwks",
@@ -107,12 +109,28 @@ class Target(Part):
     serve: Name
 
 
+# Pydantic puts these into the place of an error; they are no part of the YAML.
+BACKEND: Final = "[backend]"
+SPLIT: Final = "[split]"
+
+
+def _served_by(value: object) -> str | None:
+    """Return which of its two shapes `serve` has, so that only that one is spoken of."""
+    match value:
+        case str():
+            return BACKEND
+        case dict() | Serve():
+            return SPLIT
+        case _:
+            return None
+
+
 class Rule(Part):
     """Users of whom all clauses hold are served by a backend, or split."""
 
     name: Name
     clauses: Annotated[tuple[Clause, ...], Field(strict=False, min_length=1, max_length=16)]
-    serve: Name | Serve
+    serve: Annotated[Annotated[Name, Tag(BACKEND)] | Annotated[Serve, Tag(SPLIT)], Discriminator(_served_by)]
 
 
 class Targeting(Part):

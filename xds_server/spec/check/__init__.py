@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.spec.check import attributes, backends, matching, strategies
+from xds_server.spec.check import attributes, backends, matching, prompts, strategies, targeting, tokens
 from xds_server.spec.check.values import at
 
 if TYPE_CHECKING:
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["meaning"]
 
-_CHECKS: Final = (*backends.CHECKS, *strategies.CHECKS, *attributes.CHECKS, *matching.CHECKS)
+_CHECKS: Final = (
+    *backends.CHECKS,
+    *strategies.CHECKS,
+    *attributes.CHECKS,
+    *targeting.CHECKS,
+    *tokens.CHECKS,
+    *prompts.CHECKS,
+    *matching.CHECKS,
+)
 
 
 def meaning(values: Any) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.spec import units
+from xds_server.spec.shape import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +26,11 @@ __all__ = [
     "served",
     "size",
     "texts",
+    "values_of",
 ]
 
 FULL: Final = 10_000
+_MOST_BYTES: Final = 16 << 10
 
 
 def at(values: Any, *path: str | int) -> Any:
@@ -96,6 +99,19 @@ def served(spec: Any) -> Iterator[tuple[Loc, str]]:
         found.append((loc, at(rule, "serve")))
         found.extend(((*loc, "weights", name), name) for name in pairs(at(rule, "serve", "weights")))
     return ((("spec", *loc), name) for loc, name in found if isinstance(name, str))
+
+
+def values_of(loc: Loc, values: list[Any]) -> Iterator[Finding]:
+    """Yield what is wrong with a list of values, whatever they are compared with."""
+    seen: set[str] = set()
+    for number, value in enumerate(values):
+        if isinstance(value, str) and value in seen:
+            yield Finding((*loc, number), f"{value[:40]!r} is listed twice", "list it once")
+        elif isinstance(value, str):
+            seen.add(value)
+    size = sum(len(value.encode(errors="replace")) for value in texts(values))
+    if size > _MOST_BYTES:
+        yield Finding(loc, f"the values have {size} bytes together", "at most 16 KiB are allowed")
 
 
 def near(name: str, known: list[str]) -> str:

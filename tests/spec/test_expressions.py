@@ -1,0 +1,87 @@
+"""Regular expressions that a proxy would take, and those it would not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds_server.spec.check.regex import RegexError, expanded
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", 0),
+        ("eu-[a-z]+-[0-9]{1,3}", 24),
+        ("(?i)gold|silver", 11),
+        (r"\d{3}\.[^\]a-]*?", 15),
+        ("(?:ab){10}", 30),
+        ("(a{10}b){10}", 120),
+        ("a{1000}", 1_000),
+        ("(?P<name>x)?$", 3),
+        ("(?i-s:x)", 2),
+        ("[]a]{2}", 8),
+        ("a{", 2),
+        ("a{x}", 4),
+        ("a{0}b", 2),
+        (r"\+\{\\", 6),
+    ],
+)
+def test_what_is_taken_is_measured_with_its_counts_written_out(text: str, size: int) -> None:
+    assert expanded(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("(?=a)", "lookahead"),
+        ("(?!a)", "lookahead"),
+        ("(?<=a)b", "lookbehind"),
+        ("(?<!a)b", "lookbehind"),
+        (r"(a)\1", "backreferences"),
+        ("(?P<a>b)(?P=a)", "backreferences"),
+        ("(?>a)", "atomic"),
+        ("(a)(?(1)b|c)", "conditions"),
+        ("a++", "possessive"),
+        ("a*+", "possessive"),
+        ("a?+", "possessive"),
+        ("a{2}+", "possessive"),
+        (r"a\Z", r"\Z"),
+        (r"a\u0041", r"\u"),
+        (r"\é", r"\é"),
+        (r"[\b]", r"\b"),
+        ("(?x)a", "(?x)"),
+        ("(?#a)", "(?#a"),
+        ("(?P<é>a)", "(?P<"),
+        ("[[:alpha:]]", "backslash"),
+        ("[a--b]", "backslash"),
+        ("[a&&b]", "backslash"),
+        ("a{,3}", "{0,N}"),
+        ("a{1001}", "above 1000"),
+        ("a{99999999999999999999}", "above 1000"),
+        ("(a{40}){30}", "multiplied"),
+        ("((a{40}b)c{2}){30}", "multiplied"),
+        ("(" * 51 + ")" * 51, "deeper"),
+        ("(a", "unterminated"),
+        ("a)", "unbalanced"),
+        ("[a", "unterminated"),
+        ("*a", "nothing to repeat"),
+        ("a**", "multiple repeat"),
+        ("a{3,2}", "min repeat"),
+        ("a\\", "escape"),
+        ("(?P<a>b)(?P<a>c)", "redefinition"),
+    ],
+)
+def test_what_is_refused_says_why(text: str, words: str) -> None:
+    with pytest.raises(RegexError) as refused:
+        expanded(text)
+    assert words in str(refused.value)
+
+
+@given(st.text(alphabet="ab(){}[]|*+?\\^$.,-:<>=!P1iZ0&#", max_size=24))
+def test_no_text_makes_it_fall_over(text: str) -> None:
+    with suppress(RegexError):
+        assert expanded(text) >= 0

@@ -1,0 +1,58 @@
+"""The page about specs names every field, every operator and every preset as it is."""
+
+from __future__ import annotations
+
+import re
+import typing
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from xds_server.rollout import program
+from xds_server.rollout.state import Bake, Pause, SetWeight
+from xds_server.spec import PRESETS, DeploymentStrategy, ModelRoute, load
+from xds_server.spec.targeting import OPERATORS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "spec.md").read_text(encoding="utf-8")
+WORDS = frozenset(re.findall(r"[A-Za-z0-9]+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
+
+
+def fields(annotation: object) -> set[str]:
+    found: set[str] = set()
+    for inner in typing.get_args(annotation):
+        found |= fields(inner)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            # Host and port of an endpoint are one text in YAML.
+            if annotation.__name__ != "Endpoint":
+                found |= {field.alias or name} | fields(field.annotation)
+    return found
+
+
+@pytest.mark.parametrize(
+    "field", sorted((fields(ModelRoute) | fields(DeploymentStrategy)) - {"apiVersion", "kind"})
+)
+def test_every_field_is_there(field: str) -> None:
+    assert field in WORDS
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator_is_there(operator: str) -> None:
+    assert operator in WORDS
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_have_the_steps_they_are_said_to_have(name: str) -> None:
+    sample = (ROOT / "envoy" / "examples" / "09-exponential.yaml").read_text(encoding="utf-8")
+    steps = program(load(sample.replace("Canary10Percent20Minutes", name), file="x").routes[0]).steps
+    weights = ", ".join(str(step.weight // 100) for step in steps if isinstance(step, SetWeight))
+    pauses = {step.duration for step in steps if isinstance(step, Pause)}
+    pace = " at once" if not pauses else ", " + "".join(_short(pause or 0) for pause in pauses) + " each"
+    bake = next(step.duration for step in steps if isinstance(step, Bake))
+    assert f"| `{name}` | {weights} %{pace}; {_short(bake)} last look |" in PAGE
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds / 60:g}m" if seconds >= 60 else f"{seconds:g}s"
