@@ -95,6 +95,7 @@ def spec_for(address: str, **more: Any) -> dict[str, Any]:
     return dict(spec)
 
 
+OLD_PART = '{"type":"text","text":"old"}'
 USER = '{"role":"user","content":"a \\"role\\":\\"system\\" b"}'
 BODIES: list[tuple[str, str, str]] = [
     ("insert", f'{{"messages":[{USER}]}}', f'{{"messages":[{SYSTEM},{USER}]}}'),
@@ -128,8 +129,7 @@ BODIES: list[tuple[str, str, str]] = [
     (
         "append",
         '{"messages":[{"role":"system","content":[{"type":"text","text":"old"}]}]}',
-        '{"messages":[{"role":"system","content":[{"type":"text","text":"old"},'
-        f'{{"type":"text","text":"{ESCAPED}"}}]}}]}}',
+        f'{{"messages":[{{"role":"system","content":[{OLD_PART},{{"type":"text","text":"{ESCAPED}"}}]}}]}}',
     ),
     (
         "append",

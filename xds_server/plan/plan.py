@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xds_server.plan.traffic import Traffic
     from xds_server.spec import ModelRoute
 
-__all__ = ["COLLECTOR", "plan"]
+__all__ = ["COLLECTOR", "plan", "route_table"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +67,11 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
         hop_routes=tuple(route for own in parts for route in own.hop_routes),
         clusters=(*sink, *(cluster for own in parts for cluster in own.clusters)),
     )
+
+
+def route_table(item: Traffic) -> tuple[ir.Route, ...]:
+    """Return the routes of one spec in the order in which a proxy asks them."""
+    return tuple(routes(item, captured=False))
 
 
 @lru_cache(maxsize=8192)

@@ -1,6 +1,6 @@
 """System prompts of the IR → the route metadata that the rewriting filter reads.
 
-It travels once per route and not once per arm: a prompt is long, and who gets which does not depend on the arm.
+It travels once per route and not once per arm: a prompt is long, and does not depend on the arm.
 """
 
 from __future__ import annotations

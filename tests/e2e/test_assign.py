@@ -1,0 +1,130 @@
+"""What `shiftplane assign` works out and what a real Envoy does are the same, for every user, as weights move."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from tests.support.echo import Echo
+from tests.support.plane import route
+from xds_server.rollout import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.envoy import Envoy
+    from tests.support.plane import Plane
+
+pytestmark = pytest.mark.e2e
+
+MANY = 20_000
+SOME = 1_500
+AT_ONCE = 32
+AB = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {{name: chat}}
+spec:
+  proxies: {{group: chat}}
+  backends:
+    - {{name: v1, endpoints: ["{where}"]}}
+    - {{name: v2, endpoints: ["{where}"]}}
+    - {{name: v3, endpoints: ["{where}"]}}
+  stable: v1
+  attributes: {{user.id: {{header: x-user-id}}}}
+  strategy:
+    abTest:
+      randomizationUnit: user.id
+      variants: [{{backend: v2, weight: {v2}}}, {{backend: v3, weight: {v3}}}]
+"""
+
+
+@pytest.fixture
+def backend() -> Iterator[Echo]:
+    with Echo() as echo:
+        yield echo
+
+
+async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
+    """Return the variant each user is served by."""
+    found: dict[str, str] = {}
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(session: aiohttp.ClientSession, user: str) -> None:
+        async with room, session.get(f"{envoy.entry}/v1/x", headers={"x-user-id": user}) as answer:
+            assert answer.status == 200
+            found[user] = answer.headers["x-shiftplane-variant"]
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(ask(session, user) for user in users))
+    return found
+
+
+def worked_out(users: list[str], *flags: str) -> dict[str, str]:
+    """Return what the command says of each user."""
+    done = subprocess.run(
+        [sys.executable, "-m", "xds_server.cli", "assign", "chat", "-a", "user.id=-", "-o", "json", *flags],
+        input="\n".join(users),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found = json.loads(done.stdout)["assignments"]
+    return {item["attributes"]["user.id"]: item["variant"] for item in found}
+
+
+async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: Echo) -> None:
+    plane.start_control_plane(collector=False)
+    steps = "[{setWeight: 25}, {pause: {}}, {setWeight: 100}]"
+    text = route(
+        ("v1", backend.address),
+        ("v2", backend.address),
+        f"{{canary: {{stickiness: {{attribute: user.id, salt: s-1}}, steps: {steps}}}}}",
+    )
+    plane.apply(text)
+    envoy = plane.start_envoy()
+    plane.until(lambda view: view["phase"] == "Paused" and view["convergence"]["acked"] == 1)
+    users = [f"user-{n}" for n in range(MANY)]
+    seen = await met(envoy, users)
+    file = plane.folder / "chat.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert worked_out(users, "--spec", str(file), "--weight", "25") == seen
+    assert worked_out(users, "--server", plane.api.server) == seen
+    assert 0.23 < sum(variant == "v2" for variant in seen.values()) / MANY < 0.27
+
+
+async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> None:
+    plane.start_control_plane(collector=False)
+    chance, users = random.Random(3), [f"user-{n}" for n in range(SOME)]
+    before: dict[str, str] = {}
+    slots: list[str] = ["v1"] * FULL
+    envoy: Envoy | None = None
+    for _ in range(6):
+        wanted = {"v2": chance.randint(1, 40), "v3": chance.randint(1, 40)}
+        plane.apply(AB.format(where=backend.address, **wanted))
+        envoy = envoy or plane.start_envoy()
+
+        def there(view: dict[str, Any], wanted: dict[str, int] = wanted) -> bool:
+            at = {name: round(view["weights"].get(name, 0)) for name in wanted} == wanted
+            return at and view["convergence"]["acked"] == 1 and view["phase"] == "Progressing"
+
+        view = plane.until(there)
+        now = [owner for owner, count in view["splits"]["strategy"] for _ in range(count)]
+        gained = sum(max(0, now.count(v) - slots.count(v)) for v in {*now, *slots})
+        assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves that need not"
+        slots = now
+
+        expected = worked_out(users, "--server", plane.api.server)
+        seen = await met(envoy, users)
+        assert seen == expected
+        moved = sum(before[user] != seen[user] for user in before)
+        assert moved <= SOME * (gained / FULL + 0.05)
+        before = seen
