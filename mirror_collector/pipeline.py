@@ -72,6 +72,8 @@ class Pipeline:
                 settled += self._pairing.add(leg, now)
             settled += self._pairing.expire(now)
             await self._store_batch(settled, counts, now)
+            await self._store.write_exposures(self._intake.take_exposures(), now)
+        await self._store.write_exposures(self._intake.take_exposures(), self._clock())
         await self._store_batch(self._pairing.drain(UnpairedReason.SHUTDOWN), Counts(), self._clock())
 
     def _patience(self) -> float:

@@ -3,13 +3,23 @@
 -- The gRPC access log exports that metadata when the stream ends, however it ends: a client that left and a
 -- backend that died are recorded too. Nothing is held back, nothing is changed, nothing is awaited.
 --
--- The script is static; a route switches it on through its filter context (route, role, cap).
+-- The script is static; a route switches it on through its filter context (route, role, cap). With a cap of 0
+-- it looks at no body at all and only says who was exposed to an experiment: unit names the header that tells.
 -- Bodies are base64: metadata values are protobuf strings, and one invalid UTF-8 byte would cost the whole
 -- batch of log entries. Wrappers of Envoy die at every yield, so the metadata is fetched anew each time.
 local NS, FLUSH = "shiftplane.capture", 16
 local concat = table.concat
 local function us(h) return h:timestampString(EnvoyTimestampResolution.MICROSECOND) end
 local function put(h, k, v) h:streamInfo():dynamicMetadata():set(NS, k, v) end
+local UNIT = 256
+
+local function exposed(h, context)
+  local unit = context:get("unit")
+  if not unit then return end
+  put(h, "experiment", context:get("experiment"))
+  local value = h:headers():get(unit)
+  if value then put(h, "unit", h:base64Escape(value:sub(1, UNIT))) end
+end
 
 function envoy_on_request(h)
   local context = h:filterContext()
@@ -18,6 +28,8 @@ function envoy_on_request(h)
   local cap = tonumber(context:get("cap"))
   put(h, "route", route)
   put(h, "role", context:get("role"))
+  exposed(h, context)
+  if cap == 0 then return end
   put(h, "t0", us(h))
   local parts, n, total = {}, 0, 0
   for chunk in h:bodyChunks() do
@@ -40,6 +52,7 @@ function envoy_on_response(h)
   local context = h:filterContext()
   if not context:get("route") then return end
   local cap = tonumber(context:get("cap"))
+  if cap == 0 then return end
   put(h, "th", us(h))
   local chunks, total, piece, n = 0, 0, 0, 0
   local bodies, times = {}, {}

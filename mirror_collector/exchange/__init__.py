@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mirror_collector.exchange.document import parse_document
 from mirror_collector.exchange.entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
+from mirror_collector.exchange.exposure import Exposure, Exposures
 from mirror_collector.exchange.model import (
     Body,
     Failure,
@@ -28,6 +29,8 @@ from mirror_collector.exchange.pairing import Pairing, PairingLimits, Settled
 __all__ = [
     "CAPTURE_NAMESPACE",
     "Body",
+    "Exposure",
+    "Exposures",
     "Failure",
     "Leg",
     "Message",

@@ -15,6 +15,8 @@ b1 … bN    base64 of consecutive pieces of the response body, up to the cap
 t1 … tN    for each piece, its chunks as ``microseconds:bytes``, comma-separated
 end        ``microseconds:chunks:bytes``; absent unless the response ended properly
 rewrite    ``skipped:<reason>``; optional
+experiment name of an A/B test; without ``t0`` the entry is an exposure and no leg
+unit       base64 of what names the user of an exposure; absent where the request did not say
 ========== ====================================================================================
 """
 
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
+from mirror_collector.exchange.exposure import Exposure
 from mirror_collector.exchange.model import (
     Body,
     Failure,
@@ -112,7 +115,7 @@ def _node(data: bytes) -> str | None:
     return identifier.node.id or None
 
 
-def parse_entry(data: bytes, *, node: str = "", max_body: int = 1 << 20) -> Leg | Rejection:
+def parse_entry(data: bytes, *, node: str = "", max_body: int = 1 << 20) -> Leg | Exposure | Rejection:
     """Read one encoded ``HTTPAccessLogEntry``.
 
     Args:
@@ -130,9 +133,21 @@ def parse_entry(data: bytes, *, node: str = "", max_body: int = 1 << 20) -> Leg 
         return Rejection(reason=RejectionReason.NOT_CAPTURED, detail=f"no metadata {CAPTURE_NAMESPACE}")
     fields = _Fields(captured[CAPTURE_NAMESPACE].fields)
     try:
+        if fields.has("experiment") and not fields.has("t0"):
+            return _exposure(entry, fields)
         return _leg(entry, fields, node=node[:_MAX_NAME], max_body=max_body)
     except _Refused as refused:
         return refused.rejection
+
+
+def _exposure(entry: wire.HTTPAccessLogEntry, fields: _Fields) -> Exposure:
+    route = fields.name("route")
+    return Exposure(
+        route=RouteName(route),
+        experiment=fields.name("experiment"),
+        variant=_variant(entry.common_properties.upstream_cluster, route),
+        unit=_text(fields.binary("unit")),
+    )
 
 
 def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body: int) -> Leg:
@@ -173,6 +188,7 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
         failure=_failure(common.response_flags),
         attempts=max(1, common.upstream_request_attempt_count),
         rewrite=fields.text("rewrite")[:_MAX_DETAIL],
+        prompt=_header(request.request_headers, "x-shiftplane-prompt"),
         node=node,
     )
 

@@ -115,6 +115,9 @@ class Leg:
     client_left: bool
     failure: Failure | None
     attempts: int = 1
+    prompt: str = ""
+    """The version of the system prompt that the proxy put in; empty for none."""
+
     rewrite: str = ""
     """Why the request body was sent on unchanged although it should have been rewritten; empty otherwise."""
 

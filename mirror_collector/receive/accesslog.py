@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import grpc.aio
 
-from mirror_collector.exchange import Rejection, parse_entry, parse_message
+from mirror_collector.exchange import Exposure, Rejection, parse_entry, parse_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -54,6 +54,8 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no type
         leg = parse_entry(entry, node=node, max_body=self._intake.limits.max_body)
         if isinstance(leg, Rejection):
             self._intake.refuse(leg)
+        elif isinstance(leg, Exposure):
+            self._intake.expose(leg)
         else:
             self._intake.offer(leg)
 

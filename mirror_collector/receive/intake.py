@@ -11,10 +11,10 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirror_collector.exchange import Rejection, RejectionReason
+from mirror_collector.exchange import Exposures, Rejection, RejectionReason
 
 if TYPE_CHECKING:
-    from mirror_collector.exchange import Leg, RouteName
+    from mirror_collector.exchange import Exposure, Leg, RouteName
 
 __all__ = ["Intake", "IntakeLimits"]
 
@@ -44,6 +44,7 @@ class Intake:
         self._legs: deque[Leg] = deque()
         self._bytes = 0
         self._drops: Counter[str] = Counter()
+        self._exposures = Exposures()
         self._closed = False
         self._wake = asyncio.Event()
 
@@ -80,6 +81,20 @@ class Intake:
         self._bytes += leg.size
         self._wake.set()
         return None
+
+    def expose(self, exposure: Exposure) -> None:
+        """Take in that a user was exposed to a test; what finds no room is counted."""
+        if self._closed:
+            self.refuse(Rejection(reason=RejectionReason.STOPPING))
+        else:
+            self._exposures.add(exposure)
+
+    def take_exposures(self) -> Exposures:
+        """Return what was taken in since the last call."""
+        taken, self._exposures = self._exposures, Exposures()
+        if taken.lost:
+            self._drops[RejectionReason.QUEUE_FULL.value] += taken.lost
+        return taken
 
     def refuse(self, rejection: Rejection) -> Rejection:
         """Count something that is no leg, and hand it back."""

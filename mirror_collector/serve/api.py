@@ -3,6 +3,7 @@
 ===================  =====================================================================================
 GET /v1/summary      sums by route; ``?route=``
 GET /v1/pairs        a page of pairs; ``?route=&limit=1..500&order=newest|worst&before=<cursor>``
+GET /v1/exposures    A/B tests: units and requests by variant; ``?route=&experiment=``
 GET /v1/pairs/{id}   one pair with both bodies of both legs
 GET /healthz         200 while the process runs
 GET /readyz          200 while both doors are open and the store takes what it is given, else 503
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from mirror_collector.serve.views import pair_view, summary_view
+from mirror_collector.serve.views import experiment_view, pair_view, summary_view
 from mirror_collector.store import Order, PairQuery, StoreError
 from mirror_collector.store.reader import Cursor
 
@@ -52,6 +53,7 @@ def api_routes(
     api = _Api(store, registry, ledger, unready)
     return [
         web.get("/v1/summary", api.summary),
+        web.get("/v1/exposures", api.exposures),
         web.get("/v1/pairs", api.pairs),
         web.get("/v1/pairs/{id}", api.pair),
         web.get("/healthz", api.healthz),
@@ -75,6 +77,13 @@ class _Api:
 
     async def summary(self, request: web.Request) -> web.Response:
         return web.json_response(summary_view(self._ledger(), route=request.query.get("route")))
+
+    async def exposures(self, request: web.Request) -> web.Response:
+        try:
+            found = await self._store.exposures(request.query.get("route"), request.query.get("experiment"))
+        except StoreError as error:
+            return _error(503, "store_failed", str(error))
+        return web.json_response({"experiments": [experiment_view(one) for one in found]})
 
     async def pairs(self, request: web.Request) -> web.Response:
         try:

@@ -10,7 +10,7 @@ from mirror_collector.exchange import Body, Role, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare import Histogram, Ledger
-    from mirror_collector.store import StoredLeg, StoredPair
+    from mirror_collector.store import StoredExperiment, StoredLeg, StoredPair
 
 __all__ = ["pair_view", "summary_view"]
 
@@ -96,6 +96,20 @@ def _tokens(found: PairTally, primary: LegTally, shadow: LegTally) -> dict[str, 
         "shadow_mean": _mean(shadow.tokens, found.tokens_of),
         "of": found.tokens_of,
         "estimated": found.tokens_estimated > 0,
+    }
+
+
+def experiment_view(found: StoredExperiment) -> dict[str, Any]:
+    """One A/B test."""
+    return {
+        "route": found.route,
+        "experiment": found.experiment,
+        "variants": {
+            variant: {"units": units, "requests": requests}
+            for variant, (units, requests) in found.variants.items()
+        },
+        "crossovers": found.crossovers,
+        "without_unit": found.without_unit,
     }
 
 

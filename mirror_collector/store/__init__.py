@@ -6,7 +6,15 @@ Writing and reading happen on threads of their own; the event loop only waits fo
 from __future__ import annotations
 
 from mirror_collector.store.database import Database, StoreLimits
-from mirror_collector.store.reader import Order, Page, PairQuery, Reader, StoredLeg, StoredPair
+from mirror_collector.store.reader import (
+    Order,
+    Page,
+    PairQuery,
+    Reader,
+    StoredExperiment,
+    StoredLeg,
+    StoredPair,
+)
 from mirror_collector.store.schema import StoreError
 from mirror_collector.store.store import Store
 
@@ -19,6 +27,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreLimits",
+    "StoredExperiment",
     "StoredLeg",
     "StoredPair",
 ]

@@ -44,6 +44,7 @@ def leg_document(leg: Leg) -> dict[str, Any]:
         "failure": None if leg.failure is None else leg.failure.value,
         "attempts": leg.attempts,
         "rewrite": leg.rewrite,
+        "prompt": leg.prompt,
         "request": _body(leg.request),
         "response": _body(leg.response),
     }

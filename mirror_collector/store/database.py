@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from mirror_collector.compare import VERSION, Counts, Ledger, PairTally, RouteTally, compare
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirror_collector.compare import Comparison
-    from mirror_collector.exchange import Pair
+    from mirror_collector.exchange import Exposures, Pair
 
 __all__ = ["Database", "StoreLimits"]
 
@@ -40,6 +41,9 @@ class StoreLimits:
     retention: float = 7 * 86_400.0
     """Seconds a pair is kept; tallies are kept for good."""
 
+    exposure_retention: float = 90 * 86_400.0
+    """Seconds after its last request that a unit of an A/B test is remembered."""
+
     max_size: int = 2 << 30
     """Bytes of the file; the oldest pairs go first."""
 
@@ -49,6 +53,7 @@ class Database:
 
     def __init__(self, path: Path, limits: StoreLimits) -> None:
         self._limits = limits
+        self._key = b""
         with _translated(f"cannot open the store {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.with_name(path.name + ".lock").open("a")
@@ -113,6 +118,30 @@ class Database:
         self._ledger = ledger
         return ledger
 
+    def write_exposures(self, exposures: Exposures, now: float) -> None:
+        """Add requests to what is known of each unit; all or nothing."""
+        rows = [
+            (one.route, one.experiment, self._hashed(one.unit), one.variant, now, now, requests)
+            for one, requests in exposures.requests.items()
+        ]
+        with _translated("cannot write to the store"), self._transaction():
+            self._connection.executemany(
+                "INSERT INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (route, experiment, unit, variant) DO UPDATE SET "
+                "last_at = excluded.last_at, requests = requests + excluded.requests",
+                rows,
+            )
+
+    def _hashed(self, unit: str) -> bytes:
+        """Return what is kept of a unit: enough to tell two apart, not who it is."""
+        if not unit:
+            return b""
+        if not self._key:
+            (self._key,) = self._connection.execute(
+                "SELECT value FROM secrets WHERE name = 'units'"
+            ).fetchone()
+        return blake2b(unit.encode(), key=self._key, digest_size=16).digest()
+
     def tidy(self, now: float) -> int:
         """Delete one step's worth of what is too old or too much; returns pairs deleted, 0 when done."""
         oldest = "SELECT id, stored_at FROM pairs ORDER BY id LIMIT ?"
@@ -124,6 +153,11 @@ class Database:
                 deleted = self._connection.execute(
                     f"DELETE FROM pairs WHERE id IN (SELECT id FROM ({oldest}) WHERE stored_at < ?)",  # noqa: S608
                     (_STEP, cutoff),
+                ).rowcount
+                aged = "SELECT route, experiment, unit, variant FROM exposures WHERE last_at < ? LIMIT ?"
+                deleted += self._connection.execute(
+                    f"DELETE FROM exposures WHERE (route, experiment, unit, variant) IN ({aged})",  # noqa: S608
+                    (now - self._limits.exposure_retention, _STEP),
                 ).rowcount
             if deleted:
                 self._connection.execute("PRAGMA incremental_vacuum(10000)").fetchall()

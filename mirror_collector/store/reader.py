@@ -14,9 +14,46 @@ from mirror_collector.store.schema import StoreError, connect
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Cursor", "Order", "Page", "PairQuery", "Reader", "StoredLeg", "StoredPair"]
+__all__ = [
+    "Cursor",
+    "Order",
+    "Page",
+    "PairQuery",
+    "Reader",
+    "StoredExperiment",
+    "StoredLeg",
+    "StoredPair",
+]
 
 _COLUMNS: Final = "id, started_at, stored_at, similarity, summary"
+
+
+_EXPOSED: Final = """
+SELECT route, experiment, variant, unit != x'', COUNT(*), SUM(requests) FROM exposures
+WHERE (?1 IS NULL OR route = ?1) AND (?2 IS NULL OR experiment = ?2)
+GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3
+"""
+_CROSSED: Final = """
+SELECT route, experiment, COUNT(*) FROM (
+  SELECT route, experiment, unit FROM exposures
+  WHERE (?1 IS NULL OR route = ?1) AND (?2 IS NULL OR experiment = ?2) AND unit != x''
+  GROUP BY 1, 2, 3 HAVING COUNT(*) > 1
+) GROUP BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredExperiment:
+    """An A/B test of a route: units and requests by variant, and what cannot be counted for one.
+
+    `crossovers` are units that met more than one variant; `without_unit` are requests that named nobody.
+    """
+
+    route: str
+    experiment: str
+    variants: dict[str, tuple[int, int]]
+    crossovers: int
+    without_unit: int
 
 
 class Order(Enum):
@@ -128,6 +165,34 @@ class Reader:
             similarity = rows[-1][3] if query.order is Order.WORST else None
             following = Cursor(pair_id=rows[-1][0], similarity=similarity)
         return Page(pairs=tuple(_listed(*row) for row in rows), following=following)
+
+    def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
+        """Return what is known of A/B tests, of one route or experiment or of all."""
+        found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+        nameless: dict[tuple[str, str], int] = {}
+        try:
+            rows = self._connection.execute(_EXPOSED, (route, experiment)).fetchall()
+            crossed = self._connection.execute(_CROSSED, (route, experiment)).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read exposures: {error}") from error
+        for name, test, variant, named, units, requests in rows:
+            key = (name, test)
+            mine = found.setdefault(key, {})
+            if named:
+                mine[variant] = (units, requests)
+            else:
+                nameless[key] = nameless.get(key, 0) + requests
+        moved = {(name, test): count for name, test, count in crossed}
+        return [
+            StoredExperiment(
+                route=key[0],
+                experiment=key[1],
+                variants=variants,
+                crossovers=moved.get(key, 0),
+                without_unit=nameless.get(key, 0),
+            )
+            for key, variants in found.items()
+        ]
 
     def pair(self, pair_id: int) -> StoredPair | None:
         """One pair with its bodies, or None where there is none of that id; raises StoreError."""

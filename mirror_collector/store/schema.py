@@ -10,9 +10,24 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "connect", "prepare"]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
-_TABLES: Final = """
+_EXPOSURES: Final = """
+CREATE TABLE exposures (
+    route TEXT NOT NULL,
+    experiment TEXT NOT NULL,
+    unit BLOB NOT NULL,                     -- a keyed hash of who it was; empty where the request did not say
+    variant TEXT NOT NULL,
+    first_at REAL NOT NULL,
+    last_at REAL NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (route, experiment, unit, variant)
+) WITHOUT ROWID;
+CREATE INDEX exposures_by_age ON exposures (last_at);
+CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+INSERT INTO secrets VALUES ('units', randomblob(32));
+"""
+_TABLES: Final = f"""
 CREATE TABLE pairs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- in order of storing; never used twice
     route TEXT NOT NULL,
@@ -42,6 +57,7 @@ CREATE TABLE pair_tallies (
     PRIMARY KEY (route, primary_variant, shadow_variant, comparator)
 );
 CREATE TABLE drops (reason TEXT PRIMARY KEY, n INTEGER NOT NULL);
+{_EXPOSURES}
 """
 
 
@@ -69,6 +85,8 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    elif version == 1:
+        connection.executescript(f"BEGIN IMMEDIATE; {_EXPOSURES} PRAGMA user_version = 2; COMMIT;")
     elif version != SCHEMA_VERSION:
         raise StoreError(f"its schema is version {version}, this program reads version {SCHEMA_VERSION}")
     connection.execute("PRAGMA journal_mode = WAL")

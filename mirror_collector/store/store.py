@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 from mirror_collector.compare import Counts, Ledger
 from mirror_collector.exchange import UnpairedReason
 from mirror_collector.store.database import Database, StoreLimits
-from mirror_collector.store.reader import Page, PairQuery, Reader, StoredPair
+from mirror_collector.store.reader import Page, PairQuery, Reader, StoredExperiment, StoredPair
 from mirror_collector.store.schema import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mirror_collector.exchange import Pair
+    from mirror_collector.exchange import Exposures, Pair
 
 __all__ = ["Store"]
 
@@ -95,6 +95,20 @@ class Store:
             self._failure = None
             self._stored, self._unwritten = ledger, Counts()
             await self._check_size(now)
+
+    async def write_exposures(self, exposures: Exposures, now: float) -> None:
+        """Store who was exposed to what; on failure they are counted as lost and `failure` is set."""
+        if not exposures:
+            return
+        try:
+            await _run(self._writing, lambda: self._database.write_exposures(exposures, now))
+        except StoreError as error:
+            self._failure = error
+            self._unwritten.drops[UnpairedReason.STORE_FAILED.value] += exposures.requests.total()
+
+    async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
+        """Return what is known of A/B tests; raises StoreError."""
+        return await _run(self._reading, lambda: self._reader.exposures(route, experiment))
 
     async def _check_size(self, now: float) -> None:
         try:

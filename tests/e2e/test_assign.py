@@ -1,4 +1,4 @@
-"""What `shiftplane assign` works out and what a real Envoy does are the same, for every user, as weights move."""
+"""What `shiftplane assign` works out is what a real Envoy does, for every user, as weights move."""
 
 from __future__ import annotations
 

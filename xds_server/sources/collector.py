@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from typing import Any, Final
 
 import aiohttp
@@ -11,6 +13,8 @@ import structlog
 __all__ = ["CollectorSource"]
 
 _EVERY: Final = 1.0
+_WINDOW: Final = 20.0
+_LEAST: Final = 5.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
 
 log = structlog.get_logger()
@@ -23,6 +27,7 @@ class CollectorSource:
         """Nothing is fetched before `run`."""
         self._url = url.rstrip("/")
         self._latest: dict[str, dict[str, Any]] = {}
+        self._spent: dict[str, deque[tuple[float, float]]] = {}
         self.reachable = False
 
     def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
@@ -33,8 +38,24 @@ class CollectorSource:
         for comparison in found.get("comparisons", ()):
             if (comparison.get("primary_variant"), comparison.get("shadow_variant")) == (stable, candidate):
                 whole = {key: value for key, value in found.items() if key != "comparisons"}
-                return {**whole, **comparison}
+                return {**whole, **comparison, "shadow_tokens_per_second": self._rate(route)}
         return None
+
+    def _note_spent(self, now: float) -> None:
+        """Remember what copies have cost so far, for as long as their rate is looked at."""
+        self._spent = {route: self._spent.get(route, deque()) for route in self._latest}
+        for route, known in self._spent.items():
+            known.append((now, _tokens(self._latest[route])))
+            while known[0][0] < now - _WINDOW:
+                known.popleft()
+
+    def _rate(self, route: str) -> float | None:
+        """Return the tokens that copies cost per second lately; None while that is not long enough."""
+        known = self._spent.get(route)
+        if not known or known[-1][0] - known[0][0] < _LEAST:
+            return None
+        (since, before), (now, after) = known[0], known[-1]
+        return max(0.0, after - before) / (now - since)
 
     async def run(self) -> None:
         """Fetch until cancelled."""
@@ -49,6 +70,7 @@ class CollectorSource:
                 answer.raise_for_status()
                 document = await answer.json()
             self._latest = {item["route"]: item for item in document["routes"]}
+            self._note_spent(time.monotonic())
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             if self.reachable:
                 log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)
@@ -57,3 +79,12 @@ class CollectorSource:
             if not self.reachable:
                 log.info("collector_reachable", url=self._url)
             self.reachable = True
+
+
+def _tokens(item: dict[str, Any]) -> float:
+    """Return the tokens of all answers that copies of a route got, as far as they were compared."""
+    total = 0.0
+    for comparison in item.get("comparisons", ()):
+        tokens = comparison.get("tokens") or {}
+        total += float(tokens.get("shadow_mean") or 0.0) * float(tokens.get("of") or 0)
+    return total
