@@ -5,6 +5,8 @@ At each step it is asserted what users get, not what the control plane says they
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import xxhash
 import yaml
 
 from tests.support.plane import Plane, eventually
@@ -40,6 +43,7 @@ class Stage:
     envoy: Envoy
     users: Users
     text: str
+    addresses: dict[str, str]
 
     def split(self, count: int = MANY, **headers: str) -> dict[str, int]:
         """Ask once for each of `count` users; return how many got which variant."""
@@ -51,6 +55,14 @@ class Stage:
         return self.envoy.stats(f"^cluster.{name}.upstream_rq_total$").get(
             f"cluster.{name}.upstream_rq_total", 0
         )
+
+    def received(self, backend: str, limit: int, *headers: str) -> list[dict[str, str]]:
+        """Return these headers of the last chat requests a backend has had."""
+        wanted = "&".join(f"header={name}" for name in headers)
+        url = f"http://{self.addresses[backend]}/_sim/requests?limit={2 * limit}&{wanted}"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            found = json.loads(answer.read())["last"]
+        return [one["headers"] for one in found if one["path"] == "/v1/chat/completions"][-limit:]
 
 
 def local(sample: str, addresses: dict[str, str]) -> str:
@@ -88,7 +100,7 @@ def staged(plane: Plane, sample: str, *, collector: bool = False) -> Iterator[St
         envoy = plane.start_envoy()
         users = Users(envoy.entry)
         try:
-            yield Stage(plane, control, envoy, users, text)
+            yield Stage(plane, control, envoy, users, text, addresses)
             assert users.failed == []
         finally:
             users.close()
@@ -213,6 +225,22 @@ def test_06_kill_switch(plane: Plane) -> None:
         stage.control.apply(stage.text)
         stage.control.held("Paused", 50)
         assert stage.users.variants(MANY) == before
+
+
+def test_07_prompt_version(plane: Plane) -> None:
+    with staged(plane, "07-prompt-version.yaml") as stage:
+        stage.control.held("Healthy")
+        organisations = [f"org-{n}" for n in range(MANY)]
+        for organisation in [*organisations, "acme"]:
+            stage.users.ask("u", x_org_id=organisation)
+        last = stage.received("v1", MANY + 1, "x-org-id", "x-shiftplane-prompt")
+        given = {headers["x-org-id"]: headers["x-shiftplane-prompt"] for headers in last}
+        between(sum(version == "4" for version in given.values()), 10)
+        assert set(given.values()) == {"3", "4"}
+        assert given["acme"] == "4"
+        for organisation in organisations:
+            slot = xxhash.xxh32(f"chat/prompt:{organisation}".encode()).intdigest() % 10_000
+            assert given[organisation] == ("4" if slot < 1_000 else "3")
 
 
 @pytest.mark.parametrize(
