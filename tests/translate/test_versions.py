@@ -67,7 +67,9 @@ def test_versions_differ_only_where_they_must(case: Case, minor: int) -> None:
 
 
 def test_the_listeners_of_one_version_do_not_change_with_the_routes() -> None:
-    told = [resources_of(case, envoy=36)["Listener"] for case in CASES]
+    # Whose tokens are believed is the listener's business; nothing else of a spec is.
+    cases = [case for case in CASES if "jwtProviders" not in case.text]
+    told = [resources_of(case, envoy=36)["Listener"] for case in cases]
     assert all(one == told[0] for one in told), "a listener that changes drains its connections"
 
 
