@@ -87,6 +87,7 @@ def test_users_enter_by_the_entry_and_only_proxies_by_the_serve_port() -> None:
         ports = rendered.ports(workload)
         assert rendered.may_call(STRANGER, workload, ports["entry"])
         assert rendered.may_call(PROXY, workload, ports["serve"])
+        assert rendered.may_call(CONTROL_PLANE, workload, ports["serve"]), "to ask whether it lives"
         assert not rendered.may_call(STRANGER, workload, ports["serve"])
         assert not rendered.may_call(OPERATOR, workload, ports["serve"])
         assert not rendered.may_call(PROXY, workload, ports["ready"]), "the kubelet alone, and it always may"
@@ -96,6 +97,8 @@ def test_both_programs_call_only_whom_they_must() -> None:
     rendered = world(BASE)
     assert rendered.may_leave("xds-server", COLLECTOR, 18003)
     assert rendered.may_leave("xds-server", STRANGER, 53)
+    assert rendered.may_leave("xds-server", PROXY, 8000)
+    assert not rendered.may_leave("xds-server", STRANGER, 8000)
     assert not rendered.may_leave("xds-server", COLLECTOR, 18002)
     assert not rendered.may_leave("xds-server", STRANGER, 443)
     assert not rendered.may_leave("mirror-collector", STRANGER, 53)

@@ -623,9 +623,13 @@ def test_copies_stay_within_their_budget() -> None:
     assert player.tell(Spent(tokens_per_second=90.0)) == ()
     assert Publish() in player.tell(Spent(tokens_per_second=400.0))
     player.stands(Phase.SHADOWING, 0, 1_125)
+    player.now += 10
+    assert player.tell(Spent(tokens_per_second=390.0)) == (), "what is measured is older than the change"
+    player.now += 30
     player.tell(Spent(tokens_per_second=10.0))
     player.stands(Phase.SHADOWING, 0, 1_687)
     for _ in range(10):
+        player.now += 30
         player.tell(Spent(tokens_per_second=0.0))
     player.stands(Phase.SHADOWING, 0, 5_000)
 

@@ -55,6 +55,7 @@ _SAID: Final = 500
 _ROOM: Final = 0.9
 _PLENTY: Final = 0.7
 _RAISE: Final = 1.5
+_SETTLES: Final = 30.0
 
 
 def keep(state: State, _event: object, _now: float) -> Result:
@@ -204,6 +205,8 @@ def spent(state: State, event: Spent, now: float) -> Result:
     step = state.current
     if not isinstance(step, Shadow) or step.tokens_per_second is None or not state.mirror:
         return state, ()
+    if state.budgeted_at is not None and now < state.budgeted_at + _SETTLES:
+        return state, ()  # What is measured is not yet what was changed last.
     rate, budget = event.tokens_per_second, step.tokens_per_second
     if rate > budget:
         share = max(1, int(state.mirror * _ROOM * budget / rate))
@@ -215,7 +218,7 @@ def spent(state: State, event: Spent, now: float) -> Result:
     if share == state.mirror:
         return state, ()
     words = f"copies cost {rate:.0f} tokens/s of {budget}: {percent(share)} of requests are copied"
-    after = replace(published(state, now, converged=state.converged), mirror=share)
+    after = replace(published(state, now, converged=state.converged), mirror=share, budgeted_at=now)
     return after, (Record(what="budget", message=words), Publish())
 
 

@@ -217,8 +217,8 @@ class State:
 
     `splits` say whose slots are whose. `mirror` is the share of requests that is copied now. `healthy` and
     `dead` are the checked backends that are known to live, and known not to. `pairs_before` is how many pairs
-    there were when the shadow began, `proven` that it has its own. `warm_until` is until when the former
-    backend shall be ready.
+    there were when the shadow began, `proven` that it has its own. `budgeted_at` is when the share of
+    copies was last changed to meet a budget, `warm_until` until when the former backend shall be ready.
     """
 
     route: str
@@ -242,6 +242,7 @@ class State:
     dead: tuple[str, ...] = ()
     pairs_before: int | None = None
     proven: bool = False
+    budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None
 
