@@ -11,12 +11,15 @@ from xds_server.cli.out import percent, print_data, seconds
 from xds_server.cli.specs import problems_of, read_specs, report
 
 if TYPE_CHECKING:
-    from xds_server.rollout import State
+    from collections.abc import Iterator
+
+    from xds_server.rollout import State, Step
     from xds_server.spec import ModelRoute
 
 __all__ = ["plan", "render_world", "worlds"]
 
 _ENTRY = ("0.0.0.0", 10_000)
+_SHOWN = 3
 
 
 @click.command()
@@ -109,32 +112,79 @@ def _route(route: ModelRoute) -> dict[str, Any]:
         "group": route.spec.proxies.group,
         "stable": program.stable,
         "candidate": program.candidate,
+        "first": list(_asked_first(route)),
         "steps": [_step(step) for step in program.steps],
     }
 
 
-def _step(step: Any) -> dict[str, Any]:
+def _asked_first(route: ModelRoute) -> Iterator[str]:
+    """Yield what decides before the strategy does, in its order, in words."""
+    spec = route.spec
+    serve = spec.kill_switch.serve or spec.stable
+    if spec.kill_switch.enabled:
+        yield f"killed: {serve} serves everyone ({spec.kill_switch.reason})"
+    for target in spec.targeting.targets:
+        yield f"{target.attribute} {_some(target.values)}: {target.serve}"
+    for rule in spec.targeting.rules:
+        clauses = " and ".join(f"{c.attribute} {c.op} {_some(c.values)}".rstrip() for c in rule.clauses)
+        served = rule.serve if isinstance(rule.serve, str) else _shares(rule.serve.weights)
+        yield f"rule {rule.name}: {clauses}: {served}"
+    strategy = spec.strategy
+    if strategy is not None and strategy.blue_green is not None and strategy.blue_green.preview_match:
+        clauses = " and ".join(f"{c.attribute} {c.op}" for c in strategy.blue_green.preview_match)
+        yield f"preview: {clauses}: {spec.candidate}"
+    if spec.prompt is not None:
+        weights = {} if spec.prompt.rollout is None else spec.prompt.rollout.weights
+        yield f"prompt: {_shares(weights) or 'no rollout'}, else {spec.prompt.default or 'none'}"
+
+
+def _some(values: tuple[str, ...]) -> str:
+    shown = ", ".join(values[:_SHOWN])
+    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+
+
+def _shares(weights: dict[str, int]) -> str:
+    return ", ".join(f"{percent(share / 100)} {name}" for name, share in weights.items())
+
+
+def _step(step: Step) -> dict[str, Any]:
     share = getattr(step, "weight", getattr(step, "percentage", None))
     return {
         "kind": step.kind,
         "percent": None if share is None else share / 100,
         "duration": getattr(step, "duration", None),
+        "weights": {name: share / 100 for name, share in getattr(step, "weights", ())},
+        "min_pairs": getattr(step, "min_pairs", None),
+        "tokens_per_second": getattr(step, "tokens_per_second", None),
     }
 
 
 def _print_route(item: dict[str, Any]) -> None:
-    if not item["steps"]:
+    tried = item["candidate"] or ", ".join(name for step in item["steps"] for name in step["weights"])
+    if item["steps"]:
+        click.echo(f"route {item['name']}: {item['stable']} → {tried}")
+    else:
         click.echo(f"route {item['name']}: {item['stable']} serves everyone")
-        return
-    click.echo(f"route {item['name']}: {item['stable']} → {item['candidate']}")
+    for words in item["first"]:
+        click.echo(f"  first  {words}")
     for number, step in enumerate(item["steps"], 1):
-        length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
-        match step["kind"]:
-            case "setWeight":
-                slots = round(100 * step["percent"])
-                words = f"weight {percent(step['percent'])} ({slots:,} of 10,000 slots)"
-            case "shadow":
-                words = f"copy {percent(step['percent'])} of requests to {item['candidate']} {length}"
-            case kind:
-                words = f"{kind} {length}"
-        click.echo(f"  {number}. {words}")
+        click.echo(f"  {number}. {_step_words(step, tried)}")
+
+
+def _step_words(step: dict[str, Any], tried: str) -> str:
+    length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
+    match step["kind"]:
+        case "setWeight":
+            return f"weight {percent(step['percent'])} ({round(100 * step['percent']):,} of 10,000 slots)"
+        case "shadow":
+            if step["min_pairs"] is not None:
+                pairs = f"until {step['min_pairs']:,} pairs were compared"
+                length = pairs if step["duration"] is None else f"{length} and {pairs}"
+            budget = step["tokens_per_second"]
+            limit = "" if budget is None else f", at most {budget:,} tokens a second"
+            return f"copy {percent(step['percent'])} of requests to {tried} {length}{limit}"
+        case "experiment":
+            shares = ", ".join(f"{percent(share)} {name}" for name, share in step["weights"].items())
+            return f"experiment with {shares} {length}"
+        case kind:
+            return f"{kind} {length}"
