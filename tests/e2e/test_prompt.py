@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 from collections import Counter
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from tests.support.echo import Echo
 from tests.support.plane import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
@@ -72,6 +73,13 @@ class Asker:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+
+@pytest.fixture
+def asking() -> Iterator[Callable[[Envoy], Asker]]:
+    """Connections that are closed whatever a test finds."""
+    with ExitStack() as stack:
+        yield lambda envoy: stack.enter_context(closing(Asker(envoy)))
 
 
 @pytest.fixture
@@ -155,9 +163,9 @@ UNTOUCHED: list[tuple[str, bytes, dict[str, str]]] = [
 ]
 
 
-def test_what_becomes_of_the_body(plane: Plane, backend: Echo) -> None:
+def test_what_becomes_of_the_body(plane: Plane, backend: Echo, asking: Callable[[Envoy], Asker]) -> None:
     envoy = started(plane, spec_for(backend.address))
-    asker = Asker(envoy)
+    asker = asking(envoy)
     for org, given, wanted in BODIES:
         headers, body = asker.ask(given.encode(), org)
         assert body.decode() == wanted, (org, given)
@@ -173,7 +181,6 @@ def test_what_becomes_of_the_body(plane: Plane, backend: Echo) -> None:
     large = b'{"messages":[{"role":"user","content":"' + b"x" * (4 << 20) + b'"}]}'
     _, body = asker.ask(large, "insert")
     assert len(body) == len(large) + len(SYSTEM.encode()) + 1
-    asker.close()
     errors = eventually(lambda: envoy.stats("lua.errors"), bool)
     assert set(errors.values()) == {0}
 
@@ -183,8 +190,10 @@ def predicted(org: str) -> str | None:
     return "r" if slot < 3_000 else "a" if slot < 4_000 else None
 
 
-def test_the_proxy_and_the_prediction_agree_about_every_organisation(plane: Plane, backend: Echo) -> None:
-    asker = Asker(started(plane, spec_for(backend.address)))
+def test_the_proxy_and_the_prediction_agree_about_every_organisation(
+    plane: Plane, backend: Echo, asking: Callable[[Envoy], Asker]
+) -> None:
+    asker = asking(started(plane, spec_for(backend.address)))
     found: Counter[str | None] = Counter()
     for number in range(2_000):
         org = "o" * (number % 40) + f"rg-{number}ä"
@@ -194,10 +203,11 @@ def test_the_proxy_and_the_prediction_agree_about_every_organisation(plane: Plan
         found[version] += 1
     assert 500 < found["r"] < 700
     assert 140 < found["a"] < 260
-    asker.close()
 
 
-def test_the_copy_carries_the_same_prompt_once(plane: Plane, backend: Echo) -> None:
+def test_the_copy_carries_the_same_prompt_once(
+    plane: Plane, backend: Echo, asking: Callable[[Envoy], Asker]
+) -> None:
     with Echo() as shadow:
         backends = [
             {"name": "v1", "endpoints": [backend.address], "modelNameOverride": "adapter-a"},
@@ -208,17 +218,18 @@ def test_the_copy_carries_the_same_prompt_once(plane: Plane, backend: Echo) -> N
         )
         envoy = started(plane, spec)
         plane.until(lambda view: view["phase"] == "Shadowing" and view["convergence"]["acked"] == 1)
-        asker = Asker(envoy)
+        asker = asking(envoy)
         _, body = asker.ask(b'{"model":"m","messages":[]}', "insert")
         assert body.decode() == f'{{"model":"adapter-a","messages":[{SYSTEM}]}}'
         copies = eventually(lambda: [one for one in shadow.seen if one[1] != b""], bool)
         headers, copied = copies[-1]
         assert copied.decode() == f'{{"model":"adapter-b","messages":[{SYSTEM}]}}'
         assert headers["x-shiftplane-prompt"] == "i"
-        asker.close()
 
 
-def test_an_adapter_is_a_backend_with_a_model_name_of_its_own(plane: Plane, backend: Echo) -> None:
+def test_an_adapter_is_a_backend_with_a_model_name_of_its_own(
+    plane: Plane, backend: Echo, asking: Callable[[Envoy], Asker]
+) -> None:
     """Two LoRA adapters of one server: the same endpoints, split by users like any two backends."""
     backends = [
         {"name": name, "endpoints": [backend.address], "modelNameOverride": f"adapter-{name}"}
@@ -238,10 +249,9 @@ def test_an_adapter_is_a_backend_with_a_model_name_of_its_own(plane: Plane, back
     del spec["spec"]["prompt"]
     envoy = started(plane, spec)
     plane.until(lambda view: view["phase"] == "Paused" and view["convergence"]["acked"] == 1)
-    asker = Asker(envoy)
+    asker = asking(envoy)
     models = Counter(
         json.loads(asker.ask(b'{"model":"base","messages":[]}', f"org-{n}")[1])["model"] for n in range(200)
     )
     assert models.keys() == {"adapter-v1", "adapter-v2"}
     assert 60 < models["adapter-v2"] < 140
-    asker.close()

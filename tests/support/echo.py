@@ -37,7 +37,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes) -> None:
         got = {name.lower(): value for name, value in self.headers.items()}
-        self.server.seen.append((got, body))  # type: ignore[attr-defined]
+        if self.command != "GET":
+            self.server.seen.append((got, body))  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("content-type", "application/octet-stream")
         self.send_header("content-length", str(len(body)))
