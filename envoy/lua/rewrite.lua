@@ -207,6 +207,21 @@ local function note(h, key, value)
   h:streamInfo():dynamicMetadata():set(NS, key, value)
 end
 
+-- Only chat completions have messages in the form these edits know: other APIs have a system prompt elsewhere.
+local function is_chat(headers)
+  local path = headers:get(":path") or ""
+  local query = find(path, "?", 1, true)
+  return sub(query and sub(path, 1, query - 1) or path, -17) == "/chat/completions"
+end
+
+-- The edits of a body, and why there is none; whatever goes wrong in them leaves the body alone.
+local function edits(s, model, text)
+  local one, other, model_reason, prompt_reason
+  if model then one, model_reason = model_edit(s, model) end
+  if text then other, prompt_reason = prompt_edit(s, text.text, text.mode) end
+  return one, other, model_reason, prompt_reason
+end
+
 -- Why a body must not be touched; nil where it may be.
 local function closed(headers, cap)
   local content_type = headers:get("content-type")
@@ -229,6 +244,10 @@ function envoy_on_request(h)
   local version, why
   if prompt then version, why = version_of(prompt, headers) end
   local text = version and version ~= "" and prompt.texts[version]
+  if text and not is_chat(headers) then
+    note(h, "prompt_skipped", "not_chat")
+    text = nil
+  end
   if why then note(h, "prompt_key", why) end
   if not model and not text then return end
   local reason = closed(headers, cap - (text and #text.text + 64 or 0))
@@ -239,9 +258,11 @@ function envoy_on_request(h)
     if not find(s, '^%s*{') then
       reason = "not_json"
     else
-      local one, other, model_reason, prompt_reason
-      if model then one, model_reason = model_edit(s, model) end
-      if text then other, prompt_reason = prompt_edit(s, text.text, text.mode) end
+      local ok, one, other, model_reason, prompt_reason = pcall(edits, s, model, text)
+      if not ok then
+        one, other = nil, nil
+        model_reason, prompt_reason = model and "error", text and "error"
+      end
       if one or other then
         -- setBytes changes the buffer only; the header must say the same. Wrappers taken before body() died at
         -- its yield, so the headers are fetched anew.

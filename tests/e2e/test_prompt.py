@@ -60,15 +60,19 @@ class Asker:
         where = urlsplit(envoy.entry)
         self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
 
-    def ask(self, body: bytes, org: str | None = None, **headers: str) -> tuple[dict[str, str], bytes]:
+    def ask(
+        self, body: bytes, org: str | None = None, path: str = "/v1/chat/completions?a=b", **headers: str
+    ) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body that reached the backend."""
         said = {"content-type": "application/json"} | ({} if org is None else {"x-org-id": org})
         said |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", "/v1/chat/completions", body, said)
+        self._connection.request("POST", path, body, said)
         answer = self._connection.getresponse()
         raw = answer.read()
         assert answer.status == 200, raw
-        return dict(json.loads(answer.headers["x-got"])), raw
+        got = dict(json.loads(answer.headers["x-got"]))
+        assert answer.headers.get("x-shiftplane-prompt") == got.get("x-shiftplane-prompt")
+        return got, raw
 
     def close(self) -> None:
         """Hang up."""
@@ -152,6 +156,7 @@ BODIES: list[tuple[str, str, str]] = [
 ]
 UNTOUCHED: list[tuple[str, bytes, dict[str, str]]] = [
     ("completions", b'{"prompt":"x","model":"m"}', {}),
+    ("another API", b'{"messages":[]}', {"path": "/v1/messages?x=/chat/completions"}),
     ("messages is text", b'{"messages":"x"}', {}),
     ("numbers", b'{"messages":[1,2]}', {}),
     ("cut", b'{"messages":[{"role":"user","content":"x', {}),

@@ -57,6 +57,7 @@ from xds_server.translate.clusters import HOP_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
     CAPTURE_FILTER,
+    PROMPT_HEADER,
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scripts", "listeners"]
 
-_LOGGED_HEADERS: Final = ("content-type", "content-encoding", "x-shiftplane-prompt")
+_LOGGED_HEADERS: Final = ("content-type", "content-encoding")
 _IDLE: Final = timedelta(minutes=5)
 
 
@@ -185,7 +186,7 @@ def _access_log(collector: str) -> AccessLog:
             buffer_flush_interval=timedelta(milliseconds=200),
             buffer_size_bytes=65_536,
         ),
-        additional_request_headers_to_log=list(_LOGGED_HEADERS),
+        additional_request_headers_to_log=[*_LOGGED_HEADERS, PROMPT_HEADER],
         additional_response_headers_to_log=list(_LOGGED_HEADERS),
     )
     return AccessLog(

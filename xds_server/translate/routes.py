@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CAPTURE_FILTER",
     "LEG_HEADER",
+    "PROMPT_HEADER",
     "REWRITE_BUFFER",
     "REWRITE_FILTER",
     "SESSION_HEADER",
@@ -63,6 +64,8 @@ __all__ = [
 
 CAPTURE_FILTER: Final = "shiftplane.capture"
 REWRITE_FILTER: Final = "shiftplane.rewrite"
+PROMPT_HEADER: Final = "x-shiftplane-prompt"
+"""Says to backends, to the collector and to the application which version of a prompt was put in."""
 LEG_HEADER: Final = "x-shiftplane-leg"
 """Says on the way from the mirror to the hop whose copy a request is; never leaves the proxy."""
 SESSION_HEADER: Final = "x-session-id"
@@ -151,9 +154,7 @@ def _entry_route(route: ir.Route) -> Route:
         name=route.name,
         match=match,
         route=action,
-        response_headers_to_add=(
-            [_set_header("x-shiftplane-route", route.route)] if route.response_headers else []
-        ),
+        response_headers_to_add=_answer_headers(route),
         request_headers_to_remove=list(route.private),
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
@@ -162,6 +163,17 @@ def _entry_route(route: ir.Route) -> Route:
     if route.prompt is not None or any(arm.model is not None for arm in route.arms):
         message.request_body_buffer_limit = REWRITE_BUFFER
     return message
+
+
+def _answer_headers(route: ir.Route) -> list[HeaderValueOption]:
+    """Return what an answer says of the way it came; a header without a value is not sent."""
+    if not route.response_headers:
+        return []
+    found = [_set_header("x-shiftplane-route", route.route)]
+    if route.prompt is not None:
+        prompt = HeaderValue(key=PROMPT_HEADER, value=f"%REQ({PROMPT_HEADER})%")
+        found.append(HeaderValueOption(header=prompt, append_action=_OVERWRITE))
+    return found
 
 
 def _hop_route(route: ir.HopRoute) -> Route:
