@@ -94,7 +94,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     parts: list[RenderableType] = [_weights(view), Text()]
     if view["steps"]:
         parts += [_steps(view, now), Text()]
-    parts.append(_facts(view))
+    parts.append(_facts(view, now))
     if view["events"]:
         parts += [Text(), _events(view, now, events)]
     title = Text.assemble((f" {view['name']} ", "bold"), "· ", phase(view), " ")
@@ -195,7 +195,7 @@ def _step_words(step: View) -> str:
             return str(other)
 
 
-def _facts(view: View) -> RenderableType:
+def _facts(view: View, now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     convergence = view["convergence"]
     counted = f"{convergence['acked']} of {convergence['connected']} proxies"
@@ -206,6 +206,10 @@ def _facts(view: View) -> RenderableType:
     style = "bold red" if convergence["nacked"] else "" if convergence["connected"] else "yellow"
     if view["kill"] is not None:
         table.add_row(Text("killed", style="bold red"), Text(_kill_words(view["kill"]), style="bold red"))
+    if view["warm_until"] is not None and view["warm_until"] > now:
+        left = seconds(view["warm_until"] - now)
+        words = f"{view['stable']} is kept ready for shiftplane undo {view['name']} for another {left}"
+        table.add_row(Text("warm", style="dim"), Text(words))
     if view["dead"]:
         table.add_row(Text("dead", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))
     table.add_row(Text("convergence", style="dim"), Text(held, style=style))

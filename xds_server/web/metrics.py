@@ -47,12 +47,23 @@ class _Collector(Collector):
         phase = GaugeMetricFamily(
             "shiftplane_route_phase", "1 for the phase a rollout is in.", labels=["route", "phase"]
         )
+        killed = GaugeMetricFamily(
+            "shiftplane_route_killed", "1 while a kill has one backend serve everyone.", labels=["route"]
+        )
+        dead = GaugeMetricFamily(
+            "shiftplane_backend_dead",
+            "1 while a backend is known to have no living endpoint.",
+            labels=["route", "backend"],
+        )
         for view in self._engine.views():
+            killed.add_metric([view.name], view.kill is not None)
+            for backend in view.dead:
+                dead.add_metric([view.name, backend], 1)
             mirror.add_metric([view.name], view.mirror_percent)
             phase.add_metric([view.name, view.phase], 1)
             for variant, percent in view.weights.items():
                 weight.add_metric([view.name, variant], percent)
-        yield from (weight, mirror, phase)
+        yield from (weight, mirror, phase, killed, dead)
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
