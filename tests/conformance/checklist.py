@@ -47,7 +47,7 @@ CHECKLIST = {
     28: Item("a first wildcard request is answered even if there is nothing to send"),
     29: Item(
         "virtual hosts on demand (aliases)",
-        left_out="virtual hosts travel inside their route configuration and are never discovered one by one",
+        left_out="a proxy is sent all virtual hosts of its table, so no request makes it ask for one more",
     ),
     30: Item("no response names a resource twice"),
     31: Item(
@@ -62,7 +62,11 @@ CHECKLIST = {
     37: Item("a world with a dangling reference is never published"),
     38: Item("resources never expire", "time-to-live itself is left out: no resource here is temporary"),
     39: Item("every response names the replica that answered"),
-    40: Item("errors of single resources"),
+    40: Item(
+        "errors of single resources",
+        left_out="optional in the protocol; that there is no such resource is said by its removal, and "
+        "nothing else can be wrong with a single one: a world is built whole or not at all",
+    ),
     41: Item("large requests and responses pass"),
     42: Item("a slow client costs one slot, delays nobody and is disconnected"),
     43: Item("a stopping server drains its streams"),
