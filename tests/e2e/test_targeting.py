@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.echo import Echo
 from tests.support.plane import eventually
 from tests.support.users import Users
 
@@ -140,16 +141,23 @@ def keys(key: Path) -> str:
     return json.dumps({"keys": [known]})
 
 
-def test_claims_of_a_token_decide_and_nobody_is_refused(plane: Plane, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fetched", [False, True], ids=["inline", "fetched"])
+def test_claims_of_a_token_decide_and_nobody_is_refused(plane: Plane, tmp_path: Path, fetched: bool) -> None:
     key, other = new_key(tmp_path / "key.pem"), new_key(tmp_path / "other.pem")
+    with Echo({"/keys.json": keys(key).encode()}) as server:
+        jwks = {"url": f"http://{server.address}/keys.json"} if fetched else {"inline": keys(key)}
+        decided(plane, key, other, jwks)
+
+
+def decided(plane: Plane, key: Path, other: Path, jwks: dict[str, str]) -> None:
     attributes = "    org: {claim: org.id, provider: main}"
-    provider = {"main": {"issuer": "https://id.test", "jwks": {"inline": keys(key)}}}
+    provider = {"main": {"issuer": "https://id.test", "jwks": jwks}}
     rule = {"name": "acme", "clauses": [{"attribute": "org", "op": "in", "values": ["acme"]}], "serve": "v2"}
     envoy = start(plane, [rule], attributes, f"  jwtProviders: {json.dumps(provider)}")
     users = Users(envoy.entry)
     claims = {"iss": "https://id.test", "sub": "u", "exp": time.time() + 600, "org": {"id": "acme"}}
     good = f"Bearer {signed(key, claims)}"
-    assert eventually(lambda: users.ask("u", authorization=good).variant, lambda v: v == "v2")
+    eventually(lambda: users.ask("u", authorization=good).variant, lambda v: v == "v2")
     for name, token in {
         "another organisation": signed(key, {**claims, "org": {"id": "other"}}),
         "another key": signed(other, claims),

@@ -23,8 +23,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body)
 
     def do_GET(self) -> None:
-        """Answer a health check."""
-        self._answer(b"{}")
+        """Answer a health check, or with the page there is for the path."""
+        self._answer(self.server.pages.get(self.path, b"{}"))  # type: ignore[attr-defined]
 
     def log_message(self, *_args: Any) -> None:
         """Stay quiet."""
@@ -50,11 +50,13 @@ class _Handler(BaseHTTPRequestHandler):
 class Echo:
     """A server in threads; `seen` are the headers and bodies it was sent, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: dict[str, bytes] | None = None) -> None:
+        """`pages` are what is answered to GET, by path."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self.seen: list[tuple[dict[str, str], bytes]] = []
         self._server.seen = self.seen  # type: ignore[attr-defined]
+        self._server.pages = pages or {}  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
