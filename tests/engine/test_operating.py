@@ -56,6 +56,12 @@ async def test_a_kill_gets_past_a_version_that_was_refused(house: House) -> None
     await house.until(lambda: house.engine.view("chat").convergence.nacked > 0)
     await house.engine.command("chat", Action.KILL, actor="ada", reason="v2 leaks")
     await house.until(lambda: all(killed(proxy) for proxy in proxies))
+    await house.until(
+        lambda: (
+            "8 of 8 hold that with the newest runtime layer, kills included"
+            in house.engine.view("chat").convergence.detail
+        )
+    )
     late = FakeProxy(house.hub, "late")
     await house.until(lambda: killed(late) and ROUTE in late.held)
 

@@ -363,8 +363,10 @@ def _stopped(own: _Class) -> str:
     refusal = own.ring.refusal
     if refusal is None or own.ring.stage is not Stage.REFUSED:
         return ""
-    target, good = own.worlds[own.ring.target].version, own.worlds[own.ring.good].version
+    target, good = own.worlds[own.ring.target], own.worlds[own.ring.good]
+    held = sum(s.session.snapshot is good and s.session.synced for s in own.streams)
     return (
-        f"{refusal.node} refused {refusal.words}; nobody else was told of version {target}: "
-        f"all keep {good}, and a proxy that starts now is given {good} too"
+        f"{refusal.node} refused {refusal.words}; nobody else was told of version {target.version}: "
+        f"all keep {good.version}, and a proxy that starts now is given {good.version} too; "
+        f"{held} of {len(own.streams)} hold that with the newest runtime layer, kills included"
     )
