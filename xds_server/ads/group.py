@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from xds_server.protocol import Offer, Refusal, Rejected, Ring, Stage
-from xds_server.snapshot import Snapshot, short_name, with_runtime
+from xds_server.snapshot import RUNTIME, Snapshot, short_name, with_runtime
 from xds_server.view import Convergence, ProxyStatus
 
 if TYPE_CHECKING:
@@ -364,9 +364,9 @@ def _stopped(own: _Class) -> str:
     if refusal is None or own.ring.stage is not Stage.REFUSED:
         return ""
     target, good = own.worlds[own.ring.target], own.worlds[own.ring.good]
-    held = sum(s.session.snapshot is good and s.session.synced for s in own.streams)
+    held = sum(s.session.holds(RUNTIME) for s in own.streams)
     return (
         f"{refusal.node} refused {refusal.words}; nobody else was told of version {target.version}: "
         f"all keep {good.version}, and a proxy that starts now is given {good.version} too; "
-        f"{held} of {len(own.streams)} hold that with the newest runtime layer, kills included"
+        f"{held} of {len(own.streams)} hold the newest runtime layer, kills included"
     )

@@ -194,17 +194,18 @@ class Session:
     @property
     def synced(self) -> bool:
         """Whether the client has accepted the offered world, all of it and nothing else."""
+        types = TYPE_ORDER if self.only is None else (self.only,)
+        return self.snapshot is not None and all(self.holds(type_url) for type_url in types)
+
+    def holds(self, type_url: str) -> bool:
+        """Return whether the client has accepted what the offered world has of a type."""
         snapshot = self.snapshot
         if snapshot is None:
             return False
-        for type_url in TYPE_ORDER if self.only is None else (self.only,):
-            state = self._types.get(type_url)
-            if state is None:
-                if type_url in snapshot.entries and type_url not in _OPTIONAL:
-                    return False
-            elif state.flight is not None or not self._holds(type_url, state, snapshot):
-                return False
-        return True
+        state = self._types.get(type_url)
+        if state is None:
+            return type_url not in snapshot.entries or type_url in _OPTIONAL
+        return state.flight is None and self._holds(type_url, state, snapshot)
 
     @property
     def rejections(self) -> tuple[Rejected, ...]:
