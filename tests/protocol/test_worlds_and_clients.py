@@ -457,3 +457,14 @@ def test_a_proxy_is_told_its_first_virtual_hosts_all_at_once() -> None:
     until_told(machine, VIRTUAL_HOST)
     assert machine.down[0].resources.keys() == set(HOSTS), "the first could have come before its sibling"
     end(machine)
+
+
+def test_who_comes_back_and_asks_for_routes_first_is_told_of_them_after_their_clusters() -> None:
+    machine = begun(Machine, entry=NONE)
+    machine.reconnect(order=[ROUTE, *(kind for kind in KINDS if kind != ROUTE)])
+    machine.publish(routes={"entry": C1}, extra=NONE, bump=frozenset())
+    machine.server_reads()  # The request for routes, before that for clusters.
+    machine.server_writes()
+    machine.client_accepts()
+    machine.what_a_route_names_is_there()
+    end(machine)

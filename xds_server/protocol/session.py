@@ -366,8 +366,10 @@ class Session:
         if type_url not in _ROUTING or same(state.accepted.get(entry.name), entry):
             return True
         clusters = self._types.get(CLUSTER)
+        if clusters is None and (self.asks_for or type_url == VIRTUAL_HOST):
+            return False  # It follows all clusters, and will ask for them.
         if clusters is None or entry.clusters is None:
-            return type_url != VIRTUAL_HOST  # Who asks for these follows all clusters, and will ask.
+            return type_url != VIRTUAL_HOST
         if self.snapshot is not None and clusters.accepted is clusters.told is self.snapshot.of(CLUSTER):
             return True  # A world names no cluster it does not hold.
         return all(
