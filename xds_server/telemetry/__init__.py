@@ -1,0 +1,17 @@
+"""What proxies tell of the requests they carried: counts of one leg, in blocks of time (pure, and light)."""
+
+from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
+from xds_server.telemetry.counts import Block, Counts, Leg, Role, added
+
+__all__ = [
+    "DURATION_MS",
+    "FIRST_TOKEN_MS",
+    "TOKENS",
+    "Block",
+    "Buckets",
+    "Counts",
+    "Leg",
+    "Role",
+    "added",
+    "nearest_edge",
+]
