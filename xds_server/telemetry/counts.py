@@ -38,7 +38,8 @@ class Counts:
     nothing of a backend. `failed` of them ended with a 5xx, without an answer, or with an answer that broke
     off; `client_errors` with a 4xx. First-token time and duration are those of answers that did not fail.
     `metered` answers told their tokens and `unmetered` ones did not; `metered_bytes` and `unmetered_bytes`
-    are what they sent. `stream_ms` is the time between the first and the last byte of `streamed_tokens`.
+    are what they sent; `invalid` ones said that they were JSON, or a stream of it, and were not. `stream_ms`
+    is the time between the first and the last byte of `streamed_tokens`.
     """
 
     requests: int = 0
@@ -54,6 +55,7 @@ class Counts:
     metered_bytes: int = 0
     unmetered: int = 0
     unmetered_bytes: int = 0
+    invalid: int = 0
     stream_ms: int = 0
     streamed_tokens: int = 0
 

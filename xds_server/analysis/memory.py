@@ -1,0 +1,226 @@
+"""What was learnt so far of one guardrail, block by block (pure).
+
+Evidence only ever compares arms within a block. What is usual of control (its quantiles, its clustering) is
+learnt from control alone, before and while the candidate has users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import ceil, log
+from typing import TYPE_CHECKING, Final
+
+from xds_server.analysis.dispersion import Dispersion
+from xds_server.analysis.means import Means
+from xds_server.analysis.metrics import Kind, Price
+from xds_server.analysis.odds import Odds, Table, grid_with
+from xds_server.telemetry import Buckets, nearest_edge
+
+if TYPE_CHECKING:
+    from xds_server.analysis.policy import Guardrail
+    from xds_server.telemetry import Counts
+
+__all__ = ["Memory", "Tally", "quantile"]
+
+_LEAST: Final = {0.5: 100, 0.99: 1000}
+"""How many requests of control it takes before its quantile is worth freezing."""
+_SMOOTH: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Sums of one arm over all blocks in which both were seen: `x` of `n`, or a weighted sum of means."""
+
+    x: int = 0
+    n: int = 0
+    total: float = 0.0
+    buckets: Buckets = ()
+
+    def plus(self, x: int, n: int, total: float = 0.0, buckets: Buckets = ()) -> Tally:
+        """Return the tally with one more block."""
+        return Tally(
+            x=self.x + x, n=self.n + n, total=self.total + total, buckets=_summed(self.buckets, buckets)
+        )
+
+    @property
+    def share(self) -> float | None:
+        """The share that failed; None without requests."""
+        return self.x / self.n if self.n else None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over all blocks; None without requests."""
+        return self.total / self.n if self.n else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Evidence on one guardrail. `edge` is the frozen quantile of control, as the index of a bucket's edge.
+
+    `usual` are control's buckets until the edge is frozen, `level` its mean, smoothed. `blocks` counts the
+    blocks in which both arms were seen.
+    """
+
+    odds: Odds
+    means: Means = field(default_factory=Means)
+    dispersion: Dispersion = field(default_factory=Dispersion)
+    edge: int | None = None
+    usual: Buckets = ()
+    level: float | None = None
+    candidate: Tally = field(default_factory=Tally)
+    control: Tally = field(default_factory=Tally)
+    blocks: int = 0
+
+    @classmethod
+    def fresh(cls, guardrail: Guardrail) -> Memory:
+        """Return what is known before the first block."""
+        return cls(odds=Odds.none(grid_with(*_ratios(guardrail))))
+
+    def after(self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]) -> Memory:
+        """Return what is known after a block of (candidate, control)."""
+        match guardrail.definition.kind:
+            case Kind.SHARE:
+                return self._after_share(guardrail, arms)
+            case Kind.EXCEEDANCE:
+                return self._after_exceedance(guardrail, arms)
+            case Kind.MEAN:
+                return self._after_mean(guardrail, arms, prices)
+
+    def forgotten(self, guardrail: Guardrail) -> Memory:
+        """Return what is left for another run: what is usual of control, and nothing of the candidate."""
+        fresh = Memory.fresh(guardrail)
+        return replace(
+            fresh,
+            dispersion=self.dispersion,
+            edge=self.edge,
+            usual=self.usual,
+            level=self.level,
+        )
+
+    def _after_share(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Memory:
+        share = guardrail.definition.share
+        if share is None:
+            return self
+        (x, n), (y, m) = share(arms[0]), share(arms[1])
+        return self._weighed(Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
+
+    def _weighed(self, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> Memory:
+        dispersion = self.dispersion.after(table.control_x, table.control_n)
+        after = replace(self, dispersion=dispersion)
+        if not table.candidate_n or not table.control_n:
+            return after
+        return replace(
+            after,
+            odds=self.odds.after(table).with_phi(dispersion.phi),
+            candidate=self.candidate.plus(table.candidate_x, table.candidate_n, buckets=buckets[0]),
+            control=self.control.plus(table.control_x, table.control_n, buckets=buckets[1]),
+            blocks=self.blocks + 1,
+        )
+
+    def _after_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Memory:
+        metric = guardrail.definition
+        if metric.buckets is None:
+            return self
+        candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
+        if self.edge is None:
+            usual = _summed(self.usual, control)
+            if sum(usual) < _LEAST[metric.quantile]:
+                return replace(self, usual=usual)
+            # A quantile is taken at an edge of the buckets, where counts are exact.
+            at = _edge_of(usual, metric.quantile)
+            # What is frozen is fixed before the first block it is used on.
+            return replace(self, usual=(), edge=min(at, len(metric.edges) - 1))
+        further = nearest_edge(metric.edges, metric.edges[self.edge] * guardrail.max_ratio)
+        table = Table(
+            candidate_x=sum(candidate[further + 1 :]),
+            candidate_n=sum(candidate),
+            control_x=sum(control[self.edge + 1 :]),
+            control_n=sum(control),
+        )
+        return self._weighed(table, (candidate, control))
+
+    def _after_mean(
+        self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]
+    ) -> Memory:
+        read = guardrail.definition.mean
+        if read is None:
+            return self
+        one, other = read(arms[0], prices[0]), read(arms[1], prices[1])
+        if other is None:
+            return self
+        value, m = other
+        level = value if self.level is None else self.level + _SMOOTH * (value - self.level)
+        after = replace(self, level=level)
+        if one is None:
+            return after
+        mine, n = one
+        if guardrail.metric == "tokens-per-request":
+            difference = mine - value
+        elif level:
+            difference = (mine - value) / level
+        else:
+            return after
+        return replace(
+            after,
+            means=self.means.after(difference, n, m),
+            candidate=self.candidate.plus(0, n, mine * n),
+            control=self.control.plus(0, m, value * m),
+            blocks=self.blocks + 1,
+        )
+
+    # Reading it
+
+    def against(self, guardrail: Guardrail) -> float:
+        """Return the logarithm of the evidence that the candidate is worse than tolerated."""
+        if guardrail.definition.kind is Kind.MEAN:
+            return self.means.above(_limit(guardrail, guardrail.max_ratio))
+        return self.odds.worse_than(_tolerated(guardrail))
+
+    def in_favour(self, guardrail: Guardrail) -> float:
+        """Return the logarithm of the evidence that the candidate is not worse than the margin."""
+        if guardrail.definition.kind is Kind.MEAN:
+            return self.means.below(_limit(guardrail, guardrail.margin))
+        return self.odds.better_than(guardrail.margin)
+
+
+def quantile(buckets: Buckets, edges: tuple[float, ...], share: float) -> float | None:
+    """Return a quantile, within its bucket by a straight line; None without values."""
+    total = sum(buckets)
+    if not total:
+        return None
+    rank, below = share * total, 0
+    for index, count in enumerate(buckets):
+        if count and below + count >= rank:
+            low = edges[index - 1] if index else 0.0
+            high = edges[index] if index < len(edges) else edges[-1]
+            return low + (high - low) * (rank - below) / count
+        below += count
+    return edges[-1]
+
+
+def _summed(one: Buckets, other: Buckets) -> Buckets:
+    if not one or not other:
+        return one or other
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _edge_of(buckets: Buckets, share: float) -> int:
+    wanted, below = ceil(share * sum(buckets)), 0
+    for index, count in enumerate(buckets):
+        below += count
+        if below >= wanted:
+            return index
+    return len(buckets) - 1
+
+
+def _ratios(guardrail: Guardrail) -> tuple[float, ...]:
+    return (_tolerated(guardrail), guardrail.margin) if guardrail.definition.kind is not Kind.MEAN else ()
+
+
+def _tolerated(guardrail: Guardrail) -> float:
+    """Return the tolerated odds ratio; for latency, what is tolerated is a longer time and no worse odds."""
+    return guardrail.max_ratio if guardrail.definition.kind is Kind.SHARE else 1.0
+
+
+def _limit(guardrail: Guardrail, ratio: float) -> float:
+    return log(ratio) if guardrail.metric == "tokens-per-request" else ratio - 1.0
