@@ -17,14 +17,26 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from xds_server.ads import CertificatesError, Door, Hub
-from xds_server.ads.feed import class_of, proxies_class, read_frame, refusal, refusal_of, send, world_of
+from xds_server.ads.feed import (
+    class_of,
+    counted,
+    proxies_class,
+    read_frame,
+    refusal,
+    refusal_of,
+    send,
+    world_of,
+)
 from xds_server.ads.group import Held
 from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
+from xds_server.telemetry import Counts, Leg, added
 from xds_server.view import to_json
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from xds_server import ir
     from xds_server.protocol import Refusal
     from xds_server.snapshot import Snapshot
@@ -34,6 +46,7 @@ __all__ = ["Acceptor"]
 _SAY_SECONDS: Final = 0.01
 _REPORT_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 1.0
+_MOST_LEGS: Final = 10_000
 
 log = structlog.get_logger()
 
@@ -61,12 +74,14 @@ class Acceptor:
     hub: Hub = field(init=False)
     classes: dict[ir.Proxies, _Class] = field(default_factory=dict)
     moved: set[str] = field(default_factory=set)
+    counts: dict[tuple[str, Leg], Counts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hub = Hub(self._known_or_asked)
         self.hub.on_change = self.moved.add
         self.hub.on_refused = self._refused
         self.hub.on_empty = self._forget
+        self.hub.on_counts = self._counted
 
     async def listen(self) -> None:
         """Take worlds and refusals until the feed ends."""
@@ -114,10 +129,22 @@ class Acceptor:
             said = proxies
             self.moved |= self.hub.groups  # What moved too little to be said at once is said now.
             send(self.writer, wire.FromAcceptor(report=json.dumps(found).encode()))
+            if self.counts:
+                told, self.counts = self.counts, {}
+                send(self.writer, wire.FromAcceptor(counted=counted(told)))
             await self.writer.drain()
             await asyncio.sleep(_REPORT_SECONDS)
 
     # Inside
+
+    def _counted(self, group: str, legs: Mapping[Leg, Counts]) -> None:
+        """Add up what proxies counted until the next report; a proxy that invents legs is not heard of."""
+        for leg, counts in legs.items():
+            known = self.counts.get((group, leg))
+            if known is not None:
+                self.counts[group, leg] = added(known, counts)
+            elif len(self.counts) < _MOST_LEGS:
+                self.counts[group, leg] = counts
 
     def _known_or_asked(self, proxies: ir.Proxies) -> Snapshot | None:
         own = self.classes.get(proxies)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
 
 __all__ = ["Bootstrap", "HostPort", "XdsTls", "bootstrap", "secrets"]
 
@@ -16,6 +18,18 @@ _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_man
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 _CA = "xds-ca"
 _CERTIFICATE = "xds-certificate"
+_KEPT: Final = (
+    r"llm\..*",
+    r"cluster\.[^.]+\.upstream_rq_(total|active|.xx|timeout|retry|pending_overflow|rx_reset|tx_reset)",
+    r"cluster\.[^.]+\.(upstream_cx_(active|connect_fail|overflow)|membership_(healthy|total)|ssl\..*)",
+    r"cluster\.[^.]+\.outlier_detection\.ejections_(active|enforced_total)",
+    r"http\.[^.]+\.(downstream_rq_(total|active|.xx|idle_timeout)|no_route|no_cluster|rs_too_large)",
+    r"listener\..*\.downstream_(cx_active|pre_cx_timeout)|server\.(live|uptime|memory_allocated)",
+    r"(cluster_manager|listener_manager|control_plane)\..*",
+    r".*(update_rejected|update_success|config_reload|dynamic_unknown_fields|lua\..*errors|warming_state)",
+)
+"""Envoy's own statistics that are worth their place in what a proxy sends every few seconds."""
+
 _ROUTER = {
     "name": "envoy.filters.http.router",
     "typed_config": {
@@ -63,7 +77,9 @@ class XdsTls:
 class Bootstrap:
     """The facts of one proxy. `serve` and `app` are set for a sidecar and unset for a gateway.
 
-    `ready` is a listener that answers GET /ready with 200 until the proxy is told to drain.
+    `ready` is a listener that answers GET /ready with 200 until the proxy is told to drain. Every
+    `stats_interval` seconds it tells the control plane what it counted: the statistics of requests and the
+    most useful of Envoy's own, or with `all_stats` everything Envoy counts.
     """
 
     node_id: str
@@ -76,6 +92,8 @@ class Bootstrap:
     ready: HostPort | None = None
     delta: bool = True
     xds_tls: XdsTls | None = None
+    stats_interval: float = 5.0
+    all_stats: bool = False
 
 
 def bootstrap(facts: Bootstrap) -> dict[str, Any]:
@@ -138,6 +156,9 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
                 {"name": "admin", "admin_layer": {}},
             ]
         },
+        "stats_flush_interval": f"{facts.stats_interval:g}s",
+        "stats_config": _stats_config(all_stats=facts.all_stats),
+        "stats_sinks": [_stats_sink()],
         "static_resources": {"listeners": listeners, "clusters": clusters},
     }
 
@@ -156,6 +177,32 @@ def secrets(tls: XdsTls) -> dict[str, dict[str, Any]]:
     return {
         _secret_file(tls.secrets, name): {"resources": [{"@type": kind, "name": name, **secret}]}
         for name, secret in found.items()
+    }
+
+
+def _stats_config(*, all_stats: bool) -> dict[str, Any]:
+    buckets = {"first_token_ms": FIRST_TOKEN_MS, "duration_ms": DURATION_MS, "tokens": TOKENS}
+    kept = [{"safe_regex": {"regex": pattern}} for pattern in _KEPT]
+    return {
+        "histogram_bucket_settings": [
+            {"match": {"prefix": f"llm.{name}"}, "buckets": list(edges)} for name, edges in buckets.items()
+        ],
+        **({} if all_stats else {"stats_matcher": {"inclusion_list": {"patterns": kept}}}),
+    }
+
+
+def _stats_sink() -> dict[str, Any]:
+    """Return where statistics go: to the control plane, as what happened since they went there last."""
+    return {
+        "name": "envoy.stat_sinks.metrics_service",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": "shiftplane_xds"}},
+            "report_counters_as_deltas": True,
+            "emit_tags_as_labels": True,
+            "histogram_emit_mode": "HISTOGRAM",
+        },
     }
 
 

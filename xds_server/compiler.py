@@ -19,7 +19,12 @@ __all__ = ["WorldError", "compile_world"]
 
 
 def compile_world(
-    proxies: ir.Proxies, traffic: Sequence[Traffic], scripts: Scripts, *, collector: ir.Address | None
+    proxies: ir.Proxies,
+    traffic: Sequence[Traffic],
+    scripts: Scripts,
+    *,
+    collector: ir.Address | None,
+    reads_usage: bool = True,
 ) -> tuple[Resource, ...]:
     """Return everything one class of proxies is served; routes of other groups are left out.
 
@@ -27,7 +32,7 @@ def compile_world(
         WorldError: It would break a rule that protects users.
     """
     own = [item for item in traffic if item.route.spec.proxies.group == proxies.group]
-    world = plan(proxies, own, collector)
+    world = plan(proxies, own, collector, reads_usage=reads_usage)
     if broken := ir.violations(world):
         raise WorldError("; ".join(broken))
     return resources(world, scripts)

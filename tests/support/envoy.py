@@ -59,6 +59,8 @@ def start_envoy(
     tls: XdsTls | None = None,
     wait: bool = True,
     binary: Path | None = None,
+    stats_interval: float = 0.5,
+    all_stats: bool = False,
 ) -> Envoy:
     """Start an Envoy; with `wait` it is ready, which means: it holds its first world."""
     entry = HostPort(host="127.0.0.1", port=free_port())
@@ -73,6 +75,8 @@ def start_envoy(
         app=app,
         delta=delta,
         xds_tls=tls,
+        stats_interval=stats_interval,
+        all_stats=all_stats,
     )
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{node_id}.yaml"

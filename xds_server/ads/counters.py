@@ -26,6 +26,8 @@ class Counters:
     identity_refused: int = 0
     versions_stopped: int = 0
     worlds_failed: int = 0
+    statistics: int = 0
+    statistics_refused: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
@@ -70,5 +72,7 @@ _NUMBERS: Final = (
     "identity_refused",
     "versions_stopped",
     "worlds_failed",
+    "statistics",
+    "statistics_refused",
 )
 _HISTOGRAMS: Final = ("queue_seconds", "convergence_seconds")

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Final
 from xds_server import ir
 from xds_server.protocol import Refusal
 from xds_server.snapshot import CLUSTER, Snapshot, build, changes
+from xds_server.telemetry import Counts, Leg, Role, of_values, to_values
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from google.protobuf.message import Message
 
 __all__ = [
     "class_of",
+    "counted",
+    "counted_of",
     "proxies_class",
     "read_frame",
     "refusal",
@@ -147,3 +152,26 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
     if built.version != message.version:
         raise ValueError(f"a difference led to version {built.version} and not to {message.version}")
     return built
+
+
+def counted(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountedLegs:
+    """Return what the proxies of groups counted, to be sent."""
+    return wire.CountedLegs(
+        legs=[
+            wire.Counted(
+                group=group,
+                route=leg.route,
+                variant=leg.variant,
+                shadow=leg.role is Role.SHADOW,
+                values=to_values(counts),
+            )
+            for (group, leg), counts in legs.items()
+        ]
+    )
+
+
+def counted_of(message: wire.CountedLegs) -> Iterator[tuple[str, Leg, Counts]]:
+    """Yield what was sent of each group and leg."""
+    for one in message.legs:
+        role = Role.SHADOW if one.shadow else Role.PRIMARY
+        yield one.group, Leg(route=one.route, variant=one.variant, role=role), of_values(one.values)

@@ -19,7 +19,7 @@ import structlog
 
 from xds_server.ads.attempt import Attempt, Unbuilt
 from xds_server.ads.counters import Counters
-from xds_server.ads.feed import class_of, read_frame, refusal_of
+from xds_server.ads.feed import class_of, counted_of, read_frame, refusal_of
 from xds_server.ads.keeper import Keeper, Patience
 from xds_server.ads.ledger import Ledger
 from xds_server.ads.link import Link
@@ -27,10 +27,11 @@ from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.wire import feed_pb2 as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from xds_server import ir
     from xds_server.snapshot import Snapshot
+    from xds_server.telemetry import Counts, Leg
 
 __all__ = ["Fleet"]
 
@@ -52,6 +53,7 @@ class Fleet:
     ) -> None:
         """`command` starts an acceptor; the path of the feed's socket is added to it."""
         self.on_change: Callable[[str], None] = lambda _group: None
+        self.on_counts: Callable[[str, Mapping[Leg, Counts]], None] = lambda _group, _legs: None
         self._own = Counters()
         self._world_of = Attempt(world_of, self._own)
         self._command = tuple(command)
@@ -187,11 +189,11 @@ class Fleet:
             case "refused":
                 self._refused(link, message.refused)
             case "released":
-                known = self._ledger.classes.get(class_of(message.released.proxies))
-                if known is not None:
-                    known.release(message.released.version)
+                self._released(message.released)
             case "standing":
                 self._take_standing(link, message.standing)
+            case "counted":
+                self._take_counts(message.counted)
             case "report":
                 self._take_report(link, json.loads(message.report))
             case _:
@@ -222,6 +224,15 @@ class Fleet:
         if known is not None and known.refuse(message.version, refusal_of(message)):
             link.has_refused(proxies)
             self._owe(proxies)
+
+    def _released(self, message: wire.Released) -> None:
+        known = self._ledger.classes.get(class_of(message.proxies))
+        if known is not None:
+            known.release(message.version)
+
+    def _take_counts(self, message: wire.CountedLegs) -> None:
+        for group, leg, counts in counted_of(message):
+            self.on_counts(group, {leg: counts})
 
     def _owe(self, proxies: ir.Proxies) -> None:
         for link in self._links:

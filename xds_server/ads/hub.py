@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from xds_server.ads.stream import Stream
+    from xds_server.telemetry import Counts, Leg
 
 __all__ = ["Hub", "proxies_of"]
 
@@ -64,6 +65,7 @@ class Hub:
         """
         self.counters = Counters()
         self.on_change: Callable[[str], None] = lambda _group: None
+        self.on_counts: Callable[[str, Mapping[Leg, Counts]], None] = lambda _group, _legs: None
         self.on_refused: Callable[[ir.Proxies, str, Refusal], None] = lambda *_: None
         self.on_empty: Callable[[ir.Proxies], None] = lambda _proxies: None
         self._world_of = Attempt(world_of, self.counters)

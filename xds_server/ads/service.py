@@ -15,7 +15,7 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from xds_server.ads import csds, reflection
+from xds_server.ads import csds, metrics, reflection
 from xds_server.ads.admission import Admission
 from xds_server.ads.cut import Cutter
 from xds_server.ads.guard import Guard
@@ -97,12 +97,13 @@ class Server:
                     for service, (only, full, delta) in _SERVICES.items()
                 ),
                 csds.handlers(hub, self._guard),
+                metrics.handlers(hub, self._guard),
             )
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         described = {service: (full, delta) for service, (_, full, delta) in _SERVICES.items()}
-        reflection.enable(self._server, described, (health.SERVICE_NAME, csds.SERVICE))
+        reflection.enable(self._server, described, (health.SERVICE_NAME, csds.SERVICE, metrics.SERVICE))
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` and return the port.

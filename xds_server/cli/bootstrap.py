@@ -61,6 +61,18 @@ host_port = _HostPort()
 )
 @click.option("--app", type=host_port, default=None, help="Sidecar: the same with an address.")
 @click.option("--sotw", is_flag=True, help="Speak state-of-the-world instead of delta discovery.")
+@click.option(
+    "--stats-interval",
+    type=click.FloatRange(0.1, 300),
+    default=5.0,
+    show_default=True,
+    help="Seconds between what it tells the control plane it counted.",
+)
+@click.option(
+    "--all-stats",
+    is_flag=True,
+    help="Keep, and send, all of Envoy's statistics and not the most useful ones.",
+)
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, writable=True), default=None, help="Write to a file.")
 def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -82,6 +94,8 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     output: str,
     out: str | None,
     *,
+    stats_interval: float,
+    all_stats: bool,
     sotw: bool,
 ) -> None:
     """Print the bootstrap of one Envoy.
@@ -108,6 +122,8 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
         ready=ready,
         delta=not sotw,
         xds_tls=tls,
+        stats_interval=stats_interval,
+        all_stats=all_stats,
     )
     if output == "json":
         import json

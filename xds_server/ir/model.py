@@ -363,11 +363,15 @@ class TokenIssuer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Where users' requests come in, whose tokens are believed, and what takes captured legs, if anything."""
+    """Where users' requests come in, whose tokens are believed, and what takes captured legs, if anything.
+
+    With `reads_usage`, proxies read from answers how many tokens they took.
+    """
 
     entry: Address
     collector: ClusterName | None
     tokens: tuple[TokenIssuer, ...] = ()
+    reads_usage: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

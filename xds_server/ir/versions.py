@@ -20,11 +20,13 @@ __all__ = [
     "EXTRAS",
     "OLDEST_ENVOY",
     "Extra",
+    "counts_requests",
     "discovers_virtual_hosts",
     "is_envoy",
     "known",
     "reduced",
     "routes_limit_bodies",
+    "scopes_statistics",
     "served_as",
     "too_old",
 ]
@@ -37,33 +39,31 @@ OLDEST_ENVOY: Final = 36
 class Extra:
     """An extension that proxies can do without.
 
-    `since` is the first version that has it, `loss` what an operator goes without before. `sent` says whether
-    worlds carry it yet: nobody is told to miss what nobody is given.
+    `since` is the first version that has it, `loss` what an operator goes without before.
     """
 
     message: str
     since: int
     loss: str
-    sent: bool
 
 
 EXTRAS: Final = (
     Extra(
         message="envoy.extensions.access_loggers.stats.v3.Config",
         since=37,
-        loss="first-token statistics",
-        sent=False,
+        loss="request statistics",
     ),
     Extra(
         message="envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
         since=38,
         loss="token statistics of streams",
-        sent=False,
     ),
 )
 
 _ROUTES_LIMIT_BODIES: Final = 37
 _DISCOVERS_VIRTUAL_HOSTS: Final = 37
+_COUNTS_REQUESTS: Final = 37
+_SCOPES_STATISTICS: Final = 39
 _SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra in EXTRAS}
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
 
@@ -101,6 +101,16 @@ def routes_limit_bodies(envoy: int) -> bool:
     Before, Envoy takes that limit without a word and answers 413 to whatever the listener does not let in.
     """
     return envoy >= _ROUTES_LIMIT_BODIES
+
+
+def counts_requests(envoy: int) -> bool:
+    """Return whether a proxy can count requests by variant."""
+    return envoy >= _COUNTS_REQUESTS
+
+
+def scopes_statistics(envoy: int) -> bool:
+    """Return whether a logger of statistics has a scope; before, it has a prefix that is deprecated later."""
+    return envoy >= _SCOPES_STATISTICS
 
 
 def discovers_virtual_hosts(version: str) -> bool:
@@ -141,7 +151,7 @@ def reduced(version: str) -> tuple[str, ...]:
         found.append(f"older than 1.{OLDEST_ENVOY}, served as 1.{OLDEST_ENVOY}")
     if not routes_limit_bodies(envoy):
         found.append(f"a client that reads slowly may hold 64 MiB before 1.{_ROUTES_LIMIT_BODIES}")
-    found += [f"no {e.loss} before 1.{e.since}" for e in EXTRAS if e.sent and e.since > envoy]
+    found += [f"no {e.loss} before 1.{e.since}" for e in EXTRAS if e.since > envoy]
     return tuple(found)
 
 

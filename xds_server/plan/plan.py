@@ -44,7 +44,13 @@ def _parts(item: Traffic, *, captured: bool) -> _Parts:
     )
 
 
-def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address | None) -> ir.Group:
+def plan(
+    proxies: ir.Proxies,
+    traffic: Sequence[Traffic],
+    collector: ir.Address | None,
+    *,
+    reads_usage: bool = True,
+) -> ir.Group:
     """Return the world of one class of proxies; the order of `traffic` does not matter."""
     ordered = sorted(traffic, key=lambda item: item.route.metadata.name)
     parts = [_parts(item, captured=collector is not None) for item in ordered]
@@ -59,6 +65,7 @@ def plan(proxies: ir.Proxies, traffic: Sequence[Traffic], collector: ir.Address 
             entry=proxies.entry,
             collector=None if collector is None else COLLECTOR,
             tokens=tuple(issuer for own in parts for issuer in own.tokens),
+            reads_usage=reads_usage,
         ),
         virtual_hosts=tuple(
             _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider(host)) if c in claims))

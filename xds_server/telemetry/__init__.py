@@ -1,7 +1,7 @@
 """What proxies tell of the requests they carried: counts of one leg, in blocks of time (pure, and light)."""
 
 from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
-from xds_server.telemetry.counts import Block, Counts, Leg, Role, added
+from xds_server.telemetry.counts import Block, Counts, Leg, Role, added, of_values, to_values
 
 __all__ = [
     "DURATION_MS",
@@ -14,4 +14,6 @@ __all__ = [
     "Role",
     "added",
     "nearest_edge",
+    "of_values",
+    "to_values",
 ]

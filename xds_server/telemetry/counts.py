@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Block", "Counts", "Leg", "Role", "added"]
+__all__ = ["Block", "Counts", "Leg", "Role", "added", "of_values", "to_values"]
 
 
 class Role(Enum):
@@ -71,6 +71,36 @@ class Block:
 
 _BUCKETS = ("first_token_ms", "duration_ms", "tokens")
 _NUMBERS = tuple(field.name for field in fields(Counts) if field.name not in _BUCKETS)
+_SIZES = {
+    "first_token_ms": len(FIRST_TOKEN_MS) + 1,
+    "duration_ms": len(DURATION_MS) + 1,
+    "tokens": len(TOKENS) + 1,
+}
+_LENGTH = len(_NUMBERS) + sum(_SIZES.values())
+
+
+def to_values(counts: Counts) -> list[int]:
+    """Return all numbers of a count in the order of its fields."""
+    found = [getattr(counts, name) for name in _NUMBERS]
+    for name in _BUCKETS:
+        found.extend(getattr(counts, name))
+    return found
+
+
+def of_values(values: Sequence[int]) -> Counts:
+    """Return the count that `to_values` took apart.
+
+    Raises:
+        ValueError: Another version took it apart.
+    """
+    rest = list(values)
+    if len(rest) != _LENGTH:
+        raise ValueError(f"a count has {_LENGTH} values, not {len(rest)}")
+    found: dict[str, Any] = dict(zip(_NUMBERS, rest, strict=False))
+    at = len(_NUMBERS)
+    for name in _BUCKETS:
+        found[name], at = tuple(rest[at : at + _SIZES[name]]), at + _SIZES[name]
+    return Counts(**found)
 
 
 def added(one: Counts, other: Counts) -> Counts:

@@ -52,7 +52,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 )
 
 from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
-from xds_server.ir.versions import known, routes_limit_bodies
+from xds_server.ir.versions import counts_requests, known, routes_limit_bodies
 from xds_server.translate.clusters import HOP_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
@@ -61,6 +61,7 @@ from xds_server.translate.routes import (
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
+from xds_server.translate.statistics import statistics, usage_filters
 from xds_server.translate.tokens import token_filter
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def _hop_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConne
 def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
     filters = [
         *([token_filter(source.tokens)] if source.tokens and routes == ENTRY_ROUTES else []),
+        # The first of those that see the answer last: what users get is what is counted.
+        *(usage_filters() if source.reads_usage and counts_requests(envoy) else []),
         _lua(CAPTURE_FILTER, scripts.capture),
         _lua(REWRITE_FILTER, scripts.rewrite),
         HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),
@@ -158,7 +161,7 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
         http_filters=known(envoy, filters),
         stream_idle_timeout=_IDLE,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        access_log=known(envoy, logs),
+        access_log=[*logs, *statistics(envoy)],
     )
 
 

@@ -111,7 +111,7 @@ class Listening(_message.Message):
     def __init__(self, pid: _Optional[int] = ...) -> None: ...
 
 class FromAcceptor(_message.Message):
-    __slots__ = ("need", "refused", "standing", "report", "forget", "released", "listening")
+    __slots__ = ("need", "refused", "standing", "report", "forget", "released", "listening", "counted")
     NEED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +119,7 @@ class FromAcceptor(_message.Message):
     FORGET_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     LISTENING_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
     need: Class
     refused: Refusal
     standing: Standing
@@ -126,4 +127,25 @@ class FromAcceptor(_message.Message):
     forget: Class
     released: Released
     listening: Listening
-    def __init__(self, need: _Optional[_Union[Class, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., report: _Optional[bytes] = ..., forget: _Optional[_Union[Class, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ...) -> None: ...
+    counted: CountedLegs
+    def __init__(self, need: _Optional[_Union[Class, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., report: _Optional[bytes] = ..., forget: _Optional[_Union[Class, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ..., counted: _Optional[_Union[CountedLegs, _Mapping]] = ...) -> None: ...
+
+class Counted(_message.Message):
+    __slots__ = ("group", "route", "variant", "shadow", "values")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    group: str
+    route: str
+    variant: str
+    shadow: bool
+    values: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, group: _Optional[str] = ..., route: _Optional[str] = ..., variant: _Optional[str] = ..., shadow: _Optional[bool] = ..., values: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class CountedLegs(_message.Message):
+    __slots__ = ("legs",)
+    LEGS_FIELD_NUMBER: _ClassVar[int]
+    legs: _containers.RepeatedCompositeFieldContainer[Counted]
+    def __init__(self, legs: _Optional[_Iterable[_Union[Counted, _Mapping]]] = ...) -> None: ...
