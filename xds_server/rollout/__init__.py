@@ -14,7 +14,6 @@ from xds_server.rollout.events import (
     Effect,
     Event,
     Evidence,
-    Finding,
     Health,
     NotConverged,
     Publish,
@@ -34,6 +33,7 @@ from xds_server.rollout.state import (
     Analysis,
     Bake,
     Experiment,
+    Finding,
     Kill,
     Outcome,
     Pause,
@@ -44,6 +44,7 @@ from xds_server.rollout.state import (
     Spread,
     State,
     Step,
+    Undecided,
 )
 from xds_server.rollout.step import next_deadline, step
 from xds_server.rollout.transitions import TABLE, Transition
@@ -89,6 +90,7 @@ __all__ = [
     "Step",
     "Tick",
     "Transition",
+    "Undecided",
     "UnreadableError",
     "Verdict",
     "Vital",

@@ -112,6 +112,8 @@ def retry(state: State, event: Command, now: float) -> Result:
         message="",
         proven=False,
         pairs_before=None,
+        run=state.run + 1,
+        finding=None,
     )
     return after, (Record(what="retried", message=_why("from the first step", event)), Publish())
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from xds_server.rollout.state import Program  # noqa: TC001 - the codec reads annotations at run time
+from xds_server.rollout.state import Finding, Program  # noqa: TC001 - the codec reads annotations at run time
 
 __all__ = [
     "Command",
@@ -15,7 +15,6 @@ __all__ = [
     "Effect",
     "Event",
     "Evidence",
-    "Finding",
     "Health",
     "NotConverged",
     "Publish",
@@ -130,16 +129,6 @@ class Spent:
 
     tokens_per_second: float
     kind: Literal["spent"] = "spent"
-
-
-class Finding(Enum):
-    """What an analysis found."""
-
-    PASS = "Pass"  # noqa: S105 - a verdict
-    FAIL = "Fail"
-    INCONCLUSIVE = "Inconclusive"
-    NO_DATA = "NoData"
-    ERROR = "Error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

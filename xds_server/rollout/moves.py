@@ -11,7 +11,6 @@ from typing import Final, assert_never
 from xds_server.rollout.events import (
     Converged,
     Evidence,
-    Finding,
     Health,
     NotConverged,
     Publish,
@@ -24,12 +23,14 @@ from xds_server.rollout.state import (
     Analysis,
     Bake,
     Experiment,
+    Finding,
     Outcome,
     Pause,
     Phase,
     SetWeight,
     Shadow,
     State,
+    Undecided,
 )
 from xds_server.rollout.steps import Result, clocked, enter, lacking, percent, published, taken_back
 
@@ -156,7 +157,38 @@ def time_passed(state: State, event: Tick, now: float) -> Result:
             done = False
         case other:
             assert_never(other)
-    return _on(state, state.step + 1, now) if done else (state, ())
+    if not done:
+        return state, ()
+    return _unproven(state, now) if _owes_a_verdict(state) else _on(state, state.step + 1, now)
+
+
+def _owes_a_verdict(state: State) -> bool:
+    """Return whether the step may end only with a good verdict: somebody was given users, and is judged."""
+    timed = isinstance(state.current, Pause | Bake)
+    return timed and state.program.judged and state.weight > 0 and state.finding is not Finding.PASS
+
+
+def _unproven(state: State, now: float) -> Result:
+    """A step is over and nothing is proven: extend it for a while, then do as the spec says."""
+    words = f"the step is over, the verdict is {'missing' if state.finding is None else state.finding.value}"
+    if state.ends_at is not None and now < state.ends_at + state.program.patience:
+        if state.message.startswith(words):
+            return state, ()
+        return replace(state, message=words), (Record(what="extended", message=words),)
+    match state.program.undecided:
+        case Undecided.PROMOTE:
+            after, effects = _on(state, state.step + 1, now)
+            return after, (Record(what="went_on", message=f"{words}; onInconclusive is Promote"), *effects)
+        case Undecided.ROLLBACK:
+            record = Record(what="undecided", message=f"{words}; onInconclusive is Rollback")
+            return taken_back(state, Outcome.ROLLED_BACK, record, now)
+        case Undecided.HOLD:
+            words += "; promote or abort"
+            if words == state.message:
+                return state, ()
+            return replace(state, message=words), (Record(what="held", message=words),)
+        case other:
+            assert_never(other)
 
 
 def lives(state: State, event: Health, now: float) -> Result:
@@ -228,18 +260,21 @@ def judged(state: State, event: Verdict, now: float) -> Result:
         if not state.weight and not state.mirror:
             return state, ()
         return taken_back(
-            state, Outcome.ROLLED_BACK, Record(what="failed", message=event.detail[:_SAID]), now
+            replace(state, finding=event.finding),
+            Outcome.ROLLED_BACK,
+            Record(what="failed", message=event.detail[:_SAID]),
+            now,
         )
+    said: tuple[Record, ...] = ()
+    if state.finding is not event.finding:
+        state = replace(state, finding=event.finding)
+        said = (Record(what="verdict", message=f"{event.finding.value}: {event.detail}"[:_SAID]),)
     if not isinstance(state.current, Analysis) or state.resumes is not None:
-        return state, ()
+        return state, said
     if event.finding is Finding.PASS and state.converged:
-        record = Record(what="passed", message=event.detail[:_SAID])
         after, effects = _on(state, state.step + 1, now)
-        return after, (record, *effects)
-    words = f"{event.finding.value}: {event.detail}"[:_SAID]
-    if words == state.message:
-        return state, ()
-    return replace(state, message=words), (Record(what="no_verdict", message=words),)
+        return after, (*said, *effects)
+    return replace(state, message=f"{event.finding.value}: {event.detail}"[:_SAID]), said
 
 
 def _how_fast(state: State, event: Converged, now: float) -> str:

@@ -6,7 +6,17 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from xds_server.rollout.slots import FULL
-from xds_server.rollout.state import Bake, Experiment, Pause, Program, SetWeight, Shadow, Spread, Step
+from xds_server.rollout.state import (
+    Bake,
+    Experiment,
+    Pause,
+    Program,
+    SetWeight,
+    Shadow,
+    Spread,
+    Step,
+    Undecided,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +47,9 @@ def program(route: spec.ModelRoute, *, checked: bool = True) -> Program:
         killed=(kill.reason or "the spec says so") if kill.enabled else None,
         checked=tuple(sorted(_checked(wanted))) if checked else (),
         keep_warm=keep_warm,
+        judged=bool(wanted.analysis.metrics) and not wanted.analysis.dry_run,
+        patience=wanted.analysis.wait_for_verdict.total_seconds(),
+        undecided=Undecided(wanted.analysis.on_inconclusive),
     )
 
 

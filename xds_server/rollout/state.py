@@ -19,6 +19,7 @@ __all__ = [
     "Bake",
     "Course",
     "Experiment",
+    "Finding",
     "Kill",
     "Outcome",
     "Pause",
@@ -29,6 +30,7 @@ __all__ = [
     "Spread",
     "State",
     "Step",
+    "Undecided",
     "Weights",
 ]
 
@@ -83,6 +85,24 @@ class Outcome(Enum):
     """An operator took it back after it had ended."""
     ROLLED_BACK = "RolledBack"
     """It was taken back without anybody asking: the evidence was against it, or the candidate died."""
+
+
+class Finding(Enum):
+    """What an analysis found."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+    NO_DATA = "NoData"
+    ERROR = "Error"
+
+
+class Undecided(Enum):
+    """What to do where a verdict is due and there is none."""
+
+    HOLD = "Hold"
+    ROLLBACK = "Rollback"
+    PROMOTE = "Promote"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +200,9 @@ class Program:
     killed: str | None = None
     checked: tuple[str, ...] = ()
     keep_warm: float = 0.0
+    judged: bool = False
+    patience: float = 3600.0
+    undecided: Undecided = Undecided.HOLD
 
     @property
     def course(self) -> Course:
@@ -219,6 +242,9 @@ class State:
     `dead` are the checked backends that are known to live, and known not to. `pairs_before` is how many pairs
     there were when the shadow began, `proven` that it has its own. `budgeted_at` is when the share of
     copies was last changed to meet a budget, `warm_until` until when the former backend shall be ready.
+
+    `run` counts how often a rollout began: evidence of one run says nothing of the next. `finding` is the
+    newest verdict of this run, None before the first.
     """
 
     route: str
@@ -245,6 +271,8 @@ class State:
     budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None
+    run: int = 1
+    finding: Finding | None = None
 
     @property
     def current(self) -> Step | None:

@@ -120,6 +120,7 @@ def _fresh(event: SpecAccepted, former: State | None, now: float) -> State:
         phase=Phase.PENDING,
         splits=(layout, *_spreads(former, program)),
         published_at=now,
+        run=1 if former is None else former.run + 1,
         healthy=() if former is None else _still(former.healthy, program),
         dead=() if former is None else _still(former.dead, program),
     )

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from xds_server.spec.analysis import Analysis, Price
 from xds_server.spec.prompts import Prompt
 from xds_server.spec.scalars import (
     BackendName,
@@ -106,6 +107,7 @@ class Backend(Part):
     endpoints: Annotated[tuple[EndpointText, ...], Field(strict=False, min_length=1)] | None = None
     dns: Dns | None = None
     model_name_override: Plain | None = None
+    price: Price | None = None
     passive_health: PassiveHealth = PassiveHealth()
     health_check: HealthCheck = HealthCheck()
 
@@ -145,6 +147,7 @@ class RouteSpec(Part):
     kill_switch: KillSwitch = KillSwitch()
     targeting: Targeting = Targeting()
     strategy: Strategy | None = None
+    analysis: Analysis = Analysis()
     prompt: Prompt | None = None
     capture: Capture = Capture()
     timeouts: Timeouts = Timeouts()

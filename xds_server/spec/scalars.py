@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 from xds_server.spec import units
 
 __all__ = [
+    "Alpha",
+    "Amount",
     "BackendName",
     "CaptureSize",
     "Claim",
@@ -36,14 +38,18 @@ __all__ = [
     "Percent",
     "Plain",
     "Prose",
+    "Ratio",
     "RequestSize",
     "Retries",
     "RouteName",
+    "Samples",
     "Share",
     "Short",
     "Threshold",
     "Tokens",
     "Url",
+    "text_value",
+    "wrong",
 ]
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -58,7 +64,8 @@ _CLAIM: Final = re.compile(r"[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*")
 _URL: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?")
 
 
-def _wrong(message: str, allowed: str) -> PydanticCustomError:
+def wrong(message: str, allowed: str) -> PydanticCustomError:
+    """Return what to raise for a value: what is wrong with it, and what is allowed."""
     return PydanticCustomError("shiftplane", "{message}", {"message": message, "allowed": allowed})
 
 
@@ -66,12 +73,13 @@ def _unit(read: Any, value: object) -> Any:
     try:
         return read(value)
     except units.UnitError as error:
-        raise _wrong(str(error), error.allowed) from error
+        raise wrong(str(error), error.allowed) from error
 
 
-def _text(value: object, what: str) -> str:
+def text_value(value: object, what: str) -> str:
+    """Return a value that is text, or say that it is none."""
     if not isinstance(value, str):
-        raise _wrong(f"must be text, found {_kind(value)}", what)
+        raise wrong(f"must be text, found {_kind(value)}", what)
     return value
 
 
@@ -92,9 +100,9 @@ def _kind(value: object) -> str:
 
 
 def _name(value: object) -> str:
-    text = _text(value, _NAME)
+    text = text_value(value, _NAME)
     if not _LABEL.fullmatch(text):
-        raise _wrong(f"{text!r} is not a name", _NAME)
+        raise wrong(f"{text!r} is not a name", _NAME)
     return text
 
 
@@ -102,82 +110,82 @@ def _unlike(taken: str, value: object) -> str:
     """Refuse the one name that would make a cluster's name mean two things."""
     text = _name(value)
     if text == taken:
-        raise _wrong(f"{text!r} is reserved", "any other name is allowed")
+        raise wrong(f"{text!r} is reserved", "any other name is allowed")
     return text
 
 
 def _header(value: object) -> str:
     allowed = "a header name such as x-user-id is allowed"
-    text = _text(value, allowed).lower()
+    text = text_value(value, allowed).lower()
     if text.startswith(":"):
-        raise _wrong(f"{text!r} is a pseudo-header", allowed)
+        raise wrong(f"{text!r} is a pseudo-header", allowed)
     if not _TOKEN.fullmatch(text):
-        raise _wrong(f"{text!r} is not a header name", allowed)
+        raise wrong(f"{text!r} is not a header name", allowed)
     if text.startswith("x-shiftplane-"):
-        raise _wrong(f"{text!r} is reserved: proxies strip x-shiftplane-* from what clients send", allowed)
+        raise wrong(f"{text!r} is reserved: proxies strip x-shiftplane-* from what clients send", allowed)
     return text
 
 
 def _host(value: object) -> str:
     allowed = '"*", a name such as chat.example.com, or *.example.com are allowed'
-    text = _text(value, allowed).lower()
+    text = text_value(value, allowed).lower()
     if text == "*":
         return text
     if ":" in text:
-        raise _wrong(f"{text!r} has a port; ports do not matter for matching", allowed)
+        raise wrong(f"{text!r} has a port; ports do not matter for matching", allowed)
     if len(text) > 253 or not _HOST.fullmatch(text):
-        raise _wrong(f"{text!r} is not a host", allowed)
+        raise wrong(f"{text!r} is not a host", allowed)
     return text
 
 
 def _path(value: object) -> str:
     allowed = "a path such as /v1/ is allowed"
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if not text.startswith("/"):
-        raise _wrong(f"{text!r} does not start with /", allowed)
+        raise wrong(f"{text!r} does not start with /", allowed)
     if re.search(r"[?#\s]", text):
-        raise _wrong(f"{text!r} holds a query, a fragment or a space", allowed)
+        raise wrong(f"{text!r} holds a query, a fragment or a space", allowed)
     return text
 
 
 def _plain(value: object) -> str:
     allowed = "text without control characters is allowed"
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if not text or len(text) > 256 or not text.isprintable():
-        raise _wrong(f"{text[:40]!r} is empty, too long or not printable", allowed)
+        raise wrong(f"{text[:40]!r} is empty, too long or not printable", allowed)
     return text
 
 
 def _prose(value: object) -> str:
     allowed = "text of at most 32 KiB is allowed"
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if not text.strip():
-        raise _wrong("is empty", allowed)
+        raise wrong("is empty", allowed)
     if len(text.encode()) > _MOST_PROSE or "\0" in text:
-        raise _wrong("is longer than 32 KiB, or holds a zero byte", allowed)
+        raise wrong("is longer than 32 KiB, or holds a zero byte", allowed)
     return text
 
 
 def _claim(value: object) -> str:
     allowed = "the name of a claim is allowed, such as org_id or realm.org; dots lead into nested claims"
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if len(text) > 128 or not _CLAIM.fullmatch(text):
-        raise _wrong(f"{text[:40]!r} is not a claim", allowed)
+        raise wrong(f"{text[:40]!r} is not a claim", allowed)
     return text
 
 
 def _url(value: object) -> str:
     allowed = "a URL is allowed, such as https://id.example.com/keys.json"
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if len(text) > 512 or not _URL.fullmatch(text):
-        raise _wrong(f"{text[:60]!r} is not a URL", allowed)
+        raise wrong(f"{text[:60]!r} is not a URL", allowed)
     return text
 
 
 def _factor(value: object) -> int:
     found: int = _unit(units.basis_points, value)
     if found < 100:
-        raise _wrong(f"{value} is too small", "a percentage from 1 to 100 is allowed")
+        raise wrong(f"{value} is too small", "a percentage from 1 to 100 is allowed")
     return found
 
 
@@ -187,9 +195,9 @@ def _endpoint(value: object) -> Any:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        raise _wrong(f"{host!r} is not an IP address", "names belong in dns: instead of endpoints:") from None
+        raise wrong(f"{host!r} is not an IP address", "names belong in dns: instead of endpoints:") from None
     if address.is_unspecified or address.is_multicast:
-        raise _wrong(f"{host!r} is not the address of a server", allowed)
+        raise wrong(f"{host!r} is not the address of a server", allowed)
     return {"host": host, "port": port}
 
 
@@ -197,57 +205,66 @@ def _dns(value: object) -> Any:
     allowed = 'a name with its port is allowed, such as "vllm-v1.prod.svc:8000"'
     host, port = _host_port(value, allowed)
     if len(host) > 253 or not _HOST.fullmatch(host.lower()) or host.startswith("*"):
-        raise _wrong(f"{host!r} is not a host name", allowed)
+        raise wrong(f"{host!r} is not a host name", allowed)
     if re.fullmatch(r"[0-9.]+", host):
-        raise _wrong(f"{host!r} is an address", "addresses belong in endpoints: instead of dns:")
+        raise wrong(f"{host!r} is an address", "addresses belong in endpoints: instead of dns:")
     return {"host": host, "port": port}
 
 
 def _host_port(value: object, allowed: str) -> tuple[str, int]:
     if isinstance(value, Endpoint):
         return value.host, value.port
-    text = _text(value, allowed)
+    text = text_value(value, allowed)
     if "://" in text:
-        raise _wrong(f"{text!r} is a URL", allowed)
+        raise wrong(f"{text!r} is a URL", allowed)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal():
-        raise _wrong(f"{text!r} has no port", allowed)
+        raise wrong(f"{text!r} has no port", allowed)
     if not 1 <= int(port) <= 65_535:
-        raise _wrong(f"port {port} does not exist", "ports from 1 to 65535 are allowed")
+        raise wrong(f"port {port} does not exist", "ports from 1 to 65535 are allowed")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise _wrong(f"{text!r} needs brackets around its address", allowed)
+        raise wrong(f"{text!r} needs brackets around its address", allowed)
     return host, int(port)
 
 
 def _at_least(least: timedelta, value: object) -> timedelta:
     found: timedelta = _unit(units.duration, value)
     if found < least:
-        raise _wrong(f"{value!r} is too short", f"at least {least.total_seconds():g}s is allowed")
+        raise wrong(f"{value!r} is too short", f"at least {least.total_seconds():g}s is allowed")
     return found
+
+
+def _number(least: float, most: float, value: object) -> float:
+    allowed = f"a number from {least:g} to {most:g} is allowed"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(f"must be a number, found {_kind(value)}", allowed)
+    if not least <= value <= most:
+        raise wrong(f"{value} is out of range", allowed)
+    return float(value)
 
 
 def _count(least: int, most: int, value: object) -> int:
     allowed = f"a whole number from {least} to {most} is allowed"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(f"must be a whole number, found {_kind(value)}", allowed)
+        raise wrong(f"must be a whole number, found {_kind(value)}", allowed)
     if not least <= value <= most:
-        raise _wrong(f"{value} is out of range", allowed)
+        raise wrong(f"{value} is out of range", allowed)
     return value
 
 
 def _size(least: int, most: int, words: str, value: object) -> int:
     found: int = _unit(units.size, value)
     if not least <= found <= most:
-        raise _wrong(f"{value!r} is out of range", words)
+        raise wrong(f"{value!r} is out of range", words)
     return found
 
 
 def _share(value: object) -> int:
     found: int = _unit(units.basis_points, value)
     if found == 0:
-        raise _wrong("0 is no share at all", "a percentage above 0 is allowed")
+        raise wrong("0 is no share at all", "a percentage above 0 is allowed")
     return found
 
 
@@ -308,6 +325,10 @@ GrowthFactor = Annotated[int, BeforeValidator(_factor), _AS_PERCENT]
 Prose = Annotated[str, BeforeValidator(_prose)]
 Claim = Annotated[str, BeforeValidator(_claim)]
 Url = Annotated[str, BeforeValidator(_url)]
+Samples = Annotated[int, BeforeValidator(lambda value: _count(0, 1_000_000, value))]
+Ratio = Annotated[float, BeforeValidator(lambda value: _number(1, 100, value))]
+Alpha = Annotated[float, BeforeValidator(lambda value: _number(0.0001, 0.5, value))]
+Amount = Annotated[float, BeforeValidator(lambda value: _number(0, 1_000_000, value))]
 PairCount = Annotated[int, BeforeValidator(lambda value: _count(1, 1_000_000, value))]
 Tokens = Annotated[int, BeforeValidator(lambda value: _count(1, 100_000_000, value))]
 EndpointText = Annotated[Endpoint, BeforeValidator(_endpoint)]

@@ -32,9 +32,7 @@ KINDS: Final[dict[str, type[ModelRoute | DeploymentStrategy]]] = {
 # Fields of later versions: calling them unknown would send people to look for a typo.
 LATER: Final = frozenset(
     {
-        "analysis",
         "compare",
-        "price",
         "service",
         "systemFrom",
     }

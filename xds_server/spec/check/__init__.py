@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.spec.check import attributes, backends, matching, prompts, strategies, targeting, tokens
+from xds_server.spec.check import (
+    analysis,
+    attributes,
+    backends,
+    matching,
+    prompts,
+    strategies,
+    targeting,
+    tokens,
+)
 from xds_server.spec.check.values import at
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ _CHECKS: Final = (
     *targeting.CHECKS,
     *tokens.CHECKS,
     *prompts.CHECKS,
+    *analysis.CHECKS,
     *matching.CHECKS,
 )
 
