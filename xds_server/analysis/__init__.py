@@ -1,5 +1,7 @@
 """Verdicts on a candidate: blocks of counts in, a finding with its numbers out (pure)."""
 
+from xds_server.analysis.asked import policy_of
+from xds_server.analysis.docket import Docket
 from xds_server.analysis.judge import Arm, Case, MetricVerdict, Ruling, fresh, heard, ruling
 from xds_server.analysis.metrics import METRICS, Kind, Metric, Price, cost
 from xds_server.analysis.policy import ALPHA, Action, Comparison, Guardrail, Policy, Threshold
@@ -11,6 +13,7 @@ __all__ = [
     "Arm",
     "Case",
     "Comparison",
+    "Docket",
     "Guardrail",
     "Kind",
     "Metric",
@@ -22,5 +25,6 @@ __all__ = [
     "cost",
     "fresh",
     "heard",
+    "policy_of",
     "ruling",
 ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.policy import Guardrail, Policy, Threshold
     from xds_server.telemetry import Block
 
-__all__ = ["Arm", "Case", "MetricVerdict", "Ruling", "fresh", "heard", "ruling"]
+__all__ = ["Arm", "Case", "MetricVerdict", "Ruling", "fresh", "heard", "ruling", "together"]
 
 _QUIET: Final = 60.0
 """Without a request of the candidate for this long there is no data, whatever was proven before."""
@@ -92,17 +92,12 @@ class Case:
     ends: float = 0.0
 
 
-def fresh(policy: Policy, candidate: Leg, control: Leg, former: Case | None = None) -> Case:
-    """Return the case of a new run; what was learnt of the same control before is kept."""
-    kept: dict[str, Memory] = {}
-    if former is not None and former.control == control and len(former.memories) == len(policy.guardrails):
-        kept = dict(zip((g.metric for g in policy.guardrails), former.memories, strict=True))
+def fresh(policy: Policy, candidate: Leg, control: Leg) -> Case:
+    """Return the case of a new run. Blocks of control alone, from before, may be heard first."""
     return Case(
         candidate=candidate,
         control=control,
-        memories=tuple(
-            kept[g.metric].forgotten(g) if g.metric in kept else Memory.fresh(g) for g in policy.guardrails
-        ),
+        memories=tuple(Memory.fresh(guardrail) for guardrail in policy.guardrails),
         watches=tuple(Watch() for _ in policy.thresholds),
     )
 
@@ -158,6 +153,21 @@ def ruling(case: Case, policy: Policy, now: float) -> Ruling:
     deciding = [m for m in metrics if m.action is Action.ROLLBACK]
     finding = _worst([m.finding for m in deciding])
     return Ruling(finding=finding, words=_summary(finding, deciding), metrics=metrics)
+
+
+def together(rulings: Mapping[str, Ruling]) -> Ruling:
+    """Return one verdict on several candidates: a failure of one is one of all."""
+    if len(rulings) == 1:
+        return next(iter(rulings.values()))
+    return Ruling(
+        finding=_worst([found.finding for found in rulings.values()]),
+        words="; ".join(f"{name}: {found.words}" for name, found in rulings.items()),
+        metrics=tuple(
+            replace(metric, metric=f"{name} {metric.metric}")
+            for name, found in rulings.items()
+            for metric in found.metrics
+        ),
+    )
 
 
 def _worst(findings: list[Finding]) -> Finding:

@@ -86,17 +86,6 @@ class Memory:
             case Kind.MEAN:
                 return self._after_mean(guardrail, arms, prices)
 
-    def forgotten(self, guardrail: Guardrail) -> Memory:
-        """Return what is left for another run: what is usual of control, and nothing of the candidate."""
-        fresh = Memory.fresh(guardrail)
-        return replace(
-            fresh,
-            dispersion=self.dispersion,
-            edge=self.edge,
-            usual=self.usual,
-            level=self.level,
-        )
-
     def _after_share(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Memory:
         share = guardrail.definition.share
         if share is None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from xds_server import ir, rollout
 from xds_server.compiler import compile_world
+from xds_server.engine.court import BLOCKS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
 from xds_server.engine.live import (
     EVENTS_KEPT,
@@ -34,14 +36,24 @@ from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
 from xds_server.spec import Document, Loaded, check_together, digest, load
 from xds_server.store import Change, ConflictError, StoreError
-from xds_server.view import ActionView, Convergence, EventView, ProxyView, RouteView, route_view
+from xds_server.telemetry import by_route
+from xds_server.view import (
+    ActionView,
+    Convergence,
+    EventView,
+    ProxyView,
+    RouteView,
+    route_view,
+)
+from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from xds_server.ads import Fleet, Hub
     from xds_server.sources import Watched
     from xds_server.store import SqliteStore
+    from xds_server.telemetry import Counts, Leg
     from xds_server.translate import Scripts
 
 __all__ = ["Engine", "no_summary"]
@@ -92,12 +104,14 @@ class Engine:
         self._built: dict[ir.Proxies, Snapshot] = {}
         self._hub: Hub | Fleet | None = None
         self._health: dict[tuple[str, str], rollout.Health] = {}
+        self._court = Court()
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
         self._hub = hub
         hub.on_change = self._note
+        hub.on_counts = self.count
 
     async def load(self) -> None:
         """Take over what the store holds; before this, no stream may be accepted.
@@ -115,6 +129,14 @@ class Engine:
         self._health[route, found.backend] = found
         self._wake.set()
 
+    def count(self, group: str, legs: Mapping[Leg, Counts]) -> None:
+        """Hear what a proxy of a group counted; of routes that others serve, nothing."""
+        now = self._clock()
+        for name, own in by_route(legs).items():
+            live = self._routes.get(name)
+            if live is not None and live.group == group:
+                self._court.count(live, own, now)
+
     async def run(self) -> None:
         """Move rollouts on, by time and by acknowledgements, until cancelled."""
         while True:
@@ -125,6 +147,7 @@ class Engine:
                     await self._hear_health()
                     for name, by_proxies in self._due(moved):
                         await self._advance(name, by_proxies=by_proxies)
+                await self._keep_blocks()
             except StoreError:
                 # Rollouts stand still where the store last saw them; proxies keep what they hold.
                 log.exception("store_failed", consequence="rollouts stand still until it works again")
@@ -193,6 +216,7 @@ class Engine:
             live = self._live(name)
             await asyncio.to_thread(self._store.delete, name, at=self._clock(), actor=actor)
             del self._routes[name]
+            self._court.forget(name)
             log.info("route_deleted", route=name, actor=actor)
             self._watch()
             self._publish(live.group)
@@ -202,12 +226,18 @@ class Engine:
     def view(self, name: str) -> RouteView:
         """Return how a route stands."""
         live = self._live(name)
-        return route_view(
+        spec = live.route.spec
+        view = route_view(
             live.route,
             live.state,
             self._convergence(live.group),
-            pairs=self._summary(name, live.route.spec.stable, live.route.spec.candidate),
+            pairs=self._summary(name, spec.stable, spec.candidate),
             events=tuple(live.events),
+        )
+        return replace(
+            view,
+            analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
+            costs=cost_view(spec, self._court.totals(name)),
         )
 
     def views(self) -> list[RouteView]:
@@ -371,6 +401,8 @@ class Engine:
             history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
+            blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)
+            self._court.resume(live, blocks, self._clock())
 
     def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
         state = live.state
@@ -422,7 +454,17 @@ class Engine:
         spec = live.route.spec
         for news in learned(live.state, self._summary(name, spec.stable, spec.candidate)):
             await self._feed(name, news, "collector")
+        verdict = self._court.hear(live, self._clock())
+        if verdict is not None:
+            await self._feed(name, verdict, "analysis")
         await self._feed(name, rollout.Tick(synced=reached), "clock")
+
+    async def _keep_blocks(self) -> None:
+        """Store what was counted. What is lost is not judged again after a restart, and nothing else."""
+        kept = self._court.take_kept()
+        if kept:
+            drop_before = self._clock() - KEPT_SECONDS
+            await asyncio.to_thread(self._store.keep_blocks, kept, drop_before=drop_before)
 
     def _convergence(self, group: str) -> Convergence:
         if self._hub is None:

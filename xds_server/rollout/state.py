@@ -188,6 +188,9 @@ class Program:
     everyone, None while it does not. `checked` are the backends whose health is asked for: they are given
     users only while they are known to live. `keep_warm` is for how many seconds after the end the former
     backend is to be kept ready for an undo.
+
+    With `judged` a timed step that gave users to a candidate ends only with a good verdict. It waits for one
+    for up to `patience` seconds more; then `undecided` says what to do.
     """
 
     stable: str

@@ -1,5 +1,6 @@
 """YAML → frozen route specs, or every problem at once with its place (pure)."""
 
+from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
 from xds_server.spec.loading import Document, Loaded, check_together, digest, load
 from xds_server.spec.model import (
     Backend,
@@ -52,7 +53,10 @@ from xds_server.spec.targeting import (
 __all__ = [
     "PRESETS",
     "AbTest",
+    "Alarm",
     "AllAtOnce",
+    "Analysis",
+    "AnalysisMetric",
     "AttributeSource",
     "Backend",
     "BlueGreen",
@@ -77,6 +81,7 @@ __all__ = [
     "PassiveHealth",
     "PathMatch",
     "PauseStep",
+    "Price",
     "Problem",
     "Promotion",
     "Prompt",
@@ -100,4 +105,5 @@ __all__ = [
     "check_together",
     "digest",
     "load",
+    "read_limit",
 ]

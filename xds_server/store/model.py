@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xds_server.rollout import Effect, Event, State
+    from xds_server.telemetry import Block
 
 __all__ = [
     "Change",
     "ConflictError",
     "StoreError",
     "StoredAction",
+    "StoredBlock",
     "StoredEvent",
     "StoredRoute",
     "StoredSpec",
@@ -99,3 +101,12 @@ class StoredSpec:
     generation: int
     text: str
     file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBlock:
+    """What was counted of a route in some seconds, during one of its runs."""
+
+    route: str
+    run: int
+    block: Block

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -25,14 +26,16 @@ from xds_server.store.model import (
     Change,
     ConflictError,
     StoredAction,
+    StoredBlock,
     StoredEvent,
     StoredRoute,
     StoredSpec,
     StoreError,
 )
+from xds_server.telemetry import block_of_json, block_to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from xds_server.rollout import Effect, Event
@@ -60,6 +63,13 @@ _MIGRATIONS: Final = (
     ALTER TABLE events ADD COLUMN revision INTEGER;
     ALTER TABLE events ADD COLUMN weights TEXT;
     ALTER TABLE events ADD COLUMN file TEXT;
+    """,
+    """
+    CREATE TABLE blocks (
+      route TEXT NOT NULL, run INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX blocks_of_route ON blocks (route, at);
+    CREATE INDEX blocks_by_age ON blocks (at);
     """,
 )
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
@@ -187,6 +197,38 @@ class SqliteStore:
                 (name, name),
             ).fetchall()
         return tuple((event_from_json(text), at) for text, at in rows)
+
+    def keep_blocks(self, blocks: Iterable[StoredBlock], *, drop_before: float) -> None:
+        """Keep blocks of counts, and drop those that ended before some time.
+
+        Raises:
+            StoreError: The disk is full or gone.
+        """
+        rows = [
+            (
+                stored.route,
+                stored.run,
+                stored.block.start + stored.block.seconds,
+                zlib.compress(json.dumps(block_to_json(stored.block)).encode()),
+            )
+            for stored in blocks
+        ]
+        with self._writing() as db:
+            db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?)", rows)
+            db.execute("DELETE FROM blocks WHERE at < ?", (drop_before,))
+
+    def blocks(self, name: str, limit: int, run: int | None = None) -> tuple[StoredBlock, ...]:
+        """Return the newest blocks of a route, of one run or of all, oldest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT run, body FROM blocks WHERE route = ? AND (? IS NULL OR run = ?) "
+                "ORDER BY at DESC LIMIT ?",
+                (name, run, run, limit),
+            ).fetchall()
+        return tuple(
+            StoredBlock(route=name, run=of, block=block_of_json(json.loads(zlib.decompress(body))))
+            for of, body in reversed(rows)
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -1,7 +1,18 @@
 """What proxies tell of the requests they carried: counts of one leg, in blocks of time (pure, and light)."""
 
 from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
-from xds_server.telemetry.counts import Block, Counts, Leg, Role, added, of_values, to_values
+from xds_server.telemetry.counts import (
+    Block,
+    Counts,
+    Leg,
+    Role,
+    added,
+    block_of_json,
+    block_to_json,
+    by_route,
+    of_values,
+    to_values,
+)
 
 __all__ = [
     "DURATION_MS",
@@ -13,6 +24,9 @@ __all__ = [
     "Leg",
     "Role",
     "added",
+    "block_of_json",
+    "block_to_json",
+    "by_route",
     "nearest_edge",
     "of_values",
     "to_values",

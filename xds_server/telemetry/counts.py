@@ -11,7 +11,17 @@ from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Bu
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Block", "Counts", "Leg", "Role", "added", "of_values", "to_values"]
+__all__ = [
+    "Block",
+    "Counts",
+    "Leg",
+    "Role",
+    "added",
+    "block_of_json",
+    "block_to_json",
+    "of_values",
+    "to_values",
+]
 
 
 class Role(Enum):
@@ -111,3 +121,63 @@ def added(one: Counts, other: Counts) -> Counts:
         for name in _BUCKETS
     }
     return Counts(**sums, **rows)
+
+
+def by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
+    """Return the legs of each route."""
+    found: dict[str, dict[Leg, Counts]] = {}
+    for leg, counts in legs.items():
+        found.setdefault(leg.route, {})[leg] = counts
+    return found
+
+
+def block_to_json(block: Block) -> dict[str, Any]:
+    """Return a block as plain JSON values; what is nothing is left out."""
+    return {
+        "start": block.start,
+        "seconds": block.seconds,
+        "legs": [
+            {
+                "route": leg.route,
+                "variant": leg.variant,
+                "role": leg.role.value,
+                **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
+                **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},
+            }
+            for leg, counts in block.legs.items()
+        ],
+    }
+
+
+def block_of_json(document: Mapping[str, Any]) -> Block:
+    """Return the block that `block_to_json` wrote, also one of an earlier version.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return Block(
+            start=float(document["start"]),
+            seconds=float(document["seconds"]),
+            legs={_leg(item): _counts(item) for item in document["legs"]},
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a block of counts: {error}") from error
+
+
+def _trimmed(row: Buckets) -> list[int]:
+    """Return buckets without the zeros at their end."""
+    last = max(place for place, count in enumerate(row) if count)
+    return list(row[: last + 1])
+
+
+def _leg(item: Mapping[str, Any]) -> Leg:
+    return Leg(route=str(item["route"]), variant=str(item["variant"]), role=Role(item["role"]))
+
+
+def _counts(item: Mapping[str, Any]) -> Counts:
+    found: dict[str, Any] = {name: int(item.get(name, 0)) for name in _NUMBERS}
+    for name, size in _SIZES.items():
+        row = [int(count) for count in item.get(name, ())][:size]
+        found[name] = (*row, *(0,) * (size - len(row)))
+    return Counts(**found)

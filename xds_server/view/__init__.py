@@ -2,7 +2,9 @@
 
 from xds_server.view.model import (
     ActionView,
+    AnalysisView,
     Convergence,
+    CostView,
     EventView,
     KillView,
     ProxyStatus,
@@ -16,7 +18,9 @@ from xds_server.view.route import route_view
 
 __all__ = [
     "ActionView",
+    "AnalysisView",
     "Convergence",
+    "CostView",
     "EventView",
     "KillView",
     "ProxyStatus",

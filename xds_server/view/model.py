@@ -8,9 +8,12 @@ from typing import Any
 
 __all__ = [
     "ActionView",
+    "AnalysisView",
     "Convergence",
+    "CostView",
     "EventView",
     "KillView",
+    "MetricView",
     "ProxyStatus",
     "ProxyView",
     "RouteView",
@@ -128,6 +131,65 @@ class KillView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricView:
+    """What is known of one metric: both arms, the effect with its bounds, the evidence and what it takes.
+
+    `effect` is an odds ratio or a ratio of means, by `kind`; `low` and `high` hold at every look at once.
+    `evidence` is against the candidate and `support` for it, as odds against chance; a rollback needs
+    `needed`. `remaining` are the seconds until a verdict at the present pace.
+    """
+
+    name: str
+    kind: str
+    finding: str
+    action: str
+    words: str
+    unit: str
+    candidate: dict[str, float | None]
+    control: dict[str, float | None]
+    effect: float | None
+    low: float | None
+    high: float | None
+    evidence: float
+    support: float
+    needed: float
+    max_ratio: float
+    margin: float
+    dispersion: float
+    remaining: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisView:
+    """The verdict on a candidate; in a dry run nothing follows from it."""
+
+    finding: str
+    words: str
+    dry_run: bool
+    metrics: tuple[MetricView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostView:
+    """What a backend's answers took since the control plane started; `cost` is None without a price.
+
+    `estimated_tokens` are those of answers that did not tell: their bytes, at the bytes per token of those
+    that did. They are part of the cost, and of no other number.
+    """
+
+    variant: str
+    role: str
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated_tokens: int
+    cost: float | None
+    per_request: float | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteView:
     """All an operator sees of a route; percentages are 0..100.
 
@@ -155,6 +217,8 @@ class RouteView:
     convergence: Convergence
     pairs: dict[str, Any] | None
     events: tuple[EventView, ...]
+    analysis: AnalysisView | None = None
+    costs: tuple[CostView, ...] = ()
 
 
 def to_json(view: RouteView | ProxyView | EventView | ActionView) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Verdicts and costs as people and programs are shown them (pure)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xds_server.analysis import METRICS, Price, cost
+from xds_server.view.model import AnalysisView, CostView, MetricView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xds_server.analysis import Arm, MetricVerdict, Ruling
+    from xds_server.spec import Backend, RouteSpec
+    from xds_server.telemetry import Counts, Leg
+
+__all__ = ["analysis_view", "cost_view", "estimated_tokens"]
+
+
+def analysis_view(ruling: Ruling | None, *, dry_run: bool) -> AnalysisView | None:
+    """Return the verdict on a candidate; None before anything was asked or seen."""
+    if ruling is None or not ruling.metrics:
+        return None
+    return AnalysisView(
+        finding=ruling.finding.value,
+        words=ruling.words,
+        dry_run=dry_run,
+        metrics=tuple(_metric(metric) for metric in ruling.metrics),
+    )
+
+
+def cost_view(spec: RouteSpec, totals: Mapping[Leg, Counts]) -> tuple[CostView, ...]:
+    """Return what each leg of a route took, by variant and role."""
+    backends = {backend.name: backend for backend in spec.backends}
+    ordered = sorted(totals, key=lambda leg: (leg.variant, leg.role.value))
+    return tuple(_cost(leg, totals[leg], backends[leg.variant]) for leg in ordered if leg.variant in backends)
+
+
+def estimated_tokens(counts: Counts) -> int:
+    """Return the tokens of the answers that did not tell, by their bytes; none where no answer told."""
+    if not counts.completion_tokens or not counts.metered_bytes:
+        return 0
+    return round(counts.unmetered_bytes * counts.completion_tokens / counts.metered_bytes)
+
+
+def _cost(leg: Leg, counts: Counts, backend: Backend) -> CostView:
+    estimated, total = estimated_tokens(counts), None
+    if backend.price is not None:
+        price = Price(
+            input_per_million=backend.price.input_per_million,
+            output_per_million=backend.price.output_per_million,
+        )
+        total = cost(counts, price) + estimated * price.output_per_million / 1e6
+    answers = counts.metered + counts.unmetered
+    return CostView(
+        variant=leg.variant,
+        role=leg.role.value,
+        requests=counts.requests,
+        failed=counts.failed,
+        prompt_tokens=counts.prompt_tokens,
+        completion_tokens=counts.completion_tokens,
+        estimated_tokens=estimated,
+        cost=total,
+        per_request=None if total is None or not answers else total / answers,
+        currency=None if backend.price is None else backend.price.currency,
+    )
+
+
+def _metric(verdict: MetricVerdict) -> MetricView:
+    known = METRICS.get(verdict.metric.rpartition(" ")[2])
+    compared = verdict.control.n > 0 or verdict.needed > 0
+    return MetricView(
+        name=verdict.metric,
+        kind=known.kind.value if known is not None and compared else "threshold",
+        finding=verdict.finding.value,
+        action=verdict.action.value,
+        words=verdict.words,
+        unit=verdict.unit,
+        candidate=_arm(verdict.candidate),
+        control=_arm(verdict.control),
+        effect=verdict.effect,
+        low=verdict.low,
+        high=verdict.high,
+        evidence=verdict.evidence,
+        support=verdict.support,
+        needed=verdict.needed,
+        max_ratio=verdict.max_ratio,
+        margin=verdict.margin,
+        dispersion=verdict.dispersion,
+        remaining=verdict.remaining,
+    )
+
+
+def _arm(arm: Arm) -> dict[str, float | None]:
+    return {"n": arm.n, "x": arm.x, "value": arm.value}
