@@ -45,6 +45,7 @@ def _guardrail(metric: AnalysisMetric) -> Guardrail:
         max_ratio=tolerated,
         margin=margin,
         min_samples=metric.min_samples,
+        acceptable=metric.acceptable / 10_000,
     )
 
 

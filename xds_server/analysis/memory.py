@@ -7,7 +7,7 @@ learnt from control alone, before and while the candidate has users.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import ceil, log
+from math import ceil, exp, inf, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.dispersion import Dispersion
@@ -167,9 +167,31 @@ class Memory:
 
     def in_favour(self, guardrail: Guardrail) -> float:
         """Return the logarithm of the evidence that the candidate is not worse than the margin."""
-        if guardrail.definition.kind is Kind.MEAN:
-            return self.means.below(_limit(guardrail, guardrail.margin))
-        return self.odds.better_than(guardrail.margin)
+        compared = self.odds.better_than(guardrail.margin)
+        match guardrail.definition.kind:
+            case Kind.MEAN:
+                return self.means.below(_limit(guardrail, guardrail.margin))
+            case Kind.EXCEEDANCE:
+                return compared
+            case Kind.SHARE:
+                # The mean of two such numbers is one as well: either proof is enough.
+                rare = self._rarer_than(guardrail.acceptable)
+                top = max(compared, rare)
+                return top + log((exp(compared - top) + exp(rare - top)) / 2)
+
+    def _rarer_than(self, limit: float) -> float:
+        """Return the logarithm of the evidence against the candidate failing at least that often."""
+        if not 0 < limit < 1:
+            return -inf
+        x, n = self.candidate.x, self.candidate.n
+        found = []
+        for halvings in range(1, 9):
+            share = limit / 2**halvings
+            found.append(
+                (x * log(share / limit) + (n - x) * log((1 - share) / (1 - limit))) / self.dispersion.phi
+            )
+        top = max(found)
+        return top + log(sum(exp(value - top) for value in found) / len(found))
 
 
 def quantile(buckets: Buckets, edges: tuple[float, ...], share: float) -> float | None:

@@ -8,9 +8,10 @@ from typing import Final
 
 from xds_server.analysis.metrics import METRICS, Metric, Price
 
-__all__ = ["ALPHA", "Action", "Comparison", "Guardrail", "Policy", "Threshold"]
+__all__ = ["ACCEPTABLE", "ALPHA", "Action", "Comparison", "Guardrail", "Policy", "Threshold"]
 
 ALPHA: Final = 0.05
+ACCEPTABLE: Final = 0.005
 
 
 class Action(Enum):
@@ -45,8 +46,9 @@ class Comparison(Enum):
 class Guardrail:
     """A metric on which the candidate is compared with the stable backend.
 
-    Worse by more than `max_ratio` is a regression; `margin` is what must be excluded before a promotion.
-    Nothing is said with fewer than `min_samples` requests of the candidate.
+    Worse by more than `max_ratio` is a regression; `margin` is what must be excluded before a promotion. A
+    share of failures of at most `acceptable` needs no comparison: where nothing fails, there is none. Nothing
+    is said with fewer than `min_samples` requests of the candidate.
     """
 
     metric: str
@@ -54,6 +56,7 @@ class Guardrail:
     max_ratio: float
     margin: float
     min_samples: int = 50
+    acceptable: float = ACCEPTABLE
 
     @property
     def definition(self) -> Metric:

@@ -19,6 +19,7 @@ from xds_server.spec.scalars import (
     Prose,
     Ratio,
     Samples,
+    Share,
     Threshold,
     text_value,
     wrong,
@@ -92,6 +93,7 @@ class AnalysisMetric(Part):
     max_ratio: Ratio | None = None
     margin: Ratio | None = None
     min_samples: Samples = 50
+    acceptable: Share = 50
     threshold: Limit | None = None
     window: Long = timedelta(minutes=1)
     failure_limit: Threshold | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS"]
 
 _HERE: Final[Loc] = ("spec", "analysis")
-_OF_COMPARISON: Final = ("maxRatio", "margin")
+_OF_COMPARISON: Final = ("maxRatio", "margin", "acceptable")
 _OF_THRESHOLD: Final = ("window", "failureLimit")
 
 
