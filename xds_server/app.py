@@ -40,6 +40,8 @@ class Config:
     """What an operator decides. `door` is the discovery port; `collector_http` is a base URL.
 
     Without `health_checks` candidates are given users unseen, as where the control plane reaches no backend.
+    With `token_statistics` proxies read from answers how many tokens they took. `alarm_secret` is the file of
+    what senders of alarms share.
     """
 
     door: Door
@@ -51,6 +53,8 @@ class Config:
     collector_http: str | None = None
     acceptors: int = 1
     health_checks: bool = True
+    token_statistics: bool = True
+    alarm_secret: Path | None = None
     log_level: str = "info"
 
 
@@ -77,6 +81,7 @@ async def run(config: Config) -> None:
 
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
     config.door.certificates()  # Wrong files are said at once, also where other processes will read them.
+    secret = None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip()
     collector = None if config.collector_http is None else CollectorSource(config.collector_http)
     engine = Engine(
         store,
@@ -85,6 +90,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         summary=no_summary if collector is None else collector.summary,
         checks_health=config.health_checks,
     )
+    engine.reads_usage = config.token_statistics
     health = HealthChecks(engine.note_health)
     engine.on_watched = health.watch
     hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
@@ -99,7 +105,9 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         jobs.append(folder.run)
     server = config.door.server(hub) if isinstance(hub, Hub) else None
     runner = web.AppRunner(
-        build(engine, registry(engine, hub)), access_log=None, shutdown_timeout=_GRACE_SECONDS
+        build(engine, registry(engine, hub), alarm_secret=secret),
+        access_log=None,
+        shutdown_timeout=_GRACE_SECONDS,
     )
     await runner.setup()
     try:

@@ -79,7 +79,9 @@ class Exchange(asyncio.Protocol):
     def send(self, status: int, body: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             words = "OK" if status == 200 else "Internal Server Error"
-            head = f"HTTP/1.1 {status} {words}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+            head = (
+                f"HTTP/1.1 {status} {words}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+            )
             self.transport.write(head.encode() + b"\r\n\r\n" + body)
 
 

@@ -94,7 +94,9 @@ class Memory:
         return self._weighed(Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
 
     def _weighed(self, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> Memory:
-        dispersion = self.dispersion.after(table.control_x, table.control_n)
+        dispersion = self.dispersion.after(
+            (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
+        )
         after = replace(self, dispersion=dispersion)
         if not table.candidate_n or not table.control_n:
             return after

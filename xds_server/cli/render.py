@@ -38,6 +38,13 @@ _WAITS: Final = {
     "verdict": "waits for a verdict",
     "evidence": "waits for enough pairs",
 }
+_FINDINGS: Final = {
+    "Pass": "green",
+    "Fail": "bold red",
+    "Inconclusive": "yellow",
+    "NoData": "yellow",
+    "Error": "bold yellow",
+}
 _BAR: Final = 40
 _WIDTH: Final = 100  # columns; what is wider is hard to read, and a pipe has no width of its own
 
@@ -95,6 +102,10 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     if view["steps"]:
         parts += [_steps(view, now), Text()]
     parts.append(_facts(view, now))
+    if view.get("analysis") is not None:
+        parts += [Text(), _verdicts(view["analysis"])]
+    if view.get("costs"):
+        parts += [Text(), _costs(view["costs"])]
     if view["events"]:
         parts += [Text(), _events(view, now, events)]
     title = Text.assemble((f" {view['name']} ", "bold"), "· ", phase(view), " ")
@@ -219,6 +230,37 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
     if view["message"]:
         table.add_row(Text("now", style="dim"), Text(view["message"]))
+    return table
+
+
+def _verdicts(analysis: View) -> RenderableType:
+    """Return the verdict and what is known of each metric."""
+    table = Table.grid(padding=(0, 2))
+    whole = analysis["finding"] + (" (dry run: nothing follows from it)" if analysis["dry_run"] else "")
+    table.add_row(Text("verdict", style="dim"), Text(whole, style=_FINDINGS.get(analysis["finding"], "")))
+    for metric in analysis["metrics"]:
+        style = _FINDINGS.get(metric["finding"], "")
+        finding = metric["finding"] if metric["action"] == "Rollback" else f"{metric['finding']}, only told"
+        table.add_row(Text(finding, style=style), Text(metric["words"]))
+    return table
+
+
+def _costs(costs: list[View]) -> RenderableType:
+    """Return what each backend's answers took, since the control plane started."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("BACKEND", "REQUESTS", "FAILED", "PROMPT TOKENS", "TOKENS", "ESTIMATED", "COST"):
+        table.add_column(name, justify="left" if name == "BACKEND" else "right")
+    for cost in costs:
+        paid = "-" if cost["cost"] is None else f"{cost['cost']:,.4f} {cost['currency']}"
+        table.add_row(
+            cost["variant"] + ("" if cost["role"] == "primary" else f" ({cost['role']})"),
+            f"{cost['requests']:,}",
+            f"{cost['failed']:,}",
+            f"{cost['prompt_tokens']:,}",
+            f"{cost['completion_tokens']:,}",
+            f"{cost['estimated_tokens']:,}",
+            paid,
+        )
     return table
 
 

@@ -71,6 +71,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Ask backends whether they live, and give users only to candidates that do.",
 )
 @click.option(
+    "--token-statistics",
+    "statistics",
+    type=click.Choice(["envoy", "off"]),
+    default="envoy",
+    show_default=True,
+    help="Whether proxies read from answers how many tokens they took.",
+)
+@click.option(
+    "--alarm-secret-file",
+    type=_FILE,
+    default=None,
+    help="What senders of alarms share: Alertmanager's bearer token, and the key of signed webhooks.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -89,6 +103,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     collector_http: str | None,
     identifier: str,
     acceptors: int,
+    statistics: str,
+    alarm_secret_file: Path | None,
     log_level: str,
     *,
     xds_plaintext: bool,
@@ -130,6 +146,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         collector_http=collector_http,
         acceptors=acceptors,
         health_checks=health_checks,
+        token_statistics=statistics == "envoy",
+        alarm_secret=alarm_secret_file,
         log_level=log_level,
     )
     try:

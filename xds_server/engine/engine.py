@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from xds_server import ir, rollout
+from xds_server.alarms import Seen
 from xds_server.compiler import compile_world
 from xds_server.engine.court import BLOCKS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
@@ -26,6 +27,8 @@ from xds_server.engine.live import (
     AppliedRoute,
     Live,
     action_view,
+    alarm_event,
+    asked_for,
     event_of,
     event_view,
     heard,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from xds_server.ads import Fleet, Hub
+    from xds_server.alarms import Alert
     from xds_server.sources import Watched
     from xds_server.store import SqliteStore
     from xds_server.telemetry import Counts, Leg
@@ -95,6 +99,8 @@ class Engine:
         self._collector = collector
         self._summary = summary
         self._checks_health = checks_health
+        self.reads_usage = True
+        """Whether proxies read from answers how many tokens they took; to be set before any comes in."""
         self._clock = clock
         self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
@@ -105,6 +111,7 @@ class Engine:
         self._hub: Hub | Fleet | None = None
         self._health: dict[tuple[str, str], rollout.Health] = {}
         self._court = Court()
+        self._alarms = Seen()
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
 
     def attach(self, hub: Hub | Fleet) -> None:
@@ -209,6 +216,24 @@ class Engine:
             why = f"undo to generation {generation}" + (f": {reason}" if reason else "")
             await self._apply(loaded, actor=actor, reason=why, dry_run=False)
         return self.view(name)
+
+    async def alarm(self, alerts: Collection[Alert]) -> dict[str, str]:
+        """Hear alerts; return which routes heard of one of them, and what followed.
+
+        An alert that was heard before and still fires changes nothing, nor does one that is resolved.
+        """
+        heard_of: dict[str, str] = {}
+        async with self._lock:
+            for alert in [alert for alert in alerts if self._alarms.is_news(alert)]:
+                for live in list(self._routes.values()):
+                    rule = asked_for(live.route.spec, alert)
+                    if rule is not None:
+                        rollback = rule.on_firing == "Rollback"
+                        event = alarm_event(alert, rollback=rollback)
+                        await self._feed(live.name, event, f"alarm:{alert.source}")
+                        heard_of[live.name] = live.state.phase.value
+        self._wake.set()
+        return heard_of
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Forget a route; its proxies answer 404 for it from now on."""
@@ -357,7 +382,9 @@ class Engine:
 
     def _compile(self, proxies: ir.Proxies, routes: Iterable[Live]) -> Snapshot:
         traffic = [Traffic.of(live.route, live.state) for live in routes]
-        found = compile_world(proxies, traffic, self._scripts, collector=self._collector)
+        found = compile_world(
+            proxies, traffic, self._scripts, collector=self._collector, reads_usage=self.reads_usage
+        )
         return build(found, self._built.get(proxies))
 
     async def _feed(self, name: str, event: rollout.Event, actor: str) -> None:

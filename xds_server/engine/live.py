@@ -14,7 +14,8 @@ from xds_server.view import ActionView, Convergence, EventView
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from xds_server.spec import Backend, Document, ModelRoute, Problem
+    from xds_server.alarms import Alert
+    from xds_server.spec import Alarm, Backend, Document, ModelRoute, Problem, RouteSpec
     from xds_server.store import StoredAction, StoredEvent
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "AppliedRoute",
     "Live",
     "action_view",
+    "alarm_event",
+    "asked_for",
     "event_of",
     "event_view",
     "heard",
@@ -93,6 +96,26 @@ class Live:
 def event_of(action: Action, *, actor: str, reason: str) -> rollout.Command:
     """Return what the machine hears of an operator's command."""
     return rollout.Command(command=rollout.CommandKind(action.value), actor=actor, reason=reason)
+
+
+def asked_for(spec: RouteSpec, alert: Alert) -> Alarm | None:
+    """Return the first alarm a spec asks for that this alert is one of."""
+    return next(
+        (
+            alarm
+            for alarm in spec.analysis.alarms
+            if alarm.source == alert.source and alert.matches(alarm.match)
+        ),
+        None,
+    )
+
+
+def alarm_event(alert: Alert, *, rollback: bool) -> rollout.Alarm:
+    """Return what the machine hears of an alert."""
+    labels = dict(alert.labels)
+    name = labels.get("alertname", alert.source)
+    words = alert.words or ", ".join(f"{key}={value}" for key, value in alert.labels)
+    return rollout.Alarm(name=name, detail=words, rollback=rollback)
 
 
 def heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:

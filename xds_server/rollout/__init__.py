@@ -8,6 +8,7 @@ from xds_server.rollout.codec import (
     state_to_json,
 )
 from xds_server.rollout.events import (
+    Alarm,
     Command,
     CommandKind,
     Converged,
@@ -57,6 +58,7 @@ __all__ = [
     "STRATEGY",
     "TABLE",
     "UNSEEN",
+    "Alarm",
     "Analysis",
     "Bake",
     "Command",

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
 from xds_server.rollout.events import (
+    Alarm,
     Command,
     Converged,
     Event,
@@ -28,7 +29,16 @@ __all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_js
 _STATE: Final = TypeAdapter(State)
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(
     Annotated[
-        SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict,
+        SpecAccepted
+        | Tick
+        | Converged
+        | NotConverged
+        | Command
+        | Health
+        | Evidence
+        | Spent
+        | Verdict
+        | Alarm,
         Discriminator("kind"),
     ]
 )

@@ -9,6 +9,7 @@ from typing import Literal
 from xds_server.rollout.state import Finding, Program  # noqa: TC001 - the codec reads annotations at run time
 
 __all__ = [
+    "Alarm",
     "Command",
     "CommandKind",
     "Converged",
@@ -140,7 +141,17 @@ class Verdict:
     kind: Literal["verdict"] = "verdict"
 
 
-Event = SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """An alarm from outside fires; `rollback` says whether that is a reason to take the rollout back."""
+
+    name: str
+    detail: str
+    rollback: bool
+    kind: Literal["alarm"] = "alarm"
+
+
+Event = SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict | Alarm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final, assert_never
 
 from xds_server.rollout.events import (
+    Alarm,
     Converged,
     Evidence,
     Health,
@@ -35,6 +36,7 @@ from xds_server.rollout.state import (
 from xds_server.rollout.steps import Result, clocked, enter, lacking, percent, published, taken_back
 
 __all__ = [
+    "alarmed",
     "begin",
     "begin_late",
     "degrade_or_wait",
@@ -275,6 +277,16 @@ def judged(state: State, event: Verdict, now: float) -> Result:
         after, effects = _on(state, state.step + 1, now)
         return after, (*said, *effects)
     return replace(state, message=f"{event.finding.value}: {event.detail}"[:_SAID]), said
+
+
+def alarmed(state: State, event: Alarm, now: float) -> Result:
+    """An alarm takes back whoever has users, or says that it fired."""
+    record = Record(what="alarm", message=f"{event.name}: {event.detail}"[:_SAID])
+    if not event.rollback:
+        return state, (record,)
+    if not state.weight and not state.mirror:
+        return state, ()
+    return taken_back(state, Outcome.ROLLED_BACK, record, now)
 
 
 def _how_fast(state: State, event: Converged, now: float) -> str:

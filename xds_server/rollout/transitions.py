@@ -72,6 +72,9 @@ _LIVE: Final[Mapping[EventKind, Transition]] = {
         when="Fail takes it back, Pass ends the analysis that waits for it",
         to=(*_ROLL_BACK, *_STEPS),
     ),
+    "alarm": Transition(
+        move=moves.alarmed, when="one that says so, while somebody is exposed", to=_ROLL_BACK
+    ),
     CommandKind.ABORT: Transition(move=commands.abort, to=_ROLL_BACK),
     CommandKind.UNDO: Transition(move=commands.undo, to=_ROLL_BACK),
     CommandKind.RETRY: Transition(move=commands.runs),
@@ -170,6 +173,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         "notConverged": Transition(move=behind(moves.degrade_or_wait)),
         "health": Transition(move=behind(moves.lives)),
         "verdict": Transition(move=behind(moves.judged)),
+        "alarm": Transition(move=behind(moves.alarmed)),
         CommandKind.ABORT: Transition(move=behind(commands.abort)),
         CommandKind.UNDO: Transition(move=behind(commands.undo)),
         CommandKind.KILL: _KEEP,

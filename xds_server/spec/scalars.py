@@ -237,7 +237,7 @@ def _at_least(least: timedelta, value: object) -> timedelta:
 
 
 def _number(least: float, most: float, value: object) -> float:
-    allowed = f"a number from {least:g} to {most:g} is allowed"
+    allowed = f"a number from {least:,.10g} to {most:,.10g} is allowed"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong(f"must be a number, found {_kind(value)}", allowed)
     if not least <= value <= most:

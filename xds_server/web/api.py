@@ -10,9 +10,11 @@ import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from xds_server.alarms import PayloadError
 from xds_server.engine import Action, CommandRefusedError, Engine, SpecRefusedError, UnknownRouteError
 from xds_server.store import StoreError
 from xds_server.view import to_json
+from xds_server.web.alarms import alarm_routes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,8 +34,10 @@ _REGISTRY: Final[web.AppKey[CollectorRegistry]] = web.AppKey("registry")
 log = structlog.get_logger()
 
 
-def build(engine: Engine, registry: CollectorRegistry) -> web.Application:
-    """Return the application; it holds no state of its own."""
+def build(
+    engine: Engine, registry: CollectorRegistry, *, alarm_secret: bytes | None = None
+) -> web.Application:
+    """Return the application; it holds no state of its own. Senders of alarms share the `alarm_secret`."""
     app = web.Application(client_max_size=_MOST_BYTES, middlewares=[_errors_as_json])
     app[_ENGINE] = engine
     app[_REGISTRY] = registry
@@ -47,6 +51,7 @@ def build(engine: Engine, registry: CollectorRegistry) -> web.Application:
             web.get("/v1/routes/{name}/events", _get_events),
             web.get("/v1/audit", _get_audit),
             web.post(f"/v1/routes/{{name}}/{{action:{_ACTIONS}}}", _act),
+            *alarm_routes(engine, alarm_secret),
             web.get("/v1/proxies", _proxies),
             web.get("/healthz", _healthz),
             web.get("/readyz", _readyz),
@@ -66,6 +71,8 @@ async def _errors_as_json(
         return _error(404, "unknown_route", str(error))
     except CommandRefusedError as error:
         return _error(409, "refused", str(error))
+    except PayloadError as error:
+        return _error(400, "bad_alarm", str(error))
     except StoreError as error:
         return _error(503, "store_failed", f"nothing was changed: {error}")
     except SpecRefusedError as error:

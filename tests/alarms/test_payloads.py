@@ -1,0 +1,119 @@
+"""What others post: understood as a whole or refused as a whole, and heard once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds_server.alarms import (
+    Alert,
+    PayloadError,
+    Seen,
+    SignatureError,
+    alertmanager,
+    signature,
+    verify,
+    webhook,
+)
+
+
+def told(
+    status: str = "firing", fingerprint: str = "f1", since: str = "2026-01-01T00:00:00Z"
+) -> dict[str, Any]:
+    return {
+        "status": status,
+        "labels": {"alertname": "CanaryRegressionDetected", "route": "chat"},
+        "annotations": {"summary": "v2 fails"},
+        "startsAt": since,
+        "fingerprint": fingerprint,
+    }
+
+
+def group(*alerts: dict[str, Any]) -> dict[str, Any]:
+    return {"version": "4", "groupKey": "g", "status": "firing", "alerts": list(alerts)}
+
+
+def test_a_group_is_its_alerts() -> None:
+    one, two = alertmanager(group(told(), told("resolved", "f2")))
+    assert (one.firing, two.firing) == (True, False)
+    assert one.words == "v2 fails"
+    assert one.matches({"route": "chat"})
+    assert not one.matches({"route": "chat", "severity": "page"})
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ([], "alerts: must be a list"),
+        ({}, "alerts: must be a list"),
+        ({"alerts": ["x"]}, r"alerts\[0\]: must be an object"),
+        ({"alerts": [{}]}, r"alerts\[0\].status: None; firing and resolved are allowed; alerts\[0\].labels"),
+        (
+            {"alerts": [{"status": "firing", "labels": {"a": 1}}]},
+            r"alerts\[0\].labels: must be an object of texts",
+        ),
+    ],
+)
+def test_what_is_no_group_is_refused_with_every_problem(document: Any, words: str) -> None:
+    with pytest.raises(PayloadError, match=words):
+        alertmanager(document)
+
+
+def test_one_bad_alert_spoils_the_group() -> None:
+    with pytest.raises(PayloadError, match=r"alerts\[1\].status"):
+        alertmanager(group(told(), {**told(), "status": "on"}))
+
+
+def test_a_signed_alert_is_understood() -> None:
+    alert = webhook({"status": "firing", "labels": {"route": "chat"}, "reason": "pager"})
+    assert (alert.source, alert.firing, alert.words, alert.identity) == (
+        "webhook",
+        True,
+        "pager",
+        "route=chat",
+    )
+
+
+def test_a_wrong_alert_says_all_that_is_wrong() -> None:
+    with pytest.raises(
+        PayloadError, match=r"state: unknown.*; status: None.*; labels: 1 to 64.*; reason: must be text"
+    ):
+        webhook({"state": "firing", "labels": {}, "reason": 3})
+
+
+def test_only_who_has_the_secret_and_only_now() -> None:
+    body, good = b'{"a": 1}', signature(b"s", "1000", b'{"a": 1}')
+    verify(b"s", timestamp="1000", given=good, body=body, now=1299.0)
+    for timestamp, given_, content, now, words in (
+        ("1000", good, b"{}", 1000.0, "does not fit"),
+        ("1001", good, body, 1000.0, "does not fit"),
+        ("1000", "", body, 1000.0, "does not fit"),
+        ("1000", good, body, 1301.0, "300 s away"),
+        ("soon", good, body, 1000.0, "seconds since the epoch"),
+    ):
+        with pytest.raises(SignatureError, match=words):
+            verify(b"s", timestamp=timestamp, given=given_, body=content, now=now)
+    with pytest.raises(SignatureError):
+        verify(b"other", timestamp="1000", given=good, body=body, now=1000.0)
+
+
+def alert(identity: str, *, firing: bool) -> Alert:
+    return Alert(source="x", firing=firing, labels=(), words="", identity=identity)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
+def test_an_alert_is_news_when_it_begins_to_fire_and_then_no_more(told: list[tuple[str, bool]]) -> None:
+    seen, firing = Seen(), dict.fromkeys("abc", False)
+    for identity, on in told:
+        assert seen.is_news(alert(identity, firing=on)) == (on and not firing[identity])
+        firing[identity] = on
+
+
+def test_memory_is_bounded() -> None:
+    seen = Seen()
+    for number in range(20_000):
+        assert seen.is_news(alert(str(number), firing=True))
+    assert len(seen._firing) == 10_000

@@ -1,0 +1,154 @@
+"""One rollout under traffic, from its first step to its end, in compressed time: a block lasts a second."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from demo.processes import ReadyCheck, free_port, start
+from tests.support.crowd import Crowd
+from tests.support.plane import Plane
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["TRIALS", "Outcome", "Trial", "tried"]
+
+_SPEC: Final = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {{name: chat}}
+spec:
+  proxies: {{group: chat}}
+  match: {{path: {{prefix: /v1/}}}}
+  backends:
+    - {{name: v1, endpoints: ["127.0.0.1:{stable}"], passiveHealth: {{enabled: false}}}}
+    - {{name: v2, endpoints: ["127.0.0.1:{candidate}"], passiveHealth: {{enabled: false}}}}
+  stable: v1
+  retries: 0
+"""
+_CANARY: Final = """\
+  candidate: v2
+  strategy:
+    canary:
+      stepWeights: [25, 50, 100]
+      interval: 4s
+  analysis:
+    interval: 1s
+    metrics:
+      - {name: success-rate}
+      - {name: duration-p50}
+      - {name: duration-p99}
+      - {name: tokens-per-request}
+      - {name: valid-json-rate}
+"""
+_RATE: Final = 400.0
+_BEFORE: Final = 5.0
+_LONGEST: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """How the candidate differs, and which metric must take it back; None: it must be promoted.
+
+    In an `outage` a fifth of the answers of both backends are errors for some seconds.
+    """
+
+    name: str
+    flags: tuple[str, ...] = ()
+    reason: str | None = None
+    outage: bool = False
+
+
+TRIALS: Final = (
+    Trial(name="equal"),
+    Trial(name="4 % errors", flags=("--errors=0.04",), reason="success-rate"),
+    Trial(name="2 % of requests 4 times slower", flags=("--slow=0.02",), reason="duration-p99"),
+    Trial(name="1.5 times the tokens", flags=("--tokens=150",), reason="tokens-per-request"),
+    Trial(name="JSON cut short", flags=("--truncate=0.04",), reason="valid-json-rate"),
+    Trial(name="equal, shared outage", outage=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a rollout, and how long that took in seconds."""
+
+    outcome: str | None
+    message: str
+    weight: float
+    seconds: float
+    codes: dict[str, int]
+    view: dict[str, Any]
+
+    def right(self, trial: Trial) -> bool:
+        """Return whether that is what had to become of it, for the right reason."""
+        if trial.reason is None:
+            return (self.outcome, self.weight) == ("Promoted", 100.0)
+        return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
+
+
+async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
+    """Play a trial; everything it starts has ended when it returns."""
+    plane = Plane(folder)
+    try:
+        plane.start_control_plane(collector=False)
+        ports = free_port(), free_port()
+        for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
+            _arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.005", *flags))
+        spec = _SPEC.format(stable=ports[0], candidate=ports[1])
+        plane.apply(spec)
+        envoy = plane.start_envoy(stats_interval=0.25)
+        crowd = Crowd(envoy.entry, seed, _RATE)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(crowd.run(_LONGEST + 2 * _BEFORE))
+            await asyncio.sleep(_BEFORE)  # Traffic before the rollout is part of the trial.
+            await asyncio.to_thread(plane.apply, spec + _CANARY)
+            began = time.monotonic()
+            if trial.outage:
+                tasks.create_task(_outage(ports))
+            view = await _ended(plane, began)
+            crowd.stop()
+    finally:
+        plane.close()
+    return Outcome(
+        outcome=view["outcome"],
+        message=view["message"],
+        weight=view["weights"]["v2"],
+        seconds=time.monotonic() - began,
+        codes=dict(crowd.codes),
+        view=view,
+    )
+
+
+def _arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "tests.support.arm", f"--port={port}", *flags]
+    ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health")
+    plane.processes.append(start(f"arm-{name}", command, folder=plane.folder, ready=ready))
+
+
+async def _outage(ports: tuple[int, int]) -> None:
+    await asyncio.sleep(2.0)
+    for rate in (0.2, 0.005):
+        for port in ports:
+            await asyncio.to_thread(_tell, f"http://127.0.0.1:{port}/outage?rate={rate}")
+        await asyncio.sleep(4.0)
+
+
+def _tell(url: str) -> None:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        answer.read()
+
+
+async def _ended(plane: Plane, began: float) -> dict[str, Any]:
+    while True:
+        view = await asyncio.to_thread(plane.view)
+        if view["outcome"] is not None and view["phase"] in {"Healthy", "RolledBack"}:
+            return view
+        if time.monotonic() - began > _LONGEST:
+            return view
+        await asyncio.sleep(0.2)
