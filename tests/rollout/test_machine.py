@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from xds_server.rollout import (
     LIVE,
     TABLE,
+    Alarm,
     Analysis,
     Bake,
     Command,
@@ -33,6 +34,7 @@ from xds_server.rollout import (
     Spread,
     State,
     Tick,
+    Undecided,
     Verdict,
     event_from_json,
     event_to_json,
@@ -41,7 +43,7 @@ from xds_server.rollout import (
     step,
 )
 
-KINDS = {"tick", "converged", "notConverged", "health", "evidence", "spent", "verdict", *CommandKind}
+KINDS = {"tick", "converged", "notConverged", "health", "evidence", "spent", "verdict", "alarm", *CommandKind}
 LENGTH = st.floats(1, 1_000)
 CANARY_STEP = st.one_of(
     st.builds(SetWeight, weight=st.integers(0, 10_000)),
@@ -79,6 +81,9 @@ PROGRAM = st.builds(
     spreads=st.sampled_from([(), (Spread(name="rule/a", base="v1", weights=(("v3", 100),)),)]),
     killed=st.sampled_from([None, None, None, "bad"]),
     checked=st.sampled_from([(), ("v3",), ("v3", "v4", "v5")]),
+    judged=st.booleans(),
+    patience=st.sampled_from([0.0, 30.0]),
+    undecided=st.sampled_from(Undecided),
 )
 DIGEST = st.uuids().map(str)
 MOMENT = st.tuples(
@@ -107,6 +112,7 @@ MOMENT = st.tuples(
         st.builds(Evidence, pairs=st.integers(0, 10)),
         st.builds(Spent, tokens_per_second=st.floats(0, 1_000)),
         st.builds(Verdict, finding=st.sampled_from(Finding), detail=st.just("d")),
+        st.builds(Alarm, name=st.just("n"), detail=st.just("d"), rollback=st.booleans()),
     ),
 )
 
@@ -124,7 +130,7 @@ def run(program: Program, moments: list[tuple[float, Event]]) -> list[tuple[Stat
             state, effects = step(state, event, now)
         except Refused:
             continue
-        assert effects == () or state != history[-1][0]
+        assert effects == () or state != history[-1][0] or isinstance(event, Alarm)
         if Publish() in effects:
             assert state.revision == history[-1][0].revision + 1
         else:
@@ -232,6 +238,7 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
         for backend in state.program.checked:
             state, _ = step(state, Health(backend=backend, healthy=1, total=1), now)
         state, _ = step(state, Evidence(pairs=100 * round_), now)
+        state, _ = step(state, Verdict(finding=Finding.PASS, detail="d"), now)
         state, _ = step(state, Converged(revision=state.revision, acked=1, connected=1), now)
         state, _ = step(state, Tick(synced=True), now)
         if state.phase is Phase.HEALTHY:
@@ -243,3 +250,25 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
             except Refused:
                 continue
     assert state.phase is Phase.HEALTHY, state
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROGRAM, st.lists(MOMENT, max_size=30))
+def test_time_alone_leads_nobody_on_who_is_judged_and_not_proven(
+    program: Program, moments: list[tuple[float, Event]]
+) -> None:
+    for (before, _, _), (after, event, now) in pairwise(run(program, moments)):
+        timed = isinstance(before.current, Pause | Bake) and before.ends_at is not None
+        went_on = isinstance(event, Tick) and (
+            after.step > before.step or after.outcome is not before.outcome
+        )
+        if not (went_on and timed and before.program.judged and before.weight):
+            continue
+        late = now >= (before.ends_at or 0) + before.program.patience
+        match before.program.undecided:
+            case Undecided.HOLD:
+                assert before.finding is Finding.PASS
+            case Undecided.PROMOTE:
+                assert before.finding is Finding.PASS or late
+            case Undecided.ROLLBACK:
+                assert before.finding is Finding.PASS or (late and after.phase is Phase.ROLLING_BACK)
