@@ -20,13 +20,13 @@ _CA = "xds-ca"
 _CERTIFICATE = "xds-certificate"
 _KEPT: Final = (
     r"llm\..*",
-    r"cluster\.[^.]+\.upstream_rq_(total|active|.xx|timeout|retry|pending_overflow|rx_reset|tx_reset)",
-    r"cluster\.[^.]+\.(upstream_cx_(active|connect_fail|overflow)|membership_(healthy|total)|ssl\..*)",
-    r"cluster\.[^.]+\.outlier_detection\.ejections_(active|enforced_total)",
-    r"http\.[^.]+\.(downstream_rq_(total|active|.xx|idle_timeout)|no_route|no_cluster|rs_too_large)",
-    r"listener\..*\.downstream_(cx_active|pre_cx_timeout)|server\.(live|uptime|memory_allocated)",
-    r"(cluster_manager|listener_manager|control_plane)\..*",
-    r".*(update_rejected|update_success|config_reload|dynamic_unknown_fields|lua\..*errors|warming_state)",
+    r"cluster\.[^.]+\.upstream_rq_(total|active|timeout|pending_overflow)",
+    r"cluster\.[^.]+\.(upstream_cx_(active|connect_fail)|membership_(healthy|total))",
+    r"cluster\.[^.]+\.(outlier_detection\.ejections_active|ssl\.(handshake|fail_.*|connection_error))",
+    r"http\.[^.]+\.(downstream_rq_(total|active|5xx|idle_timeout)|no_route|no_cluster|rs_too_large)",
+    r"cluster_manager\.(warming|active)_clusters|listener_manager\.total_(listeners|filter_chains)_.*",
+    r"listener_manager\.listener_create_failure|control_plane\.connected_state|server\.(live|uptime)",
+    r".*(update_rejected|update_success|config_reload|dynamic_unknown_fields|lua\..*errors)",
 )
 """Envoy's own statistics that are worth their place in what a proxy sends every few seconds."""
 

@@ -27,6 +27,7 @@ class Counters:
     versions_stopped: int = 0
     worlds_failed: int = 0
     statistics: int = 0
+    statistics_bytes: int = 0
     statistics_refused: int = 0
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -73,6 +74,7 @@ _NUMBERS: Final = (
     "versions_stopped",
     "worlds_failed",
     "statistics",
+    "statistics_bytes",
     "statistics_refused",
 )
 _HISTOGRAMS: Final = ("queue_seconds", "convergence_seconds")

@@ -47,7 +47,10 @@ def handlers(hub: Hub, guard: Guard) -> Any:
             if group is None:
                 await admit(told.node, told.group, context)
                 group = told.group
-            hub.counters.statistics += 1
+            else:
+                # The first message says whose it is, with all its Envoy was built with: it is like no other.
+                hub.counters.statistics += 1
+                hub.counters.statistics_bytes += len(raw)
             hub.on_counts(group, told.legs)
         return b""  # An empty StreamMetricsResponse.
 

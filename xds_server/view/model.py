@@ -174,7 +174,8 @@ class CostView:
     """What a backend's answers took since the control plane started; `cost` is None without a price.
 
     `estimated_tokens` are those of answers that did not tell: their bytes, at the bytes per token of those
-    that did. They are part of the cost, and of no other number.
+    that did. They are part of the cost, and of no other number. `metered` answers told their tokens,
+    `unmetered` ones did not, and `invalid` ones were no JSON though they said so.
     """
 
     variant: str
@@ -184,6 +185,9 @@ class CostView:
     prompt_tokens: int
     completion_tokens: int
     estimated_tokens: int
+    metered: int
+    unmetered: int
+    invalid: int
     cost: float | None
     per_request: float | None
     currency: str | None

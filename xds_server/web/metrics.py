@@ -55,6 +55,14 @@ class _Collector(Collector):
             "1 while a backend is known to have no living endpoint.",
             labels=["route", "backend"],
         )
+        verdict = GaugeMetricFamily(
+            "shiftplane_verdict", "1 for what is found of a metric.", labels=["route", "metric", "finding"]
+        )
+        evidence = GaugeMetricFamily(
+            "shiftplane_evidence_against",
+            "How strong the evidence against the candidate is, as odds against chance.",
+            labels=["route", "metric"],
+        )
         for view in self._engine.views():
             killed.add_metric([view.name], view.kill is not None)
             for backend in view.dead:
@@ -63,7 +71,11 @@ class _Collector(Collector):
             phase.add_metric([view.name, view.phase], 1)
             for variant, percent in view.weights.items():
                 weight.add_metric([view.name, variant], percent)
-        yield from (weight, mirror, phase, killed, dead)
+            if view.analysis is not None:
+                for metric in view.analysis.metrics:
+                    verdict.add_metric([view.name, metric.name, metric.finding], 1)
+                    evidence.add_metric([view.name, metric.name], metric.evidence)
+        yield from (weight, mirror, phase, killed, dead, verdict, evidence)
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
@@ -102,6 +114,15 @@ class _Collector(Collector):
             "shiftplane_xds_worlds_failed",
             "Worlds that could not be built; proxies kept the one before.",
             counters.worlds_failed,
+        )
+        yield CounterMetricFamily(
+            "shiftplane_statistics_messages", "What proxies told of their counts.", counters.statistics
+        )
+        yield CounterMetricFamily("shiftplane_statistics_bytes", "Bytes of that.", counters.statistics_bytes)
+        yield CounterMetricFamily(
+            "shiftplane_statistics_refused",
+            "Streams of counts that said more than a proxy has to say.",
+            counters.statistics_refused,
         )
         yield GaugeMetricFamily(
             "shiftplane_xds_acceptors", "Processes that let proxies in.", value=self._hub.serving

@@ -1,0 +1,202 @@
+"""Envoy's counts of requests and tokens are those of the backends, exactly; and counting hurts nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tests.support.plane import Plane, eventually, route
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.e2e
+
+REQUESTS = 2_000
+LARGE = 20_000_000
+
+
+class Backend:
+    """A model server that keeps its own books."""
+
+    def __init__(self) -> None:
+        self.books: Counter[str] = Counter()
+        self.address = ""
+        self.rng = random.Random(5)
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        asked: dict[str, Any] = await request.json()
+        kind = asked["kind"]
+        self.books[kind] += 1
+        tokens = self.rng.randrange(1, 300)
+        usage = {"prompt_tokens": self.rng.randrange(1, 50), "completion_tokens": tokens}
+        if kind == "error":
+            return web.json_response({"error": "on purpose"}, status=500)
+        if kind == "bad":
+            return web.json_response({"error": "too long"}, status=400)
+        if kind == "plain":
+            self.told(usage)
+            return web.json_response({"choices": [], "usage": usage})
+        if kind == "charset":
+            self.told(usage)
+            body = json.dumps({"usage": usage}).encode()
+            return web.Response(body=body, headers={"content-type": "application/json; charset=utf-8"})
+        if kind == "no-usage":
+            return web.json_response({"choices": []})
+        if kind == "broken-json":
+            return web.Response(body=b'{"choices": [', headers={"content-type": "application/json"})
+        if kind == "large":
+            return web.json_response({"data": "x" * LARGE, "usage": usage})
+        return await self.stream(request, kind, usage)
+
+    async def stream(self, request: web.Request, kind: str, usage: dict[str, int]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+        await response.prepare(request)
+        for _ in range(3):
+            await response.write(b'data: {"choices": [{"delta": {"content": "a"}}], "usage": null}\n\n')
+        if kind == "large-stream":
+            await response.write(b'data: {"choices": "' + b"x" * LARGE + b'"}\n\n')
+        if kind == "cut" and request.transport is not None:
+            request.transport.close()
+            return response
+        if kind == "stream-usage":
+            self.told(usage)
+            await response.write(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def told(self, usage: dict[str, int]) -> None:
+        self.books["metered"] += 1
+        self.books["prompt_tokens"] += usage["prompt_tokens"]
+        self.books["completion_tokens"] += usage["completion_tokens"]
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    found = Backend()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", found.chat)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    found.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield found
+    finally:
+        await runner.cleanup()
+
+
+async def ask(session: aiohttp.ClientSession, entry: str, kind: str) -> tuple[int, int]:
+    """Return status and size of an answer; a broken one has none."""
+    try:
+        async with session.post(f"{entry}/v1/chat/completions", json={"kind": kind}) as answer:
+            return answer.status, len(await answer.read())
+    except aiohttp.ClientPayloadError:
+        return 200, -1
+
+
+KINDS = {
+    "plain": 6,
+    "charset": 2,
+    "stream-usage": 6,
+    "stream": 4,
+    "no-usage": 1,
+    "broken-json": 1,
+    "error": 1,
+    "bad": 1,
+    "cut": 1,
+}
+
+
+async def test_counts_are_those_of_the_backend_exactly(plane: Plane, backend: Backend) -> None:
+    await asyncio.to_thread(plane.start_control_plane, collector=False)
+    spec = route(("v1", backend.address)).replace("stable:", "retries: 0\n  stable:")
+    await asyncio.to_thread(plane.apply, spec)
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    kinds = random.Random(1).choices(list(KINDS), list(KINDS.values()), k=REQUESTS)
+    limit = asyncio.Semaphore(16)
+
+    async def one(kind: str) -> None:
+        async with limit:
+            await ask(session, envoy.entry, kind)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(one(kind) for kind in kinds))
+    books = backend.books
+    assert sum(books[kind] for kind in KINDS) == REQUESTS
+
+    def cost() -> dict[str, Any]:
+        (found,) = plane.view()["costs"] or [{"requests": 0}]
+        return dict(found)
+
+    found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == REQUESTS)
+    assert found["failed"] == books["error"] + books["cut"]
+    assert found["prompt_tokens"] == books["prompt_tokens"]
+    assert found["completion_tokens"] == books["completion_tokens"]
+    assert found["metered"] == books["metered"]
+    assert found["unmetered"] == books["stream"] + books["no-usage"]
+    assert found["invalid"] == books["broken-json"]
+    assert found["estimated_tokens"] > 0
+
+
+@pytest.mark.parametrize("kind", ["large", "large-stream"])
+async def test_a_long_answer_passes_as_it_is(plane: Plane, backend: Backend, kind: str) -> None:
+    await asyncio.to_thread(plane.start_control_plane, collector=False)
+    await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    async with aiohttp.ClientSession() as session:
+        status, size = await ask(session, envoy.entry, kind)
+    assert status == 200
+    assert size > LARGE
+
+
+async def test_the_switch_leaves_answers_alone(plane: Plane, backend: Backend) -> None:
+    await asyncio.to_thread(plane.start_control_plane, "--token-statistics=off", collector=False)
+    await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    async with aiohttp.ClientSession() as session:
+        for _ in range(20):
+            assert (await ask(session, envoy.entry, "plain"))[0] == 200
+
+    def cost() -> dict[str, Any]:
+        (found,) = plane.view()["costs"] or [{"requests": 0}]
+        return dict(found)
+
+    found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == 20)
+    assert (found["metered"], found["completion_tokens"], found["unmetered"]) == (0, 0, 20)
+
+
+async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -> None:
+    await asyncio.to_thread(plane.start_control_plane, collector=False)
+    canary = "{canary: {steps: [{setWeight: 50}, {pause: {}}]}}"
+    spec = route(("v1", backend.address), ("v2", backend.address), canary)
+    await asyncio.to_thread(
+        plane.apply, spec.replace("endpoints", "healthCheck: {enabled: false}, endpoints")
+    )
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 50)
+
+    async with aiohttp.ClientSession() as session:
+        for kind in ("plain", "stream-usage", "error") * 30:
+            await ask(session, envoy.entry, kind)
+
+    def told() -> dict[str, float]:
+        lines = plane.api.text("/metrics").splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("shiftplane_statistics_"))
+        return {name: float(value) for name, value in pairs}
+
+    def enough(told: dict[str, float]) -> bool:
+        return told["shiftplane_statistics_messages_total"] >= 4
+
+    found = await asyncio.to_thread(eventually, told, enough)
+    mean = found["shiftplane_statistics_bytes_total"] / found["shiftplane_statistics_messages_total"]
+    assert mean < 10_000, f"{mean:.0f} bytes a message"
+    (v1, v2) = plane.view()["costs"]
+    assert v1["requests"] + v2["requests"] == 90
