@@ -18,11 +18,14 @@ import sys
 import time
 from dataclasses import dataclass
 from math import log, sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xds_server.analysis import Case, Guardrail, Policy, fresh, heard, ruling
 from xds_server.rollout import Finding
