@@ -1,0 +1,139 @@
+"""`shiftplane samplesize`: how many users an A/B test takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from xds_server.experiment import Plan
+
+__all__ = ["samplesize"]
+
+_OFTEN_SAID: Final = 2_348
+
+
+@click.command()
+@click.option("--baseline", type=float, required=True, help="The rate without a change, from 0 to 1.")
+@click.option("--mde", type=float, required=True, help="The smallest effect worth finding.")
+@click.option("--absolute", "kind", flag_value="absolute", help="--mde is a difference: 0.10 + 0.05 is 0.15.")
+@click.option(
+    "--relative", "kind", flag_value="relative", help="--mde is a factor: 0.10 + 5 % of it is 0.105."
+)
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a false winner.")
+@click.option("--power", type=float, default=0.8, show_default=True, help="The chance to find the effect.")
+@click.option("--one-sided", is_flag=True, help="Look for a rise only, and never for a fall.")
+@click.option("--split", default="50/50", show_default=True, help="Percent of treatment and control.")
+@click.option(
+    "--formula",
+    type=click.Choice(["pooled", "unpooled", "arcsine", "fleiss", "evan-miller"]),
+    default="pooled",
+    show_default=True,
+)
+@click.option("--users-per-day", type=click.FloatRange(min=0, min_open=True), default=None, help="New users.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
+    baseline: float,
+    mde: float,
+    kind: str | None,
+    alpha: float,
+    power: float,
+    split: str,
+    formula: str,
+    users_per_day: float | None,
+    output: str,
+    *,
+    one_sided: bool,
+) -> None:
+    """Say how many users it takes to find an effect on a rate.
+
+    Example: shiftplane samplesize --baseline 0.10 --mde 0.05 --absolute -o json
+    """
+    share = _share(split)
+    problems = [
+        f"{name} {value:g} must lie between 0 and 1"
+        for name, value in (("--baseline", baseline), ("--alpha", alpha), ("--power", power))
+        if not 0 < value < 1
+    ]
+    if share is None:
+        problems.append(f"--split {split!r} must be two percentages such as 10/90")
+    if kind is None:
+        problems.append(
+            f"say --absolute ({baseline:g} becomes {baseline + mde:g}) or --relative "
+            f"({baseline:g} becomes {baseline * (1 + mde):g})"
+        )
+    target = baseline + mde if kind == "absolute" else baseline * (1 + mde)
+    if kind is not None and (not 0 < target < 1 or target == baseline):
+        problems.append(
+            f"--mde {mde:g} leads to a rate of {target:g}; it must lie between 0 and 1, and differ"
+        )
+    if problems or share is None:
+        raise click.UsageError("; ".join(problems))
+
+    from xds_server.experiment import Formula, Sides, plan
+
+    sides = Sides.ONE if one_sided else Sides.TWO
+    found = plan(
+        baseline, target, alpha=alpha, power=power, sides=sides, split=share, formula=Formula(formula)
+    )
+    if output == "json":
+        import json
+
+        click.echo(json.dumps(_document(found, users_per_day)))
+    else:
+        _print(found, users_per_day)
+
+
+def _share(split: str) -> float | None:
+    parts = split.split("/")
+    try:
+        one, other = (float(part) for part in parts)
+    except ValueError:
+        return None
+    return one / (one + other) if one > 0 and other > 0 and abs(one + other - 100) < 1e-9 else None
+
+
+def _document(found: Plan, users_per_day: float | None) -> dict[str, Any]:
+    return {
+        "per_group": found.treatment if found.treatment == found.control else None,
+        "treatment": found.treatment,
+        "control": found.control,
+        "total": found.total,
+        "formula": found.formula.value,
+        "baseline": found.baseline,
+        "target": round(found.target, 12),
+        "absolute": round(found.target - found.baseline, 12),
+        "relative": round(found.target / found.baseline - 1, 12),
+        "alpha": found.alpha,
+        "power": found.power,
+        "sides": found.sides.value,
+        "split": round(100 * found.split, 6),
+        "days": None if users_per_day is None else round(found.days(users_per_day), 2),
+    }
+
+
+def _print(found: Plan, users_per_day: float | None) -> None:
+    from xds_server.experiment import FORMULAS, detectable
+
+    rise, sides = found.target - found.baseline, found.sides.value
+    if found.treatment == found.control:
+        click.echo(f"{found.treatment:,} users per group, {found.total:,} in all")
+    else:
+        click.echo(
+            f"{found.treatment:,} users in treatment and {found.control:,} in control, {found.total:,} in all"
+        )
+    if users_per_day is not None:
+        click.echo(f"{found.days(users_per_day):.1f} days with {users_per_day:g} new users a day")
+    click.echo(
+        f"\nfinds {found.baseline:.4g} → {found.target:.4g} ({100 * rise:+.4g} points, "
+        f"{rise / found.baseline:+.4g} of it) with a power of {found.power:g}; "
+        f"alpha {found.alpha:g}, {'two' if sides == 2 else 'one'}-sided"
+    )
+    click.echo(f"formula: {found.formula.value}, {FORMULAS[found.formula]}")
+    finds = detectable(found.baseline, _OFTEN_SAID, alpha=found.alpha, power=found.power, sides=found.sides)
+    click.echo(
+        f"\n{_OFTEN_SAID:,} per group, a number often quoted for 10 % → 15 %, would find "
+        f"{100 * finds:+.2f} points from {found.baseline:.4g}; no usual formula with 80 % power "
+        "gives it for five."
+    )
