@@ -5,6 +5,7 @@ from xds_server.analysis.docket import Docket
 from xds_server.analysis.judge import Arm, Case, MetricVerdict, Ruling, fresh, heard, ruling
 from xds_server.analysis.metrics import METRICS, Kind, Metric, Price, cost
 from xds_server.analysis.policy import ALPHA, Action, Comparison, Guardrail, Policy, Threshold
+from xds_server.analysis.replay import Decision, Played, played
 
 __all__ = [
     "ALPHA",
@@ -13,11 +14,13 @@ __all__ = [
     "Arm",
     "Case",
     "Comparison",
+    "Decision",
     "Docket",
     "Guardrail",
     "Kind",
     "Metric",
     "MetricVerdict",
+    "Played",
     "Policy",
     "Price",
     "Ruling",
@@ -25,6 +28,7 @@ __all__ = [
     "cost",
     "fresh",
     "heard",
+    "played",
     "policy_of",
     "ruling",
 ]

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from xds_server.alarms import Alert
     from xds_server.sources import Watched
     from xds_server.store import SqliteStore
-    from xds_server.telemetry import Counts, Leg
+    from xds_server.telemetry import Block, Counts, Leg
     from xds_server.translate import Scripts
 
 __all__ = ["Engine", "no_summary"]
@@ -277,6 +277,12 @@ class Engine:
         """Return the newest events of a route, oldest first."""
         self._live(name)
         return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit)]
+
+    async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
+        """Return the newest blocks of counts of a route with their runs, oldest first."""
+        self._live(name)
+        kept = await asyncio.to_thread(self._store.blocks, name, limit)
+        return [(stored.run, stored.block) for stored in kept]
 
     async def audit(self, limit: int, name: str | None = None) -> list[ActionView]:
         """Return the newest things somebody did, to one route or to any, oldest first."""

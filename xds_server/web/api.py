@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from xds_server.alarms import PayloadError
 from xds_server.engine import Action, CommandRefusedError, Engine, SpecRefusedError, UnknownRouteError
 from xds_server.store import StoreError
+from xds_server.telemetry import block_to_json
 from xds_server.view import to_json
 from xds_server.web.alarms import alarm_routes
 
@@ -28,6 +29,7 @@ __all__ = ["build"]
 _MOST_BYTES: Final = 8 << 20
 _ACTIONS: Final = "|".join(action.value for action in Action if action is not Action.PROMOTE_FULL)
 _MOST_EVENTS: Final = 10_000
+_MOST_BLOCKS: Final = 10_000
 _ENGINE: Final = web.AppKey("engine", Engine)
 _REGISTRY: Final[web.AppKey[CollectorRegistry]] = web.AppKey("registry")
 
@@ -49,6 +51,7 @@ def build(
             web.delete("/v1/routes/{name}", _delete_route),
             web.get("/v1/routes/{name}/spec", _get_spec),
             web.get("/v1/routes/{name}/events", _get_events),
+            web.get("/v1/routes/{name}/blocks", _get_blocks),
             web.get("/v1/audit", _get_audit),
             web.post(f"/v1/routes/{{name}}/{{action:{_ACTIONS}}}", _act),
             *alarm_routes(engine, alarm_secret),
@@ -118,6 +121,13 @@ async def _get_spec(request: web.Request) -> web.Response:
 async def _get_events(request: web.Request) -> web.Response:
     events = await request.app[_ENGINE].events(request.match_info["name"], _limit(request))
     return web.json_response({"events": [to_json(event) for event in events]})
+
+
+async def _get_blocks(request: web.Request) -> web.Response:
+    """Answer with one block a line, each with the run it is of."""
+    found = await request.app[_ENGINE].blocks(request.match_info["name"], _MOST_BLOCKS)
+    lines = (json.dumps({"run": run, **block_to_json(block)}) for run, block in found)
+    return web.Response(text="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
 
 
 async def _get_audit(request: web.Request) -> web.Response:

@@ -1,0 +1,68 @@
+"""`shiftplane replay`: recorded blocks, another policy, and when it would have decided."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from tests.support.plane import route
+from xds_server.cli import main
+from xds_server.telemetry import Block, Counts, Leg, block_to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {}}, {setWeight: 100}]}}"
+V1, V2 = ("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002")
+
+
+def recorded(failed: int, *, blocks: int = 12) -> str:
+    lines = []
+    for run, bad in ((1, 1), (2, failed)):
+        for k in range(blocks):
+            legs = {
+                Leg(route="chat", variant="v2"): Counts(requests=100, failed=bad),
+                Leg(route="chat", variant="v1"): Counts(requests=900, failed=9),
+            }
+            block = Block(start=1000.0 * run + 10 * k, seconds=10.0, legs=legs)
+            lines.append(json.dumps({"run": run, **block_to_json(block)}))
+    return "\n".join(lines)
+
+
+def replayed(tmp_path: Path, more: str, text: str, *flags: str) -> tuple[int, str]:
+    spec, blocks = tmp_path / "chat.yaml", tmp_path / "blocks.jsonl"
+    spec.write_text(route(V1, V2, CANARY, more=more), encoding="utf-8")
+    blocks.write_text(text, encoding="utf-8")
+    found = CliRunner().invoke(main, ["replay", str(spec), "--blocks", str(blocks), *flags])
+    return found.exit_code, found.output
+
+
+STRICT = "analysis: {metrics: [{name: success-rate}]}"
+LENIENT = "analysis: {metrics: [{name: success-rate, maxRatio: 20}]}"
+
+
+def test_each_run_says_what_would_have_been_decided_and_when(tmp_path: Path) -> None:
+    code, text = replayed(tmp_path, STRICT, recorded(9), "-o", "json")
+    assert code == 0
+    one, two = json.loads(text)["runs"]
+    assert one["outcome"] != "Fail"
+    assert two["outcome"] == "Fail"
+    assert two["decisions"][-1]["after"] < 60
+    assert "worse" in two["decisions"][-1]["words"]
+
+
+def test_another_policy_decides_otherwise(tmp_path: Path) -> None:
+    _, text = replayed(tmp_path, LENIENT, recorded(9), "--run", "2")
+    assert text.startswith("run 2, 12 blocks: Pass")
+
+
+def test_bad_lines_are_named(tmp_path: Path) -> None:
+    code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n{}")
+    assert code == 1
+    assert "line 3 of the blocks is none" in text
+
+
+def test_nothing_recorded_is_said(tmp_path: Path) -> None:
+    assert replayed(tmp_path, STRICT, "") == (0, "nothing was recorded\n")

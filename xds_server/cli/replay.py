@@ -1,0 +1,112 @@
+"""`shiftplane replay`: what a policy would have decided of what was recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xds_server.cli.client import server_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xds_server.analysis import Played
+    from xds_server.telemetry import Block
+
+__all__ = ["replay"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("spec", type=_FILE)
+@click.option("--route", default=None, help="The route, where the file has several.")
+@click.option(
+    "--blocks", type=_FILE, default=None, help="Recorded blocks (JSON lines) instead of the server's."
+)
+@click.option(
+    "--save", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Keep the blocks."
+)
+@click.option("--run", type=int, default=None, help="Only this run.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@server_option
+def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
+    spec: Path,
+    route: str | None,
+    blocks: Path | None,
+    save: Path | None,
+    run: int | None,
+    output: str,
+    server: str,
+) -> None:
+    """Run recorded blocks through the analysis of SPEC: would it have rolled back, and when?
+
+    Example: shiftplane replay chat.yaml --run 3
+    """
+    from xds_server.analysis import played, policy_of
+    from xds_server.spec import load
+
+    loaded = load(spec.read_text(encoding="utf-8"), file=str(spec))
+    if not loaded.ok:
+        raise click.ClickException("\n".join(str(problem) for problem in loaded.problems))
+    found = next((r for r in loaded.routes if route in {None, r.metadata.name}), None)
+    if found is None:
+        raise click.ClickException(f"{spec} has no route {route!r}")
+    name, wanted = found.metadata.name, found.spec
+    if wanted.candidate is None:
+        raise click.ClickException(f"{spec}: route {name!r} has no candidate to judge")
+    text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetched(server, name)
+    if save is not None:
+        save.write_text(text, encoding="utf-8")
+    recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
+    runs = played(policy_of(wanted), recorded, route=name, candidate=wanted.candidate, control=wanted.stable)
+    if output == "json":
+        import json
+
+        click.echo(json.dumps({"route": name, "runs": [_document(one) for one in runs]}))
+        return
+    if not runs:
+        click.echo("nothing was recorded")
+    for one in runs:
+        _print(one)
+
+
+def _fetched(server: str, name: str) -> str:
+    from xds_server.cli.client import Api
+
+    return Api(server).text(f"/v1/routes/{name}/blocks")
+
+
+def _read(text: str) -> Iterator[tuple[int, Block]]:
+    import json
+
+    from xds_server.telemetry import block_of_json
+
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            document = json.loads(line)
+            yield int(document["run"]), block_of_json(document)
+        except (ValueError, KeyError, TypeError) as error:
+            raise click.ClickException(f"line {number} of the blocks is none: {error}") from error
+
+
+def _document(one: Played) -> dict[str, Any]:
+    return {
+        "run": one.run,
+        "blocks": one.blocks,
+        "outcome": one.outcome.value,
+        "decisions": [
+            {"after": round(d.after, 3), "at": d.at, "finding": d.finding.value, "words": d.words}
+            for d in one.decisions
+        ],
+    }
+
+
+def _print(one: Played) -> None:
+    click.echo(f"run {one.run}, {one.blocks} blocks: {one.outcome.value}")
+    for decision in one.decisions:
+        click.echo(f"  {decision.after:8.0f} s  {decision.finding.value:<13} {decision.words}")
+    if not one.decisions:
+        click.echo("  the candidate had no requests")
