@@ -19,7 +19,7 @@ from aiohttp import web
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
-from xds_server.sources import CollectorSource, HealthChecks, SpecFolder, load_scripts
+from xds_server.sources import CollectorSource, HealthChecks, Prometheus, SpecFolder, load_scripts
 from xds_server.store import SqliteStore, StoreError
 from xds_server.web import build, registry
 
@@ -41,7 +41,8 @@ class Config:
 
     Without `health_checks` candidates are given users unseen, as where the control plane reaches no backend.
     With `token_statistics` proxies read from answers how many tokens they took. `alarm_secret` is the file of
-    what senders of alarms share.
+    what senders of alarms share. `prometheus` is the base URL of what answers the queries of policies, and
+    with `counts_from_prometheus` tells what proxies counted as well.
     """
 
     door: Door
@@ -55,6 +56,8 @@ class Config:
     health_checks: bool = True
     token_statistics: bool = True
     alarm_secret: Path | None = None
+    prometheus: str | None = None
+    counts_from_prometheus: bool = False
     log_level: str = "info"
 
 
@@ -99,6 +102,11 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     jobs = [hub.run, engine.run, health.run]
     if collector is not None:
         jobs.append(collector.run)
+    if config.prometheus is not None:
+        from_there = engine.count_all if config.counts_from_prometheus else None
+        prometheus = Prometheus(config.prometheus, engine.queries, on_counts=from_there)
+        engine.on_answers(prometheus.answers)
+        jobs.append(prometheus.run)
     if config.specs is not None:
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.protocol.statistics import leg_of, read_statistics
+from xds_server.protocol.statistics import read_statistics
 from xds_server.telemetry import (
     DURATION_MS,
     Block,
@@ -18,6 +18,7 @@ from xds_server.telemetry import (
     of_values,
     to_values,
 )
+from xds_server.telemetry.sums import leg_of
 from xds_server.wire import metrics_pb2 as wire
 
 

@@ -48,7 +48,7 @@ _CANARY: Final = """\
 """
 _RATE: Final = 400.0
 _BEFORE: Final = 5.0
-_LONGEST: Final = 60.0
+_LONGEST: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
         plane.start_control_plane(collector=False)
         ports = free_port(), free_port()
         for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
-            _arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.005", *flags))
+            _arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)
@@ -133,7 +133,7 @@ def _arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
 
 async def _outage(ports: tuple[int, int]) -> None:
     await asyncio.sleep(2.0)
-    for rate in (0.2, 0.005):
+    for rate in (0.2, 0.01):
         for port in ports:
             await asyncio.to_thread(_tell, f"http://127.0.0.1:{port}/outage?rate={rate}")
         await asyncio.sleep(4.0)

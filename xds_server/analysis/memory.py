@@ -7,7 +7,7 @@ learnt from control alone, before and while the candidate has users.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import ceil, exp, inf, log
+from math import exp, inf, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.dispersion import Dispersion
@@ -117,7 +117,7 @@ class Memory:
             usual = _summed(self.usual, control)
             if sum(usual) < _LEAST[metric.quantile]:
                 return replace(self, usual=usual)
-            # A quantile is taken at an edge of the buckets, where counts are exact.
+            # At an edge of the buckets counts are exact.
             at = _edge_of(usual, metric.quantile)
             # What is frozen is fixed before the first block it is used on.
             return replace(self, usual=(), edge=min(at, len(metric.edges) - 1))
@@ -217,13 +217,20 @@ def _summed(one: Buckets, other: Buckets) -> Buckets:
     return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
-def _edge_of(buckets: Buckets, share: float) -> int:
-    wanted, below = ceil(share * sum(buckets)), 0
+def _edge_of(buckets: Buckets, quantile: float) -> int:
+    """Return the edge that about as many exceed as should: the nearest by the ratio of the shares.
+
+    The edge above the quantile would often lie far out in the tail, where almost nothing is ever counted.
+    """
+    total, above, found, best = sum(buckets), sum(buckets), len(buckets) - 1, inf
     for index, count in enumerate(buckets):
-        below += count
-        if below >= wanted:
-            return index
-    return len(buckets) - 1
+        above -= count
+        if not above:
+            break
+        if above < total:
+            off = abs(log(above / total / (1 - quantile)))
+            found, best = (index, off) if off < best else (found, best)
+    return found
 
 
 def _ratios(guardrail: Guardrail) -> tuple[float, ...]:

@@ -78,6 +78,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Whether proxies read from answers how many tokens they took.",
 )
+@click.option("--prometheus", default=None, help="Prometheus' base URL, for analyses with a query.")
+@click.option(
+    "--counts",
+    type=click.Choice(["proxies", "prometheus"]),
+    default="proxies",
+    show_default=True,
+    help="Who tells what proxies counted: themselves, or a Prometheus that scrapes them.",
+)
 @click.option(
     "--alarm-secret-file",
     type=_FILE,
@@ -104,6 +112,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     identifier: str,
     acceptors: int,
     statistics: str,
+    prometheus: str | None,
+    counts: str,
     alarm_secret_file: Path | None,
     log_level: str,
     *,
@@ -116,6 +126,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     tls = _tls(xds, xds_tls_cert, xds_tls_key, xds_tls_client_ca, plaintext=xds_plaintext)
     rules = _rules(xds_identity, tls)
+    if counts == "prometheus" and prometheus is None:
+        raise click.UsageError("--counts prometheus needs --prometheus")
 
     from xds_server import ir
     from xds_server.ads import CertificatesError, Door
@@ -148,6 +160,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         health_checks=health_checks,
         token_statistics=statistics == "envoy",
         alarm_secret=alarm_secret_file,
+        prometheus=prometheus,
+        counts_from_prometheus=counts == "prometheus",
         log_level=log_level,
     )
     try:

@@ -37,6 +37,7 @@ from xds_server.engine.live import (
 )
 from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
+from xds_server.sources import Asked
 from xds_server.spec import Document, Loaded, check_together, digest, load
 from xds_server.store import Change, ConflictError, StoreError
 from xds_server.telemetry import by_route
@@ -99,6 +100,7 @@ class Engine:
         self._collector = collector
         self._summary = summary
         self._checks_health = checks_health
+        self.hears_proxies = True
         self.reads_usage = True
         """Whether proxies read from answers how many tokens they took; to be set before any comes in."""
         self._clock = clock
@@ -138,11 +140,38 @@ class Engine:
 
     def count(self, group: str, legs: Mapping[Leg, Counts]) -> None:
         """Hear what a proxy of a group counted; of routes that others serve, nothing."""
+        if self.hears_proxies:
+            self._count(legs, group)
+
+    def count_all(self, legs: Mapping[Leg, Counts]) -> None:
+        """Hear what all proxies counted, from somebody else; what they say themselves is then not heard."""
+        self.hears_proxies = False
+        self._count(legs, None)
+
+    def _count(self, legs: Mapping[Leg, Counts], group: str | None) -> None:
         now = self._clock()
         for name, own in by_route(legs).items():
             live = self._routes.get(name)
-            if live is not None and live.group == group:
+            if live is not None and group in {None, live.group}:
                 self._court.count(live, own, now)
+
+    def queries(self) -> list[Asked]:
+        """Return what the policies of all routes want to be answered."""
+        return [
+            Asked(
+                route=live.name,
+                name=threshold.name,
+                query=threshold.query,
+                interval=live.route.spec.analysis.interval.total_seconds(),
+            )
+            for live in self._routes.values()
+            for threshold in self._court.policy(live).thresholds
+            if threshold.query is not None
+        ]
+
+    def on_answers(self, answers: Callable[[str], Mapping[str, float | None]]) -> None:
+        """Take the answers to those queries from here: route → by name, None for a failure."""
+        self._court.answers = lambda live: answers(live.name)
 
     async def run(self) -> None:
         """Move rollouts on, by time and by acknowledgements, until cancelled."""

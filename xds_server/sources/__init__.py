@@ -2,7 +2,17 @@
 
 from xds_server.sources.collector import CollectorSource
 from xds_server.sources.health import HealthChecks, Target, Watched
+from xds_server.sources.prometheus import Asked, Prometheus
 from xds_server.sources.scripts import load_scripts
 from xds_server.sources.spec_files import SpecFolder
 
-__all__ = ["CollectorSource", "HealthChecks", "SpecFolder", "Target", "Watched", "load_scripts"]
+__all__ = [
+    "Asked",
+    "CollectorSource",
+    "HealthChecks",
+    "Prometheus",
+    "SpecFolder",
+    "Target",
+    "Watched",
+    "load_scripts",
+]
