@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests
 JOBS   ?= auto
 
-.PHONY: help demo demo-vllm test e2e e2e-versions conformance check lint golden protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts check lint golden protos fmt bench lock clean
 
 help: ## Say what there is.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ e2e-versions: $(VENV)/.dev ## The tests with Envoy 1.36 to 1.40 (fetches those t
 
 conformance: $(VENV)/.dev ## Print how each item of the protocol checklist stands.
 	@GRPC_VERBOSITY=none $(BIN)/python -m pytest tests/conformance -q -p tests.conformance.report
+
+verdicts: $(VENV)/.dev ## Rollouts under traffic with ten seeds each, and verdicts beside eight other rules (half an hour).
+	@$(BIN)/python bench/verdicts.py --runs 2000
+	$(BIN)/python bench/rollouts.py
 
 lint: $(VENV)/.dev ## Static checks only.
 	@$(BIN)/ruff check $(CODE)

@@ -16,7 +16,7 @@ from tests.support.plane import Plane
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TRIALS", "Outcome", "Trial", "tried"]
+__all__ = ["TRIALS", "Outcome", "Trial", "arm", "tried"]
 
 _SPEC: Final = """\
 apiVersion: shiftplane.dev/v1alpha1
@@ -99,7 +99,7 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
         plane.start_control_plane(collector=False)
         ports = free_port(), free_port()
         for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
-            _arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
+            arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)
@@ -125,7 +125,8 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
     )
 
 
-def _arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
+def arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
+    """Start a backend for trials."""
     command = [sys.executable, "-m", "tests.support.arm", f"--port={port}", *flags]
     ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health")
     plane.processes.append(start(f"arm-{name}", command, folder=plane.folder, ready=ready))

@@ -1,0 +1,189 @@
+"""A real Prometheus and a real Alertmanager beside a real Envoy: same counts, and alarms that take back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+import yaml
+
+from demo.processes import ReadyCheck, free_port, start
+from tests.support.debian import program
+from tests.support.plane import Plane, eventually, route
+from tests.support.trial import arm
+
+if TYPE_CHECKING:
+    from tests.support.envoy import Envoy
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "{canary: {steps: [{setWeight: 50}, {pause: {}}]}}"
+ALARMED = "analysis: {alarms: [{match: {alertname: CanaryRegressionDetected, route: chat}}]}"
+
+
+def rules(**changed: str) -> dict[str, Any]:
+    """Return the groups of the rule that is shipped, with a shorter patience."""
+    document = yaml.safe_load((ROOT / "k8s/monitoring/prometheus-rule.yaml").read_text(encoding="utf-8"))
+    spec: dict[str, Any] = document["spec"]
+    for rule in spec["groups"][0]["rules"]:
+        rule["expr"] = rule["expr"].replace("[1m]", "[4s]")
+        rule.update(changed if "alert" in rule else {})
+    return {"groups": [{**spec["groups"][0], "interval": "1s"}]}
+
+
+def start_prometheus(
+    plane: Plane, envoy: Envoy, *, alertmanager: int | None = None, address: str = ""
+) -> str:
+    address, folder = address or f"127.0.0.1:{free_port()}", plane.folder
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules(**{"for": "2s"})), encoding="utf-8")
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / "rules.yaml")],
+        "scrape_configs": [
+            {
+                "job_name": "envoy",
+                "metrics_path": "/stats/prometheus",
+                "static_configs": [{"targets": [envoy.admin.removeprefix("http://")]}],
+            },
+            {"job_name": "shiftplane", "static_configs": [{"targets": [f"127.0.0.1:{plane.http}"]}]},
+        ],
+    }
+    if alertmanager is not None:
+        target = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}
+        config["alerting"] = {"alertmanagers": [target]}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command: list[str | Path] = [
+        program("prometheus", "prometheus"),
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={address}",
+    ]
+    ready = ReadyCheck(url=f"http://{address}/-/ready")
+    plane.processes.append(start("prometheus", command, folder=folder, ready=ready))
+    return f"http://{address}"
+
+
+def start_alertmanager(plane: Plane, secret: Path) -> int:
+    port, folder = free_port(), plane.folder
+    hook = {
+        "url": f"http://127.0.0.1:{plane.http}/v1/alarms/alertmanager",
+        "send_resolved": True,
+        "http_config": {"authorization": {"credentials_file": str(secret)}},
+    }
+    config = {
+        "route": {
+            "receiver": "shiftplane",
+            "group_wait": "0s",
+            "group_interval": "1s",
+            "repeat_interval": "2s",
+        },
+        "receivers": [{"name": "shiftplane", "webhook_configs": [hook]}],
+    }
+    (folder / "alertmanager.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command: list[str | Path] = [
+        program("prometheus-alertmanager", "prometheus-alertmanager"),
+        f"--config.file={folder / 'alertmanager.yaml'}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    ready = ReadyCheck(url=f"http://127.0.0.1:{port}/-/ready")
+    plane.processes.append(start("alertmanager", command, folder=folder, ready=ready))
+    return port
+
+
+async def ask(envoy: Envoy, times: int) -> None:
+    body = {"model": "m", "messages": []}
+    async with aiohttp.ClientSession() as session:
+        for number in range(times):
+            headers = {"x-user-id": f"u{number}"}
+            url = f"{envoy.entry}/v1/chat/completions"
+            async with session.post(url, json=body, headers=headers) as answer:
+                await answer.read()
+
+
+def spec(one: int, two: int, more: str) -> str:
+    text = route(("v1", f"127.0.0.1:{one}"), ("v2", f"127.0.0.1:{two}"), CANARY, more=more)
+    return text.replace("stable:", "retries: 0\n  stable:").replace(
+        "endpoints", "passiveHealth: {enabled: false}, endpoints"
+    )
+
+
+async def test_both_ways_give_the_same_counts(plane: Plane, tmp_path: Path) -> None:
+    other = Plane(tmp_path / "other")
+    other.folder.mkdir()
+    try:
+        ports = free_port(), free_port()
+        for port in ports:
+            arm(plane, f"arm-{port}", port, ("--errors=0.2", "--seed=4"))
+        await asyncio.to_thread(plane.start_control_plane, collector=False)
+        await asyncio.to_thread(plane.apply, spec(*ports, ""))
+        envoy = await asyncio.to_thread(plane.start_envoy)
+        await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 50)
+        prometheus = await asyncio.to_thread(start_prometheus, plane, envoy)
+        flags = (f"--prometheus={prometheus}", "--counts=prometheus", "--no-health-checks")
+        await asyncio.to_thread(other.start_control_plane, *flags, collector=False)
+        await asyncio.to_thread(other.apply, spec(*ports, ""))
+        await asyncio.sleep(3)  # A first look at series that all say nothing yet.
+        await ask(envoy, 300)
+
+        def costs(of: Plane) -> list[dict[str, Any]]:
+            return list(of.view()["costs"])
+
+        def all_there(found: list[dict[str, Any]]) -> bool:
+            return bool(sum(int(cost["requests"]) for cost in found) == 300)
+
+        told = await asyncio.to_thread(eventually, lambda: costs(plane), all_there)
+        scraped = await asyncio.to_thread(eventually, lambda: costs(other), all_there)
+        assert scraped == told
+        assert sum(cost["failed"] for cost in told) > 20
+        assert sum(cost["completion_tokens"] for cost in told) > 1000
+    finally:
+        other.close()
+
+
+async def test_an_alert_rule_takes_a_candidate_back(plane: Plane, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("only between us\n", encoding="utf-8")
+    ports = free_port(), free_port()
+    arm(plane, "good", ports[0], ())
+    arm(plane, "bad", ports[1], ("--errors=0.5",))
+    await asyncio.to_thread(plane.start_control_plane, f"--alarm-secret-file={secret}", collector=False)
+    await asyncio.to_thread(plane.apply, spec(*ports, ALARMED))
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 50)
+    alertmanager = await asyncio.to_thread(start_alertmanager, plane, secret)
+    await asyncio.to_thread(start_prometheus, plane, envoy, alertmanager=alertmanager)
+    asking = asyncio.create_task(ask(envoy, 5_000))
+    try:
+        view = await asyncio.to_thread(plane.until, lambda view: view["phase"] == "RolledBack", within=60)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert view["outcome"] == "RolledBack"
+    assert "alarm: CanaryRegressionDetected: chat/v2 answers" in view["message"]
+    # It is told again and again while it fires, and changes nothing more.
+    events = [event["kind"] for event in plane.view()["events"]]
+    assert events.count("alarm") == 1
+
+
+async def test_a_query_that_answers_badly_takes_back(plane: Plane) -> None:
+    ports = free_port(), free_port()
+    for port in ports:
+        arm(plane, f"arm-{port}", port, ())
+    address = f"127.0.0.1:{free_port()}"
+    flags = (f"--prometheus=http://{address}", "--no-health-checks")
+    await asyncio.to_thread(plane.start_control_plane, *flags, collector=False)
+    query = 'sum(envoy_llm_requests{cluster="chat/v2"}) or vector(0)'
+    metric = f"{{name: many, query: '{query}', threshold: '> 20', consecutiveErrorLimit: 100}}"
+    await asyncio.to_thread(plane.apply, spec(*ports, f"analysis: {{interval: 1s, metrics: [{metric}]}}"))
+    envoy = await asyncio.to_thread(plane.start_envoy)
+    await asyncio.to_thread(plane.until, lambda view: view["weights"]["v2"] == 50)
+    await asyncio.to_thread(start_prometheus, plane, envoy, address=address)
+    await ask(envoy, 200)
+    view = await asyncio.to_thread(plane.until, lambda view: view["phase"] == "RolledBack", within=30)
+    assert "failed: many:" in view["message"]

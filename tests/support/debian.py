@@ -1,0 +1,46 @@
+"""Programs of Debian packages: those that are there, or installed for the tests where that is allowed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+__all__ = ["program"]
+
+_LOCK = Path(tempfile.gettempdir()) / "shiftplane-apt.lock"
+
+
+def program(package: str, name: str) -> Path:
+    """Return a program of a package; the test is skipped where it is not to be had."""
+    with _LOCK.open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which(name) is None:
+            _install(package)
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{package} has no program {name}")
+    return Path(found)
+
+
+def _install(package: str) -> None:
+    if shutil.which("apt-get") is None:
+        pytest.skip(f"{package} is a Debian package, and this is no Debian")
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    # Without a runlevel of several users, no daemon of the package is started.
+    settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
+    words = ""
+    for command in (install, ["apt-get", "update", "-q"], install):
+        done = subprocess.run(
+            [*as_root, *command], capture_output=True, text=True, timeout=300, check=False, env=settings
+        )
+        if done.returncode == 0 and command is install:
+            return
+        words = done.stderr[-300:]
+    pytest.skip(f"{package} cannot be installed: {words}")
