@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.pipeline import Pipeline
-from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes
+from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes, outcome_routes
 from mirror_collector.receive.exchanges import MAX_REQUEST
 from mirror_collector.serve import LedgerCollector, api_routes
 from mirror_collector.store import Store, StoreError, StoreLimits
@@ -179,6 +179,7 @@ class App:
         registry.register(LedgerCollector(self.ledger, self))
         app = web.Application(client_max_size=MAX_REQUEST)
         app.add_routes(exchange_routes(self._intake))
+        app.add_routes(outcome_routes(self._store, self._clock))
         app.add_routes(api_routes(self._store, registry, ledger=self.ledger, unready=self._unready))
         return app
 

@@ -101,6 +101,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     await engine.load()
     jobs = [hub.run, engine.run, health.run]
     if collector is not None:
+        engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
     if config.prometheus is not None:
         from_there = engine.count_all if config.counts_from_prometheus else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mirror_collector.exchange.document import parse_document
 from mirror_collector.exchange.entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
-from mirror_collector.exchange.exposure import Exposure, Exposures
+from mirror_collector.exchange.exposure import Exposure, Exposures, Outcome
 from mirror_collector.exchange.model import (
     Body,
     Failure,
@@ -34,6 +34,7 @@ __all__ = [
     "Failure",
     "Leg",
     "Message",
+    "Outcome",
     "Pair",
     "Pairing",
     "PairingLimits",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mirror_collector.exchange.model import RouteName, Variant
 
-__all__ = ["Exposure", "Exposures"]
+__all__ = ["Exposure", "Exposures", "Outcome"]
 
 _MOST: Final = 200_000
 
@@ -21,6 +21,15 @@ class Exposure:
     route: RouteName
     experiment: str
     variant: Variant
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A user did what is counted, whichever variant that is the doing of; `unit` is named as in requests."""
+
+    route: RouteName
+    metric: str
     unit: str
 
 

@@ -9,5 +9,6 @@ from __future__ import annotations
 from mirror_collector.receive.accesslog import AccessLogServer
 from mirror_collector.receive.exchanges import exchange_routes
 from mirror_collector.receive.intake import Intake, IntakeLimits
+from mirror_collector.receive.outcomes import outcome_routes
 
-__all__ = ["AccessLogServer", "Intake", "IntakeLimits", "exchange_routes"]
+__all__ = ["AccessLogServer", "Intake", "IntakeLimits", "exchange_routes", "outcome_routes"]

@@ -108,6 +108,8 @@ def experiment_view(found: StoredExperiment) -> dict[str, Any]:
             variant: {"units": units, "requests": requests}
             for variant, (units, requests) in found.variants.items()
         },
+        "users": found.users,
+        "outcomes": found.outcomes,
         "crossovers": found.crossovers,
         "without_unit": found.without_unit,
     }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mirror_collector.compare import Comparison
-    from mirror_collector.exchange import Exposures, Pair
+    from mirror_collector.exchange import Exposures, Outcome, Pair
 
 __all__ = ["Database", "StoreLimits"]
 
@@ -132,6 +132,16 @@ class Database:
                 rows,
             )
 
+    def write_outcomes(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """Note who did what is counted; all or nothing."""
+        rows = [(one.route, one.metric, self._hashed(one.unit), now, now) for one in outcomes]
+        with _translated("cannot write to the store"), self._transaction():
+            self._connection.executemany(
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (route, metric, unit) DO UPDATE SET last_at = excluded.last_at",
+                rows,
+            )
+
     def _hashed(self, unit: str) -> bytes:
         """Return what is kept of a unit: enough to tell two apart, not who it is."""
         if not unit:
@@ -157,6 +167,11 @@ class Database:
                 aged = "SELECT route, experiment, unit, variant FROM exposures WHERE last_at < ? LIMIT ?"
                 deleted += self._connection.execute(
                     f"DELETE FROM exposures WHERE (route, experiment, unit, variant) IN ({aged})",  # noqa: S608
+                    (now - self._limits.exposure_retention, _STEP),
+                ).rowcount
+                done = "SELECT route, metric, unit FROM outcomes WHERE last_at < ? LIMIT ?"
+                deleted += self._connection.execute(
+                    f"DELETE FROM outcomes WHERE (route, metric, unit) IN ({done})",  # noqa: S608
                     (now - self._limits.exposure_retention, _STEP),
                 ).rowcount
             if deleted:

@@ -42,11 +42,26 @@ SELECT route, experiment, COUNT(*) FROM (
 """
 
 
+_LOYAL: Final = """
+SELECT route, experiment, unit, min(variant) AS variant, min(first_at) AS first_at FROM exposures
+WHERE (?1 IS NULL OR route = ?1) AND (?2 IS NULL OR experiment = ?2) AND unit != x''
+GROUP BY 1, 2, 3 HAVING COUNT(*) = 1
+"""
+_USERS: Final = f"SELECT route, experiment, variant, COUNT(*) FROM ({_LOYAL}) GROUP BY 1, 2, 3"  # noqa: S608 - fixed
+_DONE: Final = f"""
+SELECT e.route, e.experiment, e.variant, o.metric, COUNT(*) FROM ({_LOYAL}) e
+JOIN outcomes o ON o.route = e.route AND o.unit = e.unit AND o.last_at >= e.first_at
+GROUP BY 1, 2, 3, 4
+"""  # noqa: S608 - fixed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredExperiment:
     """An A/B test of a route: units and requests by variant, and what cannot be counted for one.
 
     `crossovers` are units that met more than one variant; `without_unit` are requests that named nobody.
+    `users` are the units of each variant that met no other, `outcomes` how many of them did what is counted,
+    by metric.
     """
 
     route: str
@@ -54,6 +69,8 @@ class StoredExperiment:
     variants: dict[str, tuple[int, int]]
     crossovers: int
     without_unit: int
+    users: dict[str, int]
+    outcomes: dict[str, dict[str, int]]
 
 
 class Order(Enum):
@@ -173,6 +190,8 @@ class Reader:
         try:
             rows = self._connection.execute(_EXPOSED, (route, experiment)).fetchall()
             crossed = self._connection.execute(_CROSSED, (route, experiment)).fetchall()
+            loyal = self._connection.execute(_USERS, (route, experiment)).fetchall()
+            done = self._connection.execute(_DONE, (route, experiment)).fetchall()
         except sqlite3.Error as error:
             raise StoreError(f"cannot read exposures: {error}") from error
         for name, test, variant, named, units, requests in rows:
@@ -183,8 +202,16 @@ class Reader:
             else:
                 nameless[key] = nameless.get(key, 0) + requests
         moved = {(name, test): count for name, test, count in crossed}
+        users: dict[tuple[str, str], dict[str, int]] = {}
+        for name, test, variant, count in loyal:
+            users.setdefault((name, test), {})[variant] = count
+        outcomes: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
+        for name, test, variant, metric, count in done:
+            outcomes.setdefault((name, test), {}).setdefault(metric, {})[variant] = count
         return [
             StoredExperiment(
+                users=users.get(key, {}),
+                outcomes=outcomes.get(key, {}),
                 route=key[0],
                 experiment=key[1],
                 variants=variants,

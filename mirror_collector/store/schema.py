@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "StoreError", "connect", "prepare"]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _EXPOSURES: Final = """
 CREATE TABLE exposures (
@@ -27,6 +27,20 @@ CREATE INDEX exposures_by_age ON exposures (last_at);
 CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 INSERT INTO secrets VALUES ('units', randomblob(32));
 """
+_OUTCOMES: Final = """
+CREATE TABLE outcomes (
+    route TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    unit BLOB NOT NULL,                     -- hashed like that of an exposure; each counts once
+    first_at REAL NOT NULL,
+    last_at REAL NOT NULL,
+    PRIMARY KEY (route, metric, unit)
+) WITHOUT ROWID;
+CREATE INDEX outcomes_by_unit ON outcomes (route, unit);
+CREATE INDEX outcomes_by_age ON outcomes (last_at);
+"""
+_LATER: Final = {1: _EXPOSURES + _OUTCOMES, 2: _OUTCOMES}
+"""What files of earlier versions lack."""
 _TABLES: Final = f"""
 CREATE TABLE pairs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,   -- in order of storing; never used twice
@@ -58,6 +72,7 @@ CREATE TABLE pair_tallies (
 );
 CREATE TABLE drops (reason TEXT PRIMARY KEY, n INTEGER NOT NULL);
 {_EXPOSURES}
+{_OUTCOMES}
 """
 
 
@@ -85,8 +100,9 @@ def prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    elif version == 1:
-        connection.executescript(f"BEGIN IMMEDIATE; {_EXPOSURES} PRAGMA user_version = 2; COMMIT;")
+    elif version in _LATER:
+        marks = f"PRAGMA user_version = {SCHEMA_VERSION};"
+        connection.executescript(f"BEGIN IMMEDIATE; {_LATER[version]} {marks} COMMIT;")
     elif version != SCHEMA_VERSION:
         raise StoreError(f"its schema is version {version}, this program reads version {SCHEMA_VERSION}")
     connection.execute("PRAGMA journal_mode = WAL")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mirror_collector.exchange import Exposures, Pair
+    from mirror_collector.exchange import Exposures, Outcome, Pair
 
 __all__ = ["Store"]
 
@@ -105,6 +105,10 @@ class Store:
         except StoreError as error:
             self._failure = error
             self._unwritten.drops[UnpairedReason.STORE_FAILED.value] += exposures.requests.total()
+
+    async def write_outcomes(self, outcomes: Sequence[Outcome], now: float) -> None:
+        """Store who did what is counted; raises StoreError."""
+        await _run(self._writing, lambda: self._database.write_outcomes(outcomes, now))
 
     async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
         """Return what is known of A/B tests; raises StoreError."""

@@ -104,6 +104,8 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     parts.append(_facts(view, now))
     if view.get("analysis") is not None:
         parts += [Text(), _verdicts(view["analysis"])]
+    if view.get("experiment") is not None:
+        parts += [Text(), _experiment(view["experiment"])]
     if view.get("costs"):
         parts += [Text(), _costs(view["costs"])]
     if view["events"]:
@@ -242,6 +244,22 @@ def _verdicts(analysis: View) -> RenderableType:
         style = _FINDINGS.get(metric["finding"], "")
         finding = metric["finding"] if metric["action"] == "Rollback" else f"{metric['finding']}, only told"
         table.add_row(Text(finding, style=style), Text(metric["words"]))
+    return table
+
+
+def _experiment(found: View) -> RenderableType:
+    """Return what may be said of an A/B test now, by variant."""
+    table = Table.grid(padding=(0, 2))
+    control = found["control"]
+    table.add_row(
+        Text("A/B test", style="dim"), Text(f"control {control}: {found['users'].get(control, 0):,} users")
+    )
+    for name, variant in found["variants"].items():
+        primary = variant.get("primary")
+        words = f"{variant['users']:,} users"
+        if primary is not None:
+            words = f"{primary['metric']}: {primary['finding']}, {primary['words']}"
+        table.add_row(Text(name, style="bold"), Text(words))
     return table
 
 

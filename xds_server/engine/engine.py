@@ -31,6 +31,7 @@ from xds_server.engine.live import (
     asked_for,
     event_of,
     event_view,
+    experiment_of,
     heard,
     learned,
     watched,
@@ -49,6 +50,7 @@ from xds_server.view import (
     RouteView,
     route_view,
 )
+from xds_server.view.experiments import experiment_view
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ class Engine:
         self._health: dict[tuple[str, str], rollout.Health] = {}
         self._court = Court()
         self._alarms = Seen()
+        self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
 
     def attach(self, hub: Hub | Fleet) -> None:
@@ -168,6 +171,10 @@ class Engine:
             for threshold in self._court.policy(live).thresholds
             if threshold.query is not None
         ]
+
+    def on_exposures(self, exposed: Callable[[str, str], Mapping[str, Any] | None]) -> None:
+        """Take what is known of users in A/B tests from here, by route and experiment."""
+        self._exposed = exposed
 
     def on_answers(self, answers: Callable[[str], Mapping[str, float | None]]) -> None:
         """Take the answers to those queries from here: route → by name, None for a failure."""
@@ -292,6 +299,12 @@ class Engine:
             view,
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
+            experiment=experiment_view(
+                spec,
+                self._exposed(name, experiment_of(live.route)),
+                began=live.state.step_began_at,
+                now=self._clock(),
+            ),
         )
 
     def views(self) -> list[RouteView]:

@@ -29,6 +29,7 @@ __all__ = [
     "asked_for",
     "event_of",
     "event_view",
+    "experiment_of",
     "heard",
     "learned",
     "watched",
@@ -108,6 +109,13 @@ def asked_for(spec: RouteSpec, alert: Alert) -> Alarm | None:
         ),
         None,
     )
+
+
+def experiment_of(route: ModelRoute) -> str:
+    """Return by which name proxies tell exposures of a route's A/B test."""
+    strategy = route.spec.strategy
+    test = None if strategy is None else strategy.ab_test
+    return (None if test is None else test.salt) or route.metadata.name
 
 
 def alarm_event(alert: Alert, *, rollback: bool) -> rollout.Alarm:

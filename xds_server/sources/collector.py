@@ -27,6 +27,7 @@ class CollectorSource:
         """Nothing is fetched before `run`."""
         self._url = url.rstrip("/")
         self._latest: dict[str, dict[str, Any]] = {}
+        self._exposed: dict[tuple[str, str], dict[str, Any]] = {}
         self._spent: dict[str, deque[tuple[float, float]]] = {}
         self.reachable = False
 
@@ -40,6 +41,10 @@ class CollectorSource:
                 whole = {key: value for key, value in found.items() if key != "comparisons"}
                 return {**whole, **comparison, "shadow_tokens_per_second": self._rate(route)}
         return None
+
+    def exposed(self, route: str, experiment: str) -> dict[str, Any] | None:
+        """Return what is known of the users of an A/B test, None before the first."""
+        return self._exposed.get((route, experiment))
 
     def _note_spent(self, now: float) -> None:
         """Remember what copies have cost so far, for as long as their rate is looked at."""
@@ -71,6 +76,10 @@ class CollectorSource:
                 document = await answer.json()
             self._latest = {item["route"]: item for item in document["routes"]}
             self._note_spent(time.monotonic())
+            async with session.get(f"{self._url}/v1/exposures") as answer:
+                answer.raise_for_status()
+                document = await answer.json()
+            self._exposed = {(item["route"], item["experiment"]): item for item in document["experiments"]}
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             if self.reachable:
                 log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)

@@ -27,6 +27,7 @@ __all__ = [
     "Duration",
     "Endpoint",
     "EndpointText",
+    "Fraction",
     "GrowthFactor",
     "HeaderName",
     "Host",
@@ -327,6 +328,7 @@ Claim = Annotated[str, BeforeValidator(_claim)]
 Url = Annotated[str, BeforeValidator(_url)]
 Samples = Annotated[int, BeforeValidator(lambda value: _count(0, 1_000_000, value))]
 Ratio = Annotated[float, BeforeValidator(lambda value: _number(1, 100, value))]
+Fraction = Annotated[float, BeforeValidator(lambda value: _number(0, 1, value))]
 Alpha = Annotated[float, BeforeValidator(lambda value: _number(0.0001, 0.5, value))]
 Amount = Annotated[float, BeforeValidator(lambda value: _number(0, 1_000_000, value))]
 PairCount = Annotated[int, BeforeValidator(lambda value: _count(1, 1_000_000, value))]

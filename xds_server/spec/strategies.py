@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from xds_server.spec.scalars import (
+    Alpha,
     Concurrency,
     Duration,
+    Fraction,
     GrowthFactor,
     Long,
     Name,
@@ -28,10 +30,13 @@ __all__ = [
     "AllAtOnce",
     "BlueGreen",
     "Canary",
+    "Counted",
     "DeploymentStrategy",
+    "Effect",
     "Experiment",
     "Growth",
     "GrowthSpec",
+    "Hypothesis",
     "Metadata",
     "PauseStep",
     "Promotion",
@@ -106,6 +111,34 @@ class Experiment(Part):
     weight: Share
 
 
+class Effect(Part):
+    """The smallest effect worth finding; exactly one of the two, as a share of 1."""
+
+    absolute: Fraction | None = None
+    relative: Fraction | None = None
+
+
+class Counted(Part):
+    """What is counted of each user, and whether that is good.
+
+    Without a `column` nobody is called a winner. `superiority` is by how much, in absolute terms, a variant
+    must be better to win.
+    """
+
+    name: Plain
+    column: Literal["Good", "Bad"] | None = None
+    superiority: Fraction = 0.0
+
+
+class Hypothesis(Counted):
+    """The primary metric of an A/B test, and what it is planned by."""
+
+    baseline: Fraction
+    minimum_detectable_effect: Effect
+    alpha: Alpha = 0.05
+    power: Fraction = 0.8
+
+
 class AbTest(Part):
     """Split users between a control and variants, and keep them there.
 
@@ -117,6 +150,8 @@ class AbTest(Part):
     salt: Plain | None = None
     control: Name | None = None
     variants: Annotated[tuple[Experiment, ...], Field(strict=False, min_length=1, max_length=9)]
+    primary_metric: Hypothesis | None = None
+    secondary_metrics: Annotated[tuple[Counted, ...], Field(strict=False, max_length=16)] = ()
     max_duration: Long | None = None
     on_complete: Literal["Hold", "Control"] = "Hold"
 

@@ -223,6 +223,7 @@ class RouteView:
     events: tuple[EventView, ...]
     analysis: AnalysisView | None = None
     costs: tuple[CostView, ...] = ()
+    experiment: dict[str, Any] | None = None
 
 
 def to_json(view: RouteView | ProxyView | EventView | ActionView) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def _ab_test(spec: Any) -> Iterator[Finding]:
         yield Finding(
             (*loc, "control"), f"{control!r} is not the stable backend", f"leave it away, or say {stable}"
         )
+    yield from _hypothesis((*loc, "primaryMetric"), test.get("primaryMetric"))
     seen: set[str] = set()
     for number, variant in enumerate(items(test.get("variants"))):
         name, place = at(variant, "backend"), (*loc, "variants", number, "backend")
@@ -162,6 +163,32 @@ def _ab_test(spec: Any) -> Iterator[Finding]:
             f"the weights are {together / 100:g} % together",
             "at most 100 are allowed; the control has the rest",
         )
+
+
+def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
+    if not isinstance(metric, dict):
+        return
+    if metric.get("column") is None:
+        yield Finding(
+            loc,
+            "does not say whether what is counted is good: nobody will be called a winner",
+            "",
+            warning=True,
+        )
+    effect, baseline = metric.get("minimumDetectableEffect"), metric.get("baseline")
+    if not isinstance(effect, dict):
+        return
+    given = [name for name in ("absolute", "relative") if effect.get(name) is not None]
+    place = (*loc, "minimumDetectableEffect")
+    if len(given) != 1:
+        said = "is both absolute and relative" if given else "is neither absolute nor relative"
+        yield Finding(
+            place, said, "0.05 of a baseline of 0.10 is 0.15 if absolute, 0.105 if relative; say one"
+        )
+    elif isinstance(baseline, int | float) and isinstance(effect[given[0]], int | float):
+        rise = effect[given[0]] * (1 if given[0] == "absolute" else baseline)
+        if not rise or not 0 < baseline + (rise if metric.get("column") != "Bad" else -rise) < 1:
+            yield Finding(place, "leads to no rate between 0 and 1", "a smaller effect, and one above 0")
 
 
 def _blue_green(spec: Any) -> Iterator[Finding]:
