@@ -115,3 +115,19 @@ async def test_an_alarm_takes_back_at_once_and_once(house: House) -> None:
     await house.phase("RolledBack")
     assert "alarm: Bad" in house.engine.view("chat").message
     assert await house.engine.alarm(alerts) == {}
+
+
+async def test_costs_of_a_day_survive_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    priced = JUDGED.replace("analysis", "timeouts: {connect: 2s}\n  analysis")
+    for _ in range(2):
+        async with living(path) as house:
+            await on_its_way(house, priced)
+            told = Counts(requests=10, metered=10, prompt_tokens=100, completion_tokens=200, metered_bytes=9)
+            house.engine.count("chat", {CANDIDATE: told})
+            house.now += 60
+            house.engine._wake.set()
+            await house.until(lambda house=house: house.engine._tallied == house.now)  # type: ignore[misc]
+    async with living(path) as house:
+        (found,) = await house.engine.costs("chat")
+    assert (found["day"], found["variant"], found["requests"]) == ("1970-01-01", "v2", 20)

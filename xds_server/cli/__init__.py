@@ -36,6 +36,7 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "history": ("history", "history", "Say what happened to a route."),
     "audit": ("history", "audit", "Say who did what, and why."),
     "assign": ("assign", "assign", "Say which variant a user gets."),
+    "cost": ("cost", "cost", "Say what each model of a route took and cost, by day."),
     "replay": ("replay", "replay", "Say what an analysis would have decided of what was recorded."),
     "samplesize": ("samplesize", "samplesize", "Say how many users an A/B test takes."),
     "proxies": ("proxies", "proxies", "List connected proxies and what they hold."),

@@ -6,6 +6,7 @@ It decides nothing about users: whether a verdict moves anybody is the machine's
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from xds_server.analysis import Docket, Policy, Ruling, policy_of
 from xds_server.rollout import Finding, Verdict
 from xds_server.store import StoredBlock
+from xds_server.telemetry import added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from xds_server.engine.live import Live
     from xds_server.telemetry import Counts, Leg
 
-__all__ = ["BLOCKS_KEPT", "KEPT_SECONDS", "Court"]
+__all__ = ["BLOCKS_KEPT", "DAYS_KEPT", "KEPT_SECONDS", "Court"]
 
 BLOCKS_KEPT: Final = 2_000
 """Blocks that are heard again after a restart; what lay before is forgotten, which errs on the safe side."""
 KEPT_SECONDS: Final = 7 * 86_400.0
+DAYS_KEPT: Final = 400
 
 log = structlog.get_logger()
 
@@ -39,6 +42,7 @@ class Court:
 
     answers: Callable[[Live], Mapping[str, float | None]] = _no_answers
     kept: list[StoredBlock] = field(default_factory=list)
+    days: dict[tuple[str, Leg], Counts] = field(default_factory=dict)
     _dockets: dict[str, Docket] = field(default_factory=dict)
     _policies: dict[str, tuple[object, Policy]] = field(default_factory=dict)
     _said: dict[str, Finding] = field(default_factory=dict)
@@ -67,6 +71,10 @@ class Court:
         block = docket.cut(now, interval)
         if block is None:
             return None
+        day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()
+        for leg, counts in block.legs.items():
+            known = self.days.get((day, leg))
+            self.days[day, leg] = counts if known is None else added(known, counts)
         policy, state = self.policy(live), live.state
         docket.hear(block, state, policy, self.answers(live))
         if block.legs and state.program.variants:
@@ -103,6 +111,11 @@ class Court:
         """Return the blocks that wait to be kept, and let go of them."""
         kept, self.kept = self.kept, []
         return kept
+
+    def take_days(self) -> dict[tuple[str, Leg], Counts]:
+        """Return what was counted by day since the last call."""
+        days, self.days = self.days, {}
+        return days
 
     def _docket(self, name: str, now: float) -> Docket:
         found = self._dockets.get(name)

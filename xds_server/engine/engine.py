@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -18,7 +19,7 @@ import structlog
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
 from xds_server.compiler import compile_world
-from xds_server.engine.court import BLOCKS_KEPT, KEPT_SECONDS, Court
+from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
 from xds_server.engine.live import (
     EVENTS_KEPT,
@@ -49,6 +50,7 @@ from xds_server.view import (
     ProxyView,
     RouteView,
     route_view,
+    to_json,
 )
 from xds_server.view.experiments import experiment_view
 from xds_server.view.verdicts import analysis_view, cost_view
@@ -67,6 +69,7 @@ __all__ = ["Engine", "no_summary"]
 
 _MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
+_TALLY_SECONDS: Final = 30.0
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 Summary = Callable[[str, str, str | None], dict[str, Any] | None]
@@ -111,6 +114,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self._swept = 0.0
+        self._tallied = 0.0
         self._built: dict[ir.Proxies, Snapshot] = {}
         self._hub: Hub | Fleet | None = None
         self._health: dict[tuple[str, str], rollout.Health] = {}
@@ -540,6 +544,20 @@ class Engine:
         if kept:
             drop_before = self._clock() - KEPT_SECONDS
             await asyncio.to_thread(self._store.keep_blocks, kept, drop_before=drop_before)
+        if self._clock() - self._tallied >= _TALLY_SECONDS:
+            self._tallied = self._clock()
+            days = self._court.take_days()
+            oldest = datetime.fromtimestamp(self._tallied - DAYS_KEPT * 86_400, tz=UTC).date().isoformat()
+            if days:
+                await asyncio.to_thread(self._store.add_days, days, drop_before=oldest)
+
+    async def costs(self, name: str) -> list[dict[str, Any]]:
+        """Return what each leg of a route took by day, oldest first; today as of half a minute ago."""
+        live = self._live(name)
+        found = []
+        for day, leg, counts in await asyncio.to_thread(self._store.days, name):
+            found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
+        return found
 
     def _convergence(self, group: str) -> Convergence:
         if self._hub is None:

@@ -32,10 +32,19 @@ from xds_server.store.model import (
     StoredSpec,
     StoreError,
 )
-from xds_server.telemetry import block_of_json, block_to_json
+from xds_server.telemetry import (
+    Counts,
+    Leg,
+    Role,
+    added,
+    block_of_json,
+    block_to_json,
+    counts_of_json,
+    counts_to_json,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.rollout import Effect, Event
@@ -70,6 +79,10 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE INDEX blocks_of_route ON blocks (route, at);
     CREATE INDEX blocks_by_age ON blocks (at);
+    CREATE TABLE days (
+      route TEXT NOT NULL, day TEXT NOT NULL, variant TEXT NOT NULL, role TEXT NOT NULL, counts TEXT NOT NULL,
+      PRIMARY KEY (route, day, variant, role)
+    ) STRICT;
     """,
 )
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
@@ -216,6 +229,38 @@ class SqliteStore:
         with self._writing() as db:
             db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?)", rows)
             db.execute("DELETE FROM blocks WHERE at < ?", (drop_before,))
+
+    def add_days(self, days: Mapping[tuple[str, Leg], Counts], *, drop_before: str) -> None:
+        """Add counts to those of their day (such as 2026-01-31, UTC), and drop days before another.
+
+        Raises:
+            StoreError: The disk is full or gone.
+        """
+        with self._writing() as db:
+            for (day, leg), counts in days.items():
+                key = (leg.route, day, leg.variant, leg.role.value)
+                row = db.execute(
+                    "SELECT counts FROM days WHERE (route, day, variant, role) = (?, ?, ?, ?)", key
+                ).fetchone()
+                total = counts if row is None else added(counts_of_json(json.loads(row[0])), counts)
+                db.execute(
+                    "INSERT INTO days VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (route, day, variant, role) DO UPDATE SET counts = excluded.counts",
+                    (*key, json.dumps(counts_to_json(total))),
+                )
+            db.execute("DELETE FROM days WHERE day < ?", (drop_before,))
+
+    def days(self, name: str) -> tuple[tuple[str, Leg, Counts], ...]:
+        """Return what was counted of a route by day, oldest first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT day, variant, role, counts FROM days WHERE route = ? ORDER BY day, variant, role",
+                (name,),
+            ).fetchall()
+        return tuple(
+            (day, Leg(route=name, variant=variant, role=Role(role)), counts_of_json(json.loads(counts)))
+            for day, variant, role, counts in rows
+        )
 
     def blocks(self, name: str, limit: int, run: int | None = None) -> tuple[StoredBlock, ...]:
         """Return the newest blocks of a route, of one run or of all, oldest first."""

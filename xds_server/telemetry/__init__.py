@@ -10,6 +10,8 @@ from xds_server.telemetry.counts import (
     block_of_json,
     block_to_json,
     by_route,
+    counts_of_json,
+    counts_to_json,
     of_values,
     to_values,
 )
@@ -27,6 +29,8 @@ __all__ = [
     "block_of_json",
     "block_to_json",
     "by_route",
+    "counts_of_json",
+    "counts_to_json",
     "nearest_edge",
     "of_values",
     "to_values",

@@ -19,6 +19,9 @@ __all__ = [
     "added",
     "block_of_json",
     "block_to_json",
+    "by_route",
+    "counts_of_json",
+    "counts_to_json",
     "of_values",
     "to_values",
 ]
@@ -141,8 +144,7 @@ def block_to_json(block: Block) -> dict[str, Any]:
                 "route": leg.route,
                 "variant": leg.variant,
                 "role": leg.role.value,
-                **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
-                **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},
+                **counts_to_json(counts),
             }
             for leg, counts in block.legs.items()
         ],
@@ -159,7 +161,7 @@ def block_of_json(document: Mapping[str, Any]) -> Block:
         return Block(
             start=float(document["start"]),
             seconds=float(document["seconds"]),
-            legs={_leg(item): _counts(item) for item in document["legs"]},
+            legs={_leg(item): counts_of_json(item) for item in document["legs"]},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a block of counts: {error}") from error
@@ -175,7 +177,16 @@ def _leg(item: Mapping[str, Any]) -> Leg:
     return Leg(route=str(item["route"]), variant=str(item["variant"]), role=Role(item["role"]))
 
 
-def _counts(item: Mapping[str, Any]) -> Counts:
+def counts_to_json(counts: Counts) -> dict[str, Any]:
+    """Return a count as plain JSON values; what is nothing is left out."""
+    return {
+        **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
+        **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},
+    }
+
+
+def counts_of_json(item: Mapping[str, Any]) -> Counts:
+    """Return the count `counts_to_json` wrote, also that of an earlier version."""
     found: dict[str, Any] = {name: int(item.get(name, 0)) for name in _NUMBERS}
     for name, size in _SIZES.items():
         row = [int(count) for count in item.get(name, ())][:size]

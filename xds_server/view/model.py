@@ -226,7 +226,7 @@ class RouteView:
     experiment: dict[str, Any] | None = None
 
 
-def to_json(view: RouteView | ProxyView | EventView | ActionView) -> dict[str, Any]:
+def to_json(view: RouteView | ProxyView | EventView | ActionView | CostView) -> dict[str, Any]:
     """Return the view as plain JSON values."""
     return asdict(
         view, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs}

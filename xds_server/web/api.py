@@ -52,6 +52,7 @@ def build(
             web.get("/v1/routes/{name}/spec", _get_spec),
             web.get("/v1/routes/{name}/events", _get_events),
             web.get("/v1/routes/{name}/blocks", _get_blocks),
+            web.get("/v1/routes/{name}/costs", _get_costs),
             web.get("/v1/audit", _get_audit),
             web.post(f"/v1/routes/{{name}}/{{action:{_ACTIONS}}}", _act),
             *alarm_routes(engine, alarm_secret),
@@ -121,6 +122,10 @@ async def _get_spec(request: web.Request) -> web.Response:
 async def _get_events(request: web.Request) -> web.Response:
     events = await request.app[_ENGINE].events(request.match_info["name"], _limit(request))
     return web.json_response({"events": [to_json(event) for event in events]})
+
+
+async def _get_costs(request: web.Request) -> web.Response:
+    return web.json_response({"days": await request.app[_ENGINE].costs(request.match_info["name"])})
 
 
 async def _get_blocks(request: web.Request) -> web.Response:
