@@ -22,7 +22,7 @@ _KEPT: Final = (
     r"llm\..*",
     r"cluster\.[^.]+\.upstream_rq_(total|active|timeout|pending_overflow)",
     r"cluster\.[^.]+\.(upstream_cx_(active|connect_fail)|membership_(healthy|total))",
-    r"cluster\.[^.]+\.(outlier_detection\.ejections_active|ssl\.(handshake|fail_.*|connection_error))",
+    r"cluster\.[^.]+\.(outlier_detection\.ejections_active|ssl\.(handshake|fail_.*|connection_error|versions\..*))",
     r"http\.[^.]+\.(downstream_rq_(total|active|5xx|idle_timeout)|no_route|no_cluster|rs_too_large)",
     r"cluster_manager\.(warming|active)_clusters|listener_manager\.total_(listeners|filter_chains)_.*",
     r"listener_manager\.listener_create_failure|control_plane\.connected_state|server\.(live|uptime)",

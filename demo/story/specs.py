@@ -43,6 +43,15 @@ _CANARY = """\
 """
 
 
+_ANALYSIS = """\
+  analysis:
+    interval: 1s
+    metrics:
+      - {name: success-rate}
+      - {name: duration-p50, maxRatio: 1.5}
+"""
+
+
 def shadow(folder: Path, number: int, model: str, stable: Backend, candidate: Backend, percent: int) -> Path:
     """Write a spec that copies `percent` of the requests to the candidate."""
     text = _head(model, stable, candidate) + _SHADOW.format(percent=percent)
@@ -50,11 +59,20 @@ def shadow(folder: Path, number: int, model: str, stable: Backend, candidate: Ba
 
 
 def canary(  # noqa: PLR0913 - the words of one spec
-    folder: Path, number: int, model: str, stable: Backend, candidate: Backend, *, steps: list[str], bake: str
+    folder: Path,
+    number: int,
+    model: str,
+    stable: Backend,
+    candidate: Backend,
+    *,
+    steps: list[str],
+    bake: str,
+    judged: bool = False,
 ) -> Path:
-    """Write a spec that moves users to the candidate step by step."""
+    """Write a spec that moves users step by step; `judged`, only as long as the candidate is no worse."""
     listed = "\n".join(f"        - {step}" for step in steps)
     text = _head(model, stable, candidate) + _CANARY.format(steps=listed, bake=bake)
+    text += _ANALYSIS if judged else ""
     return _write(folder, f"{number}-canary.yaml", text)
 
 

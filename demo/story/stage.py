@@ -127,6 +127,7 @@ class Stage:
                 [
                     *_module("xds_server.cli"),
                     "bootstrap",
+                    "--stats-interval=0.5",
                     "--group=demo",
                     f"--node-id=gateway-{number}",
                     f"--xds=127.0.0.1:{self.ports.xds}",

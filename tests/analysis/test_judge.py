@@ -116,6 +116,27 @@ def test_slower_is_found_against_what_was_usual_before() -> None:
     assert judged(policy("duration-p50"), before + same).finding is Finding.PASS
 
 
+def always(n: int, milliseconds: float) -> Counts:
+    row = [0] * (len(DURATION_MS) + 1)
+    row[int(np.searchsorted(DURATION_MS, milliseconds))] = n
+    return Counts(requests=n, duration_ms=tuple(row))
+
+
+@pytest.mark.parametrize("metric", ["duration-p50", "duration-p99"])
+def test_slower_is_found_where_all_requests_took_the_same(metric: str) -> None:
+    blocks: list[tuple[Counts | None, Counts]] = [(None, always(300, 150)) for _ in range(12)]
+    blocks += [(always(50, 900), always(250, 150)) for _ in range(6)]
+    assert judged(policy(metric), blocks).finding is Finding.FAIL
+
+
+def test_what_is_usual_is_what_was_usual_lately() -> None:
+    rng = np.random.default_rng(6)
+    blocks: list[tuple[Counts | None, Counts]] = [(None, lasting(rng, 300, 10)) for _ in range(20)]
+    blocks += [(None, lasting(rng, 300, 1000)) for _ in range(60)]
+    blocks += [(lasting(rng, 50, 2000), lasting(rng, 250, 1000)) for _ in range(12)]
+    assert judged(policy("duration-p50"), blocks).finding is Finding.FAIL
+
+
 def test_what_is_tolerated_is_no_regression() -> None:
     rng = np.random.default_rng(2)
     blocks: list[tuple[Counts | None, Counts]] = [(None, lasting(rng, 300, 100)) for _ in range(12)]

@@ -284,7 +284,9 @@ def _words(verdict: MetricVerdict, memory: Memory, guardrail: Guardrail) -> str:
     name, kind = verdict.metric, guardrail.definition.kind
     if not memory.blocks:
         if kind is Kind.EXCEEDANCE and memory.edge is None:
-            return f"{name}: what is usual of control is not known yet ({sum(memory.usual)} requests seen)"
+            return (
+                f"{name}: what is usual of control is not known yet ({sum(memory.usual):.0f} requests seen)"
+            )
         return f"{name}: no requests of both arms were seen together"
     numbers = f"{name}: {_number(verdict.candidate, verdict)} against {_number(verdict.control, verdict)}"
     where = _bounds(verdict, kind)

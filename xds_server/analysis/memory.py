@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory", "Tally", "quantile"]
 
-_LEAST: Final = {0.5: 100, 0.99: 1000}
-"""How many requests of control it takes before its quantile is worth freezing."""
+_LEAST: Final = {0.5: 100, 0.99: 500}
+"""How many requests of control it takes before its quantile is known."""
+_FADING: Final = 0.98
 _SMOOTH: Final = 0.2
+_FAR: Final = 3.0
+"""How many times more than should may exceed the edge below a quantile for it to be used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Evidence on one guardrail. `edge` is the frozen quantile of control, as the index of a bucket's edge.
+    """Evidence on one guardrail. `edge` is control's quantile so far, as the index of a bucket's edge.
 
-    `usual` are control's buckets until the edge is frozen, `level` its mean, smoothed. `blocks` counts the
+    `usual` are control's buckets, older blocks fading, and `level` its mean, smoothed. `blocks` counts the
     blocks in which both arms were seen.
     """
 
@@ -65,7 +68,7 @@ class Memory:
     means: Means = field(default_factory=Means)
     dispersion: Dispersion = field(default_factory=Dispersion)
     edge: int | None = None
-    usual: Buckets = ()
+    usual: tuple[float, ...] = ()
     level: float | None = None
     candidate: Tally = field(default_factory=Tally)
     control: Tally = field(default_factory=Tally)
@@ -91,44 +94,33 @@ class Memory:
         if share is None:
             return self
         (x, n), (y, m) = share(arms[0]), share(arms[1])
-        return self._weighed(Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
-
-    def _weighed(self, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> Memory:
-        dispersion = self.dispersion.after(
-            (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
-        )
-        after = replace(self, dispersion=dispersion)
-        if not table.candidate_n or not table.control_n:
-            return after
-        return replace(
-            after,
-            odds=self.odds.after(table).with_phi(dispersion.phi),
-            candidate=self.candidate.plus(table.candidate_x, table.candidate_n, buckets=buckets[0]),
-            control=self.control.plus(table.control_x, table.control_n, buckets=buckets[1]),
-            blocks=self.blocks + 1,
-        )
+        return _weighed(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
 
     def _after_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Memory:
         metric = guardrail.definition
         if metric.buckets is None:
             return self
         candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
-        if self.edge is None:
-            usual = _summed(self.usual, control)
-            if sum(usual) < _LEAST[metric.quantile]:
-                return replace(self, usual=usual)
-            # At an edge of the buckets counts are exact.
-            at = _edge_of(usual, metric.quantile)
-            # What is frozen is fixed before the first block it is used on.
-            return replace(self, usual=(), edge=min(at, len(metric.edges) - 1))
-        further = nearest_edge(metric.edges, metric.edges[self.edge] * guardrail.max_ratio)
+        # What a block is held against was known before it; that is all the test asks for.
+        edge = self.edge
+        fading = tuple(_FADING * old for old in self.usual) if self.usual else (0.0,) * len(control)
+        usual = tuple(old + new for old, new in zip(fading, control, strict=True))
+        known = sum(usual) >= _LEAST[metric.quantile]
+        after = replace(
+            self,
+            usual=usual,
+            edge=min(_edge_of(usual, metric.quantile), len(metric.edges) - 1) if known else edge,
+        )
+        if edge is None:
+            return after
+        further = nearest_edge(metric.edges, metric.edges[edge] * guardrail.max_ratio)
         table = Table(
             candidate_x=sum(candidate[further + 1 :]),
             candidate_n=sum(candidate),
-            control_x=sum(control[self.edge + 1 :]),
+            control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return self._weighed(table, (candidate, control))
+        return _weighed(after, table, (candidate, control))
 
     def _after_mean(
         self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]
@@ -196,6 +188,22 @@ class Memory:
         return top + log(sum(exp(value - top) for value in found) / len(found))
 
 
+def _weighed(memory: Memory, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> Memory:
+    dispersion = memory.dispersion.after(
+        (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
+    )
+    after = replace(memory, dispersion=dispersion)
+    if not table.candidate_n or not table.control_n:
+        return after
+    return replace(
+        after,
+        odds=memory.odds.after(table).with_phi(dispersion.phi),
+        candidate=memory.candidate.plus(table.candidate_x, table.candidate_n, buckets=buckets[0]),
+        control=memory.control.plus(table.control_x, table.control_n, buckets=buckets[1]),
+        blocks=memory.blocks + 1,
+    )
+
+
 def quantile(buckets: Buckets, edges: tuple[float, ...], share: float) -> float | None:
     """Return a quantile, within its bucket by a straight line; None without values."""
     total = sum(buckets)
@@ -217,20 +225,23 @@ def _summed(one: Buckets, other: Buckets) -> Buckets:
     return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
-def _edge_of(buckets: Buckets, quantile: float) -> int:
-    """Return the edge that about as many exceed as should: the nearest by the ratio of the shares.
+def _edge_of(buckets: tuple[float, ...], quantile: float) -> int:
+    """Return the edge above the quantile, or the one below it where that is nearer and not far off.
 
-    The edge above the quantile would often lie far out in the tail, where almost nothing is ever counted.
+    The one above may lie out in the tail, where almost nothing is ever counted; the one below may have nearly
+    everything above it, where a slower candidate could not exceed it more often.
     """
-    total, above, found, best = sum(buckets), sum(buckets), len(buckets) - 1, inf
+    total = above = sum(buckets)
+    wanted, before = 1 - quantile, 1.0
     for index, count in enumerate(buckets):
         above -= count
-        if not above:
-            break
-        if above < total:
-            off = abs(log(above / total / (1 - quantile)))
-            found, best = (index, off) if off < best else (found, best)
-    return found
+        share = max(0.0, above) / total
+        if share <= wanted:
+            near = before <= min(_FAR * wanted, (1 + wanted) / 2)
+            nearer = abs(log(before / wanted)) < abs(log(max(share, 1 / total) / wanted))
+            return index - 1 if index and near and nearer else index
+        before = share
+    return len(buckets) - 1
 
 
 def _ratios(guardrail: Guardrail) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ class Kind(Enum):
     SHARE = "share"
     """The odds of failing."""
     EXCEEDANCE = "exceedance"
-    """The odds of taking longer than what was usual of control, at its median or 99th percentile."""
+    """The odds of taking longer than what was usual of control before, at its median or 99th percentile."""
     MEAN = "mean"
     """A ratio of means."""
 
