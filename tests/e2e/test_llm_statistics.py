@@ -200,3 +200,19 @@ async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -
     assert mean < 10_000, f"{mean:.0f} bytes a message"
     (v1, v2) = plane.view()["costs"]
     assert v1["requests"] + v2["requests"] == 90
+
+
+async def test_acceptors_hand_on_what_their_proxies_counted(plane: Plane, backend: Backend) -> None:
+    await asyncio.to_thread(plane.start_control_plane, "--acceptors=2", collector=False)
+    await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
+    envoys = [await asyncio.to_thread(plane.start_envoy, f"envoy-{number}") for number in range(3)]
+    async with aiohttp.ClientSession() as session:
+        for envoy in envoys * 10:
+            assert (await ask(session, envoy.entry, "plain"))[0] == 200
+
+    def cost() -> dict[str, Any]:
+        (found,) = plane.view()["costs"] or [{"requests": 0}]
+        return dict(found)
+
+    found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == 30)
+    assert found["completion_tokens"] == backend.books["completion_tokens"]

@@ -114,7 +114,28 @@ def _route(route: ModelRoute) -> dict[str, Any]:
         "candidate": program.candidate,
         "first": list(_asked_first(route)),
         "steps": [_step(step) for step in program.steps],
+        "judged": _judged(route),
     }
+
+
+def _judged(route: ModelRoute) -> str:
+    """Return what the candidate is judged by, and what follows without a verdict; empty where it is not."""
+    from xds_server.spec.units import duration_text
+
+    asked = route.spec.analysis
+    if not asked.metrics:
+        return ""
+    names = ", ".join(
+        metric.name + ("" if metric.on_regression == "Rollback" else " (only told)")
+        for metric in asked.metrics
+    )
+    words = f"judged by {names}"
+    if asked.dry_run:
+        return f"{words}; a dry run: nothing follows from it"
+    return (
+        f"{words}: a timed step that gave users away ends only with proof; extended by up to "
+        f"{duration_text(asked.wait_for_verdict)}, then {asked.on_inconclusive}"
+    )
 
 
 def _asked_first(route: ModelRoute) -> Iterator[str]:
@@ -167,6 +188,8 @@ def _print_route(item: dict[str, Any]) -> None:
         click.echo(f"route {item['name']}: {item['stable']} serves everyone")
     for words in item["first"]:
         click.echo(f"  first  {words}")
+    if item["judged"] and item["steps"]:
+        click.echo(f"  {item['judged']}")
     for number, step in enumerate(item["steps"], 1):
         click.echo(f"  {number}. {_step_words(step, tried)}")
 
