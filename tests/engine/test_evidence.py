@@ -138,3 +138,13 @@ async def test_costs_of_a_day_survive_a_restart(tmp_path: Path) -> None:
     async with living(path) as house:
         (found,) = await house.engine.costs("chat")
     assert (found["day"], found["variant"], found["requests"]) == ("1970-01-01", "v2", 20)
+
+
+async def test_what_copies_may_cost_and_have_left_is_told(tmp_path: Path) -> None:
+    summary = {"pairs": 3, "shadow_tokens_per_second": 40.0}
+    async with living(tmp_path / "state.sqlite", summary=lambda *_: summary) as house:
+        FakeProxy(house.hub)
+        await house.apply(route(V1, V2, "{shadow: {percentage: 20, maxTokensPerSecond: 100}}"))
+        await house.until(lambda: house.engine.view("chat").mirror_percent > 0)
+        found = house.engine.view("chat").shadow_budget
+    assert found == {"limit": 100.0, "spent": 40.0, "left": 60.0}

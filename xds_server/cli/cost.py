@@ -63,3 +63,7 @@ def cost(route: str, days: int, output: str, server: str) -> None:
             f"{item['per_request']:.6f}" if priced and item["per_request"] is not None else "-",
         )
     console().print(table)
+    budget = Api(server).get(f"/v1/routes/{route}").get("shadow_budget")
+    if budget is not None:
+        spent = "not known yet" if budget["spent"] is None else f"{budget['spent']:,.0f}"
+        click.echo(f"copies may cost {budget['limit']:,.0f} tokens a second; lately {spent}")

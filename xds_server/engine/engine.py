@@ -35,6 +35,7 @@ from xds_server.engine.live import (
     experiment_of,
     heard,
     learned,
+    shadow_budget,
     watched,
 )
 from xds_server.plan import Traffic
@@ -301,6 +302,7 @@ class Engine:
         )
         return replace(
             view,
+            shadow_budget=shadow_budget(live.state, view.pairs),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
             experiment=experiment_view(

@@ -32,6 +32,7 @@ __all__ = [
     "experiment_of",
     "heard",
     "learned",
+    "shadow_budget",
     "watched",
 ]
 
@@ -134,6 +135,16 @@ def heard(state: rollout.State, convergence: Convergence, *, reached: bool) -> r
         )
     detail = convergence.detail or "no proxy of this group is connected"
     return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
+
+
+def shadow_budget(state: rollout.State, summary: dict[str, Any] | None) -> dict[str, float | None] | None:
+    """Return what copies may cost, cost lately, and have left, in tokens per second; None without a limit."""
+    step = state.current
+    if not isinstance(step, rollout.Shadow) or step.tokens_per_second is None:
+        return None
+    spent = None if summary is None else summary.get("shadow_tokens_per_second")
+    left = None if spent is None else max(0.0, step.tokens_per_second - spent)
+    return {"limit": float(step.tokens_per_second), "spent": spent, "left": left}
 
 
 def learned(state: rollout.State, summary: dict[str, Any] | None) -> list[rollout.Event]:

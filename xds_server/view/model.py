@@ -197,7 +197,8 @@ class CostView:
 class RouteView:
     """All an operator sees of a route; percentages are 0..100.
 
-    `splits` lay out the slots of each split in their order: (variant, how many of 10,000).
+    `splits` lay out the slots of each split in their order: (variant, how many of 10,000). `shadow_budget`
+    has the tokens per second that copies may cost, cost lately and have left, while there is such a limit.
     """
 
     name: str
@@ -224,6 +225,7 @@ class RouteView:
     analysis: AnalysisView | None = None
     costs: tuple[CostView, ...] = ()
     experiment: dict[str, Any] | None = None
+    shadow_budget: dict[str, float | None] | None = None
 
 
 def to_json(view: RouteView | ProxyView | EventView | ActionView | CostView) -> dict[str, Any]:
