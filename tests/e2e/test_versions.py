@@ -89,7 +89,7 @@ async def test_shift_mirror_capture_and_rollback(plane: Plane, minor: int) -> No
     in_order(envoy)
     (proxy,) = plane.api.get("/v1/proxies")["proxies"]
     assert (proxy["status"], proxy["envoy_version"]) == ("SYNCED", WHEELS[minor])
-    assert bool(proxy["reduced"]) == (minor < 37)
+    assert bool(proxy["reduced"]) == (minor < 38)
 
 
 async def upload(envoy: Envoy, size: int) -> int:
@@ -134,4 +134,4 @@ async def test_two_versions_in_one_group(plane: Plane, delta: bool) -> None:
         in_order(envoy)
     proxies = {proxy["id"]: proxy for proxy in plane.api.get("/v1/proxies")["proxies"]}
     assert {proxy["status"] for proxy in proxies.values()} == {"SYNCED"}
-    assert [bool(proxies[f"envoy-{minor}"]["reduced"]) for minor in (36, 37, 40)] == [True, False, False]
+    assert [bool(proxies[f"envoy-{minor}"]["reduced"]) for minor in (36, 37, 40)] == [True, True, False]
