@@ -137,6 +137,13 @@ def test_what_is_usual_is_what_was_usual_lately() -> None:
     assert judged(policy("duration-p50"), blocks).finding is Finding.FAIL
 
 
+def test_a_flood_of_other_requests_does_not_become_what_is_usual() -> None:
+    rng = np.random.default_rng(7)
+    blocks: list[tuple[Counts | None, Counts]] = [(None, lasting(rng, 10_000, 10)) for _ in range(10)]
+    blocks += [(lasting(rng, 50, 2000), lasting(rng, 250, 200)) for _ in range(20)]
+    assert judged(policy("duration-p50"), blocks).finding is Finding.FAIL
+
+
 def test_what_is_tolerated_is_no_regression() -> None:
     rng = np.random.default_rng(2)
     blocks: list[tuple[Counts | None, Counts]] = [(None, lasting(rng, 300, 100)) for _ in range(12)]

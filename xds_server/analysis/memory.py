@@ -25,6 +25,9 @@ __all__ = ["Memory", "Tally", "quantile"]
 _LEAST: Final = {0.5: 100, 0.99: 500}
 """How many requests of control it takes before its quantile is known."""
 _FADING: Final = 0.98
+_MOST: Final = 200
+"""How much a block may weigh in what is usual, in requests: a flood of other requests a minute ago must not
+be what today's users are held against."""
 _SMOOTH: Final = 0.2
 _FAR: Final = 3.0
 """How many times more than should may exceed the edge below a quantile for it to be used."""
@@ -60,8 +63,8 @@ class Tally:
 class Memory:
     """Evidence on one guardrail. `edge` is control's quantile so far, as the index of a bucket's edge.
 
-    `usual` are control's buckets, older blocks fading, and `level` its mean, smoothed. `blocks` counts the
-    blocks in which both arms were seen.
+    `usual` are control's buckets, older blocks fading and none heavy, and `level` its mean, smoothed.
+    `blocks` counts the blocks in which both arms were seen.
     """
 
     odds: Odds
@@ -104,7 +107,8 @@ class Memory:
         # What a block is held against was known before it; that is all the test asks for.
         edge = self.edge
         fading = tuple(_FADING * old for old in self.usual) if self.usual else (0.0,) * len(control)
-        usual = tuple(old + new for old, new in zip(fading, control, strict=True))
+        weight = min(1.0, _MOST / max(1, sum(control)))
+        usual = tuple(old + weight * new for old, new in zip(fading, control, strict=True))
         known = sum(usual) >= _LEAST[metric.quantile]
         after = replace(
             self,
