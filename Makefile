@@ -74,8 +74,8 @@ golden: $(VENV)/.dev ## Write the golden files anew and delete orphans.
 	$(BIN)/python tests/golden/regen_docs.py
 
 protos: $(VENV)/.dev ## Generate code from protos/.
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/wire --pyi_out=xds_server/wire discovery.proto status.proto feed.proto metrics.proto
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=mirror_collector/wire --pyi_out=mirror_collector/wire accesslog.proto
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/wire --pyi_out=xds_server/wire discovery.proto status.proto feed.proto metrics.proto evidence.proto
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=mirror_collector/wire --pyi_out=mirror_collector/wire accesslog.proto evidence.proto
 
 fmt: $(VENV)/.dev ## Format the code and mend what can be mended.
 	@$(BIN)/ruff check --fix -q $(CODE) || true

@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--name", default=defaults.name, help="how it calls itself (default %(default)s)")
     add("--model", default=defaults.model, help="the model name it serves (default %(default)s)")
+    add("--resample", type=float, default=0.0, help="share of words drawn anew for every answer")
+    add("--alter", type=float, default=0.0, help="share of words this model always says otherwise")
     add("--flavour", choices=[flavour.value for flavour in Flavour], default="a", help="which model version")
     add("--host", default=defaults.host)
     add("--port", type=int, default=defaults.port, help="0 takes a free port (default)")
@@ -84,6 +86,8 @@ def _config(asked: argparse.Namespace) -> SimulatedConfig:
         name=asked.name,
         model=asked.model,
         flavour=Flavour(asked.flavour),
+        resample=asked.resample,
+        alter=asked.alter,
         host=asked.host,
         port=asked.port,
         uds=asked.uds,

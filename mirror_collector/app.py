@@ -18,8 +18,9 @@ from mirror_collector.exchange import PairingLimits
 from mirror_collector.pipeline import Pipeline
 from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes, outcome_routes
 from mirror_collector.receive.exchanges import MAX_REQUEST
-from mirror_collector.serve import LedgerCollector, api_routes
-from mirror_collector.store import Store, StoreError, StoreLimits
+from mirror_collector.serve import LedgerCollector, access, api_routes, evidence_handler
+from mirror_collector.settings import Settings
+from mirror_collector.store import Location, Store, StoreError, StoreLimits, Vault, shown
 from mirror_collector.units import Address
 
 if TYPE_CHECKING:
@@ -44,12 +45,15 @@ _GRACE: Final = 0.5
 class Config:
     """Everything that can be chosen."""
 
-    store: Path
+    store: Location
     grpc: Address = GRPC_ADDRESS
     http: Address = HTTP_ADDRESS
     pairing: PairingLimits = field(default_factory=PairingLimits)
     intake: IntakeLimits = field(default_factory=IntakeLimits)
     limits: StoreLimits = field(default_factory=StoreLimits)
+    settings: Settings = field(default_factory=Settings)
+    key_file: Path | None = None
+    """Where the keys are that messages are sealed with; None leaves them open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,8 @@ async def run(
         StoreError: the store cannot be opened.
         OSError: an address cannot be listened on.
     """
-    store = await Store.open(config.store, config.limits)
+    vault = Vault() if config.key_file is None else Vault.from_file(config.key_file)
+    store = await Store.open(config.store, config.limits, config.settings.kept(), vault)
     try:
         app = App(config, store, log=log, clock=clock)
         await app.run(stop, listening)
@@ -103,7 +108,7 @@ class App:
         self._pipeline = Pipeline(
             intake=self._intake, store=store, limits=config.pairing, clock=clock, log=log
         )
-        self._grpc = AccessLogServer(self._intake)
+        self._grpc = AccessLogServer(self._intake, evidence_handler(store))
         self._runner = web.AppRunner(self._web(), access_log=None, shutdown_timeout=1.0)
         self._open = False
 
@@ -114,7 +119,7 @@ class App:
             if listening is not None:
                 listening.set_result(bound)
             self._log.info(
-                "listening", grpc=str(bound.grpc), http=str(bound.http), store=str(self._config.store)
+                "listening", grpc=str(bound.grpc), http=str(bound.http), store=shown(self._config.store)
             )
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pipeline.run())
@@ -177,7 +182,7 @@ class App:
     def _web(self) -> web.Application:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(LedgerCollector(self.ledger, self))
-        app = web.Application(client_max_size=MAX_REQUEST)
+        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[access(self._config.settings.access)])
         app.add_routes(exchange_routes(self._intake))
         app.add_routes(outcome_routes(self._store, self._clock))
         app.add_routes(api_routes(self._store, registry, ledger=self.ledger, unready=self._unready))

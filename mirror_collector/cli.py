@@ -61,6 +61,9 @@ _DURATION = _Written("duration", _positive(parse_duration))
 _SIZE = _Written("size", _positive(parse_size))
 
 
+_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shiftplane")
 def main() -> None:
@@ -72,10 +75,12 @@ def main() -> None:
 @click.option("--http", type=_ADDRESS, default="127.0.0.1:18003", help="HTTP API and metrics.")
 @click.option(
     "--store",
-    type=click.Path(dir_okay=False, path_type=Path),
     default="mirror-collector.sqlite",
-    help="File that keeps the evidence; made if missing.",
+    envvar="MIRROR_COLLECTOR_STORE",
+    help="What keeps the evidence: a file, made if missing, or postgresql://user@host/database.",
 )
+@click.option("--config", type=_EXISTING, default=None, help="Settings: privacy, access, extras (YAML).")
+@click.option("--encryption-keys", type=_EXISTING, default=None, help="Keys that seal messages, one a line.")
 @click.option(
     "--pair-window",
     type=_DURATION,
@@ -96,10 +101,17 @@ def serve(**chosen: Any) -> None:
     from mirror_collector.app import Config  # noqa: PLC0415
     from mirror_collector.exchange import PairingLimits  # noqa: PLC0415
     from mirror_collector.receive import IntakeLimits  # noqa: PLC0415
+    from mirror_collector.settings import Settings, SettingsError, load_settings  # noqa: PLC0415
     from mirror_collector.store import StoreError, StoreLimits  # noqa: PLC0415
 
+    try:
+        settings = Settings() if chosen["config"] is None else load_settings(chosen["config"])
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
     config = Config(
         store=chosen["store"],
+        settings=settings,
+        key_file=chosen["encryption_keys"],
         grpc=chosen["grpc"],
         http=chosen["http"],
         pairing=PairingLimits(window=chosen["pair_window"], max_bytes=chosen["max_waiting_size"]),

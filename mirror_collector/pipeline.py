@@ -13,13 +13,13 @@ from mirror_collector.compare import Counts
 from mirror_collector.exchange import Pair, Pairing, PairingLimits, UnpairedReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
     from mirror_collector.exchange import Settled
     from mirror_collector.receive import Intake
-    from mirror_collector.store import Store
+    from mirror_collector.store import Compared, Store
 
 __all__ = ["Pipeline"]
 
@@ -40,7 +40,10 @@ class Pipeline:
         limits: PairingLimits,
         clock: Callable[[], float],
         log: FilteringBoundLogger,
+        onward: Sequence[Callable[[Compared], None]] = (),
     ) -> None:
+        """Put it together; each of `onward` is given every new pair and must not wait."""
+        self._onward = tuple(onward)
         self._intake = intake
         self._store = store
         self._pairing = Pairing(limits)
@@ -91,7 +94,10 @@ class Pipeline:
                 counts.unpaired[one.leg.route, one.reason] += 1
         counts.drops.update(self._intake.take_drops())
         self._untold.update(counts.drops)
-        await self._store.write(pairs, counts, now)
+        stored = await self._store.write(pairs, counts, now)
+        for compared in stored:
+            for hand_on in self._onward:
+                hand_on(compared)
         self._tell(now)
 
     def _tell(self, now: float) -> None:

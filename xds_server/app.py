@@ -19,7 +19,14 @@ from aiohttp import web
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
-from xds_server.sources import CollectorSource, HealthChecks, Prometheus, SpecFolder, load_scripts
+from xds_server.sources import (
+    CollectorSource,
+    EvidenceSource,
+    HealthChecks,
+    Prometheus,
+    SpecFolder,
+    load_scripts,
+)
 from xds_server.store import SqliteStore, StoreError
 from xds_server.web import build, registry
 
@@ -52,6 +59,8 @@ class Config:
     specs: Path | None = None
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
+    evidence: tuple[ir.Address, ...] = ()
+    """Where collectors stream their evidence; by default where proxies send legs."""
     acceptors: int = 1
     health_checks: bool = True
     token_statistics: bool = True
@@ -103,6 +112,11 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     if collector is not None:
         engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
+    watched = config.evidence or (() if config.collector_grpc is None else (config.collector_grpc,))
+    if watched:
+        evidence = EvidenceSource([_target(address) for address in watched])
+        engine.on_evidence(evidence.counts)
+        jobs.append(evidence.run)
     if config.prometheus is not None:
         from_there = engine.count_all if config.counts_from_prometheus else None
         prometheus = Prometheus(config.prometheus, engine.queries, on_counts=from_there)
@@ -171,3 +185,8 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
     else:
         for item in applied.routes:
             log.info("spec_applied", file=file, route=item.name, action=item.action)
+
+
+def _target(address: ir.Address) -> str:
+    """Return an address as gRPC wants it."""
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Answer", "Flavour", "Question", "answer", "gibberish"]
+__all__ = ["Answer", "Flavour", "Question", "answer", "gibberish", "varied"]
 
 
 class Flavour(Enum):
@@ -175,6 +175,7 @@ _COMMON: Final = frozenset(
     }
 )
 _FALLBACK: Final = ("the question", "the goal", "the details")
+_DRAWN: Final = tuple(f"word{number}" for number in range(400))
 _CONSONANTS: Final = "bcdfghjklmnpqrstvwxz"
 _VOWELS: Final = "aeiouy"
 
@@ -194,6 +195,22 @@ def answer(question: Question, flavour: Flavour, rng: random.Random) -> Answer:
     else:
         text = " ".join(said)
     return Answer(tokens=tuple(_PIECE.findall(text)))
+
+
+def varied(made: Answer, rng: random.Random, *, resample: float, alter: float) -> Answer:
+    """The same answer by a model that draws a share of its words anew and says another share otherwise."""
+    said = []
+    for token in made.tokens:
+        word = token.lstrip()
+        space = token[: len(token) - len(word)]
+        draw = rng.random()
+        if draw < resample:
+            said.append(space + rng.choice(_DRAWN))
+        elif alter and int(hashlib.blake2b(word.encode(), digest_size=2).hexdigest(), 16) < alter * (1 << 16):
+            said.append(f"{space}{word}ish")
+        else:
+            said.append(token)
+    return Answer(tokens=tuple(said))
 
 
 def gibberish(rng: random.Random, *, words: int = 40) -> Answer:

@@ -23,7 +23,8 @@ class SimulatedConfig:
     ``port`` 0 takes a free one. ``uds`` replaces host and port. ``keep_alive`` is how long an idle
     connection is kept; the default is vLLM's own. ``require_header`` names a header without which ``/v1/*``
     answers 403. ``seed`` drives sampling, jitter and which requests a fault hits; answers at temperature 0
-    ignore it.
+    ignore it. ``resample`` is the share of words drawn anew for every answer, at any temperature, as a model
+    that samples would; ``alter`` the share of words this model always says otherwise.
     """
 
     name: str = "v1"
@@ -42,3 +43,5 @@ class SimulatedConfig:
     keep_requests: int = 512
     require_header: str | None = None
     fault: Fault = NO_FAULT
+    resample: float = 0.0
+    alter: float = 0.0

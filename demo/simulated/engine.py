@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from demo.simulated.answers import Answer, answer, gibberish
+from demo.simulated.answers import Answer, answer, gibberish, varied
 from demo.simulated.faults import FaultMode
 from demo.simulated.replies import HEADERS, DroppedResponse, drop, json_reply
 from demo.simulated.wire import DONE_EVENT, Envelope, Finish, GenerationRequest, Usage
@@ -97,6 +97,8 @@ class Engine:
             made = gibberish(rng)
         else:
             made = answer(asked.question, self._config.flavour, rng)
+            if self._config.resample or self._config.alter:
+                made = varied(made, rng, resample=self._config.resample, alter=self._config.alter)
         if len(made.tokens) <= asked.max_tokens:
             return made, Finish.STOP
         return Answer(tokens=made.tokens[: asked.max_tokens]), Finish.LENGTH

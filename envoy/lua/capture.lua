@@ -4,7 +4,8 @@
 -- backend that died are recorded too. Nothing is held back, nothing is changed, nothing is awaited.
 --
 -- The script is static; a route switches it on through its filter context (route, role, cap). With a cap of 0
--- it looks at no body at all and only says who was exposed to an experiment: unit names the header that tells.
+-- it looks at no body at all and only says who was exposed to an experiment: unit names the header that tells
+-- whose a request is, noise that the leg's own variant is asked a second time.
 -- Bodies are base64: metadata values are protobuf strings, and one invalid UTF-8 byte would cost the whole
 -- batch of log entries. Wrappers of Envoy die at every yield, so the metadata is fetched anew each time.
 local NS, FLUSH = "shiftplane.capture", 16
@@ -13,10 +14,11 @@ local function us(h) return h:timestampString(EnvoyTimestampResolution.MICROSECO
 local function put(h, k, v) h:streamInfo():dynamicMetadata():set(NS, k, v) end
 local UNIT = 256
 
-local function exposed(h, context)
-  local unit = context:get("unit")
+local function told(h, context)
+  local unit, experiment = context:get("unit"), context:get("experiment")
+  if experiment then put(h, "experiment", experiment) end
+  if context:get("noise") then put(h, "noise", "1") end
   if not unit then return end
-  put(h, "experiment", context:get("experiment"))
   local value = h:headers():get(unit)
   if value then put(h, "unit", h:base64Escape(value:sub(1, UNIT))) end
 end
@@ -28,7 +30,7 @@ function envoy_on_request(h)
   local cap = tonumber(context:get("cap"))
   put(h, "route", route)
   put(h, "role", context:get("role"))
-  exposed(h, context)
+  told(h, context)
   if cap == 0 then return end
   put(h, "t0", us(h))
   local parts, n, total = {}, 0, 0

@@ -1,9 +1,13 @@
-"""The differences between the two legs of one pair.
+"""The differences between the legs of one pair, and how much answers differ by themselves.
 
 Text is compared only where there is something to compare: the primary gave a whole answer, the shadow began
 one, and neither was cut by the capture's own cap. A shadow that broke off or reported an error in mid-stream
 *is* compared; that it fell short is a finding. Where the client left, nothing is compared: the cut is the
-user's, not the model's.
+user's, not the model's. Where limits on copies are why there is no answer, nothing is compared either: that
+is our doing, and counted as such.
+
+The second answer of the primary's variant, where there is one, is held against the primary by the very same
+rules: were both variants the same model, it and the shadow's answer could change places.
 """
 
 from __future__ import annotations
@@ -14,16 +18,20 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from mirror_collector.compare.text import rouge_l
-from mirror_collector.exchange import Reply, ReplyKind, ToolCall, read_reply
+from mirror_collector.compare.text import edit_similarity, rouge_l
+from mirror_collector.compare.traits import Traits, asks_for_json, traits
+from mirror_collector.exchange import Reply, ToolCall, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.exchange import Leg, Pair
 
-__all__ = ["VERSION", "Comparison", "Measures", "TokenSource", "compare"]
+__all__ = ["AGREEMENT", "VERSION", "Comparison", "Likeness", "Measures", "Replies", "TokenSource", "compare"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Grows whenever the same pair would be measured differently; results of different versions do not mix."""
+
+AGREEMENT: Final = ("exact", "rouge_l", "edit", "finish_reason", "tool_calls", "language")
+"""By what two answers to one request are compared, as named in `Likeness`."""
 
 
 class TokenSource(Enum):
@@ -33,7 +41,7 @@ class TokenSource(Enum):
     """Both legs reported their usage."""
 
     CHUNKS = "chunks"
-    """An estimate: events that carried content, of two streams."""
+    """An estimate: tokens by log probabilities, else events that carried content, of two streams."""
 
     NONE = "none"
 
@@ -42,17 +50,41 @@ class TokenSource(Enum):
 class Measures:
     """One leg in numbers."""
 
-    kind: ReplyKind
+    traits: Traits
+    kind: str
     status: int | None
     failure: str | None
     succeeded: bool
     first_token_ms: float | None
+    inter_token_ms: float | None
+    """Mean time between content events of a stream."""
+
     total_ms: float | None
     tokens: int | None
-    """Completion tokens."""
+    """Completion tokens, counted in one way for both legs."""
+
+    spent: int | None
+    """Completion tokens by the best count there is of this leg alone."""
 
     characters: int
     finish_reason: str | None
+    mean_logprob: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How alike two answers to one request are; None where that could not be said."""
+
+    exact: bool | None = None
+    """The same text and the same tool calls (or, for opaque bodies, the same bytes)."""
+
+    rouge_l: float | None = None
+    edit: float | None = None
+    finish_reason: bool | None = None
+    tool_calls: bool | None = None
+    """The same names in the same order with equal JSON arguments; None where neither called a tool."""
+
+    language: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +93,21 @@ class Comparison:
 
     version: int
     client_left: bool
+    limited: bool
+    """Whether our own limits on copies kept the shadow from answering."""
+
     primary: Measures
     shadow: Measures
+    noise: Measures | None
     status_same: bool
     """The same status, and both or neither came to a proper end."""
 
     status_class_same: bool
-    exact: bool | None
-    """The same text and the same tool calls (or, for opaque bodies, the same bytes)."""
+    like: Likeness
+    """The shadow's answer and the primary's."""
 
-    rouge_l: float | None
-    finish_reason_same: bool | None
-    tool_calls_same: bool | None
-    """The same names in the same order with equal JSON arguments; None where neither leg called a tool."""
+    floor: Likeness | None
+    """The second answer of the primary's variant and the primary's; None without one that counts."""
 
     length_ratio: float | None
     """Characters of the shadow's text by those of the primary's."""
@@ -83,74 +117,103 @@ class Comparison:
     @property
     def similarity(self) -> float | None:
         """One number to sort by, 0.0 (worst) to 1.0; None where the pair says nothing about quality."""
-        if self.client_left:
+        if self.client_left or self.limited:
             return None
-        if not self.status_same or self.tool_calls_same is False:
+        if not self.status_same or self.like.tool_calls is False:
             return 0.0
-        if self.exact:
+        if self.like.exact:
             return 1.0
-        if self.exact is None:
+        if self.like.exact is None:
             return None
-        return self.rouge_l or 0.0
+        return self.like.rouge_l or 0.0
 
 
-def compare(pair: Pair) -> Comparison:
-    """Measure one pair; never raises, whatever the bodies hold."""
-    primary, shadow = pair.primary, pair.shadow
-    replies = read_reply(primary.response), read_reply(shadow.response)
-    source = _token_source(*replies)
-    texts = not pair.client_left and _comparable(primary, replies[0], shadow)
-    content = _content(pair, *replies) if texts else _NOTHING
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replies:
+    """What was said on each leg."""
+
+    primary: Reply
+    shadow: Reply
+    noise: Reply | None = None
+
+    @classmethod
+    def of(cls, pair: Pair) -> Replies:
+        """Read the answers of a pair."""
+        return cls(
+            primary=read_reply(pair.primary.response),
+            shadow=read_reply(pair.shadow.response),
+            noise=None if pair.noise is None else read_reply(pair.noise.response),
+        )
+
+
+def compare(pair: Pair, replies: Replies | None = None) -> Comparison:
+    """Measure one pair; never raises, whatever the bodies hold. `replies` are those of `Replies.of`."""
+    said = replies or Replies.of(pair)
+    primary, shadow, noise = pair.primary, pair.shadow, pair.noise
+    source = _token_source(said.primary, said.shadow)
+    json_asked = asks_for_json(primary.request)
+    mine = _measures(shadow, said.shadow, source, wants_json=json_asked)
+    users = _measures(primary, said.primary, source, wants_json=json_asked)
+    second = None
+    if noise is not None and said.noise is not None:
+        second = _measures(noise, said.noise, source, wants_json=json_asked)
+    counts = not pair.client_left and not shadow.limited
+    tongue = users.traits.language
+    like = Likeness()
+    if counts:
+        like = _likeness(pair, shadow, said.primary, said.shadow, (tongue, mine.traits.language))
+    floor = None
+    if counts and noise is not None and said.noise is not None and second is not None and not noise.limited:
+        floor = _likeness(pair, noise, said.primary, said.noise, (tongue, second.traits.language))
+    spoke = like.rouge_l is not None and said.primary.text
     return Comparison(
         version=VERSION,
         client_left=pair.client_left,
-        primary=_measures(primary, replies[0], source),
-        shadow=_measures(shadow, replies[1], source),
+        limited=shadow.limited,
+        primary=users,
+        shadow=mine,
+        noise=second,
         status_same=primary.status == shadow.status and _ended(primary) == _ended(shadow),
         status_class_same=_class(primary) == _class(shadow) and _ended(primary) == _ended(shadow),
-        exact=content.exact,
-        rouge_l=content.rouge_l,
-        finish_reason_same=content.finish_reason_same,
-        tool_calls_same=content.tool_calls_same,
-        length_ratio=content.length_ratio,
+        like=like,
+        floor=floor,
+        length_ratio=len(said.shadow.text) / len(said.primary.text) if spoke else None,
         token_source=source,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Content:
-    exact: bool | None = None
-    rouge_l: float | None = None
-    finish_reason_same: bool | None = None
-    tool_calls_same: bool | None = None
-    length_ratio: float | None = None
-
-
-_NOTHING: Final = _Content()
-_SPOKEN: Final = frozenset({ReplyKind.CHAT, ReplyKind.COMPLETION})
-
-
-def _comparable(primary: Leg, said: Reply, shadow: Leg) -> bool:
-    capped = primary.response.capped or shadow.response.capped
-    answered = shadow.status is not None and shadow.status < 400
-    return primary.succeeded and said.whole and not said.error and answered and not capped
-
-
-def _content(pair: Pair, said: Reply, answered: Reply) -> _Content:
-    if said.kind not in _SPOKEN:
-        return _Content(exact=pair.primary.response.data == pair.shadow.response.data)
-    if answered.kind not in _SPOKEN:
-        # The primary spoke and the shadow uttered something else: nothing in common.
-        return _Content(exact=False, rouge_l=0.0)
+def _likeness(
+    pair: Pair, other: Leg, said: Reply, answered: Reply, tongues: tuple[str | None, str | None]
+) -> Likeness:
+    """Hold the answer of a copy against that of the primary; `tongues` are the languages of both."""
+    if not _comparable(pair.primary, said, other):
+        return Likeness()
+    if not said.spoken:
+        return Likeness(exact=pair.primary.response.data == other.response.data)
+    if not answered.spoken:
+        # The primary spoke and the copy uttered something else: nothing in common.
+        return Likeness(exact=False, rouge_l=0.0, edit=0.0)
     same_calls = _same_calls(said.tool_calls, answered.tool_calls)
     whole = answered.whole and not answered.error
-    return _Content(
-        exact=whole and said.text == answered.text and same_calls is not False,
-        rouge_l=rouge_l(said.text, answered.text),
-        finish_reason_same=said.finish_reason == answered.finish_reason,
-        tool_calls_same=same_calls,
-        length_ratio=len(answered.text) / len(said.text) if said.text else None,
+    same = said.text == answered.text
+    return Likeness(
+        exact=whole and same and same_calls is not False,
+        rouge_l=_if_said(said, 1.0) if same else rouge_l(said.text, answered.text),
+        edit=_if_said(said, 1.0) if same else edit_similarity(said.text, answered.text),
+        finish_reason=said.finish_reason == answered.finish_reason,
+        tool_calls=same_calls,
+        language=None if None in tongues else tongues[0] == tongues[1],
     )
+
+
+def _if_said(reply: Reply, value: float) -> float | None:
+    return value if reply.text.strip() else None
+
+
+def _comparable(primary: Leg, said: Reply, other: Leg) -> bool:
+    capped = primary.response.capped or other.response.capped
+    answered = other.status is not None and other.status < 400
+    return primary.succeeded and said.whole and not said.error and answered and not capped
 
 
 def _same_calls(one: tuple[ToolCall, ...], two: tuple[ToolCall, ...]) -> bool | None:
@@ -193,17 +256,25 @@ def _token_source(one: Reply, two: Reply) -> TokenSource:
     return TokenSource.NONE
 
 
-def _measures(leg: Leg, reply: Reply, source: TokenSource) -> Measures:
+def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) -> Measures:
+    first, total = _since(leg.started_us, leg.first_chunk_us), _since(leg.started_us, leg.last_chunk_us)
+    events = reply.content_chunks or 0
     return Measures(
-        kind=reply.kind,
+        traits=traits(leg, reply, wants_json=wants_json),
+        kind=reply.kind.value,
         status=leg.status,
         failure=None if leg.failure is None else leg.failure.value,
         succeeded=leg.succeeded and not reply.error,
-        first_token_ms=_since(leg.started_us, leg.first_chunk_us),
-        total_ms=_since(leg.started_us, leg.last_chunk_us),
+        first_token_ms=first,
+        inter_token_ms=(total - first) / (events - 1)
+        if first is not None and total is not None and events > 1
+        else None,
+        total_ms=total,
         tokens=_tokens(reply, source),
+        spent=reply.content_chunks if reply.completion_tokens is None else reply.completion_tokens,
         characters=len(reply.text),
         finish_reason=reply.finish_reason,
+        mean_logprob=reply.mean_logprob,
     )
 
 

@@ -99,7 +99,10 @@ class Ledger:
     def add_pair(self, pair: Pair, found: Comparison) -> None:
         """Add one compared pair."""
         route = pair.primary.route
-        self._route(route).pairs += 1
+        tally = self._route(route)
+        tally.pairs += 1
+        tally.paired += len(pair.legs)
+        tally.without_noise += pair.primary.expects_noise and pair.noise is None
         self._pair((route, pair.primary.variant, pair.shadow.variant)).add(found)
 
     def settle_lost(self) -> int:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from rapidfuzz.distance import LCSseq
+from rapidfuzz.distance import Indel, LCSseq
 
-__all__ = ["rouge_l"]
+__all__ = ["edit_similarity", "rouge_l"]
 
 _MAX_WORDS: Final = 4000
+_MAX_CHARACTERS: Final = 8000
 
 # Scripts written without spaces have no words to split at: there, every character counts as one.
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_ASCII_WORD: Final = re.compile(r"\w+", re.ASCII)
 
 
 def rouge_l(first: str, second: str) -> float | None:
@@ -24,19 +26,28 @@ def rouge_l(first: str, second: str) -> float | None:
     Returns:
         0.0 (no word in common) to 1.0 (the same words in the same order); None where neither has a word.
     """
-    numbers: dict[str, int] = {}
-    one, two = _numbered(first, numbers), _numbered(second, numbers)
+    one, two = _words(first), _words(second)
     if not one and not two:
         return None
+    # Each word as a number, the same for the same word: nothing is left to hash collisions.
+    numbers = {word: number for number, word in enumerate({*one, *two})}
     # F1 of LCS/len(one) and LCS/len(two).
-    return 2 * LCSseq.similarity(one, two) / (len(one) + len(two))
+    found = LCSseq.similarity([numbers[word] for word in one], [numbers[word] for word in two])
+    return 2 * found / (len(one) + len(two))
 
 
-def _numbered(text: str, numbers: dict[str, int]) -> list[int]:
-    """Each word as a number, the same for the same word: nothing is left to hash collisions."""
-    words: list[int] = []
-    for match in _WORD.finditer(text):
-        if len(words) == _MAX_WORDS:
-            break
-        words.append(numbers.setdefault(match.group().casefold(), len(numbers)))
-    return words
+def edit_similarity(first: str, second: str) -> float | None:
+    """The share of characters that need not be inserted or deleted, over the first 8,000.
+
+    Returns:
+        0.0 to 1.0 (the same text); None where both are empty.
+    """
+    if not first and not second:
+        return None
+    return Indel.normalized_similarity(first[:_MAX_CHARACTERS], second[:_MAX_CHARACTERS])
+
+
+def _words(text: str) -> list[str]:
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())[:_MAX_WORDS]
+    return [match.casefold() for match in _WORD.findall(text)[:_MAX_WORDS]]

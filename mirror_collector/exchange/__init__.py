@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mirror_collector.exchange.document import parse_document
 from mirror_collector.exchange.entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
-from mirror_collector.exchange.exposure import Exposure, Exposures, Outcome
+from mirror_collector.exchange.exposure import Exposure, Exposures, Feedback, Outcome
 from mirror_collector.exchange.model import (
     Body,
     Failure,
@@ -23,8 +23,9 @@ from mirror_collector.exchange.model import (
     UnpairedReason,
     Variant,
 )
-from mirror_collector.exchange.openai import Reply, ReplyKind, ToolCall, read_reply
+from mirror_collector.exchange.openai import read_reply
 from mirror_collector.exchange.pairing import Pairing, PairingLimits, Settled
+from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall
 
 __all__ = [
     "CAPTURE_NAMESPACE",
@@ -32,6 +33,7 @@ __all__ = [
     "Exposure",
     "Exposures",
     "Failure",
+    "Feedback",
     "Leg",
     "Message",
     "Outcome",

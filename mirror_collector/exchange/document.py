@@ -77,6 +77,12 @@ class LegDocument(_Document):
     response: ResponseDocument = ResponseDocument()
     client_left: bool = False
     failure: Failure | None = None
+    unit: Annotated[str, Field(max_length=256)] = ""
+    """Whose request it was: a user or a session."""
+
+    expects_noise: bool = False
+    """Of a primary: a second copy went to its own variant, and comes as role ``noise``."""
+
     node: Annotated[str, Field(max_length=256)] = ""
 
 
@@ -123,6 +129,8 @@ def _leg(document: LegDocument, *, max_body: int) -> Leg:
         client_left=document.client_left,
         failure=document.failure,
         node=document.node,
+        unit=document.unit,
+        expects_noise=document.expects_noise,
     )
 
 

@@ -5,7 +5,8 @@ all as text:
 
 ========== ====================================================================================
 route      name of the route
-role       ``primary`` or ``shadow``
+role       ``primary``, ``shadow`` or ``noise``
+noise      present on a primary of which a second copy went to its own variant
 t0         request headers seen, microseconds since the epoch
 req        base64 of the request body, up to the cap
 req_total  bytes of the request body on the wire
@@ -16,7 +17,7 @@ t1 … tN    for each piece, its chunks as ``microseconds:bytes``, comma-separat
 end        ``microseconds:chunks:bytes``; absent unless the response ended properly
 rewrite    ``skipped:<reason>``; optional
 experiment name of an A/B test; without ``t0`` the entry is an exposure and no leg
-unit       base64 of what names the user of an exposure; absent where the request did not say
+unit       base64 of what names the user; absent where nobody asked or the request did not say
 ========== ====================================================================================
 """
 
@@ -55,6 +56,9 @@ _MAX_NAME: Final = 256
 _MAX_PATH: Final = 4096
 _MAX_DETAIL: Final = 256
 _MAX_DIGITS: Final = 18
+_MAX_TIMES: Final = 512
+_PIECE: Final = 64
+"""Chunks looked at of one piece; the script puts sixteen into one."""
 _METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
 # From the most telling to the least: a connection failure often comes together with an exhausted retry.
@@ -190,6 +194,9 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
         rewrite=fields.text("rewrite")[:_MAX_DETAIL],
         prompt=_header(request.request_headers, "x-shiftplane-prompt"),
         node=node,
+        unit=_text(fields.binary("unit"))[:_MAX_NAME],
+        expects_noise=fields.has("noise"),
+        times=answer.times,
     )
 
 
@@ -200,12 +207,14 @@ class _Answer:
     chunks: int
     first_us: int | None
     last_us: int | None
+    times: tuple[tuple[int, int], ...]
 
 
 def _answer(fields: _Fields, *, max_body: int) -> _Answer:
     pieces: list[bytes] = []
     kept = chunks = 0
     first_us = last_us = None
+    noted: list[tuple[int, int]] = []
     for i in count(1):
         if not fields.has(f"b{i}"):
             break
@@ -218,15 +227,36 @@ def _answer(fields: _Fields, *, max_body: int) -> _Answer:
             if first_us is None:
                 first_us = _number("t", times.split(",", 1)[0].partition(":")[0])
             last_us = _number("t", times.rpartition(",")[2].partition(":")[0])
+            if len(noted) < _MAX_TIMES:
+                noted += _times(times)
     data = b"".join(pieces)
     end = fields.text("end")
     if not end:
-        return _Answer(data=data, total=None, chunks=chunks, first_us=first_us, last_us=last_us)
+        return _Answer(
+            data=data, total=None, chunks=chunks, first_us=first_us, last_us=last_us, times=tuple(noted)
+        )
     ended, seen, total = _end(end)
     # The script stops noting chunks once the cap is reached; from then on only the end is known.
     if total > kept or last_us is None:
         last_us = ended
-    return _Answer(data=data, total=total, chunks=max(seen, chunks), first_us=first_us, last_us=last_us)
+    return _Answer(
+        data=data,
+        total=total,
+        chunks=max(seen, chunks),
+        first_us=first_us,
+        last_us=last_us,
+        times=tuple(noted),
+    )
+
+
+def _times(text: str) -> list[tuple[int, int]]:
+    """Return what is legible of a piece's chunks; they are only looked at, nothing depends on them."""
+    try:
+        return [
+            (int(at), int(size)) for at, _, size in (one.partition(":") for one in text.split(",")[:_PIECE])
+        ]
+    except ValueError:
+        return []
 
 
 def _end(text: str) -> tuple[int, int, int]:
@@ -289,13 +319,13 @@ def _role(text: str) -> Role:
     try:
         return Role(text)
     except ValueError as error:
-        raise _Refused(RejectionReason.BAD_FIELD, "role: must be primary or shadow") from error
+        raise _Refused(RejectionReason.BAD_FIELD, "role: must be primary, shadow or noise") from error
 
 
 def _variant(cluster: str, route: str) -> Variant:
-    """``chat/v2`` and ``chat/v2/shadow`` are variant ``v2`` of route ``chat``; a foreign name stays whole."""
+    """Return ``v2`` for ``chat/v2``, ``chat/v2/shadow`` and ``chat/v2/noise``; a foreign name stays whole."""
     match cluster.split("/"):
-        case [name, variant] | [name, variant, "shadow"] if name == route:
+        case [name, variant] | [name, variant, "shadow" | "noise"] if name == route:
             return Variant(variant[:_MAX_NAME])
         case _:
             return Variant(cluster[:_MAX_NAME])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mirror_collector.exchange.model import RouteName, Variant
 
-__all__ = ["Exposure", "Exposures", "Outcome"]
+__all__ = ["Exposure", "Exposures", "Feedback", "Outcome"]
 
 _MOST: Final = 200_000
 
@@ -31,6 +31,23 @@ class Outcome:
     route: RouteName
     metric: str
     unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What was said of an answer: by the id of its request, or of whatever a user got.
+
+    `value` is 1 or 0 for a thumb up or down, else a rating. The same `id` counts once.
+    """
+
+    id: str
+    route: RouteName
+    metric: str
+    value: float
+    request_id: str = ""
+    unit: str = ""
+    variant: str = ""
+    """Who answered, where the sender knows; else it is found by the request id."""
 
 
 @dataclass(slots=True)

@@ -39,6 +39,9 @@ class Role(Enum):
     SHADOW = "shadow"
     """Nobody got this answer."""
 
+    NOISE = "noise"
+    """A second answer of the primary's variant, which nobody got: how much answers differ by themselves."""
+
 
 class Failure(Enum):
     """Why a backend gave no proper answer, in the words of the proxy's response flags."""
@@ -72,11 +75,14 @@ class Body:
 
     content_type: str = ""
     content_encoding: str = ""
+    kept: int | None = None
+    """Bytes that were captured, where `data` is not all of them any more."""
 
     @property
     def capped(self) -> bool:
-        """Whether more was sent than was kept."""
-        return self.total is not None and self.total > len(self.data)
+        """Whether more was sent than was captured."""
+        captured = len(self.data) if self.kept is None else self.kept
+        return self.total is not None and self.total > captured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,20 @@ class Leg:
     node: str = ""
     """The proxy that saw it."""
 
+    unit: str = ""
+    """Whose request it was, in the words of the request; empty where nobody asked or it did not say."""
+
+    expects_noise: bool = False
+    """Whether a second copy went to the primary's variant; only primaries know."""
+
+    times: tuple[tuple[int, int], ...] = ()
+    """For the first chunks of the response: microseconds since the epoch, bytes."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether limits of the copy's own, and no backend, are why there is no proper answer."""
+        return self.role is not Role.PRIMARY and self.failure in _LIMITS
+
     @property
     def size(self) -> int:
         """Bytes of memory it is accounted for: its bodies and a flat amount for the rest."""
@@ -135,12 +155,24 @@ class Leg:
         return self.failure is None and self.complete and self.status is not None and self.status < 400
 
 
+_LIMITS = frozenset({Failure.UPSTREAM_OVERFLOW, Failure.OVERLOAD_MANAGER})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The answer the user got and the one the shadow gave to a copy of the same request."""
+    """The answer the user got and the one the shadow gave to a copy of the same request.
+
+    `noise` is the answer of the primary's variant to a second copy, where one was made.
+    """
 
     primary: Leg
     shadow: Leg
+    noise: Leg | None = None
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """All legs there are."""
+        return (self.primary, self.shadow) if self.noise is None else (self.primary, self.shadow, self.noise)
 
     @property
     def client_left(self) -> bool:
@@ -155,7 +187,10 @@ class UnpairedReason(Enum):
     """A primary whose shadow did not come within the window."""
 
     NO_PRIMARY = "no_primary"
-    """A shadow whose primary did not come within the window."""
+    """A copy whose primary did not come within the window."""
+
+    NO_NOISE = "no_noise"
+    """A primary whose second copy did not come within the window; it may be half of a pair all the same."""
 
     DUPLICATE = "duplicate"
     """The same role was already there for this request."""

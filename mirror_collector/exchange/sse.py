@@ -5,7 +5,6 @@ Follows the event stream format of the HTML standard as far as a recorded body n
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,29 +12,29 @@ if TYPE_CHECKING:
 
 __all__ = ["events"]
 
-_LINE_END: Final = re.compile("\r\n|\n|\r")
+_MARK: Final = b"\xef\xbb\xbf"
 
 
-def events(body: bytes, *, limit: int) -> Iterator[str]:
+def events(body: bytes, *, limit: int) -> Iterator[bytes]:
     """Yield the data of at most `limit` events.
 
-    Invalid UTF-8 is replaced. An event the body breaks off in is yielded too: whether it is of use is for the
-    caller to see.
+    An event the body breaks off in is yielded too: whether it is of use is for the caller to see.
     """
-    text = body.decode("utf-8", "replace").removeprefix("\ufeff")
-    data: list[str] = []
-    seen = position = 0
-    while position < len(text) and seen < limit:
-        end = _LINE_END.search(text, position)
-        line = text[position : end.start() if end else len(text)]
-        position = end.end() if end else len(text)
-        if line.startswith("data"):
-            field, _, value = line.partition(":")
-            if field == "data":
-                data.append(value.removeprefix(" "))
+    text = body.removeprefix(_MARK)
+    if b"\r" in text:
+        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    data: list[bytes] = []
+    seen = 0
+    for line in text.split(b"\n"):
+        if line.startswith(b"data:"):
+            data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+        elif line == b"data":
+            data.append(b"")
         elif not line and data:
-            yield "\n".join(data)
+            yield data[0] if len(data) == 1 else b"\n".join(data)
             seen += 1
             data = []
-    if data and seen < limit:
-        yield "\n".join(data)
+            if seen >= limit:
+                return
+    if data:
+        yield b"\n".join(data)

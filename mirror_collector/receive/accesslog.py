@@ -63,14 +63,15 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no type
 class AccessLogServer:
     """The gRPC door on one address."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._handler = _Handler(intake)
+    def __init__(self, intake: Intake, *others: grpc.GenericRpcHandler) -> None:
+        """Serve what `others` answer at the same address."""
+        self._handlers = (_Handler(intake), *others)
         self._server: Any = None
 
     async def start(self, address: str) -> int:
         """Listen on ``host:port`` and return the port; raises OSError where that is not possible."""
         self._server = grpc.aio.server(
-            handlers=(self._handler,),
+            handlers=self._handlers,
             options=(
                 ("grpc.max_receive_message_length", _MAX_MESSAGE),
                 # Two collectors on one port would each see half of the legs.

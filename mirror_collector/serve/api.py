@@ -1,10 +1,12 @@
-"""The HTTP API for reading.
+"""The HTTP API for reading, and for forgetting.
 
 ===================  =====================================================================================
 GET /v1/summary      sums by route; ``?route=``
-GET /v1/pairs        a page of pairs; ``?route=&limit=1..500&order=newest|worst&before=<cursor>``
+GET /v1/pairs        a page of pairs; ``?route=&flags=refused,longer&limit=1..500&order=newest|worst&before=``
+GET /v1/pairs/{id}   one pair with both bodies of its legs, for who may read them
+DELETE /v1/pairs     everything of one request or of one user or session; ``?request_id=`` or ``?unit=``
 GET /v1/exposures    A/B tests: units and requests by variant; ``?route=&experiment=``
-GET /v1/pairs/{id}   one pair with both bodies of both legs
+GET /v1/feedback     thumbs and ratings by variant; ``?route=``
 GET /healthz         200 while the process runs
 GET /readyz          200 while both doors are open and the store takes what it is given, else 503
 GET /metrics         for Prometheus
@@ -15,24 +17,25 @@ Errors are ``{"error": <word>, "detail": <sentence>}``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from mirror_collector.serve.views import experiment_view, pair_view, summary_view
-from mirror_collector.store import Order, PairQuery, StoreError
-from mirror_collector.store.reader import Cursor
+from mirror_collector.serve.access import ROLE, Role, needs
+from mirror_collector.serve.views import experiment_view, feedback_view, pair_view, summary_view
+from mirror_collector.store import FLAGS, Cursor, Order, PairQuery, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mirror_collector.compare import Ledger
     from mirror_collector.store import Store
 
-__all__ = ["api_routes"]
+__all__ = ["api_routes", "pair_query"]
 
 _MAX_LIMIT = 500
+_PARAMETERS = ("route", "flags", "limit", "order", "before")
 
 
 def api_routes(
@@ -56,6 +59,8 @@ def api_routes(
         web.get("/v1/exposures", api.exposures),
         web.get("/v1/pairs", api.pairs),
         web.get("/v1/pairs/{id}", api.pair),
+        web.delete("/v1/pairs", api.forget),
+        web.get("/v1/feedback", api.feedback),
         web.get("/healthz", api.healthz),
         web.get("/readyz", api.readyz),
         web.get("/metrics", api.metrics),
@@ -87,7 +92,7 @@ class _Api:
 
     async def pairs(self, request: web.Request) -> web.Response:
         try:
-            query = _query(request)
+            query = pair_query(request.query)
         except ValueError as error:
             return _error(400, "bad_query", str(error))
         try:
@@ -107,7 +112,27 @@ class _Api:
             return _error(503, "store", str(error))
         if pair is None:
             return _error(404, "not_found", "no such pair; it may be past its retention")
-        return web.json_response(pair_view(pair))
+        return web.json_response(pair_view(pair, bodies=request[ROLE] >= Role.READER))
+
+    async def feedback(self, request: web.Request) -> web.Response:
+        try:
+            found = await self._store.feedback(request.query.get("route"))
+        except StoreError as error:
+            return _error(503, "store", str(error))
+        return web.json_response({"feedback": [feedback_view(one) for one in found]})
+
+    async def forget(self, request: web.Request) -> web.Response:
+        refused = needs(request, Role.ADMIN)
+        if refused is not None:
+            return refused
+        wanted = {name: request.query[name] for name in ("request_id", "unit") if request.query.get(name)}
+        if len(wanted) != 1 or len(request.query) != 1:
+            return _error(400, "bad_query", "exactly one of request_id and unit is needed, and nothing else")
+        try:
+            deleted = await self._store.forget(**wanted)
+        except StoreError as error:
+            return _error(503, "store", str(error))
+        return web.json_response({"deleted": deleted})
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -123,11 +148,12 @@ class _Api:
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
-def _query(request: web.Request) -> PairQuery:
-    given: dict[str, Any] = dict(request.query)
-    unknown = sorted(given.keys() - {"route", "limit", "order", "before"})
+def pair_query(given: Mapping[str, str]) -> PairQuery:
+    """Read which pairs are asked for; raises ValueError."""
+    unknown = sorted(given.keys() - _PARAMETERS)
     if unknown:
-        raise ValueError(f"unknown parameter {unknown[0]!r}; known are route, limit, order and before")
+        known = ", ".join(_PARAMETERS[:-1])
+        raise ValueError(f"unknown parameter {unknown[0]!r}; known are {known} and {_PARAMETERS[-1]}")
     try:
         order = Order(given.get("order", "newest"))
     except ValueError:
@@ -135,13 +161,19 @@ def _query(request: web.Request) -> PairQuery:
     limit = given.get("limit", "50")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= _MAX_LIMIT):
         raise ValueError(f"limit: must be 1 to {_MAX_LIMIT}")
+    flags = frozenset(name for name in given.get("flags", "").split(",") if name)
+    if flags - FLAGS.keys():
+        strange = min(flags - FLAGS.keys())
+        raise ValueError(f"flags: {strange!r} is unknown; known are {', '.join(FLAGS)}")
     before = None
-    if "before" in given:
+    if given.get("before"):
         try:
             before = Cursor.parse(given["before"], order)
         except ValueError:
             raise ValueError("before: must be the `next` of a page in the same order") from None
-    return PairQuery(route=given.get("route"), order=order, before=before, limit=int(limit))
+    return PairQuery(
+        route=given.get("route") or None, flags=flags, order=order, before=before, limit=int(limit)
+    )
 
 
 def _error(status: int, error: str, detail: str) -> web.Response:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from mirror_collector.compare import Mean
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -18,7 +20,8 @@ __all__ = ["Gauges", "LedgerCollector"]
 
 _PREFIX = "mirror_collector"
 _PAIR = ["route", "primary", "shadow"]
-_CHECKS = ("status", "status_class", "exact", "finish_reason", "tool_calls")
+_STATUS = ("status", "status_class")
+_CHECKS = ("exact", "finish_reason", "tool_calls", "language")
 
 
 class Gauges(Protocol):
@@ -107,20 +110,48 @@ def _findings(ledger: Ledger) -> Iterator[Metric]:
     checks = CounterMetricFamily(
         f"{_PREFIX}_checks", "Findings over pairs, by check and result.", labels=[*_PAIR, "check", "result"]
     )
+    limited = CounterMetricFamily(
+        f"{_PREFIX}_pairs_limited",
+        "Pairs whose copy was cut off by limits on copies; they count in no finding.",
+        labels=_PAIR,
+    )
+    trios = CounterMetricFamily(
+        f"{_PREFIX}_pairs_with_noise", "Pairs with a second answer of the primary's variant.", labels=_PAIR
+    )
+    votes = CounterMetricFamily(
+        f"{_PREFIX}_signs",
+        "Pairs in which the candidate was less, more or as much like the user's answer as a second one.",
+        labels=[*_PAIR, "measure", "sign"],
+    )
+    traits = CounterMetricFamily(
+        f"{_PREFIX}_answers",
+        "Answers with a trait, such as refused or empty.",
+        labels=[*_PAIR, "trait", "role"],
+    )
     failed = CounterMetricFamily(
         f"{_PREFIX}_failed_legs", "Legs in pairs without a proper answer.", labels=[*_PAIR, "role"]
     )
     rouge = SummaryMetricFamily(f"{_PREFIX}_rouge_l", "ROUGE-L F1 of the pairs' texts.", labels=_PAIR)
     for key, found in sorted(ledger.pairs.items()):
         left.add_metric(key, found.client_left)
-        for check in _CHECKS:
-            share = getattr(found, check)
-            checks.add_metric([*key, check, "same"], share.same)
-            checks.add_metric([*key, check, "different"], share.of - share.same)
+        same = {name: (getattr(found, name).same, getattr(found, name).of) for name in _STATUS}
+        same |= {name: (found.like[name].total, found.like[name].n) for name in _CHECKS if name in found.like}
+        for check, (agreed, of) in same.items():
+            checks.add_metric([*key, check, "same"], agreed)
+            checks.add_metric([*key, check, "different"], of - agreed)
+        for name, signs in found.signs.by_measure.items():
+            for sign in ("less", "more", "same"):
+                votes.add_metric([*key, name, sign], getattr(signs, sign))
+        for name, (primary, shadow, _of) in found.traits.items():
+            traits.add_metric([*key, name, "primary"], primary)
+            traits.add_metric([*key, name, "shadow"], shadow)
+        limited.add_metric(key, found.limited)
+        trios.add_metric(key, found.trios)
         failed.add_metric([*key, "primary"], found.primary.failed)
         failed.add_metric([*key, "shadow"], found.shadow.failed)
-        rouge.add_metric(key, count_value=found.rouge_l_of, sum_value=found.rouge_l_sum)
-    yield from (left, checks, failed, rouge)
+        mean = found.like.get("rouge_l", Mean())
+        rouge.add_metric(key, count_value=mean.n, sum_value=mean.total)
+    yield from (left, limited, trios, checks, votes, traits, failed, rouge)
 
 
 def _durations(ledger: Ledger) -> Iterator[Metric]:

@@ -1,88 +1,104 @@
 """The writing side of the store: one connection, one thread, one process.
 
-A batch is one transaction: its pairs and the tallies that count them are stored together or not at all, so a
-process that is killed at any moment neither loses a counted pair nor counts one twice. A pair is known by its
-route and request id; what is there already is not stored again.
+A batch is one transaction: its pairs, the tallies and the evidence that count them are stored together or not
+at all, so a process that is killed at any moment neither loses a counted pair nor counts one twice. A pair is
+known by its route and request id; what is there already is not stored again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import sqlite3
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_collector.compare import VERSION, Counts, Ledger, PairTally, RouteTally, compare
+import orjson
+
+from mirror_collector.compare import (
+    VERSION,
+    Counts,
+    Ledger,
+    PairTally,
+    Replies,
+    RouteTally,
+    compare,
+)
 from mirror_collector.exchange import RouteName, UnpairedReason, Variant
-from mirror_collector.store.codec import leg_document, summary_document
-from mirror_collector.store.schema import StoreError, connect, prepare
+from mirror_collector.store.codec import flags_of, kept_messages, leg_document, summary_document
+from mirror_collector.store.evidence import EvidenceWriter
+from mirror_collector.store.location import connect
+from mirror_collector.store.privacy import Privacy, Vault
+from mirror_collector.store.schema import SCHEMA_VERSION
+from mirror_collector.store.tidy import StoreLimits, tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from mirror_collector.compare import Comparison
-    from mirror_collector.exchange import Exposures, Outcome, Pair
+    from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
+    from mirror_collector.store.location import Location
 
-__all__ = ["Database", "StoreLimits"]
+__all__ = ["Compared", "Database", "StoreLimits"]
 
-_STEP: Final = 100
-"""Pairs deleted in one transaction, so that writing never waits long."""
+_ASK: Final = 200
+"""Request ids asked for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreLimits:
-    """What is kept."""
+class Compared:
+    """A pair, what was said, and what was measured; `pair_id` once it is stored."""
 
-    retention: float = 7 * 86_400.0
-    """Seconds a pair is kept; tallies are kept for good."""
+    pair: Pair
+    replies: Replies
+    found: Comparison
+    pair_id: int = 0
 
-    exposure_retention: float = 90 * 86_400.0
-    """Seconds after its last request that a unit of an A/B test is remembered."""
 
-    max_size: int = 2 << 30
-    """Bytes of the file; the oldest pairs go first."""
+@dataclass(slots=True, kw_only=True)
+class _Rows:
+    """What a batch adds."""
+
+    pairs: list[tuple[Any, ...]] = field(default_factory=list)
+    legs: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 class Database:
     """The open store; every method belongs to the thread that opened it and raises only `StoreError`."""
 
-    def __init__(self, path: Path, limits: StoreLimits) -> None:
+    def __init__(
+        self,
+        location: Location,
+        limits: StoreLimits,
+        privacy: Privacy | None = None,
+        vault: Vault | None = None,
+    ) -> None:
         self._limits = limits
-        self._key = b""
-        with _translated(f"cannot open the store {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = path.with_name(path.name + ".lock").open("a")
-            try:
-                self._connection = self._open(path)
-            except BaseException:
-                self._lock.close()
-                raise
-
-    def _open(self, path: Path) -> sqlite3.Connection:
+        self._privacy = privacy or Privacy()
+        self._vault = vault or Vault()
+        self._ledger = Ledger()
+        self._engine = connect(location)
         try:
-            # The ledger lives in memory, so a second writer would overwrite its sums.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError("another process uses it") from error
-        connection = connect(path)
-        try:
-            prepare(connection)
-            self._connection = connection
-            self._ledger = self._load()
+            self._engine.prepare(SCHEMA_VERSION)
+            self._take_up()
             settled = self._ledger.fork()
             if settled.settle_lost():
-                with self._transaction():
+                with self._engine.transaction():
                     self._save(settled)
                 self._ledger = settled
         except BaseException:
-            connection.close()
+            self._engine.close()
             raise
-        return connection
+
+    def _take_up(self) -> None:
+        """Read what is known; again after the connection was lost."""
+        self._session = self._engine.session
+        self._ledger = self._load()
+        found = dict(self._engine.rows("SELECT name, value FROM meta"))
+        self._last_pair = int(found["last_pair"])
+        self._key = bytes(self._engine.rows("SELECT value FROM secrets WHERE name = 'units'")[0][0])
+        self._evidence = EvidenceWriter(self._engine)
 
     @property
     def ledger(self) -> Ledger:
@@ -90,139 +106,221 @@ class Database:
         return self._ledger
 
     @property
+    def seq(self) -> int:
+        """How often evidence was written."""
+        return self._evidence.seq
+
+    @property
+    def name(self) -> str:
+        """What tells this store from any other, for as long as it lives; says nothing of what is in it."""
+        return blake2b(b"store", key=self._key, digest_size=8).hexdigest()
+
+    @property
     def size(self) -> int:
-        """Bytes in use; pages of deleted pairs do not count, they are used again."""
-        with _translated("cannot measure the store"):
-            pages = self._pragma("page_count") - self._pragma("freelist_count")
-            return pages * self._pragma("page_size")
+        """Bytes in use."""
+        return self._engine.size()
 
     @property
     def oversize(self) -> bool:
         """Whether it has outgrown its limit."""
         return self.size > self._limits.max_size
 
-    def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> Ledger:
-        """Compare and store pairs, add counts, and return the new sums; all or nothing."""
-        compared = [(pair, compare(pair)) for pair in pairs]
-        ledger = self._ledger.fork()
-        ledger.add_counts(counts)
-        repeated: Counter[tuple[RouteName, UnpairedReason]] = Counter()
-        with _translated("cannot write to the store"), self._transaction():
-            for pair, found in compared:
-                if self._insert(pair, found, now):
-                    ledger.add_pair(pair, found)
-                else:
-                    repeated[pair.primary.route, UnpairedReason.STORED_BEFORE] += 2
-            ledger.add_counts(Counts(unpaired=repeated))
-            self._save(ledger)
-        self._ledger = ledger
-        return ledger
-
-    def write_exposures(self, exposures: Exposures, now: float) -> None:
-        """Add requests to what is known of each unit; all or nothing."""
-        rows = [
-            (one.route, one.experiment, self._hashed(one.unit), one.variant, now, now, requests)
-            for one, requests in exposures.requests.items()
-        ]
-        with _translated("cannot write to the store"), self._transaction():
-            self._connection.executemany(
-                "INSERT INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (route, experiment, unit, variant) DO UPDATE SET "
-                "last_at = excluded.last_at, requests = requests + excluded.requests",
-                rows,
-            )
-
-    def write_outcomes(self, outcomes: Sequence[Outcome], now: float) -> None:
-        """Note who did what is counted; all or nothing."""
-        rows = [(one.route, one.metric, self._hashed(one.unit), now, now) for one in outcomes]
-        with _translated("cannot write to the store"), self._transaction():
-            self._connection.executemany(
-                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (route, metric, unit) DO UPDATE SET last_at = excluded.last_at",
-                rows,
-            )
-
-    def _hashed(self, unit: str) -> bytes:
-        """Return what is kept of a unit: enough to tell two apart, not who it is."""
-        if not unit:
-            return b""
-        if not self._key:
-            (self._key,) = self._connection.execute(
-                "SELECT value FROM secrets WHERE name = 'units'"
-            ).fetchone()
-        return blake2b(unit.encode(), key=self._key, digest_size=16).digest()
-
-    def tidy(self, now: float) -> int:
-        """Delete one step's worth of what is too old or too much; returns pairs deleted, 0 when done."""
-        oldest = "SELECT id, stored_at FROM pairs ORDER BY id LIMIT ?"
-        cutoff = now - self._limits.retention
-        if self.oversize:
-            cutoff = float("inf")
-        with _translated("cannot tidy the store"):
-            with self._transaction():
-                deleted = self._connection.execute(
-                    f"DELETE FROM pairs WHERE id IN (SELECT id FROM ({oldest}) WHERE stored_at < ?)",  # noqa: S608
-                    (_STEP, cutoff),
-                ).rowcount
-                aged = "SELECT route, experiment, unit, variant FROM exposures WHERE last_at < ? LIMIT ?"
-                deleted += self._connection.execute(
-                    f"DELETE FROM exposures WHERE (route, experiment, unit, variant) IN ({aged})",  # noqa: S608
-                    (now - self._limits.exposure_retention, _STEP),
-                ).rowcount
-                done = "SELECT route, metric, unit FROM outcomes WHERE last_at < ? LIMIT ?"
-                deleted += self._connection.execute(
-                    f"DELETE FROM outcomes WHERE (route, metric, unit) IN ({done})",  # noqa: S608
-                    (now - self._limits.exposure_retention, _STEP),
-                ).rowcount
-            if deleted:
-                self._connection.execute("PRAGMA incremental_vacuum(10000)").fetchall()
-        return deleted
-
-    def close(self) -> None:
-        """Close the file and let another process have it."""
-        self._connection.close()
-        self._lock.close()
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+    def _writing(self) -> Iterator[None]:
+        with self._engine.transaction():
+            if self._session != self._engine.session:
+                # What was written last may or may not be there; what is there counts.
+                self._take_up()
             yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            # A full disk ends the transaction by itself.
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
-    def _insert(self, pair: Pair, found: Comparison, now: float) -> bool:
-        primary = pair.primary
-        cursor = self._connection.execute(
-            "INSERT INTO pairs (route, request_id, started_at, stored_at, similarity, summary)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (route, request_id) DO NOTHING",
+    def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> tuple[Ledger, list[Compared]]:
+        """Compare and store pairs and add counts; all or nothing.
+
+        Returns:
+            The new sums, and the pairs that were not there before.
+        """
+        compared = []
+        for pair in pairs:
+            replies = Replies.of(pair)
+            compared.append(Compared(pair=pair, replies=replies, found=compare(pair, replies)))
+        with self._writing():
+            ledger = self._ledger.fork()
+            ledger.add_counts(counts)
+            known = self._known(pairs)
+            rows, stored = _Rows(), list[Compared]()
+            repeated: Counter[tuple[RouteName, UnpairedReason]] = Counter()
+            for one in compared:
+                key = (one.pair.primary.route, one.pair.primary.request_id)
+                if key in known:
+                    repeated[key[0], UnpairedReason.STORED_BEFORE] += len(one.pair.legs)
+                    continue
+                known.add(key)
+                self._last_pair += 1
+                ledger.add_pair(one.pair, one.found)
+                stored.append(
+                    Compared(pair=one.pair, replies=one.replies, found=one.found, pair_id=self._last_pair)
+                )
+                self._add_rows(rows, stored[-1], now)
+            ledger.add_counts(Counts(unpaired=repeated))
+            self._insert(rows)
+            self._evidence.add(stored, self.hashed, now)
+            self._save(ledger)
+        self._evidence.commit()
+        self._ledger = ledger
+        return ledger, stored
+
+    def _known(self, pairs: Sequence[Pair]) -> set[tuple[str, str]]:
+        """Return which of the requests are stored already."""
+        wanted: dict[str, set[str]] = {}
+        for pair in pairs:
+            wanted.setdefault(pair.primary.route, set()).add(pair.primary.request_id)
+        known: set[tuple[str, str]] = set()
+        for route, ids in wanted.items():
+            listed = sorted(ids)
+            for start in range(0, len(listed), _ASK):
+                some = listed[start : start + _ASK]
+                marks = ", ".join("?" * len(some))
+                statement = f"SELECT request_id FROM pairs WHERE route = ? AND request_id IN ({marks})"  # noqa: S608 - marks only
+                known |= {(route, found) for (found,) in self._engine.rows(statement, (route, *some))}
+        return known
+
+    def _add_rows(self, rows: _Rows, one: Compared, now: float) -> None:
+        pair, found = one.pair, one.found
+        primary, policy = pair.primary, self._privacy.of(pair.primary.route)
+        rows.pairs.append(
             (
+                one.pair_id,
                 primary.route,
                 primary.request_id,
                 primary.started_us / 1e6,
                 now,
                 found.similarity,
-                json.dumps(summary_document(pair, found)),
-            ),
+                orjson.dumps(summary_document(pair, found)).decode(),
+                VERSION,
+                primary.variant,
+                pair.shadow.variant,
+                flags_of(found),
+                found.length_ratio,
+                self.hashed(primary.unit) if primary.unit else None,
+            )
         )
-        if cursor.rowcount != 1:
-            return False
-        pair_id = cursor.lastrowid
-        self._connection.executemany(
-            "INSERT INTO legs (pair_id, role, leg, request, response) VALUES (?, ?, ?, ?, ?)",
-            [
-                (pair_id, leg.role.value, json.dumps(leg_document(leg)), leg.request.data, leg.response.data)
-                for leg in (primary, pair.shadow)
-            ],
+        replies = (one.replies.primary, one.replies.shadow, one.replies.noise)
+        for leg, reply in zip(pair.legs, replies, strict=False):
+            if reply is None:
+                continue
+            note, request, response = kept_messages(
+                leg, reply, policy.keep, policy.redaction, hashed=self._hash_of
+            )
+            if leg is not primary and leg.request.data == primary.request.data:
+                # Copies carry what the user sent; once is enough.
+                request, note = b"", {**note, "request": "same"}
+            if self._vault.sealing:
+                note = {**note, "sealed": True}
+            document = {**leg_document(leg), "messages": note}
+            rows.legs.append(
+                (
+                    one.pair_id,
+                    leg.role.value,
+                    orjson.dumps(document).decode(),
+                    self._vault.seal(request),
+                    self._vault.seal(response),
+                )
+            )
+
+    def _insert(self, rows: _Rows) -> None:
+        if not rows.pairs:
+            return
+        self._engine.many(
+            "INSERT INTO pairs (id, route, request_id, started_at, stored_at, similarity, summary,"
+            " comparator, primary_variant, shadow_variant, flags, length_ratio, unit)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows.pairs,
         )
-        return True
+        self._engine.many(
+            "INSERT INTO legs (pair_id, role, leg, request, response) VALUES (?, ?, ?, ?, ?)", rows.legs
+        )
+        self._engine.run("UPDATE meta SET value = ? WHERE name = 'last_pair'", (str(self._last_pair),))
+
+    def write_exposures(self, exposures: Exposures, now: float) -> None:
+        """Add requests to what is known of each unit; all or nothing."""
+        with self._writing():
+            self._engine.many(
+                "INSERT INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (route, experiment, unit, variant) DO UPDATE SET "
+                "last_at = excluded.last_at, requests = exposures.requests + excluded.requests",
+                [
+                    (one.route, one.experiment, self.hashed(one.unit), one.variant, now, now, requests)
+                    for one, requests in exposures.requests.items()
+                ],
+            )
+
+    def write_outcomes(self, outcomes: Sequence[Outcome], feedback: Sequence[Feedback], now: float) -> int:
+        """Note who did what is counted, and what was said of answers; all or nothing.
+
+        Returns:
+            How many of `feedback` were there already.
+        """
+        with self._writing():
+            self._engine.many(
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (route, metric, unit) DO UPDATE SET last_at = excluded.last_at",
+                [(one.route, one.metric, self.hashed(one.unit), now, now) for one in outcomes],
+            )
+            repeated = 0
+            for one in feedback:
+                unit = self.hashed(one.unit)
+                repeated += not self._engine.run(
+                    "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                    (
+                        self._hash_of(one.id.encode()),  # it may name a user
+                        *(one.route, one.metric, one.request_id, unit, one.variant, one.value, now),
+                    ),
+                )
+        return repeated
+
+    def forget(self, *, request_id: str = "", unit: str = "") -> dict[str, int]:
+        """Delete everything of a request or of a user or session; returns rows deleted, by table."""
+        deleted: Counter[str] = Counter()
+        with self._writing():
+            if request_id:
+                deleted["pairs"] += self._engine.run("DELETE FROM pairs WHERE request_id = ?", (request_id,))
+                deleted["feedback"] += self._engine.run(
+                    "DELETE FROM feedback WHERE request_id = ?", (request_id,)
+                )
+            if unit:
+                for table in ("pairs", "exposures", "outcomes", "seen_units", "feedback"):
+                    deleted[table] += self._engine.run(
+                        f"DELETE FROM {table} WHERE unit = ?",  # noqa: S608 - one of those above
+                        (self.hashed(unit),),
+                    )
+        return dict(deleted)
+
+    def write_judgement(self, pair_id: int, prompt: str, model: str, judgement: str, now: float) -> None:
+        """Keep what a judge said of a pair, unless that pair is gone."""
+        with self._writing():
+            if self._engine.rows("SELECT 1 FROM pairs WHERE id = ?", (pair_id,)):
+                self._engine.run(
+                    "INSERT INTO judgements VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                    (pair_id, prompt, model, judgement, now),
+                )
+
+    def tidy(self, now: float) -> int:
+        """Delete one step's worth of what is too old or too much; returns rows deleted, 0 when done."""
+        return tidy(self._engine, self._limits, self._privacy, now, oversize=self.oversize)
+
+    def hashed(self, unit: str) -> bytes:
+        """Return what is kept of a unit: enough to tell two apart, not who it is."""
+        return blake2b(unit.encode(), key=self._key, digest_size=16).digest() if unit else b""
+
+    def _hash_of(self, data: bytes) -> str:
+        return blake2b(data, key=self._key, digest_size=16).hexdigest()
+
+    def close(self) -> None:
+        """Close it and let another process have it."""
+        self._engine.close()
 
     def _load(self) -> Ledger:
-        rows = self._connection.execute
+        rows = self._engine.rows
         return Ledger(
             routes={
                 RouteName(route): RouteTally.from_json(json.loads(tally))
@@ -240,33 +338,19 @@ class Database:
         )
 
     def _save(self, ledger: Ledger) -> None:
-        self._connection.executemany(
+        many = self._engine.many
+        many(
             "INSERT INTO route_tallies (route, tally) VALUES (?, ?)"
             " ON CONFLICT (route) DO UPDATE SET tally = excluded.tally",
             [(route, json.dumps(ledger.routes[route].to_json())) for route in ledger.touched_routes],
         )
-        self._connection.executemany(
+        many(
             "INSERT INTO pair_tallies (route, primary_variant, shadow_variant, comparator, tally)"
             " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, primary_variant, shadow_variant, comparator)"
             " DO UPDATE SET tally = excluded.tally",
             [(*key, VERSION, json.dumps(ledger.pairs[key].to_json())) for key in ledger.touched_pairs],
         )
-        self._connection.executemany(
+        many(
             "INSERT INTO drops (reason, n) VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET n = excluded.n",
             [(reason, ledger.drops[reason]) for reason in ledger.touched_drops],
         )
-
-    def _pragma(self, name: str) -> int:
-        value: Any = self._connection.execute(f"PRAGMA {name}").fetchone()[0]
-        return int(value)
-
-
-@contextmanager
-def _translated(action: str) -> Iterator[None]:
-    """Say what went wrong in one exception type, with the cause chained."""
-    try:
-        yield
-    except StoreError as error:
-        raise StoreError(f"{action}: {error}") from error
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{action}: {error}") from error

@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirror_collector.compare import Counts, Ledger
 from mirror_collector.exchange import UnpairedReason
-from mirror_collector.store.database import Database, StoreLimits
-from mirror_collector.store.reader import Page, PairQuery, Reader, StoredExperiment, StoredPair
-from mirror_collector.store.schema import StoreError
+from mirror_collector.store.database import Compared, Database, StoreLimits
+from mirror_collector.store.engine import StoreError
+from mirror_collector.store.reader import (
+    Page,
+    PairQuery,
+    Reader,
+    StoredBlock,
+    StoredExperiment,
+    StoredFeedback,
+    StoredPair,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
-    from mirror_collector.exchange import Exposures, Outcome, Pair
+    from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
+    from mirror_collector.store.location import Location
+    from mirror_collector.store.privacy import Privacy, Vault
 
 __all__ = ["Store"]
 
@@ -41,15 +50,23 @@ class Store:
         self._unwritten = Counts()
         self._failure: StoreError | None = None
         self._size = 0
+        self.name = database.name
+        self.seq = database.seq
 
     @classmethod
-    async def open(cls, path: Path, limits: StoreLimits) -> Store:
-        """Open or create the file; raises StoreError."""
+    async def open(
+        cls,
+        location: Location,
+        limits: StoreLimits,
+        privacy: Privacy | None = None,
+        vault: Vault | None = None,
+    ) -> Store:
+        """Open or create it; raises StoreError."""
         writing = ThreadPoolExecutor(1, "store-write")
         reading = ThreadPoolExecutor(1, "store-read")
         try:
-            database = await _run(writing, lambda: Database(path, limits))
-            reader = await _run(reading, lambda: Reader(path))
+            database = await _run(writing, lambda: Database(location, limits, privacy, vault))
+            reader = await _run(reading, lambda: Reader(location, vault))
         except BaseException:
             writing.shutdown(wait=False)
             reading.shutdown(wait=False)
@@ -75,26 +92,31 @@ class Store:
         """Bytes in use after the last write or tidying."""
         return self._size
 
-    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> None:
+    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> list[Compared]:
         """Store pairs and counts; on failure the pairs are counted as lost and `failure` is set.
 
         One call at a time.
+
+        Returns:
+            The pairs that are new, as they were measured.
         """
         self._unwritten.merge(counts)
         if not pairs and not self._unwritten:
-            return
+            return []
         unwritten = self._unwritten
         try:
-            ledger = await _run(self._writing, lambda: self._database.write(pairs, unwritten, now))
+            ledger, stored = await _run(self._writing, lambda: self._database.write(pairs, unwritten, now))
         except StoreError as error:
             self._failure = error
             for pair in pairs:
-                unwritten.unpaired[pair.primary.route, UnpairedReason.STORE_FAILED] += 2
-                unwritten.drops[UnpairedReason.STORE_FAILED.value] += 2
-        else:
-            self._failure = None
-            self._stored, self._unwritten = ledger, Counts()
-            await self._check_size(now)
+                unwritten.unpaired[pair.primary.route, UnpairedReason.STORE_FAILED] += len(pair.legs)
+                unwritten.drops[UnpairedReason.STORE_FAILED.value] += len(pair.legs)
+            return []
+        self._failure = None
+        self._stored, self._unwritten = ledger, Counts()
+        self.seq = self._database.seq
+        await self._check_size(now)
+        return stored
 
     async def write_exposures(self, exposures: Exposures, now: float) -> None:
         """Store who was exposed to what; on failure they are counted as lost and `failure` is set."""
@@ -106,9 +128,31 @@ class Store:
             self._failure = error
             self._unwritten.drops[UnpairedReason.STORE_FAILED.value] += exposures.requests.total()
 
-    async def write_outcomes(self, outcomes: Sequence[Outcome], now: float) -> None:
-        """Store who did what is counted; raises StoreError."""
-        await _run(self._writing, lambda: self._database.write_outcomes(outcomes, now))
+    async def write_outcomes(
+        self, outcomes: Sequence[Outcome], feedback: Sequence[Feedback], now: float
+    ) -> int:
+        """Store who did what is counted and what was said; returns repetitions, raises StoreError."""
+        return await _run(self._writing, lambda: self._database.write_outcomes(outcomes, feedback, now))
+
+    async def write_judgement(
+        self, pair_id: int, prompt: str, model: str, judgement: str, now: float
+    ) -> None:
+        """Keep what a judge said; raises StoreError."""
+        await _run(
+            self._writing, lambda: self._database.write_judgement(pair_id, prompt, model, judgement, now)
+        )
+
+    async def forget(self, *, request_id: str = "", unit: str = "") -> dict[str, int]:
+        """Delete everything of a request, a user or a session; raises StoreError."""
+        return await _run(self._writing, lambda: self._database.forget(request_id=request_id, unit=unit))
+
+    async def feedback(self, route: str | None) -> list[StoredFeedback]:
+        """Return what was said of answers; raises StoreError."""
+        return await _run(self._reading, lambda: self._reader.feedback(route))
+
+    async def evidence(self, after: int) -> list[StoredBlock]:
+        """Return blocks of evidence written after `after`; raises StoreError."""
+        return await _run(self._reading, lambda: self._reader.evidence(after))
 
     async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
         """Return what is known of A/B tests; raises StoreError."""

@@ -7,11 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.collector.running import Collector, Setting, start_collector
+from tests.support.postgres import fresh_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from mirror_collector.store import Location
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """A store that is not there yet: a file, and a schema of a real PostgreSQL."""
+    if request.param == "sqlite":
+        return tmp_path / "deep" / "pairs.sqlite"
+    return fresh_schema()
 
 
 @pytest.fixture

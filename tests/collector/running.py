@@ -14,6 +14,7 @@ from mirror_collector.app import Config, Listening, run
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.logs import start_logging
 from mirror_collector.receive import IntakeLimits
+from mirror_collector.settings import Settings
 from mirror_collector.store import StoreLimits
 from mirror_collector.units import Address
 
@@ -85,6 +86,7 @@ class Setting:
     pairing: PairingLimits = field(default_factory=PairingLimits)
     intake: IntakeLimits = field(default_factory=IntakeLimits)
     limits: StoreLimits = field(default_factory=StoreLimits)
+    settings: Settings = field(default_factory=Settings)
 
 
 def start_collector(path: Path, setting: Setting) -> AbstractAsyncContextManager[Collector]:
@@ -97,6 +99,7 @@ def start_collector(path: Path, setting: Setting) -> AbstractAsyncContextManager
             pairing=setting.pairing,
             intake=setting.intake,
             limits=setting.limits,
+            settings=setting.settings,
         )
         clock, stop, log = Clock(), asyncio.Event(), io.StringIO()
         listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()

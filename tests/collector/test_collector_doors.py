@@ -46,18 +46,24 @@ async def test_two_legs_over_grpc_become_a_pair(start: Start) -> None:
     async with start() as collector:
         assert await send(collector, message(*both("r1"))) == b""
         chat = await collector.pairs_when(1)
-        assert chat["legs"] == {"primary": 1, "shadow": 1}
+        assert chat["legs"] == {"primary": 1, "shadow": 1, "noise": 0}
         assert (chat["unpaired"], chat["waiting"]) == ({}, 0)
         assert chat["agreement"]["status"] == {"same": 1, "of": 1}
         assert chat["agreement"]["exact"] == {"same": 1, "of": 1}
         assert chat["rouge_l"] == {"mean": 1.0, "of": 1}
         assert chat["first_token_ms"]["primary"]["p50"] == pytest.approx(21, rel=0.02)
-        assert chat["tokens"] == {"primary_mean": 3.0, "shadow_mean": 3.0, "of": 1, "estimated": False}
+        assert chat["tokens"] == {
+            "primary_mean": 3.0,
+            "shadow_mean": 3.0,
+            "of": 1,
+            "estimated": False,
+            "noise_total": 0,
+        }
         assert [(c["primary_variant"], c["shadow_variant"]) for c in chat["comparisons"]] == [("v1", "v2")]
         listed = (await collector.get("/v1/pairs"))["pairs"][0]
         pair = await collector.get(f"/v1/pairs/{listed['id']}")
         assert pair["primary"]["node"] == "envoy-1"
-        assert pair["shadow"]["response"]["text"] == chat_json("hello world").decode()
+        assert pair["shadow"]["reply"]["text"] == "hello world"
 
 
 async def test_legs_meet_over_streams_and_minutes(start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from mirror_collector.exchange import (
 )
 from tests.collector.builders import leg
 
-P, S = Role.PRIMARY, Role.SHADOW
+P, S, N = Role.PRIMARY, Role.SHADOW, Role.NOISE
 
 
 def pairing(*, window: float = 10.0, max_legs: int = 100, max_bytes: int = 1 << 30) -> Pairing:
@@ -122,6 +123,7 @@ def test_every_leg_comes_out_exactly_once(
     for role, number, pause, size in arriving:
         now += pause
         one = leg(role, f"r{number}", b"x" * (size + len(given_in) + 1))
+        one = replace(one, expects_noise=number % 2 == 0)
         given_in.append(one)
         settled += subject.add(one, now)
         assert len(subject) <= max_legs
@@ -130,13 +132,12 @@ def test_every_leg_comes_out_exactly_once(
     settled += subject.drain(UnpairedReason.SHUTDOWN)
 
     came_out = Counter(
-        id(part)
-        for one in settled
-        for part in ((one.primary, one.shadow) if isinstance(one, Pair) else (one.leg,))
+        id(part) for one in settled for part in (one.legs if isinstance(one, Pair) else (one.leg,))
     )
     assert came_out == Counter(id(one) for one in given_in)
     pairs = [one for one in settled if isinstance(one, Pair)]
-    assert len(given_in) == 2 * len(pairs) + sum(isinstance(one, Unpaired) for one in settled)
+    paired = sum(len(pair.legs) for pair in pairs)
+    assert len(given_in) == paired + sum(isinstance(one, Unpaired) for one in settled)
     assert all(pair.primary.request_id == pair.shadow.request_id for pair in pairs)
     assert (len(subject), subject.waiting_bytes) == (0, 0)
 
@@ -144,5 +145,32 @@ def test_every_leg_comes_out_exactly_once(
 @given(st.permutations([(role, f"r{n}") for role in Role for n in range(5)]))
 def test_any_order_within_the_window_pairs_all(order: list[tuple[Role, str]]) -> None:
     subject = pairing()
-    settled = [one for role, name in order for one in subject.add(leg(role, name), 1.0)]
+    settled = [
+        one for role, name in order for one in subject.add(replace(leg(role, name), expects_noise=True), 1.0)
+    ]
     assert [type(one) for one in settled] == [Pair] * 5
+    assert all(isinstance(one, Pair) and one.noise is not None for one in settled)
+
+
+def test_an_announced_second_copy_is_waited_for_but_not_for_ever() -> None:
+    subject = pairing(window=10.0)
+    subject.add(replace(leg(P), expects_noise=True), 0.0)
+    assert subject.add(leg(S), 1.0) == ()
+    (pair,) = subject.expire(10.0)
+    assert isinstance(pair, Pair)
+    assert pair.noise is None
+    assert reasons(subject.add(leg(N), 11.0)) == ["late"]
+
+
+def test_a_second_copy_nobody_announced_is_one_too_many() -> None:
+    subject = pairing()
+    subject.add(leg(P), 0.0)
+    subject.add(leg(S), 0.0)
+    assert reasons(subject.add(leg(N), 1.0)) == ["duplicate"]
+
+
+def test_copies_without_their_primary() -> None:
+    subject = pairing(window=10.0)
+    subject.add(leg(S), 0.0)
+    subject.add(leg(N), 0.0)
+    assert reasons(subject.expire(10.0)) == ["no_primary", "no_primary"]

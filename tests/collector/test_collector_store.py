@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from mirror_collector.exchange import Leg, Pair, Role, RouteName, UnpairedReason
 from mirror_collector.serve import pair_view, summary_view
 from mirror_collector.store import (
     Database,
+    Location,
     Order,
     PairQuery,
     Reader,
@@ -22,6 +24,7 @@ from mirror_collector.store import (
     StoreLimits,
 )
 from mirror_collector.store.reader import Cursor
+from mirror_collector.store.sqlite import Sqlite
 from tests.collector.builders import chat_json, leg
 
 if TYPE_CHECKING:
@@ -55,15 +58,34 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
+def database(location: Location) -> Iterator[Database]:
+    with closing(Database(location, StoreLimits(retention=100.0))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(database: Database, location: Location) -> Iterator[Reader]:
+    del database  # It makes the tables.
+    with closing(Reader(location)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def file_database(path: Path) -> Iterator[Database]:
     with closing(Database(path, StoreLimits(retention=100.0))) as opened:
         yield opened
 
 
 @pytest.fixture
-def reader(database: Database, path: Path) -> Iterator[Reader]:
+def file_reader(file_database: Database, path: Path) -> Iterator[Reader]:
+    del file_database
     with closing(Reader(path)) as opened:
         yield opened
+
+
+def raw(database: Database) -> sqlite3.Connection:
+    assert isinstance(database._engine, Sqlite)
+    return database._engine.raw
 
 
 def route(database: Database) -> dict[str, Any]:
@@ -78,7 +100,8 @@ def test_a_pair_is_stored_with_its_bodies(database: Database, reader: Reader) ->
     assert stored is not None
     view = pair_view(stored)
     assert (view["id"], view["request_id"], view["stored_at"]) == ("1", "r1", NOW)
-    assert view["primary"]["response"]["text"] == chat_json("hello world").decode()
+    assert view["primary"]["reply"]["text"] == "hello world"
+    assert json.loads(view["primary"]["response"]["text"])["text"] == "hello world"
     assert view["shadow"]["reply"]["text"] == "bye"
     assert view["shadow"]["request"]["base64"] == "e30="
     assert view["comparison"]["exact"] is False
@@ -95,40 +118,41 @@ def test_a_pair_is_stored_and_counted_once(database: Database, reader: Reader) -
     assert len(reader.page(PairQuery()).pairs) == 2
 
 
-def test_the_sums_survive_a_restart(path: Path) -> None:
+def test_the_sums_survive_a_restart(location: Location) -> None:
     one, alone = pair("r1", "bye"), leg(Role.PRIMARY, "r9")
     lost = counts(alone)
     lost.unpaired[CHAT, UnpairedReason.NO_SHADOW] += 1
     lost.drops["queue_full"] += 7
-    with closing(Database(path, StoreLimits())) as first:
+    with closing(Database(location, StoreLimits())) as first:
         first.write([one], of(one), NOW)
         first.write([], lost, NOW)
         before = summary_view(first.ledger)
-    with closing(Database(path, StoreLimits())) as second:
+    with closing(Database(location, StoreLimits())) as second:
         assert summary_view(second.ledger) == before
     assert before["dropped"] == {"queue_full": 7}
     assert before["routes"][0]["unpaired"] == {"no_shadow": 1}
 
 
-def test_legs_that_waited_when_it_died_are_counted_at_the_next_start(path: Path) -> None:
-    with closing(Database(path, StoreLimits())) as first:
+def test_legs_that_waited_when_it_died_are_counted_at_the_next_start(location: Location) -> None:
+    with closing(Database(location, StoreLimits())) as first:
         first.write([], counts(leg(Role.PRIMARY), leg(Role.SHADOW, "r2")), NOW)
     for _ in range(2):
-        with closing(Database(path, StoreLimits())) as later:
+        with closing(Database(location, StoreLimits())) as later:
             assert (route(later)["unpaired"], route(later)["waiting"]) == ({"restart": 2}, 0)
 
 
-def test_what_fails_leaves_nothing_behind(database: Database, reader: Reader) -> None:
+def test_what_fails_leaves_nothing_behind(file_database: Database, file_reader: Reader) -> None:
+    database, reader = file_database, file_reader
     one, two = pair("r1"), pair("r2", "x" * 200_000)
     database.write([one], of(one), NOW)
     before = summary_view(database.ledger)
-    pages = database._pragma("page_count")
-    database._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = raw(database).execute("PRAGMA page_count").fetchone()[0]
+    raw(database).execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StoreError, match="full"):
         database.write([two], of(two), NOW)
     assert summary_view(database.ledger) == before
     assert len(reader.page(PairQuery()).pairs) == 1
-    database._connection.execute("PRAGMA max_page_count = 1000000")
+    raw(database).execute("PRAGMA max_page_count = 1000000")
     database.write([two], of(two), NOW)
     assert route(database)["pairs"] == 2
 
@@ -179,7 +203,7 @@ def test_old_pairs_go_and_their_sums_stay(database: Database, reader: Reader) ->
     deleted = [database.tidy(NOW + 120), database.tidy(NOW + 120), database.tidy(NOW + 120)]
     assert deleted == [100, 50, 0]
     assert [listed["request_id"] for listed in reader.page(PairQuery()).pairs] == ["new"]
-    assert reader._rows("SELECT count(*) FROM legs", ()) == [(2,)]
+    assert reader._engine.rows("SELECT count(*) FROM legs") == [(2,)]
     assert route(database)["pairs"] == 151
 
 
@@ -203,7 +227,7 @@ async def test_a_full_disk_costs_pairs_but_no_counts(path: Path) -> None:
     try:
         database = store._database
         limit = "PRAGMA max_page_count = {}"
-        await _in_writer(store, lambda: database._connection.execute(limit.format(1)))
+        await _in_writer(store, lambda: raw(database).execute(limit.format(1)))
         big = pair("r1", "x" * 500_000)
         await store.write([big], of(big), NOW)
         assert store.failure is not None
@@ -211,7 +235,7 @@ async def test_a_full_disk_costs_pairs_but_no_counts(path: Path) -> None:
         assert (tally.legs.total(), tally.pairs, tally.unpaired) == (2, 0, {UnpairedReason.STORE_FAILED: 2})
         assert store.ledger.drops == {"store_failed": 2}
 
-        await _in_writer(store, lambda: database._connection.execute(limit.format(100_000)))
+        await _in_writer(store, lambda: raw(database).execute(limit.format(100_000)))
         small = pair("r2")
         await store.write([small], of(small), NOW)
         assert store.failure is None
@@ -227,9 +251,10 @@ async def _in_writer(store: Store, call: Any) -> None:
     await asyncio.get_running_loop().run_in_executor(store._writing, call)
 
 
-def test_one_process_at_a_time(database: Database, path: Path) -> None:
+def test_one_process_at_a_time(database: Database, location: Location) -> None:
+    del database
     with pytest.raises(StoreError, match="another process"):
-        Database(path, StoreLimits())
+        Database(location, StoreLimits())
 
 
 def test_files_that_are_no_store_of_ours(tmp_path: Path) -> None:

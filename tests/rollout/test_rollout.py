@@ -685,3 +685,36 @@ def test_the_shares_of_a_rule_change_without_touching_the_rollout() -> None:
     player.spec(with_rule(3_000), digest="d2")
     assert (player.state.phase, player.state.step) == (before.phase, before.step)
     assert shares(player.state.segments("rule/eu")) == {"v2": 3_000, "v1": 7_000}
+
+
+def shadowed(required: str) -> Player:
+    step = Shadow(percentage=2000, duration=None, min_pairs=50, required=required)  # type: ignore[arg-type]
+    player = playing(step, SetWeight(weight=500))
+    player.converge()
+    player.converge()
+    player.tell(Evidence(pairs=0))
+    return player
+
+
+def test_a_shadow_leads_on_only_when_its_answers_are_alike() -> None:
+    player = shadowed("Equivalent")
+    player.tell(Evidence(pairs=80, likeness="Inconclusive", detail="not enough"))
+    assert (player.state.proven, player.state.likeness) == (False, "Inconclusive")
+    player.tell(Evidence(pairs=90, likeness="Equivalent", detail="alike"))
+    assert player.state.proven
+
+
+def test_without_proof_to_the_contrary_pairs_are_enough_where_that_is_asked_for() -> None:
+    player = shadowed("NotDifferent")
+    player.tell(Evidence(pairs=80, likeness="Inconclusive"))
+    assert player.state.proven
+
+
+@pytest.mark.parametrize("required", ["NotDifferent", "Equivalent"])
+def test_what_was_proven_to_differ_stays_so(required: str) -> None:
+    player = shadowed(required)
+    (said,) = player.tell(Evidence(pairs=40, likeness="Different", detail="its texts differ"))
+    assert isinstance(said, Record)
+    assert (said.what, said.message) == ("likeness", "Different: its texts differ")
+    assert player.tell(Evidence(pairs=80, likeness="Equivalent")) == ()
+    assert (player.state.proven, player.state.likeness) == (False, "Different")

@@ -83,13 +83,18 @@ class Plane:
             ]
         return self._start("control-plane", command, f"http://127.0.0.1:{self.http}/readyz")
 
-    def start_collector(self) -> Process:
+    def start_collector(self, *flags: str, settings: str = "") -> Process:
+        if settings:
+            file = self.folder / "collector.yaml"
+            file.write_text(settings, encoding="utf-8")
+            flags = (*flags, f"--config={file}")
         command = [
             *_module("mirror_collector.cli"),
             "serve",
             f"--grpc=127.0.0.1:{self.collector_grpc}",
             f"--http=127.0.0.1:{self.collector_http}",
             f"--store={self.folder / 'pairs.sqlite'}",
+            *flags,
         ]
         return self._start("collector", command, f"http://127.0.0.1:{self.collector_http}/readyz")
 

@@ -49,14 +49,16 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
         arms=arms,
         stickiness=ir.Stickiness(header="x-user-id", salt="exp"),
         gate=ir.Gate(key="shiftplane.chat.shadow", default=2_000, now=2_000) if mirror else None,
-        mirror=(
-            ir.Mirror(
-                cluster=ClusterName("chat/hop"),
-                leg="chat/shadow",
-                max_request_bytes=4 << 20,
+        mirrors=(
+            (
+                ir.Mirror(
+                    cluster=ClusterName("chat/hop"),
+                    leg="chat/shadow",
+                    max_request_bytes=4 << 20,
+                ),
             )
             if mirror
-            else None
+            else ()
         ),
         capture=Capture(route=name, role=Role.PRIMARY, max_body_bytes=1024) if mirror else None,
         timeout=None,

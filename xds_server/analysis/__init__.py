@@ -3,6 +3,7 @@
 from xds_server.analysis.asked import policy_of
 from xds_server.analysis.docket import Docket
 from xds_server.analysis.judge import Arm, Case, MetricVerdict, Ruling, fresh, heard, ruling
+from xds_server.analysis.likeness import Likeness, Opinion, PairCounts, Resemblance, Signs, likeness
 from xds_server.analysis.metrics import METRICS, Kind, Metric, Price, cost
 from xds_server.analysis.policy import ALPHA, Action, Comparison, Guardrail, Policy, Threshold
 from xds_server.analysis.replay import Decision, Played, played
@@ -18,16 +19,22 @@ __all__ = [
     "Docket",
     "Guardrail",
     "Kind",
+    "Likeness",
     "Metric",
     "MetricVerdict",
+    "Opinion",
+    "PairCounts",
     "Played",
     "Policy",
     "Price",
+    "Resemblance",
     "Ruling",
+    "Signs",
     "Threshold",
     "cost",
     "fresh",
     "heard",
+    "likeness",
     "played",
     "policy_of",
     "ruling",

@@ -230,6 +230,8 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
     if view["pairs"] is not None:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
+    if view.get("likeness") is not None:
+        table.add_row(Text("answers", style="dim"), _likeness(view["likeness"]))
     if view["message"]:
         table.add_row(Text("now", style="dim"), Text(view["message"]))
     return table
@@ -304,6 +306,20 @@ def _pairs(pairs: View) -> Text:
     if unpaired:
         words.append(f"{unpaired:,} legs unpaired")
     return Text(" · ".join(words), style="magenta")
+
+
+_LIKENESS: Final = {"Equivalent": "green", "Different": "bold red", "Inconclusive": "yellow"}
+
+
+def _likeness(found: View) -> Text:
+    words = Text(found["verdict"], style=_LIKENESS.get(found["verdict"], ""))
+    words.append(f" ({found['trios']:,} of {found['pairs']:,} pairs with a noise baseline): ", style="dim")
+    words.append(found["words"])
+    if found["limited"]:
+        words.append(
+            f"; {found['limited']:,} copies were cut off by limits and count for nothing", style="yellow"
+        )
+    return words
 
 
 def _ms(value: float | None) -> str:

@@ -56,6 +56,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--collector-grpc", type=host_port, default=None, help="Where proxies send captured legs.")
 @click.option("--collector-http", default=None, help="The collector's base URL, for pairs in status.")
+@click.option(
+    "--evidence-from",
+    type=host_port,
+    multiple=True,
+    help="A collector whose evidence is counted; repeatable. Default: --collector-grpc.",
+)
 @click.option("--identifier", default="shiftplane", show_default=True, help="What proxies call this server.")
 @click.option(
     "--acceptors",
@@ -109,6 +115,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     specs: Path | None,
     collector_grpc: HostPort | None,
     collector_http: str | None,
+    evidence_from: tuple[HostPort, ...],
     identifier: str,
     acceptors: int,
     statistics: str,
@@ -156,6 +163,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             None if collector_grpc is None else ir.Address(host=collector_grpc.host, port=collector_grpc.port)
         ),
         collector_http=collector_http,
+        evidence=tuple(ir.Address(host=one.host, port=one.port) for one in evidence_from),
         acceptors=acceptors,
         health_checks=health_checks,
         token_statistics=statistics == "envoy",

@@ -18,6 +18,7 @@ import structlog
 
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
+from xds_server.analysis import PairCounts, Resemblance, likeness
 from xds_server.compiler import compile_world
 from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
@@ -54,6 +55,7 @@ from xds_server.view import (
     to_json,
 )
 from xds_server.view.experiments import experiment_view
+from xds_server.view.likeness import likeness_view
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
@@ -81,6 +83,10 @@ log = structlog.get_logger()
 
 def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
     """Stand in for a collector where there is none."""
+
+
+def no_evidence(_route: str, _stable: str, _candidate: str, _since: float) -> None:
+    """Stand in for collectors' evidence where there is none."""
 
 
 class Engine:
@@ -122,6 +128,7 @@ class Engine:
         self._court = Court()
         self._alarms = Seen()
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
+        self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
 
     def attach(self, hub: Hub | Fleet) -> None:
@@ -180,6 +187,18 @@ class Engine:
     def on_exposures(self, exposed: Callable[[str, str], Mapping[str, Any] | None]) -> None:
         """Take what is known of users in A/B tests from here, by route and experiment."""
         self._exposed = exposed
+
+    def on_evidence(self, evidence: Callable[[str, str, str, float], PairCounts | None]) -> None:
+        """Take what was counted of pairs from here: by route, stable and candidate backend, since when."""
+        self._evidence = evidence
+
+    def _resemblance(self, live: Live) -> Resemblance | None:
+        """Return how alike the shadow's backends answer; None outside of a shadow or without a pair."""
+        spec, began = live.route.spec, live.state.step_began_at
+        if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
+            return None
+        counts = self._evidence(live.name, spec.stable, spec.candidate, began)
+        return None if counts is None else likeness(counts)
 
     def on_answers(self, answers: Callable[[str], Mapping[str, float | None]]) -> None:
         """Take the answers to those queries from here: route → by name, None for a failure."""
@@ -303,6 +322,7 @@ class Engine:
         return replace(
             view,
             shadow_budget=shadow_budget(live.state, view.pairs),
+            likeness=likeness_view(self._resemblance(live)),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
             experiment=experiment_view(
@@ -533,7 +553,8 @@ class Engine:
         if by_proxies or not reached:
             await self._feed(name, heard(live.state, convergence, reached=reached), "proxies")
         spec = live.route.spec
-        for news in learned(live.state, self._summary(name, spec.stable, spec.candidate)):
+        summary = self._summary(name, spec.stable, spec.candidate)
+        for news in learned(live.state, summary, self._resemblance(live)):
             await self._feed(name, news, "collector")
         verdict = self._court.hear(live, self._clock())
         if verdict is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xds_server.alarms import Alert
+    from xds_server.analysis import Resemblance
     from xds_server.spec import Alarm, Backend, Document, ModelRoute, Problem, RouteSpec
     from xds_server.store import StoredAction, StoredEvent
 
@@ -147,17 +148,23 @@ def shadow_budget(state: rollout.State, summary: dict[str, Any] | None) -> dict[
     return {"limit": float(step.tokens_per_second), "spent": spent, "left": left}
 
 
-def learned(state: rollout.State, summary: dict[str, Any] | None) -> list[rollout.Event]:
+def learned(
+    state: rollout.State, summary: dict[str, Any] | None, resemblance: Resemblance | None
+) -> list[rollout.Event]:
     """Return what the machine should hear of a shadow's pairs and costs, if it would change anything."""
     step = state.current
     if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
         return []
     found: list[rollout.Event] = []
     pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
-    if step.min_pairs is not None and not state.proven and isinstance(pairs, int):
+    if isinstance(pairs, int):
+        verdict = "" if resemblance is None else resemblance.likeness.value
         before = state.pairs_before
-        if before is None or pairs < before or pairs - before >= step.min_pairs:
-            found.append(rollout.Evidence(pairs=pairs))
+        counts = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
+        owed = step.min_pairs is not None and not state.proven and counts
+        if owed or (verdict and verdict != state.likeness):
+            words = "" if resemblance is None else resemblance.words
+            found.append(rollout.Evidence(pairs=pairs, likeness=verdict, detail=words))
     if step.tokens_per_second is not None and isinstance(rate, int | float):
         found.append(rollout.Spent(tokens_per_second=float(rate)))
     return found

@@ -59,6 +59,8 @@ class Role(Enum):
 
     PRIMARY = "primary"
     SHADOW = "shadow"
+    NOISE = "noise"
+    """A copy for the variant that serves the user: how much its answers differ by themselves."""
 
 
 class ClusterKind(Enum):
@@ -235,8 +237,8 @@ class Arm:
 class Capture:
     """Both bodies of a leg, up to `max_body_bytes` each, go to the collector when the leg ends.
 
-    `unit` is the header that names the user who is exposed to `experiment`; without bodies (0 bytes) that
-    is all that is told.
+    `unit` is the header that names the user or session; with `experiment` it says who is exposed to that, and
+    without bodies (0 bytes) that is all that is told. `noise` says that a copy goes to the same variant too.
     """
 
     route: str
@@ -244,6 +246,7 @@ class Capture:
     max_body_bytes: int
     unit: str | None = None
     experiment: str | None = None
+    noise: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +317,7 @@ class Route(_Remembered):
     conditions: tuple[Condition, ...] = ()
     gate: Gate | None = None
     stickiness: Stickiness | None = None
-    mirror: Mirror | None = None
+    mirrors: tuple[Mirror, ...] = ()
     capture: Capture | None = None
     prompt: Prompt | None = None
     private: tuple[str, ...] = ()

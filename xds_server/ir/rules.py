@@ -70,11 +70,11 @@ def _references(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[
         for arm in route.arms:
             if arm.cluster not in clusters:
                 yield f"route {route.name!r} points at cluster {arm.cluster!r}, which is not there"
-        if route.mirror is not None:
-            if route.mirror.cluster not in clusters:
-                yield f"route {route.name!r} mirrors to cluster {route.mirror.cluster!r}, which is not there"
-            if route.mirror.leg not in legs:
-                yield f"route {route.name!r} mirrors leg {route.mirror.leg!r}, which the hop does not know"
+        for mirror in route.mirrors:
+            if mirror.cluster not in clusters:
+                yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which is not there"
+            if mirror.leg not in legs:
+                yield f"route {route.name!r} mirrors leg {mirror.leg!r}, which the hop does not know"
     for hop in group.hop_routes:
         if hop.arm.cluster not in clusters:
             yield f"hop route {hop.name!r} points at cluster {hop.arm.cluster!r}, which is not there"
@@ -105,7 +105,7 @@ def _split(route: Route) -> tuple[str, ...]:
 
 
 def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
-    copied = {route.mirror.cluster for route in _routes(group) if route.mirror is not None}
+    copied = {mirror.cluster for route in _routes(group) for mirror in route.mirrors}
     copied |= {hop.arm.cluster for hop in group.hop_routes}
     copied |= {
         c.name for c in group.clusters if c.kind in {ClusterKind.HOP, ClusterKind.COLLECTOR, ClusterKind.KEYS}
@@ -137,16 +137,15 @@ def _copy_limits(cluster: Cluster) -> Iterator[str]:
 
 
 def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
-    if route.mirror is None:
-        return
-    cluster = clusters.get(route.mirror.cluster)
-    if cluster is None or cluster.limits is None:
-        return
-    if cluster.limits.buffer_bytes <= route.mirror.max_request_bytes:
-        yield (
-            f"route {route.name!r} copies requests of up to {route.mirror.max_request_bytes} bytes into a "
-            f"buffer of {cluster.limits.buffer_bytes}: a shadow that stops reading would block the user"
-        )
+    for mirror in route.mirrors:
+        cluster = clusters.get(mirror.cluster)
+        if cluster is None or cluster.limits is None:
+            continue
+        if cluster.limits.buffer_bytes <= mirror.max_request_bytes:
+            yield (
+                f"route {route.name!r} copies requests of up to {mirror.max_request_bytes} bytes into a "
+                f"buffer of {cluster.limits.buffer_bytes}: a shadow that stops reading would block the user"
+            )
 
 
 @lru_cache(maxsize=8192)
@@ -164,7 +163,7 @@ def _gate(route: Route) -> Iterator[str]:
     gate = route.gate
     if gate is not None and not all(0 <= share <= FULL for share in (gate.default, gate.now)):
         yield f"route {route.name!r} takes {gate.default} or {gate.now} of {FULL}"
-    if route.mirror is not None and gate is None:
+    if route.mirrors and gate is None:
         yield f"route {route.name!r} copies, and nothing could stop it at once"
 
 

@@ -43,7 +43,7 @@ def assigned(routes: Iterable[ir.Route], path: str, headers: Mapping[str, str]) 
     for route in routes:
         if not _path(route.path, path) or (route.gate is not None and route.gate.now < ir.FULL):
             continue
-        if route.mirror is None and all(_holds(condition, headers) for condition in route.conditions):
+        if not route.mirrors and all(_holds(condition, headers) for condition in route.conditions):
             slot, why = slot_of(route.stickiness, headers)
             variant = variant_of(route, slot)
             if variant is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ __all__ = [
     "collector_cluster",
     "hop_name",
     "keys_name",
+    "noise_name",
     "shadow_name",
     "shadow_of",
     "variant_name",
@@ -76,6 +78,11 @@ def shadow_name(route: ModelRoute, variant: str) -> ir.ClusterName:
     return ir.ClusterName(f"{route.metadata.name}/{variant}/shadow")
 
 
+def noise_name(route: ModelRoute, variant: str) -> ir.ClusterName:
+    """Return the name of the cluster where copies for the variant that serves users end."""
+    return ir.ClusterName(f"{route.metadata.name}/{variant}/noise")
+
+
 def hop_name(route: ModelRoute) -> ir.ClusterName:
     """Return the name of the cluster that mirrors point at."""
     return ir.ClusterName(f"{route.metadata.name}/hop")
@@ -104,13 +111,24 @@ def _shadow_clusters(route: ModelRoute) -> Iterator[ir.Cluster]:
         buffer_bytes=shadow.limits.max_request_size + _BUFFER_MARGIN,
         max_stream=shadow.limits.timeout.total_seconds(),
     )
+    ends = {route.spec.candidate: shadow_name}
+    through = limits
+    if shadow.compare.noise_baseline is not None:
+        ends[route.spec.stable] = noise_name
+        # Both copies of a request pass the hop, each with the room it would have alone.
+        through = replace(
+            limits,
+            max_connections=2 * limits.max_connections,
+            max_pending_requests=2 * limits.max_pending_requests,
+            max_requests=2 * limits.max_requests,
+        )
     yield ir.Cluster(
-        name=hop_name(route), kind=ir.ClusterKind.HOP, addresses=(), connect_timeout=1.0, limits=limits
+        name=hop_name(route), kind=ir.ClusterKind.HOP, addresses=(), connect_timeout=1.0, limits=through
     )
     for backend in route.spec.backends:
-        if backend.name == route.spec.candidate:
+        if backend.name in ends:
             yield ir.Cluster(
-                name=shadow_name(route, backend.name),
+                name=ends[backend.name](route, backend.name),
                 kind=_kind(backend),
                 addresses=_addresses(backend),
                 connect_timeout=route.spec.timeouts.connect.total_seconds(),

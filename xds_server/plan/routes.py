@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server import ir, rollout
 from xds_server.plan.attributes import conditions, header_of, private_headers
-from xds_server.plan.clusters import hop_name, shadow_name, shadow_of, variant_name
+from xds_server.plan.clusters import hop_name, noise_name, shadow_name, shadow_of, variant_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xds_server.plan.traffic import Traffic
-    from xds_server.spec import ModelRoute, RouteSpec, Serve, Stickiness
+    from xds_server.spec import ModelRoute, RouteSpec, Serve, Shadow, Stickiness
 
 __all__ = ["hop_routes", "routes"]
 
@@ -45,19 +45,19 @@ def hop_routes(item: Traffic, *, captured: bool) -> Iterator[ir.HopRoute]:
     shadow, candidate = shadow_of(item.route), item.route.spec.candidate
     if shadow is None or candidate is None:
         return
-    name = item.route.metadata.name
-    yield ir.HopRoute(
-        name=f"{name}/shadow",
-        leg=f"{name}/shadow",
-        arm=ir.Arm(
-            cluster=shadow_name(item.route, candidate),
-            variant=candidate,
-            weight=ir.FULL,
-            model=_models(item.route)[candidate],
-        ),
-        capture=_capture(item.route, ir.Role.SHADOW) if captured else None,
-        timeout=shadow.limits.timeout.total_seconds(),
-    )
+    stable = item.route.spec.stable
+    ends = [(ir.Role.SHADOW, candidate, shadow_name(item.route, candidate))]
+    if shadow.compare.noise_baseline is not None:
+        ends.append((ir.Role.NOISE, stable, noise_name(item.route, stable)))
+    for role, variant, cluster in ends:
+        leg = f"{item.route.metadata.name}/{role.value}"
+        yield ir.HopRoute(
+            name=leg,
+            leg=leg,
+            arm=ir.Arm(cluster=cluster, variant=variant, weight=ir.FULL, model=_models(item.route)[variant]),
+            capture=_capture(item.route, role) if captured else None,
+            timeout=shadow.limits.timeout.total_seconds(),
+        )
 
 
 def _plain(item: Traffic) -> ir.Route:
@@ -150,17 +150,47 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
     shadow = shadow_of(item.route)
     if shadow is None or item.mirror <= 0:
         return
+    clauses = conditions(item.route, shadow.match)
+    capture = _capture(item.route, ir.Role.PRIMARY) if captured else None
+    baseline = shadow.compare.noise_baseline
+    if baseline is not None:
+        # Before the other, and by the same number a proxy draws for each request: whoever is asked thrice is
+        # one of those who are asked twice.
+        yield replace(
+            plain,
+            name=f"{plain.name}/sampled/noise",
+            conditions=clauses,
+            gate=ir.Gate(
+                key=f"shiftplane.{plain.name}.noise",
+                default=_part(shadow.percentage, baseline.percentage),
+                now=_part(item.mirror, baseline.percentage),
+            ),
+            mirrors=(
+                _mirror(item, shadow, ir.Role.SHADOW),
+                _mirror(item, shadow, ir.Role.NOISE),
+            ),
+            capture=None if capture is None else replace(capture, noise=True),
+        )
     yield replace(
         plain,
         name=f"{plain.name}/sampled",
-        conditions=conditions(item.route, shadow.match),
+        conditions=clauses,
         gate=ir.Gate(key=f"shiftplane.{plain.name}.shadow", default=shadow.percentage, now=item.mirror),
-        mirror=ir.Mirror(
-            cluster=hop_name(item.route),
-            leg=f"{plain.name}/shadow",
-            max_request_bytes=shadow.limits.max_request_size,
-        ),
-        capture=_capture(item.route, ir.Role.PRIMARY) if captured else None,
+        mirrors=(_mirror(item, shadow, ir.Role.SHADOW),),
+        capture=capture,
+    )
+
+
+def _part(share: int, percentage: int) -> int:
+    """Return a part of a share, in basis points; a small one is not lost to rounding."""
+    return max(1, share * percentage // ir.FULL)
+
+
+def _mirror(item: Traffic, shadow: Shadow, role: ir.Role) -> ir.Mirror:
+    return ir.Mirror(
+        cluster=hop_name(item.route),
+        leg=f"{item.route.metadata.name}/{role.value}",
+        max_request_bytes=shadow.limits.max_request_size,
     )
 
 
@@ -226,7 +256,14 @@ def _sticky(route: ModelRoute, wanted: Stickiness | None, salt: str) -> ir.Stick
 
 
 def _capture(route: ModelRoute, role: ir.Role) -> ir.Capture:
-    return ir.Capture(route=route.metadata.name, role=role, max_body_bytes=route.spec.capture.max_body_size)
+    shadow = shadow_of(route)
+    session = None if shadow is None else shadow.compare.session_attribute
+    return ir.Capture(
+        route=route.metadata.name,
+        role=role,
+        max_body_bytes=route.spec.capture.max_body_size,
+        unit=None if session is None else header_of(route, session),
+    )
 
 
 def _exposure(route: ModelRoute) -> ir.Capture | None:

@@ -111,6 +111,7 @@ def retry(state: State, event: Command, now: float) -> Result:
         left=None,
         message="",
         proven=False,
+        likeness="",
         pairs_before=None,
         run=state.run + 1,
         finding=None,

@@ -118,9 +118,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """How many pairs of answers of the shadow's backends were ever compared."""
+    """How many pairs of answers of the shadow's backends were ever compared.
+
+    `likeness` is the verdict on those of this shadow, empty for none yet, and `detail` what decided it.
+    """
 
     pairs: int
+    likeness: str = ""
+    detail: str = ""
     kind: Literal["evidence"] = "evidence"
 
 

@@ -53,6 +53,8 @@ __all__ = [
     "time_passed",
 ]
 
+_EQUIVALENT: Final = "Equivalent"
+_DIFFERENT: Final = "Different"
 _SAID: Final = 500
 # A budget is met with some room to spare, and a share is raised again only when there is plenty.
 _ROOM: Final = 0.9
@@ -221,17 +223,33 @@ def lives(state: State, event: Health, now: float) -> Result:
 
 
 def proved(state: State, event: Evidence, _now: float) -> Result:
-    """Count the shadow's pairs from where they were when it began; say when it has as many as it needs."""
+    """Count the shadow's pairs from where they were when it began; say when they prove what is asked for."""
     step = state.current
-    if not isinstance(step, Shadow) or step.min_pairs is None or state.proven:
+    if not isinstance(step, Shadow):
         return state, ()
+    state, said = _likened(state, event)
+    if step.min_pairs is None or state.proven:
+        return state, said
     if state.pairs_before is None or event.pairs < state.pairs_before:
-        return replace(state, pairs_before=event.pairs), ()
+        return replace(state, pairs_before=event.pairs), said
     found = event.pairs - state.pairs_before
-    if found < step.min_pairs:
+    if found < step.min_pairs or not _satisfied(step, state.likeness):
+        return state, said
+    verdict = f"; the verdict is {state.likeness}" if state.likeness else ""
+    words = f"{found} pairs were compared, {step.min_pairs} were asked for{verdict}"
+    return replace(state, proven=True), (*said, Record(what="evidence", message=words))
+
+
+def _likened(state: State, event: Evidence) -> Result:
+    """Take over a new verdict; what was once proven to differ stays so until another shadow begins."""
+    if not event.likeness or state.likeness in {event.likeness, _DIFFERENT}:
         return state, ()
-    words = f"{found} pairs were compared, {step.min_pairs} were asked for"
-    return replace(state, proven=True), (Record(what="evidence", message=words),)
+    words = f"{event.likeness}: {event.detail}"[:_SAID]
+    return replace(state, likeness=event.likeness), (Record(what="likeness", message=words),)
+
+
+def _satisfied(step: Shadow, likeness: str) -> bool:
+    return likeness == step.required if step.required == _EQUIVALENT else likeness != _DIFFERENT
 
 
 def spent(state: State, event: Spent, now: float) -> Result:

@@ -92,6 +92,7 @@ def _shadow(shadow: spec.Shadow) -> Shadow:
         duration=None if shadow.duration is None else shadow.duration.total_seconds(),
         min_pairs=None if shadow.promotion is None else shadow.promotion.min_pairs,
         tokens_per_second=shadow.max_tokens_per_second,
+        required=shadow.required,
     )
 
 

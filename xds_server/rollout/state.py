@@ -133,14 +133,15 @@ class Bake:
 class Shadow:
     """Copy `percentage` of the requests, for `duration` seconds or until an operator ends it.
 
-    With `min_pairs` it lasts until that many pairs of answers were compared as well, and then ends by itself.
-    Above `tokens_per_second` fewer requests are copied.
+    With `min_pairs` it lasts until that many pairs of answers were compared as well and the verdict on them
+    is as `required`, and then ends by itself. Above `tokens_per_second` fewer requests are copied.
     """
 
     percentage: int
     duration: float | None
     min_pairs: int | None = None
     tokens_per_second: int | None = None
+    required: Literal["Equivalent", "NotDifferent"] = "NotDifferent"
     kind: Literal["shadow"] = "shadow"
 
 
@@ -243,8 +244,9 @@ class State:
 
     `splits` say whose slots are whose. `mirror` is the share of requests that is copied now. `healthy` and
     `dead` are the checked backends that are known to live, and known not to. `pairs_before` is how many pairs
-    there were when the shadow began, `proven` that it has its own. `budgeted_at` is when the share of
-    copies was last changed to meet a budget, `warm_until` until when the former backend shall be ready.
+    there were when the shadow began, `proven` that it has its own, `likeness` the verdict on them.
+    `budgeted_at` is when the share of copies was last changed to meet a budget, `warm_until` until when the
+    former backend shall be ready.
 
     `run` counts how often a rollout began: evidence of one run says nothing of the next. `finding` is the
     newest verdict of this run, None before the first.
@@ -271,6 +273,7 @@ class State:
     dead: tuple[str, ...] = ()
     pairs_before: int | None = None
     proven: bool = False
+    likeness: str = ""
     budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None

@@ -63,6 +63,7 @@ def enter(state: State, index: int, now: float) -> Result:
                 phase=Phase.SHADOWING,
                 mirror=percentage,
                 proven=False,
+                likeness="",
                 pairs_before=None,
             )
             words = f"{percent(percentage)} of requests are copied to {state.program.candidate}"

@@ -1,6 +1,7 @@
 """What comes in besides discovery streams and the API: spec files, scripts, the collector (I/O)."""
 
 from xds_server.sources.collector import CollectorSource
+from xds_server.sources.evidence import EvidenceBlocks, EvidenceSource
 from xds_server.sources.health import HealthChecks, Target, Watched
 from xds_server.sources.prometheus import Asked, Prometheus
 from xds_server.sources.scripts import load_scripts
@@ -9,6 +10,8 @@ from xds_server.sources.spec_files import SpecFolder
 __all__ = [
     "Asked",
     "CollectorSource",
+    "EvidenceBlocks",
+    "EvidenceSource",
     "HealthChecks",
     "Prometheus",
     "SpecFolder",

@@ -96,4 +96,5 @@ def _tokens(item: dict[str, Any]) -> float:
     for comparison in item.get("comparisons", ()):
         tokens = comparison.get("tokens") or {}
         total += float(tokens.get("shadow_mean") or 0.0) * float(tokens.get("of") or 0)
+        total += float(tokens.get("noise_total") or 0)
     return total

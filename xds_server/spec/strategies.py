@@ -30,6 +30,7 @@ __all__ = [
     "AllAtOnce",
     "BlueGreen",
     "Canary",
+    "Compare",
     "Counted",
     "DeploymentStrategy",
     "Effect",
@@ -38,6 +39,7 @@ __all__ = [
     "GrowthSpec",
     "Hypothesis",
     "Metadata",
+    "NoiseBaseline",
     "PauseStep",
     "Promotion",
     "Shadow",
@@ -82,11 +84,33 @@ class ShadowLimits(Part):
     timeout: Long = timedelta(seconds=120)
 
 
+class NoiseBaseline(Part):
+    """Send a second copy of some copied requests to the stable backend: its answers differ by themselves."""
+
+    percentage: Share
+    """Of the requests that are copied."""
+
+
+class Compare(Part):
+    """How answers are compared. Without a noise baseline no verdict on their text is possible.
+
+    Of one `session_attribute` only the first pair counts as evidence, for what one user asks is alike.
+    """
+
+    noise_baseline: NoiseBaseline | None = None
+    session_attribute: Plain | None = None
+
+
 class Promotion(Part):
-    """What follows a shadow: the canary beside it, once `min_pairs` pairs of answers were compared."""
+    """What follows a shadow: the canary beside it, once `min_pairs` pairs of answers were compared.
+
+    `require_verdict` is what they must say; by default that the backends answer alike where there is a noise
+    baseline, and nothing to the contrary where there is none.
+    """
 
     next: Literal["canary"] = "canary"
     min_pairs: PairCount = 100
+    require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
 
 
 class Shadow(Part):
@@ -101,7 +125,14 @@ class Shadow(Part):
     limits: ShadowLimits = ShadowLimits()
     match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
     max_tokens_per_second: Tokens | None = None
+    compare: Compare = Compare()
     promotion: Promotion | None = None
+
+    @property
+    def required(self) -> Literal["Equivalent", "NotDifferent"]:
+        """What the verdict must be before the canary may begin."""
+        asked = None if self.promotion is None else self.promotion.require_verdict
+        return asked or ("NotDifferent" if self.compare.noise_baseline is None else "Equivalent")
 
 
 class Experiment(Part):

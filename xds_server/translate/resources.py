@@ -97,8 +97,8 @@ def _named(host: ir.VirtualHost) -> Iterator[ir.ClusterName]:
     for route in host.routes:
         for arm in route.arms:
             yield arm.cluster
-        if route.mirror is not None:
-            yield route.mirror.cluster
+        for mirror in route.mirrors:
+            yield mirror.cluster
 
 
 @lru_cache(maxsize=8192)

@@ -142,14 +142,14 @@ def _entry_route(route: ir.Route) -> Route:
         idle_timeout=timedelta(seconds=route.idle_timeout),
         retry_policy=None if route.retries == 0 else _retry_policy(route.retries),
         hash_policy=[] if route.stickiness is None else _hash_policy(route.stickiness),
-        request_mirror_policies=[] if route.mirror is None else [_mirror(route.mirror)],
+        request_mirror_policies=[_mirror(mirror) for mirror in route.mirrors],
     )
     match = _match(route.path)
     match.headers = [header_matcher(condition) for condition in route.conditions]
     if route.gate is not None:
         match.runtime_fraction = _fraction(route.gate.default, route.gate.key)
-    if route.mirror is not None:
-        match.headers.append(_declared_length(route.mirror.max_request_bytes))
+    if route.mirrors:
+        match.headers.append(_declared_length(min(mirror.max_request_bytes for mirror in route.mirrors)))
     message = Route(
         name=route.name,
         match=match,
@@ -280,7 +280,11 @@ def _set_header(name: str, value: str) -> HeaderValueOption:
 def _capture(capture: ir.Capture) -> AnyMessage:
     context = {"route": capture.route, "role": capture.role.value, "cap": str(capture.max_body_bytes)}
     if capture.unit is not None:
-        context |= {"unit": capture.unit, "experiment": capture.experiment or ""}
+        context["unit"] = capture.unit
+    if capture.experiment is not None:
+        context["experiment"] = capture.experiment
+    if capture.noise:
+        context["noise"] = "1"
     return pack(LuaPerRoute(filter_context=Struct.from_dict(context)))
 
 

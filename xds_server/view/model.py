@@ -226,6 +226,7 @@ class RouteView:
     costs: tuple[CostView, ...] = ()
     experiment: dict[str, Any] | None = None
     shadow_budget: dict[str, float | None] | None = None
+    likeness: dict[str, Any] | None = None
 
 
 def to_json(view: RouteView | ProxyView | EventView | ActionView | CostView) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def _asked(spec: Any) -> Iterator[tuple[Loc, Any]]:
     for loc, listed in clauses(spec):
         for number, clause in enumerate(listed):
             yield (*loc, number, "attribute"), at(clause, "attribute")
+    session = ("strategy", "shadow", "compare", "sessionAttribute")
+    yield ("spec", *session), at(spec, *session)
     for path in (("targeting", "targets"), ("prompt", "overrides")):
         for number, entry in enumerate(items(at(spec, *path))):
             yield ("spec", *path, number, "attribute"), at(entry, "attribute")

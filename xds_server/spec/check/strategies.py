@@ -108,6 +108,13 @@ def _shadow(spec: Any) -> Iterator[Finding]:
         )
     if shadow.get("promotion") is not None and at(spec, "strategy", "canary") is None:
         yield Finding((*loc, "promotion"), "there is no canary that could follow", "add spec.strategy.canary")
+    asked = at(shadow, "promotion", "requireVerdict")
+    if asked == "Equivalent" and at(shadow, "compare", "noiseBaseline") is None:
+        yield Finding(
+            (*loc, "promotion", "requireVerdict"),
+            "without a noise baseline nobody can tell whether answers are alike: no canary would begin",
+            "add compare: {noiseBaseline: {percentage: 20}}, or ask for NotDifferent",
+        )
     limits = shadow.get("limits")
     if "limits" in shadow and not isinstance(limits, dict):
         return

@@ -1,0 +1,66 @@
+"""Which language a text is in, roughly: by its script, and for Latin letters by its smallest words.
+
+Good enough to see a model that answers in another language; it names no dialects and guesses nothing about
+three words.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["language"]
+
+_LOOKED_AT: Final = 400
+_LEAST: Final = 3
+"""Small words it takes to name a language."""
+
+_LETTER: Final = re.compile(
+    r"(?P<latin>[A-Za-z\u00c0-\u024f])|(?P<cyrillic>[\u0400-\u04ff])|(?P<greek>[\u0370-\u03ff])"
+    r"|(?P<arabic>[\u0600-\u06ff])|(?P<hebrew>[\u0590-\u05ff])|(?P<devanagari>[\u0900-\u097f])"
+    r"|(?P<kana>[\u3040-\u30ff])|(?P<han>[\u3400-\u9fff])|(?P<hangul>[\uac00-\ud7af])|(?P<thai>[\u0e00-\u0e7f])"
+)
+_WORD: Final = re.compile(r"[a-z\u00df-\u024f]+")
+_SMALL: Final = {
+    "en": "the and of to is in that it for with you are this on be as not have from or by",
+    "de": "der die das und ist nicht ein eine zu den mit von sie auf für im es ich dem auch",
+    "fr": "le la les et est des une un pour que dans qui pas vous sur avec ce au du il",
+    "es": "el los las y es de que en un una para con por se no como más su al lo",
+    "it": "il che di e la un una per non sono con del si da gli come più nel è",
+    "pt": "o os as e que de um uma para com não em do da por se mais como ao é",
+    "nl": "de het een en van is dat niet op te zijn voor met aan je ook maar er",
+}
+_MEANS: Final[dict[str, tuple[str, ...]]] = {}
+for _name, _words in _SMALL.items():
+    for _one in _words.split():
+        _MEANS[_one] = (*_MEANS.get(_one, ()), _name)
+
+
+def language(text: str) -> str | None:
+    """Return ``en``, ``de``, … or the name of a script; None where that cannot be said."""
+    beginning = text[:_LOOKED_AT]
+    if beginning.isascii():
+        return _latin(beginning)
+    scripts: dict[str, int] = {}
+    for match in _LETTER.finditer(beginning):
+        name = match.lastgroup or ""
+        scripts[name] = scripts.get(name, 0) + 1
+    if not scripts:
+        return None
+    if scripts.get("kana"):
+        return "ja"
+    most = max(scripts, key=lambda name: scripts[name])
+    return _latin(beginning) if most == "latin" else most
+
+
+def _latin(text: str) -> str | None:
+    votes: dict[str, int] = {}
+    for word in _WORD.findall(text.lower()):
+        for name in _MEANS.get(word, ()):
+            votes[name] = votes.get(name, 0) + 1
+    if not votes:
+        return None
+    best, *rest = sorted(votes.values(), reverse=True)
+    if best < _LEAST or (rest and rest[0] * 2 > best + 1):
+        return None
+    return max(votes, key=lambda name: votes[name])

@@ -1,0 +1,185 @@
+"""Signs for and against a candidate: what they are of, that they are fair, and that they add up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_collector.compare import Block, PairTally, Signs, block_of, compare, language, signs_of
+from mirror_collector.compare.traits import Traits, asks_for_json, traits
+from mirror_collector.exchange import Body, Failure, Leg, Pair, Role, read_reply
+from tests.collector.builders import chat_json, chat_stream, leg
+
+P, S, N = Role.PRIMARY, Role.SHADOW, Role.NOISE
+
+
+def trio(old: str, new: str, again: str, **shadow: Any) -> Pair:
+    return Pair(
+        primary=leg(P, body=chat_json(old)),
+        shadow=leg(S, body=chat_json(new), **shadow),
+        noise=leg(N, body=chat_json(again)),
+    )
+
+
+def signs(pair: Pair) -> dict[str, int]:
+    return {name: sign for name, sign in signs_of(compare(pair)).items() if sign}
+
+
+def test_whoever_is_nearer_to_what_the_user_got() -> None:
+    assert signs(trio("a b c d", "a b x y", "a b c x")) == {"rouge_l": -1, "edit": -1}
+    assert signs(trio("a b c d", "a b c x", "a b x y")) == {"rouge_l": 1, "edit": 1}
+    assert signs(trio("a b c d", "a b c d", "a b c x")) == {"exact": 1, "rouge_l": 1, "edit": 1}
+    assert signs(trio("a b c d", "a b c x", "a b y d")) == {}
+
+
+words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8).map(" ".join)
+
+
+@given(words, words, words)
+def test_equal_models_could_change_places(old: str, new: str, again: str) -> None:
+    one, other = signs_of(compare(trio(old, new, again))), signs_of(compare(trio(old, again, new)))
+    for name in ("exact", "rouge_l", "edit", "finish_reason", "tool_calls", "language"):
+        assert one[name] == -other[name]
+
+
+def test_without_a_second_answer_of_the_same_model_no_text_is_judged() -> None:
+    pair = Pair(primary=leg(P, body=chat_json("a b c")), shadow=leg(S, body=chat_json("x y")))
+    assert signs_of(compare(pair)) == {**dict.fromkeys(Traits.__slots__[:6], 0), "length": -1}
+
+
+def test_traits_only_one_side_has() -> None:
+    sorry = "I'm sorry, but I can't help with that."
+    assert signs(trio("here you are", sorry, "here it is")) == {
+        "rouge_l": -1,
+        "edit": -1,
+        "refused": -1,
+        "length": 1,
+    }
+    empty = Pair(primary=leg(P, body=chat_json("so")), shadow=leg(S, body=chat_json(" ")))
+    assert signs(empty) == {"empty": -1, "length": -1}
+    cut = Pair(primary=leg(P, body=chat_json("so")), shadow=leg(S, body=chat_json("so", finish="length")))
+    assert signs(cut) == {"cut": -1}
+
+
+def test_a_candidate_that_fails_says_so_and_nothing_else() -> None:
+    dead = trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
+    assert signs(dead) == {"failed": -1}
+
+
+def test_what_our_own_limits_cut_off_says_nothing() -> None:
+    found = compare(trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_OVERFLOW))
+    assert found.limited
+    assert signs_of(found) == {}
+    tally = PairTally()
+    tally.add(found)
+    assert (tally.limited, tally.status.of) == (1, 0)
+
+
+def test_a_retried_primary_failed_once() -> None:
+    # Copies are never retried: a primary that was would look better than the same model's copy.
+    retried = Pair(primary=leg(P), shadow=leg(S))
+    object.__setattr__(retried.primary, "attempts", 2)
+    assert signs(retried) == {"failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("request_body", "wanted"),
+    [
+        (b'{"response_format": {"type": "json_object"}}', True),
+        (b'{"response_format": {"type": "json_schema", "json_schema": {}}}', True),
+        (b'{"text": {"format": {"type": "json_schema"}}}', True),
+        (b'{"guided_json": {"type": "object"}}', True),
+        (b'{"response_format": {"type": "text"}}', False),
+        (b'{"messages": [{"content": "what is response_format?"}]}', False),
+        (b'{"response_format": ', False),
+        (b"", False),
+    ],
+)
+def test_who_asks_for_json(request_body: bytes, wanted: bool) -> None:
+    assert asks_for_json(Body(data=request_body)) is wanted
+
+
+def looked_at(text: str, **more: Any) -> Traits:
+    return answer(leg(S, body=chat_json(text)), **more)
+
+
+def answer(one: Leg, *, wants_json: bool = False) -> Traits:
+    return traits(one, read_reply(one.response), wants_json=wants_json)
+
+
+def test_json_is_asked_for_and_not_given() -> None:
+    assert looked_at('{"a": 1}', wants_json=True).invalid_json is False
+    assert looked_at('{"a": 1', wants_json=True).invalid_json is True
+    assert looked_at('{"a": 1').invalid_json is None
+    assert looked_at("9" * 5000, wants_json=True).invalid_json in (True, False)
+    assert looked_at("[" * 100_000, wants_json=True).invalid_json is True
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("I'm sorry, but I can\u2019t assist with that request.", True),
+        ("I cannot provide instructions for this.", True),
+        ("As an AI language model, I cannot have opinions.", True),
+        ("Es tut mir leid, aber dabei kann ich nicht helfen.", True),
+        ("Je suis désolé, mais je ne peux pas répondre.", True),
+        ("I can help you with that!", False),
+        ("You said: I am here. I can not only sing but dance.", False),
+        ("The word 'sorry' has five letters.", False),
+        ("x" * 400 + " I'm sorry, but I can't help", False),
+    ],
+)
+def test_refusals_by_how_they_begin(text: str, refused: bool) -> None:
+    assert looked_at(text).refused is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("The cat is on the mat and it is not for you", "en"),
+        ("Der Hund ist nicht auf dem Tisch und das ist gut", "de"),
+        ("Le chat est sur la table et il ne veut pas de lait", "fr"),
+        ("Привет, как дела сегодня?", "cyrillic"),
+        ("東京はいい天気です", "ja"),
+        ("今天天气很好", "han"),
+        ("ok", None),
+        ("42 + 1", None),
+        ("", None),
+    ],
+)
+def test_languages(text: str, name: str | None) -> None:
+    assert language(text) == name
+
+
+def test_blocks_count_a_session_once() -> None:
+    block = Block()
+    found = compare(trio("a b c d", "a x y z", "a b c x"))
+    block.add(found, fresh=True, fresh_floor=True)
+    block.add(found, fresh=False, fresh_floor=False)
+    assert (block.pairs, block.counted, block.trios, block.repeated) == (2, 1, 1, 1)
+    assert block.signs.by_measure["rouge_l"] == Signs(less=1)
+    assert block.signs.by_measure["failed"] == Signs(same=1)
+    assert block.tokens == {"primary": 6, "shadow": 6, "noise": 6}
+    late = compare(Pair(primary=leg(P), shadow=leg(S)))
+    block.add(late, fresh=True, fresh_floor=True)
+    assert (block.counted, block.trios) == (2, 1)
+    assert Block.from_json(json.loads(json.dumps(block.to_json()))) == block
+
+
+def test_streams_have_a_time_between_tokens() -> None:
+    found = compare(
+        Pair(
+            primary=leg(P, body=chat_stream(["a", "b", "c"]), content_type="text/event-stream"),
+            shadow=leg(S),
+        )
+    )
+    assert found.primary.inter_token_ms == pytest.approx(30.0)
+    assert found.shadow.inter_token_ms is None
+
+
+def test_blocks_begin_at_round_times() -> None:
+    assert (block_of(1_700_000_009.9), block_of(1_700_000_010.0)) == (1_700_000_000, 1_700_000_010)

@@ -1,0 +1,150 @@
+"""What must not be kept is taken out, wherever it hides, and nothing else is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_collector.exchange import Body, Reply, ReplyKind, ToolCall
+from mirror_collector.exchange.redaction import MASKED, Redaction, Secret, _suspicious
+
+ALL = Redaction()
+
+PLANTED = {
+    "jo.doe+x@example.co.uk": "email",
+    "4111 1111 1111 1111": "card",
+    "5500-0000-0000-0004": "card",
+    "378282246310005": "card",
+    "+49 170 1234567": "phone",
+    "(030) 123-456-789": "phone",
+    "sk-abcdefghijklmnopqrstuvwx": "secret",
+    "ghp_abcdefghijklmnopqrstuvwxyz0123456789": "secret",
+    "AKIAABCDEFGHIJKLMNOP": "secret",
+    "xoxb-123456789012-abcdefghij": "secret",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjMifQ.SflKxwRJSMeKKF2QT4fw": "secret",
+    "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\n-----END RSA PRIVATE KEY-----": "secret",
+}
+
+
+@pytest.mark.parametrize(("planted", "kind"), PLANTED.items())
+def test_secrets_by_how_they_look(planted: str, kind: str) -> None:
+    assert ALL.text(f"so, {planted} is it") == f"so, [{kind}] is it"
+    others = Redaction(classes=frozenset(Secret) - {Secret(kind), Secret.PHONE, Secret.CARD})
+    assert planted in others.text(f"so, {planted} is it")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Authorization: Bearer abcdef123456==", "Authorization: Bearer [bearer]"),
+        ("my password is hunter2hunter", "my password is [secret]"),
+        ('{"api_key": "abcdef123"}', '{"api_key": "[secret]"}'),
+    ],
+)
+def test_secrets_by_what_is_said_of_them(text: str, left: str) -> None:
+    assert ALL.text(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "in 2023 there were 12,345,678 of them, 3.14159265358979 each",
+        "the bearer of bad news kept it secret",
+        "call f(x) at 10:45:12, version 1.2.3",
+        "1234567890123456",  # no card: the check digit is wrong
+        "",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert ALL.text(text) == text
+
+
+@given(st.text(max_size=60), st.sampled_from(sorted(PLANTED)), st.text(max_size=60))
+def test_the_shortcut_never_hides_a_secret(before: str, planted: str, after: str) -> None:
+    assert _suspicious(f"{before} {planted} {after}".encode("utf-8", "replace"))
+
+
+def body(value: Any, **more: Any) -> Body:
+    return Body(data=value if isinstance(value, bytes) else json.dumps(value).encode(), **more)
+
+
+def test_json_is_searched_value_by_value() -> None:
+    said = {
+        "messages": [{"content": "hi\nsk-abcdefghijklmnopqrstuv"}],
+        "n": 1,
+        "user@example.com": 4111111111111111,
+    }
+    found = ALL.body(body(said))
+    assert found is not None
+    assert json.loads(found) == {
+        "messages": [{"content": "hi\n[secret]"}],
+        "n": 1,
+        "[email]": "[card]",
+    }
+
+
+def test_escapes_hide_nothing() -> None:
+    assert ALL.body(b_escaped := body(rb'{"a": "jo\u0040example.com"}')) == b'{"a":"[email]"}', b_escaped
+
+
+def test_compressed_bodies_are_searched_too() -> None:
+    found = ALL.body(body(gzip.compress(b'{"a": "jo@example.com"}'), content_encoding="gzip"))
+    assert found == b'{"a":"[email]"}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Body(data=b"\x28\xb5\x2f\xfd", content_encoding="zstd"),
+        Body(data=b"\xff\xfe\x00 not text"),
+    ],
+)
+def test_what_cannot_be_read_is_not_kept(data: Body) -> None:
+    assert ALL.body(data) is None
+    assert Redaction(classes=frozenset()).body(data) == data.data
+
+
+def test_a_body_cut_by_the_cap_is_searched_as_it_stands() -> None:
+    assert ALL.body(
+        body(b'{"a": "x\\njo@example.com", "b": "gr\xc3')
+    ) == b'{"a": "x\n[email], "b": "gr'.replace(b"[email]", b'[email]"')
+
+
+def test_masks_hide_fields_whatever_is_in_them() -> None:
+    def mask(value: Any) -> None:
+        value["user"] = MASKED
+
+    masked = Redaction(masks=(mask,))
+    assert masked.body(body({"user": "ada", "a": 1})) == b'{"user":"[masked]","a":1}'
+    assert masked.body(body(b'{"user": "ad')) is None, "what is to be masked in it cannot be found"
+
+
+def test_answers_put_together_hide_nothing_between_chunks() -> None:
+    reply = Reply(
+        kind=ReplyKind.CHAT,
+        text="write to jo@example.com",
+        reasoning="card 4111111111111111",
+        tool_calls=(ToolCall(name="f", arguments='{"to": "jo\\u0040example.com"}'),),
+    )
+    found = ALL.reply(reply)
+    assert (found.text, found.reasoning) == ("write to [email]", "card [card]")
+    assert found.tool_calls[0].arguments == '{"to":"[email]"}'
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+        max_leaves=20,
+    )
+)
+def test_any_json_survives(value: Any) -> None:
+    plain = Redaction(classes=frozenset({Secret.BEARER}), masks=(lambda _value: None,))
+    data = json.dumps(value).encode()
+    found = plain.body(Body(data=data))
+    assert found is None or isinstance(json.loads(found.decode("utf-8", "replace")), type(value)) or found
