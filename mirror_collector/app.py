@@ -15,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from mirror_collector.exchange import PairingLimits
+from mirror_collector.pages import page_routes
 from mirror_collector.pipeline import Pipeline
 from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes, outcome_routes
 from mirror_collector.receive.exchanges import MAX_REQUEST
@@ -185,6 +186,7 @@ class App:
         app = web.Application(client_max_size=MAX_REQUEST, middlewares=[access(self._config.settings.access)])
         app.add_routes(exchange_routes(self._intake))
         app.add_routes(outcome_routes(self._store, self._clock))
+        app.add_routes(page_routes(self._store, self.ledger))
         app.add_routes(api_routes(self._store, registry, ledger=self.ledger, unready=self._unready))
         return app
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +15,10 @@ import click
 from mirror_collector.units import parse_address, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mirror_collector.app import Config
+    from mirror_collector.store import Reader
 
 __all__ = ["main"]
 
@@ -123,6 +125,128 @@ def serve(**chosen: Any) -> None:
             runner.run(_serve(config))
     except (StoreError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+_STORE = click.option(
+    "--store",
+    default="mirror-collector.sqlite",
+    show_default=True,
+    envvar="MIRROR_COLLECTOR_STORE",
+    help="The file, or postgresql://user@host/database.",
+)
+_KEYS = click.option("--encryption-keys", type=_EXISTING, default=None, help="Keys that sealed messages.")
+
+
+@main.command(
+    epilog="\b\nExample:\n  mirror-collector export --format parquet --output pairs.parquet --route chat"
+)
+@_STORE
+@_KEYS
+@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: stdout."
+)
+@click.option("--route", default=None, help="Only this route's pairs.")
+@click.option("--without-messages", is_flag=True, help="Figures only.")
+def export(
+    *,
+    store: str,
+    encryption_keys: Path | None,
+    form: str,
+    output: Path | None,
+    route: str | None,
+    without_messages: bool,
+) -> None:
+    """Write stored pairs to a file, oldest first, one flat record each; the collector may go on running."""
+    from mirror_collector.export import ExportError, write_jsonl, write_parquet  # noqa: PLC0415
+
+    if form == "parquet" and output is None:
+        raise click.UsageError("a Parquet file needs --output")
+    try:
+        with _reader(store, encryption_keys) as reader:
+            pairs = reader.every(route)
+            if form == "parquet" and output is not None:
+                written = write_parquet(pairs, output, bodies=not without_messages, told=_told)
+            else:
+                with click.open_file("-" if output is None else str(output), "wb") as out:
+                    written = write_jsonl(pairs, out, bodies=not without_messages, told=_told)
+    except (ExportError, _store_error(), OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{written:,} pairs written", err=True)
+
+
+@main.command(epilog="\b\nExample:\n  mirror-collector recompare --store pairs.sqlite")
+@_STORE
+@_KEYS
+def recompare(*, store: str, encryption_keys: Path | None) -> None:
+    """Measure stored pairs again with this version's comparison; the collector must not run.
+
+    Sums and evidence of this comparison are made anew from the pairs there are.
+    """
+    from mirror_collector.store import Database, StoreLimits  # noqa: PLC0415
+
+    try:
+        with _reader(store, encryption_keys, make=True) as reader:
+            database = Database(store, StoreLimits())
+            try:
+                done = database.recompare(reader, _told)
+            finally:
+                database.close()
+    except _store_error() as error:
+        raise click.ClickException(str(error)) from error
+    left = f", {done.without_messages:,} without messages keep what they had" if done.without_messages else ""
+    click.echo(f"{done.measured:,} pairs measured again{left}")
+
+
+@main.command(epilog="\b\nExample:\n  mirror-collector forget --unit ada")
+@_STORE
+@click.option("--unit", default="", help="A user or session, as requests name it.")
+@click.option("--request-id", default="", help="One request.")
+def forget(*, store: str, unit: str, request_id: str) -> None:
+    """Delete everything of one user, session or request.
+
+    The collector must not run; it has DELETE /v1/pairs itself.
+    """
+    if bool(unit) == bool(request_id):
+        raise click.UsageError("exactly one of --unit and --request-id is needed")
+    from mirror_collector.store import Database, StoreLimits  # noqa: PLC0415
+
+    try:
+        database = Database(store, StoreLimits())
+        try:
+            deleted = database.forget(request_id=request_id, unit=unit)
+        finally:
+            database.close()
+    except _store_error() as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(", ".join(f"{count:,} {table}" for table, count in deleted.items()) + " deleted")
+
+
+@contextmanager
+def _reader(store: str, keys: Path | None, *, make: bool = False) -> Iterator[Reader]:
+    """Open what is there for reading; with `make` an older store is brought up to date first."""
+    from mirror_collector.store import Database, Reader, StoreError, StoreLimits, Vault  # noqa: PLC0415
+
+    if "://" not in store and not Path(store).exists():
+        raise StoreError(f"there is no store {store}")
+    if make:
+        Database(store, StoreLimits()).close()
+    reader = Reader(store, Vault() if keys is None else Vault.from_file(keys))
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _store_error() -> type[Exception]:
+    from mirror_collector.store import StoreError  # noqa: PLC0415
+
+    return StoreError
+
+
+def _told(done: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{done:,} pairs", nl=False, err=True)
 
 
 async def _serve(config: Config) -> None:

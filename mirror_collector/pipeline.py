@@ -68,10 +68,9 @@ class Pipeline:
         while not self._intake.finished:
             legs = await self._intake.take(max_legs=_MAX_LEGS, max_bytes=_MAX_BYTES, wait=self._patience())
             now = self._clock()
-            counts = Counts()
+            counts = Counts(legs=self._intake.take_taken())
             settled: list[Settled] = []
             for leg in legs:
-                counts.legs[leg.route, leg.role] += 1
                 settled += self._pairing.add(leg, now)
             settled += self._pairing.expire(now)
             await self._store_batch(settled, counts, now)

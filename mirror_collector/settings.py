@@ -167,7 +167,7 @@ def _mask(text: str) -> Mask:
     try:
         compiled = jsonpath.compile(text)
     except jsonpath.JSONPathError as error:
-        raise ValueError(f"{text!r} is no JSONPath: {error}") from error
+        raise ValueError(f"{text!r} is no JSONPath: {str(error).splitlines()[0]}") from error
 
     def mask(value: Any) -> None:
         for match in list(compiled.finditer(value)):

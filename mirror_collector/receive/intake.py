@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mirror_collector.exchange import Exposures, Rejection, RejectionReason
 
 if TYPE_CHECKING:
-    from mirror_collector.exchange import Exposure, Leg, RouteName
+    from mirror_collector.exchange import Exposure, Leg, Role, RouteName
 
 __all__ = ["Intake", "IntakeLimits"]
 
@@ -44,6 +44,7 @@ class Intake:
         self._legs: deque[Leg] = deque()
         self._bytes = 0
         self._drops: Counter[str] = Counter()
+        self._taken: Counter[tuple[RouteName, Role]] = Counter()
         self._exposures = Exposures()
         self._closed = False
         self._wake = asyncio.Event()
@@ -77,6 +78,7 @@ class Intake:
             self._routes.add(leg.route)
         if len(self._legs) >= self.limits.max_legs or self._bytes + leg.size > self.limits.max_bytes:
             return self.refuse(Rejection(reason=RejectionReason.QUEUE_FULL))
+        self._taken[leg.route, leg.role] += 1
         self._legs.append(leg)
         self._bytes += leg.size
         self._wake.set()
@@ -120,6 +122,14 @@ class Intake:
             size += leg.size
             taken.append(leg)
         self._bytes -= size
+        return taken
+
+    def take_taken(self) -> Counter[tuple[RouteName, Role]]:
+        """Legs taken in since the last call, those that still stand in the queue included.
+
+        Counted here and not behind the queue: what a killed process had in it was received, and is lost.
+        """
+        taken, self._taken = self._taken, Counter()
         return taken
 
     def take_drops(self) -> Counter[str]:

@@ -30,15 +30,17 @@ from mirror_collector.store.codec import flags_of, kept_messages, leg_document, 
 from mirror_collector.store.evidence import EvidenceWriter
 from mirror_collector.store.location import connect
 from mirror_collector.store.privacy import Privacy, Vault
+from mirror_collector.store.recompare import Recompared, recompare
 from mirror_collector.store.schema import SCHEMA_VERSION
 from mirror_collector.store.tidy import StoreLimits, tidy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mirror_collector.compare import Comparison
     from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
     from mirror_collector.store.location import Location
+    from mirror_collector.store.reader import Reader
 
 __all__ = ["Compared", "Database", "StoreLimits"]
 
@@ -303,6 +305,12 @@ class Database:
                     "INSERT INTO judgements VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     (pair_id, prompt, model, judgement, now),
                 )
+
+    def recompare(self, reader: Reader, progress: Callable[[int], None]) -> Recompared:
+        """Measure all stored pairs again by the present comparison; all or nothing."""
+        done = recompare(self._engine, reader, progress)
+        self._take_up()
+        return done
 
     def tidy(self, now: float) -> int:
         """Delete one step's worth of what is too old or too much; returns rows deleted, 0 when done."""

@@ -7,6 +7,7 @@ advisory lock for as long as its session lives.
 from __future__ import annotations
 
 import secrets
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Postgres"]
 
 _CONNECT_WITHIN: Final = 5
+_LOCKED_FOR: Final = 2.0
 _LOCK: Final = (
     "SELECT pg_try_advisory_lock(hashtext('shiftplane.mirror_collector'), hashtext(current_schema()))"
 )
@@ -133,8 +135,12 @@ class Postgres:
 
 def _lock(raw: psycopg.Connection[Any]) -> None:
     """Keep other writers away: the ledger lives in memory, so a second would overwrite its sums."""
-    if raw.execute(_LOCK).fetchone() != (True,):
-        raise StoreError("another process uses it")
+    end = time.monotonic() + _LOCKED_FOR
+    while raw.execute(_LOCK).fetchone() != (True,):
+        # The session of a process that just died lives on until the server notices.
+        if time.monotonic() > end:
+            raise StoreError("another process uses it")
+        time.sleep(0.1)
 
 
 def _clean(values: Sequence[Any]) -> list[Any]:

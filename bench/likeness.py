@@ -1,0 +1,125 @@
+"""How often equal models are called different, and how soon different ones are found.
+
+Two simulated models sample: a share of the words of every answer is drawn anew, so that no two answers are
+ever equal although the model is. Answers go through the collector's comparison and blocks and the control
+plane's verdict, which is asked after every pair. "Changed" says another share of words otherwise, at the same
+sampling.
+
+    python bench/likeness.py --runs 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo.simulated.answers import Flavour, Question, answer, varied
+from mirror_collector.compare import Block, compare
+from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
+from xds_server.analysis import Likeness, PairCounts, Signs, likeness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WORDS = ("tax", "harbour", "engine", "garden", "contract", "violin", "glacier", "pepper", "orbit", "ledger")
+_SAMPLING = (0.02, 0.3, 0.6)
+_ALTERED = 0.1
+
+
+def leg(role: Role, text: str) -> Leg:
+    """Return a plain chat answer."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice]}).encode()
+    return Leg(
+        route=RouteName("chat"),
+        role=role,
+        request_id=RequestId("r"),
+        variant=Variant("v2" if role is Role.SHADOW else "v1"),
+        method="POST",
+        path="/v1/chat/completions",
+        started_us=0,
+        request=Body(data=b"{}", total=2),
+        request_ended_us=0,
+        status=200,
+        details="",
+        response=Body(data=body, total=len(body), content_type="application/json"),
+        headers_us=1,
+        first_chunk_us=1,
+        last_chunk_us=2,
+        chunks=1,
+        complete=True,
+        client_left=False,
+        failure=None,
+    )
+
+
+def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]:
+    """Yield what users got, what the candidate said, and what the stable model said when asked again."""
+    while True:
+        words = " ".join(rng.sample(_WORDS, 4))
+        asked = Question(conversation=words, last=words, temperature=0.0)
+        plain = answer(asked, Flavour.A, rng)
+        said = [varied(plain, rng, resample=sampling, alter=change).text for change in (0.0, altered, 0.0)]
+        yield Pair(
+            primary=leg(Role.PRIMARY, said[0]),
+            shadow=leg(Role.SHADOW, said[1]),
+            noise=leg(Role.NOISE, said[2]),
+        )
+
+
+def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Likeness, int]:
+    """Ask for the verdict after every pair until there is one."""
+    block = Block()
+    for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
+        block.add(compare(pair), fresh=True, fresh_floor=True)
+        found = likeness(counts(block)).likeness
+        if found is not Likeness.INCONCLUSIVE or n == most:
+            return found, n
+    raise AssertionError("the pairs never end")
+
+
+def counts(block: Block) -> PairCounts:
+    """Return a block as the control plane has it."""
+    signs = {
+        name: Signs(less=one.less, more=one.more, same=one.same)
+        for name, one in block.signs.by_measure.items()
+    }
+    return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, signs=signs)
+
+
+def tried(runs: int, sampling: float, altered: float, most: int) -> dict[str, Any]:
+    """Return the shares of verdicts and after how many pairs `Different` came."""
+    found = [run(seed, sampling, altered, most) for seed in range(runs)]
+    pairs = [n for verdict, n in found if verdict is Likeness.DIFFERENT]
+    return {
+        **{kind.value: sum(verdict is kind for verdict, _ in found) / runs for kind in Likeness},
+        "median_pairs_to_different": statistics.median(pairs) if pairs else None,
+    }
+
+
+def main() -> None:
+    """Print one line per setting, then all of it as JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--pairs", type=int, default=500, help="at most so many pairs a run")
+    asked = parser.parse_args()
+    result: dict[str, Any] = {"runs": asked.runs}
+    for name, altered in (("same", 0.0), ("changed", _ALTERED)):
+        for sampling in _SAMPLING:
+            found = tried(asked.runs, sampling, altered, asked.pairs)
+            result[f"{name}_{sampling}"] = found
+            print(f"{name:8} sampling {sampling:4}: {found}", flush=True)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

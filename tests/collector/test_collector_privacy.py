@@ -1,0 +1,198 @@
+"""Planted secrets are nowhere: not in the store, not in logs, metrics or pages."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from mirror_collector.cli import main
+from mirror_collector.compare import Counts
+from mirror_collector.exchange import Pair, Role
+from mirror_collector.settings import Settings, SettingsError, load_settings
+from mirror_collector.store import (
+    Database,
+    Keep,
+    Privacy,
+    Reader,
+    RoutePrivacy,
+    StoreError,
+    StoreLimits,
+    Vault,
+)
+from tests.collector.builders import chat_json, document, leg
+from tests.collector.running import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from mirror_collector.store import Location
+    from tests.collector.running import Collector
+
+    Start = Callable[..., AbstractAsyncContextManager[Collector]]
+
+SECRETS = (
+    "jo.doe@example.com",
+    "4111111111111111",
+    "sk-abcdefghijklmnopqrstuvwxyz",
+    "+49 170 7654321",
+    "s3cretbearertoken",
+    "lovelace",
+    "hunter2hunter",
+)
+SAID = (
+    "mail jo.doe@example.com, card 4111111111111111, key sk-abcdefghijklmnopqrstuvwxyz, call +49 170 7654321, "
+    "Authorization: Bearer s3cretbearertoken, password: hunter2hunter"
+)
+MASKED = Settings.model_validate({"privacy": {"masks": ["$.user", "$..ssn"]}})
+
+
+def exchanges() -> list[dict[str, Any]]:
+    messages = [{"role": "user", "content": SAID}]
+    asked = {"messages": messages, "user": "lovelace", "meta": {"ssn": "lovelace"}}
+    legs = []
+    for role in ("primary", "shadow"):
+        one = document(role, "r1", SAID)
+        one |= {"unit": "lovelace", "path": "/v1/chat/completions?key=s3cretbearertoken"}
+        one["request"] = {"body": json.dumps(asked)}
+        legs.append(one)
+    return legs
+
+
+def everything(folder: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
+
+
+async def test_planted_secrets_are_nowhere(start: Start, tmp_path: Path) -> None:
+    async with start(Setting(settings=MASKED)) as collector:
+        await collector.post(exchanges())
+        bad = document("shadow", "r2", SAID) | {"role": SAID}
+        answer = json.dumps(await collector.post([bad]))
+        await collector.pairs_when(1)
+        shown = [
+            await collector.text(path) for path in ("/v1/pairs/1", "/pairs/1", "/", "/metrics", "/v1/summary")
+        ]
+        assert "[email]" in shown[0]
+        logs = collector.log.getvalue()
+    kept = everything(tmp_path)
+    for secret in SECRETS:
+        assert secret.encode() not in kept, secret
+        assert not any(secret in text for text in (*shown, logs, answer)), secret
+
+
+def keeping(policy: RoutePrivacy) -> Privacy:
+    return Privacy(routes={"chat": policy})
+
+
+def pair(text: str = "hello world") -> Pair:
+    return Pair(primary=leg(Role.PRIMARY), shadow=leg(Role.SHADOW, body=chat_json(text)))
+
+
+@pytest.mark.parametrize("keep", [Keep.NONE, Keep.HASHES])
+def test_only_figures_are_kept_where_that_is_asked_for(location: Location, keep: Keep) -> None:
+    with closing(Database(location, StoreLimits(), keeping(RoutePrivacy(keep=keep)))) as database:
+        database.write([pair()], Counts(), 1.0)
+        with closing(Reader(location)) as reader:
+            stored = reader.pair(1)
+    assert stored is not None
+    shadow = stored.legs["shadow"]
+    assert (shadow.request, shadow.response, shadow.reply) == (b"", b"", None)
+    hashes = shadow.document["messages"].get("hashes")
+    primary = stored.legs["primary"].document["messages"].get("hashes")
+    assert (hashes is not None) == (keep is Keep.HASHES)
+    assert hashes == primary, "the same was said"
+    assert stored.listed["comparison"]["exact"] is True
+
+
+def test_messages_are_sealed(location: Location) -> None:
+    keys = os.urandom(32), os.urandom(32)
+    old, new = Vault(keys[:1]), Vault((keys[1], keys[0]))
+    with closing(Database(location, StoreLimits(), None, old)) as database:
+        database.write([pair("the old key")], Counts(), 1.0)
+    with closing(Database(location, StoreLimits(), None, new)) as database:
+        assert b"old key" not in bytes(database._engine.rows("SELECT response FROM legs")[0][0])
+        for vault, known in ((new, "the old key"), (old, "the old key"), (Vault((os.urandom(32),)), None)):
+            with closing(Reader(location, vault)) as reader:
+                stored = reader.pair(1)
+            assert stored is not None
+            reply = stored.legs["shadow"].reply
+            assert (None if reply is None else reply.text) == known
+        database._engine.run("UPDATE legs SET response = ? WHERE role = 'shadow'", (b"x" * 60,))
+        with closing(Reader(location, new)) as reader:
+            tampered = reader.pair(1)
+        assert tampered is not None
+        assert tampered.legs["shadow"].document["messages"]["unopened"] is True
+
+
+def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("ab" * 32 + "\n" + "q" * 42 + "g=\n")
+    assert Vault.from_file(file).sealing
+    file.write_text("short\n")
+    with pytest.raises(StoreError, match=r"keys:1: must be 32 bytes"):
+        Vault.from_file(file)
+    file.write_text("")
+    with pytest.raises(StoreError, match="holds no key"):
+        Vault.from_file(file)
+
+
+def test_a_user_or_a_request_is_forgotten(location: Location) -> None:
+    def of(name: str, unit: str) -> Pair:
+        one, other = leg(Role.PRIMARY, name), leg(Role.SHADOW, name)
+        object.__setattr__(one, "unit", unit)
+        return Pair(primary=one, shadow=other)
+
+    with closing(Database(location, StoreLimits())) as database:
+        database.write([of("a", "ada"), of("b", "ada"), of("c", "bob"), of("d", "")], Counts(), 1.0)
+        assert database.forget(unit="ada")["pairs"] == 2
+        assert database.forget(request_id="d")["pairs"] == 1
+        assert database.forget(request_id="nobody")["pairs"] == 0
+        left = database._engine.rows("SELECT request_id FROM pairs")
+        assert left == [("c",)]
+        assert database._engine.rows("SELECT COUNT(*) FROM legs") == [(2,)]
+
+
+def test_a_route_may_have_a_retention_of_its_own(location: Location) -> None:
+    own = keeping(RoutePrivacy(retention=1000.0))
+    other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
+    with closing(Database(location, StoreLimits(retention=100.0), own)) as database:
+        database.write([pair(), other], Counts(), 0.0)
+        while database.tidy(500.0):
+            pass
+        assert database._engine.rows("SELECT route FROM pairs") == [("chat",)]
+        while database.tidy(1500.0):
+            pass
+        assert database._engine.rows("SELECT route FROM pairs") == []
+
+
+def test_every_problem_of_the_settings_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "collector.yaml"
+    file.write_text(
+        "privacy: {redact: [email, names], masks: ['$.['], retention: 5x, routes: {chat: {store: some}}}\n"
+        "access: {tokens: [{name: ada, sha256: abc, role: boss}]}\nsinks: [{type: kafka}]\nextra: 1\n"
+    )
+    with pytest.raises(SettingsError) as found:
+        load_settings(file)
+    told = str(found.value).splitlines()
+    places = [line.removeprefix(f"{file}: ").partition(":")[0] for line in told]
+    assert sorted(places) == sorted(
+        [
+            "privacy.redact.1",
+            "privacy.masks.0",
+            "privacy.retention",
+            "privacy.routes.chat.store",
+            "access.tokens.0.sha256",
+            "access.tokens.0.role",
+            "sinks.0",
+            "extra",
+        ]
+    )
+    result = CliRunner().invoke(main, ["serve", "--config", str(file), "--store", str(tmp_path / "x")])
+    assert result.exit_code == 1
+    assert "access.tokens.0.role" in result.output
