@@ -47,7 +47,8 @@ SECRETS = (
     "hunter2hunter",
 )
 SAID = (
-    "mail jo.doe@example.com, card 4111111111111111, key sk-abcdefghijklmnopqrstuvwxyz, call +49 170 7654321, "
+    "mail jo.doe@example.com, card 4111111111111111, key sk-abcdefghijklmnopqrstuvwxyz, "
+    "call +49 170 7654321, "
     "Authorization: Bearer s3cretbearertoken, password: hunter2hunter"
 )
 MASKED = Settings.model_validate({"privacy": {"masks": ["$.user", "$..ssn"]}})
