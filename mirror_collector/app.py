@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from mirror_collector.compare.embedding import Embedder, load_embedder
 from mirror_collector.exchange import PairingLimits
+from mirror_collector.extras import Extras
 from mirror_collector.pages import page_routes
 from mirror_collector.pipeline import Pipeline
 from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes, outcome_routes
 from mirror_collector.receive.exchanges import MAX_REQUEST
 from mirror_collector.serve import LedgerCollector, access, api_routes, evidence_handler
-from mirror_collector.settings import Settings
+from mirror_collector.settings import Settings, SettingsError
 from mirror_collector.store import Location, Store, StoreError, StoreLimits, Vault, shown
 from mirror_collector.units import Address
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
     from pathlib import Path
 
@@ -87,7 +90,8 @@ async def run(
         OSError: an address cannot be listened on.
     """
     vault = Vault() if config.key_file is None else Vault.from_file(config.key_file)
-    store = await Store.open(config.store, config.limits, config.settings.kept(), vault)
+    embedder = _embedder() if config.settings.embedding.enabled else None
+    store = await Store.open(config.store, config.limits, config.settings.kept(), vault, embedder)
     try:
         app = App(config, store, log=log, clock=clock)
         await app.run(stop, listening)
@@ -106,8 +110,14 @@ class App:
         self._log = log
         self._clock = clock
         self._intake = Intake(config.intake, frozenset(store.ledger.routes))
+        self._extras = Extras(config.settings, store, clock=clock, log=log)
         self._pipeline = Pipeline(
-            intake=self._intake, store=store, limits=config.pairing, clock=clock, log=log
+            intake=self._intake,
+            store=store,
+            limits=config.pairing,
+            clock=clock,
+            log=log,
+            onward=(self._extras.take,),
         )
         self._grpc = AccessLogServer(self._intake, evidence_handler(store))
         self._runner = web.AppRunner(self._web(), access_log=None, shutdown_timeout=1.0)
@@ -125,6 +135,7 @@ class App:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._pipeline.run())
                 tidying = tasks.create_task(self._tidy())
+                extras = tasks.create_task(self._extras.run())
                 try:
                     await stop.wait()
                     self._log.info("stopping")
@@ -132,6 +143,7 @@ class App:
                     await self._close_doors()
                     self._intake.close()
                     tidying.cancel()
+                    extras.cancel()
         finally:
             await self._close_doors()
         self._log.info("stopped")
@@ -165,6 +177,10 @@ class App:
     def store_writable(self) -> bool:
         """Whether the last write succeeded."""
         return self._store.failure is None
+
+    def handed_on(self) -> dict[str, Counter[str]]:
+        """What became of what was handed to sinks and to the judge."""
+        return self._extras.counts()
 
     def ledger(self) -> Ledger:
         """All sums of this moment, drops the pipeline has not fetched yet included."""
@@ -216,3 +232,10 @@ class App:
                 if deleted:
                     self._log.info("tidied", pairs=deleted)
             await asyncio.sleep(_TIDY_EVERY)
+
+
+def _embedder() -> Embedder:
+    found = load_embedder()
+    if found is None:
+        raise SettingsError("embedding needs the extra: pip install 'shiftplane[embedding]'")
+    return found

@@ -123,7 +123,7 @@ def serve(**chosen: Any) -> None:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(config))
-    except (StoreError, OSError) as error:
+    except (SettingsError, StoreError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

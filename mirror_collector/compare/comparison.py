@@ -13,7 +13,7 @@ rules: were both variants the same model, it and the shadow's answer could chang
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -23,6 +23,7 @@ from mirror_collector.compare.traits import Traits, asks_for_json, traits
 from mirror_collector.exchange import Reply, ToolCall, read_reply
 
 if TYPE_CHECKING:
+    from mirror_collector.compare.embedding import Embedder
     from mirror_collector.exchange import Leg, Pair
 
 __all__ = ["AGREEMENT", "VERSION", "Comparison", "Likeness", "Measures", "Replies", "TokenSource", "compare"]
@@ -30,7 +31,7 @@ __all__ = ["AGREEMENT", "VERSION", "Comparison", "Likeness", "Measures", "Replie
 VERSION: Final = 2
 """Grows whenever the same pair would be measured differently; results of different versions do not mix."""
 
-AGREEMENT: Final = ("exact", "rouge_l", "edit", "finish_reason", "tool_calls", "language")
+AGREEMENT: Final = ("exact", "rouge_l", "edit", "meaning", "finish_reason", "tool_calls", "language")
 """By what two answers to one request are compared, as named in `Likeness`."""
 
 
@@ -80,6 +81,9 @@ class Likeness:
 
     rouge_l: float | None = None
     edit: float | None = None
+    meaning: float | None = None
+    """By word embeddings, where those are asked for."""
+
     finish_reason: bool | None = None
     tool_calls: bool | None = None
     """The same names in the same order with equal JSON arguments; None where neither called a tool."""
@@ -146,8 +150,14 @@ class Replies:
         )
 
 
-def compare(pair: Pair, replies: Replies | None = None) -> Comparison:
-    """Measure one pair; never raises, whatever the bodies hold. `replies` are those of `Replies.of`."""
+def compare(pair: Pair, replies: Replies | None = None, *, embedder: Embedder | None = None) -> Comparison:
+    """Measure one pair; never raises, whatever the bodies hold.
+
+    Args:
+        pair: the legs.
+        replies: those of `Replies.of`, where they are known already.
+        embedder: how meanings are compared, if at all.
+    """
     said = replies or Replies.of(pair)
     primary, shadow, noise = pair.primary, pair.shadow, pair.noise
     source = _token_source(said.primary, said.shadow)
@@ -165,6 +175,10 @@ def compare(pair: Pair, replies: Replies | None = None) -> Comparison:
     floor = None
     if counts and noise is not None and said.noise is not None and second is not None and not noise.limited:
         floor = _likeness(pair, noise, said.primary, said.noise, (tongue, second.traits.language))
+    if embedder is not None:
+        like = _with_meaning(like, said.primary, said.shadow, embedder)
+        if floor is not None and said.noise is not None:
+            floor = _with_meaning(floor, said.primary, said.noise, embedder)
     spoke = like.rouge_l is not None and said.primary.text
     return Comparison(
         version=VERSION,
@@ -204,6 +218,12 @@ def _likeness(
         tool_calls=same_calls,
         language=None if None in tongues else tongues[0] == tongues[1],
     )
+
+
+def _with_meaning(like: Likeness, said: Reply, answered: Reply, embedder: Embedder) -> Likeness:
+    if like.rouge_l is None:
+        return like
+    return replace(like, meaning=embedder(said.text, answered.text))
 
 
 def _if_said(reply: Reply, value: float) -> float | None:

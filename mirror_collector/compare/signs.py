@@ -112,6 +112,8 @@ def _agreement(like: Likeness, floor: Likeness) -> dict[str, int]:
     signs = {}
     for name in AGREEMENT:
         one, other = getattr(like, name), getattr(floor, name)
+        if name == "meaning" and one is None and other is None:
+            continue
         # What does not apply to an answer, as tool calls nobody made, does not differ.
         difference = (1.0 if one is None else one) - (1.0 if other is None else other)
         signs[name] = 0 if abs(difference) < _NEAR else (1 if difference > 0 else -1)

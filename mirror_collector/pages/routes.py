@@ -58,6 +58,7 @@ MEASURE_WORDS: Final = {
     "exact": "the same text",
     "rouge_l": "words in common (ROUGE-L)",
     "edit": "characters in common",
+    "meaning": "meaning (word embeddings)",
     "finish_reason": "the same end",
     "tool_calls": "the same tool calls",
     "language": "the same language",

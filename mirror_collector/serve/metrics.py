@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from mirror_collector.compare import Mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client.metrics_core import Metric
 
@@ -51,6 +51,9 @@ class Gauges(Protocol):
     def store_writable(self) -> bool:
         """Whether the last write succeeded."""
 
+    def handed_on(self) -> Mapping[str, Mapping[str, int]]:
+        """What became of what was handed to sinks and to the judge, by name."""
+
 
 class LedgerCollector(Collector):
     """Metrics of one ledger and its gauges."""
@@ -71,6 +74,15 @@ class LedgerCollector(Collector):
         for reason, n in sorted(ledger.drops.items()):
             dropped.add_metric([reason], n)
         yield dropped
+        onward = CounterMetricFamily(
+            f"{_PREFIX}_handed_on",
+            "Items handed to sinks and to the judge, by what became of them.",
+            labels=["to", "result"],
+        )
+        for name, results in self._gauges.handed_on().items():
+            for result, n in sorted(results.items()):
+                onward.add_metric([name, result], n)
+        yield onward
         yield from self._gauge_families()
 
     def _gauge_families(self) -> Iterator[Metric]:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from mirror_collector.compare import Comparison
+    from mirror_collector.compare.embedding import Embedder
     from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
     from mirror_collector.store.location import Location
     from mirror_collector.store.reader import Reader
@@ -75,10 +76,12 @@ class Database:
         limits: StoreLimits,
         privacy: Privacy | None = None,
         vault: Vault | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         self._limits = limits
         self._privacy = privacy or Privacy()
         self._vault = vault or Vault()
+        self._embedder = embedder
         self._ledger = Ledger()
         self._engine = connect(location)
         try:
@@ -144,7 +147,8 @@ class Database:
         compared = []
         for pair in pairs:
             replies = Replies.of(pair)
-            compared.append(Compared(pair=pair, replies=replies, found=compare(pair, replies)))
+            found = compare(pair, replies, embedder=self._embedder)
+            compared.append(Compared(pair=pair, replies=replies, found=found))
         with self._writing():
             ledger = self._ledger.fork()
             ledger.add_counts(counts)
@@ -308,7 +312,7 @@ class Database:
 
     def recompare(self, reader: Reader, progress: Callable[[int], None]) -> Recompared:
         """Measure all stored pairs again by the present comparison; all or nothing."""
-        done = recompare(self._engine, reader, progress)
+        done = recompare(self._engine, reader, progress, self._embedder)
         self._take_up()
         return done
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mirror_collector.compare import Comparison
+    from mirror_collector.compare.embedding import Embedder
     from mirror_collector.store.engine import Engine
     from mirror_collector.store.reader import Reader, StoredLeg, StoredPair
 
@@ -39,7 +40,9 @@ class Recompared:
     blocks: dict[tuple[str, str, str, int], Block] = field(default_factory=dict)
 
 
-def recompare(engine: Engine, reader: Reader, progress: Callable[[int], None]) -> Recompared:
+def recompare(
+    engine: Engine, reader: Reader, progress: Callable[[int], None], embedder: Embedder | None = None
+) -> Recompared:
     """Measure all pairs again; all or nothing. `progress` is told how many are done."""
     done = Recompared()
     with engine.transaction():
@@ -49,7 +52,7 @@ def recompare(engine: Engine, reader: Reader, progress: Callable[[int], None]) -
             if pair is None or replies is None:
                 done.without_messages += 1
                 continue
-            found = compare(pair, replies)
+            found = compare(pair, replies, embedder=embedder)
             _count(done, pair, found, stored.listed["stored_at"])
             rows.append(_row(stored, pair, found))
             if len(rows) == _STEP:

@@ -23,6 +23,7 @@ from mirror_collector.store.reader import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mirror_collector.compare.embedding import Embedder
     from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
     from mirror_collector.store.location import Location
     from mirror_collector.store.privacy import Privacy, Vault
@@ -60,12 +61,13 @@ class Store:
         limits: StoreLimits,
         privacy: Privacy | None = None,
         vault: Vault | None = None,
+        embedder: Embedder | None = None,
     ) -> Store:
         """Open or create it; raises StoreError."""
         writing = ThreadPoolExecutor(1, "store-write")
         reading = ThreadPoolExecutor(1, "store-read")
         try:
-            database = await _run(writing, lambda: Database(location, limits, privacy, vault))
+            database = await _run(writing, lambda: Database(location, limits, privacy, vault, embedder))
             reader = await _run(reading, lambda: Reader(location, vault))
         except BaseException:
             writing.shutdown(wait=False)
