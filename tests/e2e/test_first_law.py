@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 SHADOW = (
-    "{shadow: {percentage: 100, limits: {maxConcurrentRequests: 8, maxPendingRequests: 4, timeout: 20s}}}"
+    "{shadow: {percentage: 100, compare: {noiseBaseline: {percentage: 100}}, "
+    "limits: {maxConcurrentRequests: 8, maxPendingRequests: 4, timeout: 20s}}}"
 )
 UPLOAD = 16 << 20
 
