@@ -59,6 +59,8 @@ class Config:
     specs: Path | None = None
     collector_grpc: ir.Address | None = None
     collector_http: str | None = None
+    collector_token: Path | None = None
+    """A file with the token the collector lets this in by."""
     evidence: tuple[ir.Address, ...] = ()
     """Where collectors stream their evidence; by default where proxies send legs."""
     acceptors: int = 1
@@ -94,7 +96,8 @@ async def run(config: Config) -> None:
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
     config.door.certificates()  # Wrong files are said at once, also where other processes will read them.
     secret = None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip()
-    collector = None if config.collector_http is None else CollectorSource(config.collector_http)
+    token = "" if config.collector_token is None else config.collector_token.read_text().strip()
+    collector = None if config.collector_http is None else CollectorSource(config.collector_http, token)
     engine = Engine(
         store,
         load_scripts(),

@@ -57,6 +57,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--collector-grpc", type=host_port, default=None, help="Where proxies send captured legs.")
 @click.option("--collector-http", default=None, help="The collector's base URL, for pairs in status.")
 @click.option(
+    "--collector-token-file",
+    type=_FILE,
+    default=None,
+    help="The token the collector lets this in by; a viewer's is enough.",
+)
+@click.option(
     "--evidence-from",
     type=host_port,
     multiple=True,
@@ -115,6 +121,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     specs: Path | None,
     collector_grpc: HostPort | None,
     collector_http: str | None,
+    collector_token_file: Path | None,
     evidence_from: tuple[HostPort, ...],
     identifier: str,
     acceptors: int,
@@ -163,6 +170,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             None if collector_grpc is None else ir.Address(host=collector_grpc.host, port=collector_grpc.port)
         ),
         collector_http=collector_http,
+        collector_token=collector_token_file,
         evidence=tuple(ir.Address(host=one.host, port=one.port) for one in evidence_from),
         acceptors=acceptors,
         health_checks=health_checks,

@@ -21,11 +21,15 @@ log = structlog.get_logger()
 
 
 class CollectorSource:
-    """The latest summary per route; `url` is the base URL of the collector's HTTP API."""
+    """The latest summary per route; `url` is the base URL of the collector's HTTP API.
 
-    def __init__(self, url: str) -> None:
+    `token` is what it lets in, where it asks for one; a viewer's is enough.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
         """Nothing is fetched before `run`."""
         self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._latest: dict[str, dict[str, Any]] = {}
         self._exposed: dict[tuple[str, str], dict[str, Any]] = {}
         self._spent: dict[str, deque[tuple[float, float]]] = {}
@@ -64,7 +68,7 @@ class CollectorSource:
 
     async def run(self) -> None:
         """Fetch until cancelled."""
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session:
             while True:
                 await self._fetch(session)
                 await asyncio.sleep(_EVERY)
