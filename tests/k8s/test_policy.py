@@ -70,7 +70,7 @@ def test_a_volume_in_memory_or_on_the_node_is_bounded(container: Container) -> N
     [
         ("xds-server", 18000, [PROXY]),
         ("xds-server", 18001, [OPERATOR]),
-        ("mirror-collector", 18002, [PROXY]),
+        ("mirror-collector", 18002, [PROXY, CONTROL_PLANE]),
         ("mirror-collector", 18003, [OPERATOR, CONTROL_PLANE]),
     ],
 )
@@ -99,7 +99,7 @@ def test_both_programs_call_only_whom_they_must() -> None:
     assert rendered.may_leave("xds-server", STRANGER, 53)
     assert rendered.may_leave("xds-server", PROXY, 8000)
     assert not rendered.may_leave("xds-server", STRANGER, 8000)
-    assert not rendered.may_leave("xds-server", COLLECTOR, 18002)
+    assert rendered.may_leave("xds-server", COLLECTOR, 18002)
     assert not rendered.may_leave("xds-server", STRANGER, 443)
     assert not rendered.may_leave("mirror-collector", STRANGER, 53)
 
