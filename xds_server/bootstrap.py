@@ -20,6 +20,7 @@ _CA = "xds-ca"
 _CERTIFICATE = "xds-certificate"
 _KEPT: Final = (
     r"llm\..*",
+    r"access_logs\.grpc_access_log\.logs_dropped",
     r"cluster\.[^.]+\.upstream_rq_(total|active|timeout|pending_overflow)",
     r"cluster\.[^.]+\.(upstream_cx_(active|connect_fail)|membership_(healthy|total))",
     r"cluster\.[^.]+\.(outlier_detection\.ejections_active|ssl\.(handshake|fail_.*|connection_error|versions\..*))",

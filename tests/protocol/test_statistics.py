@@ -125,3 +125,22 @@ def test_counts_add_up_and_survive_the_way(one: Counts, other: Counts) -> None:
         start=5.0, seconds=10.0, legs={V2: both, Leg(route="a", variant="b", role=Role.SHADOW): one}
     )
     assert block_of_json(block_to_json(block)) == block
+
+
+def test_what_a_proxy_gave_up_is_told_by_reason() -> None:
+    def of(name: str, value: float, cluster: str = "") -> wire.Family:
+        labels = [wire.Label(name="envoy.cluster_name", value=cluster)] if cluster else []
+        return wire.Family(name=name, metric=[wire.Metric(label=labels, counter=wire.Counter(value=value))])
+
+    families = [
+        of("access_logs.grpc_access_log.logs_dropped", 7),
+        of("cluster.upstream_cx_connect_fail", 3, "shiftplane/collector"),
+        of("cluster.upstream_cx_connect_fail", 5, "chat/v1"),
+        of("cluster.upstream_rq_pending_overflow", 2, "chat/hop"),
+        of("cluster.upstream_rq_pending_overflow", 4, "chat/v2/shadow"),
+        of("cluster.upstream_rq_pending_overflow", 8, "chat/v2"),
+        of("access_logs.grpc_access_log.logs_dropped", float("nan")),
+    ]
+    told = read_statistics(wire.Message(families=families).SerializeToString())
+    assert told is not None
+    assert told.lost == {"log_entries_dropped": 7, "collector_unreachable": 3, "copies_cut_off": 6}

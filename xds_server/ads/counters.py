@@ -29,6 +29,9 @@ class Counters:
     statistics: int = 0
     statistics_bytes: int = 0
     statistics_refused: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    """Captured legs and copies that proxies gave up, by group and reason: ``chat/log_entries_dropped``."""
+
     accepted: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
@@ -38,6 +41,7 @@ class Counters:
         """Add another process's totals."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.lost.update(other.lost)
         self.accepted.update(other.accepted)
         self.rejected.update(other.rejected)
         for name in _HISTOGRAMS:
@@ -46,7 +50,7 @@ class Counters:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
-        found |= {"accepted": dict(self.accepted), "rejected": dict(self.rejected)}
+        found |= {"lost": dict(self.lost), "accepted": dict(self.accepted), "rejected": dict(self.rejected)}
         for name in _HISTOGRAMS:
             histogram = getattr(self, name)
             found[name] = {"total": histogram.total, "counts": histogram.counts}
@@ -58,6 +62,7 @@ class Counters:
         found = cls(**{name: values[name] for name in _NUMBERS})
         found.accepted.update(values["accepted"])
         found.rejected.update(values["rejected"])
+        found.lost.update(values["lost"])
         for name in _HISTOGRAMS:
             histogram = getattr(found, name)
             histogram.total, histogram.counts = values[name]["total"], values[name]["counts"]

@@ -51,6 +51,7 @@ def handlers(hub: Hub, guard: Guard) -> Any:
                 # The first message says whose it is, with all its Envoy was built with: it is like no other.
                 hub.counters.statistics += 1
                 hub.counters.statistics_bytes += len(raw)
+            hub.counters.lost.update({f"{group}/{reason}": count for reason, count in told.lost.items()})
             hub.on_counts(group, told.legs)
         return b""  # An empty StreamMetricsResponse.
 

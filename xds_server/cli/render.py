@@ -232,6 +232,9 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
     if view.get("likeness") is not None:
         table.add_row(Text("answers", style="dim"), _likeness(view["likeness"]))
+    if view.get("capture_lost"):
+        lost = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in view["capture_lost"].items())
+        table.add_row(Text("lost", style="dim"), Text(f"proxies: {lost}", style="yellow"))
     if view["message"]:
         table.add_row(Text("now", style="dim"), Text(view["message"]))
     return table

@@ -323,6 +323,7 @@ class Engine:
             view,
             shadow_budget=shadow_budget(live.state, view.pairs),
             likeness=likeness_view(self._resemblance(live)),
+            capture_lost=self._lost(live.group),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
             experiment=experiment_view(
@@ -332,6 +333,13 @@ class Engine:
                 now=self._clock(),
             ),
         )
+
+    def _lost(self, group: str) -> dict[str, int]:
+        """Return what proxies of a group gave up of captured legs and copies, by reason."""
+        if self._hub is None:
+            return {}
+        found = self._hub.counters.lost
+        return {key.rpartition("/")[2]: n for key, n in found.items() if key.rpartition("/")[0] == group}
 
     def views(self) -> list[RouteView]:
         """Return how all routes stand, by name."""

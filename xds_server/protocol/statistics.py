@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["Told", "read_statistics"]
 
 _PREFIX: Final = "llm."
+_COLLECTOR: Final = "shiftplane/collector"
+_COPIES: Final = ("/hop", "/shadow", "/noise")
+_LOSSES: Final = {
+    "access_logs.grpc_access_log.logs_dropped": "log_entries_dropped",
+    "cluster.upstream_cx_connect_fail": "collector_unreachable",
+    "cluster.upstream_rq_pending_overflow": "copies_cut_off",
+}
+"""By the name of a counter: why a captured leg, or a copy, is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,8 @@ class Told:
     node: str
     group: str
     legs: dict[Leg, Counts]
+    lost: dict[str, int]
+    """What the proxy had to give up of captured legs and copies, by reason."""
 
 
 def read_statistics(raw: bytes) -> Told | None:
@@ -37,9 +47,17 @@ def read_statistics(raw: bytes) -> Told | None:
         message = wire.Message.FromString(raw)
     except DecodeError:
         return None
-    sums = Sums()
+    sums, lost = Sums(), dict[str, int]()
     for family in message.families:
         name = family.name
+        if name in _LOSSES:
+            reason = _LOSSES[name]
+            count = sum(
+                int(metric.counter.value) for metric in family.metric if _counts_as_lost(name, metric)
+            )
+            if count > 0:
+                lost[reason] = lost.get(reason, 0) + count
+            continue
         if name.startswith(_PREFIX):
             for metric in family.metric:
                 _add(sums, name[len(_PREFIX) :], metric)
@@ -47,7 +65,22 @@ def read_statistics(raw: bytes) -> Told | None:
         node=message.identifier.node.id,
         group=message.identifier.node.cluster,
         legs=dict(sums.legs()),
+        lost=lost,
     )
+
+
+def _counts_as_lost(name: str, metric: wire.Metric) -> bool:
+    """Whether a counter is of copies or captured legs, and not of users' requests."""
+    if not 0 < metric.counter.value < 1 << 53:
+        return False
+    cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
+    match name.removeprefix("cluster."):
+        case "upstream_cx_connect_fail":
+            return cluster == _COLLECTOR
+        case "upstream_rq_pending_overflow":
+            return cluster.endswith(_COPIES)
+        case _:
+            return True
 
 
 def _add(sums: Sums, name: str, metric: wire.Metric) -> None:

@@ -227,6 +227,8 @@ class RouteView:
     experiment: dict[str, Any] | None = None
     shadow_budget: dict[str, float | None] | None = None
     likeness: dict[str, Any] | None = None
+    capture_lost: dict[str, int] = field(default_factory=dict)
+    """Captured legs and copies that proxies of the group gave up since the control plane started."""
 
 
 def to_json(view: RouteView | ProxyView | EventView | ActionView | CostView) -> dict[str, Any]:

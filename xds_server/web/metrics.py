@@ -119,6 +119,15 @@ class _Collector(Collector):
             "shiftplane_statistics_messages", "What proxies told of their counts.", counters.statistics
         )
         yield CounterMetricFamily("shiftplane_statistics_bytes", "Bytes of that.", counters.statistics_bytes)
+        lost = CounterMetricFamily(
+            "shiftplane_capture_lost",
+            "Captured legs and copies that proxies had to give up, by reason.",
+            labels=["group", "reason"],
+        )
+        for key, count in sorted(counters.lost.items()):
+            group, _, reason = key.rpartition("/")
+            lost.add_metric([group, reason], count)
+        yield lost
         yield CounterMetricFamily(
             "shiftplane_statistics_refused",
             "Streams of counts that said more than a proxy has to say.",
