@@ -28,8 +28,10 @@ spec:
 _SHADOW = """\
   strategy:
     shadow:
-      percentage: {percent}
+      percentage: {percent}{compare}
 """
+_COMPARE = """
+      compare: {{noiseBaseline: {{percentage: {noise}}}}}"""
 
 _CANARY = """\
   attributes:
@@ -52,9 +54,18 @@ _ANALYSIS = """\
 """
 
 
-def shadow(folder: Path, number: int, model: str, stable: Backend, candidate: Backend, percent: int) -> Path:
-    """Write a spec that copies `percent` of the requests to the candidate."""
-    text = _head(model, stable, candidate) + _SHADOW.format(percent=percent)
+def shadow(  # noqa: PLR0913 - the words of one spec
+    folder: Path,
+    number: int,
+    model: str,
+    stable: Backend,
+    candidate: Backend,
+    percent: int,
+    noise: int = 0,
+) -> Path:
+    """Write a spec that copies `percent` of the requests, and of those `noise` percent to both backends."""
+    compare = _COMPARE.format(noise=noise) if noise else ""
+    text = _head(model, stable, candidate) + _SHADOW.format(percent=percent, compare=compare)
     return _write(folder, f"{number}-shadow.yaml", text)
 
 
