@@ -144,7 +144,7 @@ class _Story:
         tell.plain(f"Logs, stores and the specs that are applied: {stage.folder}")
         # Real models on a CPU are too slow for a third answer.
         noise = 50 if self._options.vllm is None else 0
-        path = specs.shadow(stage.folder, 1, _MODEL, self._old, self._new, 20, noise)
+        path = specs.shadow(stage.folder, 1, _MODEL, self._old, self._new, percent=20, noise=noise)
         tell.scene("Scene 1: the new model answers in the shadow, users still get the old one")
         await self._command("apply", str(path))
         await self._until(lambda view: view["phase"] == "Shadowing", 30)
@@ -174,7 +174,11 @@ class _Story:
         self._check(view["weights"]["v2"] == 0, "no user was served by the new model")
         if self._options.vllm is None:
             view = await self._until(lambda view: view["likeness"] is not None, 30)
-            self._tell.say(f"the verdict on its answers: {view['likeness']['verdict']}, {view['likeness']['words']}")
+            found = view["likeness"]
+            self._tell.say(
+                f"are the new answers as good? {found['verdict']} so far, from {found['trios']} pairs "
+                "with a noise baseline (the old model against itself)"
+            )
         self._tell.say(
             f"{view['pairs']['pairs']} pairs of answers to the same request were compared; the last:"
         )

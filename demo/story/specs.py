@@ -60,6 +60,7 @@ def shadow(  # noqa: PLR0913 - the words of one spec
     model: str,
     stable: Backend,
     candidate: Backend,
+    *,
     percent: int,
     noise: int = 0,
 ) -> Path:
