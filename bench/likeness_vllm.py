@@ -2,6 +2,8 @@
 
 The same weights on two servers first; then the second one with its weights rounded to fewer bits. Of each
 prompt the old server is asked twice, for what users get and for the noise baseline, and the new one once.
+Each server has a seed of its own: two that share one and are asked the same things in the same order draw the
+same numbers, and their answers are then more alike than any two of one server.
 Needs what ``python -m demo.real_vllm prepare`` makes; some fifteen minutes on two cores.
 
     python bench/likeness_vllm.py --prompts 200 --bits 3
@@ -122,8 +124,10 @@ async def tried(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str
     """Run both comparisons."""
     texts = prompts(asked.prompts)
     computed = cores()
-    old_config = ServerConfig(root=root, name="smol-a", port=free_port(), core=computed[0], max_model_len=512)
-    new_config = replace(old_config, name="smol-b", port=free_port(), core=computed[-1])
+    old_config = ServerConfig(
+        root=root, name="smol-a", port=free_port(), core=computed[0], max_model_len=512, seed=1
+    )
+    new_config = replace(old_config, name="smol-b", port=free_port(), core=computed[-1], seed=2)
     old, new = launch(old_config, folder), launch(new_config, folder)
     running: list[RealVllm] = [old, new]
     result: dict[str, Any] = {"prompts": len(texts), "max_tokens": asked.tokens}
