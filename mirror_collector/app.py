@@ -1,7 +1,7 @@
 """The collector put together: builds every part, runs them, and takes them down in reverse.
 
 On the way down the doors close first, what is in the queue is worked off, legs that still wait are counted as
-unpaired, and the store is closed last.
+unpaired, sinks send what they were handed, and the store is closed last.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class App:
                 "listening", grpc=str(bound.grpc), http=str(bound.http), store=shown(self._config.store)
             )
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pipeline.run())
+                working = tasks.create_task(self._pipeline.run())
                 tidying = tasks.create_task(self._tidy())
                 extras = tasks.create_task(self._extras.run())
                 try:
@@ -143,7 +143,8 @@ class App:
                     await self._close_doors()
                     self._intake.close()
                     tidying.cancel()
-                    extras.cancel()
+                    # Not before: what is worked off now is handed on too.
+                    working.add_done_callback(lambda _: extras.cancel())
         finally:
             await self._close_doors()
         self._log.info("stopped")

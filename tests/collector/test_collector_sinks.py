@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from tests.collector.running import Setting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from tests.collector.running import Collector
 
@@ -206,6 +208,31 @@ async def test_a_collector_hands_pairs_on_and_a_dead_sink_hurts_nobody(start: St
         assert len(understood(sent).resource_spans) == 1
         assert "[email]" in json.dumps(sent)
         assert "jo@example.com" not in json.dumps(sent)
+
+
+async def test_what_is_worked_off_while_stopping_is_handed_on_too(start: Start, tmp_path: Path) -> None:
+    async with other() as server:
+        settings = Settings.model_validate({"sinks": [{"type": "otlp", "url": server.url}]})
+        async with start(Setting(settings=settings)) as collector:
+            with sqlite3.connect(tmp_path / "pairs.sqlite", isolation_level=None) as disk:
+                disk.execute("BEGIN IMMEDIATE")
+                await collector.post(
+                    [document(role, f"r{n}") for n in range(30) for role in ("primary", "shadow")]
+                )
+                collector.stop.set()
+                async with asyncio.timeout(5):
+                    with suppress(OSError):
+                        while await collector.get("/v1/summary"):
+                            pass
+                disk.execute("ROLLBACK")
+        spans = [
+            span
+            for _, _, sent in server.seen
+            for resource in understood(sent).resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+        assert len({span.trace_id for span in spans}) == 30
 
 
 def test_a_sink_without_a_path_has_the_usual_one() -> None:
