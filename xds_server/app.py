@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +20,7 @@ from aiohttp import web
 
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
-from xds_server.engine import Engine, SpecRefusedError, no_summary
+from xds_server.engine import Caller, Engine, SpecRefusedError, no_summary
 from xds_server.sources import (
     CollectorSource,
     EvidenceSource,
@@ -27,10 +29,11 @@ from xds_server.sources import (
     SpecFolder,
     load_scripts,
 )
-from xds_server.store import SqliteStore, StoreError
-from xds_server.web import build, registry
+from xds_server.store import AccessStore, SqliteStore, StoreError
+from xds_server.web import Gate, Site, build, first_token, registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from xds_server import ir
@@ -38,6 +41,15 @@ if TYPE_CHECKING:
 __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
+_FIRST: Final = """\
+First run: nobody has a token yet. This one is an admin's. It is shown once, and ends after a day or as soon as
+another admin's token is made with it:
+
+    {text}
+
+    shiftplane login                                          # asks for it
+    shiftplane token create NAME --role admin                 # then one to keep
+"""
 
 log = structlog.get_logger()
 
@@ -70,6 +82,14 @@ class Config:
     prometheus: str | None = None
     counts_from_prometheus: bool = False
     log_level: str = "info"
+    is_open: bool = False
+    """Whether nobody has to log in; for loopback alone."""
+    public_url: str = ""
+    """Where people reach the pages, if that is not where this listens."""
+    http_tls: tuple[Path, Path] | None = None
+    """Certificate chain and key of the HTTP port."""
+    show: Callable[[str], None] = lambda _text: None
+    """Shows somebody at the terminal what no log may hold."""
 
 
 async def run(config: Config) -> None:
@@ -130,8 +150,12 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         await folder.scan()
         jobs.append(folder.run)
     server = config.door.server(hub) if isinstance(hub, Hub) else None
+    access = AccessStore(store.file)
+    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url)
+    if not config.is_open and (text := await asyncio.to_thread(first_token, access, time.time())):
+        config.show(_FIRST.format(text=text))
     runner = web.AppRunner(
-        build(engine, registry(engine, hub), alarm_secret=secret),
+        build(Site(engine=engine, registry=registry(engine, hub), gate=gate, alarm_secret=secret)),
         access_log=None,
         shutdown_timeout=_GRACE_SECONDS,
     )
@@ -143,12 +167,15 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
             if isinstance(hub, Fleet):
                 await hub.ready()
             # Who asks whether this is ready is answered once proxies can come in.
-            await web.TCPSite(runner, config.http_host, config.http_port).start()
+            tls = None if config.http_tls is None else _http_tls(*config.http_tls)
+            await web.TCPSite(runner, config.http_host, config.http_port, ssl_context=tls).start()
             log.info(
                 "listening",
                 xds=xds,
                 xds_security=config.door.security,
                 http=runner.addresses[0][1],
+                http_security="tls" if tls is not None else "plaintext",
+                login="nobody has to log in" if config.is_open else "tokens",
                 acceptors=config.acceptors,
             )
             await stopping.wait()
@@ -169,6 +196,12 @@ def _first(group: BaseExceptionGroup[OSError]) -> OSError:
     return error if isinstance(error, OSError) else OSError(str(error))
 
 
+def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
 def _fleet(config: Config, engine: Engine) -> Fleet:
     own = {"door": config.door.to_json(), "log_level": config.log_level}
     command = [sys.executable, "-m", "xds_server.acceptor", json.dumps(own)]
@@ -177,7 +210,7 @@ def _fleet(config: Config, engine: Engine) -> Fleet:
 
 async def _apply(engine: Engine, text: str, file: str) -> None:
     try:
-        applied = await engine.apply(text, file=file, actor="spec-folder")
+        applied = await engine.apply(text, file=file, by=Caller(actor="spec-folder", via="spec folder", source=file))
     except (StoreError, WorldError):
         # What runs goes on as it is; the next change of the file, or the next start, is another try.
         log.exception("spec_not_applied", file=file)

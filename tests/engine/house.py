@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.worlds import SCRIPTS
 from xds_server.ads import Hub
-from xds_server.engine import Action, Engine
+from xds_server.engine import Action, Caller, Engine
 from xds_server.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ class House:
         self.engine.attach(self.hub)
 
     async def apply(self, text: str) -> str:
-        applied = await self.engine.apply(text, file="test.yaml", actor="test")
+        applied = await self.engine.apply(text, file="test.yaml", by=Caller(actor="test"))
         return applied.routes[0].action
 
     async def act(self, action: Action) -> None:
-        await self.engine.command("chat", action, actor="test", reason="")
+        await self.engine.command("chat", action, by=Caller(actor="test"))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

@@ -15,7 +15,7 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.worlds import SCRIPTS
 from xds_server.ads import Hub
-from xds_server.engine import Action, CommandRefusedError, Engine
+from xds_server.engine import Action, Caller, CommandRefusedError, Engine
 from xds_server.rollout import Phase, SetWeight, State, step
 from xds_server.store import Change, ConflictError, SqliteStore
 
@@ -66,7 +66,7 @@ async def lived(path: Path, now: list[float], chance: random.Random) -> None:
         await engine.load()
         tasks = [asyncio.create_task(hub.run()), asyncio.create_task(engine.run())]
         FakeProxy(hub)
-        await engine.apply(SPEC, file="chat.yaml", actor="test")
+        await engine.apply(SPEC, file="chat.yaml", by=Caller(actor="test"))
         for _ in range(chance.randint(1, 60)):
             await asyncio.sleep(0)
             if tasks[1].done():
@@ -90,9 +90,9 @@ async def operate(engine: Engine, chance: random.Random) -> None:
         [Action.PROMOTE, Action.PAUSE, Action.RESUME, Action.ABORT, Action.RETRY, Action.KILL]
     )
     try:
-        await engine.command("chat", action, actor="test", reason="chance")
+        await engine.command("chat", action, by=Caller(actor="test", reason="chance"))
         if action is Action.KILL:
-            await engine.command("chat", Action.UNKILL, actor="test", reason="chance")
+            await engine.command("chat", Action.UNKILL, by=Caller(actor="test", reason="chance"))
     except CommandRefusedError:
         return
 

@@ -12,6 +12,7 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.engine import (
     Action,
+    Caller,
     CommandRefusedError,
     SpecRefusedError,
     UnknownRouteError,
@@ -126,7 +127,7 @@ async def test_the_same_spec_again_changes_nothing(house: House) -> None:
 
 
 async def test_a_dry_run_changes_nothing(house: House) -> None:
-    applied = await house.engine.apply(route(V1), file="x", actor="test", dry_run=True)
+    applied = await house.engine.apply(route(V1), file="x", by=Caller(actor="test"), dry_run=True)
     assert applied.routes[0].action == "created"
     assert house.engine.views() == []
 
@@ -143,7 +144,7 @@ async def test_a_refused_spec_leaves_everything_as_it_was(house: House) -> None:
 async def test_a_file_is_accepted_whole_or_not_at_all(house: House) -> None:
     other = route(V1).replace("name: chat", "name: other").replace("/v1/", "/v2/")
     with pytest.raises(SpecRefusedError):
-        await house.engine.apply(other + "---\n" + route(V1, V2, "{}"), file="x", actor="test")
+        await house.engine.apply(other + "---\n" + route(V1, V2, "{}"), file="x", by=Caller(actor="test"))
     assert house.engine.views() == []
 
 
@@ -170,7 +171,7 @@ async def test_a_deleted_route_is_gone_from_proxies_too(house: House) -> None:
     proxy = FakeProxy(house.hub)
     await house.apply(route(V1))
     await house.until(lambda: "chat/v1" in proxy.held.get(CLUSTER, {}))
-    await house.engine.delete("chat", actor="test")
+    await house.engine.delete("chat", by=Caller(actor="test"))
     await house.until(lambda: proxy.held[CLUSTER] == {})
     assert house.engine.views() == []
 

@@ -9,7 +9,7 @@ import pytest
 from tests.engine.house import CANARY, V1, V2, House, living
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
-from xds_server.engine import Action, CommandRefusedError
+from xds_server.engine import Action, Caller, CommandRefusedError
 from xds_server.rollout import Health
 from xds_server.snapshot import CLUSTER, ROUTE, RUNTIME
 
@@ -35,11 +35,11 @@ async def test_a_kill_changes_the_runtime_layer_and_nothing_else(house: House) -
     await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
     await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
     before = {kind: dict(held) for kind, held in proxy.held.items() if kind != RUNTIME}
-    await house.engine.command("chat", Action.KILL, actor="ada", reason="v2 leaks")
+    await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
     await house.until(lambda: killed(proxy))
     await house.until(lambda: house.engine.view("chat").message.startswith("killed: 1 of 1"))
     assert {kind: held for kind, held in proxy.held.items() if kind != RUNTIME} == before
-    await house.engine.command("chat", Action.UNKILL, actor="ada", reason="mended")
+    await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
     await house.until(lambda: not killed(proxy))
     assert house.engine.view("chat").weights == {"v1": 95.0, "v2": 5.0}
 
@@ -54,7 +54,7 @@ async def test_a_kill_gets_past_a_version_that_was_refused(house: House) -> None
     await house.apply(route(V1, ("v2", "127.0.0.1:9009"), CANARY))
     await house.apply(route(("v1", "127.0.0.1:9004"), V2, CANARY, more="timeouts: {connect: 3s}"))
     await house.until(lambda: house.engine.view("chat").convergence.nacked > 0)
-    await house.engine.command("chat", Action.KILL, actor="ada", reason="v2 leaks")
+    await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
     await house.until(lambda: all(killed(proxy) for proxy in proxies))
     await house.until(
         lambda: (
@@ -73,23 +73,23 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(house: House) -> None
     await house.apply(route(V1, V2, CANARY))
     await house.until(lambda: house.engine.view("chat").weights.get("v2") == 5)
     with pytest.raises(CommandRefusedError, match=r"no generation 7 .* there are 1, 2"):
-        await house.engine.undo_to("chat", 7, actor="ada", reason="")
+        await house.engine.undo_to("chat", 7, by=Caller(actor="ada"))
     with pytest.raises(CommandRefusedError, match="at generation 2 already"):
-        await house.engine.undo_to("chat", 2, actor="ada", reason="")
-    view = await house.engine.undo_to("chat", 1, actor="ada", reason="v2 is worse")
+        await house.engine.undo_to("chat", 2, by=Caller(actor="ada"))
+    view = await house.engine.undo_to("chat", 1, by=Caller(actor="ada", reason="v2 is worse"))
     assert (view.generation, view.candidate, view.weights) == (3, None, {"v1": 100.0})
     await house.phase("Healthy")
     (last,) = await house.engine.audit(1)
-    assert (last.actor, last.action, last.reason) == ("ada", "apply", "undo to generation 1: v2 is worse")
+    assert (last.deed.actor, last.deed.action, last.deed.reason) == ("ada", "apply", "undo to generation 1: v2 is worse")
 
 
 async def test_the_audit_says_who_did_what_and_why_also_of_routes_that_are_gone(house: House) -> None:
     FakeProxy(house.hub)
     await house.apply(route(V1, V2, CANARY))
     await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-    await house.engine.command("chat", Action.ABORT, actor="ada", reason="worse answers")
-    await house.engine.delete("chat", actor="bob")
-    found = [(a.actor, a.action, a.reason) for a in await house.engine.audit(10)]
+    await house.engine.command("chat", Action.ABORT, by=Caller(actor="ada", reason="worse answers"))
+    await house.engine.delete("chat", by=Caller(actor="bob"))
+    found = [(e.deed.actor, e.deed.action, e.deed.reason) for e in await house.engine.audit(10)]
     assert found == [("test", "apply", ""), ("ada", "abort", "worse answers"), ("bob", "delete", "")]
     assert await house.engine.audit(10, "other") == []
 

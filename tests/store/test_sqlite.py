@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from xds_server.audit import Deed
 from xds_server.rollout import (
     Command,
     CommandKind,
@@ -145,7 +146,7 @@ def test_threads_take_turns(path: Path) -> None:
 def test_deleting_keeps_the_history_and_begins_a_new_replay(path: Path) -> None:
     store = SqliteStore(path)
     Writer(store).tell(spec(), "text")
-    store.delete("chat", at=9.0, actor="somebody")
+    store.delete("chat", deed=Deed(at=9.0, actor="somebody", action="delete", route="chat"))
     assert store.load() == ()
     assert [(e.what, e.actor) for e in store.history("chat", 10)][-1] == ("deleted", "somebody")
     again = Writer(store)

@@ -15,7 +15,7 @@ from tests.support.plane import eventually
 from tests.support.worlds import SCRIPTS
 from xds_server import ir
 from xds_server.ads import Door, Hub
-from xds_server.engine import Action, Engine, no_summary
+from xds_server.engine import Action, Caller, Engine, no_summary
 from xds_server.sources import CollectorSource, HealthChecks
 from xds_server.store import SqliteStore
 from xds_server.view import to_json
@@ -71,12 +71,12 @@ class TimedPlane:
 
     def apply(self, text: str) -> list[str]:
         """Apply a spec; return what became of its routes."""
-        applied = self._call(self.engine.apply(text, file="test.yaml", actor="test"))
+        applied = self._call(self.engine.apply(text, file="test.yaml", by=Caller(actor="test")))
         return [item.action for item in applied.routes]
 
     def act(self, action: Action, reason: str = "the test says so", name: str = "chat") -> dict[str, Any]:
         """Tell a route something."""
-        return to_json(self._call(self.engine.command(name, action, actor="test", reason=reason)))
+        return to_json(self._call(self.engine.command(name, action, by=Caller(actor="test", reason=reason))))
 
     def view(self, name: str = "chat") -> dict[str, Any]:
         """Return how a route stands."""

@@ -9,36 +9,17 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.plane import route
 from tests.support.worlds import SCRIPTS
+from tests.support.site import GOOD
 from xds_server.ads import Hub
 from xds_server.engine import Engine
-from xds_server.store import SqliteStore
-from xds_server.web import build, registry
+from xds_server.store import AccessStore, SqliteStore
+from xds_server.web import Gate, Site, build, registry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aiohttp import web
-
-    Client = TestClient[web.Request, web.Application]
-
-CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {}}, {setWeight: 100}]}}"
-GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    store = SqliteStore(tmp_path / "state.sqlite")
-    engine = Engine(store, SCRIPTS)
-    hub = Hub(engine.compile)
-    engine.attach(hub)
-    await engine.load()
-    async with TestClient(TestServer(build(engine, registry(engine, hub)))) as found:
-        yield found
-    store.close()
-
+    from tests.support.site import Client
 
 async def test_a_spec_goes_in_and_comes_out(client: Client) -> None:
     async with client.post("/v1/routes", data=GOOD) as answer:
@@ -78,9 +59,9 @@ async def test_a_bad_spec_is_answered_with_all_its_problems(client: Client) -> N
         ("POST", "/v1/routes/none/abort", b"", 404, "there is no route 'none'"),
         ("DELETE", "/v1/routes/none", b"", 404, "there is no route 'none'"),
         ("POST", "/v1/routes/chat/promote", b"", 409, "proxies"),
-        ("POST", "/v1/routes/chat/promote", b"{", 400, "the body is not JSON"),
-        ("POST", "/v1/routes/chat/promote", b"[]", 400, "must be a JSON object"),
-        ("POST", "/v1/routes/chat/promote", b'{"full": 1}', 400, "full must be true or false"),
+        ("POST", "/v1/routes/chat/promote", b"{", 400, "Invalid JSON"),
+        ("POST", "/v1/routes/chat/promote", b"[]", 400, "Input should be an object"),
+        ("POST", "/v1/routes/chat/promote", b'{"full": 1}', 400, "full: Input should be a valid boolean"),
         ("POST", "/v1/routes", b"\xff", 400, "not UTF-8 text (byte 0)"),
         ("GET", "/v1/routes/chat/events?limit=0", b"", 400, "a whole number from 1 to 10000"),
         ("GET", "/v1/nothing", b"", 404, ""),
@@ -96,13 +77,15 @@ async def test_errors_are_json_that_says_what(
         assert answer.status == status
         found = await answer.json()
     assert words in found["detail"]
-    assert found["error"]
+    assert found["status"] == status
+    assert found["type"].startswith("urn:shiftplane:problem:")
 
 
 async def test_a_body_without_end_is_refused(client: Client) -> None:
     async with client.post("/v1/routes", data=io.BytesIO(b"x" * (9 << 20))) as answer:
         assert answer.status == 413
-        assert (await answer.json())["error"]
+        assert answer.content_type == "application/problem+json"
+        assert (await answer.json())["title"]
 
 
 async def test_a_command_moves_the_route_and_is_in_its_history(client: Client) -> None:
@@ -144,7 +127,9 @@ async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
     engine = Engine(store, SCRIPTS)
     hub = Hub(engine.compile)
     engine.attach(hub)
-    async with TestClient(TestServer(build(engine, registry(engine, hub)))) as found:
+    gate = Gate(AccessStore(store.file), engine, is_open=True)
+    site = Site(engine=engine, registry=registry(engine, hub), gate=gate)
+    async with TestClient(TestServer(build(site))) as found:
         async with found.get("/healthz") as answer:
             assert answer.status == 200
         async with found.get("/readyz") as answer:

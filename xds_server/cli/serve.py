@@ -41,6 +41,17 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--xds-plaintext", is_flag=True, help="Speak plaintext to proxies that are not on this host.")
 @click.option("--http", type=host_port, default="127.0.0.1:18001", show_default=True, help="API and metrics.")
+@click.option("--http-tls-cert", type=_FILE, default=None, help="Its certificate chain (PEM), for TLS.")
+@click.option("--http-tls-key", type=_FILE, default=None, help="The key of --http-tls-cert (PEM).")
+@click.option(
+    "--open",
+    "is_open",
+    is_flag=True,
+    help="Nobody has to log in: whoever reaches the HTTP port is an admin. On loopback only.",
+)
+@click.option(
+    "--public-url", default="", help="Where people reach the pages, if that is not where this listens."
+)
 @click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -117,6 +128,9 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     xds_tls_client_ca: Path | None,
     xds_identity: tuple[str, ...],
     http: HostPort,
+    http_tls_cert: Path | None,
+    http_tls_key: Path | None,
+    public_url: str,
     store: Path,
     specs: Path | None,
     collector_grpc: HostPort | None,
@@ -131,13 +145,17 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     alarm_secret_file: Path | None,
     log_level: str,
     *,
+    is_open: bool,
     xds_plaintext: bool,
     health_checks: bool,
 ) -> None:
     """Run the control plane. Proxies keep serving what they have whenever it is away.
 
+    The first run prints an admin's token, once; see `shiftplane login` and `shiftplane token`.
+
     Example: shiftplane serve --specs specs/ --store /var/lib/shiftplane/state.sqlite
     """
+    http_tls = _http_tls(http, http_tls_cert, http_tls_key, is_open=is_open)
     tls = _tls(xds, xds_tls_cert, xds_tls_key, xds_tls_client_ca, plaintext=xds_plaintext)
     rules = _rules(xds_identity, tls)
     if counts == "prometheus" and prometheus is None:
@@ -160,6 +178,14 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             address=str(xds),
             consequence="whoever reaches this port can read every group's configuration and pose as any node",
         )
+    if http_tls is None and not http.loopback:
+        import structlog
+
+        structlog.get_logger().warning(
+            "http_plaintext",
+            address=str(http),
+            consequence="tokens travel in the clear unless something before this port speaks TLS",
+        )
     config = Config(
         door=Door(address=str(xds), identifier=identifier, tls=tls, identity=rules),
         http_host=http.host,
@@ -179,6 +205,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         prometheus=prometheus,
         counts_from_prometheus=counts == "prometheus",
         log_level=log_level,
+        is_open=is_open,
+        public_url=public_url,
+        http_tls=http_tls,
+        show=click.echo,
     )
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -208,6 +238,17 @@ def _tls(
     from xds_server.ads import TlsFiles
 
     return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
+
+
+def _http_tls(
+    http: HostPort, certificate: Path | None, key: Path | None, *, is_open: bool
+) -> tuple[Path, Path] | None:
+    """Return certificate and key of the HTTP port; refuses to be open to other hosts."""
+    if is_open and not http.loopback:
+        raise click.UsageError(f"--open lets everybody who reaches {http} do anything; only loopback is allowed")
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--http-tls-cert and --http-tls-key go together")
+    return None if certificate is None or key is None else (certificate, key)
 
 
 def _rules(templates: tuple[str, ...], tls: TlsFiles | None) -> tuple[IdentityRule, ...]:

@@ -1,17 +1,29 @@
 """The shell around rollouts: specs, commands and facts in; stored events and published worlds out."""
 
 from xds_server.engine.engine import Engine, no_summary
-from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
-from xds_server.engine.live import Action, Applied, AppliedRoute
+from xds_server.engine.caller import Caller
+from xds_server.engine.errors import (
+    CommandRefusedError,
+    EngineError,
+    ForbiddenError,
+    SpecRefusedError,
+    StaleError,
+    UnknownRouteError,
+)
+from xds_server.engine.live import Action, Applied, AppliedRoute, Only
 
 __all__ = [
     "Action",
     "Applied",
     "AppliedRoute",
+    "Caller",
     "CommandRefusedError",
     "Engine",
     "EngineError",
+    "ForbiddenError",
+    "Only",
     "SpecRefusedError",
+    "StaleError",
     "UnknownRouteError",
     "no_summary",
 ]

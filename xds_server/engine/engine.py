@@ -19,16 +19,25 @@ import structlog
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
 from xds_server.analysis import PairCounts, Resemblance, likeness
+from xds_server.audit import Outcome
 from xds_server.compiler import compile_world
 from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
-from xds_server.engine.errors import CommandRefusedError, EngineError, SpecRefusedError, UnknownRouteError
+from xds_server.engine.caller import Told, standing
+from xds_server.engine.errors import (
+    CommandRefusedError,
+    EngineError,
+    ForbiddenError,
+    SpecRefusedError,
+    StaleError,
+    UnknownRouteError,
+)
 from xds_server.engine.live import (
     EVENTS_KEPT,
     Action,
     Applied,
     AppliedRoute,
     Live,
-    action_view,
+    Only,
     alarm_event,
     asked_for,
     event_of,
@@ -46,7 +55,6 @@ from xds_server.spec import Document, Loaded, check_together, digest, load
 from xds_server.store import Change, ConflictError, StoreError
 from xds_server.telemetry import by_route
 from xds_server.view import (
-    ActionView,
     Convergence,
     EventView,
     ProxyView,
@@ -63,6 +71,8 @@ if TYPE_CHECKING:
 
     from xds_server.ads import Fleet, Hub
     from xds_server.alarms import Alert
+    from xds_server.audit import Anchor, Break, Deed, Entry
+    from xds_server.engine.caller import Caller
     from xds_server.sources import Watched
     from xds_server.store import SqliteStore
     from xds_server.telemetry import Block, Counts, Leg
@@ -225,44 +235,51 @@ class Engine:
     # What may be done
 
     async def apply(
-        self, text: str, *, file: str, actor: str, reason: str = "", dry_run: bool = False
+        self, text: str, *, file: str, by: Caller, dry_run: bool = False, only: Only | None = None
     ) -> Applied:
-        """Accept the routes of a spec file, all of them or none.
+        """Accept the routes of a spec file, all of them or none; of one route `only`, where that is said.
 
         Raises:
             SpecRefusedError: The file has problems, alone or together with the routes that run.
+            ForbiddenError: One of the routes is not the caller's, or would not be any more.
+            StaleError: The route is no longer the one it should be.
         """
         loaded = load(text, file=file)
         async with self._lock:
-            return await self._apply(loaded, actor=actor, reason=reason, dry_run=dry_run)
+            return await self._apply(loaded, by=by, dry_run=dry_run, only=only)
 
-    async def command(self, name: str, action: Action, *, actor: str, reason: str) -> RouteView:
+    async def command(self, name: str, action: Action, *, by: Caller) -> RouteView:
         """Tell a route something, and return how it stands then.
 
         Raises:
             UnknownRouteError: There is no such route.
+            ForbiddenError: It is not the caller's.
             CommandRefusedError: The route's phase does not allow it.
         """
-        event = event_of(action, actor=actor, reason=reason)
+        event = event_of(action, actor=by.actor, reason=by.reason)
         async with self._lock:
-            self._live(name)
+            live = self._live(name)
+            await self._permit(by, action.value, name, live.labels)
             try:
-                await self._feed(name, event, actor)
+                await self._feed(name, event, by.actor, Told(by=by, action=action.value))
             except rollout.Refused as error:
+                await self._refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
         self._wake.set()
         return self.view(name)
 
-    async def undo_to(self, name: str, generation: int, *, actor: str, reason: str) -> RouteView:
+    async def undo_to(self, name: str, generation: int, *, by: Caller) -> RouteView:
         """Accept an earlier spec of a route once more.
 
         Raises:
             UnknownRouteError: There is no such route.
+            ForbiddenError: It is not the caller's, or was not then.
             CommandRefusedError: The route never had that generation, or is at it.
             SpecRefusedError: The spec has problems beside the routes that run now.
         """
         async with self._lock:
             live = self._live(name)
+            await self._permit(by, "undo", name, live.labels)
             specs = await asyncio.to_thread(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
@@ -273,8 +290,8 @@ class Engine:
             if generation == live.state.generation:
                 raise CommandRefusedError(f"{name!r} is at generation {generation} already")
             loaded = load(wanted.text, file=f"{name}, generation {generation}")
-            why = f"undo to generation {generation}" + (f": {reason}" if reason else "")
-            await self._apply(loaded, actor=actor, reason=why, dry_run=False)
+            why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
+            await self._apply(loaded, by=replace(by, reason=why))
         return self.view(name)
 
     async def alarm(self, alerts: Collection[Alert]) -> dict[str, str]:
@@ -295,16 +312,34 @@ class Engine:
         self._wake.set()
         return heard_of
 
-    async def delete(self, name: str, *, actor: str) -> None:
-        """Forget a route; its proxies answer 404 for it from now on."""
+    async def delete(self, name: str, *, by: Caller, tag: str | None = None) -> None:
+        """Forget a route; its proxies answer 404 for it from now on.
+
+        Raises:
+            UnknownRouteError: There is no such route.
+            ForbiddenError: It is not the caller's.
+            StaleError: Its spec no longer has this `tag`.
+        """
         async with self._lock:
             live = self._live(name)
-            await asyncio.to_thread(self._store.delete, name, at=self._clock(), actor=actor)
+            await self._permit(by, "delete", name, live.labels)
+            if tag is not None and tag != live.tag:
+                await self._refuse(by, "delete", name, "the spec was changed meanwhile")
+                raise _stale(name)
+            before = standing(live.state, live.document.text)
+            deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
+            await asyncio.to_thread(self._store.delete, name, deed=deed)
+            self._audited()
             del self._routes[name]
             self._court.forget(name)
-            log.info("route_deleted", route=name, actor=actor)
+            log.info("route_deleted", route=name, actor=by.actor)
             self._watch()
             self._publish(live.group)
+
+    async def note(self, deed: Deed) -> None:
+        """Write down what somebody did that is not about a rollout, or was refused."""
+        await asyncio.to_thread(self._store.note, deed)
+        self._audited()
 
     # What may be asked
 
@@ -349,10 +384,18 @@ class Engine:
         """Return the accepted YAML of a route."""
         return self._live(name).document.text
 
-    async def events(self, name: str, limit: int) -> list[EventView]:
-        """Return the newest events of a route, oldest first."""
+    def labels(self, name: str) -> dict[str, str]:
+        """Return the labels of a route."""
+        return self._live(name).labels
+
+    def spec_tag(self, name: str) -> str:
+        """Return what changes whenever the spec of a route does."""
+        return self._live(name).tag
+
+    async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
+        """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
         self._live(name)
-        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit)]
+        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
 
     async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
         """Return the newest blocks of counts of a route with their runs, oldest first."""
@@ -360,9 +403,29 @@ class Engine:
         kept = await asyncio.to_thread(self._store.blocks, name, limit)
         return [(stored.run, stored.block) for stored in kept]
 
-    async def audit(self, limit: int, name: str | None = None) -> list[ActionView]:
-        """Return the newest things somebody did, to one route or to any, oldest first."""
-        return [action_view(a) for a in await asyncio.to_thread(self._store.audit, limit, name)]
+    async def audit(
+        self,
+        limit: int,
+        name: str | None = None,
+        *,
+        routes: Collection[str] | None = None,
+        before: int | None = None,
+    ) -> list[Entry]:
+        """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
+        found = await asyncio.to_thread(
+            self._store.audit, limit, route=name, routes=routes, before=before
+        )
+        return list(found)
+
+    async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
+        """Return how many entries the audit has, and where its chain does not hold."""
+        return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+
+    async def done_before(self, by: Caller) -> tuple[Entry, ...]:
+        """Return what this caller did under the idempotency key of its request."""
+        if not by.key:
+            return ()
+        return await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy."""
@@ -401,10 +464,35 @@ class Engine:
         if any(problem.severity.name == "ERROR" for problem in problems):
             raise SpecRefusedError(problems)
 
-    async def _apply(self, loaded: Loaded, *, actor: str, reason: str, dry_run: bool) -> Applied:
+    async def _permit(self, by: Caller, action: str, name: str, labels: Mapping[str, str]) -> None:
+        """Refuse what is not the caller's to do, and write down that it was tried."""
+        if not by.may(labels):
+            said = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
+            words = f"{by.actor} may not {action} route {name!r} ({said})"
+            await self._refuse(by, action, name, words)
+            raise ForbiddenError(words)
+
+    async def _refuse(self, by: Caller, action: str, name: str, words: str) -> None:
+        await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
+
+    def _audited(self) -> None:
+        """Say where the chain of the audit is, so that the log knows it too."""
+        head = self._store.head
+        log.info("audited", seq=head.seq, hash=head.hash)
+
+    async def _apply(
+        self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
+    ) -> Applied:
         """Try the whole file, keep it in one transaction, and publish it once."""
+        for document in loaded.documents:
+            name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
+            if live is not None:
+                await self._permit(by, "apply", name, live.labels)
+            await self._permit(by, "apply", name, document.route.metadata.labels)
         self._check(loaded)
-        accepted = [self._accept(document, actor, reason) for document in loaded.documents]
+        if only is not None:
+            await self._only(loaded, only, by)
+        accepted = [self._accept(document, by) for document in loaded.documents]
         changes = [change for _, change, _ in accepted if change is not None]
         becoming = {**self._routes, **{live.name: live for _, change, live in accepted if change is not None}}
         groups = {
@@ -422,24 +510,31 @@ class Engine:
             for change, seq in zip(changes, numbers, strict=True):
                 live = self._routes[change.name] = becoming[change.name]
                 live.seq = seq
-                self._record(live, change.effects, actor)
+                self._record(live, change.effects, by.actor)
             self._watch()
             for group in groups:
                 self._publish(group)
             self._wake.set()
         return Applied(routes=tuple(applied for applied, _, _ in accepted), warnings=tuple(loaded.problems))
 
-    def _accept(
-        self, document: Document, actor: str, reason: str
-    ) -> tuple[AppliedRoute, Change | None, Live]:
+    async def _only(self, loaded: Loaded, only: Only, by: Caller) -> None:
+        names = [document.route.metadata.name for document in loaded.documents]
+        if names != [only.name]:
+            raise CommandRefusedError(f"a spec of route {only.name!r} alone is needed, not of {', '.join(names)}")
+        live = self._routes.get(only.name)
+        if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
+            await self._refuse(by, "apply", only.name, "the spec was changed meanwhile")
+            raise _stale(only.name)
+
+    def _accept(self, document: Document, by: Caller) -> tuple[AppliedRoute, Change | None, Live]:
         """Return what would become of a route; no change where the spec means the same."""
         name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
         event = rollout.SpecAccepted(
             route=name,
             program=rollout.program(document.route, checked=self._checks_health),
             digest=digest(document.route),
-            actor=actor,
-            reason=reason,
+            actor=by.actor,
+            reason=by.reason,
         )
         now = self._clock()
         after, effects = rollout.step(None if live is None else live.state, event, now)
@@ -452,12 +547,20 @@ class Engine:
             name=name,
             expected=None if live is None else live.seq,
             event=event,
-            actor=actor,
+            actor=by.actor,
             at=now,
             state=after,
             effects=effects,
             text=document.text,
             file=document.file,
+            deed=by.deed(
+                "apply",
+                name,
+                now,
+                detail=_words(effects),
+                before="" if live is None else standing(live.state, live.document.text),
+                after=standing(after, document.text),
+            ),
         )
         action = "created" if live is None else "updated"
         return AppliedRoute(name=name, action=action, generation=after.generation), change, becoming
@@ -469,13 +572,21 @@ class Engine:
         )
         return build(found, self._built.get(proxies))
 
-    async def _feed(self, name: str, event: rollout.Event, actor: str) -> None:
+    async def _feed(self, name: str, event: rollout.Event, actor: str, told: Told | None = None) -> None:
         """Let a route take an event: decide, keep, then publish."""
         live = self._live(name)
         now = self._clock()
         after, effects = rollout.step(live.state, event, now)
         if after == live.state and not effects:
+            if told is not None:
+                await self.note(told.by.deed(told.action, name, now, detail="nothing was to be changed"))
             return
+        deed = None
+        if told is not None:
+            stood = standing(live.state), standing(after)
+            deed = told.by.deed(
+                told.action, name, now, detail=_words(effects), before=stood[0], after=stood[1]
+            )
         change = Change(
             name=name,
             expected=live.seq,
@@ -484,6 +595,7 @@ class Engine:
             at=now,
             state=after,
             effects=effects,
+            deed=deed,
         )
         (live.seq,) = await self._keep(change)
         live.state = after
@@ -494,11 +606,14 @@ class Engine:
     async def _keep(self, *changes: Change) -> tuple[int, ...]:
         """Store changes, before anything follows from them."""
         try:
-            return await asyncio.to_thread(self._store.commit, *changes)
+            numbers = await asyncio.to_thread(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
             raise
+        if any(change.deed is not None for change in changes):
+            self._audited()
+        return numbers
 
     async def _take_over(self) -> None:
         for stored in await asyncio.to_thread(self._store.load):
@@ -619,5 +734,9 @@ class Engine:
             return
 
 
-def _names(loaded: Loaded) -> set[str]:
-    return {document.route.metadata.name for document in loaded.documents}
+def _words(effects: tuple[rollout.Effect, ...]) -> str:
+    return "; ".join(effect.message for effect in effects if isinstance(effect, rollout.Record))
+
+
+def _stale(name: str) -> StaleError:
+    return StaleError(f"the spec of route {name!r} was changed meanwhile; read it again, it has another tag")

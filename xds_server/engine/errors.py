@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from xds_server.spec import Problem
 
-__all__ = ["CommandRefusedError", "EngineError", "SpecRefusedError", "UnknownRouteError"]
+__all__ = [
+    "CommandRefusedError",
+    "EngineError",
+    "ForbiddenError",
+    "SpecRefusedError",
+    "StaleError",
+    "UnknownRouteError",
+]
 
 
 class EngineError(Exception):
@@ -16,6 +23,8 @@ class EngineError(Exception):
     EngineError
     ├── UnknownRouteError     there is no such route
     ├── CommandRefusedError   the route is in a phase in which the command makes no sense
+    ├── ForbiddenError        the caller may not do this to a route with these labels
+    ├── StaleError            the route is no longer what the caller believes it is
     └── SpecRefusedError      the spec has problems; the running world stays as it was
 
     A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
@@ -28,6 +37,14 @@ class UnknownRouteError(EngineError):
 
 class CommandRefusedError(EngineError):
     """The route is in a phase in which the command makes no sense; the message says what is allowed."""
+
+
+class ForbiddenError(EngineError):
+    """The caller may not do this to a route with these labels."""
+
+
+class StaleError(EngineError):
+    """The route is no longer what the caller believes it is; the message says how to find out."""
 
 
 class SpecRefusedError(EngineError):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xds_server import rollout
 from xds_server.sources import Target, Watched
-from xds_server.view import ActionView, Convergence, EventView
+from xds_server.spec import digest
+from xds_server.view import Convergence, EventView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from xds_server.alarms import Alert
     from xds_server.analysis import Resemblance
     from xds_server.spec import Alarm, Backend, Document, ModelRoute, Problem, RouteSpec
-    from xds_server.store import StoredAction, StoredEvent
+    from xds_server.store import StoredEvent
 
 __all__ = [
     "EVENTS_KEPT",
@@ -25,7 +26,7 @@ __all__ = [
     "Applied",
     "AppliedRoute",
     "Live",
-    "action_view",
+    "Only",
     "alarm_event",
     "asked_for",
     "event_of",
@@ -71,6 +72,14 @@ class Applied:
     warnings: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Only:
+    """The one route a file may be about, and the tag its spec must have; `*` for any, None for none at all."""
+
+    name: str
+    tag: str | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Live:
     """A route the engine runs. `seq` is the store's number of its last event."""
@@ -89,6 +98,16 @@ class Live:
     def name(self) -> str:
         """Its name."""
         return self.document.route.metadata.name
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels: whoever may touch it may by these."""
+        return self.document.route.metadata.labels
+
+    @property
+    def tag(self) -> str:
+        """What changes whenever its spec does."""
+        return f"{self.state.generation}-{digest(self.route)[:12]}"
 
     @property
     def group(self) -> str:
@@ -209,17 +228,4 @@ def event_view(event: StoredEvent) -> EventView:
         generation=event.generation,
         revision=event.revision,
         weights={variant: share / 100 for variant, share in event.weights},
-    )
-
-
-def action_view(action: StoredAction) -> ActionView:
-    """Return something somebody did as people see it."""
-    return ActionView(
-        seq=action.seq,
-        at=action.at,
-        route=action.route,
-        actor=action.actor,
-        action=action.action,
-        reason=action.reason,
-        outcome=action.outcome,
     )

@@ -1,9 +1,9 @@
 """Where rollouts are kept (I/O)."""
 
+from xds_server.store.access import AccessStore
 from xds_server.store.model import (
     Change,
     ConflictError,
-    StoredAction,
     StoredBlock,
     StoredEvent,
     StoredRoute,
@@ -13,11 +13,11 @@ from xds_server.store.model import (
 from xds_server.store.sqlite import SqliteStore
 
 __all__ = [
+    "AccessStore",
     "Change",
     "ConflictError",
     "SqliteStore",
     "StoreError",
-    "StoredAction",
     "StoredBlock",
     "StoredEvent",
     "StoredRoute",

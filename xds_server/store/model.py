@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xds_server.audit import Deed
     from xds_server.rollout import Effect, Event, State
     from xds_server.telemetry import Block
 
@@ -13,7 +14,6 @@ __all__ = [
     "Change",
     "ConflictError",
     "StoreError",
-    "StoredAction",
     "StoredBlock",
     "StoredEvent",
     "StoredRoute",
@@ -50,6 +50,8 @@ class Change:
     effects: tuple[Effect, ...]
     text: str | None = None
     file: str | None = None
+    deed: Deed | None = None
+    """What somebody did, where it was somebody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +81,6 @@ class StoredEvent:
     generation: int | None = None
     revision: int | None = None
     weights: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAction:
-    """Something somebody did: a spec, a command or a deletion, who and why."""
-
-    seq: int
-    at: float
-    route: str
-    actor: str
-    action: str
-    reason: str
-    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

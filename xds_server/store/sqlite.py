@@ -8,12 +8,10 @@ also after kill -9 or a power cut. History is never changed, not even by deletin
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import zlib
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from xds_server.audit import Anchor, verify
 from xds_server.rollout import (
     Record,
     UnreadableError,
@@ -22,10 +20,11 @@ from xds_server.rollout import (
     state_from_json,
     state_to_json,
 )
+from xds_server.store import trail
+from xds_server.store.file import StoreFile
 from xds_server.store.model import (
     Change,
     ConflictError,
-    StoredAction,
     StoredBlock,
     StoredEvent,
     StoredRoute,
@@ -44,49 +43,14 @@ from xds_server.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    import sqlite3
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from xds_server.audit import Break, Deed, Entry
     from xds_server.rollout import Effect, Event
 
 __all__ = ["SqliteStore"]
-
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE routes (
-      name TEXT PRIMARY KEY, seq INTEGER NOT NULL, spec TEXT NOT NULL, file TEXT NOT NULL, state TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE events (
-      seq INTEGER PRIMARY KEY AUTOINCREMENT, route TEXT NOT NULL, at REAL NOT NULL, actor TEXT NOT NULL,
-      event TEXT, spec TEXT
-    ) STRICT;
-    CREATE INDEX events_of_route ON events (route, seq);
-    CREATE TABLE records (
-      seq INTEGER NOT NULL REFERENCES events (seq), place INTEGER NOT NULL, what TEXT NOT NULL,
-      message TEXT NOT NULL, PRIMARY KEY (seq, place)
-    ) STRICT;
-    """,
-    """
-    ALTER TABLE events ADD COLUMN phase TEXT;
-    ALTER TABLE events ADD COLUMN generation INTEGER;
-    ALTER TABLE events ADD COLUMN revision INTEGER;
-    ALTER TABLE events ADD COLUMN weights TEXT;
-    ALTER TABLE events ADD COLUMN file TEXT;
-    """,
-    """
-    CREATE TABLE blocks (
-      route TEXT NOT NULL, run INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL
-    ) STRICT;
-    CREATE INDEX blocks_of_route ON blocks (route, at);
-    CREATE INDEX blocks_by_age ON blocks (at);
-    CREATE TABLE days (
-      route TEXT NOT NULL, day TEXT NOT NULL, variant TEXT NOT NULL, role TEXT NOT NULL, counts TEXT NOT NULL,
-      PRIMARY KEY (route, day, variant, role)
-    ) STRICT;
-    """,
-)
-_APPLICATION: Final = 0x53504C4E  # marks the file as ours
-
 
 class SqliteStore:
     """One file, one connection; methods may be called from any thread, one at a time."""
@@ -97,13 +61,9 @@ class SqliteStore:
         Raises:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
-            self._open()
-        except sqlite3.Error as error:
-            raise StoreError(f"the store {path} cannot be used: {error}") from error
+        self.file = StoreFile(path)
+        with self.file.reading() as db:
+            self._head = trail.head(db)
 
     def load(self) -> tuple[StoredRoute, ...]:
         """Return all routes.
@@ -111,7 +71,7 @@ class SqliteStore:
         Raises:
             StoreError: A state was written by a version this one cannot read.
         """
-        with self._reading() as db:
+        with self.file.reading() as db:
             rows = db.execute("SELECT name, seq, spec, file, state FROM routes ORDER BY name").fetchall()
         try:
             return tuple(
@@ -119,7 +79,7 @@ class SqliteStore:
                 for name, seq, spec, file, state in rows
             )
         except UnreadableError as error:
-            raise StoreError(f"the store {self._path} holds a state of another version: {error}") from error
+            raise StoreError(f"the store {self.file.path} holds a state of another version: {error}") from error
 
     def commit(self, *changes: Change) -> tuple[int, ...]:
         """Keep events and the states they led to, all of them or none; return the events' numbers.
@@ -128,26 +88,42 @@ class SqliteStore:
             ConflictError: A route's history ends elsewhere.
             StoreError: The disk is full or gone.
         """
-        with self._writing() as db:
-            return tuple(self._keep(db, change) for change in changes)
+        with self.file.writing() as db:
+            numbers = tuple(self._keep(db, change) for change in changes)
+            head = self._audit(db, [change.deed for change in changes if change.deed is not None])
+        self._head = head
+        return numbers
 
-    def delete(self, name: str, *, at: float, actor: str) -> None:
+    def delete(self, name: str, *, deed: Deed) -> None:
         """Forget a route; its history stays, with the deletion as its last line."""
-        with self._writing() as db:
+        with self.file.writing() as db:
             record = Record(what="deleted", message="the route was deleted")
-            seq = _insert(db, "events", route=name, at=at, actor=actor)
+            seq = _insert(db, "events", route=name, at=deed.at, actor=deed.actor)
             self._record(db, seq, (record,))
             db.execute("DELETE FROM routes WHERE name = ?", (name,))
+            head = self._audit(db, [deed])
+        self._head = head
 
-    def history(self, name: str, limit: int) -> tuple[StoredEvent, ...]:
-        """Return the newest `limit` lines of a route's history, oldest first."""
-        with self._reading() as db:
+    def note(self, deed: Deed) -> None:
+        """Write down what somebody did that changed no route, or was refused."""
+        with self.file.writing() as db:
+            head = self._audit(db, [deed])
+        self._head = head
+
+    @property
+    def head(self) -> Anchor:
+        """The last entry of the audit."""
+        return self._head
+
+    def history(self, name: str, limit: int, before: int | None = None) -> tuple[StoredEvent, ...]:
+        """Return the newest `limit` lines of a route's history, oldest first; of events `before` one."""
+        with self.file.reading() as db:
             rows = db.execute(
                 "SELECT e.seq, e.at, e.actor, r.what, r.message, "
                 "e.phase, e.generation, e.revision, e.weights "
                 "FROM records r JOIN events e USING (seq) "
-                "WHERE e.route = ? ORDER BY e.seq DESC, r.place DESC LIMIT ?",
-                (name, limit),
+                "WHERE e.route = ? AND (? IS NULL OR e.seq < ?) ORDER BY e.seq DESC, r.place DESC LIMIT ?",
+                (name, before, before, limit),
             ).fetchall()
         return tuple(
             StoredEvent(
@@ -164,30 +140,37 @@ class SqliteStore:
             for seq, at, actor, what, message, phase, generation, revision, weights in reversed(rows)
         )
 
-    def audit(self, limit: int, name: str | None = None) -> tuple[StoredAction, ...]:
-        """Return the newest `limit` things somebody did, to one route or to any, oldest first."""
-        with self._reading() as db:
-            rows = db.execute(
-                "SELECT e.seq, e.at, e.route, e.actor, coalesce(json_extract(e.event, '$.command'), "
-                "CASE WHEN e.event IS NULL THEN 'delete' ELSE 'apply' END), "
-                "coalesce(json_extract(e.event, '$.reason'), ''), "
-                "coalesce((SELECT group_concat(message, '; ') FROM "
-                "(SELECT message FROM records WHERE seq = e.seq ORDER BY place)), '') "
-                "FROM events e WHERE (? IS NULL OR e.route = ?) AND "
-                "(e.event IS NULL OR json_extract(e.event, '$.kind') IN ('spec', 'command')) "
-                "ORDER BY e.seq DESC LIMIT ?",
-                (name, name, limit),
-            ).fetchall()
-        return tuple(
-            StoredAction(
-                seq=seq, at=at, route=route, actor=actor, action=action, reason=reason, outcome=outcome
-            )
-            for seq, at, route, actor, action, reason, outcome in reversed(rows)
-        )
+    def audit(
+        self,
+        limit: int,
+        *,
+        route: str | None = None,
+        routes: Collection[str] | None = None,
+        before: int | None = None,
+    ) -> tuple[Entry, ...]:
+        """Return the newest `limit` entries, oldest first: of one route, of some or of any."""
+        with self.file.reading() as db:
+            return trail.newest(db, limit, route=route, routes=routes, before=before)
+
+    def audit_by_key(self, actor: str, key: str) -> tuple[Entry, ...]:
+        """Return what somebody did under an idempotency key."""
+        with self.file.reading() as db:
+            return trail.by_key(db, actor, key)
+
+    def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
+        """Return how many entries the audit has, and where its chain does not hold."""
+        with self.file.reading() as db:
+            head = trail.head(db)
+            return head.seq, list(verify(trail.entries(db), head, anchors))
+
+    def audit_entries(self) -> list[Entry]:
+        """Return the whole audit."""
+        with self.file.reading() as db:
+            return list(trail.entries(db))
 
     def specs(self, name: str) -> tuple[StoredSpec, ...]:
         """Return the specs a route was given since it was last created, oldest first."""
-        with self._reading() as db:
+        with self.file.reading() as db:
             rows = db.execute(
                 "SELECT generation, spec, file FROM events WHERE route = ? AND spec IS NOT NULL "
                 "AND generation IS NOT NULL AND seq > "
@@ -203,7 +186,7 @@ class SqliteStore:
 
         Letting `rollout.step` take them one by one gives the kept state again.
         """
-        with self._reading() as db:
+        with self.file.reading() as db:
             rows = db.execute(
                 "SELECT event, at FROM events WHERE route = ? AND seq > "
                 "coalesce((SELECT max(seq) FROM events WHERE route = ? AND event IS NULL), 0) ORDER BY seq",
@@ -226,7 +209,7 @@ class SqliteStore:
             )
             for stored in blocks
         ]
-        with self._writing() as db:
+        with self.file.writing() as db:
             db.executemany("INSERT INTO blocks VALUES (?, ?, ?, ?)", rows)
             db.execute("DELETE FROM blocks WHERE at < ?", (drop_before,))
 
@@ -236,7 +219,7 @@ class SqliteStore:
         Raises:
             StoreError: The disk is full or gone.
         """
-        with self._writing() as db:
+        with self.file.writing() as db:
             for (day, leg), counts in days.items():
                 key = (leg.route, day, leg.variant, leg.role.value)
                 row = db.execute(
@@ -252,7 +235,7 @@ class SqliteStore:
 
     def days(self, name: str) -> tuple[tuple[str, Leg, Counts], ...]:
         """Return what was counted of a route by day, oldest first."""
-        with self._reading() as db:
+        with self.file.reading() as db:
             rows = db.execute(
                 "SELECT day, variant, role, counts FROM days WHERE route = ? ORDER BY day, variant, role",
                 (name,),
@@ -264,7 +247,7 @@ class SqliteStore:
 
     def blocks(self, name: str, limit: int, run: int | None = None) -> tuple[StoredBlock, ...]:
         """Return the newest blocks of a route, of one run or of all, oldest first."""
-        with self._reading() as db:
+        with self.file.reading() as db:
             rows = db.execute(
                 "SELECT run, body FROM blocks WHERE route = ? AND (? IS NULL OR run = ?) "
                 "ORDER BY at DESC LIMIT ?",
@@ -277,48 +260,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
-
-    def _open(self) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION and tables:
-            raise StoreError(f"{self._path} is a database of something else; name another file")
-        if version > len(_MIGRATIONS):
-            raise StoreError(
-                f"{self._path} was written by a newer version (format {version}, this one knows "
-                f"{len(_MIGRATIONS)}); run that version, or restore a backup"
-            )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
-            self._db.executescript(f"BEGIN; {script} {marks} COMMIT;")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                raise StoreError(f"the store {self._path} cannot be read: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                    self._db.execute("COMMIT")
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise StoreError(f"the store {self._path} cannot be written: {error}") from error
+        self.file.close()
 
     def _expect(self, db: sqlite3.Connection, name: str, expected: int | None) -> None:
         row = db.execute("SELECT seq FROM routes WHERE name = ?", (name,)).fetchone()
@@ -358,6 +300,13 @@ class SqliteStore:
                 (seq, state_to_json(state), change.name),
             )
         return seq
+
+    def _audit(self, db: sqlite3.Connection, deeds: Iterable[Deed]) -> Anchor:
+        head = trail.head(db)
+        for deed in deeds:
+            entry = trail.append(db, deed)
+            head = Anchor(seq=entry.seq, hash=entry.hash)
+        return head
 
     def _record(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
         records = [effect for effect in effects if isinstance(effect, Record)]

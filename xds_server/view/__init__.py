@@ -1,7 +1,6 @@
 """Frozen read models, shared by terminal, pages and metrics (pure)."""
 
 from xds_server.view.model import (
-    ActionView,
     AnalysisView,
     Convergence,
     CostView,
@@ -17,7 +16,6 @@ from xds_server.view.model import (
 from xds_server.view.route import route_view
 
 __all__ = [
-    "ActionView",
     "AnalysisView",
     "Convergence",
     "CostView",

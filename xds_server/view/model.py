@@ -7,7 +7,6 @@ from enum import Enum
 from typing import Any
 
 __all__ = [
-    "ActionView",
     "AnalysisView",
     "Convergence",
     "CostView",
@@ -107,19 +106,6 @@ class EventView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActionView:
-    """Something somebody did to a route, and why."""
-
-    seq: int
-    at: float
-    route: str
-    actor: str
-    action: str
-    reason: str
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class KillView:
     """Who has one backend serve everyone, why, and since when."""
 
@@ -202,6 +188,7 @@ class RouteView:
     """
 
     name: str
+    labels: dict[str, str]
     group: str
     generation: int
     revision: int
@@ -231,7 +218,7 @@ class RouteView:
     """Captured legs and copies that proxies of the group gave up since the control plane started."""
 
 
-def to_json(view: RouteView | ProxyView | EventView | ActionView | CostView) -> dict[str, Any]:
+def to_json(view: RouteView | ProxyView | EventView | CostView) -> dict[str, Any]:
     """Return the view as plain JSON values."""
     return asdict(
         view, dict_factory=lambda pairs: {k: v.value if isinstance(v, Enum) else v for k, v in pairs}

@@ -30,6 +30,7 @@ def route_view(
     weights |= {variant: share / 100 for variant, share in shares.items()}
     return RouteView(
         name=route.metadata.name,
+        labels=dict(route.metadata.labels),
         group=spec.proxies.group,
         generation=state.generation,
         revision=state.revision,

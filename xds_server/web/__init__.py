@@ -1,6 +1,8 @@
-"""The HTTP API and our own metrics (I/O)."""
+"""The HTTP API, who may use it, and our own metrics (I/O)."""
 
-from xds_server.web.api import build
+from xds_server.web.first import first_token
+from xds_server.web.gate import Gate, SessionLimits
 from xds_server.web.metrics import registry
+from xds_server.web.server import Site, build, operations
 
-__all__ = ["build", "registry"]
+__all__ = ["Gate", "SessionLimits", "Site", "build", "first_token", "operations", "registry"]

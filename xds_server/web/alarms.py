@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiohttp import web
 
 from xds_server.alarms import PayloadError, SignatureError, alertmanager, verify, webhook
+from xds_server.web.operations import Answer, Operation, Parameter
+from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,26 +20,41 @@ if TYPE_CHECKING:
     from xds_server.alarms import Alert
     from xds_server.engine import Engine
 
-__all__ = ["alarm_routes"]
+__all__ = ["alarm_operations"]
+
+_HEARD: Final = {
+    "type": "object",
+    "properties": {
+        "alerts": {"type": "integer"},
+        "routes": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+    "required": ["alerts", "routes"],
+}
+_TEXT: Final = {"type": "string"}
+_NO_SECRET: Final = "alarms need serve --alarm-secret-file: whoever may post one may take a rollout back"
 
 log = structlog.get_logger()
 
 
-def alarm_routes(engine: Engine, secret: bytes | None) -> list[web.RouteDef]:
-    """Return the handlers. With a `secret`, Alertmanager must show it as its bearer token.
+def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> list[Operation]:
+    """Return the doors. With a `secret`, Alertmanager must show it as its bearer token.
 
-    The generic webhook is always signed; without a secret there is none.
+    The generic webhook is always signed; without a secret there is none. Only where nobody has to log in does
+    Alertmanager need nothing to show.
     """
 
     async def from_alertmanager(request: web.Request) -> web.Response:
+        if secret is None and not is_open:
+            raise ProblemError(403, "forbidden", _NO_SECRET)
         shown = request.headers.get("authorization", "")
         if secret is not None and not hmac.compare_digest(shown.encode(), b"Bearer " + secret):
-            raise web.HTTPUnauthorized(text="the bearer token is not the one of --alarm-secret-file")
+            log.warning("alarm_refused", peer=request.remote, reason="another bearer token")
+            raise ProblemError(401, "unauthorized", "the bearer token is not the one of --alarm-secret-file")
         return await _take(engine, alertmanager(_json(await request.read())))
 
     async def from_webhook(request: web.Request) -> web.Response:
         if secret is None:
-            raise web.HTTPForbidden(text="signed alarms need serve --alarm-secret-file")
+            raise ProblemError(403, "forbidden", _NO_SECRET)
         body = await request.read()
         try:
             verify(
@@ -49,12 +66,37 @@ def alarm_routes(engine: Engine, secret: bytes | None) -> list[web.RouteDef]:
             )
         except SignatureError as error:
             log.warning("alarm_refused", peer=request.remote, reason=str(error))
-            raise web.HTTPUnauthorized(text=str(error)) from error
+            raise ProblemError(401, "unauthorized", str(error)) from error
         return await _take(engine, [webhook(_json(body))])
 
+    signed = (
+        Parameter(name="x-shiftplane-timestamp", about="Seconds since the epoch.", schema=_TEXT, header=True),
+        Parameter(name="x-shiftplane-signature", about="sha256=… of both.", schema=_TEXT, header=True),
+    )
     return [
-        web.post("/v1/alarms/alertmanager", from_alertmanager),
-        web.post("/v1/alarms/webhook", from_webhook),
+        Operation(
+            method="POST",
+            path="/v1/alarms/alertmanager",
+            name="alertmanager",
+            about="Hear what an Alertmanager posts.",
+            role=None,
+            handler=from_alertmanager,
+            body={"application/json": {"type": "object"}},
+            answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
+            refusals=(401, 403, 503),
+        ),
+        Operation(
+            method="POST",
+            path="/v1/alarms/webhook",
+            name="alarm",
+            about="Hear a signed alarm of anything else.",
+            role=None,
+            handler=from_webhook,
+            parameters=signed,
+            body={"application/json": {"type": "object"}},
+            answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
+            refusals=(401, 403, 503),
+        ),
     ]
 
 
@@ -67,5 +109,5 @@ async def _take(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PayloadError(f"the body is not JSON: {error}") from error

@@ -1,224 +1,371 @@
-"""The control plane's HTTP API: JSON in and out, one handler per thing a person or a program can do."""
+"""The control plane's HTTP API about routes: one handler per thing a person or a program can do."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-import structlog
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from xds_server.alarms import PayloadError
-from xds_server.engine import Action, CommandRefusedError, Engine, SpecRefusedError, UnknownRouteError
-from xds_server.store import StoreError
+from xds_server.engine import Action, Caller, Only
+from xds_server.identity import Role
 from xds_server.telemetry import block_to_json
 from xds_server.view import to_json
-from xds_server.web.alarms import alarm_routes
+from xds_server.web import schemas
+from xds_server.web.gate import PRINCIPAL, caller, need
+from xds_server.web.operations import Answer, Operation, Parameter, number
+from xds_server.web.problems import ProblemError, read_json, spec_problem
+from xds_server.web.schemas import paged
+from xds_server.web.shapes import CommandBody, PromoteBody, UndoBody
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Iterable
 
-    from prometheus_client import CollectorRegistry
+    from xds_server.engine import Applied, Engine
+    from xds_server.view import RouteView
 
-    from xds_server.spec import Problem
+__all__ = ["proxies", "routes"]
 
-__all__ = ["build"]
+_MOST: Final = 10_000
+_TAIL: Final = 50
+"""Lines that one event of history has at the most."""
 
-_MOST_BYTES: Final = 8 << 20
-_ACTIONS: Final = "|".join(action.value for action in Action if action is not Action.PROMOTE_FULL)
-_MOST_EVENTS: Final = 10_000
-_MOST_BLOCKS: Final = 10_000
-_ENGINE: Final = web.AppKey("engine", Engine)
-_REGISTRY: Final[web.AppKey[CollectorRegistry]] = web.AppKey("registry")
+_ABOUT: Final = {
+    Action.PROMOTE: "Go on to the next step, or with full to the last weight.",
+    Action.PAUSE: "Stop the clock where it stands.",
+    Action.RESUME: "Let the clock go on with the time that was left.",
+    Action.ABORT: "Take the candidate's weight and its shadow back to zero at once.",
+    Action.UNDO: "Take back what a rollout did; with to, accept an earlier spec once more.",
+    Action.RETRY: "Begin a rollout that was taken back anew.",
+    Action.KILL: "Have one backend serve everyone, at once. Needs a reason.",
+    Action.UNKILL: "Take a kill back.",
+}
+_BODIES: Final = {Action.PROMOTE: PromoteBody, Action.UNDO: UndoBody}
+_YAML: Final = {"application/yaml": {"type": "string", "description": "ModelRoute documents."}}
+_DRY: Final = Parameter(
+    name="dryRun",
+    about="Check it, and change nothing.",
+    schema={"type": "string", "enum": ["true", "false"], "default": "false"},
+)
+_KEY: Final = Parameter(
+    name="Idempotency-Key",
+    about="A command sent again with the same key is done once.",
+    schema={"type": "string", "maxLength": 128, "pattern": "^[!-~]*$"},
+    header=True,
+)
+_MATCH: Final = Parameter(
+    name="If-Match",
+    about="Only while the spec has this tag, or * for any.",
+    schema={"type": "string", "pattern": '^(\\*|"[0-9]+-[0-9a-f]{12}")$'},
+    header=True,
+)
+_AFTER: Final = (
+    Parameter(name="limit", about="How many at the most.", schema={"type": "integer", "minimum": 1, "maximum": _MOST}),
+    Parameter(name="after", about="Go on after this: `next` of the page before.", schema={"type": "string"}),
+)
 
-log = structlog.get_logger()
+
+def routes(engine: Engine) -> list[Operation]:
+    """Return what can be asked about routes."""
+    desk = _Routes(engine)
+    return [*_reading(desk), *_specs(desk), *(_command(desk, action) for action in _ABOUT)]
 
 
-def build(
-    engine: Engine, registry: CollectorRegistry, *, alarm_secret: bytes | None = None
-) -> web.Application:
-    """Return the application; it holds no state of its own. Senders of alarms share the `alarm_secret`."""
-    app = web.Application(client_max_size=_MOST_BYTES, middlewares=[_errors_as_json])
-    app[_ENGINE] = engine
-    app[_REGISTRY] = registry
-    app.add_routes(
-        [
-            web.get("/v1/routes", _list_routes),
-            web.post("/v1/routes", _apply),
-            web.get("/v1/routes/{name}", _get_route),
-            web.delete("/v1/routes/{name}", _delete_route),
-            web.get("/v1/routes/{name}/spec", _get_spec),
-            web.get("/v1/routes/{name}/events", _get_events),
-            web.get("/v1/routes/{name}/blocks", _get_blocks),
-            web.get("/v1/routes/{name}/costs", _get_costs),
-            web.get("/v1/audit", _get_audit),
-            web.post(f"/v1/routes/{{name}}/{{action:{_ACTIONS}}}", _act),
-            *alarm_routes(engine, alarm_secret),
-            web.get("/v1/proxies", _proxies),
-            web.get("/healthz", _healthz),
-            web.get("/readyz", _readyz),
-            web.get("/metrics", _metrics),
-        ]
+def proxies(engine: Engine) -> list[Operation]:
+    """Return what can be asked about proxies."""
+
+    async def connected(request: web.Request) -> web.Response:
+        caller(request, Role.VIEWER)
+        principal = request[PRINCIPAL]
+        found = engine.proxies()
+        if not principal.may_everywhere(Role.VIEWER):
+            groups = {view.group for view in engine.views() if principal.may(Role.VIEWER, view.labels)}
+            found = tuple(view for view in found if view.group in groups)
+        if group := request.query.get("group"):
+            found = tuple(view for view in found if view.group == group)
+        page, following = _page([(view.id, to_json(view)) for view in found], request)
+        return web.json_response({"proxies": page, "next": following})
+
+    return [
+        Operation(
+            method="GET",
+            path="/v1/proxies",
+            name="listProxies",
+            about="List connected proxies and what they hold.",
+            role=Role.VIEWER,
+            handler=connected,
+            parameters=(
+                Parameter(name="group", about="Of this group only.", schema={"type": "string"}),
+                *_AFTER,
+            ),
+            answer=Answer(about="Connected proxies.", schema=schemas.PROXY_PAGE),
+        )
+    ]
+
+
+def _reading(desk: _Routes) -> Iterable[Operation]:
+    yield Operation(
+        method="GET",
+        path="/v1/routes",
+        name="listRoutes",
+        about="List routes.",
+        role=Role.VIEWER,
+        handler=desk.all,
+        parameters=_AFTER,
+        answer=Answer(about="Routes by name.", schema=schemas.ROUTE_PAGE),
     )
-    return app
+    yield Operation(
+        method="GET",
+        path="/v1/routes/{name}",
+        name="getRoute",
+        about="Say how a route stands.",
+        role=Role.VIEWER,
+        handler=desk.one,
+        answer=Answer(about="The route.", schema=schemas.ROUTE),
+        refusals=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/routes/{name}/spec",
+        name="getSpec",
+        about="Return the accepted spec, and its tag.",
+        role=Role.VIEWER,
+        handler=desk.spec,
+        answer=Answer(about="The spec.", content_type="application/yaml", headers=("ETag",)),
+        refusals=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/routes/{name}/events",
+        name="listEvents",
+        about="Say what happened to a route; oldest first, the newest page first.",
+        role=Role.VIEWER,
+        handler=desk.events,
+        parameters=paged(_MOST),
+        answer=Answer(about="A page of its history.", schema=schemas.EVENT_PAGE),
+        refusals=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/routes/{name}/blocks",
+        name="listBlocks",
+        about="Return what was counted, block by block, with the run it is of.",
+        role=Role.VIEWER,
+        handler=desk.blocks,
+        answer=Answer(about="One JSON object a line.", content_type="application/x-ndjson"),
+        refusals=(404,),
+    )
+    yield Operation(
+        method="GET",
+        path="/v1/routes/{name}/costs",
+        name="listCosts",
+        about="Say what each backend took and cost, by day.",
+        role=Role.VIEWER,
+        handler=desk.costs,
+        answer=Answer(about="Days, oldest first.", schema=schemas.COST_PAGE),
+        refusals=(404,),
+    )
 
 
-@web.middleware
-async def _errors_as_json(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except UnknownRouteError as error:
-        return _error(404, "unknown_route", str(error))
-    except CommandRefusedError as error:
-        return _error(409, "refused", str(error))
-    except PayloadError as error:
-        return _error(400, "bad_alarm", str(error))
-    except StoreError as error:
-        return _error(503, "store_failed", f"nothing was changed: {error}")
-    except SpecRefusedError as error:
-        return web.json_response({"problems": [_problem(p) for p in error.problems]}, status=422)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return _error(error.status, "http", error.text or error.reason)
+def _specs(desk: _Routes) -> Iterable[Operation]:
+    yield Operation(
+        method="POST",
+        path="/v1/routes",
+        name="apply",
+        about="Accept the routes of a file, all of them or none.",
+        role=Role.OPERATOR,
+        handler=desk.apply,
+        parameters=(_DRY, _KEY),
+        body=_YAML,
+        answer=Answer(about="What became of them.", schema=schemas.APPLIED),
+        refusals=(422,),
+    )
+    yield Operation(
+        method="PUT",
+        path="/v1/routes/{name}/spec",
+        name="putSpec",
+        about="Accept the spec of one route, if it is still the one it should be.",
+        role=Role.OPERATOR,
+        handler=desk.put,
+        parameters=(_DRY, _KEY, _MATCH),
+        body=_YAML,
+        answer=Answer(about="What became of it.", schema=schemas.APPLIED, headers=("ETag",)),
+        refusals=(409, 412, 422),
+    )
+    yield Operation(
+        method="DELETE",
+        path="/v1/routes/{name}",
+        name="deleteRoute",
+        about="Forget a route; its proxies answer 404 for it afterwards.",
+        role=Role.ADMIN,
+        handler=desk.delete,
+        parameters=(_MATCH,),
+        answer=Answer(about="It is gone.", schema=schemas.DELETED),
+        refusals=(404, 412),
+    )
 
 
-def _error(status: int, error: str, detail: str) -> web.Response:
-    return web.json_response({"error": error, "detail": detail}, status=status)
+def _command(desk: _Routes, action: Action) -> Operation:
+    async def handler(request: web.Request) -> web.Response:
+        return await desk.command(request, action)
+
+    return Operation(
+        method="POST",
+        path=f"/v1/routes/{{name}}/{action.value}",
+        name=action.value,
+        about=_ABOUT[action],
+        role=Role.OPERATOR,
+        handler=handler,
+        parameters=(_KEY,),
+        body={"application/json": _BODIES.get(action, CommandBody).model_json_schema()},
+        answer=Answer(about="How the route stands then.", schema=schemas.ROUTE),
+        refusals=(404, 409, 422),
+    )
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
+class _Routes:
+    """The handlers; they hold no state but the order of requests with the same key."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._keyed = asyncio.Lock()
+
+    async def all(self, request: web.Request) -> web.Response:
+        caller(request, Role.VIEWER)
+        principal = request[PRINCIPAL]
+        seen = [view for view in self._engine.views() if principal.may(Role.VIEWER, view.labels)]
+        page, following = _page([(view.name, to_json(view)) for view in seen], request)
+        return web.json_response({"routes": page, "next": following})
+
+    async def one(self, request: web.Request) -> web.Response:
+        return web.json_response(to_json(self._engine.view(await self._seen(request))))
+
+    async def spec(self, request: web.Request) -> web.Response:
+        name = await self._seen(request)
+        tag = {"etag": f'"{self._engine.spec_tag(name)}"'}
+        return web.Response(text=self._engine.spec_text(name), content_type="application/yaml", headers=tag)
+
+    async def events(self, request: web.Request) -> web.Response:
+        name, limit = await self._seen(request), number(request, "limit", default=100, most=_MOST) or 100
+        before = number(request, "before", default=None)
+        found = await self._engine.events(name, limit + _TAIL, before)
+        # An event has several lines, and a page none of them in part.
+        newest = found[-limit:]
+        page = [event for event in found if newest and event.seq >= newest[0].seq]
+        following = page[0].seq if len(page) < len(found) else None
+        return web.json_response({"events": [to_json(event) for event in page], "next": following})
+
+    async def blocks(self, request: web.Request) -> web.Response:
+        found = await self._engine.blocks(await self._seen(request), _MOST)
+        lines = (json.dumps({"run": run, **block_to_json(block)}) for run, block in found)
+        return web.Response(text="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
+
+    async def costs(self, request: web.Request) -> web.Response:
+        return web.json_response({"days": await self._engine.costs(await self._seen(request))})
+
+    async def apply(self, request: web.Request) -> web.Response:
+        text = await _text(request)
+        applied = await self._engine.apply(
+            text, file=_file(request), by=_by(request, text), dry_run=request.query.get("dryRun") == "true"
+        )
+        return web.json_response(_applied(applied))
+
+    async def put(self, request: web.Request) -> web.Response:
+        text, name = await _text(request), request.match_info["name"]
+        applied = await self._engine.apply(
+            text,
+            file=_file(request),
+            by=_by(request, text),
+            dry_run=request.query.get("dryRun") == "true",
+            only=Only(name=name, tag=_tag(request)),
+        )
+        kept = request.query.get("dryRun") != "true"
+        headers = {"etag": f'"{self._engine.spec_tag(name)}"'} if kept else None
+        return web.json_response(_applied(applied), headers=headers)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        name, tag = request.match_info["name"], _tag(request)
+        await self._engine.delete(name, by=caller(request, Role.ADMIN, reason=_reason(request)), tag=tag)
+        return web.json_response({"deleted": name})
+
+    async def command(self, request: web.Request, action: Action) -> web.Response:
+        name, body = request.match_info["name"], await read_json(request, _BODIES.get(action, CommandBody))
+        asked = _digest(request, body.model_dump_json())
+        by = _named(caller(request, Role.OPERATOR, reason=body.reason, asked=asked), body.actor)
+        if not by.key:
+            return web.json_response(to_json(await self._do(name, action, body, by)))
+        async with self._keyed:
+            before = await self._engine.done_before(by)
+            if any(entry.deed.digest != asked for entry in before):
+                raise ProblemError(422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request")
+            view = self._engine.view(name) if before else await self._do(name, action, body, by)
+        headers = {"idempotent-replayed": "true"} if before else None
+        return web.json_response(to_json(view), headers=headers)
+
+    async def _do(self, name: str, action: Action, body: CommandBody, by: Caller) -> RouteView:
+        if isinstance(body, UndoBody) and body.to is not None:
+            return await self._engine.undo_to(name, body.to, by=by)
+        full = isinstance(body, PromoteBody) and body.full
+        return await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+
+    async def _seen(self, request: web.Request) -> str:
+        """Return the name of a route that whoever asks may see."""
+        name = request.match_info["name"]
+        await need(request, self._engine, Role.VIEWER, name, "see")
+        return name
+
+
+def _page(items: list[tuple[str, dict[str, Any]]], request: web.Request) -> tuple[list[dict[str, Any]], str | None]:
+    """Return so many of what comes after a name, and after which name the rest comes."""
+    limit, after = number(request, "limit", default=_MOST, most=_MOST) or _MOST, request.query.get("after", "")
+    found = [(name, item) for name, item in sorted(items, key=lambda one: one[0]) if name > after]
+    page = found[:limit]
+    return [item for _, item in page], page[-1][0] if len(found) > limit else None
+
+
+def _applied(applied: Applied) -> dict[str, Any]:
     return {
-        "severity": problem.severity.name.lower(),
-        "file": problem.file,
-        "line": problem.line,
-        "col": problem.col,
-        "path": problem.path,
-        "message": problem.message,
-        "allowed": problem.allowed,
+        "applied": [
+            {"name": item.name, "action": item.action, "generation": item.generation} for item in applied.routes
+        ],
+        "warnings": [spec_problem(problem) for problem in applied.warnings],
     }
 
 
-def _actor(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-actor", "")) or f"api@{request.remote}"
-
-
-async def _list_routes(request: web.Request) -> web.Response:
-    return web.json_response({"routes": [to_json(view) for view in request.app[_ENGINE].views()]})
-
-
-async def _get_route(request: web.Request) -> web.Response:
-    return web.json_response(to_json(request.app[_ENGINE].view(request.match_info["name"])))
-
-
-async def _get_spec(request: web.Request) -> web.Response:
-    return web.Response(text=request.app[_ENGINE].spec_text(request.match_info["name"]))
-
-
-async def _get_events(request: web.Request) -> web.Response:
-    events = await request.app[_ENGINE].events(request.match_info["name"], _limit(request))
-    return web.json_response({"events": [to_json(event) for event in events]})
-
-
-async def _get_costs(request: web.Request) -> web.Response:
-    return web.json_response({"days": await request.app[_ENGINE].costs(request.match_info["name"])})
-
-
-async def _get_blocks(request: web.Request) -> web.Response:
-    """Answer with one block a line, each with the run it is of."""
-    found = await request.app[_ENGINE].blocks(request.match_info["name"], _MOST_BLOCKS)
-    lines = (json.dumps({"run": run, **block_to_json(block)}) for run, block in found)
-    return web.Response(text="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
-
-
-async def _get_audit(request: web.Request) -> web.Response:
-    actions = await request.app[_ENGINE].audit(_limit(request), request.query.get("route"))
-    return web.json_response({"actions": [to_json(action) for action in actions]})
-
-
-def _limit(request: web.Request) -> int:
-    limit = request.query.get("limit", "100")
-    if not limit.isdecimal() or not 1 <= int(limit) <= _MOST_EVENTS:
-        raise web.HTTPBadRequest(
-            text=f"limit is {limit!r}; a whole number from 1 to {_MOST_EVENTS} is allowed"
-        )
-    return int(limit)
-
-
-async def _apply(request: web.Request) -> web.Response:
+async def _text(request: web.Request) -> str:
     try:
-        text = (await request.read()).decode()
+        return (await request.read()).decode()
     except UnicodeDecodeError as error:
-        raise web.HTTPBadRequest(text=f"the body is not UTF-8 text (byte {error.start})") from error
-    applied = await request.app[_ENGINE].apply(
-        text,
-        file=unquote(request.headers.get("x-shiftplane-file", "")) or "<api>",
-        actor=_actor(request),
-        reason=unquote(request.headers.get("x-shiftplane-reason", "")),
-        dry_run=request.query.get("dryRun") == "true",
-    )
-    return web.json_response(
-        {
-            "applied": [
-                {"name": item.name, "action": item.action, "generation": item.generation}
-                for item in applied.routes
-            ],
-            "warnings": [_problem(problem) for problem in applied.warnings],
-        }
-    )
+        raise ProblemError(400, "bad_request", f"the body is not UTF-8 text (byte {error.start})") from error
 
 
-async def _delete_route(request: web.Request) -> web.Response:
-    name = request.match_info["name"]
-    await request.app[_ENGINE].delete(name, actor=_actor(request))
-    return web.json_response({"deleted": name})
+def _file(request: web.Request) -> str:
+    return unquote(request.headers.get("x-shiftplane-file", "")) or "<api>"
 
 
-async def _act(request: web.Request) -> web.Response:
-    body = await _json_object(request)
-    action, full, generation = Action(request.match_info["action"]), body.get("full", False), body.get("to")
-    if not isinstance(full, bool):
-        raise web.HTTPBadRequest(text="full must be true or false")
-    if generation is not None and (isinstance(generation, bool) or not isinstance(generation, int)):
-        raise web.HTTPBadRequest(text="to must be the number of a generation")
-    engine, name = request.app[_ENGINE], request.match_info["name"]
-    why = {"actor": str(body.get("actor") or _actor(request)), "reason": str(body.get("reason") or "")}
-    if action is Action.UNDO and generation is not None:
-        view = await engine.undo_to(name, generation, **why)
-    else:
-        wanted = Action.PROMOTE_FULL if action is Action.PROMOTE and full else action
-        view = await engine.command(name, wanted, **why)
-    return web.json_response(to_json(view))
+def _reason(request: web.Request) -> str:
+    return unquote(request.headers.get("x-shiftplane-reason", ""))
 
 
-async def _json_object(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    try:
-        body = json.loads(raw) if raw else {}
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise web.HTTPBadRequest(text='the body must be a JSON object such as {"reason": "…"}')
-    return body
+def _by(request: web.Request, text: str) -> Caller:
+    return caller(request, Role.OPERATOR, reason=_reason(request), asked=_digest(request, text))
 
 
-async def _proxies(request: web.Request) -> web.Response:
-    return web.json_response({"proxies": [to_json(view) for view in request.app[_ENGINE].proxies()]})
+def _named(by: Caller, claimed: str) -> Caller:
+    """Return the caller with who is said to be at the keyboard, where the headers did not say it."""
+    if not claimed or claimed in by.actor:
+        return by
+    return replace(by, actor=claimed if by.via == "open" else f"{by.actor} (as {claimed})")
 
 
-async def _healthz(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
+def _digest(request: web.Request, body: str) -> str:
+    return sha256(f"{request.method} {request.path_qs}\n{body}".encode()).hexdigest()
 
 
-async def _readyz(request: web.Request) -> web.Response:
-    ready = request.app[_ENGINE].ready
-    return web.json_response({"ready": ready}, status=200 if ready else 503)
-
-
-async def _metrics(request: web.Request) -> web.Response:
-    body = generate_latest(request.app[_REGISTRY])
-    return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
+def _tag(request: web.Request) -> str | None:
+    text = request.headers.get("if-match")
+    return None if text is None else text.strip().removeprefix("W/").strip('"')

@@ -1,0 +1,84 @@
+"""Roles, selectors, secrets and failures."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds_server.identity import (
+    EVERYTHING,
+    Failures,
+    Grant,
+    Principal,
+    Role,
+    SelectorError,
+    digest,
+    grants_from_json,
+    grants_to_json,
+    mint,
+    parse_selector,
+    selector_text,
+    token_id,
+)
+
+LABELS = st.dictionaries(st.sampled_from(["team", "tier", "env"]), st.sampled_from(["a", "b"]))
+GRANTS = st.builds(
+    lambda role, labels: Grant(role=role, labels=tuple(sorted(labels.items()))), st.sampled_from(Role), LABELS
+)
+
+
+@given(st.lists(GRANTS, max_size=3), st.sampled_from(Role), LABELS)
+def test_a_grant_allows_what_it_says_and_no_more(grants: list[Grant], role: Role, labels: dict[str, str]) -> None:
+    somebody = Principal(name="ada", via="test", grants=tuple(grants))
+    allowed = any(g.role >= role and dict(g.labels).items() <= labels.items() for g in grants)
+    assert somebody.may(role, labels) is allowed
+    assert grants_from_json(grants_to_json(grants)) == tuple(grants)
+    if somebody.may_everywhere(role):
+        assert somebody.may(role, labels)
+
+
+@given(st.sampled_from(Role), LABELS)
+def test_an_admin_may_everything_and_nobody_nothing(role: Role, labels: dict[str, str]) -> None:
+    assert Principal(name="root", via="test", grants=(EVERYTHING,)).may(role, labels)
+    assert not Principal(name="nobody", via="test").may(role, labels)
+
+
+@given(LABELS)
+def test_selectors_read_what_they_write(labels: dict[str, str]) -> None:
+    pairs = tuple(sorted(labels.items()))
+    assert parse_selector(selector_text(pairs)) == pairs
+
+
+@pytest.mark.parametrize("text", ["team", "team=a=b", "team=", "=a", "team=a,team=b", "te am=a"])
+def test_other_selectors_are_refused(text: str) -> None:
+    with pytest.raises(SelectorError, match="are allowed"):
+        parse_selector(text)
+
+
+@given(st.binary(min_size=38, max_size=38))
+def test_secrets_say_which_they_are_and_nothing_else(randomness: bytes) -> None:
+    made = mint(randomness)
+    assert token_id(made.text) == made.id
+    assert digest(made.text) == made.digest
+    assert made.text not in repr(made)
+    assert token_id(made.text + "x") is None
+
+
+def test_failures_are_free_up_to_a_burst_and_then_cost_time() -> None:
+    failures, now = Failures(burst=3, seconds_each=10.0), 100.0
+    for _ in range(3):
+        assert failures.wait("a", now) == 0
+        failures.note("a", now)
+    assert failures.wait("a", now) == 10.0
+    assert failures.wait("a", now + 9.0) == 1.0
+    assert failures.wait("a", now + 10.0) == 0
+    assert failures.wait("b", now) == 0
+
+
+def test_the_memory_of_failures_is_bounded() -> None:
+    failures = Failures(burst=1, most=10)
+    for number in range(100):
+        failures.note(str(number), 0.0)
+    assert failures.wait("0", 0.0) == 0
+    assert failures.wait("99", 0.0) > 0

@@ -1,0 +1,100 @@
+"""A control plane's HTTP server over a real engine and store, in the test's own loop."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from tests.support.plane import route
+from tests.support.worlds import SCRIPTS
+from xds_server.ads import Hub
+from xds_server.audit import Deed
+from xds_server.engine import Caller, Engine
+from xds_server.identity import Grant, Role, Token, mint
+from xds_server.store import AccessStore, SqliteStore
+from xds_server.web import Gate, Site, build, registry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from aiohttp import web
+
+    Client = TestClient[web.Request, web.Application]
+
+__all__ = ["CANARY", "GOOD", "Served", "serving", "spec"]
+
+CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {}}, {setWeight: 100}]}}"
+GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
+
+
+def spec(name: str = "chat", path: str = "/v1/", **labels: str) -> str:
+    """A canary of another name, path and labels."""
+    said = ", ".join(f"{key}: {value}" for key, value in labels.items())
+    text = GOOD.replace("metadata: {name: chat}", f"metadata: {{name: {name}, labels: {{{said}}}}}")
+    return text.replace("prefix: /v1/", f"prefix: {path}")
+
+
+@dataclass(slots=True)
+class Served:
+    """The server, and what it is made of."""
+
+    client: Client
+    engine: Engine
+    store: SqliteStore
+    access: AccessStore
+
+    def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
+        """Make a token and return its text."""
+        made, now = mint(secrets.token_bytes(38)), self.engine._clock()
+        token = Token(
+            id=made.id,
+            name=name or role.word,
+            digest=made.digest,
+            grants=(Grant(role=role, labels=tuple(sorted(labels.items()))),),
+            created_at=now,
+            created_by="test",
+            expires_at=now + life,
+        )
+        self.access.add_token(token, Deed(at=now, actor="test", action="create-token"))
+        return made.text
+
+    async def apply(self, text: str) -> None:
+        await self.engine.apply(text, file="test.yaml", by=Caller(actor="test"))
+
+    async def ask(
+        self, method: str, path: str, *, token: str = "", **more: Any
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Return status, JSON and headers of an answer."""
+        headers = dict(more.pop("headers", {}))
+        if token:
+            headers["authorization"] = f"Bearer {token}"
+        async with self.client.request(method, path, headers=headers, **more) as answer:
+            told = await answer.json(content_type=None) if "json" in answer.content_type else {}
+            return answer.status, told, {key.lower(): value for key, value in answer.headers.items()}
+
+    def deeds(self) -> list[tuple[str, str, str, str]]:
+        """Return the audit: who, what, which route, what became of it."""
+        return [
+            (e.deed.actor, e.deed.action, e.deed.route, e.deed.outcome.value) for e in self.store.audit(1_000)
+        ]
+
+
+@asynccontextmanager
+async def serving(path: Path, *, is_open: bool, secret: bytes | None = None) -> AsyncIterator[Served]:
+    """Run a server over a store."""
+    store = SqliteStore(path / "state.sqlite")
+    engine = Engine(store, SCRIPTS)
+    hub = Hub(engine.compile)
+    engine.attach(hub)
+    await engine.load()
+    access = AccessStore(store.file)
+    gate = Gate(access, engine, is_open=is_open)
+    site = Site(engine=engine, registry=registry(engine, hub), gate=gate, alarm_secret=secret)
+    async with TestClient(TestServer(build(site))) as found:
+        yield Served(found, engine, store, access)
+    store.close()

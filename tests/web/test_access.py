@@ -1,0 +1,245 @@
+"""Who may do what: roles over labels, tokens that end, wrong secrets, other sites; and that every try is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.site import GOOD, serving, spec
+from xds_server.identity import Role
+from xds_server.web import first_token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.site import Client, Served
+
+COMMANDS = ("promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill")
+
+
+async def test_without_a_token_nothing_is_told(served: Served) -> None:
+    await served.apply(GOOD)
+    for path in ("/v1/routes", "/v1/routes/chat", "/v1/proxies", "/v1/audit", "/v1/tokens", "/v1/whoami"):
+        status, said, headers = await served.ask("GET", path)
+        assert status == 401, path
+        assert "shiftplane login" in said["detail"]
+        assert headers["www-authenticate"].startswith("Bearer")
+    for path in ("/healthz", "/readyz"):
+        assert (await served.ask("GET", path))[0] == 200
+
+
+async def test_a_viewer_can_change_nothing_and_each_try_is_in_the_audit(served: Served) -> None:
+    await served.apply(GOOD)
+    before = served.engine.view("chat")
+    token = served.token(Role.VIEWER, "vera")
+    tries: list[tuple[str, str, Any]] = [("POST", f"/v1/routes/chat/{verb}", b"{}") for verb in COMMANDS]
+    tries += [("DELETE", "/v1/routes/chat", b""), ("POST", "/v1/routes", GOOD.replace("v2", "v3").encode())]
+    tries += [("PUT", "/v1/routes/chat/spec", GOOD.encode()), ("POST", "/v1/tokens", b'{"name":"x","role":"admin"}')]
+    tries += [("GET", "/v1/tokens", b""), ("DELETE", "/v1/tokens/000000000000", b"")]
+    for method, path, body in tries:
+        status, said, _ = await served.ask(method, path, token=token, data=body)
+        assert status == 403, path
+        assert "vera may not" in said["detail"]
+    assert (await served.ask("GET", "/v1/routes/chat", token=token))[0] == 200
+    assert served.engine.view("chat") == before
+    refused = [deed for deed in served.deeds() if deed[3] == "refused"]
+    assert len(refused) == len(tries)
+    assert {deed[0] for deed in refused} == {"vera"}
+
+
+async def test_an_operator_touches_no_route_of_another_team(served: Served) -> None:
+    await served.apply(spec("search", "/search/", team="search"))
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    assert (await served.ask("POST", "/v1/routes/search/abort", token=token, json={"reason": "slow"}))[0] == 200
+    for verb in COMMANDS:
+        status, said, _ = await served.ask("POST", f"/v1/routes/ads/{verb}", token=token)
+        assert (status, "team=ads" in said["detail"]) == (403, True)
+    status, said, _ = await served.ask("GET", "/v1/routes", token=token)
+    assert [view["name"] for view in said["routes"]] == ["search"]
+    assert (await served.ask("GET", "/v1/routes/ads", token=token))[0] == 403
+    # Nor may a route be taken over, given away, or made for somebody else.
+    for text in (
+        spec("ads", "/ads/", team="search"),
+        spec("search", "/search/", team="ads"),
+        spec("new", "/new/", team="ads"),
+        spec("new", "/new/"),
+    ):
+        assert (await served.ask("POST", "/v1/routes", token=token, data=text))[0] == 403
+    assert (await served.ask("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search")))[0] == 200
+    assert served.engine.labels("ads") == {"team": "ads"}
+    mine = (await served.ask("GET", "/v1/audit", token=token))[1]["entries"]
+    assert {entry["route"] for entry in mine} == {"search", "new"}
+    assert ("sam", "kill", "ads", "refused") in served.deeds()
+
+
+async def test_deleting_takes_an_admin_of_the_route(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    operator, admin = served.token(Role.OPERATOR, team="ads"), served.token(Role.ADMIN, team="ads")
+    assert (await served.ask("DELETE", "/v1/routes/ads", token=operator))[0] == 403
+    assert (await served.ask("GET", "/v1/tokens", token=admin))[0] == 403, "an admin of some routes is not one of all"
+    assert (await served.ask("DELETE", "/v1/routes/ads", token=admin))[0] == 200
+
+
+async def test_tokens_are_made_used_and_end(served: Served) -> None:
+    admin = served.token(Role.ADMIN)
+    body = {"name": "ci", "role": "operator", "routes": "team=search", "expires_in": 60}
+    status, said, headers = await served.ask("POST", "/v1/tokens", token=admin, json=body)
+    assert (status, headers["cache-control"]) == (200, "no-store")
+    text, ident = said["text"], said["token"]["id"]
+    who = (await served.ask("GET", "/v1/whoami", token=text))[1]
+    assert (who["name"], who["grants"]) == ("ci", [{"role": "operator", "routes": {"team": "search"}}])
+    listed = (await served.ask("GET", "/v1/tokens", token=admin))[1]
+    assert text not in str(listed)
+    assert next(one for one in listed["tokens"] if one["id"] == ident)["last_used_at"]
+    assert (await served.ask("DELETE", f"/v1/tokens/{ident}", token=admin))[0] == 200
+    assert (await served.ask("GET", "/v1/whoami", token=text))[0] == 401
+    assert [d[1] for d in served.deeds()][-3:] == ["create-token", "revoke-token", "login"]
+
+
+async def test_nothing_secret_is_kept(served: Served, tmp_path: Path) -> None:
+    text = served.token(Role.ADMIN)
+    assert (await served.ask("GET", "/v1/whoami", token=text))[0] == 200
+    kept = b"".join(file.read_bytes() for file in tmp_path.glob("state.sqlite*"))
+    assert text.encode() not in kept
+    assert text.split("_")[2].encode() not in kept
+
+
+async def test_a_token_that_has_ended_says_so(served: Served) -> None:
+    token = served.token(Role.ADMIN, life=-1)
+    status, said, _ = await served.ask("GET", "/v1/routes", token=token)
+    assert (status, "has ended" in said["detail"]) == (401, True)
+
+
+async def test_wrong_secrets_are_counted_and_then_not_heard(served: Served) -> None:
+    good, wrong = served.token(Role.VIEWER), "spt_000000000000_" + "A" * 43
+    answers = [(await served.ask("GET", "/v1/routes", token=wrong))[0] for _ in range(15)]
+    assert answers == [401] * 10 + [429] * 5
+    status, _, headers = await served.ask("GET", "/v1/routes", token=wrong)
+    assert (status, int(headers["retry-after"]) > 0) == (429, True)
+    assert (await served.ask("GET", "/v1/routes", token=good))[0] == 200, "a right one still opens"
+    tries = [deed for deed in served.deeds() if deed[1] == "login"]
+    assert len(tries) == 10, "a flood does not fill the audit"
+    assert tries[0][0] == "token 000000000000"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status"),
+    [("Basic YTpi", 401), ("Bearer", 401), ("Bearer spt_nonsense", 401), ("Bearer \u00ff", 401), ("", 401)],
+)
+async def test_other_words_open_nothing(served: Served, scheme: str, status: int) -> None:
+    headers = {"authorization": scheme} if scheme else {}
+    assert (await served.ask("GET", "/v1/routes", headers=headers))[0] == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+async def test_a_page_of_another_site_can_change_nothing(client: Client, headers: dict[str, str]) -> None:
+    async with client.post("/v1/routes", data=GOOD, headers=headers) as answer:
+        assert answer.status == 403
+    async with client.get("/v1/routes", headers={"host": "evil.example"}) as answer:
+        assert answer.status == 421, "nor reach an open one by a name of its own"
+
+
+async def test_the_first_run_shows_a_token_once(tmp_path: Path) -> None:
+    async with serving(tmp_path, is_open=False) as served:
+        now = served.engine._clock()
+        text = first_token(served.access, now)
+        assert text is not None
+        assert first_token(served.access, now) is None, "once"
+        body = {"name": "ada", "role": "operator"}
+        assert (await served.ask("POST", "/v1/tokens", token=text, json=body))[0] == 200
+        assert (await served.ask("GET", "/v1/whoami", token=text))[0] == 200
+        body = {"name": "ada", "role": "admin"}
+        assert (await served.ask("POST", "/v1/tokens", token=text, json=body))[0] == 200
+        assert (await served.ask("GET", "/v1/whoami", token=text))[0] == 401, "another admin is there"
+        assert first_token(served.access, now + 100_000) is None
+
+
+async def test_a_first_token_nobody_used_in_time_is_followed_by_another(tmp_path: Path) -> None:
+    async with serving(tmp_path, is_open=False) as served:
+        now = served.engine._clock()
+        first = first_token(served.access, now)
+        assert first_token(served.access, now + 80_000) is None
+        second = first_token(served.access, now + 90_000)
+        assert second not in {None, first}
+        assert [token.first for token in served.access.tokens()] == [True]
+
+
+async def test_a_command_sent_twice_with_one_key_is_done_once(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    send: dict[str, Any] = {"token": token, "headers": {"idempotency-key": "k-1"}, "json": {"reason": "why"}}
+    first = await served.ask("POST", "/v1/routes/chat/pause", **send)
+    assert first[0] == 200
+    assert "idempotent-replayed" not in first[2]
+    again = await served.ask("POST", "/v1/routes/chat/pause", **send)
+    assert (again[0], again[2]["idempotent-replayed"]) == (200, "true")
+    status, said, _ = await served.ask("POST", "/v1/routes/chat/resume", **send)
+    assert (status, said["type"]) == (422, "urn:shiftplane:problem:key_reused")
+    assert [d[1] for d in served.deeds()].count("pause") == 1
+    other = served.token(Role.OPERATOR, "other")
+    assert (await served.ask("POST", "/v1/routes/chat/resume", **{**send, "token": other}))[0] == 200
+
+
+async def test_a_spec_goes_in_only_over_the_one_that_was_read(served: Served) -> None:
+    token = served.token(Role.OPERATOR)
+    path = "/v1/routes/chat/spec"
+    status, _, headers = await served.ask("PUT", path, token=token, data=GOOD, headers={"if-match": "*"})
+    assert status == 412, "there is none yet"
+    status, _, headers = await served.ask("PUT", path, token=token, data=GOOD)
+    assert status == 200
+    tag = headers["etag"]
+    assert (await served.ask("GET", path, token=token))[2]["etag"] == tag
+    changed = GOOD.replace("setWeight: 5", "setWeight: 7")
+    status, _, headers = await served.ask("PUT", path, token=token, data=changed, headers={"if-match": tag})
+    assert (status, headers["etag"] != tag) == (200, True)
+    status, said, _ = await served.ask("PUT", path, token=token, data=GOOD, headers={"if-match": tag})
+    assert (status, "changed meanwhile" in said["detail"]) == (412, True)
+    admin = served.token(Role.ADMIN)
+    assert (await served.ask("DELETE", "/v1/routes/chat", token=admin, headers={"if-match": tag}))[0] == 412
+    two = GOOD + "---\n" + spec("other", "/other/")
+    assert (await served.ask("PUT", path, token=token, data=two))[0] == 409
+
+
+async def test_lists_are_read_in_pages(served: Served) -> None:
+    token = served.token(Role.ADMIN)
+    for name in "abcde":
+        await served.apply(spec(name, f"/{name}/"))
+    seen, after = [], ""
+    while after is not None:
+        said = (await served.ask("GET", "/v1/routes", token=token, params={"limit": 2, "after": after}))[1]
+        seen += [view["name"] for view in said["routes"]]
+        after = said["next"]
+    assert seen == list("abcde")
+    whole = (await served.ask("GET", "/v1/routes/a/events", token=token))[1]["events"]
+    pages, before = [], {}
+    while True:
+        params = {"limit": 1, **before}
+        said = (await served.ask("GET", "/v1/routes/a/events", token=token, params=params))[1]
+        pages = said["events"] + pages
+        if said["next"] is None:
+            break
+        before = {"before": said["next"]}
+    assert pages == whole
+    entries, before = [], {}
+    while True:
+        said = (await served.ask("GET", "/v1/audit", token=token, params={"limit": 2, **before}))[1]
+        entries = said["entries"] + entries
+        if said["next"] is None:
+            break
+        before = {"before": said["next"]}
+    assert [entry["seq"] for entry in entries] == list(range(1, served.store.head.seq + 1))
+
+
+async def test_what_nobody_knows_in_the_query_is_said(served: Served) -> None:
+    status, said, _ = await served.ask("GET", "/v1/audit?limt=3", token=served.token(Role.VIEWER))
+    assert (status, "limt" in said["detail"], "limit" in said["detail"]) == (400, True, True)

@@ -1,0 +1,87 @@
+"""The chain: each entry's hash covers the entry, its number and the hash before it.
+
+A changed entry no longer has its hash, a missing or moved one no longer follows, and one cut off at the end
+is missed because the store keeps the number and hash of the last one apart. Whoever may rewrite the whole
+file can make a new chain that fits: only an anchor kept elsewhere shows that, such as the `audited` lines of
+the log, each of which names an entry and its hash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from xds_server.audit.deed import Deed, Entry, canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "verify"]
+
+GENESIS: Final = "0" * 64
+"""What stands for the hash before the first entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An entry that is known from elsewhere; number 0 with `GENESIS` is the empty chain."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break:
+    """A place where the chain does not hold."""
+
+    seq: int
+    words: str
+
+
+def hash_of(seq: int, deed: Deed, previous: str) -> str:
+    """Return the hash of an entry, in hexadecimal."""
+    fields = asdict(deed) | {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
+    return sha256(canonical(fields).encode()).hexdigest()
+
+
+def chained(deed: Deed, last: Anchor) -> Entry:
+    """Return the entry that puts a deed after the last one."""
+    seq = last.seq + 1
+    return Entry(seq=seq, deed=deed, previous=last.hash, hash=hash_of(seq, deed, last.hash))
+
+
+def verify(entries: Iterable[Entry], head: Anchor, anchors: Iterable[Anchor] = ()) -> Iterator[Break]:
+    """Yield every place where a whole chain does not hold.
+
+    Args:
+        entries: all of them, as they are kept, in the order of their numbers.
+        head: what is known to be the last one.
+        anchors: entries that are known from elsewhere.
+    """
+    known = {anchor.seq: anchor.hash for anchor in anchors}
+    last = Anchor(seq=0, hash=GENESIS)
+    for entry in entries:
+        if entry.seq != last.seq + 1:
+            yield Break(seq=entry.seq, words=_gap(last.seq, entry.seq))
+        elif entry.previous != last.hash:
+            yield Break(seq=entry.seq, words=f"entry {entry.seq} does not follow entry {last.seq}")
+        if hash_of(entry.seq, entry.deed, entry.previous) != entry.hash:
+            yield Break(seq=entry.seq, words=f"entry {entry.seq} was changed: it does not have its own hash")
+        if known.pop(entry.seq, entry.hash) != entry.hash:
+            yield Break(seq=entry.seq, words=f"entry {entry.seq} is not the one that is known from elsewhere")
+        last = Anchor(seq=entry.seq, hash=entry.hash)
+    if last != head:
+        yield Break(
+            seq=head.seq,
+            words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), not at entry {head.seq} ({head.hash[:12]})",
+        )
+    for seq in sorted(known):
+        yield Break(seq=seq, words=f"entry {seq} is known from elsewhere and is not there")
+
+
+def _gap(last: int, found: int) -> str:
+    if found <= last:
+        return f"entry {found} stands after entry {last}"
+    missing = f"entry {last + 1} is" if found == last + 2 else f"entries {last + 1} to {found - 1} are"
+    return f"{missing} missing"

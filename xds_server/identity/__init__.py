@@ -1,0 +1,25 @@
+"""Who somebody is and what that lets them do: roles by route labels, tokens, sessions, failures (pure)."""
+
+from xds_server.identity.failures import Failures
+from xds_server.identity.roles import EVERYTHING, Grant, Principal, Role, SelectorError, parse_selector, selector_text
+from xds_server.identity.secrets import Minted, digest, mint, token_id
+from xds_server.identity.sessions import Session, Token, grants_from_json, grants_to_json
+
+__all__ = [
+    "EVERYTHING",
+    "Failures",
+    "Grant",
+    "Minted",
+    "Principal",
+    "Role",
+    "SelectorError",
+    "Session",
+    "Token",
+    "digest",
+    "grants_from_json",
+    "grants_to_json",
+    "mint",
+    "parse_selector",
+    "selector_text",
+    "token_id",
+]

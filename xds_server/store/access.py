@@ -1,0 +1,141 @@
+"""Tokens and sessions, in the same file as the routes; of secrets only digests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from xds_server.identity import Role, Session, Token, grants_from_json, grants_to_json
+from xds_server.store import trail
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from xds_server.audit import Deed
+    from xds_server.store.file import StoreFile
+
+__all__ = ["AccessStore"]
+
+_TOKEN: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"
+_SESSION: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
+
+
+class AccessStore:
+    """Who may come in; every change is in the audit, in the same transaction."""
+
+    def __init__(self, file: StoreFile) -> None:
+        self._file = file
+
+    def tokens(self) -> tuple[Token, ...]:
+        """Return all tokens, those that have ended included, oldest first."""
+        with self._file.reading() as db:
+            rows = db.execute(f"SELECT {_TOKEN} FROM tokens ORDER BY created_at, id").fetchall()  # noqa: S608
+        return tuple(_token(row) for row in rows)
+
+    def token(self, ident: str) -> Token | None:
+        """Return the token with this id."""
+        with self._file.reading() as db:
+            row = db.execute(f"SELECT {_TOKEN} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
+        return None if row is None else _token(row)
+
+    def add_token(self, token: Token, deed: Deed) -> None:
+        """Keep a new token. Another admin's ends the one of the first run."""
+        with self._file.writing() as db:
+            if not token.first and any(g.role is Role.ADMIN and not g.labels for g in token.grants):
+                db.execute("DELETE FROM tokens WHERE first")
+            grants = json.dumps(grants_to_json(token.grants))
+            db.execute(
+                f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+                (
+                    token.id,
+                    token.name,
+                    token.digest,
+                    grants,
+                    token.created_at,
+                    token.created_by,
+                    token.expires_at,
+                    token.last_used_at,
+                    int(token.first),
+                ),
+            )
+            trail.append(db, deed)
+
+    def revoke(self, ident: str, deed: Deed) -> bool:
+        """End a token and the sessions that began with it; return whether there was one."""
+        with self._file.writing() as db:
+            found = db.execute("DELETE FROM tokens WHERE id = ?", (ident,)).rowcount > 0
+            if found:
+                trail.append(db, deed)
+        return found
+
+    def used(self, ident: str, now: float) -> None:
+        """Note when a token was last shown."""
+        with self._file.writing() as db:
+            db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (now, ident))
+
+    def session(self, digest: str) -> Session | None:
+        """Return the session with this digest; None also where its token has gone."""
+        with self._file.reading() as db:
+            row = db.execute(f"SELECT {_SESSION} FROM sessions WHERE digest = ?", (digest,)).fetchone()  # noqa: S608
+        return None if row is None else _session(row)
+
+    def add_session(self, session: Session, deed: Deed) -> None:
+        """Keep a new session, and forget those that have ended."""
+        with self._file.writing() as db:
+            db.execute("DELETE FROM sessions WHERE expires_at < ?", (session.created_at,))
+            grants = json.dumps(grants_to_json(session.grants))
+            db.execute(
+                f"INSERT INTO sessions ({_SESSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
+                (
+                    session.digest,
+                    session.name,
+                    session.via,
+                    grants,
+                    session.csrf,
+                    session.created_at,
+                    session.seen_at,
+                    session.expires_at,
+                    session.token,
+                ),
+            )
+            trail.append(db, deed)
+
+    def seen(self, digest: str, now: float) -> None:
+        """Note that a session was used."""
+        with self._file.writing() as db:
+            db.execute("UPDATE sessions SET seen_at = ? WHERE digest = ?", (now, digest))
+
+    def end_session(self, digest: str) -> None:
+        """Forget a session."""
+        with self._file.writing() as db:
+            db.execute("DELETE FROM sessions WHERE digest = ?", (digest,))
+
+
+def _token(row: sqlite3.Row | tuple[object, ...]) -> Token:
+    ident, name, digest, grants, created_at, created_by, expires_at, last_used_at, first = row
+    return Token(
+        id=ident,
+        name=name,
+        digest=digest,
+        grants=grants_from_json(json.loads(grants)),
+        created_at=created_at,
+        created_by=created_by,
+        expires_at=expires_at,
+        last_used_at=last_used_at,
+        first=bool(first),
+    )
+
+
+def _session(row: sqlite3.Row | tuple[object, ...]) -> Session:
+    digest, name, via, grants, csrf, created_at, seen_at, expires_at, token = row
+    return Session(
+        digest=digest,
+        name=name,
+        via=via,
+        grants=grants_from_json(json.loads(grants)),
+        csrf=csrf,
+        created_at=created_at,
+        seen_at=seen_at,
+        expires_at=expires_at,
+        token=token,
+    )

@@ -1,0 +1,42 @@
+"""The first run: one admin's token, shown once, so that nobody ever has a default password."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from xds_server.audit import Deed
+from xds_server.identity import EVERYTHING, Token, mint
+
+if TYPE_CHECKING:
+    from xds_server.store import AccessStore
+
+__all__ = ["first_token"]
+
+_LIFE: Final = 86_400.0
+
+
+def first_token(access: AccessStore, now: float) -> str | None:
+    """Make the token of the first run and return its text; None where somebody can come in already.
+
+    It ends after a day, and as soon as an admin made another for an admin.
+    """
+    known = access.tokens()
+    if any(not token.first or token.lives(now) for token in known):
+        return None
+    for token in known:
+        access.revoke(token.id, Deed(at=now, actor="shiftplane", action="revoke-token", detail=token.id))
+    made = mint(secrets.token_bytes(38))
+    token = Token(
+        id=made.id,
+        name="first-run",
+        digest=made.digest,
+        grants=(EVERYTHING,),
+        created_at=now,
+        created_by="shiftplane",
+        expires_at=now + _LIFE,
+        first=True,
+    )
+    detail = f"{token.name} ({token.id}): {token.principal.words}"
+    access.add_token(token, Deed(at=now, actor="shiftplane", action="create-token", detail=detail))
+    return made.text

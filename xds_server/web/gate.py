@@ -1,0 +1,297 @@
+"""Who asks: bearer tokens for programs, sessions for pages, and what a browser of another site may not do.
+
+A right secret always opens; wrong ones are counted by address, and beyond a few nobody from there is heard
+for a while. Every wrong secret that was heard is in the audit. Where the control plane is `open`, which it
+is on loopback only, everybody is an admin, and only this host's own names are answered, so that no page of
+another site can reach it by a name of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import secrets
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from aiohttp import web
+
+from xds_server.audit import Deed, Outcome
+from xds_server.engine import Caller
+from xds_server.identity import EVERYTHING, Failures, Principal, Role, Session, digest, mint, token_id
+from xds_server.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from xds_server.engine import Engine
+    from xds_server.identity import Grant, Token
+    from xds_server.store import AccessStore
+
+__all__ = ["COOKIE", "PRINCIPAL", "SESSION", "Gate", "SessionLimits", "caller", "need", "need_everywhere"]
+
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+SESSION: Final = web.RequestKey("session", Session)
+COOKIE: Final = "shiftplane_session"
+
+_USED_EVERY: Final = 60.0
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_LONGEST_KEY: Final = 128
+_MOST_SOURCE: Final = 200
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Seconds a login lasts, and may lie unused."""
+
+    lifetime: float = 8 * 3600.0
+    idle: float = 3600.0
+
+
+class Gate:
+    """Finds out who asks."""
+
+    def __init__(
+        self,
+        access: AccessStore,
+        engine: Engine,
+        *,
+        is_open: bool,
+        public_url: str = "",
+        limits: SessionLimits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`public_url` is where people reach the pages, if that is not where this listens."""
+        self.access = access
+        self.is_open = is_open
+        self.public_url = public_url.rstrip("/")
+        self.limits = limits or SessionLimits()
+        self._engine = engine
+        self._clock = clock
+        self._failures = Failures()
+
+    @web.middleware
+    async def middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Let nobody in by a request of another site, and say who asks."""
+        self._same_site(request)
+        found = await self._who(request)
+        if found is not None:
+            request[PRINCIPAL] = found
+        return await handler(request)
+
+    async def token(self, text: str, request: web.Request) -> Token:
+        """Return the token somebody shows.
+
+        Raises:
+            ProblemError: It opens nothing, or too many such were shown from there.
+        """
+        ident, now = token_id(text.strip()), self._clock()
+        known = None if ident is None else await asyncio.to_thread(self.access.token, ident)
+        if known is not None and hmac.compare_digest(known.digest, digest(text.strip())) and known.lives(now):
+            if now - (known.last_used_at or 0.0) >= _USED_EVERY:
+                await asyncio.to_thread(self.access.used, known.id, now)
+            return known
+        ended = known is not None and not known.lives(now)
+        await self.failed(request, f"token {ident or 'of another form'}", "it has ended" if ended else "unknown")
+        raise ProblemError(
+            401,
+            "unauthorized",
+            "this token has ended; an admin makes another with: shiftplane token create"
+            if ended
+            else "this token is not known here; an admin makes one with: shiftplane token create",
+            headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+        )
+
+    async def failed(self, request: web.Request, who: str, why: str) -> None:
+        """Count a wrong secret and write it down.
+
+        Raises:
+            ProblemError: There were too many from that address; this one is not written down any more.
+        """
+        source, now = _source(request), time.monotonic()
+        wait = self._failures.wait(source, now)
+        if wait > 0:
+            raise ProblemError(
+                429,
+                "too_many_failures",
+                f"too many wrong secrets came from {source}; the next is heard in {wait:.0f} s",
+                headers={"retry-after": str(max(1, round(wait)))},
+            )
+        self._failures.note(source, now)
+        log.warning("login_refused", who=who, why=why, source=source)
+        deed = Deed(
+            at=self._clock(), actor=who, action="login", outcome=Outcome.REFUSED, detail=why, source=source
+        )
+        await self._engine.note(deed)
+
+    async def log_in(
+        self, request: web.Request, principal: Principal, token: Token | None = None
+    ) -> tuple[str, Session]:
+        """Begin a session; return its secret, which is for the cookie alone."""
+        now, made = self._clock(), mint(secrets.token_bytes(38))
+        ends = now + self.limits.lifetime
+        session = Session(
+            digest=made.digest,
+            name=principal.name,
+            via=principal.via,
+            grants=principal.grants,
+            csrf=secrets.token_urlsafe(32),
+            created_at=now,
+            seen_at=now,
+            expires_at=ends if token is None else min(ends, token.expires_at),
+            token=None if token is None else token.id,
+        )
+        deed = Deed(
+            at=now,
+            actor=principal.name,
+            action="login",
+            via=principal.via,
+            source=_source(request),
+            detail=principal.words,
+        )
+        await asyncio.to_thread(self.access.add_session, session, deed)
+        log.info("logged_in", actor=principal.name, via=principal.via, source=_source(request))
+        return made.text, session
+
+    async def log_out(self, session: Session) -> None:
+        """End a session."""
+        await asyncio.to_thread(self.access.end_session, session.digest)
+
+    async def _who(self, request: web.Request) -> Principal | None:
+        header = request.headers.get("authorization", "")
+        if self.is_open:
+            claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
+            name = claimed or f"api@{_source(request)}"
+            return Principal(name=name, via="open", grants=(EVERYTHING,))
+        if header and not request.path.startswith("/v1/alarms/"):
+            scheme, _, text = header.partition(" ")
+            if scheme.lower() != "bearer":
+                raise ProblemError(
+                    401,
+                    "unauthorized",
+                    "a bearer token is needed: Authorization: Bearer spt_…",
+                    headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+                )
+            return (await self.token(text, request)).principal
+        if not request.path.startswith("/v1/"):
+            return await self._by_cookie(request)
+        return None
+
+    async def _by_cookie(self, request: web.Request) -> Principal | None:
+        text, now = request.cookies.get(COOKIE, ""), self._clock()
+        if not text:
+            return None
+        session = await asyncio.to_thread(self.access.session, digest(text))
+        if session is None or not session.lives(now, self.limits.idle):
+            return None
+        if now - session.seen_at >= _USED_EVERY:
+            await asyncio.to_thread(self.access.seen, session.digest, now)
+            session = replace(session, seen_at=now)
+        request[SESSION] = session
+        return session.principal
+
+    def _same_site(self, request: web.Request) -> None:
+        """Refuse what a page of another site makes a browser send."""
+        if self.is_open and not _own_name(request.host):
+            raise ProblemError(
+                421,
+                "cross_site",
+                f"nobody has to log in here, so only this host's own names are answered, not {request.host!r}",
+            )
+        if request.method in _SAFE:
+            return
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
+        allowed = {request.host, urlsplit(self.public_url).netloc}
+        if site not in {"same-origin", "none"} or (
+            origin is not None and (origin == "null" or urlsplit(origin).netloc not in allowed)
+        ):
+            raise ProblemError(403, "cross_site", "a page of another site may not ask for this")
+
+
+def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "") -> Caller:
+    """Return who asks as the engine knows them; `asked` is a digest of what for.
+
+    Raises:
+        ProblemError: Nobody logged in, or the idempotency key is none.
+    """
+    principal = _known(request)
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > _LONGEST_KEY or not key.isascii() or not (key.isprintable() or not key):
+        raise ProblemError(
+            400, "bad_request", f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed"
+        )
+    claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
+    name = principal.name if claimed in {"", principal.name} else f"{principal.name} (as {claimed})"
+
+    def may(labels: Mapping[str, str]) -> bool:
+        return principal.may(role, labels)
+
+    return Caller(
+        actor=name, reason=reason, via=principal.via, source=_source(request), key=key, digest=asked, may=may
+    )
+
+
+async def need(request: web.Request, engine: Engine, role: Role, name: str, action: str) -> None:
+    """Refuse, and write down, what somebody may not do with a route.
+
+    Raises:
+        ProblemError: Nobody logged in, or somebody who may not.
+        UnknownRouteError: There is no such route.
+    """
+    principal = _known(request)
+    if not principal.may(role, engine.labels(name)):
+        await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
+
+
+async def need_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:
+    """Refuse, and write down, what takes a role that no selector limits."""
+    principal = _known(request)
+    if not principal.may_everywhere(role):
+        words = f"{principal.name} may not {action}: that takes the role {role.word} over all routes"
+        await _refuse(request, engine, action, "", words)
+
+
+async def _refuse(request: web.Request, engine: Engine, action: str, route: str, words: str) -> None:
+    by = caller(request, Role.VIEWER)
+    now = time.time()
+    await engine.note(by.deed(action, route, now, outcome=Outcome.REFUSED, detail=words))
+    raise ProblemError(403, "forbidden", f"{words}; they are {_known(request).words}")
+
+
+def _known(request: web.Request) -> Principal:
+    found = request.get(PRINCIPAL)
+    if found is None:
+        raise ProblemError(
+            401,
+            "unauthorized",
+            "a token is needed: shiftplane login, or SHIFTPLANE_TOKEN, or Authorization: Bearer spt_…",
+            headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+        )
+    return found
+
+
+def grants_words(grants: tuple[Grant, ...]) -> str:
+    """Return grants in words."""
+    return Principal(name="", via="", grants=grants).words
+
+
+def _source(request: web.Request) -> str:
+    return request.remote or ""
+
+
+def _own_name(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

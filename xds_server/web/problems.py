@@ -1,0 +1,129 @@
+"""Refusals as people and programs read them: problem details (RFC 9457), each with what to do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from xds_server.alarms import PayloadError
+from xds_server.engine import (
+    CommandRefusedError,
+    ForbiddenError,
+    SpecRefusedError,
+    StaleError,
+    UnknownRouteError,
+)
+from xds_server.store import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from xds_server.spec import Problem
+
+__all__ = ["CONTENT_TYPE", "ProblemError", "errors_as_problems", "problem", "read_json", "spec_problem"]
+
+Body = TypeVar("Body", bound=BaseModel)
+
+CONTENT_TYPE: Final = "application/problem+json"
+_TITLES: Final = {
+    "unknown_route": "There is no such route",
+    "refused": "The route does not allow it now",
+    "forbidden": "Not allowed",
+    "unauthorized": "Not logged in",
+    "too_many_failures": "Too many wrong secrets",
+    "stale": "The route was changed meanwhile",
+    "bad_alarm": "Not an alarm",
+    "store_failed": "Nothing was changed",
+    "bad_spec": "The spec has problems",
+    "bad_request": "The request is not what it must be",
+    "key_reused": "The idempotency key stands for another request",
+    "cross_site": "A request of another site",
+}
+
+
+class ProblemError(Exception):
+    """Something to refuse; ends the request with problem details."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail = status, kind, detail
+        self.headers, self.more = headers, more
+
+
+def problem(
+    status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+) -> web.Response:
+    """Return a refusal; `kind` names it for programs, `detail` says to people what is wrong and allowed."""
+    body = {
+        "type": f"urn:shiftplane:problem:{kind}",
+        "title": _TITLES.get(kind, kind.replace("_", " ").capitalize()),
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+    return web.Response(text=json.dumps(body), status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+@web.middleware
+async def errors_as_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer whatever is refused below with problem details."""
+    try:
+        return await handler(request)
+    except ProblemError as error:
+        return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
+    except UnknownRouteError as error:
+        return problem(404, "unknown_route", str(error))
+    except CommandRefusedError as error:
+        return problem(409, "refused", str(error))
+    except ForbiddenError as error:
+        return problem(403, "forbidden", str(error))
+    except StaleError as error:
+        return problem(412, "stale", str(error))
+    except PayloadError as error:
+        return problem(400, "bad_alarm", str(error))
+    except StoreError as error:
+        return problem(503, "store_failed", f"nothing was changed: {error}", headers={"retry-after": "1"})
+    except SpecRefusedError as error:
+        said = f"{len(error.problems)} problems; nothing was changed"
+        return problem(422, "bad_spec", said, problems=[spec_problem(one) for one in error.problems])
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        allow = {"allow": error.headers["allow"]} if "allow" in error.headers else None
+        return problem(error.status, "http", error.text or error.reason, headers=allow)
+
+
+def spec_problem(found: Problem) -> dict[str, Any]:
+    """Return a problem of a spec as JSON values."""
+    return {
+        "severity": found.severity.name.lower(),
+        "file": found.file,
+        "line": found.line,
+        "col": found.col,
+        "path": found.path,
+        "message": found.message,
+        "allowed": found.allowed,
+    }
+
+
+async def read_json(request: web.Request, shape: type[Body]) -> Body:
+    """Return the body of a request; none is an empty object.
+
+    Raises:
+        ProblemError: It is not of this shape; says everything that is wrong with it.
+    """
+    raw = await request.read()
+    try:
+        return shape.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        said = [
+            f"{'.'.join(str(part) for part in one['loc']) or 'the body'}: {one['msg']}" for one in error.errors()
+        ]
+        raise ProblemError(400, "bad_request", "; ".join(said)) from error

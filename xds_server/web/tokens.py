@@ -1,0 +1,212 @@
+"""Tokens and the audit over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from xds_server.audit import Anchor, entry_to_json
+from xds_server.identity import Role, Token, mint
+from xds_server.web import schemas
+from xds_server.web.gate import PRINCIPAL, caller, need_everywhere
+from xds_server.web.operations import Answer, Operation, Parameter, number
+from xds_server.web.problems import ProblemError, read_json
+from xds_server.web.schemas import AUDIT_PAGE, VERIFIED, WHO, paged
+from xds_server.web.shapes import TokenBody
+
+if TYPE_CHECKING:
+    from xds_server.engine import Engine
+    from xds_server.store import AccessStore
+
+__all__ = ["people"]
+
+_MOST: Final = 10_000
+_MOST_ANCHORS: Final = 100
+
+
+def people(engine: Engine, access: AccessStore) -> list[Operation]:
+    """Return what can be asked about who may do what, and who did what."""
+    desk = _Desk(engine, access)
+    return [
+        Operation(
+            method="GET",
+            path="/v1/whoami",
+            name="whoAmI",
+            about="Say who asks, and what they may do.",
+            role=Role.VIEWER,
+            handler=desk.who,
+            answer=Answer(about="Who asks.", schema=WHO),
+        ),
+        Operation(
+            method="GET",
+            path="/v1/tokens",
+            name="listTokens",
+            about="List tokens, without their secrets.",
+            role=Role.ADMIN,
+            handler=desk.tokens,
+            answer=Answer(about="All tokens.", schema=schemas.TOKENS),
+        ),
+        Operation(
+            method="POST",
+            path="/v1/tokens",
+            name="createToken",
+            about="Make a token; its text is in this answer and never again.",
+            role=Role.ADMIN,
+            handler=desk.create,
+            body={"application/json": TokenBody.model_json_schema()},
+            answer=Answer(about="The token and its text.", schema=schemas.NEW_TOKEN),
+            refusals=(400,),
+        ),
+        Operation(
+            method="DELETE",
+            path="/v1/tokens/{id}",
+            name="revokeToken",
+            about="End a token, and the logins that began with it.",
+            role=Role.ADMIN,
+            handler=desk.revoke,
+            answer=Answer(about="It has ended.", schema=schemas.REVOKED),
+            refusals=(404,),
+        ),
+        Operation(
+            method="GET",
+            path="/v1/audit",
+            name="listAudit",
+            about="Say who did what, and why, refused tries included; oldest first, the newest page first.",
+            role=Role.VIEWER,
+            handler=desk.audit,
+            parameters=(
+                Parameter(name="route", about="Of this route only.", schema={"type": "string"}),
+                *paged(_MOST),
+            ),
+            answer=Answer(about="A page of the audit.", schema=AUDIT_PAGE),
+            refusals=(400,),
+        ),
+        Operation(
+            method="GET",
+            path="/v1/audit/verify",
+            name="verifyAudit",
+            about="Check the chain of the audit, and that it holds entries that are known from elsewhere.",
+            role=Role.VIEWER,
+            handler=desk.verify,
+            parameters=(
+                Parameter(
+                    name="anchor",
+                    about="An entry that is known from elsewhere, as NUMBER:HASH; repeatable.",
+                    schema={"type": "string", "pattern": "^[0-9]{1,15}:[0-9a-f]{64}$"},
+                ),
+            ),
+            answer=Answer(about="Where the chain does not hold.", schema=VERIFIED),
+            refusals=(400,),
+        ),
+        Operation(
+            method="GET",
+            path="/v1/audit/export",
+            name="exportAudit",
+            about="Return the whole audit with its hashes, one entry a line.",
+            role=Role.VIEWER,
+            handler=desk.export,
+            answer=Answer(about="One JSON object a line.", content_type="application/x-ndjson"),
+        ),
+    ]
+
+
+class _Desk:
+    def __init__(self, engine: Engine, access: AccessStore) -> None:
+        self._engine = engine
+        self._access = access
+
+    async def who(self, request: web.Request) -> web.Response:
+        by = caller(request, Role.VIEWER)
+        principal = request[PRINCIPAL]
+        grants = [{"role": g.role.word, "routes": dict(g.labels)} for g in principal.grants]
+        return web.json_response({"name": principal.name, "actor": by.actor, "via": by.via, "grants": grants})
+
+    async def tokens(self, request: web.Request) -> web.Response:
+        await need_everywhere(request, self._engine, Role.ADMIN, "list tokens")
+        found = await asyncio.to_thread(self._access.tokens)
+        return web.json_response({"tokens": [_token(one) for one in found]})
+
+    async def create(self, request: web.Request) -> web.Response:
+        await need_everywhere(request, self._engine, Role.ADMIN, "make tokens")
+        asked, now, made = await read_json(request, TokenBody), time.time(), mint(secrets.token_bytes(38))
+        by = caller(request, Role.ADMIN)
+        token = Token(
+            id=made.id,
+            name=asked.name,
+            digest=made.digest,
+            grants=(asked.grant,),
+            created_at=now,
+            created_by=by.actor,
+            expires_at=now + asked.expires_in,
+        )
+        deed = by.deed("create-token", "", now, detail=f"{token.name} ({token.id}): {token.principal.words}")
+        await asyncio.to_thread(self._access.add_token, token, deed)
+        return web.json_response({"token": _token(token), "text": made.text}, headers={"cache-control": "no-store"})
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
+        ident, now = request.match_info["id"], time.time()
+        deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
+        if not await asyncio.to_thread(self._access.revoke, ident, deed):
+            raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
+        return web.json_response({"revoked": ident})
+
+    async def audit(self, request: web.Request) -> web.Response:
+        caller(request, Role.VIEWER)
+        limit = number(request, "limit", default=100, most=_MOST) or 100
+        principal, routes = request[PRINCIPAL], None
+        if not principal.may_everywhere(Role.VIEWER):
+            routes = [v.name for v in self._engine.views() if principal.may(Role.VIEWER, v.labels)]
+        found = await self._engine.audit(
+            limit, request.query.get("route"), routes=routes, before=number(request, "before", default=None)
+        )
+        following = found[0].seq if len(found) == limit and found[0].seq > 1 else None
+        return web.json_response({"entries": [entry_to_json(one) for one in found], "next": following})
+
+    async def verify(self, request: web.Request) -> web.Response:
+        await need_everywhere(request, self._engine, Role.VIEWER, "verify the audit")
+        anchors = [_anchor(text) for text in request.query.getall("anchor", [])[:_MOST_ANCHORS]]
+        entries, breaks = await self._engine.audit_breaks(anchors)
+        found = [{"seq": one.seq, "words": one.words} for one in breaks]
+        return web.json_response({"holds": not found, "entries": entries, "breaks": found})
+
+    async def export(self, request: web.Request) -> web.StreamResponse:
+        await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
+        answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await answer.prepare(request)
+        last: int | None = None
+        pages: list[list[Any]] = []
+        while page := await self._engine.audit(_MOST, before=last):
+            pages.append(page)
+            last = page[0].seq
+        for page in reversed(pages):
+            await answer.write("".join(f"{json.dumps(entry_to_json(one))}\n" for one in page).encode())
+        await answer.write_eof()
+        return answer
+
+
+def _anchor(text: str) -> Anchor:
+    seq, _, own = text.partition(":")
+    good = seq.isascii() and seq.isdecimal() and len(seq) < 16 and len(own) == 64
+    if not (good and set(own) <= set("0123456789abcdef")):
+        raise ProblemError(400, "bad_request", f"anchor is {text[:100]!r}; NUMBER:HASH is allowed, as in the log")
+    return Anchor(seq=int(seq), hash=own)
+
+
+def _token(token: Token) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.grants[0].role.word,
+        "routes": dict(token.grants[0].labels),
+        "created_at": token.created_at,
+        "created_by": token.created_by,
+        "expires_at": token.expires_at,
+        "last_used_at": token.last_used_at,
+        "first": token.first,
+    }
