@@ -34,6 +34,11 @@ _MEANS: Final[dict[str, tuple[str, ...]]] = {}
 for _name, _words in _SMALL.items():
     for _one in _words.split():
         _MEANS[_one] = (*_MEANS.get(_one, ()), _name)
+_MEANS_ASCII: Final = {word.encode(): names for word, names in _MEANS.items() if word.isascii()}
+_SMALL_LETTERS: Final = bytes(
+    ord(chr(code).lower()) if chr(code).isascii() and chr(code).isalpha() else 0x20 for code in range(256)
+)
+"""Letters to small ones, everything else to spaces: splitting bytes is a tenth of the work of a pattern."""
 
 
 def language(text: str) -> str | None:
@@ -55,8 +60,12 @@ def language(text: str) -> str | None:
 
 def _latin(text: str) -> str | None:
     votes: dict[str, int] = {}
-    for word in _WORD.findall(text.lower()):
-        for name in _MEANS.get(word, ()):
+    if text.isascii():
+        found = [_MEANS_ASCII[w] for w in text.encode().translate(_SMALL_LETTERS).split() if w in _MEANS_ASCII]
+    else:
+        found = [_MEANS[w] for w in _WORD.findall(text.lower()) if w in _MEANS]
+    for names in found:
+        for name in names:
             votes[name] = votes.get(name, 0) + 1
     if not votes:
         return None

@@ -17,7 +17,11 @@ _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_ASCII_WORD: Final = re.compile(r"\w+", re.ASCII)
+_SMALL: Final = bytes(
+    ord(chr(code).lower()) if code < 128 and (chr(code).isalnum() or chr(code) == "_") else 0x20
+    for code in range(256)
+)
+"""What makes up words to small letters, everything else to spaces."""
 
 
 def rouge_l(first: str, second: str) -> float | None:
@@ -26,7 +30,8 @@ def rouge_l(first: str, second: str) -> float | None:
     Returns:
         0.0 (no word in common) to 1.0 (the same words in the same order); None where neither has a word.
     """
-    one, two = _words(first), _words(second)
+    plain = first.isascii() and second.isascii()
+    one, two = (_ascii_words(first), _ascii_words(second)) if plain else (_words(first), _words(second))
     if not one and not two:
         return None
     # Each word as a number, the same for the same word: nothing is left to hash collisions.
@@ -47,7 +52,9 @@ def edit_similarity(first: str, second: str) -> float | None:
     return Indel.normalized_similarity(first[:_MAX_CHARACTERS], second[:_MAX_CHARACTERS])
 
 
+def _ascii_words(text: str) -> list[bytes]:
+    return text.encode().translate(_SMALL).split(maxsplit=_MAX_WORDS)[:_MAX_WORDS]
+
+
 def _words(text: str) -> list[str]:
-    if text.isascii():
-        return _ASCII_WORD.findall(text.lower())[:_MAX_WORDS]
     return [match.casefold() for match in _WORD.findall(text)[:_MAX_WORDS]]

@@ -39,6 +39,12 @@ _REFUSAL: Final = re.compile(
     r"|je suis désolée?,? mais|je ne peux pas (?:vous )?(?:aider|fournir|répondre)"
     r"|lo siento,? pero|no puedo (?:ayudar|proporcionar|cumplir))"
 )
+_REFUSAL_MARKS: Final = (
+    *("sorry", "i can", "i am ", "i won", "i will not", "i must decline", "unable", "not able", "as an ai"),
+    *("mir leid", "kann ich", "désol", "je ne peux", "lo siento", "no puedo"),
+)
+"""Without any of these there is no refusal, and the pattern need not look."""
+
 _JSON_MARKS: Final = (b"response_format", b"guided_json", b"json_schema", b"json_object")
 
 
@@ -75,7 +81,7 @@ def traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
     return Traits(
         failed=failed,
         empty=not said and not reply.tool_calls,
-        refused=reply.refused or _REFUSAL.search(said[:_OPENING].casefold()) is not None,
+        refused=reply.refused or _refuses(said[:_OPENING].casefold()),
         cut=reply.finish_reason == "length",
         invalid_json=not _is_json(said) if wants_json and said else None,
         invalid_calls=(
@@ -83,6 +89,14 @@ def traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
         ),
         language=language(said),
     )
+
+
+def _refuses(opening: str) -> bool:
+    # Every answer passes here, and a generator costs more than the search itself.
+    for mark in _REFUSAL_MARKS:
+        if mark in opening:
+            return _REFUSAL.search(opening) is not None
+    return False
 
 
 def asks_for_json(request: Body) -> bool:

@@ -60,12 +60,32 @@ class Assembly:
 
     def event(self, choices: list[Any], usage: Any) -> None:
         """Add one event of a stream."""
+        if usage is None and len(choices) == 1 and self._word(choices[0]):
+            return
         said = self.size
         for choice in choices:
             self.choice(choice, key="delta")
         if usage is not None:
             self.usage(usage)
         self.chunks += self.size > said
+
+    def _word(self, value: Any) -> bool:
+        """Add the usual event, a piece of the first choice's text and nothing else; return whether it was one."""
+        if type(value) is not dict or value.get("index") != 0:
+            return False
+        delta = value.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or type(text := delta.get("content")) is not str:
+            return False
+        if value.get("finish_reason") is not None or value.get("logprobs") is not None:
+            return False
+        choice = self.choices.get(0)
+        if choice is None:
+            choice = self.choices[0] = _Choice()
+        self.seen = self.chat = True
+        choice.text.append(text)
+        self.size += len(text)
+        self.chunks += bool(text)
+        return True
 
     def choice(self, value: Any, *, key: str) -> None:
         """Add one element of ``choices``; `key` names its content: ``message`` or ``delta``."""

@@ -81,6 +81,7 @@ _FAILURES: Final = (
     Failure.LOCAL_RESET,
     Failure.UPSTREAM_RETRY_LIMIT_EXCEEDED,
 )
+_BY_FLAG: Final = tuple((failure.value, failure) for failure in _FAILURES)
 
 
 class _Refused(Exception):  # noqa: N818 - carries a rejection out of the depths of one parse, nothing else
@@ -251,12 +252,13 @@ def _answer(fields: _Fields, *, max_body: int) -> _Answer:
 
 def _times(text: str) -> list[tuple[int, int]]:
     """Return what is legible of a piece's chunks; they are only looked at, nothing depends on them."""
+    if text.count(":") != text.count(",") + 1:
+        return []
     try:
-        return [
-            (int(at), int(size)) for at, _, size in (one.partition(":") for one in text.split(",")[:_PIECE])
-        ]
+        numbers = list(map(int, text.replace(":", ",").split(",")[: 2 * _PIECE]))
     except ValueError:
         return []
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _end(text: str) -> tuple[int, int, int]:
@@ -340,4 +342,6 @@ def _client_left(flags: wire.ResponseFlags) -> bool:
 
 
 def _failure(flags: wire.ResponseFlags) -> Failure | None:
-    return next((failure for failure in _FAILURES if getattr(flags, failure.value)), None)
+    if not flags.ListFields():
+        return None
+    return next((failure for flag, failure in _BY_FLAG if getattr(flags, flag)), None)

@@ -142,10 +142,13 @@ class Redaction:
 
     def reply(self, reply: Reply) -> Reply:
         """Return an answer as it may be kept."""
+        text, reasoning = self.text(reply.text), self.text(reply.reasoning)
+        if text is reply.text and reasoning is reply.reasoning and not reply.tool_calls:
+            return reply
         return replace(
             reply,
-            text=self.text(reply.text),
-            reasoning=self.text(reply.reasoning),
+            text=text,
+            reasoning=reasoning,
             tool_calls=tuple(
                 replace(call, arguments=self._arguments(call.arguments)) for call in reply.tool_calls
             ),

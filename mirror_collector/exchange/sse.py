@@ -23,18 +23,23 @@ def events(body: bytes, *, limit: int) -> Iterator[bytes]:
     text = body.removeprefix(_MARK)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    data: list[bytes] = []
     seen = 0
-    for line in text.split(b"\n"):
+    for block in text.split(b"\n\n"):
+        # Almost every event is one line, and a stream has hundreds of them.
+        event = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _lines(block)
+        if event is not None:
+            yield event
+            seen += 1
+            if seen >= limit:
+                return
+
+
+def _lines(block: bytes) -> bytes | None:
+    """Return the data of an event of any form; None where it has none."""
+    data: list[bytes] = []
+    for line in block.split(b"\n"):
         if line.startswith(b"data:"):
             data.append(line[6:] if line.startswith(b"data: ") else line[5:])
         elif line == b"data":
             data.append(b"")
-        elif not line and data:
-            yield data[0] if len(data) == 1 else b"\n".join(data)
-            seen += 1
-            data = []
-            if seen >= limit:
-                return
-    if data:
-        yield b"\n".join(data)
+    return b"\n".join(data) if data else None

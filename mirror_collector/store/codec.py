@@ -59,6 +59,7 @@ _SHORTER: Final = 0.5
 _AS_IT_CAME: Final = "raw"
 _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
+_SAME: Final = "same"
 
 
 def flags_of(found: Comparison) -> int:
@@ -115,12 +116,13 @@ def leg_document(leg: Leg) -> dict[str, Any]:
 
 
 def kept_messages(
-    leg: Leg, reply: Reply, keep: Keep, redaction: Redaction, *, hashed: Any
+    leg: Leg, reply: Reply, keep: Keep, redaction: Redaction, *, hashed: Any, same: bool = False
 ) -> tuple[dict[str, Any], bytes, bytes]:
     """Return what is kept of a leg's messages: a note of how, the request, and the answer.
 
     Where something is taken out, answers that could be read are kept put together, not as they were on the
-    wire: a secret cut in two by the chunks of a stream could not be found there.
+    wire: a secret cut in two by the chunks of a stream could not be found there. With `same` the request is
+    the user's own, and kept there alone.
     """
     if keep is Keep.NONE:
         return {"kept": keep.value}, b"", b""
@@ -129,10 +131,11 @@ def kept_messages(
         hashes = {"request": hashed(leg.request.data), "response": hashed(said)}
         return {"kept": keep.value, "hashes": hashes}, b"", b""
     if not redaction:
-        note = {"kept": keep.value, "request": _AS_IT_CAME, "response": _AS_IT_CAME, "decoded": False}
-        return note, leg.request.data, leg.response.data
-    request = redaction.body(leg.request)
-    asked = _AS_IT_CAME if request is not None else _UNREADABLE
+        asked = _SAME if same else _AS_IT_CAME
+        note = {"kept": keep.value, "request": asked, "response": _AS_IT_CAME, "decoded": False}
+        return note, b"" if same else leg.request.data, leg.response.data
+    request = b"" if same else redaction.body(leg.request)
+    asked = _SAME if same else _AS_IT_CAME if request is not None else _UNREADABLE
     if reply.spoken:
         answer: bytes | None = orjson.dumps(redaction.reply(reply).to_json())
         form = _ASSEMBLED

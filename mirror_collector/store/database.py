@@ -214,12 +214,11 @@ class Database:
         for leg, reply in zip(pair.legs, replies, strict=False):
             if reply is None:
                 continue
+            # Copies carry what the user sent; once is enough.
+            same = leg is not primary and leg.request.data == primary.request.data
             note, request, response = kept_messages(
-                leg, reply, policy.keep, policy.redaction, hashed=self._hash_of
+                leg, reply, policy.keep, policy.redaction, hashed=self._hash_of, same=same
             )
-            if leg is not primary and leg.request.data == primary.request.data:
-                # Copies carry what the user sent; once is enough.
-                request, note = b"", {**note, "request": "same"}
             if self._vault.sealing:
                 note = {**note, "sealed": True}
             document = {**leg_document(leg), "messages": note}
