@@ -109,6 +109,7 @@ class Stage:
             [
                 *_module("xds_server.cli"),
                 "serve",
+                "--open",
                 f"--xds=127.0.0.1:{ports.xds}",
                 f"--http=127.0.0.1:{ports.http}",
                 f"--store={self.folder / 'state.sqlite'}",

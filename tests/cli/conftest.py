@@ -13,6 +13,7 @@ from xds_server.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Run(Protocol):
@@ -25,13 +26,16 @@ class Canned:
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, str]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
         self.url = ""
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("SHIFTPLANE_ACTOR", "tester")
-    monkeypatch.delenv("SHIFTPLANE_SERVER", raising=False)
+    monkeypatch.setenv("SHIFTPLANE_CONFIG", str(tmp_path / "contexts" / "config.yaml"))
+    for name in ("SERVER", "TOKEN", "TOKEN_FILE", "CONTEXT"):
+        monkeypatch.delenv(f"SHIFTPLANE_{name}", raising=False)
 
     def invoke(*words: str, stdin: str | None = None) -> Result:
         return CliRunner().invoke(main, words, input=stdin)
@@ -48,6 +52,7 @@ def canned() -> Iterator[Canned]:
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
             asked = f"{self.command} {self.path}"
             known.asked.append((asked, body))
+            known.headers.append({key.lower(): value for key, value in self.headers.items()})
             status, text = known.answers.get(asked, (404, '{"error": "unknown", "detail": "no such thing"}'))
             self.send_response(status)
             self.end_headers()

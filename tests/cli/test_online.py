@@ -73,6 +73,11 @@ GOOD = route(("v1", "127.0.0.1:9001"))
         ("unkill", "chat"),
         ("history", "chat"),
         ("audit",),
+        ("audit", "verify"),
+        ("status", "chat"),
+        ("whoami",),
+        ("token", "list"),
+        ("token", "revoke", "000000000000"),
         ("proxies",),
         ("delete", "--yes", "chat"),
     ],
@@ -160,20 +165,24 @@ def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None
     line = run("history", "chat", "--server", canned.url).output.splitlines()[1]
     for words in ("ada", "Accepted", "Pending", "v2 5 %", "spec accepted"):
         assert words in line
-    action = {
+    entry = {
         "seq": 1,
         "at": 1e9,
         "route": "chat",
         "actor": "ada",
         "action": "kill",
         "reason": "v2 leaks",
-        "outcome": "v1 serves everyone",
+        "outcome": "refused",
+        "detail": "ada may not",
     }
-    canned.answers["GET /v1/audit?limit=50"] = (200, json.dumps({"actions": [action]}))
-    canned.answers["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"actions": [action]}))
-    assert "v2 leaks" in run("audit", "--server", canned.url).output
+    canned.answers["GET /v1/audit?limit=50"] = (200, json.dumps({"entries": [entry]}))
+    canned.answers["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"entries": [entry]}))
+    for words in (("audit",), ("audit", "list")):
+        said = run(*words, "--server", canned.url).output
+        assert "v2 leaks" in said
+        assert "refused: ada may not" in said
     found = run("audit", "chat", "-n", "2", "-o", "json", "--server", canned.url)
-    assert json.loads(found.stdout) == {"actions": [action]}
+    assert json.loads(found.stdout) == {"entries": [entry]}
 
 
 def test_an_action_that_is_refused(run: Run, canned: Canned) -> None:

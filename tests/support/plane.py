@@ -71,6 +71,7 @@ class Plane:
         command = [
             *_module("xds_server.cli"),
             "serve",
+            "--open",
             f"--xds=127.0.0.1:{self.xds}",
             f"--http=127.0.0.1:{self.http}",
             f"--store={self.folder / 'state.sqlite'}",

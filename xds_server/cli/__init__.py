@@ -15,6 +15,7 @@ __all__ = ["main"]
 # verb → (module, function, one line of help). Help for the list comes from here, so that listing the verbs
 # does not import them.
 _VERBS: Final[dict[str, tuple[str, str, str]]] = {
+    "init": ("init", "init", "Answer five questions and get a spec."),
     "demo": ("demo", "demo", "Watch one model replace another behind a real Envoy."),
     "serve": ("serve", "serve", "Run the control plane."),
     "lint": ("lint", "lint", "Check route specs; needs no server."),
@@ -24,6 +25,7 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "delete": ("apply", "delete", "Take a route out of the control plane."),
     "get": ("get", "get", "List routes."),
     "describe": ("get", "describe", "Show all there is to know of one route."),
+    "status": ("status", "status", "Say in one line how a rollout stands; --wait for pipelines."),
     "watch": ("watch", "watch", "Watch a rollout live."),
     "promote": ("actions", "promote", "Go on to the next step of a rollout."),
     "pause": ("actions", "pause", "Stop the clock of a rollout."),
@@ -34,12 +36,18 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "kill": ("actions", "kill", "Have one backend serve everyone, at once."),
     "unkill": ("actions", "unkill", "Take a kill back."),
     "history": ("history", "history", "Say what happened to a route."),
-    "audit": ("history", "audit", "Say who did what, and why."),
+    "audit": ("audit", "audit", "Say who did what and why, and check that nobody tampered with it."),
     "assign": ("assign", "assign", "Say which variant a user gets."),
     "cost": ("cost", "cost", "Say what each model of a route took and cost, by day."),
     "replay": ("replay", "replay", "Say what an analysis would have decided of what was recorded."),
     "samplesize": ("samplesize", "samplesize", "Say how many users an A/B test takes."),
     "proxies": ("proxies", "proxies", "List connected proxies and what they hold."),
+    "login": ("config", "login", "Keep a token for a control plane."),
+    "logout": ("config", "logout", "Forget the token for a control plane."),
+    "whoami": ("config", "whoami", "Say who one is at the control plane."),
+    "token": ("token", "token", "Make, list and end tokens."),
+    "config": ("config", "config", "Keep names for control planes, and choose one."),
+    "completion": ("completion", "completion", "Print the completion script of a shell."),
     "bootstrap": ("bootstrap", "bootstrap", "Print the file an Envoy starts with."),
 }
 

@@ -9,11 +9,13 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from xds_server.cli.contexts import LOCAL, resolved, token_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ class Exit(IntEnum):
     REFUSED = 1
     USAGE = 2
     UNREACHABLE = 3
+    TIMEOUT = 4
 
 
 class ApiError(click.ClickException):
@@ -41,7 +44,7 @@ class ApiError(click.ClickException):
         self.status = status
         self.body = body
         super().__init__(
-            str(body.get("detail") or body.get("error") or f"the control plane answered {status}")
+            str(body.get("detail") or body.get("title") or f"the control plane answered {status}")
         )
 
 
@@ -59,31 +62,39 @@ class Unreachable(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One control plane; `server` is its base URL."""
+    """One control plane; `server` is its base URL, and `token` what is shown to it: by default what is kept for it."""
 
     server: str
+    token: str | None = field(default=None, repr=False)
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET."""
         return self._call("GET", path, None, {})
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Return the JSON of a POST with a JSON body."""
-        return self._call("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
+    def post(self, path: str, body: dict[str, Any], *, key: str = "") -> Any:
+        """Return the JSON of a POST with a JSON body; with a `key`, it is done once however often it is sent."""
+        headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
+        raw = json.dumps(body).encode()
+        try:
+            return self._call("POST", path, raw, headers)
+        except Unreachable:
+            if not key:
+                raise
+            # The answer may have been lost, and not the question; with its key it is not done twice.
+            return self._call("POST", path, raw, headers)
 
     def post_spec(self, text: str, file: str, *, dry_run: bool, reason: str = "") -> Any:
         """Hand a spec over and return what became of it."""
         headers = {
             "content-type": "application/yaml",
             "x-shiftplane-file": urllib.parse.quote(file),
-            "x-shiftplane-actor": urllib.parse.quote(actor()),
             "x-shiftplane-reason": urllib.parse.quote(reason),
         }
         return self._call("POST", "/v1/routes" + ("?dryRun=true" if dry_run else ""), text.encode(), headers)
 
     def delete(self, path: str) -> Any:
         """Return the JSON of a DELETE."""
-        return self._call("DELETE", path, None, {"x-shiftplane-actor": urllib.parse.quote(actor())})
+        return self._call("DELETE", path, None, {})
 
     def text(self, path: str) -> str:
         """Return the text of a GET."""
@@ -98,7 +109,10 @@ class Api:
 
     def _raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         url = self.server.rstrip("/") + path
-        request = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310
+        token = token_for(self.server) if self.token is None else self.token
+        shown = {"authorization": f"Bearer {token}"} if token else {}
+        who = {"x-shiftplane-actor": urllib.parse.quote(actor())}
+        request = urllib.request.Request(url, data=body, method=method, headers={**who, **headers, **shown})  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310 - the operator's own URL
                 return bytes(answer.read())
@@ -112,8 +126,8 @@ def _json_or_text(raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw)
     except ValueError:
-        return {"error": raw.decode(errors="replace")[:500]}
-    return found if isinstance(found, dict) else {"error": str(found)}
+        return {"detail": raw.decode(errors="replace")[:500]}
+    return found if isinstance(found, dict) else {"detail": str(found)}
 
 
 def actor() -> str:
@@ -132,9 +146,10 @@ def server_option(command: F) -> F:
     return click.option(
         "--server",
         envvar="SHIFTPLANE_SERVER",
-        default="http://127.0.0.1:18001",
-        show_default=True,
-        help="The control plane's HTTP API; also SHIFTPLANE_SERVER.",
+        default=None,
+        callback=lambda _ctx, _param, value: resolved(value),
+        metavar="URL",
+        help=f"The control plane's base URL; also SHIFTPLANE_SERVER. Default: the context in use, else {LOCAL}.",
     )(command)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from xds_server.cli.client import Api, server_option
+from xds_server.cli.client import Api, output_option, server_option
+from xds_server.cli.out import print_data
 
 __all__ = ["cost"]
 
@@ -14,9 +15,9 @@ __all__ = ["cost"]
 @click.command()
 @click.argument("route")
 @click.option("--days", type=click.IntRange(1, 400), default=7, show_default=True, help="The newest days.")
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @server_option
-def cost(route: str, days: int, output: str, server: str) -> None:
+@output_option
+def cost(route: str, days: int, server: str, output: str) -> None:
     """Say what users and copies of ROUTE took and cost, by day and backend (days are UTC).
 
     Example: shiftplane cost chat --days 30 -o json
@@ -24,10 +25,8 @@ def cost(route: str, days: int, output: str, server: str) -> None:
     found: list[dict[str, Any]] = Api(server).get(f"/v1/routes/{route}/costs")["days"]
     newest = sorted({item["day"] for item in found})[-days:]
     shown = [item for item in found if item["day"] in newest]
-    if output == "json":
-        import json
-
-        click.echo(json.dumps({"route": route, "days": shown}))
+    if output != "table":
+        print_data({"route": route, "days": shown}, output)
         return
     if not shown:
         click.echo("nothing was counted yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -15,15 +16,25 @@ __all__ = ["describe", "get"]
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option("--watch", "-w", is_flag=True, help="Go on, until Ctrl-C; in a pipe, a line per change.")
 @server_option
 @output_option
-def get(names: tuple[str, ...], server: str, output: str) -> None:
+def get(names: tuple[str, ...], server: str, output: str, *, watch: bool) -> None:
     """List routes, all or those named.
 
     Example: shiftplane get -o json
     """
     api = Api(server)
-    views = [api.get(f"/v1/routes/{quote(name)}") for name in names] or api.get("/v1/routes")["routes"]
+
+    def asked() -> list[dict[str, Any]]:
+        return [api.get(f"/v1/routes/{quote(name)}") for name in names] or list(api.get("/v1/routes")["routes"])
+
+    views = asked()
+    if watch:
+        from xds_server.cli.watch import watch_table
+
+        watch_table(asked, output)
+        return
     if output != "table":
         print_data({"routes": views}, output)
         return

@@ -1,17 +1,17 @@
-"""`shiftplane history` and `shiftplane audit`: what happened, and who did what and why."""
+"""`shiftplane history`: what happened to a route."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
 from xds_server.cli.client import Api, output_option, server_option
 from xds_server.cli.out import ago, console, percent, print_data
 
-__all__ = ["audit", "history"]
+__all__ = ["history"]
 
 _limit = click.option(
     "--limit", "-n", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many lines."
@@ -36,27 +36,6 @@ def history(name: str, limit: int, server: str, output: str) -> None:
     _table(columns, [_event(event) for event in events])
 
 
-@click.command()
-@click.argument("name", required=False)
-@_limit
-@server_option
-@output_option
-def audit(name: str | None, limit: int, server: str, output: str) -> None:
-    """Say who did what and why, to one route or to all; deleted routes are still there.
-
-    Example: shiftplane audit -o json
-    """
-    query = {"limit": limit} | ({} if name is None else {"route": name})
-    actions = Api(server).get(f"/v1/audit?{urlencode(query)}")["actions"]
-    if output != "table":
-        print_data({"actions": actions}, output)
-        return
-    if not actions:
-        click.echo("nobody did anything yet", err=True)
-        return
-    _table(("TIME", "ROUTE", "WHO", "DID", "WHY", "AND SO"), [_action(action) for action in actions])
-
-
 def _event(event: dict[str, Any]) -> tuple[str, ...]:
     weights = ", ".join(f"{name} {percent(share)}" for name, share in event["weights"].items())
     return (
@@ -68,17 +47,6 @@ def _event(event: dict[str, Any]) -> tuple[str, ...]:
         event["actor"],
         event["kind"],
         event["message"],
-    )
-
-
-def _action(action: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        ago(action["at"], time.time()),
-        action["route"],
-        action["actor"],
-        action["action"],
-        action["reason"],
-        action["outcome"],
     )
 
 

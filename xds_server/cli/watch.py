@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,9 @@ from xds_server.cli.client import Api, Exit, Unreachable, server_option
 from xds_server.cli.out import ago, console, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["watch"]
+__all__ = ["watch", "watch_table"]
 
 _FINAL = {"Healthy": Exit.OK, "RolledBack": Exit.REFUSED}
 
@@ -49,6 +50,46 @@ def watch(
         return
     if until_done and last is not None:
         ctx.exit(_FINAL.get(last["phase"], Exit.REFUSED))
+
+
+def watch_table(asked: Callable[[], list[dict[str, Any]]], output: str) -> None:
+    """Show the list of routes again and again; in a pipe, or as data, what is new of each route once."""
+    try:
+        if sys.stdout.isatty() and output == "table":
+            _live_table(asked)
+        else:
+            _table_lines(asked, output)
+    except KeyboardInterrupt:
+        return
+
+
+def _live_table(asked: Callable[[], list[dict[str, Any]]]) -> None:
+    from rich.live import Live
+
+    from xds_server.cli.render import routes_table
+
+    with Live(console=console(), refresh_per_second=4) as live:
+        for views in _again(asked):
+            live.update(routes_table(views))
+
+
+def _table_lines(asked: Callable[[], list[dict[str, Any]]], output: str) -> None:
+    said: dict[str, str] = {}
+    for views in _again(asked):
+        for view in views:
+            line = json.dumps(view) if output == "json" else f"{view['name']} {_line(view)}"
+            if said.get(view["name"]) != line:
+                said[view["name"]] = line
+                click.echo(line)
+
+
+def _again(asked: Callable[[], list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    while True:
+        try:
+            yield asked()
+        except Unreachable:
+            click.echo("control plane does not answer; users are served as before", err=True)
+        time.sleep(1.0)
 
 
 def _views(api: Api, path: str, interval: float) -> Iterator[dict[str, Any] | None]:

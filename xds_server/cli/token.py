@@ -1,0 +1,144 @@
+"""`shiftplane token`: who may do what, by tokens."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from xds_server.cli.client import Api, actor, output_option, server_option
+from xds_server.cli.out import ago, console, print_data, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["token"]
+
+_DAY = 86_400
+_UNITS = {"m": 60, "h": 3_600, "d": _DAY, "w": 7 * _DAY}
+_LONGEST = 366 * _DAY
+
+
+class _Life(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = str(value)
+        number, unit = text[:-1], text[-1:]
+        if not (number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS):
+            self.fail(f"{text!r} is no duration; such as 30m, 12h, 90d or 8w is allowed", param, ctx)
+        found = int(number) * _UNITS[unit]
+        if not 60 <= found <= _LONGEST:
+            self.fail(f"{text!r} is out of bounds; from 1m to 366d is allowed", param, ctx)
+        return found
+
+
+@click.group()
+def token() -> None:
+    """Make, list and end tokens. That takes an admin of all routes.
+
+    Example: shiftplane token create ci --role operator --routes team=search --expires 90d
+    """
+
+
+@token.command()
+@click.argument("name")
+@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), required=True, help="What it allows.")
+@click.option("--routes", default="", metavar="LABELS", help="With which routes, such as team=search. Default: all.")
+@click.option("--expires", type=_Life(), default="90d", show_default=True, help="When it ends, from now on.")
+@click.option(
+    "--store",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Write it into this store itself: for whoever has the file, when nobody can log in any more.",
+)
+@server_option
+@output_option
+def create(  # noqa: PLR0913, PLR0917 - one parameter per option
+    name: str, role: str, routes: str, expires: int, store: Path | None, server: str, output: str
+) -> None:
+    """Make a token. Its text is printed once, and kept nowhere.
+
+    Example: shiftplane token create ada --role admin --expires 30d
+    """
+    body = {"name": name, "role": role, "routes": routes, "expires_in": expires}
+    made = Api(server).post("/v1/tokens", body) if store is None else _into(store, body)
+    if output != "table":
+        print_data(made, output)
+        return
+    found = made["token"]
+    scope = routes or "all routes"
+    click.echo(f"token {found['id']} of {name}: {role} of {scope}, ends in {seconds(expires)}", err=True)
+    click.echo(made["text"])
+
+
+@token.command("list")
+@server_option
+@output_option
+def list_(server: str, output: str) -> None:
+    """List tokens; their texts are kept nowhere. Example: shiftplane token list"""  # noqa: D415
+    found = Api(server).get("/v1/tokens")["tokens"]
+    if output != "table":
+        print_data({"tokens": found}, output)
+        return
+    from rich.table import Table
+
+    table, now = Table(box=None, pad_edge=False, header_style="bold"), time.time()
+    for column in ("ID", "NAME", "ROLE", "ROUTES", "ENDS", "LAST USED", "MADE BY"):
+        table.add_column(column, no_wrap=True)
+    for one in found:
+        ends = "ended" if one["expires_at"] <= now else f"in {seconds(one['expires_at'] - now)}"
+        used = ago(one["last_used_at"], now) if one["last_used_at"] else "never"
+        labels = ",".join(f"{key}={value}" for key, value in one["routes"].items()) or "all"
+        table.add_row(one["id"], one["name"], one["role"], labels, ends, used, one["created_by"])
+    console().print(table)
+
+
+@token.command()
+@click.argument("ids", nargs=-1, required=True)
+@server_option
+def revoke(ids: tuple[str, ...], server: str) -> None:
+    """End tokens, and the logins that began with them. Example: shiftplane token revoke 3f9c0a1b2c3d"""  # noqa: D415
+    api = Api(server)
+    for ident in ids:
+        api.delete(f"/v1/tokens/{quote(ident)}")
+        click.echo(f"token {ident} has ended")
+
+
+def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a token in a store that a control plane may have open."""
+    import secrets
+
+    from xds_server.audit import Deed
+    from xds_server.identity import Grant, Role, SelectorError, Token, mint, parse_selector
+    from xds_server.store import AccessStore, SqliteStore, StoreError
+
+    try:
+        labels = parse_selector(body["routes"])
+        store = SqliteStore(path)
+    except (SelectorError, StoreError) as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        made, now = mint(secrets.token_bytes(38)), time.time()
+        new = Token(
+            id=made.id,
+            name=body["name"],
+            digest=made.digest,
+            grants=(Grant(role=Role[body["role"].upper()], labels=labels),),
+            created_at=now,
+            created_by=actor(),
+            expires_at=now + body["expires_in"],
+        )
+        detail = f"{new.name} ({new.id}): {new.principal.words}"
+        deed = Deed(at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=detail)
+        AccessStore(store.file).add_token(new, deed)
+    except StoreError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        store.close()
+    return {"token": {"id": made.id, "name": new.name}, "text": made.text}
