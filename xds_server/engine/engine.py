@@ -39,6 +39,7 @@ from xds_server.engine.live import (
     Live,
     Only,
     alarm_event,
+    allowed,
     asked_for,
     event_of,
     event_view,
@@ -359,6 +360,7 @@ class Engine:
             shadow_budget=shadow_budget(live.state, view.pairs),
             likeness=likeness_view(self._resemblance(live)),
             capture_lost=self._lost(live.group),
+            actions=allowed(live.state, self._clock()),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
             experiment=experiment_view(

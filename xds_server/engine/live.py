@@ -28,6 +28,7 @@ __all__ = [
     "Live",
     "Only",
     "alarm_event",
+    "allowed",
     "asked_for",
     "event_of",
     "event_view",
@@ -118,6 +119,19 @@ class Live:
 def event_of(action: Action, *, actor: str, reason: str) -> rollout.Command:
     """Return what the machine hears of an operator's command."""
     return rollout.Command(command=rollout.CommandKind(action.value), actor=actor, reason=reason)
+
+
+def allowed(state: rollout.State, now: float) -> tuple[str, ...]:
+    """Return the actions that would change something now."""
+    found = []
+    for action in Action:
+        try:
+            after, _ = rollout.step(state, event_of(action, actor="somebody", reason="to see"), now)
+        except rollout.Refused:
+            continue
+        if after != state:
+            found.append(action.value)
+    return tuple(found)
 
 
 def asked_for(spec: RouteSpec, alert: Alert) -> Alarm | None:

@@ -214,6 +214,9 @@ class RouteView:
     experiment: dict[str, Any] | None = None
     shadow_budget: dict[str, float | None] | None = None
     likeness: dict[str, Any] | None = None
+    actions: tuple[str, ...] = ()
+    """What an operator may do now."""
+
     capture_lost: dict[str, int] = field(default_factory=dict)
     """Captured legs and copies that proxies of the group gave up since the control plane started."""
 

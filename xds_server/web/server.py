@@ -13,6 +13,8 @@ from xds_server.web.alarms import alarm_operations
 from xds_server.web.api import proxies, routes
 from xds_server.web.openapi import document
 from xds_server.web.operations import Answer, Operation, registered
+from xds_server.web.pages import login_routes, page_routes
+from xds_server.web.pages.frame import Frame
 from xds_server.web.problems import errors_as_problems
 from xds_server.web.tokens import people
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from xds_server.engine import Engine
     from xds_server.web.gate import Gate
+    from xds_server.web.oidc import Provider
 
 __all__ = ["Site", "build", "operations"]
 
@@ -37,6 +40,10 @@ class Site:
     registry: CollectorRegistry
     gate: Gate
     alarm_secret: bytes | None = None
+    provider: Provider | None = None
+    """Who else may say who somebody is."""
+    pairs_url: str = ""
+    """The collector's list of pairs, as people reach it."""
 
 
 def build(site: Site) -> web.Application:
@@ -45,6 +52,9 @@ def build(site: Site) -> web.Application:
         client_max_size=_MOST_BYTES, middlewares=[errors_as_problems, site.gate.middleware]
     )
     app.add_routes(registered(operations(site)))
+    frame = Frame(site.gate)
+    app.add_routes(page_routes(site.engine, frame, pairs_url=site.pairs_url))
+    app.add_routes(login_routes(site.gate, frame, site.provider))
     return app
 
 

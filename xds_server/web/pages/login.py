@@ -1,0 +1,73 @@
+"""Logging in to the pages: with a token, or through an identity provider."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from xds_server.web.gate import COOKIE, SESSION
+from xds_server.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from xds_server.web.gate import Gate
+    from xds_server.web.oidc import Provider
+    from xds_server.web.pages.frame import Frame
+
+__all__ = ["login_routes", "logged_in", "local"]
+
+
+def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[web.RouteDef]:
+    """Return the routes of logging in and out."""
+    named = "" if provider is None else provider.name
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        if gate.is_open:
+            raise web.HTTPFound("/")
+        following = local(request.query.get("next", "/"))
+        return frame.page(request, "login.html", error="", next=following, provider=named)
+
+    async def with_token(request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        following = local(str(form.get("next", "/")))
+        try:
+            token = await gate.token(str(form.get("token", "")), request)
+        except ProblemError as error:
+            return frame.page(
+                request, "login.html", status=error.status, error=error.detail, next=following, provider=named
+            )
+        text, _ = await gate.log_in(request, token.principal, token)
+        return logged_in(request, gate, text, following)
+
+    async def out(request: web.Request) -> web.StreamResponse:
+        form = await request.post()
+        frame.check(request, form.get("csrf", ""))
+        session = request.get(SESSION)
+        if session is not None:
+            await gate.log_out(session)
+        answer = web.HTTPSeeOther("/login")
+        answer.del_cookie(COOKIE, path="/")
+        raise answer
+
+    return [
+        web.get("/login", ask),
+        web.post("/login", with_token),
+        web.post("/logout", out),
+        *([] if provider is None else provider.routes(frame)),
+    ]
+
+
+def logged_in(request: web.Request, gate: Gate, text: str, following: str) -> web.StreamResponse:
+    """Return the answer that begins a session in the browser."""
+    answer = web.Response(status=303, headers={"location": following})
+    secure = request.scheme == "https" or gate.public_url.startswith("https:")
+    answer.set_cookie(
+        COOKIE, text, path="/", httponly=True, samesite="Lax", secure=secure, max_age=int(gate.limits.lifetime)
+    )
+    return answer
+
+
+def local(path: str) -> str:
+    """Return a path of our own, whatever was asked for."""
+    good = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path and "\r" not in path
+    return path if good and len(path) <= 2_000 else "/"

@@ -1,0 +1,197 @@
+"""The pages about routes, proxies and the audit, and the forms that change something."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from xds_server.engine import (
+    Action,
+    CommandRefusedError,
+    ForbiddenError,
+    UnknownRouteError,
+)
+from xds_server.identity import Role
+from xds_server.store import StoreError
+from xds_server.web.gate import PRINCIPAL, caller, need
+from xds_server.web.operations import number
+from xds_server.web.pages.live import follow
+from xds_server.web.pages.shapes import weights_chart
+from xds_server.web.pages.words import BUTTONS, buttons, progress
+from xds_server.web.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from xds_server.engine import Engine
+    from xds_server.view import RouteView
+    from xds_server.web.pages.frame import Frame
+
+__all__ = ["page_routes"]
+
+_CHART_EVENTS: Final = 2_000
+_AUDIT_PAGE: Final = 100
+_ACTIONS: Final = "|".join(action.value for action in BUTTONS)
+
+_Handler = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
+
+
+def page_routes(engine: Engine, frame: Frame, *, pairs_url: str = "") -> list[web.RouteDef]:
+    """Return the routes of the pages; `pairs_url` is the collector's list of pairs."""
+    pages = _Pages(engine, frame, pairs_url)
+    shown = frame.routes()
+    for path, handler in (
+        ("/", pages.overview),
+        ("/live", pages.overview_live),
+        ("/routes/{name}", pages.route),
+        ("/routes/{name}/live", pages.route_live),
+        ("/routes/{name}/spec", pages.spec),
+        (f"/routes/{{name}}/{{action:{_ACTIONS}}}", pages.ask),
+        ("/proxies", pages.proxies),
+        ("/audit", pages.audit),
+    ):
+        shown.append(web.get(path, pages.said_nicely(handler)))
+    shown.append(web.post(f"/routes/{{name}}/{{action:{_ACTIONS}}}", pages.said_nicely(pages.act)))
+    return shown
+
+
+class _Pages:
+    def __init__(self, engine: Engine, frame: Frame, pairs_url: str) -> None:
+        self._engine = engine
+        self._frame = frame
+        self._pairs_url = pairs_url
+
+    def said_nicely(
+        self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Say what is refused on a page, and not as JSON."""
+
+        async def shown(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except UnknownRouteError as error:
+                return self._frame.error(request, 404, "There is no such route", str(error))
+            except ForbiddenError as error:
+                return self._frame.error(request, 403, "Not allowed", str(error))
+            except ProblemError as error:
+                return self._frame.error(request, error.status, "Not done", error.detail)
+            except StoreError as error:
+                return self._frame.error(request, 503, "Nothing was changed", str(error))
+
+        return shown
+
+    async def overview(self, request: web.Request) -> web.StreamResponse:
+        return self._frame.page(request, "routes.html", **self._overview(request))
+
+    async def overview_live(self, request: web.Request) -> web.StreamResponse:
+        self._frame.who(request)
+        return await follow(
+            request, lambda: self._frame.part(request, "routes_live.html", **self._overview(request))
+        )
+
+    async def route(self, request: web.Request) -> web.StreamResponse:
+        name = await self._name(request)
+        said = BUTTONS[Action(done)].label if (done := request.query.get("done", "")) in _ACTIONS.split("|") else ""
+        words = f"{said}: done. It is kept in the audit." if said else ""
+        return self._frame.page(request, "route.html", said=words, **await self._route(request, name))
+
+    async def route_live(self, request: web.Request) -> web.StreamResponse:
+        name = await self._name(request)
+
+        async def part() -> str:
+            return self._frame.part(request, "route_live.html", **await self._route(request, name))
+
+        return await follow(request, part)
+
+    async def spec(self, request: web.Request) -> web.StreamResponse:
+        name = await self._name(request)
+        return self._frame.page(
+            request, "spec.html", view=self._engine.view(name), text=self._engine.spec_text(name)
+        )
+
+    async def ask(self, request: web.Request) -> web.StreamResponse:
+        """Ask for a reason before anything is done."""
+        name, action = await self._name(request), Action(request.match_info["action"])
+        await need(request, self._engine, Role.OPERATOR, name, action.value)
+        return self._confirm(request, name, action)
+
+    async def act(self, request: web.Request) -> web.StreamResponse:
+        """Do it, and go back to the route."""
+        self._frame.who(request)
+        name, action = request.match_info["name"], Action(request.match_info["action"])
+        form = await request.post()
+        self._frame.check(request, form.get("csrf", ""))
+        reason = str(form.get("reason", "")).strip()[:2_000]
+        by = caller(request, Role.OPERATOR, reason=reason)
+        full = action is Action.PROMOTE and form.get("full") == "true"
+        try:
+            await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+        except CommandRefusedError as error:
+            return self._confirm(request, name, action, error=str(error), reason=reason, status=409)
+        raise web.HTTPSeeOther(f"/routes/{name}?done={action.value}")
+
+    async def proxies(self, request: web.Request) -> web.StreamResponse:
+        who, group = self._frame.who(request), request.query.get("group", "")
+        found = self._engine.proxies()
+        if not who.may_everywhere(Role.VIEWER):
+            groups = {view.group for view in self._visible(request)}
+            found = tuple(view for view in found if view.group in groups)
+        shown = sorted((v for v in found if group in {"", v.group}), key=lambda v: (v.status.value, v.id))
+        return self._frame.page(request, "proxies.html", proxies=shown, group=group)
+
+    async def audit(self, request: web.Request) -> web.StreamResponse:
+        who, route = self._frame.who(request), request.query.get("route") or None
+        everywhere = who.may_everywhere(Role.VIEWER)
+        routes = None if everywhere else [view.name for view in self._visible(request)]
+        before = number(request, "before", default=None)
+        entries = await self._engine.audit(_AUDIT_PAGE, route, routes=routes, before=before)
+        chain = None
+        if everywhere and before is None:
+            count, breaks = await self._engine.audit_breaks()
+            chain = {"entries": count, "breaks": breaks}
+        older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
+        return self._frame.page(request, "audit.html", entries=entries, chain=chain, route=route, before=older)
+
+    def _confirm(
+        self, request: web.Request, name: str, action: Action, *, error: str = "", reason: str = "", status: int = 200
+    ) -> web.Response:
+        return self._frame.page(
+            request,
+            "confirm.html",
+            status=status,
+            view=self._engine.view(name),
+            action=BUTTONS[action],
+            key=secrets.token_hex(16),
+            error=error,
+            reason=reason,
+        )
+
+    def _visible(self, request: web.Request) -> list[RouteView]:
+        who = self._frame.who(request)
+        return [view for view in self._engine.views() if who.may(Role.VIEWER, view.labels)]
+
+    def _overview(self, request: web.Request) -> dict[str, Any]:
+        return {"views": self._visible(request), "now": time.time()}
+
+    async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
+        view, now = self._engine.view(name), time.time()
+        events = await self._engine.events(name, _CHART_EVENTS)
+        return {
+            "view": view,
+            "now": now,
+            "chart": weights_chart(events, view.weights, view.stable, now),
+            "progress": progress(view, now),
+            "buttons": buttons(view.actions),
+            "may_operate": request[PRINCIPAL].may(Role.OPERATOR, view.labels),
+            "pairs_url": self._pairs_url,
+        }
+
+    async def _name(self, request: web.Request) -> str:
+        """Return the name of a route that whoever looks may see."""
+        self._frame.who(request)
+        name = request.match_info["name"]
+        await need(request, self._engine, Role.VIEWER, name, "see")
+        return name
