@@ -3,9 +3,11 @@
 from xds_server.store.model import (
     Change,
     ConflictError,
+    Mark,
     StoredAction,
     StoredBlock,
     StoredEvent,
+    StoredLine,
     StoredRoute,
     StoredSpec,
     StoreError,
@@ -15,11 +17,13 @@ from xds_server.store.sqlite import SqliteStore
 __all__ = [
     "Change",
     "ConflictError",
+    "Mark",
     "SqliteStore",
     "StoreError",
     "StoredAction",
     "StoredBlock",
     "StoredEvent",
+    "StoredLine",
     "StoredRoute",
     "StoredSpec",
 ]

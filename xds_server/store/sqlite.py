@@ -22,12 +22,15 @@ from xds_server.rollout import (
     state_from_json,
     state_to_json,
 )
+from xds_server.store import notified
 from xds_server.store.model import (
     Change,
     ConflictError,
+    Mark,
     StoredAction,
     StoredBlock,
     StoredEvent,
+    StoredLine,
     StoredRoute,
     StoredSpec,
     StoreError,
@@ -44,7 +47,7 @@ from xds_server.telemetry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.rollout import Effect, Event
@@ -83,6 +86,9 @@ _MIGRATIONS: Final = (
       route TEXT NOT NULL, day TEXT NOT NULL, variant TEXT NOT NULL, role TEXT NOT NULL, counts TEXT NOT NULL,
       PRIMARY KEY (route, day, variant, role)
     ) STRICT;
+    """,
+    """
+    CREATE TABLE notified (target TEXT PRIMARY KEY, seq INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
     """,
 )
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
@@ -149,20 +155,29 @@ class SqliteStore:
                 "WHERE e.route = ? ORDER BY e.seq DESC, r.place DESC LIMIT ?",
                 (name, limit),
             ).fetchall()
-        return tuple(
-            StoredEvent(
-                seq=seq,
-                at=at,
-                actor=actor,
-                what=what,
-                message=message,
-                phase=phase,
-                generation=generation,
-                revision=revision,
-                weights=tuple((name, share) for name, share in json.loads(weights or "{}").items()),
-            )
-            for seq, at, actor, what, message, phase, generation, revision, weights in reversed(rows)
-        )
+        return tuple(notified.event(*row) for row in reversed(rows))
+
+    def lines(self, after: Mark, limit: int) -> tuple[StoredLine, ...]:
+        """Return the lines of all routes' histories that follow another, oldest first."""
+        with self._reading() as db:
+            return notified.lines(db, after, limit)
+
+    def marks(self, targets: Collection[str]) -> dict[str, Mark]:
+        """Return up to which line each target was told; one not known before begins with what comes next.
+
+        Targets that are not named are forgotten.
+        """
+        with self._writing() as db:
+            return notified.marks(db, targets)
+
+    def keep_marks(self, marks: Mapping[str, Mark]) -> None:
+        """Keep up to which line targets were told.
+
+        Raises:
+            StoreError: The disk is full or gone.
+        """
+        with self._writing() as db:
+            notified.keep(db, marks)
 
     def audit(self, limit: int, name: str | None = None) -> tuple[StoredAction, ...]:
         """Return the newest `limit` things somebody did, to one route or to any, oldest first."""
