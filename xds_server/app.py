@@ -19,6 +19,8 @@ from aiohttp import web
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
+from xds_server.notify import Notifications
+from xds_server.outbox import Outbox
 from xds_server.sources import (
     CollectorSource,
     EvidenceSource,
@@ -69,6 +71,8 @@ class Config:
     alarm_secret: Path | None = None
     prometheus: str | None = None
     counts_from_prometheus: bool = False
+    notifications: Notifications | None = None
+    """Who is told of what happens to routes."""
     log_level: str = "info"
 
 
@@ -111,7 +115,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
     engine.attach(hub)
     await engine.load()
-    jobs = [hub.run, engine.run, health.run]
+    outbox = await _outbox(config, store, engine)
+    jobs = [hub.run, engine.run, health.run, outbox.run]
     if collector is not None:
         engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
@@ -131,7 +136,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         jobs.append(folder.run)
     server = config.door.server(hub) if isinstance(hub, Hub) else None
     runner = web.AppRunner(
-        build(engine, registry(engine, hub), alarm_secret=secret),
+        build(engine, registry(engine, hub, outbox), alarm_secret=secret),
         access_log=None,
         shutdown_timeout=_GRACE_SECONDS,
     )
@@ -159,6 +164,14 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         if server is not None:
             await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
+    """Return what tells others; it knows who was told of what before anything more can happen."""
+    outbox = Outbox(store, config.notifications or Notifications(targets=()))
+    await outbox.begin()
+    engine.on_event = outbox.wake
+    return outbox
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

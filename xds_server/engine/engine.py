@@ -130,6 +130,8 @@ class Engine:
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
+        self.on_event: Callable[[], None] = lambda: None
+        """Called whenever a line was added to the history of a route; may neither wait nor fail."""
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -303,6 +305,7 @@ class Engine:
             del self._routes[name]
             self._court.forget(name)
             log.info("route_deleted", route=name, actor=actor)
+            self.on_event()
             self._watch()
             self._publish(live.group)
 
@@ -530,6 +533,7 @@ class Engine:
                     weights={variant: share / 100 for variant, share in state.weights.items()},
                 )
                 live.events.append(view)
+                self.on_event()
 
     async def _hear_health(self) -> None:
         for key, found in list(self._health.items()):

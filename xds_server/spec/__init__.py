@@ -1,7 +1,7 @@
 """YAML → frozen route specs, or every problem at once with its place (pure)."""
 
 from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
-from xds_server.spec.loading import Document, Loaded, check_together, digest, load, read_as
+from xds_server.spec.loading import Document, Loaded, check_together, digest, labels_of, load, read_as
 from xds_server.spec.model import (
     Backend,
     Capture,
@@ -108,6 +108,7 @@ __all__ = [
     "Timeouts",
     "check_together",
     "digest",
+    "labels_of",
     "load",
     "read_as",
     "read_limit",

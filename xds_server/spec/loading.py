@@ -25,7 +25,7 @@ from xds_server.spec.strategies import DeploymentStrategy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Document", "Loaded", "check_together", "digest", "load", "read_as"]
+__all__ = ["Document", "Loaded", "check_together", "digest", "labels_of", "load", "read_as"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -158,6 +158,16 @@ def digest(route: ModelRoute) -> str:
     """Return a hash of what a route means; spelling, order of keys and comments do not matter."""
     text = json.dumps(route.model_dump(mode="json"), sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """Return the labels of the route in an accepted spec."""
+    for source in parse(text):
+        metadata = source.values.get("metadata") if isinstance(source.values, dict) else None
+        labels = metadata.get("labels") if isinstance(metadata, dict) else None
+        if isinstance(labels, dict):
+            return {str(key): str(value) for key, value in labels.items()}
+    return {}
 
 
 def _kind(source: Source) -> str:
