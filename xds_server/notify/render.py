@@ -81,7 +81,7 @@ def _fields(event: Event, page: str | None) -> dict[str, Any]:
         "phase": event.phase or "",
         "generation": "" if event.generation is None else event.generation,
         "revision": "" if event.revision is None else event.revision,
-        "weights": dict(event.weights),
+        "weights": {name: f"{share:g}" for name, share in event.weights.items()},
         "labels": dict(event.labels),
         "at": _time(event.at),
         "id": event.id,

@@ -16,9 +16,10 @@ from xds_server.spec import Finding, read_as
 from xds_server.spec.scalars import Long, Name, Part, Plain, Url, text_value, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from xds_server.spec import Problem
+    from xds_server.spec.document import Loc
 
 __all__ = ["load_notifications"]
 
@@ -47,6 +48,15 @@ def _words(value: object) -> Template:
         raise wrong(str(error), error.allowed) from error
 
 
+def _address(value: object) -> str:
+    """Take a URL; what is none is not said again, as it may be most of a secret."""
+    allowed = "a URL such as https://hooks.example.com/in is allowed"
+    text = text_value(value, allowed)
+    if not _is_url(text):
+        raise wrong("is not a URL", allowed)
+    return text
+
+
 _Glob = Annotated[str, BeforeValidator(_glob)]
 
 
@@ -64,7 +74,7 @@ class _Target(Part):
 
     name: Name
     type: Literal["slack", "webhook", "cloudevents"]
-    url: Url | None = None
+    url: Annotated[str, BeforeValidator(_address)] | None = None
     url_file: Plain | None = None
     secret_file: Plain | None = None
     events: Annotated[
@@ -86,39 +96,43 @@ def load_notifications(
     text: str, *, file: str, read: Read
 ) -> tuple[Notifications | None, tuple[Problem, ...]]:
     """Return what a file says, or None and everything that is wrong with it; `read` reads files it names."""
-    built: list[Target] = []
+    files: dict[Loc, str] = {}
 
     def meaning(values: dict[str, Any]) -> Iterator[Finding]:
-        given = values.get("targets")
         names: dict[str, int] = {}
-        for number, raw in enumerate(given if isinstance(given, list) else []):
-            at = ("targets", number)
-            try:
-                target = _Target.model_validate(raw)
-            except ValidationError:
-                continue  # Its shape is wrong, which is said already.
-            if target.name in names:
-                where = f"the other is targets[{names[target.name]}]"
-                yield Finding((*at, "name"), f"{target.name!r} is given twice", where)
-            names.setdefault(target.name, number)
+        for number, target in _mappings(values.get("targets")):
+            at, name = ("targets", number), target.get("name")
+            if isinstance(name, str) and names.setdefault(name, number) != number:
+                where = f"the other is targets[{names[name]}]"
+                yield Finding((*at, "name"), f"{name!r} is given twice", where)
             yield from _fitting(at, target)
-            url, url_findings = _url(at, target, read)
-            secret, secret_findings = _secret(at, target, read)
-            yield from (*url_findings, *secret_findings)
-            if url is not None:
-                built.append(_built(target, url, secret))
+            for key in ("urlFile", "secretFile"):
+                if isinstance(target.get(key), str):
+                    found = _content((*at, key), target[key], read)
+                    if isinstance(found, Finding):
+                        yield found
+                    else:
+                        files[*at, key] = found
 
     model, problems = read_as(text, _Notifications, file=file, needed=_HEAD, meaning=meaning)
     if model is None or problems:
         return None, problems
-    return Notifications(targets=tuple(built), public_url=model.public_url), problems
+    targets = tuple(_built(target, number, files) for number, target in enumerate(model.targets))
+    return Notifications(targets=targets, public_url=model.public_url), problems
 
 
-def _built(target: _Target, url: str, secret: str | None) -> Target:
+def _mappings(values: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, value in enumerate(values if isinstance(values, list) else []):
+        if isinstance(value, dict):
+            yield number, value
+
+
+def _built(target: _Target, number: int, files: Mapping[Loc, str]) -> Target:
+    secret = files.get(("targets", number, "secretFile"))
     return Target(
         name=target.name,
         format=Format(target.type),
-        url=Secret(url),
+        url=Secret(target.url or files["targets", number, "urlFile"]),
         secret=None if secret is None else Secret(secret),
         events=target.events,
         routes=target.routes.names,
@@ -128,26 +142,29 @@ def _built(target: _Target, url: str, secret: str | None) -> Target:
     )
 
 
-def _fitting(at: tuple[str | int, ...], target: _Target) -> Iterator[Finding]:
-    if (target.url is None) == (target.url_file is None):
-        said = "has no address" if target.url is None else "has both url and urlFile"
+def _fitting(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
+    if ("url" in target) == ("urlFile" in target):
+        said = "has both url and urlFile" if "url" in target else "has no address"
         yield Finding(at, said, "url, or urlFile where the address is a secret, is needed")
-    if target.secret_file is not None and target.type == "slack":
+    if "secretFile" in target and target.get("type") == Format.SLACK.value:
         allowed = "the address is the secret there: put it into urlFile"
         yield Finding((*at, "secretFile"), "Slack checks no signature", allowed)
 
 
-def _url(at: tuple[str | int, ...], target: _Target, read: Read) -> tuple[str | None, list[Finding]]:
-    if target.url is not None or target.url_file is None:
-        return target.url, []
-    loc = (*at, "urlFile")
-    found, wrong = _file(loc, target.url_file, read)
-    if found is None:
-        return None, wrong
-    if not _is_url(found):
-        # Without its words: they are a secret, even where they are wrong.
-        return None, [Finding(loc, "the file holds no URL", "one line such as https://hooks.example.com/…")]
-    return found, []
+def _content(loc: Loc, name: str, read: Read) -> str | Finding:
+    """Return what a file holds, or what is wrong with it; never with its words, which are a secret."""
+    try:
+        found = read(name).strip()
+    except UnicodeDecodeError:
+        return Finding(loc, f"{name} is not UTF-8 text", "")
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or "cannot be read"
+        return Finding(loc, f"{name}: {words}", "a file that can be read is needed")
+    if not found:
+        return Finding(loc, f"{name} is empty", "")
+    if loc[-1] == "urlFile" and not _is_url(found):
+        return Finding(loc, f"{name} holds no URL", "one line such as https://hooks.example.com/… is needed")
+    return found
 
 
 def _is_url(text: str) -> bool:
@@ -156,21 +173,3 @@ def _is_url(text: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _secret(at: tuple[str | int, ...], target: _Target, read: Read) -> tuple[str | None, list[Finding]]:
-    if target.secret_file is None:
-        return None, []
-    return _file((*at, "secretFile"), target.secret_file, read)
-
-
-def _file(loc: tuple[str | int, ...], name: str, read: Read) -> tuple[str | None, list[Finding]]:
-    try:
-        found = read(name).strip()
-    except UnicodeDecodeError:
-        return None, [Finding(loc, f"{name} is not UTF-8 text", "")]
-    except OSError as error:
-        return None, [
-            Finding(loc, f"{name}: {error.strerror or 'cannot be read'}", "a file that can be read")
-        ]
-    return (found, []) if found else (None, [Finding(loc, f"{name} is empty", "")])

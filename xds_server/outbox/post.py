@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
@@ -80,5 +81,5 @@ def _retry_after(text: str, now: float) -> float:
 
 def _reason(error: Exception) -> str:
     """Return why nothing came back; never the error's own words, which may hold the address."""
-    inner = getattr(error, "os_error", error)
-    return str(getattr(inner, "strerror", None) or type(error).__name__)
+    number = getattr(getattr(error, "os_error", error), "errno", None)
+    return os.strerror(number) if isinstance(number, int) else type(error).__name__
