@@ -107,6 +107,8 @@ class Engine:
         With `checks_health` somebody tells which backends live, and candidates wait for that.
         """
         self.ready = False
+        self.store_failures = 0
+        """How often rollouts stood still because the store did not take what happened."""
         self._store = store
         self._scripts = scripts
         self._collector = collector
@@ -219,6 +221,7 @@ class Engine:
                 await self._keep_blocks()
             except StoreError:
                 # Rollouts stand still where the store last saw them; proxies keep what they hold.
+                self.store_failures += 1
                 log.exception("store_failed", consequence="rollouts stand still until it works again")
                 self._moved |= moved
                 await asyncio.sleep(_TICK_SECONDS)

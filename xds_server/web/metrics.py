@@ -39,6 +39,7 @@ class _Collector(Collector):
         yield from self._routes()
         yield from self._proxies()
         yield from self._pushes()
+        yield from self._store()
         yield from self._notifications()
 
     def _routes(self) -> Iterator[Metric]:
@@ -67,7 +68,15 @@ class _Collector(Collector):
             "How strong the evidence against the candidate is, as odds against chance.",
             labels=["route", "metric"],
         )
+        cost = CounterMetricFamily(
+            "shiftplane_cost",
+            "What answers cost since the start, at the prices of the spec.",
+            labels=["route", "variant", "role", "currency"],
+        )
         for view in self._engine.views():
+            for one in view.costs:
+                if one.cost is not None:
+                    cost.add_metric([view.name, one.variant, one.role, one.currency or ""], one.cost)
             killed.add_metric([view.name], view.kill is not None)
             for backend in view.dead:
                 dead.add_metric([view.name, backend], 1)
@@ -79,7 +88,7 @@ class _Collector(Collector):
                 for metric in view.analysis.metrics:
                     verdict.add_metric([view.name, metric.name, metric.finding], 1)
                     evidence.add_metric([view.name, metric.name], metric.evidence)
-        yield from (weight, mirror, phase, killed, dead, verdict, evidence)
+        yield from (weight, mirror, phase, killed, dead, verdict, evidence, cost)
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
@@ -92,6 +101,13 @@ class _Collector(Collector):
         for (group, status), number in sorted(counted.items()):
             connected.add_metric([group, status], number)
         yield connected
+
+    def _store(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "shiftplane_store_failures",
+            "Times rollouts stood still because the store did not take what happened.",
+            value=self._engine.store_failures,
+        )
 
     def _notifications(self) -> Iterator[Metric]:
         results = CounterMetricFamily(
