@@ -178,7 +178,7 @@ def test_it_fires_when_it_should_and_else_does_not(alert: str, tmp_path: Path) -
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULES), encoding="utf-8")
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    command = [program("prometheus", "promtool"), "test", "rules", "test.yaml"]
+    command: list[str | Path] = [program("prometheus", "promtool"), "test", "rules", "test.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
