@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
+from xds_server import __version__
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Engine, SpecRefusedError, no_summary
@@ -151,6 +152,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
             await web.TCPSite(runner, config.http_host, config.http_port).start()
             log.info(
                 "listening",
+                version=__version__,
                 xds=xds,
                 xds_security=config.door.security,
                 http=runner.addresses[0][1],

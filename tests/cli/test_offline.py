@@ -27,7 +27,7 @@ def test_every_help_says_what_it_does_and_shows_an_example(run: Run, verb: str) 
     result = run(verb, "--help")
     assert result.exit_code == 0
     assert re.search(r"Example:\s+(shiftplane|make)", result.output), result.output
-    shown = {"watch", "demo", "serve", "bootstrap", "delete"}
+    shown = {"watch", "demo", "serve", "bootstrap", "delete", "notify"}
     assert verb in shown or "--output" in result.output, "what prints data prints it as JSON too"
 
 

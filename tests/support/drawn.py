@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from tests.support.catalogue import catalogue
+from tests.support.logged import logged
 from tests.support.notices import example
 from xds_server.notify import FIELDS, KINDS, Format
 from xds_server.rollout.diagram import diagram, guards
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWN", "redrawn"]
 
-DRAWN = ("docs/rollout.md", "docs/notifications.md", "docs/reference/metrics.md")
+DRAWN = (
+    "docs/rollout.md",
+    "docs/notifications.md",
+    "docs/reference/metrics.md",
+    "docs/reference/logs.md",
+)
 _BLOCK = re.compile(r"(<!-- begin: ([^;>]*)[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -51,6 +57,17 @@ def _series(program: str) -> Callable[[], str]:
     return drawn
 
 
+def _logs(program: str) -> Callable[[], str]:
+    def drawn() -> str:
+        rows = [
+            (f"`{one.name}`", one.level, ", ".join(f"`{name}`" for name in one.fields))
+            for one in logged(program)
+        ]
+        return _table(("event", "level", "fields"), rows)
+
+    return drawn
+
+
 _PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "drawn from the table": _machine,
     "events": _events,
@@ -60,6 +77,8 @@ _PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "a CloudEvent": _json(Format.CLOUDEVENTS),
     "series of xds_server": _series("xds_server"),
     "series of mirror_collector": _series("mirror_collector"),
+    "log events of xds_server": _logs("xds_server"),
+    "log events of mirror_collector": _logs("mirror_collector"),
 }
 
 

@@ -523,7 +523,16 @@ class Engine:
         state = live.state
         for effect in effects:
             if isinstance(effect, rollout.Record):
-                log.info(effect.what, route=live.name, actor=actor, message=effect.message)
+                log.info(
+                    effect.what,
+                    route=live.name,
+                    group=live.group,
+                    generation=state.generation,
+                    revision=state.revision,
+                    phase=state.phase.value,
+                    actor=actor,
+                    message=effect.message,
+                )
                 view = EventView(
                     seq=live.seq or 0,
                     at=self._clock(),
