@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def the(logs: list[Any], event: str) -> dict[str, Any]:
-    (found,) = [entry for entry in logs if entry["event"] == event]
-    return dict(found)
+def first(logs: list[Any], event: str) -> dict[str, Any]:
+    return dict(next(entry for entry in logs if entry["event"] == event))
 
 
 async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Path) -> None:
@@ -29,7 +28,7 @@ async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Pa
         with capture_logs() as logs:
             await house.engine.command("chat", Action.KILL, actor="ada", reason="v2 leaks")
     view = house.engine.view("chat")
-    assert the(logs, "killed") == {
+    assert first(logs, "killed") == {
         "event": "killed",
         "log_level": "info",
         "route": "chat",
@@ -52,7 +51,7 @@ async def test_a_refusal_says_who_refused_which_version(tmp_path: Path) -> None:
         with capture_logs() as logs:
             await house.apply(route(V1, more="timeouts: {connect: 3s}"))
             await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
-        said = the(logs, "config_rejected")
+        said = first(logs, "config_rejected")
         assert (said["node"], said["group"], said["peer"]) == ("proxy-1", "chat", "test")
         assert said["version"] == house.engine.view("chat").convergence.version
         assert said["version"] != held
