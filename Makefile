@@ -71,6 +71,7 @@ check: lint test ## What CI runs.
 golden: $(VENV)/.dev ## Write the golden files anew and delete orphans.
 	@$(BIN)/python tests/golden/regen_bad_specs.py
 	$(BIN)/python tests/golden/regen_xds.py
+	$(BIN)/python tests/golden/regen_notify.py
 	$(BIN)/python tests/golden/regen_docs.py
 
 protos: $(VENV)/.dev ## Generate code from protos/.

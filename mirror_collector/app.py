@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from mirror_collector import __version__
 from mirror_collector.compare.embedding import Embedder, load_embedder
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.extras import Extras
@@ -130,7 +131,11 @@ class App:
             if listening is not None:
                 listening.set_result(bound)
             self._log.info(
-                "listening", grpc=str(bound.grpc), http=str(bound.http), store=shown(self._config.store)
+                "listening",
+                version=__version__,
+                grpc=str(bound.grpc),
+                http=str(bound.http),
+                store=shown(self._config.store),
             )
             async with asyncio.TaskGroup() as tasks:
                 working = tasks.create_task(self._pipeline.run())

@@ -66,7 +66,7 @@ class Extras:
         try:
             await self._store.write_judgement(pair_id, prompt, model, found.value, self._clock())
         except StoreError as error:
-            self._log.warning("judgement_lost", error=str(error))
+            self._log.warning("judgement_lost", pair=pair_id, error=str(error))
 
     def take(self, one: Compared) -> None:
         """Hand a pair on; what leaves is redacted like what is stored."""

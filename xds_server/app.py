@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
+from xds_server import __version__
 from xds_server.ads import Door, Fleet, Hub
 from xds_server.compiler import WorldError
 from xds_server.engine import Caller, Engine, SpecRefusedError, no_summary
+from xds_server.notify import Notifications
+from xds_server.outbox import Outbox
 from xds_server.sources import (
     CollectorSource,
     EvidenceSource,
@@ -81,6 +84,8 @@ class Config:
     alarm_secret: Path | None = None
     prometheus: str | None = None
     counts_from_prometheus: bool = False
+    notifications: Notifications | None = None
+    """Who is told of what happens to routes."""
     log_level: str = "info"
     is_open: bool = False
     """Whether nobody has to log in; for loopback alone."""
@@ -131,7 +136,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
     engine.attach(hub)
     await engine.load()
-    jobs = [hub.run, engine.run, health.run]
+    outbox = await _outbox(config, store, engine)
+    jobs = [hub.run, engine.run, health.run, outbox.run]
     if collector is not None:
         engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
@@ -155,7 +161,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     if not config.is_open and (text := await asyncio.to_thread(first_token, access, time.time())):
         config.show(_FIRST.format(text=text))
     runner = web.AppRunner(
-        build(Site(engine=engine, registry=registry(engine, hub), gate=gate, alarm_secret=secret)),
+        build(Site(engine=engine, registry=registry(engine, hub, outbox), gate=gate, alarm_secret=secret)),
         access_log=None,
         shutdown_timeout=_GRACE_SECONDS,
     )
@@ -171,6 +177,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
             await web.TCPSite(runner, config.http_host, config.http_port, ssl_context=tls).start()
             log.info(
                 "listening",
+                version=__version__,
                 xds=xds,
                 xds_security=config.door.security,
                 http=runner.addresses[0][1],
@@ -186,6 +193,14 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         if server is not None:
             await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
+    """Return what tells others; it knows who was told of what before anything more can happen."""
+    outbox = Outbox(store, config.notifications or Notifications(targets=()))
+    await outbox.begin()
+    engine.on_event = outbox.wake
+    return outbox
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

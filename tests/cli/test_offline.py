@@ -28,7 +28,7 @@ def test_every_help_says_what_it_does_and_shows_an_example(run: Run, verb: str) 
     assert result.exit_code == 0
     assert re.search(r"Example:\s+(shiftplane|make)", result.output), result.output
     shown = {"watch", "demo", "serve", "bootstrap", "delete", "init", "login", "logout", "completion"}
-    groups = {"audit", "config", "token"}
+    groups = {"audit", "config", "notify", "token"}
     assert verb in shown | groups or "--output" in result.output, "what prints data prints it as JSON too"
 
 

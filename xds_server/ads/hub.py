@@ -103,7 +103,7 @@ class Hub:
         self._streams.discard(stream)
         if stream.proxies is not None:
             self._leave(stream, stream.proxies)
-            log.debug("proxy_disconnected", **_who(stream))
+            log.debug("proxy_disconnected", **stream.who)
 
     def receive(self, stream: Stream, raw: bytes) -> None:
         """Take a request of a stream in.
@@ -208,7 +208,7 @@ class Hub:
                     stream.vet(node)
                 stream.proxies = proxies_of(node, incremental=stream.session.incremental)
                 stream.mode = dict(node.metadata).get("mode", "gateway")
-                log.debug("proxy_connected", **_who(stream), envoy=node.version)
+                log.debug("proxy_connected", **stream.who, envoy=node.version)
                 self._note_version(stream, node)
                 self._welcome(stream, stream.proxies)
             case Returned(type_url=type_url, holds=holds):
@@ -256,7 +256,7 @@ class Hub:
             self._too_old.clear()  # Ids are the peers' choice; forgetting costs a second warning.
         self._too_old.add(node.id)
         log.warning(
-            "envoy_too_old", **_who(stream), envoy=node.version, served_as=f"1.{served_as(node.version)}"
+            "envoy_too_old", **stream.who, envoy=node.version, served_as=f"1.{served_as(node.version)}"
         )
 
     def _refused(self, stream: Stream, rejection: Rejected) -> None:
@@ -264,11 +264,13 @@ class Hub:
         if stream.proxies is None or not stream.joined:
             return
         group = self._groups[stream.proxies.group]
+        refused = stream.session.snapshot
         probes = group.refuse(stream, rejection)
         self.counters.versions_stopped += bool(probes)
         log.error(
             "config_rejected",
-            **_who(stream),
+            **stream.who,
+            version="" if refused is None else refused.version,
             type=short_name(rejection.type_url),
             names=rejection.names,
             reason=rejection.message,
@@ -371,7 +373,7 @@ class Hub:
             del self._slow[write]
             stream.queued = False
             self.counters.slow_closed += 1
-            log.warning("slow_client_closed", **_who(stream), after_seconds=self._write_seconds)
+            log.warning("slow_client_closed", **stream.who, after_seconds=self._write_seconds)
             stream.writer.cancel()
         self._pump()
 
@@ -424,8 +426,3 @@ def proxies_of(node: NodeInfo, *, incremental: bool = False) -> ir.Proxies:
 def _label(type_url: str) -> str:
     """Return what counts of a type go by; what nobody serves is one, whatever clients call it."""
     return short_name(type_url) if type_url in TYPE_ORDER else "other"
-
-
-def _who(stream: Stream) -> dict[str, str]:
-    group = "" if stream.proxies is None else stream.proxies.group
-    return {"node": stream.node_id, "group": group, "peer": stream.peer}

@@ -166,7 +166,7 @@ class Server:
             async for raw in requests:
                 self._hub.receive(stream, raw)
         except ProtocolError as error:
-            log.warning("protocol_error", peer=stream.peer, reason=str(error))
+            log.warning("protocol_error", **stream.who, reason=str(error))
             status, words = grpc.StatusCode.INVALID_ARGUMENT, str(error)
         except IdentityRefusedError as refused:
             self._hub.counters.identity_refused += 1
@@ -179,7 +179,7 @@ class Server:
             self._hub.disconnect(stream)
         # A status cannot be sent while a message is: the client would wait for it in vain.
         if not await writer.idle(self.last_seconds):
-            log.warning("client_cut_off", peer=stream.peer, reason="it takes nothing of what it was sent")
+            log.warning("client_cut_off", **stream.who, reason="it takes nothing of what it was sent")
             self._cutter.cut(context.peer())
         elif words:
             await context.abort(status, words)

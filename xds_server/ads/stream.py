@@ -52,6 +52,12 @@ class Stream:
         return "" if node is None else node.id
 
     @property
+    def who(self) -> dict[str, str]:
+        """What every line of the log says of it."""
+        group = "" if self.proxies is None else self.proxies.group
+        return {"node": self.node_id, "group": group, "peer": self.peer}
+
+    @property
     def whole(self) -> bool:
         """Whether it carries all types: only such a stream can accept a version, or refuse it."""
         return self.session.only is None

@@ -41,6 +41,7 @@ _VERBS: Final[dict[str, tuple[str, str, str]]] = {
     "cost": ("cost", "cost", "Say what each model of a route took and cost, by day."),
     "replay": ("replay", "replay", "Say what an analysis would have decided of what was recorded."),
     "samplesize": ("samplesize", "samplesize", "Say how many users an A/B test takes."),
+    "notify": ("notify", "notify", "Try out who is told of what happens to routes."),
     "proxies": ("proxies", "proxies", "List connected proxies and what they hold."),
     "login": ("config", "login", "Keep a token for a control plane."),
     "logout": ("config", "logout", "Forget the token for a control plane."),

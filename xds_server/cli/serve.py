@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xds_server.cli.bootstrap import host_port
+from xds_server.cli.notify import read_notifications
 
 if TYPE_CHECKING:
     from xds_server.ads import TlsFiles
@@ -116,6 +117,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="What senders of alarms share: Alertmanager's bearer token, and the key of signed webhooks.",
 )
 @click.option(
+    "--notify",
+    type=_FILE,
+    default=None,
+    help="Who is told of what happens to routes, and how (see docs/notifications.md).",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
@@ -143,6 +150,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     prometheus: str | None,
     counts: str,
     alarm_secret_file: Path | None,
+    notify: Path | None,
     log_level: str,
     *,
     is_open: bool,
@@ -160,6 +168,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     rules = _rules(xds_identity, tls)
     if counts == "prometheus" and prometheus is None:
         raise click.UsageError("--counts prometheus needs --prometheus")
+    notifications = None if notify is None else read_notifications(notify)
 
     from xds_server import ir
     from xds_server.ads import CertificatesError, Door
@@ -204,6 +213,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         alarm_secret=alarm_secret_file,
         prometheus=prometheus,
         counts_from_prometheus=counts == "prometheus",
+        notifications=notifications,
         log_level=log_level,
         is_open=is_open,
         public_url=public_url,

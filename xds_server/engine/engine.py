@@ -118,6 +118,8 @@ class Engine:
         With `checks_health` somebody tells which backends live, and candidates wait for that.
         """
         self.ready = False
+        self.store_failures = 0
+        """How often rollouts stood still because the store did not take what happened."""
         self._store = store
         self._scripts = scripts
         self._collector = collector
@@ -141,6 +143,8 @@ class Engine:
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
+        self.on_event: Callable[[], None] = lambda: None
+        """Called whenever a line was added to the history of a route; may neither wait nor fail."""
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -228,6 +232,7 @@ class Engine:
                 await self._keep_blocks()
             except StoreError:
                 # Rollouts stand still where the store last saw them; proxies keep what they hold.
+                self.store_failures += 1
                 log.exception("store_failed", consequence="rollouts stand still until it works again")
                 self._moved |= moved
                 await asyncio.sleep(_TICK_SECONDS)
@@ -334,6 +339,7 @@ class Engine:
             del self._routes[name]
             self._court.forget(name)
             log.info("route_deleted", route=name, actor=by.actor)
+            self.on_event()
             self._watch()
             self._publish(live.group)
 
@@ -634,7 +640,16 @@ class Engine:
         state = live.state
         for effect in effects:
             if isinstance(effect, rollout.Record):
-                log.info(effect.what, route=live.name, actor=actor, message=effect.message)
+                log.info(
+                    effect.what,
+                    route=live.name,
+                    group=live.group,
+                    generation=state.generation,
+                    revision=state.revision,
+                    phase=state.phase.value,
+                    actor=actor,
+                    message=effect.message,
+                )
                 view = EventView(
                     seq=live.seq or 0,
                     at=self._clock(),
@@ -647,6 +662,7 @@ class Engine:
                     weights={variant: share / 100 for variant, share in state.weights.items()},
                 )
                 live.events.append(view)
+                self.on_event()
 
     async def _hear_health(self) -> None:
         for key, found in list(self._health.items()):

@@ -74,14 +74,14 @@ class Prometheus:
         for key, asked in wanted.items():
             if now >= self._next.get(key, 0.0):
                 self._next[key] = now + asked.interval
-                found = await self._query(session, asked.query)
+                found = await self._query(session, asked.query, route=asked.route, metric=asked.name)
                 self._answers[key] = None if found is None else number_of(found)
         if self._on_counts is not None:
             found = await self._query(session, QUERY)
             if found is not None:
                 self._on_counts(self._scraped.look(samples_of(found)))
 
-    async def _query(self, session: aiohttp.ClientSession, query: str) -> Any:
+    async def _query(self, session: aiohttp.ClientSession, query: str, **of: str) -> Any:
         try:
             async with session.get(f"{self._url}/api/v1/query", params={"query": query}) as answer:
                 document = await answer.json(content_type=None)
@@ -93,7 +93,7 @@ class Prometheus:
             return None
         self._reachable = True
         if not isinstance(document, dict) or document.get("status") != "success":
-            log.warning("query_refused", query=query, reason=str(document)[:500])
+            log.warning("query_refused", **of, query=query, reason=str(document)[:500])
             return None
         return document.get("data")
 

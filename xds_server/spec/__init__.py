@@ -1,7 +1,7 @@
 """YAML → frozen route specs, or every problem at once with its place (pure)."""
 
 from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
-from xds_server.spec.loading import Document, Loaded, check_together, digest, load
+from xds_server.spec.loading import Document, Loaded, check_together, digest, labels_of, load, read_as
 from xds_server.spec.model import (
     Backend,
     Capture,
@@ -20,6 +20,7 @@ from xds_server.spec.presets import PRESETS
 from xds_server.spec.problems import Problem, Severity
 from xds_server.spec.prompts import Prompt, PromptOverride, PromptRollout, PromptVersion
 from xds_server.spec.scalars import Endpoint
+from xds_server.spec.shape import Finding
 from xds_server.spec.strategies import (
     AbTest,
     AllAtOnce,
@@ -70,6 +71,7 @@ __all__ = [
     "Document",
     "Endpoint",
     "Experiment",
+    "Finding",
     "Growth",
     "GrowthSpec",
     "HealthCheck",
@@ -106,6 +108,8 @@ __all__ = [
     "Timeouts",
     "check_together",
     "digest",
+    "labels_of",
     "load",
+    "read_as",
     "read_limit",
 ]

@@ -10,7 +10,9 @@ import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel
 
 from xds_server.spec.check import meaning
 from xds_server.spec.document import Loc, Place, Source, parse
@@ -21,9 +23,11 @@ from xds_server.spec.shape import KINDS, Finding, shape
 from xds_server.spec.strategies import DeploymentStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Document", "Loaded", "check_together", "digest", "load"]
+__all__ = ["Document", "Loaded", "check_together", "digest", "labels_of", "load", "read_as"]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,32 @@ def load(text: str, *, file: str) -> Loaded:
     return Loaded(documents=tuple(documents), problems=_sorted(problems))
 
 
+def read_as(
+    text: str,
+    model: type[M],
+    *,
+    file: str,
+    needed: str,
+    meaning: Callable[[dict[str, Any]], Iterable[Finding]],
+) -> tuple[M | None, tuple[Problem, ...]]:
+    """Read a file that is one document of another kind by the rules of specs; never raises for bad input.
+
+    `needed` says what belongs into an empty file; `meaning` finds what is wrong beyond the shape.
+    """
+    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.faults]
+    if len(sources) != 1 or not (sources[0].faults or isinstance(sources[0].values, dict)):
+        said = "the file holds several documents" if len(sources) > 1 else "the file holds no mapping"
+        return None, (_problem(file, Place(1, 1), (), Finding((), said, needed)),)
+    (source,) = sources
+    found = [(f.place, f.loc, Finding(f.loc, f.message, f.allowed)) for f in source.faults]
+    read: M | None = None
+    if isinstance(source.values, dict):
+        read, findings = shape(source.values, model)
+        more = _without_hidden(findings, iter(meaning(source.values)))
+        found += [(source.place(f.loc), f.loc, f) for f in (*findings, *more)]
+    return read, _sorted([_problem(file, place, loc, finding) for place, loc, finding in found])
+
+
 def _document(route: ModelRoute, source: Source, more: str, file: str) -> Document:
     return Document(
         route=route,
@@ -128,6 +158,16 @@ def digest(route: ModelRoute) -> str:
     """Return a hash of what a route means; spelling, order of keys and comments do not matter."""
     text = json.dumps(route.model_dump(mode="json"), sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def labels_of(text: str) -> dict[str, str]:
+    """Return the labels of the route in an accepted spec."""
+    for source in parse(text):
+        metadata = source.values.get("metadata") if isinstance(source.values, dict) else None
+        labels = metadata.get("labels") if isinstance(metadata, dict) else None
+        if isinstance(labels, dict):
+            return {str(key): str(value) for key, value in labels.items()}
+    return {}
 
 
 def _kind(source: Source) -> str:

@@ -24,6 +24,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["KINDS", "LATER", "Finding", "shape"]
 
+M = typing.TypeVar("M", bound=BaseModel)
+
 KINDS: Final[dict[str, type[ModelRoute | DeploymentStrategy]]] = {
     "ModelRoute": ModelRoute,
     "DeploymentStrategy": DeploymentStrategy,
@@ -51,9 +53,7 @@ class Finding:
     warning: bool = False
 
 
-def shape(
-    values: Any, model: type[ModelRoute | DeploymentStrategy]
-) -> tuple[ModelRoute | DeploymentStrategy | None, tuple[Finding, ...]]:
+def shape(values: Any, model: type[M]) -> tuple[M | None, tuple[Finding, ...]]:
     """Return the model of `values`, or None and everything that is wrong with their shape."""
     try:
         return model.model_validate(values), ()

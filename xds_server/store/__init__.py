@@ -4,8 +4,10 @@ from xds_server.store.access import AccessStore
 from xds_server.store.model import (
     Change,
     ConflictError,
+    Mark,
     StoredBlock,
     StoredEvent,
+    StoredLine,
     StoredRoute,
     StoredSpec,
     StoreError,
@@ -16,10 +18,12 @@ __all__ = [
     "AccessStore",
     "Change",
     "ConflictError",
+    "Mark",
     "SqliteStore",
     "StoreError",
     "StoredBlock",
     "StoredEvent",
+    "StoredLine",
     "StoredRoute",
     "StoredSpec",
 ]

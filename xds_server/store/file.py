@@ -72,6 +72,9 @@ _MIGRATIONS: Final = (
       token TEXT REFERENCES tokens (id) ON DELETE CASCADE
     ) STRICT;
     """,
+    """
+    CREATE TABLE notified (target TEXT PRIMARY KEY, seq INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
+    """,
 )
 _AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: import_events}
 """What a version needs beside its tables."""

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Change",
     "ConflictError",
+    "Mark",
     "StoreError",
     "StoredBlock",
     "StoredEvent",
+    "StoredLine",
     "StoredRoute",
     "StoredSpec",
 ]
+
+Mark = tuple[int, int]
+"""A line of history: the number of its event, and its place within it."""
 
 
 class StoreError(Exception):
@@ -81,6 +86,21 @@ class StoredEvent:
     generation: int | None = None
     revision: int | None = None
     weights: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredLine:
+    """One line of the history of any route, with the spec it had then; `place` counts an event's lines."""
+
+    route: str
+    place: int
+    spec: str
+    event: StoredEvent
+
+    @property
+    def mark(self) -> Mark:
+        """Where it stands."""
+        return self.event.seq, self.place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

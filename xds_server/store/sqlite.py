@@ -20,13 +20,15 @@ from xds_server.rollout import (
     state_from_json,
     state_to_json,
 )
-from xds_server.store import trail
+from xds_server.store import notified, trail
 from xds_server.store.file import StoreFile
 from xds_server.store.model import (
     Change,
     ConflictError,
+    Mark,
     StoredBlock,
     StoredEvent,
+    StoredLine,
     StoredRoute,
     StoredSpec,
     StoreError,
@@ -125,20 +127,29 @@ class SqliteStore:
                 "WHERE e.route = ? AND (? IS NULL OR e.seq < ?) ORDER BY e.seq DESC, r.place DESC LIMIT ?",
                 (name, before, before, limit),
             ).fetchall()
-        return tuple(
-            StoredEvent(
-                seq=seq,
-                at=at,
-                actor=actor,
-                what=what,
-                message=message,
-                phase=phase,
-                generation=generation,
-                revision=revision,
-                weights=tuple((name, share) for name, share in json.loads(weights or "{}").items()),
-            )
-            for seq, at, actor, what, message, phase, generation, revision, weights in reversed(rows)
-        )
+        return tuple(notified.event(*row) for row in reversed(rows))
+
+    def lines(self, after: Mark, limit: int) -> tuple[StoredLine, ...]:
+        """Return the lines of all routes' histories that follow another, oldest first."""
+        with self.file.reading() as db:
+            return notified.lines(db, after, limit)
+
+    def marks(self, targets: Collection[str]) -> dict[str, Mark]:
+        """Return up to which line each target was told; one not known before begins with what comes next.
+
+        Targets that are not named are forgotten.
+        """
+        with self.file.writing() as db:
+            return notified.marks(db, targets)
+
+    def keep_marks(self, marks: Mapping[str, Mark]) -> None:
+        """Keep up to which line targets were told.
+
+        Raises:
+            StoreError: The disk is full or gone.
+        """
+        with self.file.writing() as db:
+            notified.keep(db, marks)
 
     def audit(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -13,21 +14,23 @@ if TYPE_CHECKING:
 
     from xds_server.ads import Fleet, Hub
     from xds_server.engine import Engine
+    from xds_server.outbox import Outbox
 
 __all__ = ["registry"]
 
 
-def registry(engine: Engine, hub: Hub | Fleet) -> CollectorRegistry:
+def registry(engine: Engine, hub: Hub | Fleet, outbox: Outbox | None = None) -> CollectorRegistry:
     """Return a registry of its own with everything the control plane tells about itself."""
     found = CollectorRegistry()
-    found.register(_Collector(engine, hub))
+    found.register(_Collector(engine, hub, outbox))
     return found
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine, hub: Hub | Fleet) -> None:
+    def __init__(self, engine: Engine, hub: Hub | Fleet, outbox: Outbox | None) -> None:
         self._engine = engine
         self._hub = hub
+        self._outbox = outbox
 
     def describe(self) -> list[Metric]:
         return []  # Nothing is collected at registration.
@@ -36,6 +39,8 @@ class _Collector(Collector):
         yield from self._routes()
         yield from self._proxies()
         yield from self._pushes()
+        yield from self._store()
+        yield from self._notifications()
 
     def _routes(self) -> Iterator[Metric]:
         weight = GaugeMetricFamily(
@@ -63,7 +68,15 @@ class _Collector(Collector):
             "How strong the evidence against the candidate is, as odds against chance.",
             labels=["route", "metric"],
         )
+        cost = CounterMetricFamily(
+            "shiftplane_cost",
+            "What answers cost since the start, at the prices of the spec.",
+            labels=["route", "variant", "role", "currency"],
+        )
         for view in self._engine.views():
+            for one in view.costs:
+                if one.cost is not None:
+                    cost.add_metric([view.name, one.variant, one.role, one.currency or ""], one.cost)
             killed.add_metric([view.name], view.kill is not None)
             for backend in view.dead:
                 dead.add_metric([view.name, backend], 1)
@@ -75,7 +88,7 @@ class _Collector(Collector):
                 for metric in view.analysis.metrics:
                     verdict.add_metric([view.name, metric.name, metric.finding], 1)
                     evidence.add_metric([view.name, metric.name], metric.evidence)
-        yield from (weight, mirror, phase, killed, dead, verdict, evidence)
+        yield from (weight, mirror, phase, killed, dead, verdict, evidence, cost)
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
@@ -88,6 +101,35 @@ class _Collector(Collector):
         for (group, status), number in sorted(counted.items()):
             connected.add_metric([group, status], number)
         yield connected
+
+    def _store(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "shiftplane_store_failures",
+            "Times rollouts stood still because the store did not take what happened.",
+            value=self._engine.store_failures,
+        )
+
+    def _notifications(self) -> Iterator[Metric]:
+        results = CounterMetricFamily(
+            "shiftplane_notifications",
+            "Messages about events by what became of them.",
+            labels=["target", "result"],
+        )
+        retries = CounterMetricFamily(
+            "shiftplane_notification_retries", "Tries that failed and were repeated.", labels=["target"]
+        )
+        late = GaugeMetricFamily(
+            "shiftplane_notification_delay_seconds",
+            "Age of the event a target has yet to be told of, 0 for none.",
+            labels=["target"],
+        )
+        now = time.time()
+        for name, counts in () if self._outbox is None else self._outbox.counts.items():
+            for result in ("delivered", "refused", "too_old"):
+                results.add_metric([name, result], counts.results[result])
+            retries.add_metric([name], counts.retries)
+            late.add_metric([name], 0.0 if counts.since is None else max(0.0, now - counts.since))
+        yield from (results, retries, late)
 
     def _pushes(self) -> Iterator[Metric]:
         counters = self._hub.counters

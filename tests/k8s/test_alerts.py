@@ -1,0 +1,198 @@
+"""Each alert against series that make it fire and series that must not, with promtool."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.support.catalogue import catalogue
+from tests.support.debian import program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = yaml.safe_load((ROOT / "k8s/monitoring/prometheus-rule.yaml").read_text(encoding="utf-8"))["spec"]
+ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule}
+GROUP = 'group="chat"'
+INSTANCE = 'instance="c:1"'
+ERRORS = 'envoy_llm_requests{cluster="chat/v2",code="503"}'
+FINE = 'envoy_llm_requests{cluster="chat/v2",code="200"}'
+WEIGHT = 'shiftplane_route_weight_percent{route="chat",variant="v2"}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Values by the minute, in promtool's words: `0x5 1x60` is six zeros and sixty-one ones."""
+
+    fires: Mapping[str, str]
+    quiet: tuple[Mapping[str, str], ...]
+    at: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    summary: str
+
+
+CASES = {
+    "CanaryRegressionDetected": Case(
+        fires={ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "5x60"},
+        quiet=(
+            {ERRORS: "0+6x60", FINE: "0+240x60", WEIGHT: "5x60"},
+            # Nobody is sent there any more.
+            {ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "0x60"},
+            # It has not been so for ten minutes.
+            {ERRORS: "0x21 0+60x40", FINE: "0+240x60", WEIGHT: "5x60"},
+        ),
+        at="30m",
+        labels={"cluster": "chat/v2", "route": "chat"},
+        summary="chat/v2 answers 80% of its requests",
+    ),
+    "ShiftplaneAbsent": Case(
+        fires={"shiftplane_xds_streams": "3x5 _x60 stale"},
+        quiet=({"shiftplane_xds_streams": "0x60"},),
+        at="20m",
+        summary="no control plane answers: rollouts stand still, proxies keep what they hold",
+    ),
+    "ShiftplaneStoreFailing": Case(
+        fires={"shiftplane_store_failures_total": "0x5 0+60x60"},
+        quiet=({"shiftplane_store_failures_total": "7x60"},),
+        at="20m",
+        summary="the control plane cannot write to its store: rollouts stand still",
+    ),
+    "ShiftplaneProxiesNacked": Case(
+        fires={f'shiftplane_proxies{{{GROUP},status="NACKED"}}': "0x5 2x60"},
+        quiet=(
+            {f'shiftplane_proxies{{{GROUP},status="NACKED"}}': "0x15 2x60"},
+            {f'shiftplane_proxies{{{GROUP},status="SYNCED"}}': "9x60"},
+        ),
+        at="18m",
+        labels={"group": "chat"},
+        summary="2 proxies of group chat refuse what they are told",
+    ),
+    "ShiftplaneProxiesStale": Case(
+        fires={f'shiftplane_proxies{{{GROUP},status="STALE"}}': "0x5 3x60"},
+        quiet=(
+            {f'shiftplane_proxies{{{GROUP},status="STALE"}}': "0x15 3x60"},
+            {f'shiftplane_proxies{{{GROUP},status="NACKED"}}': "9x60"},
+        ),
+        at="18m",
+        labels={"group": "chat"},
+        summary="3 proxies of group chat have not taken the newest world",
+    ),
+    "ShiftplaneWorldNotBuilt": Case(
+        fires={"shiftplane_xds_worlds_failed_total": "0x10 1x60"},
+        quiet=({"shiftplane_xds_worlds_failed_total": "1x60"},),
+        at="15m",
+        summary="a world could not be built: some proxies keep the one before",
+    ),
+    "ShiftplaneRolloutDegraded": Case(
+        fires={'shiftplane_route_phase{route="chat",phase="Degraded"}': "1x60"},
+        quiet=({'shiftplane_route_phase{route="chat",phase="Progressing"}': "1x60"},),
+        at="10m",
+        labels={"route": "chat"},
+        summary="the rollout of chat passed its progress deadline",
+    ),
+    "ShiftplaneKilledForADay": Case(
+        fires={'shiftplane_route_killed{route="chat"}': "0x5 1x2000"},
+        quiet=(
+            {'shiftplane_route_killed{route="chat"}': "0x80 1x2000"},
+            {'shiftplane_route_killed{route="chat"}': "0x2000"},
+        ),
+        at="25h",
+        labels={"route": "chat"},
+        summary="chat has been killed for a day",
+    ),
+    "ShiftplaneBackendDead": Case(
+        fires={'shiftplane_backend_dead{route="chat",backend="v2"}': "_x5 1x60"},
+        quiet=({'shiftplane_backend_dead{route="chat",backend="v2"}': "_x9 1x60"},),
+        at="10m",
+        labels={"route": "chat", "backend": "v2"},
+        summary="no endpoint of chat/v2 lives",
+    ),
+    "ShiftplaneCaptureLost": Case(
+        fires={f'shiftplane_capture_lost_total{{{GROUP},reason="log_entries_dropped"}}': "0+5x60"},
+        quiet=({f'shiftplane_capture_lost_total{{{GROUP},reason="log_entries_dropped"}}': "0x5 90x60"},),
+        at="30m",
+        labels={"group": "chat", "reason": "log_entries_dropped"},
+        summary="proxies of group chat give up captured legs or copies: log_entries_dropped",
+    ),
+    "ShiftplaneNotificationsLost": Case(
+        fires={'shiftplane_notifications_total{target="ops",result="refused"}': "0x5 1x60"},
+        quiet=(
+            {'shiftplane_notifications_total{target="ops",result="delivered"}': "0+3x60"},
+            {'shiftplane_notifications_total{target="ops",result="too_old"}': "4x60"},
+        ),
+        at="10m",
+        labels={"target": "ops", "result": "refused"},
+        summary="ops was not told of something: refused",
+    ),
+    "MirrorCollectorAbsent": Case(
+        fires={"up": "1x60"},
+        quiet=({"mirror_collector_store_writable": "0x60"},),
+        at="10m",
+        summary="no collector answers: answers of shadows are not compared",
+    ),
+    "MirrorCollectorStoreFailing": Case(
+        fires={f"mirror_collector_store_writable{{{INSTANCE}}}": "1x5 0x60"},
+        quiet=({f"mirror_collector_store_writable{{{INSTANCE}}}": "1x8 0x60"},),
+        at="10m",
+        labels={"instance": "c:1"},
+        summary="collector c:1 cannot write to its store: pairs are lost",
+    ),
+    "MirrorCollectorDropping": Case(
+        fires={f'mirror_collector_dropped_total{{{INSTANCE},reason="queue_full"}}': "0+5x60"},
+        quiet=({f'mirror_collector_dropped_total{{{INSTANCE},reason="queue_full"}}': "90x60"},),
+        at="20m",
+        labels={"instance": "c:1", "reason": "queue_full"},
+        summary="collector c:1 drops what proxies send: queue_full",
+    ),
+}
+
+
+def test_every_alert_is_tried_here() -> None:
+    assert set(CASES) == set(ALERTS)
+
+
+def unit(alert: str, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
+    case, rule = CASES[alert], ALERTS[alert]
+    notes = {**rule["annotations"], "summary": case.summary}
+    labels = {**case.labels, **rule["labels"]}
+    expected = [{"exp_labels": labels, "exp_annotations": notes}] if fires else []
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"eval_time": case.at, "alertname": alert, "exp_alerts": expected}],
+    }
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_it_fires_when_it_should_and_else_does_not(alert: str, tmp_path: Path) -> None:
+    case = CASES[alert]
+    tests = [unit(alert, case.fires, fires=True)]
+    tests += [unit(alert, series, fires=False) for series in case.quiet]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULES), encoding="utf-8")
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    command: list[str | Path] = [program("prometheus", "promtool"), "test", "rules", "test.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_speak_of_series_that_there_are() -> None:
+    known = {series.name for name in ("xds_server", "mirror_collector") for series in catalogue(name)}
+    for alert, rule in ALERTS.items():
+        named = set(re.findall(r"\b(?:shiftplane|mirror_collector)_[a-z_]+", rule["expr"]))
+        assert named <= known, alert
+
+
+def test_each_has_a_runbook_that_exists() -> None:
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    headings = {heading.lower() for heading in re.findall(r"^#+ (\w+)$", page, re.MULTILINE)}
+    for alert, rule in ALERTS.items():
+        assert rule["annotations"].get("runbook") == f"docs/operations.md#{alert.lower()}"
+        assert alert.lower() in headings

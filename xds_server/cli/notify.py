@@ -1,0 +1,109 @@
+"""`shiftplane notify`: what `serve --notify` would send, tried out; needs no server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xds_server.cli.client import Exit, actor
+from xds_server.cli.specs import report
+
+if TYPE_CHECKING:
+    from xds_server.notify import Notifications, Target
+    from xds_server.outbox import Answer
+
+__all__ = ["notify", "read_notifications"]
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def read_notifications(file: Path) -> Notifications:
+    """Read the settings and the files they name, which are looked for beside them.
+
+    Raises:
+        click.ClickException: There are problems; each was printed with its place.
+    """
+    from xds_server.notify import load_notifications
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
+    found, problems = load_notifications(
+        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
+    )
+    errors = report(problems, err=True)
+    if found is None:
+        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, nobody would be told")
+    return found
+
+
+@click.group()
+def notify() -> None:
+    """Try out who is told of what happens to routes.
+
+    Example: shiftplane notify test --notify notify.yaml
+    """
+
+
+@notify.command()
+@click.option("--notify", "file", type=_FILE, required=True, help="The file of serve --notify.")
+@click.option("--target", "names", multiple=True, help="Only this target; repeatable.")
+@click.option("--timeout", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="In seconds.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float, output: str) -> None:
+    """Send one message to each target, once, and say what came back.
+
+    Exit code 0 when all of them took it, 1 when not. Example: shiftplane notify test --notify notify.yaml
+    """
+    found = read_notifications(file)
+    known = [target.name for target in found.targets]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise click.UsageError(f"there is no target {unknown[0]!r}; there are {', '.join(known)}")
+    targets = [target for target in found.targets if not names or target.name in names]
+    answers = asyncio.run(_send(targets, found.public_url, timeout))
+    told = [(target, answer) for target, answer in zip(targets, answers, strict=True)]
+    if output == "json":
+        import json
+
+        click.echo(json.dumps({"targets": [_document(*one) for one in told]}, indent=2))
+    else:
+        for target, answer in told:
+            click.echo(_line(target, answer))
+    if not all(answer.delivered for answer in answers):
+        ctx.exit(Exit.REFUSED)
+
+
+async def _send(targets: list[Target], public_url: str | None, within: float) -> list[Answer]:
+    import aiohttp
+
+    from xds_server.notify import TEST, Event, render
+    from xds_server.outbox import post
+
+    now = time.time()
+    words = "a test; nothing happened to any route"
+    event = Event(seq=0, place=0, at=now, route="example", kind=TEST, actor=actor(), message=words)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+        posts = (post(session, t, render(t, event, public_url), now=now, within=within) for t in targets)
+        return await asyncio.gather(*posts)
+
+
+def _document(target: Target, answer: Answer) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "type": target.format.value,
+        "delivered": answer.delivered,
+        "status": answer.status,
+        "answer": answer.words,
+    }
+
+
+def _line(target: Target, answer: Answer) -> str:
+    came = " ".join(str(part) for part in (answer.status, answer.words) if part)
+    return f"{target.name} ({target.format.value}): {'delivered' if answer.delivered else 'FAILED'}: {came}"
