@@ -12,7 +12,7 @@ import signal
 import ssl
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -33,11 +33,13 @@ from xds_server.sources import (
     load_scripts,
 )
 from xds_server.store import AccessStore, SqliteStore, StoreError
-from xds_server.web import Gate, Site, build, first_token, registry
+from xds_server.web import Access, Gate, Provider, SessionLimits, Site, build, first_token, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from prometheus_client import CollectorRegistry
 
     from xds_server import ir
 
@@ -45,8 +47,8 @@ __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
 _FIRST: Final = """\
-First run: nobody has a token yet. This one is an admin's. It is shown once, and ends after a day or as soon as
-another admin's token is made with it:
+First run: nobody has a token yet. This one is an admin's. It is shown once, and ends after a day or as soon
+as another admin's token is made with it:
 
     {text}
 
@@ -89,6 +91,10 @@ class Config:
     log_level: str = "info"
     is_open: bool = False
     """Whether nobody has to log in; for loopback alone."""
+    access: Access = field(default_factory=Access)
+    """Who may log in, tokens aside."""
+    collector_pages: str | None = None
+    """Where people reach the collector's pages, if that is not `collector_http`."""
     public_url: str = ""
     """Where people reach the pages, if that is not where this listens."""
     http_tls: tuple[Path, Path] | None = None
@@ -120,7 +126,6 @@ async def run(config: Config) -> None:
 
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
     config.door.certificates()  # Wrong files are said at once, also where other processes will read them.
-    secret = None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip()
     token = "" if config.collector_token is None else config.collector_token.read_text().strip()
     collector = None if config.collector_http is None else CollectorSource(config.collector_http, token)
     engine = Engine(
@@ -156,15 +161,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         await folder.scan()
         jobs.append(folder.run)
     server = config.door.server(hub) if isinstance(hub, Hub) else None
-    access = AccessStore(store.file)
-    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url)
-    if not config.is_open and (text := await asyncio.to_thread(first_token, access, time.time())):
-        config.show(_FIRST.format(text=text))
-    runner = web.AppRunner(
-        build(Site(engine=engine, registry=registry(engine, hub, outbox), gate=gate, alarm_secret=secret)),
-        access_log=None,
-        shutdown_timeout=_GRACE_SECONDS,
-    )
+    site = await _site(config, store, engine, registry(engine, hub, outbox))
+    runner = web.AppRunner(build(site), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
     try:
         xds = config.door.address if server is None else await server.start(config.door.address)
@@ -193,6 +191,27 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         if server is not None:
             await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:
+    """Return what the HTTP server is made of; where nobody could come in, a first token is made and shown."""
+    access, allowed = AccessStore(store.file), config.access
+    limits = SessionLimits(lifetime=allowed.lifetime, idle=allowed.idle)
+    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url, limits=limits)
+    provider = None if allowed.oidc is None else Provider(allowed.oidc, gate)
+    if not config.is_open and provider is None:
+        text = await asyncio.to_thread(first_token, access, time.time())
+        if text is not None:
+            config.show(_FIRST.format(text=text))
+    pairs = config.collector_pages or config.collector_http
+    return Site(
+        engine=engine,
+        registry=series,
+        gate=gate,
+        alarm_secret=None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip(),
+        provider=provider,
+        pairs_url="" if pairs is None else f"{pairs.rstrip('/')}/pairs",
+    )
 
 
 async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
@@ -225,7 +244,9 @@ def _fleet(config: Config, engine: Engine) -> Fleet:
 
 async def _apply(engine: Engine, text: str, file: str) -> None:
     try:
-        applied = await engine.apply(text, file=file, by=Caller(actor="spec-folder", via="spec folder", source=file))
+        applied = await engine.apply(
+            text, file=file, by=Caller(actor="spec-folder", via="spec folder", source=file)
+        )
     except (StoreError, WorldError):
         # What runs goes on as it is; the next change of the file, or the next start, is another try.
         log.exception("spec_not_applied", file=file)

@@ -61,7 +61,9 @@ def language(text: str) -> str | None:
 def _latin(text: str) -> str | None:
     votes: dict[str, int] = {}
     if text.isascii():
-        found = [_MEANS_ASCII[w] for w in text.encode().translate(_SMALL_LETTERS).split() if w in _MEANS_ASCII]
+        found = [
+            _MEANS_ASCII[w] for w in text.encode().translate(_SMALL_LETTERS).split() if w in _MEANS_ASCII
+        ]
     else:
         found = [_MEANS[w] for w in _WORD.findall(text.lower()) if w in _MEANS]
     for names in found:

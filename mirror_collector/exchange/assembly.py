@@ -70,7 +70,7 @@ class Assembly:
         self.chunks += self.size > said
 
     def _word(self, value: Any) -> bool:
-        """Add the usual event, a piece of the first choice's text and nothing else; return whether it was one."""
+        """Add the usual event, a piece of the first choice's text alone; return whether it was one."""
         if type(value) is not dict or value.get("index") != 0:
             return False
         delta = value.get("delta")

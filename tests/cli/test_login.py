@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from xds_server.audit import entry_to_json
 from xds_server.cli.contexts import path
 from xds_server.store import SqliteStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Canned, Run
 
-WHO = {"name": "ada", "actor": "ada", "via": "token 1", "grants": [{"role": "operator", "routes": {"team": "a"}}]}
+WHO = {
+    "name": "ada",
+    "actor": "ada",
+    "via": "token 1",
+    "grants": [{"role": "operator", "routes": {"team": "a"}}],
+}
 EMPTY = (200, json.dumps({"routes": []}))
 
 
@@ -38,7 +45,10 @@ def test_a_login_is_kept_for_its_own_eyes_and_shown_to_its_server_alone(run: Run
 
 
 def test_a_token_that_opens_nothing_is_not_kept(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/whoami"] = (401, json.dumps({"title": "x", "detail": "this token is not known here"}))
+    canned.answers["GET /v1/whoami"] = (
+        401,
+        json.dumps({"title": "x", "detail": "this token is not known here"}),
+    )
     said = run("login", "--server", canned.url, "--token-stdin", stdin="spt_x\n")
     assert said.exit_code == 1
     assert "not known here" in said.output
@@ -78,7 +88,9 @@ def test_a_token_does_not_move_to_another_server_with_its_context(run: Run, cann
     assert "spt_secret" not in path().read_text()
 
 
-@pytest.mark.parametrize("text", ["[", "[1]", "contexts: {a: {}}", "contexts: {a: {server: 1}}", "current: 3"])
+@pytest.mark.parametrize(
+    "text", ["[", "[1]", "contexts: {a: {}}", "contexts: {a: {server: 1}}", "current: 3"]
+)
 def test_a_file_that_is_none_says_what_is_allowed(run: Run, text: str) -> None:
     path().parent.mkdir(parents=True)
     path().write_text(text)
@@ -132,8 +144,6 @@ def test_what_was_exported_can_be_checked_without_a_server(run: Run, tmp_path: P
     for name in ("a", "b", "c"):
         run("token", "create", name, "--role", "viewer", "--store", str(file))
     store = SqliteStore(file)
-    from xds_server.audit import entry_to_json
-
     lines = [json.dumps(entry_to_json(entry)) for entry in store.audit_entries()]
     head = store.head
     store.close()

@@ -177,8 +177,8 @@ def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None
     }
     canned.answers["GET /v1/audit?limit=50"] = (200, json.dumps({"entries": [entry]}))
     canned.answers["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"entries": [entry]}))
-    for words in (("audit",), ("audit", "list")):
-        said = run(*words, "--server", canned.url).output
+    for verb in (("audit",), ("audit", "list")):
+        said = run(*verb, "--server", canned.url).output
         assert "v2 leaks" in said
         assert "refused: ada may not" in said
     found = run("audit", "chat", "-n", "2", "-o", "json", "--server", canned.url)

@@ -43,7 +43,10 @@ def test_what_is_under_way_runs_into_the_timeout(run: Run, canned: Canned) -> No
     assert said.exit_code == 4
     assert "1 of 2 proxies" in said.output
     assert run("status", "chat", "--server", canned.url).exit_code == 0
-    assert json.loads(run("status", "chat", "-o", "json", "--server", canned.url).stdout)["phase"] == "Progressing"
+    assert (
+        json.loads(run("status", "chat", "-o", "json", "--server", canned.url).stdout)["phase"]
+        == "Progressing"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -83,7 +86,18 @@ def test_five_questions_write_a_spec_without_a_problem(
 
 def test_init_asks_nothing_where_everything_is_said(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "x.yaml"
-    words = ("--stable", "a.svc:1", "--candidate", "b.svc:1", "--model", "--no-shadow", "--metric", "", "--out", str(out))
+    words = (
+        "--stable",
+        "a.svc:1",
+        "--candidate",
+        "b.svc:1",
+        "--model",
+        "--no-shadow",
+        "--metric",
+        "",
+        "--out",
+        str(out),
+    )
     said = run("init", "x", *words)
     assert said.exit_code == 0, said.output
     assert load(out.read_text(), file="x").problems == ()

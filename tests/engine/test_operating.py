@@ -80,7 +80,11 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(house: House) -> None
     assert (view.generation, view.candidate, view.weights) == (3, None, {"v1": 100.0})
     await house.phase("Healthy")
     (last,) = await house.engine.audit(1)
-    assert (last.deed.actor, last.deed.action, last.deed.reason) == ("ada", "apply", "undo to generation 1: v2 is worse")
+    assert (last.deed.actor, last.deed.action, last.deed.reason) == (
+        "ada",
+        "apply",
+        "undo to generation 1: v2 is worse",
+    )
 
 
 async def test_the_audit_says_who_did_what_and_why_also_of_routes_that_are_gone(house: House) -> None:

@@ -29,7 +29,9 @@ GRANTS = st.builds(
 
 
 @given(st.lists(GRANTS, max_size=3), st.sampled_from(Role), LABELS)
-def test_a_grant_allows_what_it_says_and_no_more(grants: list[Grant], role: Role, labels: dict[str, str]) -> None:
+def test_a_grant_allows_what_it_says_and_no_more(
+    grants: list[Grant], role: Role, labels: dict[str, str]
+) -> None:
     somebody = Principal(name="ada", via="test", grants=tuple(grants))
     allowed = any(g.role >= role and dict(g.labels).items() <= labels.items() for g in grants)
     assert somebody.may(role, labels) is allowed

@@ -1,4 +1,4 @@
-"""Who may do what: roles over labels, tokens that end, wrong secrets, other sites; and that every try is known."""
+"""Who may do what: roles over labels, tokens that end, wrong secrets, other sites; every try is known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ async def test_a_viewer_can_change_nothing_and_each_try_is_in_the_audit(served: 
     token = served.token(Role.VIEWER, "vera")
     tries: list[tuple[str, str, Any]] = [("POST", f"/v1/routes/chat/{verb}", b"{}") for verb in COMMANDS]
     tries += [("DELETE", "/v1/routes/chat", b""), ("POST", "/v1/routes", GOOD.replace("v2", "v3").encode())]
-    tries += [("PUT", "/v1/routes/chat/spec", GOOD.encode()), ("POST", "/v1/tokens", b'{"name":"x","role":"admin"}')]
+    tries += [
+        ("PUT", "/v1/routes/chat/spec", GOOD.encode()),
+        ("POST", "/v1/tokens", b'{"name":"x","role":"admin"}'),
+    ]
     tries += [("GET", "/v1/tokens", b""), ("DELETE", "/v1/tokens/000000000000", b"")]
     for method, path, body in tries:
         status, said, _ = await served.ask(method, path, token=token, data=body)
@@ -52,7 +55,9 @@ async def test_an_operator_touches_no_route_of_another_team(served: Served) -> N
     await served.apply(spec("search", "/search/", team="search"))
     await served.apply(spec("ads", "/ads/", team="ads"))
     token = served.token(Role.OPERATOR, "sam", team="search")
-    assert (await served.ask("POST", "/v1/routes/search/abort", token=token, json={"reason": "slow"}))[0] == 200
+    assert (await served.ask("POST", "/v1/routes/search/abort", token=token, json={"reason": "slow"}))[
+        0
+    ] == 200
     for verb in COMMANDS:
         status, said, _ = await served.ask("POST", f"/v1/routes/ads/{verb}", token=token)
         assert (status, "team=ads" in said["detail"]) == (403, True)
@@ -67,7 +72,9 @@ async def test_an_operator_touches_no_route_of_another_team(served: Served) -> N
         spec("new", "/new/"),
     ):
         assert (await served.ask("POST", "/v1/routes", token=token, data=text))[0] == 403
-    assert (await served.ask("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search")))[0] == 200
+    assert (await served.ask("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search")))[
+        0
+    ] == 200
     assert served.engine.labels("ads") == {"team": "ads"}
     mine = (await served.ask("GET", "/v1/audit", token=token))[1]["entries"]
     assert {entry["route"] for entry in mine} == {"search", "new"}
@@ -78,7 +85,9 @@ async def test_deleting_takes_an_admin_of_the_route(served: Served) -> None:
     await served.apply(spec("ads", "/ads/", team="ads"))
     operator, admin = served.token(Role.OPERATOR, team="ads"), served.token(Role.ADMIN, team="ads")
     assert (await served.ask("DELETE", "/v1/routes/ads", token=operator))[0] == 403
-    assert (await served.ask("GET", "/v1/tokens", token=admin))[0] == 403, "an admin of some routes is not one of all"
+    assert (await served.ask("GET", "/v1/tokens", token=admin))[0] == 403, (
+        "an admin of some routes is not one of all"
+    )
     assert (await served.ask("DELETE", "/v1/routes/ads", token=admin))[0] == 200
 
 
@@ -101,7 +110,7 @@ async def test_tokens_are_made_used_and_end(served: Served) -> None:
 async def test_nothing_secret_is_kept(served: Served, tmp_path: Path) -> None:
     text = served.token(Role.ADMIN)
     assert (await served.ask("GET", "/v1/whoami", token=text))[0] == 200
-    kept = b"".join(file.read_bytes() for file in tmp_path.glob("state.sqlite*"))
+    kept = b"".join(file.read_bytes() for file in list(tmp_path.glob("state.sqlite*")))  # noqa: ASYNC240
     assert text.encode() not in kept
     assert text.split("_")[2].encode() not in kept
 

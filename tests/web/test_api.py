@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.worlds import SCRIPTS
 from tests.support.site import GOOD
+from tests.support.worlds import SCRIPTS
 from xds_server.ads import Hub
 from xds_server.engine import Engine
 from xds_server.store import AccessStore, SqliteStore
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.site import Client
+
 
 async def test_a_spec_goes_in_and_comes_out(client: Client) -> None:
     async with client.post("/v1/routes", data=GOOD) as answer:

@@ -74,7 +74,8 @@ def verify(entries: Iterable[Entry], head: Anchor, anchors: Iterable[Anchor] = (
     if last != head:
         yield Break(
             seq=head.seq,
-            words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), not at entry {head.seq} ({head.hash[:12]})",
+            words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
+            f"not at entry {head.seq} ({head.hash[:12]})",
         )
     for seq in sorted(known):
         yield Break(seq=seq, words=f"entry {seq} is known from elsewhere and is not there")

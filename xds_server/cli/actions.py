@@ -27,7 +27,9 @@ def _send(
     name: str, command: str, server: str, output: str, body: dict[str, Any], *, wait: bool = False
 ) -> None:
     api = Api(server)
-    view = api.post(f"/v1/routes/{quote(name)}/{command}", {"actor": actor(), **body}, key=secrets.token_hex(16))
+    view = api.post(
+        f"/v1/routes/{quote(name)}/{command}", {"actor": actor(), **body}, key=secrets.token_hex(16)
+    )
     if wait:
         view = _held(api, name, view)
     if output != "table":

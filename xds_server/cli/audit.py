@@ -90,7 +90,7 @@ def list_(route: str | None, limit: int, server: str, output: str) -> None:
 @server_option
 @output_option
 @click.pass_context
-def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
+def verify(
     ctx: click.Context,
     store: Path | None,
     exported: Path | None,
@@ -117,16 +117,21 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
     else:
         for one in found["breaks"]:
             click.echo(one["words"], err=True)
-        click.echo(f"the audit does NOT hold: {len(found['breaks'])} places of {found['entries']:,} entries", err=True)
+        click.echo(
+            f"the audit does NOT hold: {len(found['breaks'])} places of {found['entries']:,} entries",
+            err=True,
+        )
     if not found["holds"]:
         ctx.exit(Exit.REFUSED)
 
 
 @audit.command()
-@click.option("--output-file", "-f", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Where to.")
+@click.option(
+    "--output-file", "-f", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Where to."
+)
 @server_option
 def export(output_file: Path | None, server: str) -> None:
-    """Write the whole audit as JSON lines, with its hashes. Example: shiftplane audit export -f audit.jsonl"""  # noqa: D415
+    """Write the whole audit as JSON lines, with hashes. Example: shiftplane audit export -f audit.jsonl"""  # noqa: D415
     text = Api(server).text("/v1/audit/export")
     if output_file is None:
         sys.stdout.write(text)
@@ -171,5 +176,7 @@ def _anchor(text: str) -> Any:
 
     seq, _, own = text.partition(":")
     if not seq.isdecimal() or len(own) != 64:
-        raise click.UsageError(f"--anchor {text!r}: NUMBER:HASH is allowed, as in the `audited` lines of the log")
+        raise click.UsageError(
+            f"--anchor {text!r}: NUMBER:HASH is allowed, as in the `audited` lines of the log"
+        )
     return Anchor(seq=int(seq), hash=own)

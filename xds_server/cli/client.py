@@ -62,7 +62,7 @@ class Unreachable(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One control plane; `server` is its base URL, and `token` what is shown to it: by default what is kept for it."""
+    """One control plane by its base URL; `token` is shown to it, by default the one that is kept for it."""
 
     server: str
     token: str | None = field(default=None, repr=False)
@@ -72,7 +72,7 @@ class Api:
         return self._call("GET", path, None, {})
 
     def post(self, path: str, body: dict[str, Any], *, key: str = "") -> Any:
-        """Return the JSON of a POST with a JSON body; with a `key`, it is done once however often it is sent."""
+        """Return the JSON of a POST with a JSON body; with a `key` it is done once, however often sent."""
         headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
         raw = json.dumps(body).encode()
         try:
@@ -149,7 +149,8 @@ def server_option(command: F) -> F:
         default=None,
         callback=lambda _ctx, _param, value: resolved(value),
         metavar="URL",
-        help=f"The control plane's base URL; also SHIFTPLANE_SERVER. Default: the context in use, else {LOCAL}.",
+        help="The control plane's base URL; also SHIFTPLANE_SERVER. "
+        f"Default: the context in use, else {LOCAL}.",
     )(command)
 
 

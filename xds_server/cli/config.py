@@ -115,7 +115,9 @@ def logout(server: str) -> None:
         if one.server.rstrip("/") == server:
             contexts.named[name] = Context(server=one.server)
     save(contexts)
-    click.echo(f"the token for {server} is forgotten here; end it everywhere with: shiftplane token revoke ID")
+    click.echo(
+        f"the token for {server} is forgotten here; end it everywhere with: shiftplane token revoke ID"
+    )
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Which control plane is meant, and by what token: contexts, as people know them from kubectl.
 
-`--server` or SHIFTPLANE_SERVER name one; else the context in use does; else it is the one on this host. A token
-is SHIFTPLANE_TOKEN, or the one of a context with the same server: it is never shown to another.
+`--server` or SHIFTPLANE_SERVER name one; else the context in use does; else it is the one on this host. A
+token is SHIFTPLANE_TOKEN, or the one of a context with the same server: it is never shown to another.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def resolved(server: str | None) -> str:
         return LOCAL
     if name not in contexts.named:
         known = ", ".join(contexts.named) or "none"
-        raise ContextsError(f"there is no context {name!r}; known: {known}; choose with: shiftplane config use NAME")
+        raise ContextsError(
+            f"there is no context {name!r}; known: {known}; choose with: shiftplane config use NAME"
+        )
     return contexts.named[name].server.rstrip("/")
 
 
@@ -129,7 +131,11 @@ def token_for(server: str) -> str:
     contexts = load()
     order = sorted(contexts.named, key=lambda name: name != contexts.current)
     return next(
-        (contexts.named[name].token for name in order if contexts.named[name].server.rstrip("/") == server.rstrip("/")),
+        (
+            contexts.named[name].token
+            for name in order
+            if contexts.named[name].server.rstrip("/") == server.rstrip("/")
+        ),
         "",
     )
 

@@ -27,7 +27,9 @@ def get(names: tuple[str, ...], server: str, output: str, *, watch: bool) -> Non
     api = Api(server)
 
     def asked() -> list[dict[str, Any]]:
-        return [api.get(f"/v1/routes/{quote(name)}") for name in names] or list(api.get("/v1/routes")["routes"])
+        return [api.get(f"/v1/routes/{quote(name)}") for name in names] or list(
+            api.get("/v1/routes")["routes"]
+        )
 
     views = asked()
     if watch:

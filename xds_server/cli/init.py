@@ -94,7 +94,9 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option("--shadow/--no-shadow", default=None, help="Whether the new model answers copies first.")
 @click.option("--metric", default=None, help="What users do that decides, such as purchase; empty for none.")
 @click.option("--user-header", default="x-user-id", show_default=True, help="The header that says who asks.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: NAME.yaml.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: NAME.yaml."
+)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 @click.pass_context
 def init(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -122,21 +124,36 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
         if shadow is None:
             shadow = click.confirm("4/5 Should it answer copies first, unseen by users", default=True)
         if metric is None and not shadow:
-            asked = "5/5 What do users do that decides, such as purchase (empty: nothing, errors and times do)"
+            asked = (
+                "5/5 What do users do that decides, such as purchase (empty: nothing, errors and times do)"
+            )
             metric = click.prompt(asked, default="", show_default=False)
     file = out or Path(f"{name}.yaml")
     if file.exists() and not force:
         raise click.ClickException(f"{file} is there already; --force writes over it, --out names another")
     what, text = _written(infrastructure=infrastructure, shadow=bool(shadow), metric=(metric or "").strip())
     head = _HEAD.format(
-        what=what, file=file, name=name, group=group or name, stable=_place(stable), candidate=_place(candidate)
+        what=what,
+        file=file,
+        name=name,
+        group=group or name,
+        stable=_place(stable),
+        candidate=_place(candidate),
     )
-    user = "  attributes:\n    tester: {header: x-tester}\n" if infrastructure else _USER.format(header=user_header)
-    file.write_text(head + "  candidate: v2\n" * ("abTest" not in text) + user + "  strategy:\n" + text, encoding="utf-8")
+    user = (
+        "  attributes:\n    tester: {header: x-tester}\n"
+        if infrastructure
+        else _USER.format(header=user_header)
+    )
+    file.write_text(
+        head + "  candidate: v2\n" * ("abTest" not in text) + user + "  strategy:\n" + text, encoding="utf-8"
+    )
     if report(problems_of(read_specs([str(file)])), err=True):
         click.echo(f"{file} was written, and has to be mended as said above", err=True)
         ctx.exit(Exit.REFUSED)
-    click.echo(f"{file}: {what}\nnext: shiftplane lint {file} && shiftplane plan {file} && shiftplane apply {file}")
+    click.echo(
+        f"{file}: {what}\nnext: shiftplane lint {file} && shiftplane plan {file} && shiftplane apply {file}"
+    )
 
 
 def _written(*, infrastructure: bool, shadow: bool, metric: str) -> tuple[str, str]:

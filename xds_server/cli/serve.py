@@ -10,11 +10,13 @@ import click
 
 from xds_server.cli.bootstrap import host_port
 from xds_server.cli.notify import read_notifications
+from xds_server.cli.specs import report
 
 if TYPE_CHECKING:
     from xds_server.ads import TlsFiles
     from xds_server.bootstrap import HostPort
     from xds_server.protocol import IdentityRule
+    from xds_server.web import Access
 
 __all__ = ["serve"]
 
@@ -54,6 +56,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--public-url", default="", help="Where people reach the pages, if that is not where this listens."
 )
 @click.option(
+    "--access",
+    type=_FILE,
+    default=None,
+    help="Who may log in through an identity provider, and for how long (see docs/security.md).",
+)
+@click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("shiftplane.sqlite"),
@@ -68,6 +76,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--collector-grpc", type=host_port, default=None, help="Where proxies send captured legs.")
 @click.option("--collector-http", default=None, help="The collector's base URL, for pairs in status.")
+@click.option(
+    "--collector-pages",
+    default=None,
+    help="Where people reach the collector's pages. Default: --collector-http.",
+)
 @click.option(
     "--collector-token-file",
     type=_FILE,
@@ -138,10 +151,12 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     http_tls_cert: Path | None,
     http_tls_key: Path | None,
     public_url: str,
+    access: Path | None,
     store: Path,
     specs: Path | None,
     collector_grpc: HostPort | None,
     collector_http: str | None,
+    collector_pages: str | None,
     collector_token_file: Path | None,
     evidence_from: tuple[HostPort, ...],
     identifier: str,
@@ -168,6 +183,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     rules = _rules(xds_identity, tls)
     if counts == "prometheus" and prometheus is None:
         raise click.UsageError("--counts prometheus needs --prometheus")
+    allowed = None if access is None else _access(access)
     notifications = None if notify is None else read_notifications(notify)
 
     from xds_server import ir
@@ -177,6 +193,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     from xds_server.logs import configure_logs
     from xds_server.loop import loop_factory
     from xds_server.store import StoreError
+    from xds_server.web import Access
 
     configure_logs(log_level)
     if tls is None and not xds.loopback:
@@ -217,6 +234,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         log_level=log_level,
         is_open=is_open,
         public_url=public_url,
+        access=allowed or Access(),
+        collector_pages=collector_pages,
         http_tls=http_tls,
         show=click.echo,
     )
@@ -250,12 +269,31 @@ def _tls(
     return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
 
 
+def _access(file: Path) -> Access:
+    """Read who may log in; the files it names are looked for beside it."""
+    from xds_server.web import load_access
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
+    found, problems = load_access(
+        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
+    )
+    errors = report(problems, err=True)
+    if found is None:
+        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, nobody could log in")
+    return found
+
+
 def _http_tls(
     http: HostPort, certificate: Path | None, key: Path | None, *, is_open: bool
 ) -> tuple[Path, Path] | None:
     """Return certificate and key of the HTTP port; refuses to be open to other hosts."""
     if is_open and not http.loopback:
-        raise click.UsageError(f"--open lets everybody who reaches {http} do anything; only loopback is allowed")
+        raise click.UsageError(
+            f"--open lets everybody who reaches {http} do anything; only loopback is allowed"
+        )
     if (certificate is None) != (key is None):
         raise click.UsageError("--http-tls-cert and --http-tls-key go together")
     return None if certificate is None or key is None else (certificate, key)

@@ -13,14 +13,23 @@ from xds_server.cli.out import percent, print_data
 
 __all__ = ["status"]
 
-_ENDED: Final = {"Healthy": Exit.OK, "RolledBack": Exit.REFUSED, "Degraded": Exit.REFUSED, "Killed": Exit.REFUSED}
+_ENDED: Final = {
+    "Healthy": Exit.OK,
+    "RolledBack": Exit.REFUSED,
+    "Degraded": Exit.REFUSED,
+    "Killed": Exit.REFUSED,
+}
 
 
 @click.command()
 @click.argument("name")
 @click.option("--wait", is_flag=True, help="Until the rollout has ended, or waits for somebody.")
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=3_600.0, show_default=True, help="Seconds to wait at the most."
+    "--timeout",
+    type=click.FloatRange(0),
+    default=3_600.0,
+    show_default=True,
+    help="Seconds to wait at the most.",
 )
 @server_option
 @output_option
@@ -60,7 +69,11 @@ def _line(view: dict[str, Any]) -> str:
     weights = ", ".join(f"{name} {percent(share)}" for name, share in view["weights"].items())
     held = view["convergence"]
     outcome = f" ({view['outcome']})" if view["outcome"] and view["outcome"] != view["phase"] else ""
-    said = [f"{view['name']}: {view['phase']}{outcome}", weights, f"{held['acked']} of {held['connected']} proxies"]
+    said = [
+        f"{view['name']}: {view['phase']}{outcome}",
+        weights,
+        f"{held['acked']} of {held['connected']} proxies",
+    ]
     verdict = view.get("analysis")
     if verdict is not None:
         said.append(f"verdict {verdict['finding']}")

@@ -48,8 +48,12 @@ def token() -> None:
 
 @token.command()
 @click.argument("name")
-@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), required=True, help="What it allows.")
-@click.option("--routes", default="", metavar="LABELS", help="With which routes, such as team=search. Default: all.")
+@click.option(
+    "--role", type=click.Choice(["viewer", "operator", "admin"]), required=True, help="What it allows."
+)
+@click.option(
+    "--routes", default="", metavar="LABELS", help="With which routes, such as team=search. Default: all."
+)
 @click.option("--expires", type=_Life(), default="90d", show_default=True, help="When it ends, from now on.")
 @click.option(
     "--store",
@@ -135,7 +139,9 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
             expires_at=now + body["expires_in"],
         )
         detail = f"{new.name} ({new.id}): {new.principal.words}"
-        deed = Deed(at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=detail)
+        deed = Deed(
+            at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=detail
+        )
         AccessStore(store.file).add_token(new, deed)
     except StoreError as error:
         raise click.ClickException(str(error)) from error

@@ -21,8 +21,8 @@ from xds_server.alarms import Seen
 from xds_server.analysis import PairCounts, Resemblance, likeness
 from xds_server.audit import Outcome
 from xds_server.compiler import compile_world
-from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.caller import Told, standing
+from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import (
     CommandRefusedError,
     EngineError,
@@ -420,9 +420,7 @@ class Engine:
         before: int | None = None,
     ) -> list[Entry]:
         """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
-        found = await asyncio.to_thread(
-            self._store.audit, limit, route=name, routes=routes, before=before
-        )
+        found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
         return list(found)
 
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
@@ -528,7 +526,9 @@ class Engine:
     async def _only(self, loaded: Loaded, only: Only, by: Caller) -> None:
         names = [document.route.metadata.name for document in loaded.documents]
         if names != [only.name]:
-            raise CommandRefusedError(f"a spec of route {only.name!r} alone is needed, not of {', '.join(names)}")
+            raise CommandRefusedError(
+                f"a spec of route {only.name!r} alone is needed, not of {', '.join(names)}"
+            )
         live = self._routes.get(only.name)
         if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
             await self._refuse(by, "apply", only.name, "the spec was changed meanwhile")

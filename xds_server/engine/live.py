@@ -75,7 +75,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Only:
-    """The one route a file may be about, and the tag its spec must have; `*` for any, None for none at all."""
+    """The one route a file may be about, and the tag its spec must have; `*` for any, None for no matter."""
 
     name: str
     tag: str | None = None

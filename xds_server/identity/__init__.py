@@ -1,12 +1,22 @@
 """Who somebody is and what that lets them do: roles by route labels, tokens, sessions, failures (pure)."""
 
+from xds_server.identity.claims import ClaimRule, granted, said
 from xds_server.identity.failures import Failures
-from xds_server.identity.roles import EVERYTHING, Grant, Principal, Role, SelectorError, parse_selector, selector_text
+from xds_server.identity.roles import (
+    EVERYTHING,
+    Grant,
+    Principal,
+    Role,
+    SelectorError,
+    parse_selector,
+    selector_text,
+)
 from xds_server.identity.secrets import Minted, digest, mint, token_id
 from xds_server.identity.sessions import Session, Token, grants_from_json, grants_to_json
 
 __all__ = [
     "EVERYTHING",
+    "ClaimRule",
     "Failures",
     "Grant",
     "Minted",
@@ -16,10 +26,12 @@ __all__ = [
     "Session",
     "Token",
     "digest",
+    "granted",
     "grants_from_json",
     "grants_to_json",
     "mint",
     "parse_selector",
+    "said",
     "selector_text",
     "token_id",
 ]

@@ -100,7 +100,9 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...]:
     found = [_PART.fullmatch(part) for part in parts]
     names = [match[1] for match in found if match]
     if None in found or len(set(names)) != len(names):
-        raise SelectorError(f"{text!r} is no selector; labels such as team=search,tier=gold are allowed, each once")
+        raise SelectorError(
+            f"{text!r} is no selector; labels such as team=search,tier=gold are allowed, each once"
+        )
     return tuple(sorted((match[1], match[2]) for match in found if match))
 
 

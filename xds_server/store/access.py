@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.identity import Role, Session, Token, grants_from_json, grants_to_json
 from xds_server.store import trail
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from xds_server.audit import Deed
     from xds_server.store.file import StoreFile
 
 __all__ = ["AccessStore"]
 
-_TOKEN: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"
-_SESSION: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
+_COLUMNS: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"
+_SESSION_COLUMNS: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
 
 
 class AccessStore:
@@ -29,13 +27,13 @@ class AccessStore:
     def tokens(self) -> tuple[Token, ...]:
         """Return all tokens, those that have ended included, oldest first."""
         with self._file.reading() as db:
-            rows = db.execute(f"SELECT {_TOKEN} FROM tokens ORDER BY created_at, id").fetchall()  # noqa: S608
+            rows = db.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY created_at, id").fetchall()  # noqa: S608
         return tuple(_token(row) for row in rows)
 
     def token(self, ident: str) -> Token | None:
         """Return the token with this id."""
         with self._file.reading() as db:
-            row = db.execute(f"SELECT {_TOKEN} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
+            row = db.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
         return None if row is None else _token(row)
 
     def add_token(self, token: Token, deed: Deed) -> None:
@@ -45,7 +43,7 @@ class AccessStore:
                 db.execute("DELETE FROM tokens WHERE first")
             grants = json.dumps(grants_to_json(token.grants))
             db.execute(
-                f"INSERT INTO tokens ({_TOKEN}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+                f"INSERT INTO tokens ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
                 (
                     token.id,
                     token.name,
@@ -76,7 +74,9 @@ class AccessStore:
     def session(self, digest: str) -> Session | None:
         """Return the session with this digest; None also where its token has gone."""
         with self._file.reading() as db:
-            row = db.execute(f"SELECT {_SESSION} FROM sessions WHERE digest = ?", (digest,)).fetchone()  # noqa: S608
+            row = db.execute(
+                f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE digest = ?", (digest,)
+            ).fetchone()  # noqa: S608
         return None if row is None else _session(row)
 
     def add_session(self, session: Session, deed: Deed) -> None:
@@ -85,7 +85,7 @@ class AccessStore:
             db.execute("DELETE FROM sessions WHERE expires_at < ?", (session.created_at,))
             grants = json.dumps(grants_to_json(session.grants))
             db.execute(
-                f"INSERT INTO sessions ({_SESSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
+                f"INSERT INTO sessions ({_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
                 (
                     session.digest,
                     session.name,
@@ -111,7 +111,7 @@ class AccessStore:
             db.execute("DELETE FROM sessions WHERE digest = ?", (digest,))
 
 
-def _token(row: sqlite3.Row | tuple[object, ...]) -> Token:
+def _token(row: tuple[Any, ...]) -> Token:
     ident, name, digest, grants, created_at, created_by, expires_at, last_used_at, first = row
     return Token(
         id=ident,
@@ -126,7 +126,7 @@ def _token(row: sqlite3.Row | tuple[object, ...]) -> Token:
     )
 
 
-def _session(row: sqlite3.Row | tuple[object, ...]) -> Session:
+def _session(row: tuple[Any, ...]) -> Session:
     digest, name, via, grants, csrf, created_at, seen_at, expires_at, token = row
     return Session(
         digest=digest,

@@ -51,10 +51,10 @@ _MIGRATIONS: Final = (
     """,
     """
     CREATE TABLE audit (
-      seq INTEGER PRIMARY KEY, at REAL NOT NULL, actor TEXT NOT NULL, via TEXT NOT NULL, source TEXT NOT NULL,
-      action TEXT NOT NULL, route TEXT NOT NULL, reason TEXT NOT NULL, outcome TEXT NOT NULL,
-      detail TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL, key TEXT NOT NULL, digest TEXT NOT NULL,
-      previous TEXT NOT NULL, hash TEXT NOT NULL
+      seq INTEGER PRIMARY KEY, at REAL NOT NULL, actor TEXT NOT NULL, via TEXT NOT NULL,
+      source TEXT NOT NULL, action TEXT NOT NULL, route TEXT NOT NULL, reason TEXT NOT NULL,
+      outcome TEXT NOT NULL, detail TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
+      key TEXT NOT NULL, digest TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL
     ) STRICT;
     CREATE INDEX audit_of_route ON audit (route, seq);
     CREATE INDEX audit_by_key ON audit (actor, key) WHERE key <> '';
@@ -67,8 +67,8 @@ _MIGRATIONS: Final = (
       first INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE sessions (
-      digest TEXT PRIMARY KEY, name TEXT NOT NULL, via TEXT NOT NULL, grants TEXT NOT NULL, csrf TEXT NOT NULL,
-      created_at REAL NOT NULL, seen_at REAL NOT NULL, expires_at REAL NOT NULL,
+      digest TEXT PRIMARY KEY, name TEXT NOT NULL, via TEXT NOT NULL, grants TEXT NOT NULL,
+      csrf TEXT NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL, expires_at REAL NOT NULL,
       token TEXT REFERENCES tokens (id) ON DELETE CASCADE
     ) STRICT;
     """,

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteStore"]
 
+
 class SqliteStore:
     """One file, one connection; methods may be called from any thread, one at a time."""
 
@@ -81,7 +82,9 @@ class SqliteStore:
                 for name, seq, spec, file, state in rows
             )
         except UnreadableError as error:
-            raise StoreError(f"the store {self.file.path} holds a state of another version: {error}") from error
+            raise StoreError(
+                f"the store {self.file.path} holds a state of another version: {error}"
+            ) from error
 
     def commit(self, *changes: Change) -> tuple[int, ...]:
         """Keep events and the states they led to, all of them or none; return the events' numbers.

@@ -56,7 +56,12 @@ def append(db: sqlite3.Connection, deed: Deed) -> Entry:
 
 
 def newest(
-    db: sqlite3.Connection, limit: int, *, route: str | None, routes: Collection[str] | None, before: int | None
+    db: sqlite3.Connection,
+    limit: int,
+    *,
+    route: str | None,
+    routes: Collection[str] | None,
+    before: int | None,
 ) -> tuple[Entry, ...]:
     """Return the newest entries, oldest first: of one route, of some, or of all."""
     where, values = ["TRUE"], list[object]()

@@ -3,6 +3,19 @@
 from xds_server.web.first import first_token
 from xds_server.web.gate import Gate, SessionLimits
 from xds_server.web.metrics import registry
+from xds_server.web.oidc import Provider
 from xds_server.web.server import Site, build, operations
+from xds_server.web.settings import Access, load_access
 
-__all__ = ["Gate", "SessionLimits", "Site", "build", "first_token", "operations", "registry"]
+__all__ = [
+    "Access",
+    "Gate",
+    "Provider",
+    "SessionLimits",
+    "Site",
+    "build",
+    "first_token",
+    "load_access",
+    "operations",
+    "registry",
+]

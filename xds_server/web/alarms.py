@@ -31,7 +31,7 @@ _HEARD: Final = {
     "required": ["alerts", "routes"],
 }
 _TEXT: Final = {"type": "string"}
-_NO_SECRET: Final = "alarms need serve --alarm-secret-file: whoever may post one may take a rollout back"
+_NEEDED: Final = "alarms need serve --alarm-secret-file: whoever may post one may take a rollout back"
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> 
 
     async def from_alertmanager(request: web.Request) -> web.Response:
         if secret is None and not is_open:
-            raise ProblemError(403, "forbidden", _NO_SECRET)
+            raise ProblemError(403, "forbidden", _NEEDED)
         shown = request.headers.get("authorization", "")
         if secret is not None and not hmac.compare_digest(shown.encode(), b"Bearer " + secret):
             log.warning("alarm_refused", peer=request.remote, reason="another bearer token")
@@ -54,7 +54,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> 
 
     async def from_webhook(request: web.Request) -> web.Response:
         if secret is None:
-            raise ProblemError(403, "forbidden", _NO_SECRET)
+            raise ProblemError(403, "forbidden", _NEEDED)
         body = await request.read()
         try:
             verify(

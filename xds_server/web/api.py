@@ -44,7 +44,7 @@ _ABOUT: Final = {
     Action.KILL: "Have one backend serve everyone, at once. Needs a reason.",
     Action.UNKILL: "Take a kill back.",
 }
-_BODIES: Final = {Action.PROMOTE: PromoteBody, Action.UNDO: UndoBody}
+_BODIES: Final[dict[Action, type[CommandBody]]] = {Action.PROMOTE: PromoteBody, Action.UNDO: UndoBody}
 _YAML: Final = {"application/yaml": {"type": "string", "description": "ModelRoute documents."}}
 _DRY: Final = Parameter(
     name="dryRun",
@@ -64,7 +64,11 @@ _MATCH: Final = Parameter(
     header=True,
 )
 _AFTER: Final = (
-    Parameter(name="limit", about="How many at the most.", schema={"type": "integer", "minimum": 1, "maximum": _MOST}),
+    Parameter(
+        name="limit",
+        about="How many at the most.",
+        schema={"type": "integer", "minimum": 1, "maximum": _MOST},
+    ),
     Parameter(name="after", about="Go on after this: `next` of the page before.", schema={"type": "string"}),
 )
 
@@ -301,7 +305,9 @@ class _Routes:
         async with self._keyed:
             before = await self._engine.done_before(by)
             if any(entry.deed.digest != asked for entry in before):
-                raise ProblemError(422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request")
+                raise ProblemError(
+                    422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request"
+                )
             view = self._engine.view(name) if before else await self._do(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if before else None
         return web.json_response(to_json(view), headers=headers)
@@ -319,9 +325,14 @@ class _Routes:
         return name
 
 
-def _page(items: list[tuple[str, dict[str, Any]]], request: web.Request) -> tuple[list[dict[str, Any]], str | None]:
+def _page(
+    items: list[tuple[str, dict[str, Any]]], request: web.Request
+) -> tuple[list[dict[str, Any]], str | None]:
     """Return so many of what comes after a name, and after which name the rest comes."""
-    limit, after = number(request, "limit", default=_MOST, most=_MOST) or _MOST, request.query.get("after", "")
+    limit, after = (
+        number(request, "limit", default=_MOST, most=_MOST) or _MOST,
+        request.query.get("after", ""),
+    )
     found = [(name, item) for name, item in sorted(items, key=lambda one: one[0]) if name > after]
     page = found[:limit]
     return [item for _, item in page], page[-1][0] if len(found) > limit else None
@@ -330,7 +341,8 @@ def _page(items: list[tuple[str, dict[str, Any]]], request: web.Request) -> tupl
 def _applied(applied: Applied) -> dict[str, Any]:
     return {
         "applied": [
-            {"name": item.name, "action": item.action, "generation": item.generation} for item in applied.routes
+            {"name": item.name, "action": item.action, "generation": item.generation}
+            for item in applied.routes
         ],
         "warnings": [spec_problem(problem) for problem in applied.warnings],
     }

@@ -100,7 +100,9 @@ class Gate:
                 await asyncio.to_thread(self.access.used, known.id, now)
             return known
         ended = known is not None and not known.lives(now)
-        await self.failed(request, f"token {ident or 'of another form'}", "it has ended" if ended else "unknown")
+        await self.failed(
+            request, f"token {ident or 'of another form'}", "it has ended" if ended else "unknown"
+        )
         raise ProblemError(
             401,
             "unauthorized",
@@ -204,7 +206,7 @@ class Gate:
             raise ProblemError(
                 421,
                 "cross_site",
-                f"nobody has to log in here, so only this host's own names are answered, not {request.host!r}",
+                f"nobody has to log in here, so this host's own names alone are answered, not {request.host!r}",
             )
         if request.method in _SAFE:
             return
@@ -226,7 +228,9 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
     key = request.headers.get("idempotency-key", "")
     if len(key) > _LONGEST_KEY or not key.isascii() or not (key.isprintable() or not key):
         raise ProblemError(
-            400, "bad_request", f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed"
+            400,
+            "bad_request",
+            f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
         )
     claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
     name = principal.name if claimed in {"", principal.name} else f"{principal.name} (as {claimed})"
@@ -267,7 +271,7 @@ async def _refuse(request: web.Request, engine: Engine, action: str, route: str,
 
 
 def _known(request: web.Request) -> Principal:
-    found = request.get(PRINCIPAL)
+    found: Principal | None = request.get(PRINCIPAL)
     if found is None:
         raise ProblemError(
             401,

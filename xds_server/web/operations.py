@@ -1,4 +1,4 @@
-"""What the HTTP API can be asked, as values: the routes of the server and its OpenAPI document are made of them."""
+"""What the HTTP API can be asked, as values: server and OpenAPI document are made of the same ones."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _with_known_parameters(
         strange = sorted(set(request.query) - known)
         if strange:
             allowed = ", ".join(sorted(known)) or "none"
-            raise ProblemError(400, "bad_request", f"unknown in the query: {', '.join(strange)}; allowed: {allowed}")
+            raise ProblemError(
+                400, "bad_request", f"unknown in the query: {', '.join(strange)}; allowed: {allowed}"
+            )
         for parameter in operation.parameters:
             if parameter.schema.get("enum") and parameter.name in request.query:
                 _one_of(parameter, request.query[parameter.name])
@@ -89,7 +91,9 @@ def _one_of(parameter: Parameter, given: str) -> None:
         raise ProblemError(400, "bad_request", f"{parameter.name} is {given!r}; allowed: {said}")
 
 
-def number(request: web.Request, name: str, *, default: int | None, least: int = 1, most: int = _LARGEST) -> int | None:
+def number(
+    request: web.Request, name: str, *, default: int | None, least: int = 1, most: int = _LARGEST
+) -> int | None:
     """Return a whole number of the query.
 
     Raises:

@@ -44,6 +44,15 @@ _TITLES: Final = {
 }
 
 
+_ANSWERS: Final[dict[type[Exception], tuple[int, str]]] = {
+    UnknownRouteError: (404, "unknown_route"),
+    CommandRefusedError: (409, "refused"),
+    ForbiddenError: (403, "forbidden"),
+    StaleError: (412, "stale"),
+    PayloadError: (400, "bad_alarm"),
+}
+
+
 class ProblemError(Exception):
     """Something to refuse; ends the request with problem details."""
 
@@ -78,21 +87,14 @@ async def errors_as_problems(
         return await handler(request)
     except ProblemError as error:
         return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
-    except UnknownRouteError as error:
-        return problem(404, "unknown_route", str(error))
-    except CommandRefusedError as error:
-        return problem(409, "refused", str(error))
-    except ForbiddenError as error:
-        return problem(403, "forbidden", str(error))
-    except StaleError as error:
-        return problem(412, "stale", str(error))
-    except PayloadError as error:
-        return problem(400, "bad_alarm", str(error))
-    except StoreError as error:
-        return problem(503, "store_failed", f"nothing was changed: {error}", headers={"retry-after": "1"})
     except SpecRefusedError as error:
         said = f"{len(error.problems)} problems; nothing was changed"
         return problem(422, "bad_spec", said, problems=[spec_problem(one) for one in error.problems])
+    except tuple(_ANSWERS) as error:
+        status, kind = _ANSWERS[type(error)]
+        return problem(status, kind, str(error))
+    except StoreError as error:
+        return problem(503, "store_failed", f"nothing was changed: {error}", headers={"retry-after": "1"})
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -124,6 +126,7 @@ async def read_json(request: web.Request, shape: type[Body]) -> Body:
         return shape.model_validate_json(raw or b"{}")
     except ValidationError as error:
         said = [
-            f"{'.'.join(str(part) for part in one['loc']) or 'the body'}: {one['msg']}" for one in error.errors()
+            f"{'.'.join(str(part) for part in one['loc']) or 'the body'}: {one['msg']}"
+            for one in error.errors()
         ]
         raise ProblemError(400, "bad_request", "; ".join(said)) from error

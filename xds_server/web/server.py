@@ -48,9 +48,7 @@ class Site:
 
 def build(site: Site) -> web.Application:
     """Return the application."""
-    app = web.Application(
-        client_max_size=_MOST_BYTES, middlewares=[errors_as_problems, site.gate.middleware]
-    )
+    app = web.Application(client_max_size=_MOST_BYTES, middlewares=[errors_as_problems, site.gate.middleware])
     app.add_routes(registered(operations(site)))
     frame = Frame(site.gate)
     app.add_routes(page_routes(site.engine, frame, pairs_url=site.pairs_url))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xds_server.identity import Grant, Role, SelectorError, parse_selector
 from xds_server.web.problems import ProblemError
 
-__all__ = ["CommandBody", "LONGEST_LIFE", "PromoteBody", "TokenBody", "UndoBody"]
+__all__ = ["LONGEST_LIFE", "CommandBody", "PromoteBody", "TokenBody", "UndoBody"]
 
 LONGEST_LIFE = 366 * 86_400
 _DAY = 86_400

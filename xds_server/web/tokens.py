@@ -146,7 +146,9 @@ class _Desk:
         )
         deed = by.deed("create-token", "", now, detail=f"{token.name} ({token.id}): {token.principal.words}")
         await asyncio.to_thread(self._access.add_token, token, deed)
-        return web.json_response({"token": _token(token), "text": made.text}, headers={"cache-control": "no-store"})
+        return web.json_response(
+            {"token": _token(token), "text": made.text}, headers={"cache-control": "no-store"}
+        )
 
     async def revoke(self, request: web.Request) -> web.Response:
         await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
@@ -194,7 +196,9 @@ def _anchor(text: str) -> Anchor:
     seq, _, own = text.partition(":")
     good = seq.isascii() and seq.isdecimal() and len(seq) < 16 and len(own) == 64
     if not (good and set(own) <= set("0123456789abcdef")):
-        raise ProblemError(400, "bad_request", f"anchor is {text[:100]!r}; NUMBER:HASH is allowed, as in the log")
+        raise ProblemError(
+            400, "bad_request", f"anchor is {text[:100]!r}; NUMBER:HASH is allowed, as in the log"
+        )
     return Anchor(seq=int(seq), hash=own)
 
 

@@ -93,7 +93,9 @@ class Frame:
             ProblemError: It does not hold the secret of its page.
         """
         if not hmac.compare_digest(str(given).encode(), self.csrf(request).encode()):
-            raise ProblemError(403, "cross_site", "this form is too old, or of another site; load the page again")
+            raise ProblemError(
+                403, "cross_site", "this form is too old, or of another site; load the page again"
+            )
 
     def who(self, request: web.Request) -> Principal:
         """Return who looks; whoever has not logged in is sent to where that is done.
@@ -101,7 +103,7 @@ class Frame:
         Raises:
             HTTPFound: Nobody logged in.
         """
-        found = request.get(PRINCIPAL)
+        found: Principal | None = request.get(PRINCIPAL)
         if found is None:
             raise web.HTTPFound(f"/login?next={quote(request.path_qs, safe='')}")
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import time
 from typing import TYPE_CHECKING, Final
@@ -16,46 +15,47 @@ from xds_server.store import StoreError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["follow"]
+__all__ = ["Live"]
 
 _EVERY: Final = 1.0
 _PING_EVERY: Final = 15.0
 _LONGEST: Final = 3_600.0
 """Seconds, after which the browser comes anew and shows again who it is."""
 _MOST: Final = 200
-_OPEN: Final[web.RequestKey[bool]] = web.RequestKey("followed", bool)
+_HEADERS: Final = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+}
 
 
-class _Room:
-    """How many follow; beyond the most, pages stay as they were loaded."""
+class Live:
+    """Follows pages for browsers; beyond the most, pages stay as they were loaded."""
 
-    taken = 0
+    def __init__(self, most: int = _MOST) -> None:
+        self._room = most
 
-
-async def follow(request: web.Request, part: Callable[[], str | Awaitable[str]]) -> web.StreamResponse:
-    """Send a part of a page whenever it is another, until the browser leaves."""
-    if _Room.taken >= _MOST:
-        return web.Response(status=204)  # Says EventSource not to come again.
-    answer = web.StreamResponse(
-        headers={"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no"}
-    )
-    await answer.prepare(request)
-    _Room.taken += 1
-    try:
-        await _send(answer, part)
-    except (ConnectionResetError, ConnectionError):
-        pass
-    finally:
-        _Room.taken -= 1
-    return answer
+    async def follow(self, request: web.Request, part: Callable[[], Awaitable[str]]) -> web.StreamResponse:
+        """Send a part of a page whenever it is another, until the browser leaves."""
+        if self._room <= 0:
+            return web.Response(status=204)  # Tells the browser not to come again.
+        answer = web.StreamResponse(headers=_HEADERS)
+        await answer.prepare(request)
+        self._room -= 1
+        try:
+            await _send(answer, part)
+        except ConnectionError:
+            pass  # The browser left.
+        finally:
+            self._room += 1
+        return answer
 
 
-async def _send(answer: web.StreamResponse, part: Callable[[], str | Awaitable[str]]) -> None:
+async def _send(answer: web.StreamResponse, part: Callable[[], Awaitable[str]]) -> None:
     last, ends, pinged = "", time.monotonic() + _LONGEST, time.monotonic()
     while time.monotonic() < ends:
         try:
-            found = part()
-            text = await found if inspect.isawaitable(found) else found
+            text = await part()
         except UnknownRouteError:
             await answer.write(b"event: end\ndata: gone\n\n")
             return

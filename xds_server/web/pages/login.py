@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from xds_server.web.oidc import Provider
     from xds_server.web.pages.frame import Frame
 
-__all__ = ["login_routes", "logged_in", "local"]
+__all__ = ["local", "logged_in", "login_routes"]
 
 
 def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[web.RouteDef]:
@@ -62,12 +62,20 @@ def logged_in(request: web.Request, gate: Gate, text: str, following: str) -> we
     answer = web.Response(status=303, headers={"location": following})
     secure = request.scheme == "https" or gate.public_url.startswith("https:")
     answer.set_cookie(
-        COOKIE, text, path="/", httponly=True, samesite="Lax", secure=secure, max_age=int(gate.limits.lifetime)
+        COOKIE,
+        text,
+        path="/",
+        httponly=True,
+        samesite="Lax",
+        secure=secure,
+        max_age=int(gate.limits.lifetime),
     )
     return answer
 
 
 def local(path: str) -> str:
     """Return a path of our own, whatever was asked for."""
-    good = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path and "\r" not in path
+    good = (
+        path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path and "\r" not in path
+    )
     return path if good and len(path) <= 2_000 else "/"

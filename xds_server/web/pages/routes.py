@@ -18,7 +18,7 @@ from xds_server.identity import Role
 from xds_server.store import StoreError
 from xds_server.web.gate import PRINCIPAL, caller, need
 from xds_server.web.operations import number
-from xds_server.web.pages.live import follow
+from xds_server.web.pages.live import Live
 from xds_server.web.pages.shapes import weights_chart
 from xds_server.web.pages.words import BUTTONS, buttons, progress
 from xds_server.web.problems import ProblemError
@@ -35,8 +35,6 @@ __all__ = ["page_routes"]
 _CHART_EVENTS: Final = 2_000
 _AUDIT_PAGE: Final = 100
 _ACTIONS: Final = "|".join(action.value for action in BUTTONS)
-
-_Handler = "Callable[[web.Request], Awaitable[web.StreamResponse]]"
 
 
 def page_routes(engine: Engine, frame: Frame, *, pairs_url: str = "") -> list[web.RouteDef]:
@@ -63,6 +61,7 @@ class _Pages:
         self._engine = engine
         self._frame = frame
         self._pairs_url = pairs_url
+        self._live = Live()
 
     def said_nicely(
         self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -88,13 +87,19 @@ class _Pages:
 
     async def overview_live(self, request: web.Request) -> web.StreamResponse:
         self._frame.who(request)
-        return await follow(
-            request, lambda: self._frame.part(request, "routes_live.html", **self._overview(request))
-        )
+
+        async def part() -> str:
+            return self._frame.part(request, "routes_live.html", **self._overview(request))
+
+        return await self._live.follow(request, part)
 
     async def route(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
-        said = BUTTONS[Action(done)].label if (done := request.query.get("done", "")) in _ACTIONS.split("|") else ""
+        said = (
+            BUTTONS[Action(done)].label
+            if (done := request.query.get("done", "")) in _ACTIONS.split("|")
+            else ""
+        )
         words = f"{said}: done. It is kept in the audit." if said else ""
         return self._frame.page(request, "route.html", said=words, **await self._route(request, name))
 
@@ -104,7 +109,7 @@ class _Pages:
         async def part() -> str:
             return self._frame.part(request, "route_live.html", **await self._route(request, name))
 
-        return await follow(request, part)
+        return await self._live.follow(request, part)
 
     async def spec(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
@@ -153,10 +158,19 @@ class _Pages:
             count, breaks = await self._engine.audit_breaks()
             chain = {"entries": count, "breaks": breaks}
         older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
-        return self._frame.page(request, "audit.html", entries=entries, chain=chain, route=route, before=older)
+        return self._frame.page(
+            request, "audit.html", entries=entries, chain=chain, route=route, before=older
+        )
 
     def _confirm(
-        self, request: web.Request, name: str, action: Action, *, error: str = "", reason: str = "", status: int = 200
+        self,
+        request: web.Request,
+        name: str,
+        action: Action,
+        *,
+        error: str = "",
+        reason: str = "",
+        status: int = 200,
     ) -> web.Response:
         return self._frame.page(
             request,

@@ -26,7 +26,8 @@ def bar(percent: float, colour: int) -> Markup:
     filled = min(100.0, max(0.0, percent))
     width = max(filled, 0.6) if filled > 0 else 0.0
     return Markup(  # noqa: S704 - numbers only
-        f'<svg viewBox="0 0 100 6" preserveAspectRatio="none" height="12" role="img" aria-label="{filled:g} %">'
+        f'<svg viewBox="0 0 100 6" preserveAspectRatio="none" height="12" role="img" '
+        f'aria-label="{filled:g} %">'
         f'<rect class="track" width="100" height="6"></rect>'
         f'<rect class="c{colour % _COLOURS}" width="{width:.2f}" height="6"></rect></svg>'
     )
@@ -35,7 +36,8 @@ def bar(percent: float, colour: int) -> Markup:
 def dot(colour: int) -> Markup:
     """Return the mark of a colour."""
     return Markup(  # noqa: S704 - a number only
-        f'<svg viewBox="0 0 8 8" aria-hidden="true"><circle class="c{colour % _COLOURS}" cx="4" cy="4" r="4"></circle></svg>'
+        f'<svg viewBox="0 0 8 8" aria-hidden="true">'
+        f'<circle class="c{colour % _COLOURS}" cx="4" cy="4" r="4"></circle></svg>'
     )
 
 
@@ -58,19 +60,23 @@ def weights_chart(
     if not known:
         return Chart(svg=Markup(), begins=None)
     begins, ends = known[0].at, max(now, known[-1].at + 1e-3)
-    points: list[tuple[float, Mapping[str, float]]] = [(event.at, _whole(event.weights, stable)) for event in known]
+    points: list[tuple[float, Mapping[str, float]]] = [
+        (event.at, _whole(event.weights, stable)) for event in known
+    ]
     points.append((ends, weights))
     lines = "".join(
         f'<polyline class="l{number % _COLOURS}" points="{_steps(name, points, begins, ends)}"></polyline>'
         for number, name in enumerate(weights)
     )
     rules = "".join(
-        f'<line class="rule" x1="0" x2="{_WIDE:g}" y1="{y:g}" y2="{y:g}"></line>' for y in (2, _HIGH / 2, _HIGH - 2)
+        f'<line class="rule" x1="0" x2="{_WIDE:g}" y1="{y:g}" y2="{y:g}"></line>'
+        for y in (2, _HIGH / 2, _HIGH - 2)
     )
     said = ", ".join(f"{name} {share:g} %" for name, share in weights.items())
     label = Markup("Shares of users over time, now {}").format(said)
     svg = Markup(
-        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" height="120" role="img" aria-label="{}">{}{}</svg>'
+        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" height="120" role="img" '
+        'aria-label="{}">{}{}</svg>'
     ).format(f"{_WIDE:g}", f"{_HIGH:g}", label, Markup(rules), Markup(lines))  # noqa: S704 - numbers only
     return Chart(svg=svg, begins=begins)
 
@@ -80,9 +86,7 @@ def _whole(weights: Mapping[str, float], stable: str) -> dict[str, float]:
     return {stable: 100.0 - sum(others.values()), **others}
 
 
-def _steps(
-    name: str, points: Sequence[tuple[float, Mapping[str, float]]], begins: float, ends: float
-) -> str:
+def _steps(name: str, points: Sequence[tuple[float, Mapping[str, float]]], begins: float, ends: float) -> str:
     found: list[str] = []
     before: float | None = None
     for at, shares in points:

@@ -11,9 +11,10 @@ from xds_server.engine import Action
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from xds_server.view import MetricView, RouteView, StepView
+    from xds_server.view import RouteView, StepView
+    from xds_server.view.model import MetricView
 
-__all__ = ["FILTERS", "GLOBALS", "BUTTONS", "Button", "buttons", "progress"]
+__all__ = ["BUTTONS", "FILTERS", "GLOBALS", "Button", "buttons", "progress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +39,17 @@ BUTTONS: Final = {
             action=Action.PROMOTE,
             label="Promote",
             kind="main",
-            about="Goes on to the next step: ends a pause, or a shadow without an end. Proxies must still hold a "
-            "step before the next one begins.",
+            about="Goes on to the next step: ends a pause, or a shadow without an end. Proxies must still "
+            "hold a step before the next one begins.",
         ),
         Button(
             action=Action.PAUSE,
             label="Pause",
             about="Stops the clock where it stands. Weights stay, and rollback stays armed.",
         ),
-        Button(action=Action.RESUME, label="Resume", about="Lets the clock go on with the time that was left."),
+        Button(
+            action=Action.RESUME, label="Resume", about="Lets the clock go on with the time that was left."
+        ),
         Button(
             action=Action.ABORT,
             label="Abort",
@@ -68,8 +71,8 @@ BUTTONS: Final = {
             action=Action.KILL,
             label="Kill",
             kind="back",
-            about="One backend serves everyone at once, past every check; copies and capture stop. The rollout "
-            "stands still behind it until somebody takes the kill back.",
+            about="One backend serves everyone at once, past every check; copies and capture stop. The "
+            "rollout stands still behind it until somebody takes the kill back.",
         ),
         Button(
             action=Action.UNKILL,
@@ -79,6 +82,8 @@ BUTTONS: Final = {
         ),
     )
 }
+_NOTHING: Final = "\N{EN DASH}"
+_TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _TONES: Final = {
     "Healthy": "good",
     "Progressing": "busy",
@@ -122,7 +127,9 @@ def _clock(at: float) -> str:
 
 
 def _phase(view: RouteView) -> str:
-    said = view.phase if view.outcome is None or view.outcome == view.phase else f"{view.phase}, {view.outcome}"
+    said = (
+        view.phase if view.outcome is None or view.outcome == view.phase else f"{view.phase}, {view.outcome}"
+    )
     return said if view.kill is None or view.phase == "Killed" else f"Killed ({said})"
 
 
@@ -135,7 +142,8 @@ def _waits(view: RouteView, now: float) -> str:
     if view.step is None or view.kill is not None:
         return ""
     if view.step.waiting_for == "convergence":
-        return f"waits for proxies: {view.convergence.acked} of {view.convergence.connected} hold the newest version"
+        held = view.convergence
+        return f"waits for proxies: {held.acked} of {held.connected} hold the newest version"
     return _WAITS.get(view.step.waiting_for, "")
 
 
@@ -171,7 +179,7 @@ def _number(value: float) -> str:
 def _arm(metric: MetricView, name: str) -> str:
     arm: dict[str, Any] = getattr(metric, name)
     if arm.get("value") is None:
-        return "–"
+        return _NOTHING
     if metric.kind == "threshold":
         return _number(arm["value"])
     share = metric.unit == "" and arm["value"] <= 1
@@ -181,10 +189,10 @@ def _arm(metric: MetricView, name: str) -> str:
 
 def _effect(metric: MetricView) -> str:
     if metric.effect is None:
-        return "–"
+        return _NOTHING
     if metric.low is None or metric.high is None:
-        return f"× {_number(metric.effect)}"
-    return f"× {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
+        return f"{_TIMES} {_number(metric.effect)}"
+    return f"{_TIMES} {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
 
 
 FILTERS: Final[dict[str, Callable[..., str]]] = {

@@ -1,0 +1,131 @@
+"""The file that says who may log in, for how long: YAML → values, or every problem at once with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from xds_server.identity import ClaimRule, Grant, Role
+from xds_server.spec import Finding, read_as
+from xds_server.spec.scalars import Long, Part, Plain, Url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from xds_server.spec import Problem
+
+__all__ = ["Access", "Oidc", "load_access"]
+
+_NEEDED: Final = "a mapping such as {oidc: {issuer: https://…, clientId: …, roles: […]}} is needed"
+
+
+class _Rule(Part):
+    """Whoever has this value in this claim has this role, over routes with these labels."""
+
+    claim: Plain
+    value: Plain
+    role: Literal["viewer", "operator", "admin"]
+    routes: dict[str, str] = Field(default_factory=dict)
+
+
+class _Oidc(Part):
+    """An identity provider."""
+
+    issuer: Url
+    client_id: Plain
+    client_secret_file: Plain
+    label: Plain | None = None
+    scopes: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)] = ("openid", "profile", "email")
+    name_claim: Plain = "email"
+    roles: Annotated[tuple[_Rule, ...], Field(strict=False, min_length=1)]
+
+
+class _Session(Part):
+    """How long a login lasts, and may lie unused."""
+
+    lifetime: Long = timedelta(hours=8)
+    idle: Long = timedelta(hours=1)
+
+
+class _Access(Part):
+    """The whole file."""
+
+    oidc: _Oidc | None = None
+    session: _Session = _Session()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """An identity provider, and what follows from what it says. The secret never prints."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    label: str
+    scopes: tuple[str, ...]
+    name_claim: str
+    rules: tuple[ClaimRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may log in, and for how many seconds."""
+
+    oidc: Oidc | None = None
+    lifetime: float = 8 * 3600.0
+    idle: float = 3600.0
+
+
+def load_access(
+    text: str, *, file: str, read: Callable[[str], str]
+) -> tuple[Access | None, tuple[Problem, ...]]:
+    """Return what a file says, or None and all that is wrong with it; `read` reads files it names."""
+    secrets: list[str] = []
+
+    def meaning(values: dict[str, Any]) -> Iterator[Finding]:
+        oidc = values.get("oidc")
+        if not isinstance(oidc, dict):
+            return
+        if "openid" not in (oidc.get("scopes") or ["openid"]):
+            yield Finding(
+                ("oidc", "scopes"), "openid is missing", "a provider tells who it is for that scope only"
+            )
+        name = oidc.get("clientSecretFile")
+        if isinstance(name, str):
+            try:
+                secrets.append(read(name).strip())
+            except (OSError, ValueError) as error:
+                words = getattr(error, "strerror", None) or "cannot be read"
+                yield Finding(
+                    ("oidc", "clientSecretFile"), f"{name}: {words}", "a file that can be read is needed"
+                )
+
+    model, problems = read_as(text, _Access, file=file, needed=_NEEDED, meaning=meaning)
+    if model is None or problems:
+        return None, problems
+    found = model.oidc
+    oidc = None
+    if found is not None:
+        oidc = Oidc(
+            issuer=found.issuer.rstrip("/"),
+            client_id=found.client_id,
+            client_secret=secrets[0],
+            label=found.label or found.issuer,
+            scopes=found.scopes,
+            name_claim=found.name_claim,
+            rules=tuple(_rule(rule) for rule in found.roles),
+        )
+    session = model.session
+    return Access(
+        oidc=oidc, lifetime=session.lifetime.total_seconds(), idle=session.idle.total_seconds()
+    ), problems
+
+
+def _rule(rule: _Rule) -> ClaimRule:
+    labels = tuple(sorted(rule.routes.items()))
+    return ClaimRule(
+        claim=rule.claim, value=rule.value, grant=Grant(role=Role[rule.role.upper()], labels=labels)
+    )
