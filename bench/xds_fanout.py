@@ -68,7 +68,8 @@ class Server:
         self._log = (folder / "serve.log").open("wb")
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "xds_server.cli", "serve", "--open", "--log-level=error", "--no-health-checks"),
+                *(sys.executable, "-m", "xds_server.cli", "serve", "--open"),
+                *("--log-level=error", "--no-health-checks"),
                 *(f"--xds=127.0.0.1:{self.xds}", f"--http=127.0.0.1:{self.http}"),
                 *(f"--store={folder / 'state.sqlite'}", *flags),
             ],

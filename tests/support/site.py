@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Gate, Site, build, registry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from aiohttp import web
@@ -47,6 +48,7 @@ class Served:
     engine: Engine
     store: SqliteStore
     access: AccessStore
+    hub: Hub
 
     def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
         """Make a token and return its text."""
@@ -77,6 +79,12 @@ class Served:
             told = await answer.json(content_type=None) if "json" in answer.content_type else {}
             return answer.status, told, {key.lower(): value for key, value in answer.headers.items()}
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.005)
+
     def deeds(self) -> list[tuple[str, str, str, str]]:
         """Return the audit: who, what, which route, what became of it."""
         return [
@@ -85,8 +93,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(path: Path, *, is_open: bool, secret: bytes | None = None) -> AsyncIterator[Served]:
-    """Run a server over a store."""
+async def serving(
+    path: Path, *, is_open: bool, secret: bytes | None = None, alive: bool = False
+) -> AsyncIterator[Served]:
+    """Run a server over a store; `alive`, rollouts go on, too."""
     store = SqliteStore(path / "state.sqlite")
     engine = Engine(store, SCRIPTS)
     hub = Hub(engine.compile)
@@ -95,6 +105,10 @@ async def serving(path: Path, *, is_open: bool, secret: bytes | None = None) -> 
     access = AccessStore(store.file)
     gate = Gate(access, engine, is_open=is_open)
     site = Site(engine=engine, registry=registry(engine, hub), gate=gate, alarm_secret=secret)
+    jobs = [asyncio.create_task(job()) for job in (hub.run, engine.run)] if alive else []
     async with TestClient(TestServer(build(site))) as found:
-        yield Served(found, engine, store, access)
+        yield Served(found, engine, store, access, hub)
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
     store.close()

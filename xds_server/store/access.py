@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AccessStore"]
 
 _COLUMNS: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"
-_SESSION_COLUMNS: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
+_OF_SESSION: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
 
 
 class AccessStore:
@@ -74,9 +74,8 @@ class AccessStore:
     def session(self, digest: str) -> Session | None:
         """Return the session with this digest; None also where its token has gone."""
         with self._file.reading() as db:
-            row = db.execute(
-                f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE digest = ?", (digest,)
-            ).fetchone()  # noqa: S608
+            statement = f"SELECT {_OF_SESSION} FROM sessions WHERE digest = ?"  # noqa: S608 - our own names
+            row = db.execute(statement, (digest,)).fetchone()
         return None if row is None else _session(row)
 
     def add_session(self, session: Session, deed: Deed) -> None:
@@ -85,7 +84,7 @@ class AccessStore:
             db.execute("DELETE FROM sessions WHERE expires_at < ?", (session.created_at,))
             grants = json.dumps(grants_to_json(session.grants))
             db.execute(
-                f"INSERT INTO sessions ({_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
+                f"INSERT INTO sessions ({_OF_SESSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
                 (
                     session.digest,
                     session.name,

@@ -206,7 +206,7 @@ class Gate:
             raise ProblemError(
                 421,
                 "cross_site",
-                f"nobody has to log in here, so this host's own names alone are answered, not {request.host!r}",
+                f"nobody has to log in here, so only names of this host are answered, not {request.host!r}",
             )
         if request.method in _SAFE:
             return

@@ -66,13 +66,13 @@ class Frame:
         """Return where the static files are."""
         return [web.get("/static/{name}", self._file)]
 
-    def page(self, request: web.Request, name: str, *, status: int = 200, **values: Any) -> web.Response:
+    def page(self, request: web.Request, name: str, /, *, status: int = 200, **values: Any) -> web.Response:
         """Return a page."""
         return web.Response(
             text=self.part(request, name, **values), content_type="text/html", status=status, headers=_HEADERS
         )
 
-    def part(self, request: web.Request, name: str, **values: Any) -> str:
+    def part(self, request: web.Request, name: str, /, **values: Any) -> str:
         """Return a page, or a part of one, as text."""
         who = request.get(PRINCIPAL)
         return self._templates.get_template(name).render(who=who, csrf=self.csrf(request), **values)

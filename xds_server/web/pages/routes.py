@@ -20,6 +20,7 @@ from xds_server.web.gate import PRINCIPAL, caller, need
 from xds_server.web.operations import number
 from xds_server.web.pages.live import Live
 from xds_server.web.pages.shapes import weights_chart
+from xds_server.web.pages.specs import SpecPages
 from xds_server.web.pages.words import BUTTONS, buttons, progress
 from xds_server.web.problems import ProblemError
 
@@ -41,8 +42,11 @@ def page_routes(engine: Engine, frame: Frame, *, pairs_url: str = "") -> list[we
     """Return the routes of the pages; `pairs_url` is the collector's list of pairs."""
     pages = _Pages(engine, frame, pairs_url)
     shown = frame.routes()
+    specs = SpecPages(engine, frame)
     for path, handler in (
         ("/", pages.overview),
+        ("/apply", specs.new),
+        ("/routes/{name}/edit", specs.change),
         ("/live", pages.overview_live),
         ("/routes/{name}", pages.route),
         ("/routes/{name}/live", pages.route_live),
@@ -52,7 +56,12 @@ def page_routes(engine: Engine, frame: Frame, *, pairs_url: str = "") -> list[we
         ("/audit", pages.audit),
     ):
         shown.append(web.get(path, pages.said_nicely(handler)))
-    shown.append(web.post(f"/routes/{{name}}/{{action:{_ACTIONS}}}", pages.said_nicely(pages.act)))
+    for path, handler in (
+        (f"/routes/{{name}}/{{action:{_ACTIONS}}}", pages.act),
+        ("/apply", specs.take),
+        ("/routes/{name}/edit", specs.take),
+    ):
+        shown.append(web.post(path, pages.said_nicely(handler)))
     return shown
 
 
@@ -119,7 +128,8 @@ class _Pages:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """Ask for a reason before anything is done."""
-        name, action = await self._name(request), Action(request.match_info["action"])
+        self._frame.who(request)
+        name, action = request.match_info["name"], Action(request.match_info["action"])
         await need(request, self._engine, Role.OPERATOR, name, action.value)
         return self._confirm(request, name, action)
 
@@ -188,7 +198,8 @@ class _Pages:
         return [view for view in self._engine.views() if who.may(Role.VIEWER, view.labels)]
 
     def _overview(self, request: web.Request) -> dict[str, Any]:
-        return {"views": self._visible(request), "now": time.time()}
+        operates = any(grant.role >= Role.OPERATOR for grant in self._frame.who(request).grants)
+        return {"views": self._visible(request), "now": time.time(), "may_apply": operates}
 
     async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
         view, now = self._engine.view(name), time.time()

@@ -182,7 +182,7 @@ def _arm(metric: MetricView, name: str) -> str:
         return _NOTHING
     if metric.kind == "threshold":
         return _number(arm["value"])
-    share = metric.unit == "" and arm["value"] <= 1
+    share = metric.unit.startswith("of ")
     said = f"{100 * arm['value']:.2f} %" if share else f"{_number(arm['value'])} {metric.unit}".strip()
     return f"{said} of {arm['n']:,.0f}" if arm.get("n") else said
 
