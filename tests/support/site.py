@@ -17,13 +17,15 @@ from xds_server.audit import Deed
 from xds_server.engine import Caller, Engine
 from xds_server.identity import Grant, Role, Token, mint
 from xds_server.store import AccessStore, SqliteStore
-from xds_server.web import Gate, Site, build, registry
+from xds_server.web import Gate, Provider, Site, build, registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from aiohttp import web
+
+    from xds_server.web.settings import Oidc
 
     Client = TestClient[web.Request, web.Application]
 
@@ -94,7 +96,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    path: Path, *, is_open: bool, secret: bytes | None = None, alive: bool = False
+    path: Path,
+    *,
+    is_open: bool,
+    secret: bytes | None = None,
+    alive: bool = False,
+    oidc: Oidc | None = None,
 ) -> AsyncIterator[Served]:
     """Run a server over a store; `alive`, rollouts go on, too."""
     store = SqliteStore(path / "state.sqlite")
@@ -104,7 +111,13 @@ async def serving(
     await engine.load()
     access = AccessStore(store.file)
     gate = Gate(access, engine, is_open=is_open)
-    site = Site(engine=engine, registry=registry(engine, hub), gate=gate, alarm_secret=secret)
+    site = Site(
+        engine=engine,
+        registry=registry(engine, hub),
+        gate=gate,
+        alarm_secret=secret,
+        provider=None if oidc is None else Provider(oidc, gate),
+    )
     jobs = [asyncio.create_task(job()) for job in (hub.run, engine.run)] if alive else []
     async with TestClient(TestServer(build(site))) as found:
         yield Served(found, engine, store, access, hub)

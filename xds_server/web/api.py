@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,7 @@ _ABOUT: Final = {
     Action.UNKILL: "Take a kill back.",
 }
 _BODIES: Final[dict[Action, type[CommandBody]]] = {Action.PROMOTE: PromoteBody, Action.UNDO: UndoBody}
+_TAGS: Final = re.compile(r'\*|(?:W/)?"(?P<tag>[0-9]+-[0-9a-f]{12})"')
 _YAML: Final = {"application/yaml": {"type": "string", "description": "ModelRoute documents."}}
 _DRY: Final = Parameter(
     name="dryRun",
@@ -380,4 +382,11 @@ def _digest(request: web.Request, body: str) -> str:
 
 def _tag(request: web.Request) -> str | None:
     text = request.headers.get("if-match")
-    return None if text is None else text.strip().removeprefix("W/").strip('"')
+    if text is None:
+        return None
+    found = _TAGS.fullmatch(text.strip())
+    if found is None:
+        raise ProblemError(
+            400, "bad_request", 'If-Match: * or one tag as GET …/spec gives it is allowed, in ""'
+        )
+    return found["tag"] or "*"

@@ -95,9 +95,7 @@ def _parameter(one: Parameter) -> dict[str, Any]:
 def _responses(one: Operation) -> dict[str, Any]:
     good: dict[str, Any] = {"description": one.answer.about}
     good["content"] = {
-        one.answer.content_type: {
-            "schema": one.answer.schema if one.answer.schema is not None else {"type": "string"}
-        }
+        one.answer.content_type: {"schema": {} if one.answer.schema is None else one.answer.schema}
     }
     if one.answer.headers:
         good["headers"] = {name: {"schema": {"type": "string"}} for name in one.answer.headers}

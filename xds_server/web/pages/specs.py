@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -27,69 +28,67 @@ class SpecPages:
     async def new(self, request: web.Request) -> web.StreamResponse:
         """Show an empty page."""
         self._frame.who(request)
-        return self._shown(request)
+        return self._shown(request, _Written())
 
     async def change(self, request: web.Request) -> web.StreamResponse:
         """Show the spec that runs."""
         self._frame.who(request)
         name = request.match_info["name"]
         await need(request, self._engine, Role.OPERATOR, name, "change")
-        return self._shown(
-            request, name=name, text=self._engine.spec_text(name), tag=self._engine.spec_tag(name)
-        )
+        tag = self._engine.spec_tag(name)
+        return self._shown(request, _Written(name=name, text=self._engine.spec_text(name), tag=tag))
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Check or apply what was written; what is refused comes back with everything that is wrong."""
         self._frame.who(request)
         form = await request.post()
         self._frame.check(request, form.get("csrf", ""))
-        text, tag = str(form.get("spec", "")).replace("\r\n", "\n"), str(form.get("tag", ""))
-        name, reason = request.match_info.get("name", ""), str(form.get("reason", ""))[:2_000]
-        only, check = Only(name=name, tag=tag) if name else None, form.get("do") == "check"
-        kept = {"name": name, "text": text, "tag": tag, "reason": reason}
-        by = caller(request, Role.OPERATOR, reason=reason)
+        written = _Written(
+            name=request.match_info.get("name", ""),
+            text=str(form.get("spec", "")).replace("\r\n", "\n"),
+            tag=str(form.get("tag", "")),
+            reason=str(form.get("reason", ""))[:2_000],
+        )
+        only = Only(name=written.name, tag=written.tag) if written.name else None
+        by, check = caller(request, Role.OPERATOR, reason=written.reason), form.get("do") == "check"
         try:
-            applied = await self._engine.apply(text, file="page", by=by, dry_run=check, only=only)
+            applied = await self._engine.apply(written.text, file="page", by=by, dry_run=check, only=only)
         except SpecRefusedError as error:
-            problems = [str(problem) for problem in error.problems]
-            return self._shown(
-                request, status=422, refused="Nothing was changed:", problems=problems, **kept
-            )
+            words = _Answer(refused="Nothing was changed:", lines=tuple(map(str, error.problems)))
+            return self._shown(request, written, words, status=422)
         except StaleError as error:
-            return self._shown(request, status=412, refused=f"Nothing was changed: {error}", **kept)
+            return self._shown(request, written, _Answer(refused=f"Nothing was changed: {error}"), status=412)
         if check:
-            warnings = [str(problem) for problem in applied.warnings]
-            return self._shown(request, checked=_would(applied), warnings=warnings, **kept)
+            words = _Answer(checked=_would(applied), lines=tuple(map(str, applied.warnings)))
+            return self._shown(request, written, words)
         first = applied.routes[0].name if applied.routes else ""
         raise web.HTTPSeeOther(f"/routes/{first}" if first else "/")
 
-    def _shown(  # noqa: PLR0913 - what the page shows
-        self,
-        request: web.Request,
-        *,
-        status: int = 200,
-        name: str = "",
-        text: str = "",
-        tag: str = "",
-        reason: str = "",
-        refused: str = "",
-        problems: list[str] | None = None,
-        checked: str = "",
-        warnings: list[str] | None = None,
+    def _shown(
+        self, request: web.Request, written: _Written, answer: _Answer | None = None, *, status: int = 200
     ) -> web.Response:
         return self._frame.page(
-            request,
-            "apply.html",
-            status=status,
-            name=name,
-            text=text,
-            tag=tag,
-            reason=reason,
-            refused=refused,
-            problems=problems or [],
-            checked=checked,
-            warnings=warnings or [],
+            request, "apply.html", status=status, written=written, answer=answer or _Answer()
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What stands in the form; `tag` is that of the spec it began with."""
+
+    name: str = ""
+    text: str = ""
+    tag: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What is said of it: refused, or checked, with a line for each problem or warning."""
+
+    refused: str = ""
+    checked: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def _would(applied: Applied) -> str:
