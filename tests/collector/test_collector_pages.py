@@ -86,6 +86,17 @@ async def fill(collector: Collector) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_pair_that_differs_says_so_also_with_a_second_answer(start: Start) -> None:
+    async with start() as collector:
+        legs = [document("primary", "r1", "hello world") | {"expects_noise": True}]
+        legs += [document("shadow", "r1", "hullo world"), document("noise", "r1", "hello world!")]
+        await collector.post(legs)
+        await collector.pairs_when(1)
+        text = await page(collector, "/pairs")
+        assert "another text" in text
+        assert "nothing" not in text
+
+
 async def test_the_overview_without_anything(start: Start) -> None:
     async with start() as collector:
         assert "No exchange was captured yet" in await page(collector, "/")
