@@ -1,18 +1,51 @@
-"""Parts of the docs that are drawn from tables of the code."""
+"""Parts of the docs that come from the code and from the samples, and the pictures that are drawn of it.
+
+A page says where: `<!-- begin: NAME; make golden -->` … `<!-- end -->`. What is between is written anew.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from xds_server.rollout.diagram import diagram, guards
+from mirror_collector.cli import main as mirror_collector
+from tests.support.pages import commands, messages, specs, states
+from xds_server.cli import main as shiftplane
+from xds_server.rollout.diagram import guards
 
-__all__ = ["DRAWN", "redrawn"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-DRAWN = ("docs/rollout.md",)
-_BLOCK = re.compile(r"(<!-- begin: [^>]*-->\n).*(<!-- end -->)", re.DOTALL)
+__all__ = ["PICTURES", "ROOT", "drawn_pages", "redrawn"]
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PICTURES: Final[dict[str, Callable[[], str]]] = {"docs/images/states.svg": states.picture}
+_PARTS: Final[dict[str, Callable[[], str]]] = {
+    "transitions": guards,
+    "kinds of values": specs.kinds,
+    "fields": specs.field_tables,
+    "problems": messages.problem_tables,
+    "shiftplane": lambda: commands.command_pages("shiftplane", shiftplane),
+    "mirror-collector": lambda: commands.command_pages("mirror-collector", mirror_collector),
+}
+_BLOCK: Final = re.compile(r"(<!-- begin: ([^;>]+); make golden -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def drawn_pages() -> list[str]:
+    """Return the pages that have such parts, by their path."""
+    pages = (path for path in sorted(ROOT.glob("docs/**/*.md")) if _BLOCK.search(path.read_text("utf-8")))
+    return [path.relative_to(ROOT).as_posix() for path in pages]
 
 
 def redrawn(text: str) -> str:
-    """Return a page with its drawn part as the table has it now."""
-    drawn = f"```mermaid\n{diagram()}\n```\n\n{guards()}\n"
-    return _BLOCK.sub(lambda found: found[1] + drawn + found[2], text)
+    """Return a page with its parts as the code has them now."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{_part(found[2].strip())}\n{found[3]}", text)
+
+
+def _part(name: str) -> str:
+    """Return what belongs to a name: a part of the code, or a file as it is."""
+    if name in _PARTS:
+        return f"\n{_PARTS[name]()}\n"
+    file = ROOT / name
+    return f"```{file.suffix.lstrip('.')}\n{file.read_text(encoding='utf-8').rstrip()}\n```"
