@@ -1,0 +1,138 @@
+"""Every command that a page names is one, with options it has; every spec and setting is good."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any, Final
+
+import click
+import pytest
+import yaml
+
+from mirror_collector.cli import main as mirror_collector
+from mirror_collector.settings import Settings
+from tests.support.pages.blocks import PAGES, SHELL, Block, blocks, commands, inline, lines
+from xds_server.cli import main as shiftplane
+from xds_server.spec import RouteSpec, check_together, load
+
+PROGRAMS: Final[dict[str, click.Command]] = {"shiftplane": shiftplane, "mirror-collector": mirror_collector}
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+NAMED = [
+    (str(block), words)
+    for block in BLOCKS
+    if block.language in SHELL
+    for line in lines(block)
+    for words in commands(line)
+    if words[0] in PROGRAMS
+]
+YAML = [block for block in BLOCKS if block.language == "yaml"]
+# Pages speak of these before they are there.
+NOT_YET: Final = frozenset({"token", "login"})
+# Whose files they are, by a key of theirs: not ours to check.
+OTHERS: Final = {"receivers": "Alertmanager's"}
+WHOLE: Final = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {name: chat}
+spec:
+  proxies: {group: chat}
+  backends:
+    - {name: v1, endpoints: ["10.0.0.1:8000"], price: {inputPerMillion: 1, outputPerMillion: 2}}
+    - {name: v2, endpoints: ["10.0.0.2:8000"], price: {inputPerMillion: 1, outputPerMillion: 2}}
+  stable: v1
+  candidate: v2
+  attributes: {user.id: {header: x-user-id}, org.id: {header: x-org-id}, session: {header: x-session}}
+"""
+
+
+def found(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that words name, and the words that are its own."""
+    command, rest = PROGRAMS[words[0]], words[1:]
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        inner = command.get_command(click.Context(command), rest[0])
+        if inner is None:
+            raise click.UsageError(f"no such command: {rest[0]}")
+        command, rest = inner, rest[1:]
+    return command, rest
+
+
+def parsed(words: list[str]) -> None:
+    """Parse words as the program would; files that are not here are no mistake of the page.
+
+    Raises:
+        click.UsageError: The program would not take them.
+    """
+    command, rest = found(words)
+    try:
+        command.make_context(words[0], rest)
+    except click.exceptions.Exit:  # --help and the like
+        return
+    except click.BadParameter as error:
+        if "does not exist" not in error.format_message():
+            raise
+
+
+@pytest.mark.parametrize(("where", "words"), NAMED, ids=[f"{w}: {shlex.join(c)[:60]}" for w, c in NAMED])
+def test_commands_are_commands(where: str, words: list[str]) -> None:
+    parsed(words)
+
+
+def test_there_are_many_commands() -> None:
+    assert len(NAMED) > 60
+    assert {page for page in PAGES if page.startswith("docs/howto/")} <= {w.split(":")[0] for w, _ in NAMED}
+
+
+@pytest.mark.parametrize("words", [["shiftplane", "aply", "x"], ["shiftplane", "apply", "--forced", "x"]])
+def test_what_is_no_command_is_noticed(words: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        parsed(words)
+
+
+def spoken(page: str) -> list[list[str]]:
+    """Return what a page's sentences say of commands: a verb, and options perhaps."""
+    pieces = [
+        piece.split() for piece in inline(page) if re.match(r"(shiftplane|mirror-collector) [a-z]", piece)
+    ]
+    return [words for words in pieces if words[1] not in NOT_YET]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_sentences_name_commands_that_exist(page: str) -> None:
+    for words in spoken(page):
+        command, rest = found(words)
+        known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+        options = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        assert options <= {*known, "--help", "-h", "--version"}, words
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_specs_and_settings_are_good(block: Block) -> None:
+    if re.search(r"^kind: (ModelRoute|DeploymentStrategy)$", block.text, re.MULTILINE):
+        linted(block.text)
+        return
+    value: Any = yaml.safe_load(block.text)
+    assert isinstance(value, dict)
+    if set(value) <= {field.alias for field in RouteSpec.model_fields.values()}:
+        linted(completed(value))
+    elif set(value) <= set(Settings.model_fields):
+        Settings.model_validate(value)
+    else:
+        assert set(value) & set(OTHERS), f"{block}: whose is this?"
+
+
+def linted(text: str) -> None:
+    loaded = load(text, file="page.yaml")
+    problems = (*loaded.problems, *check_together([loaded]))
+    assert [str(problem) for problem in problems if problem.severity.name == "ERROR"] == []
+    assert loaded.routes
+
+
+def completed(part: dict[str, Any]) -> str:
+    """Return a whole spec around a part of one."""
+    whole = yaml.safe_load(WHOLE)
+    whole["spec"].setdefault("strategy", {"allAtOnce": {}})
+    if "abTest" in part.get("strategy", {}):
+        del whole["spec"]["candidate"]
+    whole["spec"].update(part)
+    return yaml.safe_dump(whole, sort_keys=False)
