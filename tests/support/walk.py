@@ -52,7 +52,6 @@ _BESIDES: Final = {
     "shiftplane serve": "--xds 127.0.0.1:{18000} --http 127.0.0.1:{18001}",
     "mirror-collector serve": "--grpc 127.0.0.1:{18002} --http 127.0.0.1:{18003}",
     "shiftplane bootstrap": "--xds 127.0.0.1:{18000} --entry 127.0.0.1:{10000} --admin 127.0.0.1:{9901}",
-    "envoy -c": "--use-dynamic-base-id --concurrency 1",
 }
 _READY: Final = {
     "shiftplane serve": "http://127.0.0.1:{18001}/readyz",
@@ -76,7 +75,7 @@ class Walk:
         for name, module in _PROGRAMS.items():
             self._program(name, f'exec {sys.executable} -m {module} "$@"')
         self._program("python", f'exec {sys.executable} "$@"')
-        self._program("envoy", f'exec {envoy_binary()} "$@"')
+        self._program("envoy", f'exec {envoy_binary()} --use-dynamic-base-id --concurrency 1 "$@"')
         self.ports |= {
             "18000": self.plane.xds,
             "18001": self.plane.http,
@@ -113,6 +112,7 @@ class Walk:
         self.plane.start_control_plane()
         proxy = self.plane.start_envoy(wait=False)
         self.ports["10000"] = int(proxy.entry.rpartition(":")[2])
+        eventually(self._proxies, lambda count: count == 1)
 
     def follow(self, page: str) -> None:
         """Type every command; a text after them is what the last one prints, `…` standing for anything.
@@ -165,21 +165,27 @@ class Walk:
     def _begin(self, line: str) -> None:
         """Start a program that stays."""
         text = self._local(line)
-        ready = next(url for start, url in _READY.items() if line.startswith(start))
+        ready = next((url for program, url in _READY.items() if line.startswith(program)), None)
+        environment = [f"{name}={value}" for name, value in self.environment.items()]
         name = "-".join(re.findall(r"\w+", line)[:4])
         process = start(
             f"{name}-{len(self.plane.processes)}",
-            ["env", *(f"{n}={v}" for n, v in self.environment.items()), "bash", "-c", f"exec {text}"],
+            ["env", *environment, "bash", "-c", f"cd {self.folder} && exec {text}"],
             folder=self.folder,
-            ready=ReadyCheck(url=self._filled(ready)),
+            ready=None if ready is None else ReadyCheck(url=self._filled(ready)),
         )
         self.plane.processes.append(process)
 
     def _settle(self) -> None:
-        """Wait until proxies hold what was said: a reader is slower than a test."""
+        """Wait until proxies hold what was said, where there are any: a reader is slower than a test."""
+        if not self._proxies():
+            return
         names = {route["name"] for route in self.plane.api.get("/v1/routes")["routes"]}
         for name in names:
             eventually(partial(self.plane.view, name), _settled)
+
+    def _proxies(self) -> int:
+        return len(self.plane.api.get("/v1/proxies")["proxies"])
 
     def _local(self, text: str) -> str:
         for program, more in _BESIDES.items():
@@ -203,7 +209,7 @@ def _settled(view: dict[str, Any]) -> bool:
     held, step = view["convergence"], view["step"]
     waits = step is not None and step["waiting_for"] in {"convergence", "health"}
     moving = view["phase"] in {"Pending", "RollingBack"}
-    return bool(held["connected"] > 0 and held["acked"] == held["connected"] and not waits and not moving)
+    return bool(held["acked"] == held["connected"] and not waits and not moving)
 
 
 def _backends(text: str) -> dict[str, str]:
