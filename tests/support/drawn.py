@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mirror_collector.cli import main as mirror_collector
-from tests.support.pages import commands, messages, specs, states
+from tests.support.pages import commands, messages, specs, states, story
 from xds_server.cli import main as shiftplane
 from xds_server.rollout.diagram import guards
 
@@ -26,6 +26,9 @@ _PARTS: Final[dict[str, Callable[[], str]]] = {
     "kinds of values": specs.kinds,
     "fields": specs.field_tables,
     "problems": messages.problem_tables,
+    "a candidate that is worse": story.worse,
+    "a candidate that is as good": story.alike,
+    "an incident": story.incident,
     "shiftplane": lambda: commands.command_pages("shiftplane", shiftplane),
     "mirror-collector": lambda: commands.command_pages("mirror-collector", mirror_collector),
 }
