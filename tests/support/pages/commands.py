@@ -107,5 +107,8 @@ def _default(option: click.Option) -> str:
 
 def _prose(text: str) -> str:
     """Keep what Markdown would read as its own, outside of code."""
-    parts = re.split(r"(`[^`]*`)", text)
-    return "".join(one if one.startswith("`") else re.sub(r"([*_|<>\[\]])", r"\\\1", one) for one in parts)
+    return "".join(one if one.startswith("`") else _kept(one) for one in re.split(r"(`[^`]*`)", text))
+
+
+def _kept(text: str) -> str:
+    return re.sub(r"([*_|\[\]])", r"\\\1", text.replace("<", "&lt;").replace(">", "&gt;"))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from xds_server.spec import Severity, check_together, load
+from xds_server.spec import RouteSpec, Severity, check_together, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["problem_tables"]
 
 _FOLDER: Final = Path(__file__).resolve().parents[2] / "golden" / "bad_specs"
+_FIELDS: Final = {field.alias for field in RouteSpec.model_fields.values()}
 _WHOLE: Final = "The file as a whole"
 
 
@@ -44,7 +45,7 @@ def _part(path: str) -> str:
     parts = re.split(r"[.\[]", path)
     if not parts[0] or parts[0].startswith('"'):
         return _WHOLE
-    return ".".join(parts[:2]) if parts[0] == "spec" and len(parts) > 1 else parts[0]
+    return f"spec.{parts[1]}" if parts[0] == "spec" and {*parts[1:2]} & _FIELDS else parts[0]
 
 
 def _order(title: str) -> tuple[bool, bool, str]:
@@ -67,5 +68,5 @@ def _code(place: str) -> str:
 
 
 def _cell(text: str) -> str:
-    escaped = re.sub(r"([*_|<>\\`\[\]{}])", r"\\\1", text)
-    return " ".join(escaped.split())
+    escaped = re.sub(r"([*_|\\`\[\]{}])", r"\\\1", text)
+    return " ".join(escaped.replace("<", "&lt;").replace(">", "&gt;").split())
