@@ -65,11 +65,13 @@ def test_every_kind_of_value_has_a_name() -> None:
     values = {
         name for name in scalars.__all__ if typing.get_origin(getattr(scalars, name)) is typing.Annotated
     }
-    assert set(specs.KIND_OF) == values
+    assert set(specs.KIND_OF) == values | {"Limit"}
 
 
 def test_a_limit_that_changes_changes_the_page() -> None:
     page = specs.field_tables()
+    assert "| `threshold` | [comparison](#kinds-of-values) |" in page
+    assert "| `serve` | [name](#kinds-of-values) or [mapping](#spectargetingrulesserve) | needed |" in page
     assert "| `retries` | [whole number](#kinds-of-values), from 0 to 5 | `1` |" in page
     assert "| `maxRequestSize` | [size](#kinds-of-values), 1KiB to 64MiB | `32MiB` |" in page
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from xds_server.spec import DeploymentStrategy, Endpoint, ModelRoute, Stickiness, scalars
+from xds_server.spec.analysis import Limit
 from xds_server.spec.targeting import Clause
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ KIND_OF: Final = {
     "GrowthFactor": "percentage",
     "HeaderName": "header name",
     "Host": "host",
+    "Limit": "comparison",
     "Long": "duration",
     "Name": "name",
     "PairCount": "whole number",
@@ -59,7 +61,9 @@ KIND_OF: Final = {
     "Tokens": "whole number",
     "Url": "URL",
 }
-_ALIASES: Final = {getattr(scalars, name): name for name in KIND_OF}
+_VALUES: Final[dict[str, Any]] = {name: getattr(scalars, name, Limit) for name in KIND_OF}
+# By the validator that makes it what it is: inside of other types, an alias may carry more than that.
+_ALIASES: Final = {value.__metadata__[0].func: name for name, value in _VALUES.items()}
 _REFUSED: Final = (None, 0, "0s", "1B")
 _SHARED: Final[dict[type[BaseModel], str]] = {Stickiness: "A stickiness", Clause: "A clause"}
 """Parts that stand in several places, described once."""
@@ -88,7 +92,7 @@ def kinds() -> str:
     """Return a table of the kinds of values, each with the words in which the linter allows it."""
     rows: dict[str, str] = {}
     for name, kind in KIND_OF.items():
-        generic = _allowed(getattr(scalars, name))[0]
+        generic = _allowed(name)[0]
         rows.setdefault(kind, _without_range(generic))
     lines = ["| kind | what is allowed |", "|---|---|"]
     return "\n".join(lines + [f"| {kind} | {_cell(rows[kind])} |" for kind in sorted(rows, key=str.lower)])
@@ -180,7 +184,7 @@ def _hints(part: type[BaseModel]) -> dict[str, Any]:
 
 def _kind(hint: Any, place: str) -> str:
     if (name := _alias(hint)) is not None:
-        return ", ".join([f"[{KIND_OF[name]}](#kinds-of-values)", *_ranges(hint)])
+        return ", ".join([f"[{KIND_OF[name]}](#kinds-of-values)", *_ranges(name)])
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in inner)
@@ -202,10 +206,9 @@ def _kind(hint: Any, place: str) -> str:
 
 
 def _alias(hint: Any) -> str | None:
-    try:
-        return _ALIASES.get(hint)
-    except TypeError:  # What holds a list of limits cannot be hashed, and is none.
-        return None
+    """Return the name of a kind of value, or None if it is none."""
+    metadata = getattr(hint, "__metadata__", (None,))
+    return _ALIASES.get(getattr(metadata[0], "func", None))
 
 
 def _most(hint: Any) -> str:
@@ -218,20 +221,20 @@ def _most(hint: Any) -> str:
 
 
 @cache
-def _allowed(alias: Any) -> tuple[str, ...]:
+def _allowed(name: str) -> tuple[str, ...]:
     """Return what a kind of value says is allowed when it is given what it refuses."""
     found: list[str] = []
     for value in _REFUSED:
         try:
-            TypeAdapter(alias).validate_python(value)
+            TypeAdapter(_VALUES[name]).validate_python(value)
         except ValidationError as error:
             found.append(str(error.errors()[0]["ctx"]["allowed"]))
     return tuple(dict.fromkeys(found))
 
 
-def _ranges(alias: Any) -> list[str]:
+def _ranges(name: str) -> list[str]:
     """Return the limits of a kind of value that its fields do not share with others of the kind."""
-    generic, *narrow = _allowed(alias)
+    generic, *narrow = _allowed(name)
     said = [re.sub(r"^a percentage | (is|are) allowed$", "", one) for one in narrow]
     if found := re.fullmatch(r"a (?:whole )?number (from \S+ to \S+) is allowed", generic):
         said.append(found[1])
