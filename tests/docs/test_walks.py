@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 HOW_TO = [page for page in PAGES if page.startswith("docs/howto/")]
 LED = [*HOW_TO, "docs/start.md"]
+# Pages that name commands in between, and the sample that runs meanwhile.
+BESIDE = {
+    "docs/operations.md": "06-kill-switch.yaml",
+    "docs/experiments.md": "03-ab-test.yaml",
+    "k8s/README.md": "02-canary.yaml",
+}
+NOT_FOLLOWED = {"docs/reference/cli.md": "examples of the programs' help: test_commands.py parses them"}
 
 
 @pytest.fixture
@@ -47,6 +54,34 @@ def test_the_first_five_minutes(plane: Plane) -> None:
     Walk(plane).follow("docs/start.md")
 
 
+@pytest.mark.e2e
+def test_the_readme(plane: Plane) -> None:
+    walk = Walk(plane)
+    walk.serve_models({"v1": "chat-large", "v2": "chat-large"})
+    walk.follow("README.md")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("page", "sample"), BESIDE.items())
+def test_commands_in_between(plane: Plane, page: str, sample: str) -> None:
+    walk = Walk(plane)
+    walk.stage([sample], apply=True)
+    walk.follow(page)
+
+
+def test_the_collectors_page(plane: Plane) -> None:
+    # Two of its commands want a store that no collector has open, and one a collector that runs.
+    plane.start_collector().stop()
+    plane.start_collector(f"--store={plane.folder / 'another.sqlite'}")
+    Walk(plane).follow("docs/collector.md")
+    assert (plane.folder / "pairs.parquet").exists()
+
+
+def test_every_page_with_commands_is_followed() -> None:
+    pages = {page for page in PAGES for block in blocks(page) if block.language in SHELL}
+    assert pages == {*LED, *BESIDE, "README.md", "docs/collector.md", *NOT_FOLLOWED}
+
+
 def test_every_how_to_has_its_sample() -> None:
     assert len(HOW_TO) >= 8
     assert all(samples(page) for page in HOW_TO)
@@ -54,6 +89,6 @@ def test_every_how_to_has_its_sample() -> None:
 
 def test_nothing_is_left_out_without_need() -> None:
     typed = [
-        line for page in LED for block in blocks(page) if block.language in SHELL for line in lines(block)
+        line for page in PAGES for block in blocks(page) if block.language in SHELL for line in lines(block)
     ]
     assert [start for start in LEFT_OUT if not any(line.startswith(start) for line in typed)] == []

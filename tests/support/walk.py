@@ -36,7 +36,12 @@ LEFT_OUT: Final = {
     "git clone": "where the project is cloned from is the reader's business",
     "cd shiftplane": "the test stands in a copy of its samples",
     "make demo": "tests/e2e/test_story.py plays it",
+    "make test": "this is one of them",
     ". .venv/bin/activate": "the programs of the tests are on the path",
+    "shiftplane serve --xds 0.0.0.0": "tests/ads/test_security.py starts it with certificates that are good",
+    "sqlite3": "tests/docs/test_backup.py copies stores and goes on from the copies",
+    "docker": "there may be no Docker",
+    "kubectl": "tests/k8s renders and checks what it would apply; there may be no cluster",
 }
 _PORTS: Final = re.compile(r"(?<=[:=\s])(8001|8002|9901|10000|1800[0-3])\b")
 _PROGRAMS: Final = {
@@ -68,6 +73,7 @@ class Walk:
 
     plane: Plane
     ports: dict[str, int] = field(default_factory=dict)
+    running: dict[str, str] = field(default_factory=dict)
     said: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -102,17 +108,25 @@ class Walk:
             "NO_COLOR": "1",
         }
 
-    def stage(self, samples: list[str]) -> None:
-        """Start what the samples speak of: model servers, collector, control plane, and one proxy."""
-        names = {name: model for sample in samples for name, model in _backends(self._sample(sample)).items()}
-        running = {name: self.plane.start_backend(name, model=model).address for name, model in names.items()}
+    def serve_models(self, names: dict[str, str]) -> None:
+        """Start a model server for each backend, by its name and that of its model."""
+        for name, model in names.items():
+            self.running[name] = self.plane.start_backend(name, model=model).address
         for path in (self.folder / "envoy" / "examples").glob("*.yaml"):
-            path.write_text(_beside(path.read_text(encoding="utf-8"), running), encoding="utf-8")
+            path.write_text(_beside(path.read_text(encoding="utf-8"), self.running), encoding="utf-8")
+
+    def stage(self, samples: list[str], *, apply: bool = False) -> None:
+        """Start what the samples speak of: model servers, collector, control plane, and one proxy."""
+        self.serve_models(
+            {name: model for sample in samples for name, model in _backends(self._sample(sample)).items()}
+        )
         self.plane.start_collector()
         self.plane.start_control_plane()
         proxy = self.plane.start_envoy(wait=False)
         self.ports["10000"] = int(proxy.entry.rpartition(":")[2])
         eventually(self._proxies, lambda count: count == 1)
+        if apply:
+            self._type(f"shiftplane apply envoy/examples/{samples[0]}", "the stage")
 
     def follow(self, page: str) -> None:
         """Type every command; a text after them is what the last one prints, `…` standing for anything.
@@ -130,7 +144,8 @@ class Walk:
                 missing = _missing(block.text, printed)
                 assert missing is None, f"{block}: {command} did not print {missing!r} but\n{printed}"
             elif block.language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", block.text)):
-                (self.folder / name[1]).write_text(self._local(block.text), encoding="utf-8")
+                text = self._local(_beside(block.text, self.running))
+                (self.folder / name[1]).write_text(text, encoding="utf-8")
 
     def _type(self, line: str, where: str) -> None:
         if line.endswith("&"):
