@@ -32,6 +32,8 @@ _PAGES: Final = {
 _HOME: Final = {uri: path for path, uri in _PAGES.items() if uri != "index.md"}
 _LINK: Final = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 _HIDDEN: Final = "---\nsearch: {exclude: true}\n---\n"
+_LOOKED_UP: Final = 3
+"""How much more a page to look things up in counts in the search."""
 _DECISIONS: Final = "Decisions"
 
 
@@ -53,8 +55,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Turn links of the repository into links of the site."""
+    """Turn links of the repository into links of the site, and show commands as commands."""
     here = page.file.src_uri
+    if here.startswith("reference/"):
+        page.meta.setdefault("search", {"boost": _LOOKED_UP})
 
     def moved(found: re.Match[str]) -> str:
         target = _repository_path(here, found[2])
@@ -62,7 +66,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]
         return f"{found[1]}{posixpath.relpath(_site_uri(target), posixpath.dirname(here) or '.')}{found[3]}"
 
-    return _LINK.sub(moved, markdown)
+    # Sessions without a prompt would be coloured as what is printed.
+    return _LINK.sub(moved, markdown).replace("```console\n", "```bash\n")
 
 
 def _fill(nav: Any, decisions: list[str]) -> None:
