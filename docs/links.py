@@ -1,7 +1,7 @@
 """What the site does with links that leave docs/: pages of the repository become pages, files listings.
 
 The pages are written so that their links work in the repository; here they are made to work on the site.
-Decisions are listed by themselves, so that a new one needs no line in mkdocs.yml.
+Decisions and references are listed by themselves, so that a new one needs no line in mkdocs.yml.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ _LINK: Final = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 _HIDDEN: Final = "---\nsearch: {exclude: true}\n---\n"
 _LOOKED_UP: Final = 3
 """How much more a page to look things up in counts in the search."""
-_DECISIONS: Final = "Decisions"
+_LISTED: Final = {"Decisions": "adr", "Reference": "reference"}
+"""Sections that have every page of a folder."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List the decisions there are."""
-    found = sorted((_ROOT / "docs" / "adr").glob("*.md"))
-    _fill(config.nav, [f"adr/{path.name}" for path in found])
+    """List the decisions and references there are, those that mkdocs.yml names before the others."""
+    for title, folder in _LISTED.items():
+        for pages in _sections(config.nav, title):
+            found = [f"{folder}/{path.name}" for path in sorted((_ROOT / "docs" / folder).glob("*.md"))]
+            pages += [page for page in found if page not in pages]
     return config
 
 
@@ -70,17 +73,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _LINK.sub(moved, markdown).replace("```console\n", "```bash\n")
 
 
-def _fill(nav: Any, decisions: list[str]) -> None:
+def _sections(nav: Any, wanted: str) -> Iterator[list[Any]]:
+    """Yield the sections of this title, wherever they stand."""
     match nav:
         case list():
             for item in nav:
-                _fill(item, decisions)
+                yield from _sections(item, wanted)
         case dict():
             for title, inner in nav.items():
-                if title == _DECISIONS:
-                    nav[title] = decisions
+                if title == wanted:
+                    yield inner
                 else:
-                    _fill(inner, decisions)
+                    yield from _sections(inner, wanted)
         case _:
             pass
 
