@@ -14,6 +14,7 @@ __all__ = ["Verb", "command_pages", "verbs"]
 
 Verb = tuple[tuple[str, ...], click.Command]
 _EVERYWHERE: Final = frozenset({"--help", "--version"})
+_APART: Final = re.compile(r",\s+(?=(?:shiftplane|mirror-collector) )")
 _EXAMPLE: Final = re.compile(r"(.*?)\s*\bExamples?:\s*(.+)", re.DOTALL)
 
 
@@ -74,7 +75,7 @@ def _paragraph(text: str) -> Iterator[str]:
     if found is not None:
         said, example = found[1], found[2]
         yield _prose(said)
-        yield f"```console\n{example.strip()}\n```"
+        yield f"```console\n{_APART.sub(chr(10), example.strip())}\n```"
     elif as_it_is and said:
         yield f"```text\n{said}\n```"
     else:
