@@ -8,10 +8,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
-CODE   := xds_server mirror_collector demo bench tests
+CODE   := xds_server mirror_collector demo bench tests docs
 JOBS   ?= auto
 
-.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts likeness-vllm check lint golden protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts likeness-vllm check lint golden docs protos fmt bench lock clean
 
 help: ## Say what there is.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ golden: $(VENV)/.dev ## Write the golden files anew and delete orphans.
 	$(BIN)/python tests/golden/regen_xds.py
 	$(BIN)/python tests/golden/regen_notify.py
 	$(BIN)/python tests/golden/regen_docs.py
+
+docs: $(VENV)/.dev ## Build the site of docs/ into build/docs.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	echo "build/docs/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/docs 8090"
 
 protos: $(VENV)/.dev ## Generate code from protos/.
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/wire --pyi_out=xds_server/wire discovery.proto status.proto feed.proto metrics.proto evidence.proto

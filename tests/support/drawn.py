@@ -1,32 +1,30 @@
-"""Parts of the docs that are drawn from tables of the code."""
+"""Parts of the docs that come from the code and from the samples, and the pictures that are drawn of it.
+
+A page says where: `<!-- begin: NAME; make golden -->` … `<!-- end -->`. What is between is written anew.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mirror_collector.cli import main as mirror_collector
 from tests.support.catalogue import catalogue
 from tests.support.logged import logged
 from tests.support.notices import example
+from tests.support.pages import commands, messages, specs, states, story
+from xds_server.cli import main as shiftplane
 from xds_server.notify import FIELDS, KINDS, Format
-from xds_server.rollout.diagram import diagram, guards
+from xds_server.rollout.diagram import guards
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["DRAWN", "redrawn"]
+__all__ = ["PICTURES", "ROOT", "drawn_pages", "redrawn"]
 
-DRAWN = (
-    "docs/rollout.md",
-    "docs/notifications.md",
-    "docs/reference/metrics.md",
-    "docs/reference/logs.md",
-)
-_BLOCK = re.compile(r"(<!-- begin: ([^;>]*)[^>]*-->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def _machine() -> str:
-    return f"```mermaid\n{diagram()}\n```\n\n{guards()}\n"
+ROOT: Final = Path(__file__).resolve().parents[2]
+PICTURES: Final[dict[str, Callable[[], str]]] = {"docs/images/states.svg": states.picture}
 
 
 def _events() -> str:
@@ -68,8 +66,8 @@ def _logs(program: str) -> Callable[[], str]:
     return drawn
 
 
-_PARTS: Final[Mapping[str, Callable[[], str]]] = {
-    "drawn from the table": _machine,
+_PARTS: Final[dict[str, Callable[[], str]]] = {
+    "transitions": guards,
     "events": _events,
     "template fields": _fields,
     "a webhook's message": _json(Format.WEBHOOK),
@@ -79,9 +77,32 @@ _PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "series of mirror_collector": _series("mirror_collector"),
     "log events of xds_server": _logs("xds_server"),
     "log events of mirror_collector": _logs("mirror_collector"),
+    "kinds of values": specs.kinds,
+    "fields": specs.field_tables,
+    "problems": messages.problem_tables,
+    "a candidate that is worse": story.worse,
+    "a candidate that is as good": story.alike,
+    "an incident": story.incident,
+    "shiftplane": lambda: commands.command_pages("shiftplane", shiftplane),
+    "mirror-collector": lambda: commands.command_pages("mirror-collector", mirror_collector),
 }
+_BLOCK: Final = re.compile(r"(<!-- begin: ([^;>]+); make golden -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def drawn_pages() -> list[str]:
+    """Return the pages that have such parts, by their path."""
+    pages = (path for path in sorted(ROOT.glob("docs/**/*.md")) if _BLOCK.search(path.read_text("utf-8")))
+    return [path.relative_to(ROOT).as_posix() for path in pages]
 
 
 def redrawn(text: str) -> str:
-    """Return a page with its drawn parts as the tables have them now."""
-    return _BLOCK.sub(lambda found: found[1] + _PARTS[found[2]]() + found[3], text)
+    """Return a page with its parts as the code has them now."""
+    return _BLOCK.sub(lambda found: f"{found[1]}{_part(found[2].strip())}\n{found[3]}", text)
+
+
+def _part(name: str) -> str:
+    """Return what belongs to a name: a part of the code, or a file as it is."""
+    if name in _PARTS:
+        return f"\n{_PARTS[name]()}\n"
+    file = ROOT / name
+    return f"```{file.suffix.lstrip('.')}\n{file.read_text(encoding='utf-8').rstrip()}\n```"

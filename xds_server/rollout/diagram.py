@@ -1,4 +1,4 @@
-"""The table as text: the state diagram of the docs, and the table beneath it (pure)."""
+"""The table as the docs show it: what the state diagram is drawn from, and the table beneath it (pure)."""
 
 from __future__ import annotations
 
@@ -11,35 +11,24 @@ from xds_server.rollout.transitions import TABLE
 if TYPE_CHECKING:
     from xds_server.rollout.transitions import EventKind
 
-__all__ = ["diagram", "guards"]
+__all__ = ["INSIDE", "STEPS", "arrows", "guards"]
 
-# A kill may come from anywhere and goes back to where it came from: drawn once, not nine times.
-_ANYWHERE: Final = "any phase"
 # Which of these a step is in depends on its kind; drawn apart, every one would have an arrow to every other.
-_STEPS: Final = (Phase.SHADOWING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING)
-_INSIDE: Final = "Steps"
+STEPS: Final = (Phase.SHADOWING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING)
+INSIDE: Final = "Steps"
 
 
-def diagram() -> str:
-    """Return the diagram in Mermaid's language: one arrow per pair of places, labelled with its events."""
-    arrows: dict[tuple[str, str], list[str]] = {}
+def arrows() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return which place leads to which by what events; kills are left out, for they come from anywhere."""
+    found: dict[tuple[str, str], list[str]] = {}
     for phase in Phase:
         if phase is Phase.KILLED:
             continue
         for kind, transition in TABLE[phase].items():
             for to in transition.to:
                 if to is not Phase.KILLED:
-                    arrows.setdefault((_place(phase), _place(to)), []).append(_word(kind))
-    lines = ["stateDiagram-v2", f"    [*] --> {Phase.PENDING.value}: spec", f"    state {_INSIDE} {{"]
-    lines += [f"        {phase.value}" for phase in _STEPS]
-    lines.append("    }")
-    for (origin, target), words in arrows.items():
-        label = ", ".join(dict.fromkeys(words))
-        lines.append(f"    {origin} --> {target}: {'next step: ' if origin == target else ''}{label}")
-    lines.append(f'    state "{_ANYWHERE}" as anywhere')
-    lines.append(f"    anywhere --> {Phase.KILLED.value}: kill")
-    lines.append(f"    {Phase.KILLED.value} --> anywhere: unkill, to where it was")
-    return "\n".join(lines)
+                    found.setdefault((_place(phase), _place(to)), []).append(_word(kind))
+    return {pair: tuple(dict.fromkeys(words)) for pair, words in found.items()}
 
 
 def guards() -> str:
@@ -64,7 +53,7 @@ def _phases(names: list[str]) -> str:
 
 
 def _names(phases: tuple[Phase, ...]) -> str:
-    onward = {*_STEPS, Phase.HEALTHY}
+    onward = {*STEPS, Phase.HEALTHY}
     if not onward <= set(phases):
         return ", ".join(dict.fromkeys(phase.value for phase in phases))
     others = [phase.value for phase in phases if phase not in onward]
@@ -76,4 +65,4 @@ def _word(kind: EventKind) -> str:
 
 
 def _place(phase: Phase) -> str:
-    return _INSIDE if phase in _STEPS else phase.value
+    return INSIDE if phase in STEPS else phase.value

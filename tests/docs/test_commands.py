@@ -1,0 +1,167 @@
+"""Every command that a page names is one, with options it has; every spec and setting is good."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from typing import Any, Final
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from mirror_collector.cli import main as mirror_collector
+from mirror_collector.settings import Settings
+from tests.support.drawn import ROOT
+from tests.support.pages.blocks import PAGES, SHELL, Block, blocks, commands, inline, lines
+from tests.support.pages.commands import verbs
+from xds_server.cli import main as shiftplane
+from xds_server.spec import RouteSpec, check_together, load
+
+PROGRAMS: Final[dict[str, click.Command]] = {"shiftplane": shiftplane, "mirror-collector": mirror_collector}
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+NAMED = [
+    (str(block), words)
+    for block in BLOCKS
+    if block.language in SHELL
+    for line in lines(block)
+    for words in commands(line)
+    if words[0] in PROGRAMS
+]
+YAML = [block for block in BLOCKS if block.language == "yaml"]
+# Pages speak of these before they are there; those that are there are held to what they take.
+NOT_YET: Final = frozenset({"token", "login"})
+# Whose files they are, by a key of theirs: not checked here.
+OTHERS: Final = {
+    "receivers": "Alertmanager's",
+    "targets": "those of notifications, read by tests of their own",
+}
+WHOLE: Final = """\
+apiVersion: shiftplane.dev/v1alpha1
+kind: ModelRoute
+metadata: {name: chat}
+spec:
+  proxies: {group: chat}
+  backends:
+    - {name: v1, endpoints: ["10.0.0.1:8000"], price: {inputPerMillion: 1, outputPerMillion: 2}}
+    - {name: v2, endpoints: ["10.0.0.2:8000"], price: {inputPerMillion: 1, outputPerMillion: 2}}
+  stable: v1
+  candidate: v2
+  attributes: {user.id: {header: x-user-id}, org.id: {header: x-org-id}, session: {header: x-session}}
+"""
+
+
+def found(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command that words name, and the words that are its own."""
+    command, rest = PROGRAMS[words[0]], words[1:]
+    while isinstance(command, click.Group) and rest and re.match(r"[a-z]", rest[0]):
+        _, inner, rest = command.resolve_command(click.Context(command), rest)
+        assert inner is not None
+        command = inner
+    return command, rest
+
+
+def options(command: click.Command) -> set[str]:
+    """Return the names of a command's options; those of a group are also those of its commands."""
+    own = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        inner = [command.get_command(context, name) for name in command.list_commands(context)]
+        own = own.union(*(options(one) for one in inner if one is not None))
+    return own
+
+
+def parsed(words: list[str]) -> None:
+    """Parse words as the program would; files that are not here are no mistake of the page.
+
+    Raises:
+        click.UsageError: The program would not take them.
+    """
+    command, rest = found(words)
+    # What is not said may be asked for: nobody answers here.
+    with CliRunner().isolation(), contextlib.suppress(click.Abort, click.exceptions.Exit):
+        try:
+            command.make_context(words[0], rest)
+        except click.BadParameter as error:
+            if "does not exist" not in error.format_message():
+                raise
+
+
+@pytest.mark.parametrize(("where", "words"), NAMED, ids=[f"{w}: {shlex.join(c)[:60]}" for w, c in NAMED])
+def test_commands_are_commands(where: str, words: list[str]) -> None:
+    parsed(words)
+
+
+def test_there_are_many_commands() -> None:
+    assert len(NAMED) > 60
+    assert {page for page in PAGES if page.startswith("docs/howto/")} <= {w.split(":")[0] for w, _ in NAMED}
+
+
+@pytest.mark.parametrize("words", [["shiftplane", "aply", "x"], ["shiftplane", "apply", "--forced", "x"]])
+def test_what_is_no_command_is_noticed(words: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        parsed(words)
+
+
+def spoken(page: str) -> list[list[str]]:
+    """Return what a page's sentences say of commands: a verb, and options perhaps."""
+    pieces = [
+        piece.split() for piece in inline(page) if re.match(r"(shiftplane|mirror-collector) [a-z]", piece)
+    ]
+    there = {words[-1] for words, _ in verbs("shiftplane", shiftplane)}
+    return [words for words in pieces if words[1] not in NOT_YET - there]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_sentences_name_commands_that_exist(page: str) -> None:
+    for words in spoken(page):
+        command, rest = found(words)
+        said = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        assert said <= {*options(command), "--help", "-h", "--version"}, words
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_specs_and_settings_are_good(block: Block) -> None:
+    if re.search(r"^kind: (ModelRoute|DeploymentStrategy)$", block.text, re.MULTILINE):
+        linted(block.text)
+        return
+    value: Any = yaml.safe_load(block.text)
+    assert isinstance(value, dict)
+    if set(value) <= {field.alias for field in RouteSpec.model_fields.values()}:
+        linted(completed(value))
+    elif set(value) <= set(Settings.model_fields):
+        Settings.model_validate(value)
+    else:
+        assert set(value) & set(OTHERS), f"{block}: whose is this?"
+
+
+def linted(text: str) -> None:
+    loaded = load(text, file="page.yaml")
+    problems = (*loaded.problems, *check_together([loaded]))
+    assert [str(problem) for problem in problems if problem.severity.name == "ERROR"] == []
+    assert loaded.routes
+
+
+def completed(part: dict[str, Any]) -> str:
+    """Return a whole spec around a part of one."""
+    whole = yaml.safe_load(WHOLE)
+    whole["spec"].setdefault("strategy", {"allAtOnce": {}})
+    if "abTest" in part.get("strategy", {}):
+        del whole["spec"]["candidate"]
+    whole["spec"].update(part)
+    return yaml.safe_dump(whole, sort_keys=False)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/")])
+def test_links_of_the_repository_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_of_threads_begin_no_line(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.findall(r"^\s*#\d+.*", text, re.MULTILINE) == [], "the site would make a heading of it"

@@ -1,0 +1,260 @@
+"""Somebody who follows a page: every command is typed as it stands there, and what it prints is compared.
+
+What a page cannot know is given here and nowhere else: free ports for the usual ones, whom the commands are
+said by, and addresses of model servers that run for those of the samples.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from demo.processes import ReadyCheck, envoy_binary, free_port, start
+from tests.support.drawn import ROOT
+from tests.support.pages.blocks import SHELL, blocks, commands, lines
+from tests.support.plane import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.plane import Plane
+
+__all__ = ["LEFT_OUT", "Walk"]
+
+# Commands that a test does not type, by how they begin, and why.
+LEFT_OUT: Final = {
+    "git clone": "where the project is cloned from is the reader's business",
+    "cd shiftplane": "the test stands in a copy of its samples",
+    "make demo": "tests/e2e/test_story.py plays it",
+    "make test": "this is one of them",
+    ". .venv/bin/activate": "the programs of the tests are on the path",
+    "shiftplane serve --xds 0.0.0.0": "tests/ads/test_security.py starts it with certificates that are good",
+    "sqlite3": "tests/docs/test_backup.py copies stores and goes on from the copies",
+    "docker": "there may be no Docker",
+    "kubectl": "tests/k8s renders and checks what it would apply; there may be no cluster",
+}
+_PORTS: Final = re.compile(r"(?<=[:=\s])(8001|8002|9901|10000|1800[0-3])\b")
+_PROGRAMS: Final = {
+    "shiftplane": "xds_server.cli",
+    "mirror-collector": "mirror_collector.cli",
+}
+_CHANGING: Final = frozenset(
+    {"apply", "promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"}
+)
+_WITHOUT_END: Final = re.compile(r"shiftplane watch (?!.*--(once|until-done))")
+# What a program is told in a test besides what the page tells it: to keep off the usual ports.
+_BESIDES: Final = {
+    "shiftplane serve": "--xds 127.0.0.1:{18000} --http 127.0.0.1:{18001}",
+    "mirror-collector serve": "--grpc 127.0.0.1:{18002} --http 127.0.0.1:{18003}",
+    "shiftplane bootstrap": "--xds 127.0.0.1:{18000} --entry 127.0.0.1:{10000} --admin 127.0.0.1:{9901}",
+}
+_READY: Final = {
+    "shiftplane serve": "http://127.0.0.1:{18001}/readyz",
+    "mirror-collector serve": "http://127.0.0.1:{18003}/readyz",
+    "envoy -c": "http://127.0.0.1:{9901}/server_info",
+    "python -m demo.simulated_vllm --port 8001": "http://127.0.0.1:{8001}/health",
+    "python -m demo.simulated_vllm --port 8002": "http://127.0.0.1:{8002}/health",
+}
+
+
+@dataclass(slots=True)
+class Walk:
+    """One reader in a folder of their own; `said` is what each command printed."""
+
+    plane: Plane
+    ports: dict[str, int] = field(default_factory=dict)
+    running: dict[str, str] = field(default_factory=dict)
+    said: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Put the programs on a path of their own and the samples into the folder."""
+        for name, module in _PROGRAMS.items():
+            self._program(name, f'exec {sys.executable} -m {module} "$@"')
+        self._program("python", f'exec {sys.executable} "$@"')
+        self._program("envoy", f'exec {envoy_binary()} --use-dynamic-base-id --concurrency 1 "$@"')
+        self.ports |= {
+            "18000": self.plane.xds,
+            "18001": self.plane.http,
+            "18002": self.plane.collector_grpc,
+            "18003": self.plane.collector_http,
+            **{usual: free_port() for usual in ("8001", "8002", "9901", "10000")},
+        }
+        shutil.copytree(ROOT / "envoy" / "examples", self.folder / "envoy" / "examples")
+
+    @property
+    def folder(self) -> Path:
+        """Where the commands are typed."""
+        return self.plane.folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Whom the commands talk to, and as whom: the one place for it."""
+        known = {name: value for name, value in os.environ.items() if not name.startswith("SHIFTPLANE_")}
+        return known | {
+            "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "SHIFTPLANE_SERVER": f"http://127.0.0.1:{self.ports['18001']}",
+            "SHIFTPLANE_ACTOR": "you@here",
+            "NO_COLOR": "1",
+        }
+
+    def serve_models(self, names: dict[str, str]) -> None:
+        """Start a model server for each backend, by its name and that of its model."""
+        for name, model in names.items():
+            self.running[name] = self.plane.start_backend(name, model=model).address
+        for path in (self.folder / "envoy" / "examples").glob("*.yaml"):
+            path.write_text(_beside(path.read_text(encoding="utf-8"), self.running), encoding="utf-8")
+
+    def stage(self, samples: list[str], *, apply: bool = False) -> None:
+        """Start what the samples speak of: model servers, collector, control plane, and one proxy."""
+        self.serve_models(
+            {name: model for sample in samples for name, model in _backends(self._sample(sample)).items()}
+        )
+        self.plane.start_collector()
+        self.plane.start_control_plane()
+        proxy = self.plane.start_envoy(wait=False)
+        self.ports["10000"] = int(proxy.entry.rpartition(":")[2])
+        eventually(self._proxies, lambda count: count == 1)
+        if apply:
+            self._type(f"shiftplane apply envoy/examples/{samples[0]}", "the stage")
+
+    def follow(self, page: str) -> None:
+        """Type every command; a text after them is what the last one prints, `…` standing for anything.
+
+        Raises:
+            AssertionError: A command failed, or printed something else.
+        """
+        for block in blocks(page):
+            if block.language in SHELL:
+                for line in lines(block):
+                    if not any(line.startswith(start) for start in LEFT_OUT):
+                        self._type(line, str(block))
+            elif block.language == "text":
+                command, printed = self.said[-1]
+                missing = _missing(block.text, printed)
+                assert missing is None, f"{block}: {command} did not print {missing!r} but\n{printed}"
+            elif block.language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", block.text)):
+                text = self._local(_beside(block.text, self.running))
+                (self.folder / name[1]).write_text(text, encoding="utf-8")
+
+    def _type(self, line: str, where: str) -> None:
+        if line.endswith("&"):
+            self._begin(line.removesuffix("&").strip())
+            return
+        text = self._local(line)
+        printed, code = self._run(text, seconds=1.5 if _WITHOUT_END.match(line) else 60)
+        self.said.append((line, printed))
+        assert code == 0, f"{where}: {line} ended with {code}:\n{printed}"
+        for words in commands(line):
+            if words[0] == "shiftplane" and words[1] in _CHANGING:
+                self._settle()
+
+    def _run(self, text: str, *, seconds: float) -> tuple[str, int]:
+        """Run a line in a shell; one that has no end of its own is interrupted, as a reader would."""
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", text],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        interrupt = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGINT))
+        interrupt.start()
+        printed, _ = process.communicate()
+        interrupt.cancel()
+        interrupted = process.returncode in {130, -signal.SIGINT} and seconds < 60
+        return printed, 0 if interrupted else process.returncode
+
+    def _begin(self, line: str) -> None:
+        """Start a program that stays."""
+        text = self._local(line)
+        ready = next((url for program, url in _READY.items() if line.startswith(program)), None)
+        environment = [f"{name}={value}" for name, value in self.environment.items()]
+        name = "-".join(re.findall(r"\w+", line)[:4])
+        process = start(
+            f"{name}-{len(self.plane.processes)}",
+            ["env", *environment, "bash", "-c", f"cd {self.folder} && exec {text}"],
+            folder=self.folder,
+            ready=None if ready is None else ReadyCheck(url=self._filled(ready)),
+        )
+        self.plane.processes.append(process)
+
+    def _settle(self) -> None:
+        """Wait until proxies hold what was said, where there are any: a reader is slower than a test."""
+        if not self._proxies():
+            return
+        names = {route["name"] for route in self.plane.api.get("/v1/routes")["routes"]}
+        for name in names:
+            eventually(partial(self.plane.view, name), _settled)
+
+    def _proxies(self) -> int:
+        return len(self.plane.api.get("/v1/proxies")["proxies"])
+
+    def _local(self, text: str) -> str:
+        for program, more in _BESIDES.items():
+            text = re.sub(rf"{re.escape(program)}\b(?! --help)", f"{program} {self._filled(more)}", text)
+        return _PORTS.sub(lambda found: str(self.ports.get(found[1], found[1])), text)
+
+    def _filled(self, text: str) -> str:
+        return re.sub(r"\{(\d+)\}", lambda found: str(self.ports[found[1]]), text)
+
+    def _program(self, name: str, text: str) -> None:
+        path = self.folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    def _sample(self, name: str) -> str:
+        return (self.folder / "envoy" / "examples" / name).read_text(encoding="utf-8")
+
+
+def _settled(view: dict[str, Any]) -> bool:
+    held, step = view["convergence"], view["step"]
+    waits = step is not None and step["waiting_for"] in {"convergence", "health"}
+    moving = view["phase"] in {"Pending", "RollingBack"}
+    return bool(held["acked"] == held["connected"] and not waits and not moving)
+
+
+def _backends(text: str) -> dict[str, str]:
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    return {
+        backend["name"]: backend.get("modelNameOverride", "chat-large")
+        for document in documents
+        for backend in document["spec"].get("backends", ())
+    }
+
+
+def _beside(text: str, running: dict[str, str]) -> str:
+    """Return a sample whose backends are those that run; all else stays as it is written."""
+    for name, address in running.items():
+        where = re.compile(rf"(\{{name: {re.escape(name)}, )(?:dns: \"[^\"]*\"|endpoints: \[[^]]*\])")
+        text = where.sub(rf'\1endpoints: ["{address}"]', text)
+    return text
+
+
+def _missing(expected: str, printed: str) -> str | None:
+    """Return the first piece of what is expected that does not follow in what was printed, or None."""
+    here, place = _bare(printed), 0
+    for piece in (part for raw in expected.split("…") if (part := _bare(raw))):
+        found = here.find(piece, place)
+        if found < 0:
+            return piece
+        place = found + len(piece)
+    return None
+
+
+def _bare(text: str) -> str:
+    """Leave away frames and bars, whose width says nothing."""
+    return " ".join(re.sub(r"[╭╮╰╯─│━█░]", " ", text).split())
