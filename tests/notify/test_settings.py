@@ -68,6 +68,7 @@ def test_secrets_are_told_nobody_even_where_they_are_wrong() -> None:
         ("---\na: 1\n---\nb: 2\n", "several documents"),
         ("targets: [1]", "targets[0]: must be a mapping, found 1"),
         ("targets: [{name: x, type: webhook, url: 7}]", "targets[0].url: must be text"),
+        ("targets: [{name: x, type: webhook, url: 'http://a:99999/'}]", "targets[0].url: is not a URL"),
         ("targets: [{name: x, type: webhook, urlFile: {}}]", "targets[0].urlFile: must be text"),
     ],
 )
