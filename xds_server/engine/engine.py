@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -85,6 +86,11 @@ def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
     """Stand in for a collector where there is none."""
 
 
+def no_span(_name: str, **_fields: str | int) -> AbstractContextManager[None]:
+    """Stand in for traces where nobody wants any."""
+    return nullcontext()
+
+
 def no_evidence(_route: str, _stable: str, _candidate: str, _since: float) -> None:
     """Stand in for collectors' evidence where there is none."""
 
@@ -134,6 +140,9 @@ class Engine:
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
         self.on_event: Callable[[], None] = lambda: None
         """Called whenever a line was added to the history of a route; may neither wait nor fail."""
+        self.on_published: Callable[[str], None] = lambda _group: None
+        self.span: Callable[..., AbstractContextManager[None]] = no_span
+        """Makes a span of what happens inside, by name and fields."""
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -239,7 +248,8 @@ class Engine:
         """
         loaded = load(text, file=file)
         async with self._lock:
-            return await self._apply(loaded, actor=actor, reason=reason, dry_run=dry_run)
+            with self.span("apply", file=file, actor=actor):
+                return await self._apply(loaded, actor=actor, reason=reason, dry_run=dry_run)
 
     async def command(self, name: str, action: Action, *, actor: str, reason: str) -> RouteView:
         """Tell a route something, and return how it stands then.
@@ -252,7 +262,8 @@ class Engine:
         async with self._lock:
             self._live(name)
             try:
-                await self._feed(name, event, actor)
+                with self.span("command", route=name, command=action.value, actor=actor):
+                    await self._feed(name, event, actor)
             except rollout.Refused as error:
                 raise CommandRefusedError(str(error)) from error
         self._wake.set()
@@ -491,16 +502,18 @@ class Engine:
             state=after,
             effects=effects,
         )
-        (live.seq,) = await self._keep(change)
-        live.state = after
-        self._record(live, effects, actor)
-        if any(isinstance(effect, rollout.Publish) for effect in effects):
-            self._publish(live.group)
+        with self.span("move", route=name, event=type(event).__name__, actor=actor):
+            (live.seq,) = await self._keep(change)
+            live.state = after
+            self._record(live, effects, actor)
+            if any(isinstance(effect, rollout.Publish) for effect in effects):
+                self._publish(live.group)
 
     async def _keep(self, *changes: Change) -> tuple[int, ...]:
         """Store changes, before anything follows from them."""
         try:
-            return await asyncio.to_thread(self._store.commit, *changes)
+            with self.span("keep", changes=len(changes)):
+                return await asyncio.to_thread(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
@@ -613,7 +626,9 @@ class Engine:
 
     def _publish(self, group: str) -> None:
         if self._hub is not None:
-            self._hub.publish(group)
+            with self.span("publish", group=group):
+                self._hub.publish(group)
+                self.on_published(group)
         self._note(group)
 
     def _watch(self) -> None:
