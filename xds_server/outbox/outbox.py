@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "History", "Outbox", "Patience"]
 
 _BATCH: Final = 50
-_LOOK_SECONDS: Final = 5.0
 _KEEP_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
@@ -55,11 +54,15 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long an answer is waited for and how long between tries, in seconds."""
+    """How long an answer is waited for, how long between tries, and how long for a word of news, in seconds.
+
+    History is looked at after that as well: somebody else may write to the store too.
+    """
 
     timeout: float = 10.0
     first: float = 1.0
     longest: float = 120.0
+    look: float = 5.0
 
 
 @dataclass(slots=True)
@@ -148,9 +151,8 @@ class Outbox:
         return [_event(line) for line in self._history.lines(after, _BATCH)]
 
     async def _wait(self, name: str) -> None:
-        """Wait for news; somebody else may write to the store too, so not for ever."""
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(self._patience.look):
                 await self._news[name].wait()
         except TimeoutError:
             return
