@@ -33,6 +33,7 @@ from xds_server.sources import (
     load_scripts,
 )
 from xds_server.store import AccessStore, SqliteStore, StoreError
+from xds_server.traces import Sender, Tracer
 from xds_server.web import Access, Gate, Provider, SessionLimits, Site, build, first_token, registry
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Config:
     counts_from_prometheus: bool = False
     notifications: Notifications | None = None
     """Who is told of what happens to routes."""
+    otlp: str | None = None
+    """The base URL of an OpenTelemetry collector that takes spans."""
     log_level: str = "info"
     is_open: bool = False
     """Whether nobody has to log in; for loopback alone."""
@@ -142,7 +145,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     engine.attach(hub)
     await engine.load()
     outbox = await _outbox(config, store, engine)
-    jobs = [hub.run, engine.run, health.run, outbox.run]
+    spans = None if config.otlp is None else _traced(config.otlp, engine, hub)
+    jobs = [hub.run, engine.run, health.run, outbox.run, *([] if spans is None else [spans.run])]
     if collector is not None:
         engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
@@ -161,7 +165,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         await folder.scan()
         jobs.append(folder.run)
     server = config.door.server(hub) if isinstance(hub, Hub) else None
-    site = await _site(config, store, engine, registry(engine, hub, outbox))
+    site = await _site(config, store, engine, registry(engine, hub, outbox, spans))
     runner = web.AppRunner(build(site), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
     try:
@@ -220,6 +224,21 @@ async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
     await outbox.begin()
     engine.on_event = outbox.wake
     return outbox
+
+
+def _traced(url: str, engine: Engine, hub: Hub | Fleet) -> Sender:
+    """Have spans made of what the engine does, and of how long proxies take to follow."""
+    sender = Sender(url)
+    tracer = Tracer(sender.take, hub.convergence)
+    engine.span, engine.on_published = tracer.span, tracer.published
+    note = hub.on_change
+
+    def changed(group: str) -> None:
+        note(group)
+        tracer.look(group)
+
+    hub.on_change = changed
+    return sender
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> OSError:

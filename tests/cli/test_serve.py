@@ -119,3 +119,22 @@ def test_flags_that_make_no_sense_together_are_refused(
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
     assert serve.config is None
+
+
+def test_wrong_notifications_are_told_before_anything_listens(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "notify.yaml").write_text(
+        "targets:\n- {name: ops, type: slak, urlFile: hook}\n- {name: ops, type: webhook, url: 'http://a/'}\n"
+    )
+    result = serve("--notify=@notify.yaml")
+    assert result.exit_code == 1
+    assert serve.config is None
+    assert "notify.yaml:2:15: targets[0].type: is 'slak'; did you mean 'slack'?" in result.output
+    assert "targets[0].urlFile: hook: No such file" in result.output
+    assert "3 problems, nobody would be told" in result.output
+    (tmp_path / "hook").write_text("https://hooks.slack.com/services/x\n")
+    (tmp_path / "notify.yaml").write_text("targets: [{name: ops, type: slack, urlFile: hook}]\n")
+    assert serve("--notify=@notify.yaml").exit_code == 0
+    assert serve.config is not None
+    assert serve.config.notifications is not None
+    (target,) = serve.config.notifications.targets
+    assert target.url.value == "https://hooks.slack.com/services/x"

@@ -146,13 +146,13 @@ async def test_panels_show_what_runs(plane: Plane) -> None:
     ports = free_port(), free_port()
     for name, port, errors in (("old", ports[0], "0.05"), ("new", ports[1], "0.3")):
         arm(plane, name, port, (f"--errors={errors}", "--ms=3"))
-    async with receiving() as receiver:
+    async with receiving() as receiver, receiving() as traces:
         settings = plane.folder / "notify.yaml"
         settings.write_text(
             f"targets: [{{name: ops, type: webhook, url: '{receiver.url}'}}]", encoding="utf-8"
         )
         await asyncio.to_thread(plane.start_collector)
-        await asyncio.to_thread(plane.start_control_plane, f"--notify={settings}")
+        await asyncio.to_thread(plane.start_control_plane, f"--notify={settings}", f"--otlp={traces.url}")
         chat, probe = (
             ROUTE.format(name=name, old=ports[0], new=ports[1], strategy=strategy)
             for name, strategy in (("chat", CANARY), ("probe", SHADOW))
@@ -186,3 +186,12 @@ async def test_panels_show_what_runs(plane: Plane) -> None:
             s for s in await answered(prometheus, next(queries())[2]) if s["metric"]["route"] == "chat"
         ]
         assert phase["metric"]["phase"] == plane.view()["phase"]
+        spans = [
+            span
+            for message in traces.messages
+            for span in message["resourceSpans"][0]["scopeSpans"][0]["spans"]
+        ]
+        followed = [span for span in spans if span["name"] == "converge"]
+        began = {span["traceId"] for span in spans if "parentSpanId" not in span}
+        assert followed
+        assert {span["traceId"] for span in followed} <= began

@@ -111,7 +111,8 @@ async def test_history_says_how_it_stood_after_each_transition(house: House) -> 
 async def test_an_edit_beside_a_run_is_silent_when_it_changes_nothing(house: House) -> None:
     FakeProxy(house.hub)
     await house.apply(route(V1, V2, CANARY))
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
+    # The step is held and its pause has begun: nothing more happens by itself.
+    await house.until(lambda: "pause" in house.engine.view("chat").events[-1].message)
     before = await house.engine.events("chat", 100)
     assert await house.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
     assert await house.engine.events("chat", 100) == before

@@ -40,7 +40,7 @@ _KNOWN: Final = {
     "labels": {"pairs", "includeTemplates"},
     "image": {"name", "newName", "newTag"},
     "generator": {"name", "behavior", "files", "options"},
-    "options": {"disableNameSuffixHash"},
+    "options": {"disableNameSuffixHash", "labels"},
 }  # fmt: skip
 
 
@@ -113,7 +113,10 @@ def _generate(folder: Path, generator: Object, items: list[_Item]) -> None:
         value={
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": generator["name"]},
+            "metadata": {
+                "name": generator["name"],
+                **({"labels": dict(options["labels"])} if "labels" in options else {}),
+            },
             "data": {
                 name.rsplit("/", 1)[-1]: (folder / name).read_text("utf-8") for name in generator["files"]
             },

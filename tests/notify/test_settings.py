@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.support.notices import HOOK, NOTIFY, loaded, messages
-from xds_server.notify import Format, Secret
+from tests.support.notices import EXAMPLE, HOOK, NOTIFY, loaded, messages
+from xds_server.notify import Format, Secret, render
+
+ROOT = Path(__file__).resolve().parents[2]
 
 GOOD = """
 publicUrl: https://shiftplane.example.com/
@@ -68,6 +72,7 @@ def test_secrets_are_told_nobody_even_where_they_are_wrong() -> None:
         ("---\na: 1\n---\nb: 2\n", "several documents"),
         ("targets: [1]", "targets[0]: must be a mapping, found 1"),
         ("targets: [{name: x, type: webhook, url: 7}]", "targets[0].url: must be text"),
+        ("targets: [{name: x, type: webhook, url: 'http://a:99999/'}]", "targets[0].url: is not a URL"),
         ("targets: [{name: x, type: webhook, urlFile: {}}]", "targets[0].urlFile: must be text"),
     ],
 )
@@ -75,3 +80,17 @@ def test_whatever_is_in_the_file_there_is_a_message(text: str, said: str) -> Non
     found, problems = loaded(text)
     assert found is None
     assert said in "\n".join(str(problem) for problem in problems)
+
+
+def test_the_settings_in_the_docs_are_settings() -> None:
+    page = (ROOT / "docs/notifications.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    found, problems = loaded(text.replace("slack-hook", "hook").replace("audit-secret", "secret"))
+    assert problems == ()
+    assert found is not None
+    on_call, audit = found.targets
+    assert on_call.template is not None
+    assert json.loads(render(on_call, EXAMPLE, found.public_url).body)["blocks"][1]["text"]["text"] == (
+        "*chat* failed: success-rate: 91.2 % against 99.4 %, odds 8.1"
+    )
+    assert audit.max_age == 86_400

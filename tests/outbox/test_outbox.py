@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ async def telling(house: House, *targets: Target, time: Time | None = None, **pa
     outbox = Outbox(
         house.store,
         Notifications(targets=targets),
-        Patience(**patience),
+        Patience(**{"look": 3_600, **patience}),
         clock=lambda: time.now,
         sleep=time.sleep,
         chance=lambda: 1.0,
@@ -107,8 +108,9 @@ async def test_each_target_is_told_what_it_asked_for(house: House, receiver: Rec
             await house.apply(SPEC)
             await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
             await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
-            await house.engine.delete("chat", by=Caller(actor="ada"))
             await receiver.until(2)
+            await other.until(1)
+            await house.engine.delete("chat", by=Caller(actor="ada"))
             await other.until(2)
         assert receiver.kinds == ["killed", "unkilled"]
         assert receiver.messages[0]["message"] == "v1 serves everyone: v2 leaks"
@@ -302,7 +304,7 @@ async def test_a_store_that_fails_is_asked_again(tmp_path: Path) -> None:
     async with receiving() as receiver, living(path) as house:
         own = house.store
         house.store = Failing(path)
-        async with telling(house, target(receiver.url)):
+        async with telling(house, target(receiver.url), look=0.01):
             await house.apply(SPEC)
             await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
             await receiver.until(2)
@@ -318,3 +320,35 @@ async def test_what_arrives_is_signed(house: House, receiver: Receiver) -> None:
     (headers,), (body,) = receiver.headers, receiver.bodies
     stamp, given = headers["X-Shiftplane-Timestamp"], headers["X-Shiftplane-Signature"]
     verify(b"between us", timestamp=stamp, given=given, body=body, now=1_000)
+
+
+async def test_what_happens_while_history_is_read_is_not_missed(tmp_path: Path) -> None:
+    class Slow(SqliteStore):
+        read, gate = threading.Event(), threading.Event()
+
+        def lines(self, after: Mark, limit: int) -> Any:
+            found = super().lines(after, limit)
+            self.read.set()
+            assert self.gate.wait(10)
+            return found
+
+    path = tmp_path / "state.sqlite"
+    async with receiving() as receiver, living(path) as house:
+        own, slow = house.store, Slow(path)
+        house.store = slow
+        async with telling(house, target(receiver.url)):
+            assert await asyncio.to_thread(slow.read.wait, 10)
+            await house.apply(SPEC)
+            slow.gate.set()
+            await receiver.until(1)
+        slow.close()
+        house.store = own
+    assert receiver.kinds == ["accepted"]
+
+
+async def test_what_somebody_else_wrote_is_found_too(house: House, receiver: Receiver) -> None:
+    async with telling(house, target(receiver.url), look=0.01):
+        house.engine.on_event = lambda: None
+        await house.apply(SPEC)
+        await receiver.until(1)
+    assert receiver.kinds == ["accepted"]

@@ -36,8 +36,8 @@ def _fields() -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    drawn = [f"| {' | '.join(cells)} |\n" for cells in (heads, *rows)]
+    return "".join([drawn[0], f"|{'---|' * len(heads)}\n", *drawn[1:]])
 
 
 def _json(kind: Format) -> Callable[[], str]:

@@ -81,17 +81,18 @@ def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float,
 
 
 async def _send(targets: list[Target], public_url: str | None, within: float) -> list[Answer]:
-    import aiohttp
-
     from xds_server.notify import TEST, Event, render
-    from xds_server.outbox import post
+    from xds_server.outbox import post, session
 
     now = time.time()
     words = "a test; nothing happened to any route"
     event = Event(seq=0, place=0, at=now, route="example", kind=TEST, actor=actor(), message=words)
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
-        posts = (post(session, t, render(t, event, public_url), now=now, within=within) for t in targets)
-        return await asyncio.gather(*posts)
+
+    async def told(target: Target) -> Answer:
+        async with session() as through:
+            return await post(through, target, render(target, event, public_url), now=now, within=within)
+
+    return await asyncio.gather(*(told(target) for target in targets))
 
 
 def _document(target: Target, answer: Answer) -> dict[str, Any]:

@@ -135,6 +135,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=None,
     help="Who is told of what happens to routes, and how (see docs/notifications.md).",
 )
+@click.option("--otlp", default=None, help="Base URL of an OpenTelemetry collector that takes traces (HTTP).")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
@@ -166,6 +167,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     counts: str,
     alarm_secret_file: Path | None,
     notify: Path | None,
+    otlp: str | None,
     log_level: str,
     *,
     is_open: bool,
@@ -231,6 +233,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         prometheus=prometheus,
         counts_from_prometheus=counts == "prometheus",
         notifications=notifications,
+        otlp=otlp,
         log_level=log_level,
         is_open=is_open,
         public_url=public_url,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -96,6 +97,11 @@ def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
     """Stand in for a collector where there is none."""
 
 
+def no_span(_name: str, **_fields: str | int) -> AbstractContextManager[None]:
+    """Stand in for traces where nobody wants any."""
+    return nullcontext()
+
+
 def no_evidence(_route: str, _stable: str, _candidate: str, _since: float) -> None:
     """Stand in for collectors' evidence where there is none."""
 
@@ -145,6 +151,9 @@ class Engine:
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
         self.on_event: Callable[[], None] = lambda: None
         """Called whenever a line was added to the history of a route; may neither wait nor fail."""
+        self.on_published: Callable[[str], None] = lambda _group: None
+        self.span: Callable[..., AbstractContextManager[None]] = no_span
+        """Makes a span of what happens inside, by name and fields."""
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
@@ -252,7 +261,8 @@ class Engine:
         """
         loaded = load(text, file=file)
         async with self._lock:
-            return await self._apply(loaded, by=by, dry_run=dry_run, only=only)
+            with self.span("apply", file=file, actor=by.actor):
+                return await self._apply(loaded, by=by, dry_run=dry_run, only=only)
 
     async def command(self, name: str, action: Action, *, by: Caller) -> RouteView:
         """Tell a route something, and return how it stands then.
@@ -267,7 +277,8 @@ class Engine:
             live = self._live(name)
             await self._permit(by, action.value, name, live.labels)
             try:
-                await self._feed(name, event, by.actor, Told(by=by, action=action.value))
+                with self.span("command", route=name, command=action.value, actor=by.actor):
+                    await self._feed(name, event, by.actor, Told(by=by, action=action.value))
             except rollout.Refused as error:
                 await self._refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
@@ -605,16 +616,18 @@ class Engine:
             effects=effects,
             deed=deed,
         )
-        (live.seq,) = await self._keep(change)
-        live.state = after
-        self._record(live, effects, actor)
-        if any(isinstance(effect, rollout.Publish) for effect in effects):
-            self._publish(live.group)
+        with self.span("move", route=name, event=type(event).__name__, actor=actor):
+            (live.seq,) = await self._keep(change)
+            live.state = after
+            self._record(live, effects, actor)
+            if any(isinstance(effect, rollout.Publish) for effect in effects):
+                self._publish(live.group)
 
     async def _keep(self, *changes: Change) -> tuple[int, ...]:
         """Store changes, before anything follows from them."""
         try:
-            numbers = await asyncio.to_thread(self._store.commit, *changes)
+            with self.span("keep", changes=len(changes)):
+                numbers = await asyncio.to_thread(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
@@ -730,7 +743,9 @@ class Engine:
 
     def _publish(self, group: str) -> None:
         if self._hub is not None:
-            self._hub.publish(group)
+            with self.span("publish", group=group):
+                self._hub.publish(group)
+                self.on_published(group)
         self._note(group)
 
     def _watch(self) -> None:

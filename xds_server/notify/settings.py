@@ -7,8 +7,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from xds_server.notify.model import KINDS, Format, Notifications, Secret, Target
 from xds_server.notify.template import Template, TemplateError
@@ -169,7 +170,6 @@ def _content(loc: Loc, name: str, read: Read) -> str | Finding:
 
 def _is_url(text: str) -> bool:
     try:
-        _URL.validate_python(text)
-    except ValidationError:
+        return urlsplit(_URL.validate_python(text)).port != 0
+    except ValueError:  # Neither a URL, nor one with a port that exists.
         return False
-    return True

@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-import aiohttp
 import structlog
 
 from xds_server.notify import Event, render
-from xds_server.outbox.post import post
+from xds_server.outbox.post import post, session
 from xds_server.spec import labels_of
 from xds_server.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    import aiohttp
 
     from xds_server.notify import Notifications, Target
     from xds_server.store import Mark, StoredLine
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Counts", "History", "Outbox", "Patience"]
 
 _BATCH: Final = 50
-_LOOK_SECONDS: Final = 5.0
 _KEEP_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
@@ -54,11 +54,15 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long an answer is waited for and how long between tries, in seconds."""
+    """How long an answer is waited for, how long between tries, and how long for a word of news, in seconds.
+
+    History is looked at after that as well: somebody else may write to the store too.
+    """
 
     timeout: float = 10.0
     first: float = 1.0
     longest: float = 120.0
+    look: float = 5.0
 
 
 @dataclass(slots=True)
@@ -125,16 +129,13 @@ class Outbox:
             await self._keep_once()
 
     async def _carry(self, target: Target) -> None:
-        connector = aiohttp.TCPConnector(limit=1)
-        async with aiohttp.ClientSession(
-            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "shiftplane"}
-        ) as session:
+        async with session() as through:
             while True:
                 self._news[target.name].clear()
                 events = await self._next(target.name)
                 for event in events:
                     if target.wants(event):
-                        await self._tell(session, target, event)
+                        await self._tell(through, target, event)
                     self._marks[target.name] = event.seq, event.place
                 if not events:
                     await self._wait(target.name)
@@ -150,14 +151,13 @@ class Outbox:
         return [_event(line) for line in self._history.lines(after, _BATCH)]
 
     async def _wait(self, name: str) -> None:
-        """Wait for news; somebody else may write to the store too, so not for ever."""
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(self._patience.look):
                 await self._news[name].wait()
         except TimeoutError:
             return
 
-    async def _tell(self, session: aiohttp.ClientSession, target: Target, event: Event) -> None:
+    async def _tell(self, through: aiohttp.ClientSession, target: Target, event: Event) -> None:
         counts = self.counts[target.name]
         message = render(target, event, self._public_url)
         said = {"target": target.name, "route": event.route, "kind": event.kind, "id": event.id}
@@ -167,7 +167,7 @@ class Outbox:
         counts.since = event.at
         while (left := event.at + target.max_age - self._clock()) > 0:
             answer = await post(
-                session, target, message, now=self._clock(), within=min(left, self._patience.timeout)
+                through, target, message, now=self._clock(), within=min(left, self._patience.timeout)
             )
             if answer.delivered or not answer.again:
                 counts.since = None

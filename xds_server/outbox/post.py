@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from xds_server import __version__
 from xds_server.notify import redacted, signed
 
 if TYPE_CHECKING:
     from xds_server.notify import Message, Target
 
-__all__ = ["Answer", "post"]
+__all__ = ["Answer", "post", "session"]
 
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ENOUGH_BYTES: Final = 4 << 10
@@ -43,12 +46,22 @@ class Answer:
         return self.status is None or self.status in _AGAIN
 
 
+def session() -> aiohttp.ClientSession:
+    """Return a session for targets: it keeps no cookies, and unpacks nothing that is sent to it."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=1, limit_per_host=1),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": f"shiftplane/{__version__}", "Accept-Encoding": "identity"},
+        auto_decompress=False,
+    )
+
+
 async def post(
-    session: aiohttp.ClientSession, target: Target, message: Message, *, now: float, within: float
+    through: aiohttp.ClientSession, target: Target, message: Message, *, now: float, within: float
 ) -> Answer:
     """Post a message once. Redirects are not followed: whoever answers there is not who was asked for."""
     try:
-        async with session.post(
+        async with through.post(
             target.url.value,
             data=message.body,
             headers=signed(target, message, now),
@@ -75,11 +88,18 @@ def _retry_after(text: str, now: float) -> float:
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):  # What stands there is the target's choice.
         return 0.0
 
 
 def _reason(error: Exception) -> str:
     """Return why nothing came back; never the error's own words, which may hold the address."""
-    number = getattr(getattr(error, "os_error", error), "errno", None)
-    return os.strerror(number) if isinstance(number, int) else type(error).__name__
+    match getattr(error, "os_error", error):
+        case socket.gaierror(strerror=str(words)):
+            return words
+        case ssl.SSLError(reason=words):
+            return f"TLS failed: {words}"
+        case OSError(errno=int(number)):
+            return os.strerror(number)
+        case _:
+            return type(error).__name__

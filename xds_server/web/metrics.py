@@ -15,22 +15,26 @@ if TYPE_CHECKING:
     from xds_server.ads import Fleet, Hub
     from xds_server.engine import Engine
     from xds_server.outbox import Outbox
+    from xds_server.traces import Sender
 
 __all__ = ["registry"]
 
 
-def registry(engine: Engine, hub: Hub | Fleet, outbox: Outbox | None = None) -> CollectorRegistry:
+def registry(
+    engine: Engine, hub: Hub | Fleet, outbox: Outbox | None = None, spans: Sender | None = None
+) -> CollectorRegistry:
     """Return a registry of its own with everything the control plane tells about itself."""
     found = CollectorRegistry()
-    found.register(_Collector(engine, hub, outbox))
+    found.register(_Collector(engine, hub, outbox, spans))
     return found
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine, hub: Hub | Fleet, outbox: Outbox | None) -> None:
+    def __init__(self, engine: Engine, hub: Hub | Fleet, outbox: Outbox | None, spans: Sender | None) -> None:
         self._engine = engine
         self._hub = hub
         self._outbox = outbox
+        self._spans = spans
 
     def describe(self) -> list[Metric]:
         return []  # Nothing is collected at registration.
@@ -130,6 +134,12 @@ class _Collector(Collector):
             retries.add_metric([name], counts.retries)
             late.add_metric([name], 0.0 if counts.since is None else max(0.0, now - counts.since))
         yield from (results, retries, late)
+        spans = CounterMetricFamily(
+            "shiftplane_spans", "Spans of traces by what became of them.", labels=["result"]
+        )
+        for result, number in () if self._spans is None else sorted(self._spans.results.items()):
+            spans.add_metric([result], number)
+        yield spans
 
     def _pushes(self) -> Iterator[Metric]:
         counters = self._hub.counters
