@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiohttp import web
@@ -37,7 +37,7 @@ from xds_server.traces import Sender, Tracer
 from xds_server.web import Access, Gate, Provider, SessionLimits, Site, build, first_token, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from prometheus_client import CollectorRegistry
@@ -150,16 +150,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     if collector is not None:
         engine.on_exposures(collector.exposed)
         jobs.append(collector.run)
-    watched = config.evidence or (() if config.collector_grpc is None else (config.collector_grpc,))
-    if watched:
-        evidence = EvidenceSource([_target(address) for address in watched])
-        engine.on_evidence(evidence.counts)
-        jobs.append(evidence.run)
-    if config.prometheus is not None:
-        from_there = engine.count_all if config.counts_from_prometheus else None
-        prometheus = Prometheus(config.prometheus, engine.queries, on_counts=from_there)
-        engine.on_answers(prometheus.answers)
-        jobs.append(prometheus.run)
+    jobs += _evidence(config, engine)
     if config.specs is not None:
         folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
         await folder.scan()
@@ -195,6 +186,22 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         if server is not None:
             await server.stop(_GRACE_SECONDS)
         await runner.cleanup()
+
+
+def _evidence(config: Config, engine: Engine) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """Connect the engine with what others count, and return what listens to them."""
+    jobs: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    watched = config.evidence or (() if config.collector_grpc is None else (config.collector_grpc,))
+    if watched:
+        evidence = EvidenceSource([_target(address) for address in watched])
+        engine.on_evidence(evidence.counts)
+        jobs.append(evidence.run)
+    if config.prometheus is not None:
+        from_there = engine.count_all if config.counts_from_prometheus else None
+        prometheus = Prometheus(config.prometheus, engine.queries, on_counts=from_there)
+        engine.on_answers(prometheus.answers)
+        jobs.append(prometheus.run)
+    return jobs
 
 
 async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:

@@ -23,6 +23,7 @@ BESIDE = {
     "docs/operations.md": "06-kill-switch.yaml",
     "docs/experiments.md": "03-ab-test.yaml",
     "k8s/README.md": "02-canary.yaml",
+    "docs/api.md": "02-canary.yaml",
 }
 NOT_FOLLOWED = {"docs/reference/cli.md": "examples of the programs' help: test_commands.py parses them"}
 
@@ -69,6 +70,19 @@ def test_commands_in_between(plane: Plane, page: str, sample: str) -> None:
     walk.follow(page)
 
 
+def test_the_page_about_access(plane: Plane) -> None:
+    walk = Walk(plane)
+
+    def first() -> str:
+        _, printed = walk.said[0]
+        (token,) = re.findall(r"spt_\S+", printed)
+        return f"{token}\n"
+
+    walk.answers["shiftplane login"] = first
+    walk.follow("docs/access.md")
+    assert any("admin" in printed for line, printed in walk.said if line == "shiftplane whoami")
+
+
 def test_the_collectors_page(plane: Plane) -> None:
     # Two of its commands want a store that no collector has open, and one a collector that runs.
     plane.start_collector().stop()
@@ -79,7 +93,7 @@ def test_the_collectors_page(plane: Plane) -> None:
 
 def test_every_page_with_commands_is_followed() -> None:
     pages = {page for page in PAGES for block in blocks(page) if block.language in SHELL}
-    assert pages == {*LED, *BESIDE, "README.md", "docs/collector.md", *NOT_FOLLOWED}
+    assert pages == {*LED, *BESIDE, "README.md", "docs/access.md", "docs/collector.md", *NOT_FOLLOWED}
 
 
 def test_every_how_to_has_its_sample() -> None:

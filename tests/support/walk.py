@@ -25,6 +25,7 @@ from tests.support.pages.blocks import SHELL, blocks, commands, lines
 from tests.support.plane import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.plane import Plane
@@ -39,6 +40,8 @@ LEFT_OUT: Final = {
     "make test": "this is one of them",
     ". .venv/bin/activate": "the programs of the tests are on the path",
     "shiftplane serve --xds 0.0.0.0": "tests/ads/test_security.py starts it with certificates that are good",
+    "shiftplane token revoke": "ids are made anew each time; tests/web/test_access.py ends tokens",
+    "shiftplane audit verify --store": "an anchor is of one store; tests/cli/test_login.py has one",
     "sqlite3": "tests/docs/test_backup.py copies stores and goes on from the copies",
     "docker": "there may be no Docker",
     "kubectl": "tests/k8s renders and checks what it would apply; there may be no cluster",
@@ -69,12 +72,16 @@ _READY: Final = {
 
 @dataclass(slots=True)
 class Walk:
-    """One reader in a folder of their own; `said` is what each command printed."""
+    """One reader in a folder of their own; `said` is what each command printed.
+
+    `answers` is what the reader types where a command asks, by how it begins.
+    """
 
     plane: Plane
     ports: dict[str, int] = field(default_factory=dict)
     running: dict[str, str] = field(default_factory=dict)
     said: list[tuple[str, str]] = field(default_factory=list)
+    answers: dict[str, Callable[[], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Put the programs on a path of their own and the samples into the folder."""
@@ -105,6 +112,7 @@ class Walk:
             "PYTHONPATH": str(ROOT),
             "SHIFTPLANE_SERVER": f"http://127.0.0.1:{self.ports['18001']}",
             "SHIFTPLANE_ACTOR": "you@here",
+            "SHIFTPLANE_CONFIG": str(self.folder / "contexts.yaml"),
             "NO_COLOR": "1",
         }
 
@@ -152,19 +160,22 @@ class Walk:
             self._begin(line.removesuffix("&").strip())
             return
         text = self._local(line)
-        printed, code = self._run(text, seconds=1.5 if _WITHOUT_END.match(line) else 60)
+        answer = next((told() for start, told in self.answers.items() if line.startswith(start)), "")
+        seconds = 1.5 if _WITHOUT_END.match(line) else 60
+        printed, code = self._run(text, seconds=seconds, answer=answer)
         self.said.append((line, printed))
         assert code == 0, f"{where}: {line} ended with {code}:\n{printed}"
         for words in commands(line):
             if words[0] == "shiftplane" and words[1] in _CHANGING:
                 self._settle()
 
-    def _run(self, text: str, *, seconds: float) -> tuple[str, int]:
+    def _run(self, text: str, *, seconds: float, answer: str = "") -> tuple[str, int]:
         """Run a line in a shell; one that has no end of its own is interrupted, as a reader would."""
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", text],
             cwd=self.folder,
             env=self.environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -172,7 +183,7 @@ class Walk:
         )
         interrupt = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGINT))
         interrupt.start()
-        printed, _ = process.communicate()
+        printed, _ = process.communicate(answer)
         interrupt.cancel()
         interrupted = process.returncode in {130, -signal.SIGINT} and seconds < 60
         return printed, 0 if interrupted else process.returncode
@@ -190,6 +201,7 @@ class Walk:
             ready=None if ready is None else ReadyCheck(url=self._filled(ready)),
         )
         self.plane.processes.append(process)
+        self.said.append((line, process.log.read_text(encoding="utf-8")))
 
     def _settle(self) -> None:
         """Wait until proxies hold what was said, where there are any: a reader is slower than a test."""
