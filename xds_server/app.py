@@ -12,7 +12,7 @@ import signal
 import ssl
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -227,7 +227,8 @@ async def _site(config: Config, store: SqliteStore, engine: Engine, series: Coll
 
 async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
     """Return what tells others; it knows who was told of what before anything more can happen."""
-    outbox = Outbox(store, config.notifications or Notifications(targets=()))
+    told = config.notifications or Notifications(targets=())
+    outbox = Outbox(store, replace(told, public_url=told.public_url or config.public_url or None))
     await outbox.begin()
     engine.on_event = outbox.wake
     return outbox

@@ -140,6 +140,7 @@ class _Story:
         for entry, admin in zip(stage.entries, stage.ports.admins, strict=True):
             tell.say(f"Envoy at {entry}, its own pages at http://127.0.0.1:{admin}")
         tell.plain()
+        tell.plain(f"Look on in a browser: {stage.api}/routes/{_ROUTE} (nobody has to log in here, on loopback)")
         tell.plain(f"Look on from another terminal: shiftplane watch {_ROUTE} --server {stage.api}")
         tell.plain(f"Logs, stores and the specs that are applied: {stage.folder}")
         # Real models on a CPU are too slow for a third answer.
