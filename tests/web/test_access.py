@@ -199,6 +199,13 @@ async def test_a_command_sent_twice_with_one_key_is_done_once(served: Served) ->
     assert (await served.ask("POST", "/v1/routes/chat/resume", **{**send, "token": other}))[0] == 200
 
 
+async def test_any_tag_is_good_for_deleting(served: Served) -> None:
+    admin = served.token(Role.ADMIN)
+    await served.apply(GOOD)
+    status, _, _ = await served.ask("DELETE", "/v1/routes/chat", token=admin, headers={"if-match": "*"})
+    assert status == 200
+
+
 async def test_a_spec_goes_in_only_over_the_one_that_was_read(served: Served) -> None:
     token = served.token(Role.OPERATOR)
     path = "/v1/routes/chat/spec"

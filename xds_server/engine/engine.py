@@ -335,12 +335,12 @@ class Engine:
         Raises:
             UnknownRouteError: There is no such route.
             ForbiddenError: It is not the caller's.
-            StaleError: Its spec no longer has this `tag`.
+            StaleError: Its spec no longer has this `tag`; `*` is any.
         """
         async with self._lock:
             live = self._live(name)
             await self._permit(by, "delete", name, live.labels)
-            if tag is not None and tag != live.tag:
+            if tag is not None and tag not in {"*", live.tag}:
                 await self._refuse(by, "delete", name, "the spec was changed meanwhile")
                 raise _stale(name)
             before = standing(live.state, live.document.text)
