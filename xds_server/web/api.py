@@ -310,6 +310,8 @@ class _Routes:
                 raise ProblemError(
                     422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request"
                 )
+            if before:
+                await need(request, self._engine, Role.OPERATOR, name, action.value)
             view = self._engine.view(name) if before else await self._do(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if before else None
         return web.json_response(to_json(view), headers=headers)
