@@ -9,6 +9,7 @@ import pytest
 from tests.engine.house import CANARY, V1, V2, House, living
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
+from xds_server.audit import Outcome
 from xds_server.engine import Action, Caller, CommandRefusedError
 from xds_server.rollout import Health
 from xds_server.snapshot import CLUSTER, ROUTE, RUNTIME
@@ -76,6 +77,8 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(house: House) -> None
         await house.engine.undo_to("chat", 7, by=Caller(actor="ada"))
     with pytest.raises(CommandRefusedError, match="at generation 2 already"):
         await house.engine.undo_to("chat", 2, by=Caller(actor="ada"))
+    tried = [(e.deed.action, e.deed.outcome) for e in await house.engine.audit(2)]
+    assert tried == [("undo", Outcome.REFUSED)] * 2
     view = await house.engine.undo_to("chat", 1, by=Caller(actor="ada", reason="v2 is worse"))
     assert (view.generation, view.candidate, view.weights) == (3, None, {"v1": 100.0})
     await house.phase("Healthy")

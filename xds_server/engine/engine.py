@@ -301,11 +301,13 @@ class Engine:
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
                 known = ", ".join(str(spec.generation) for spec in specs)
-                raise CommandRefusedError(
-                    f"there is no generation {generation} of {name!r}; there are {known}"
-                )
+                words = f"there is no generation {generation} of {name!r}; there are {known}"
+                await self._refuse(by, "undo", name, words)
+                raise CommandRefusedError(words)
             if generation == live.state.generation:
-                raise CommandRefusedError(f"{name!r} is at generation {generation} already")
+                words = f"{name!r} is at generation {generation} already"
+                await self._refuse(by, "undo", name, words)
+                raise CommandRefusedError(words)
             loaded = load(wanted.text, file=f"{name}, generation {generation}")
             why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
             await self._apply(loaded, by=replace(by, reason=why))
