@@ -55,7 +55,7 @@ def filled(path: Path) -> Anchor:
     store = SqliteStore(path)
     for number in range(LENGTH):
         store.note(deed(number))
-    head = store.head
+    head = store.head()
     store.close()
     return head
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.site import GOOD, serving, spec
 from xds_server.identity import Role
@@ -276,9 +277,24 @@ async def test_lists_are_read_in_pages(served: Served) -> None:
         if said["next"] is None:
             break
         before = {"before": said["next"]}
-    assert [entry["seq"] for entry in entries] == list(range(1, served.store.head.seq + 1))
+    assert [entry["seq"] for entry in entries] == list(range(1, served.store.head().seq + 1))
 
 
 async def test_what_nobody_knows_in_the_query_is_said(served: Served) -> None:
     status, said, _ = await served.ask("GET", "/v1/audit?limt=3", token=served.token(Role.VIEWER))
     assert (status, "limt" in said["detail"], "limit" in said["detail"]) == (400, True, True)
+
+
+async def test_every_entry_of_the_audit_is_in_the_log_that_anchors_it(served: Served) -> None:
+    with capture_logs() as logs:
+        admin = served.token(Role.ADMIN)
+        body = {"name": "ci", "role": "viewer"}
+        assert (await served.ask("POST", "/v1/tokens", token=admin, json=body))[0] == 200
+        async with served.client.post("/login", data={"token": admin}, allow_redirects=False) as answer:
+            assert answer.status == 303
+        await served.apply(GOOD + "---\n" + spec("other", "/other/"))
+        assert (await served.ask("GET", "/v1/tokens", token="spt_wrong"))[0] == 401
+    said = {(one["seq"], one["hash"]) for one in logs if one["event"] == "audited"}
+    kept = served.store.audit(100)
+    assert len(kept) == 6
+    assert said == {(entry.seq, entry.hash) for entry in kept}

@@ -127,6 +127,7 @@ class Engine:
         self.store_failures = 0
         """How often rollouts stood still because the store did not take what happened."""
         self._store = store
+        store.file.on_audited = _audited
         self._scripts = scripts
         self._collector = collector
         self._summary = summary
@@ -348,7 +349,6 @@ class Engine:
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
             await asyncio.to_thread(self._store.delete, name, deed=deed)
-            self._audited()
             del self._routes[name]
             self._court.forget(name)
             log.info("route_deleted", route=name, actor=by.actor)
@@ -359,7 +359,6 @@ class Engine:
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
         await asyncio.to_thread(self._store.note, deed)
-        self._audited()
 
     # What may be asked
 
@@ -495,11 +494,6 @@ class Engine:
     async def _refuse(self, by: Caller, action: str, name: str, words: str) -> None:
         await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
-    def _audited(self) -> None:
-        """Say where the chain of the audit is, so that the log knows it too."""
-        head = self._store.head
-        log.info("audited", seq=head.seq, hash=head.hash)
-
     async def _apply(
         self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
     ) -> Applied:
@@ -630,14 +624,11 @@ class Engine:
         """Store changes, before anything follows from them."""
         try:
             with self.span("keep", changes=len(changes)):
-                numbers = await asyncio.to_thread(self._store.commit, *changes)
+                return await asyncio.to_thread(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
             raise
-        if any(change.deed is not None for change in changes):
-            self._audited()
-        return numbers
 
     async def _take_over(self) -> None:
         for stored in await asyncio.to_thread(self._store.load):
@@ -768,6 +759,11 @@ class Engine:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+def _audited(anchor: Anchor) -> None:
+    """Say where the chain of the audit is, so that the log knows it too."""
+    log.info("audited", seq=anchor.seq, hash=anchor.hash)
 
 
 def _words(effects: tuple[rollout.Effect, ...]) -> str:

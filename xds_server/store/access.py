@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.identity import Role, Session, Token, grants_from_json, grants_to_json
-from xds_server.store import trail
 
 if TYPE_CHECKING:
     from xds_server.audit import Deed
@@ -56,14 +55,14 @@ class AccessStore:
                     int(token.first),
                 ),
             )
-            trail.append(db, deed)
+            self._file.audit(deed)
 
     def revoke(self, ident: str, deed: Deed) -> bool:
         """End a token and the sessions that began with it; return whether there was one."""
         with self._file.writing() as db:
             found = db.execute("DELETE FROM tokens WHERE id = ?", (ident,)).rowcount > 0
             if found:
-                trail.append(db, deed)
+                self._file.audit(deed)
         return found
 
     def used(self, ident: str, now: float) -> None:
@@ -97,7 +96,7 @@ class AccessStore:
                     session.token,
                 ),
             )
-            trail.append(db, deed)
+            self._file.audit(deed)
 
     def seen(self, digest: str, now: float) -> None:
         """Note that a session was used."""

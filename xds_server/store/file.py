@@ -7,12 +7,15 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from xds_server.audit import Anchor
+from xds_server.store import trail
 from xds_server.store.model import StoreError
-from xds_server.store.trail import import_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from xds_server.audit import Deed
 
 __all__ = ["StoreFile"]
 
@@ -76,7 +79,7 @@ _MIGRATIONS: Final = (
     CREATE TABLE notified (target TEXT PRIMARY KEY, seq INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
     """,
 )
-_AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: import_events}
+_AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: trail.import_events}
 """What a version needs beside its tables."""
 
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
@@ -92,6 +95,9 @@ class StoreFile:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
         self.path = path
+        self.on_audited: Callable[[Anchor], None] = lambda _anchor: None
+        """Hears of each entry of the audit once it is on the disk, in the thread that wrote it."""
+        self._written: list[Anchor] = []
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
@@ -117,6 +123,7 @@ class StoreFile:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Write all that is written within, or none of it."""
         with self._lock:
+            self._written = []
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -127,6 +134,14 @@ class StoreFile:
                     raise
             except sqlite3.Error as error:
                 raise StoreError(f"the store {self.path} cannot be written: {error}") from error
+            written = self._written
+        for anchor in written:
+            self.on_audited(anchor)
+
+    def audit(self, deed: Deed) -> None:
+        """Put a deed after the last one, within `writing`."""
+        entry = trail.append(self._db, deed)
+        self._written.append(Anchor(seq=entry.seq, hash=entry.hash))
 
     def _open(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()

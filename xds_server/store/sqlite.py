@@ -11,7 +11,7 @@ import json
 import zlib
 from typing import TYPE_CHECKING
 
-from xds_server.audit import Anchor, verify
+from xds_server.audit import verify
 from xds_server.rollout import (
     Record,
     UnreadableError,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from xds_server.audit import Break, Deed, Entry
+    from xds_server.audit import Anchor, Break, Deed, Entry
     from xds_server.rollout import Effect, Event
 
 __all__ = ["SqliteStore"]
@@ -65,8 +65,6 @@ class SqliteStore:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
         self.file = StoreFile(path)
-        with self.file.reading() as db:
-            self._head = trail.head(db)
 
     def load(self) -> tuple[StoredRoute, ...]:
         """Return all routes.
@@ -94,10 +92,7 @@ class SqliteStore:
             StoreError: The disk is full or gone.
         """
         with self.file.writing() as db:
-            numbers = tuple(self._keep(db, change) for change in changes)
-            head = self._audit(db, [change.deed for change in changes if change.deed is not None])
-        self._head = head
-        return numbers
+            return tuple(self._keep(db, change) for change in changes)
 
     def delete(self, name: str, *, deed: Deed) -> None:
         """Forget a route; its history stays, with the deletion as its last line."""
@@ -106,19 +101,17 @@ class SqliteStore:
             seq = _insert(db, "events", route=name, at=deed.at, actor=deed.actor)
             self._record(db, seq, (record,))
             db.execute("DELETE FROM routes WHERE name = ?", (name,))
-            head = self._audit(db, [deed])
-        self._head = head
+            self.file.audit(deed)
 
     def note(self, deed: Deed) -> None:
         """Write down what somebody did that changed no route, or was refused."""
-        with self.file.writing() as db:
-            head = self._audit(db, [deed])
-        self._head = head
+        with self.file.writing():
+            self.file.audit(deed)
 
-    @property
     def head(self) -> Anchor:
-        """The last entry of the audit."""
-        return self._head
+        """Return the last entry of the audit."""
+        with self.file.reading() as db:
+            return trail.head(db)
 
     def history(self, name: str, limit: int, before: int | None = None) -> tuple[StoredEvent, ...]:
         """Return the newest `limit` lines of a route's history, oldest first; of events `before` one."""
@@ -313,14 +306,9 @@ class SqliteStore:
                 "UPDATE routes SET seq = ?, state = ? WHERE name = ?",
                 (seq, state_to_json(state), change.name),
             )
+        if change.deed is not None:
+            self.file.audit(change.deed)
         return seq
-
-    def _audit(self, db: sqlite3.Connection, deeds: Iterable[Deed]) -> Anchor:
-        head = trail.head(db)
-        for deed in deeds:
-            entry = trail.append(db, deed)
-            head = Anchor(seq=entry.seq, hash=entry.hash)
-        return head
 
     def _record(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
         records = [effect for effect in effects if isinstance(effect, Record)]
