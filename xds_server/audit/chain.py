@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from xds_server.audit.deed import Deed, Entry, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "verify"]
 
@@ -51,12 +51,14 @@ def chained(deed: Deed, last: Anchor) -> Entry:
     return Entry(seq=seq, deed=deed, previous=last.hash, hash=hash_of(seq, deed, last.hash))
 
 
-def verify(entries: Iterable[Entry], head: Anchor, anchors: Iterable[Anchor] = ()) -> Iterator[Break]:
+def verify(
+    entries: Iterable[Entry], head: Callable[[], Anchor], anchors: Iterable[Anchor] = ()
+) -> Iterator[Break]:
     """Yield every place where a whole chain does not hold.
 
     Args:
         entries: all of them, as they are kept, in the order of their numbers.
-        head: what is known to be the last one.
+        head: what is known to be the last one; asked after the last of them.
         anchors: entries that are known from elsewhere.
     """
     known = {anchor.seq: anchor.hash for anchor in anchors}
@@ -71,11 +73,12 @@ def verify(entries: Iterable[Entry], head: Anchor, anchors: Iterable[Anchor] = (
         if known.pop(entry.seq, entry.hash) != entry.hash:
             yield Break(seq=entry.seq, words=f"entry {entry.seq} is not the one that is known from elsewhere")
         last = Anchor(seq=entry.seq, hash=entry.hash)
-    if last != head:
+    end = head()
+    if last != end:
         yield Break(
-            seq=head.seq,
+            seq=end.seq,
             words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
-            f"not at entry {head.seq} ({head.hash[:12]})",
+            f"not at entry {end.seq} ({end.hash[:12]})",
         )
     for seq in sorted(known):
         yield Break(seq=seq, words=f"entry {seq} is known from elsewhere and is not there")

@@ -163,7 +163,7 @@ def _of_export(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
             raise click.ClickException(f"{path}:{number}: not an entry of an audit ({error})") from error
     last = found[-1] if found else None
     head = Anchor(seq=0, hash=GENESIS) if last is None else Anchor(seq=last.seq, hash=last.hash)
-    return _told(len(found), list(verify(found, head, [_anchor(text) for text in anchors])))
+    return _told(len(found), list(verify(found, lambda: head, [_anchor(text) for text in anchors])))
 
 
 def _told(entries: int, breaks: list[Any]) -> dict[str, Any]:

@@ -435,6 +435,10 @@ class Engine:
         found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
         return list(found)
 
+    async def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
+        """Return the entries of the audit after one, oldest first."""
+        return await asyncio.to_thread(self._store.audit_after, seq, limit)
+
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""
         return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xds_server.audit import verify
 from xds_server.rollout import (
@@ -46,13 +46,15 @@ from xds_server.telemetry import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.audit import Anchor, Break, Deed, Entry
     from xds_server.rollout import Effect, Event
 
 __all__ = ["SqliteStore"]
+
+_AT_ONCE: Final = 500
 
 
 class SqliteStore:
@@ -165,15 +167,30 @@ class SqliteStore:
             return trail.by_key(db, actor, key)
 
     def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
-        """Return how many entries the audit has, and where its chain does not hold."""
-        with self.file.reading() as db:
-            head = trail.head(db)
-            return head.seq, list(verify(trail.entries(db), head, anchors))
+        """Return how many entries the audit has, and where its chain does not hold.
 
-    def audit_entries(self) -> list[Entry]:
-        """Return the whole audit."""
+        It is read in pieces, between which others may write: a long audit holds up no kill.
+        """
+        head = self.head()
+
+        def entries() -> Iterator[Entry]:
+            nonlocal head
+            page: tuple[Entry, ...] = ()
+            while not page or len(page) == _AT_ONCE:
+                with self.file.reading() as db:
+                    page = trail.following(db, page[-1].seq if page else -1, _AT_ONCE)
+                    head = trail.head(db)
+                if not page:
+                    return
+                yield from page
+
+        breaks = list(verify(entries(), lambda: head, anchors))
+        return head.seq, breaks
+
+    def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
+        """Return the entries after one, oldest first."""
         with self.file.reading() as db:
-            return list(trail.entries(db))
+            return trail.following(db, seq, limit)
 
     def specs(self, name: str) -> tuple[StoredSpec, ...]:
         """Return the specs a route was given since it was last created, oldest first."""

@@ -8,9 +8,9 @@ from xds_server.audit import GENESIS, Anchor, Deed, Entry, Outcome, chained
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
-__all__ = ["append", "by_key", "entries", "head", "import_events", "newest"]
+__all__ = ["append", "by_key", "following", "head", "import_events", "newest"]
 
 _DEED: Final = (
     "at",
@@ -28,7 +28,6 @@ _DEED: Final = (
     "digest",
 )
 _COLUMNS: Final = f"seq, {', '.join(_DEED)}, previous, hash"
-_AT_ONCE: Final = 500
 
 
 def head(db: sqlite3.Connection) -> Anchor:
@@ -90,19 +89,13 @@ def by_key(db: sqlite3.Connection, actor: str, key: str) -> tuple[Entry, ...]:
     return tuple(_entry(row) for row in rows)
 
 
-def entries(db: sqlite3.Connection) -> Iterator[Entry]:
-    """Yield all entries by number, some at a time."""
-    last = -1
-    while True:
-        rows = db.execute(
-            f"SELECT {_COLUMNS} FROM audit WHERE seq > ? ORDER BY seq LIMIT {_AT_ONCE}",  # noqa: S608 - our own
-            (last,),
-        ).fetchall()
-        if not rows:
-            return
-        for row in rows:
-            yield _entry(row)
-        last = rows[-1][0]
+def following(db: sqlite3.Connection, after: int, limit: int) -> tuple[Entry, ...]:
+    """Return the entries after one, by number."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 - our own names
+        (after, limit),
+    ).fetchall()
+    return tuple(_entry(row) for row in rows)
 
 
 def import_events(db: sqlite3.Connection) -> None:

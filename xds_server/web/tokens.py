@@ -27,6 +27,7 @@ __all__ = ["people"]
 
 _MOST: Final = 10_000
 _MOST_ANCHORS: Final = 100
+_AT_ONCE: Final = 500
 
 
 def people(engine: Engine, access: AccessStore) -> list[Operation]:
@@ -181,13 +182,10 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
         answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await answer.prepare(request)
-        last: int | None = None
-        pages: list[list[Any]] = []
-        while page := await self._engine.audit(_MOST, before=last):
-            pages.append(page)
-            last = page[0].seq
-        for page in reversed(pages):
+        last = 0
+        while page := await self._engine.audit_after(last, _AT_ONCE):
             await answer.write("".join(f"{json.dumps(entry_to_json(one))}\n" for one in page).encode())
+            last = page[-1].seq
         await answer.write_eof()
         return answer
 
