@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.support.site import GOOD, serving, spec
+from xds_server.audit import Deed, entry_from_json
 from xds_server.identity import Role
 from xds_server.web import first_token
 
@@ -298,3 +300,22 @@ async def test_every_entry_of_the_audit_is_in_the_log_that_anchors_it(served: Se
     kept = served.store.audit(100)
     assert len(kept) == 6
     assert said == {(entry.seq, entry.hash) for entry in kept}
+
+
+async def test_the_whole_audit_goes_out_and_is_checked(served: Served) -> None:
+    admin = served.token(Role.ADMIN)
+    for number in range(600):
+        served.store.note(Deed(at=1.0, actor="test", action="promote", detail=str(number)))
+    headers = {"authorization": f"Bearer {admin}"}
+    async with served.client.get("/v1/audit/export", headers=headers) as answer:
+        entries = [entry_from_json(json.loads(line)) for line in (await answer.text()).splitlines()]
+    assert tuple(entries) == served.store.audit(1_000)
+    anchors = [("anchor", f"{one.seq}:{one.hash}") for one in entries]
+    path = "/v1/audit/verify"
+    status, said, _ = await served.ask("GET", path, token=admin, params=anchors[:90])
+    assert (status, said) == (200, {"holds": True, "entries": 601, "breaks": []})
+    wrong = ("anchor", f"601:{entries[0].hash}")
+    status, said, _ = await served.ask("GET", path, token=admin, params=[*anchors[:90], wrong])
+    assert (status, said["holds"]) == (200, False)
+    status, said, _ = await served.ask("GET", path, token=admin, params=[*anchors[:100], wrong])
+    assert (status, "100" in said["detail"]) == (400, True), "none is left out in silence"

@@ -8,6 +8,7 @@ the log, each of which names an entry and its hash.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -17,10 +18,12 @@ from xds_server.audit.deed import Deed, Entry, canonical
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "verify"]
+__all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "parse_anchor", "verify"]
 
 GENESIS: Final = "0" * 64
 """What stands for the hash before the first entry."""
+
+_ANCHOR: Final = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,20 @@ class Anchor:
 
     seq: int
     hash: str
+
+
+def parse_anchor(text: str) -> Anchor:
+    """Return the anchor that a text such as `12:9f86…` names.
+
+    Raises:
+        ValueError: It names none; the message says what is allowed.
+    """
+    found = _ANCHOR.fullmatch(text)
+    if found is None:
+        raise ValueError(
+            f"{text[:100]!r} is no entry; NUMBER:HASH is allowed, as in the `audited` lines of the log"
+        )
+    return Anchor(seq=int(found[1]), hash=found[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,9 +143,10 @@ def export(output_file: Path | None, server: str) -> None:
 def _of_store(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
     from xds_server.store import SqliteStore, StoreError
 
+    known = [_anchor(text) for text in anchors]
     try:
         store = SqliteStore(path)
-        entries, breaks = store.audit_breaks([_anchor(text) for text in anchors])
+        entries, breaks = store.audit_breaks(known)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     store.close()
@@ -172,11 +173,9 @@ def _told(entries: int, breaks: list[Any]) -> dict[str, Any]:
 
 
 def _anchor(text: str) -> Any:
-    from xds_server.audit import Anchor
+    from xds_server.audit import parse_anchor
 
-    seq, _, own = text.partition(":")
-    if not seq.isdecimal() or len(own) != 64:
-        raise click.UsageError(
-            f"--anchor {text!r}: NUMBER:HASH is allowed, as in the `audited` lines of the log"
-        )
-    return Anchor(seq=int(seq), hash=own)
+    try:
+        return parse_anchor(text)
+    except ValueError as error:
+        raise click.UsageError(f"--anchor: {error}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from xds_server.audit import Anchor, entry_to_json
+from xds_server.audit import entry_to_json, parse_anchor
 from xds_server.identity import Role, Token, mint
 from xds_server.web import schemas
 from xds_server.web.gate import PRINCIPAL, caller, need_everywhere
@@ -173,7 +173,13 @@ class _Desk:
 
     async def verify(self, request: web.Request) -> web.Response:
         await need_everywhere(request, self._engine, Role.VIEWER, "verify the audit")
-        anchors = [_anchor(text) for text in request.query.getall("anchor", [])[:_MOST_ANCHORS]]
+        texts = request.query.getall("anchor", [])
+        if len(texts) > _MOST_ANCHORS:
+            raise ProblemError(400, "bad_request", f"anchor: {_MOST_ANCHORS} at once are allowed")
+        try:
+            anchors = [parse_anchor(text) for text in texts]
+        except ValueError as error:
+            raise ProblemError(400, "bad_request", f"anchor: {error}") from error
         entries, breaks = await self._engine.audit_breaks(anchors)
         found = [{"seq": one.seq, "words": one.words} for one in breaks]
         return web.json_response({"holds": not found, "entries": entries, "breaks": found})
@@ -188,16 +194,6 @@ class _Desk:
             last = page[-1].seq
         await answer.write_eof()
         return answer
-
-
-def _anchor(text: str) -> Anchor:
-    seq, _, own = text.partition(":")
-    good = seq.isascii() and seq.isdecimal() and len(seq) < 16 and len(own) == 64
-    if not (good and set(own) <= set("0123456789abcdef")):
-        raise ProblemError(
-            400, "bad_request", f"anchor is {text[:100]!r}; NUMBER:HASH is allowed, as in the log"
-        )
-    return Anchor(seq=int(seq), hash=own)
 
 
 def _token(token: Token) -> dict[str, Any]:
