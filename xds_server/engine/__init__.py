@@ -1,7 +1,8 @@
 """The shell around rollouts: specs, commands and facts in; stored events and published worlds out."""
 
 from xds_server.engine.caller import Caller
-from xds_server.engine.engine import Engine, no_summary
+from xds_server.engine.desk import no_summary
+from xds_server.engine.engine import Engine
 from xds_server.engine.errors import (
     CommandRefusedError,
     EngineError,

@@ -1,112 +1,64 @@
-"""The shell around rollouts: takes specs, commands and acknowledgements, keeps the store, publishes worlds.
+"""The shell around rollouts: takes specs, commands and what others know, and moves rollouts on.
 
-Every change goes the same way: the pure `step` decides, the store keeps event and state, and only then does
-anything leave for a proxy. So whatever was published is also what a restart finds. One lock orders all
-changes; reading needs none.
+One lock orders all changes; each goes the one way of `changes`. Reading, in `desk`, needs none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
-from xds_server.analysis import PairCounts, Resemblance, likeness
 from xds_server.audit import Outcome
-from xds_server.compiler import compile_world
+from xds_server.engine.acceptance import accept, refuse_wrong
 from xds_server.engine.caller import Told, standing
-from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
-from xds_server.engine.errors import (
-    CommandRefusedError,
-    EngineError,
-    ForbiddenError,
-    SpecRefusedError,
-    StaleError,
-    UnknownRouteError,
-)
+from xds_server.engine.changes import Changes
+from xds_server.engine.court import DAYS_KEPT, KEPT_SECONDS
+from xds_server.engine.desk import no_summary
+from xds_server.engine.errors import CommandRefusedError, ForbiddenError, StaleError
 from xds_server.engine.live import (
-    EVENTS_KEPT,
     Action,
     Applied,
-    AppliedRoute,
-    Live,
     Only,
     alarm_event,
-    allowed,
     asked_for,
     event_of,
-    event_view,
-    experiment_of,
     heard,
     learned,
-    shadow_budget,
-    watched,
 )
-from xds_server.plan import Traffic
-from xds_server.snapshot import Snapshot, build
-from xds_server.sources import Asked
-from xds_server.spec import Document, Loaded, check_together, digest, load
-from xds_server.store import Change, ConflictError, StoreError
+from xds_server.engine.worlds import Worlds
+from xds_server.spec import Loaded, load
+from xds_server.store import StoreError
 from xds_server.telemetry import by_route
-from xds_server.view import (
-    Convergence,
-    EventView,
-    ProxyView,
-    RouteView,
-    route_view,
-    to_json,
-)
-from xds_server.view.experiments import experiment_view
-from xds_server.view.likeness import likeness_view
-from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from xds_server.ads import Fleet, Hub
     from xds_server.alarms import Alert
-    from xds_server.audit import Anchor, Break, Deed, Entry
     from xds_server.engine.caller import Caller
-    from xds_server.sources import Watched
+    from xds_server.engine.desk import Summary
     from xds_server.store import SqliteStore
-    from xds_server.telemetry import Block, Counts, Leg
+    from xds_server.telemetry import Counts, Leg
     from xds_server.translate import Scripts
+    from xds_server.view import RouteView
 
-__all__ = ["Engine", "no_summary"]
+__all__ = ["Engine"]
 
-_MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
 _TALLY_SECONDS: Final = 30.0
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
-Summary = Callable[[str, str, str | None], dict[str, Any] | None]
-"""Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
-
 log = structlog.get_logger()
 
 
-def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
-    """Stand in for a collector where there is none."""
-
-
-def no_span(_name: str, **_fields: str | int) -> AbstractContextManager[None]:
-    """Stand in for traces where nobody wants any."""
-    return nullcontext()
-
-
-def no_evidence(_route: str, _stable: str, _candidate: str, _since: float) -> None:
-    """Stand in for collectors' evidence where there is none."""
-
-
-class Engine:
+class Engine(Changes):
     """All routes, and the only door through which any of them changes."""
 
     def __init__(
@@ -123,55 +75,21 @@ class Engine:
 
         With `checks_health` somebody tells which backends live, and candidates wait for that.
         """
-        self.ready = False
+        super().__init__(store, Worlds(scripts, collector), summary, clock, checks_health=checks_health)
         self.store_failures = 0
         """How often rollouts stood still because the store did not take what happened."""
-        self._store = store
-        store.file.on_audited = _audited
-        self._scripts = scripts
-        self._collector = collector
-        self._summary = summary
-        self._checks_health = checks_health
         self.hears_proxies = True
-        self.reads_usage = True
-        """Whether proxies read from answers how many tokens they took; to be set before any comes in."""
-        self._clock = clock
-        self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
-        self._wake = asyncio.Event()
-        self._moved: set[str] = set()
         self._swept = 0.0
         self._tallied = 0.0
-        self._built: dict[ir.Proxies, Snapshot] = {}
-        self._hub: Hub | Fleet | None = None
         self._health: dict[tuple[str, str], rollout.Health] = {}
-        self._court = Court()
         self._alarms = Seen()
-        self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
-        self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
-        self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
-        self.on_event: Callable[[], None] = lambda: None
-        """Called whenever a line was added to the history of a route; may neither wait nor fail."""
-        self.on_published: Callable[[str], None] = lambda _group: None
-        self.span: Callable[..., AbstractContextManager[None]] = no_span
-        """Makes a span of what happens inside, by name and fields."""
 
     def attach(self, hub: Hub | Fleet) -> None:
         """Publish through this hub, and hear from it who accepted what."""
         self._hub = hub
         hub.on_change = self._note
         hub.on_counts = self.count
-
-    async def load(self) -> None:
-        """Take over what the store holds; before this, no stream may be accepted.
-
-        Raises:
-            EngineError: A stored spec cannot be read by this version.
-        """
-        await self._take_over()
-        self.ready = True
-        log.info("store_loaded", routes=len(self._routes))
-        self._watch()
 
     def note_health(self, route: str, found: rollout.Health) -> None:
         """Hear how many endpoints of a backend live; the newest word counts."""
@@ -194,40 +112,6 @@ class Engine:
             live = self._routes.get(name)
             if live is not None and group in {None, live.group}:
                 self._court.count(live, own, now)
-
-    def queries(self) -> list[Asked]:
-        """Return what the policies of all routes want to be answered."""
-        return [
-            Asked(
-                route=live.name,
-                name=threshold.name,
-                query=threshold.query,
-                interval=live.route.spec.analysis.interval.total_seconds(),
-            )
-            for live in self._routes.values()
-            for threshold in self._court.policy(live).thresholds
-            if threshold.query is not None
-        ]
-
-    def on_exposures(self, exposed: Callable[[str, str], Mapping[str, Any] | None]) -> None:
-        """Take what is known of users in A/B tests from here, by route and experiment."""
-        self._exposed = exposed
-
-    def on_evidence(self, evidence: Callable[[str, str, str, float], PairCounts | None]) -> None:
-        """Take what was counted of pairs from here: by route, stable and candidate backend, since when."""
-        self._evidence = evidence
-
-    def _resemblance(self, live: Live) -> Resemblance | None:
-        """Return how alike the shadow's backends answer; None outside of a shadow or without a pair."""
-        spec, began = live.route.spec, live.state.step_began_at
-        if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
-            return None
-        counts = self._evidence(live.name, spec.stable, spec.candidate, began)
-        return None if counts is None else likeness(counts)
-
-    def on_answers(self, answers: Callable[[str], Mapping[str, float | None]]) -> None:
-        """Take the answers to those queries from here: route → by name, None for a failure."""
-        self._court.answers = lambda live: answers(live.name)
 
     async def run(self) -> None:
         """Move rollouts on, by time and by acknowledgements, until cancelled."""
@@ -356,136 +240,7 @@ class Engine:
             self._watch()
             self._publish(live.group)
 
-    async def note(self, deed: Deed) -> None:
-        """Write down what somebody did that is not about a rollout, or was refused."""
-        await asyncio.to_thread(self._store.note, deed)
-
-    # What may be asked
-
-    def view(self, name: str) -> RouteView:
-        """Return how a route stands."""
-        live = self._live(name)
-        spec = live.route.spec
-        view = route_view(
-            live.route,
-            live.state,
-            self._convergence(live.group),
-            pairs=self._summary(name, spec.stable, spec.candidate),
-            events=tuple(live.events),
-        )
-        return replace(
-            view,
-            shadow_budget=shadow_budget(live.state, view.pairs),
-            likeness=likeness_view(self._resemblance(live)),
-            capture_lost=self._lost(live.group),
-            actions=allowed(live.state, self._clock()),
-            analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
-            costs=cost_view(spec, self._court.totals(name)),
-            experiment=experiment_view(
-                spec,
-                self._exposed(name, experiment_of(live.route)),
-                began=live.state.step_began_at,
-                now=self._clock(),
-            ),
-        )
-
-    def _lost(self, group: str) -> dict[str, int]:
-        """Return what proxies of a group gave up of captured legs and copies, by reason."""
-        if self._hub is None:
-            return {}
-        found = self._hub.counters.lost
-        return {key.rpartition("/")[2]: n for key, n in found.items() if key.rpartition("/")[0] == group}
-
-    def views(self) -> list[RouteView]:
-        """Return how all routes stand, by name."""
-        return [self.view(name) for name in sorted(self._routes)]
-
-    def spec_text(self, name: str) -> str:
-        """Return the accepted YAML of a route."""
-        return self._live(name).document.text
-
-    def labels(self, name: str) -> dict[str, str]:
-        """Return the labels of a route."""
-        return self._live(name).labels
-
-    def spec_tag(self, name: str) -> str:
-        """Return what changes whenever the spec of a route does."""
-        return self._live(name).tag
-
-    async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
-        """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
-        self._live(name)
-        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
-
-    async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
-        """Return the newest blocks of counts of a route with their runs, oldest first."""
-        self._live(name)
-        kept = await asyncio.to_thread(self._store.blocks, name, limit)
-        return [(stored.run, stored.block) for stored in kept]
-
-    async def audit(
-        self,
-        limit: int,
-        name: str | None = None,
-        *,
-        routes: Collection[str] | None = None,
-        before: int | None = None,
-    ) -> list[Entry]:
-        """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
-        found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
-        return list(found)
-
-    async def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
-        """Return the entries of the audit after one, oldest first."""
-        return await asyncio.to_thread(self._store.audit_after, seq, limit)
-
-    async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
-        """Return how many entries the audit has, and where its chain does not hold."""
-        return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
-
-    async def done_before(self, by: Caller) -> tuple[Entry, ...]:
-        """Return what this caller did under the idempotency key of its request; what was refused was not."""
-        if not by.key:
-            return ()
-        found = await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
-        return tuple(entry for entry in found if entry.deed.outcome is not Outcome.REFUSED)
-
-    def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected proxy."""
-        return () if self._hub is None else self._hub.proxies()
-
-    def compile(self, proxies: ir.Proxies) -> Snapshot:
-        """Return the newest world of a class of proxies.
-
-        Raises:
-            WorldError: It would break a rule that protects users.
-        """
-        world = self._compile(proxies, self._routes.values())
-        if len(self._built) >= _MOST_CLASSES and proxies not in self._built:
-            self._built.clear()  # Only a memory of what could be shared; clients choose their own class.
-        self._built[proxies] = world
-        return world
-
     # Inside
-
-    def _live(self, name: str) -> Live:
-        live = self._routes.get(name)
-        if live is None:
-            known = ", ".join(sorted(self._routes)) or "none yet"
-            raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
-        return live
-
-    def _check(self, loaded: Loaded) -> None:
-        """Refuse a file that is wrong alone, or beside the routes that run."""
-        renewed = {document.route.metadata.name for document in loaded.documents}
-        others = [
-            Loaded(documents=(live.document,), problems=())
-            for name, live in self._routes.items()
-            if name not in renewed
-        ]
-        problems = (*loaded.problems, *check_together([loaded, *others]))
-        if any(problem.severity.name == "ERROR" for problem in problems):
-            raise SpecRefusedError(problems)
 
     async def _permit(self, by: Caller, action: str, name: str, labels: Mapping[str, str]) -> None:
         """Refuse what is not the caller's to do, and write down that it was tried."""
@@ -507,10 +262,20 @@ class Engine:
             if live is not None:
                 await self._permit(by, "apply", name, live.labels)
             await self._permit(by, "apply", name, document.route.metadata.labels)
-        self._check(loaded)
+        refuse_wrong(loaded, self._routes)
         if only is not None:
             await self._only(loaded, only, by)
-        accepted = [self._accept(document, by) for document in loaded.documents]
+        now = self._clock()
+        accepted = [
+            accept(
+                document,
+                self._routes.get(document.route.metadata.name),
+                by=by,
+                checked=self._checks_health,
+                now=now,
+            )
+            for document in loaded.documents
+        ]
         changes = [change for _, change, _ in accepted if change is not None]
         becoming = {**self._routes, **{live.name: live for _, change, live in accepted if change is not None}}
         groups = {
@@ -522,7 +287,7 @@ class Engine:
         for group in groups:
             # Whatever the world would look like is built once before anything is kept.
             anybody = ir.Proxies(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True)
-            self._compile(anybody, becoming.values())
+            self._worlds.tried(anybody, becoming.values(), reads_usage=self.reads_usage)
         if changes and not dry_run:
             numbers = await self._keep(*changes)
             for change, seq in zip(changes, numbers, strict=True):
@@ -545,135 +310,6 @@ class Engine:
         if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
             await self._refuse(by, "apply", only.name, "the spec was changed meanwhile")
             raise _stale(only.name)
-
-    def _accept(self, document: Document, by: Caller) -> tuple[AppliedRoute, Change | None, Live]:
-        """Return what would become of a route; no change where the spec means the same."""
-        name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
-        event = rollout.SpecAccepted(
-            route=name,
-            program=rollout.program(document.route, checked=self._checks_health),
-            digest=digest(document.route),
-            actor=by.actor,
-            reason=by.reason,
-        )
-        now = self._clock()
-        after, effects = rollout.step(None if live is None else live.state, event, now)
-        if live is not None and after == live.state:
-            return AppliedRoute(name=name, action="unchanged", generation=after.generation), None, live
-        becoming = Live(document=document, state=after, seq=None)
-        if live is not None:
-            becoming.events = live.events
-        change = Change(
-            name=name,
-            expected=None if live is None else live.seq,
-            event=event,
-            actor=by.actor,
-            at=now,
-            state=after,
-            effects=effects,
-            text=document.text,
-            file=document.file,
-            deed=by.deed(
-                "apply",
-                name,
-                now,
-                detail=_words(effects),
-                before="" if live is None else standing(live.state, live.document.text),
-                after=standing(after, document.text),
-            ),
-        )
-        action = "created" if live is None else "updated"
-        return AppliedRoute(name=name, action=action, generation=after.generation), change, becoming
-
-    def _compile(self, proxies: ir.Proxies, routes: Iterable[Live]) -> Snapshot:
-        traffic = [Traffic.of(live.route, live.state) for live in routes]
-        found = compile_world(
-            proxies, traffic, self._scripts, collector=self._collector, reads_usage=self.reads_usage
-        )
-        return build(found, self._built.get(proxies))
-
-    async def _feed(self, name: str, event: rollout.Event, actor: str, told: Told | None = None) -> None:
-        """Let a route take an event: decide, keep, then publish."""
-        live = self._live(name)
-        now = self._clock()
-        after, effects = rollout.step(live.state, event, now)
-        if after == live.state and not effects:
-            if told is not None:
-                await self.note(told.by.deed(told.action, name, now, detail="nothing was to be changed"))
-            return
-        deed = None
-        if told is not None:
-            stood = standing(live.state), standing(after)
-            deed = told.by.deed(
-                told.action, name, now, detail=_words(effects), before=stood[0], after=stood[1]
-            )
-        change = Change(
-            name=name,
-            expected=live.seq,
-            event=event,
-            actor=actor,
-            at=now,
-            state=after,
-            effects=effects,
-            deed=deed,
-        )
-        with self.span("move", route=name, event=type(event).__name__, actor=actor):
-            (live.seq,) = await self._keep(change)
-            live.state = after
-            self._record(live, effects, actor)
-            if any(isinstance(effect, rollout.Publish) for effect in effects):
-                self._publish(live.group)
-
-    async def _keep(self, *changes: Change) -> tuple[int, ...]:
-        """Store changes, before anything follows from them."""
-        try:
-            with self.span("keep", changes=len(changes)):
-                return await asyncio.to_thread(self._store.commit, *changes)
-        except ConflictError:
-            # The store went on without us, say after an error that came too late. What it holds is the truth.
-            await self._take_over()
-            raise
-
-    async def _take_over(self) -> None:
-        for stored in await asyncio.to_thread(self._store.load):
-            loaded = load(stored.text, file=stored.file)
-            if not loaded.documents or not loaded.ok:
-                problems = "; ".join(str(problem) for problem in loaded.problems)
-                raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
-            live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT)
-            live.events.extend(event_view(event) for event in history)
-            self._routes[live.name] = live
-            blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)
-            self._court.resume(live, blocks, self._clock())
-
-    def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
-        state = live.state
-        for effect in effects:
-            if isinstance(effect, rollout.Record):
-                log.info(
-                    effect.what,
-                    route=live.name,
-                    group=live.group,
-                    generation=state.generation,
-                    revision=state.revision,
-                    phase=state.phase.value,
-                    actor=actor,
-                    message=effect.message,
-                )
-                view = EventView(
-                    seq=live.seq or 0,
-                    at=self._clock(),
-                    kind=effect.what,
-                    actor=actor,
-                    message=effect.message,
-                    phase=state.phase.value,
-                    generation=state.generation,
-                    revision=state.revision,
-                    weights={variant: share / 100 for variant, share in state.weights.items()},
-                )
-                live.events.append(view)
-                self.on_event()
 
     async def _hear_health(self) -> None:
         for key, found in list(self._health.items()):
@@ -726,33 +362,6 @@ class Engine:
             if days:
                 await asyncio.to_thread(self._store.add_days, days, drop_before=oldest)
 
-    async def costs(self, name: str) -> list[dict[str, Any]]:
-        """Return what each leg of a route took by day, oldest first; today as of half a minute ago."""
-        live = self._live(name)
-        found = []
-        for day, leg, counts in await asyncio.to_thread(self._store.days, name):
-            found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
-        return found
-
-    def _convergence(self, group: str) -> Convergence:
-        if self._hub is None:
-            return Convergence(connected=0, acked=0, nacked=0, version="", detail="")
-        return self._hub.convergence(group)
-
-    def _publish(self, group: str) -> None:
-        if self._hub is not None:
-            with self.span("publish", group=group):
-                self._hub.publish(group)
-                self.on_published(group)
-        self._note(group)
-
-    def _watch(self) -> None:
-        self.on_watched(tuple(watched(self._routes.values())) if self._checks_health else ())
-
-    def _note(self, group: str) -> None:
-        self._moved.add(group)
-        self._wake.set()
-
     async def _sleep(self) -> None:
         """Wait for the next deadline, or for something to happen."""
         now = self._clock()
@@ -763,15 +372,6 @@ class Engine:
                 await self._wake.wait()
         except TimeoutError:
             return
-
-
-def _audited(anchor: Anchor) -> None:
-    """Say where the chain of the audit is, so that the log knows it too."""
-    log.info("audited", seq=anchor.seq, hash=anchor.hash)
-
-
-def _words(effects: tuple[rollout.Effect, ...]) -> str:
-    return "; ".join(effect.message for effect in effects if isinstance(effect, rollout.Record))
 
 
 def _stale(name: str) -> StaleError:

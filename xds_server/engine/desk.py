@@ -1,0 +1,213 @@
+"""What may be asked of the routes that run: how they stand, what happened, what was counted, who did what.
+
+Reading takes no lock: what is in memory changes between two steps of the loop and never within one, and what
+is in the store is read in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from xds_server import rollout
+from xds_server.analysis import PairCounts, Resemblance, likeness
+from xds_server.audit import Outcome
+from xds_server.engine.court import Court
+from xds_server.engine.errors import UnknownRouteError
+from xds_server.engine.live import Live, allowed, event_view, experiment_of, shadow_budget
+from xds_server.sources import Asked
+from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view, to_json
+from xds_server.view.experiments import experiment_view
+from xds_server.view.likeness import likeness_view
+from xds_server.view.verdicts import analysis_view, cost_view
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from xds_server.ads import Fleet, Hub
+    from xds_server.audit import Anchor, Break, Entry
+    from xds_server.engine.caller import Caller
+    from xds_server.store import SqliteStore
+    from xds_server.telemetry import Block
+
+__all__ = ["Desk", "Summary", "no_summary"]
+
+Summary = Callable[[str, str, str | None], dict[str, Any] | None]
+"""Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
+
+
+def no_summary(_route: str, _stable: str, _candidate: str | None) -> None:
+    """Stand in for a collector where there is none."""
+
+
+def no_evidence(_route: str, _stable: str, _candidate: str, _since: float) -> None:
+    """Stand in for collectors' evidence where there is none."""
+
+
+class Desk:
+    """The routes that run, and what others know of them; answers questions and changes nothing."""
+
+    def __init__(self, store: SqliteStore, summary: Summary, clock: Callable[[], float]) -> None:
+        """`summary` tells what the collector found of a route."""
+        self._store = store
+        self._summary = summary
+        self._clock = clock
+        self._routes: dict[str, Live] = {}
+        self._court = Court()
+        self._hub: Hub | Fleet | None = None
+        self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
+        self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
+
+    # Where what is known of routes comes from
+
+    def on_exposures(self, exposed: Callable[[str, str], Mapping[str, Any] | None]) -> None:
+        """Take what is known of users in A/B tests from here, by route and experiment."""
+        self._exposed = exposed
+
+    def on_evidence(self, evidence: Callable[[str, str, str, float], PairCounts | None]) -> None:
+        """Take what was counted of pairs from here: by route, stable and candidate backend, since when."""
+        self._evidence = evidence
+
+    def on_answers(self, answers: Callable[[str], Mapping[str, float | None]]) -> None:
+        """Take the answers to `queries` from here: route → by name, None for a failure."""
+        self._court.answers = lambda live: answers(live.name)
+
+    # What may be asked
+
+    def view(self, name: str) -> RouteView:
+        """Return how a route stands."""
+        live = self._live(name)
+        spec = live.route.spec
+        view = route_view(
+            live.route,
+            live.state,
+            self._convergence(live.group),
+            pairs=self._summary(name, spec.stable, spec.candidate),
+            events=tuple(live.events),
+        )
+        return replace(
+            view,
+            shadow_budget=shadow_budget(live.state, view.pairs),
+            likeness=likeness_view(self._resemblance(live)),
+            capture_lost=self._lost(live.group),
+            actions=allowed(live.state, self._clock()),
+            analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
+            costs=cost_view(spec, self._court.totals(name)),
+            experiment=experiment_view(
+                spec,
+                self._exposed(name, experiment_of(live.route)),
+                began=live.state.step_began_at,
+                now=self._clock(),
+            ),
+        )
+
+    def views(self) -> list[RouteView]:
+        """Return how all routes stand, by name."""
+        return [self.view(name) for name in sorted(self._routes)]
+
+    def spec_text(self, name: str) -> str:
+        """Return the accepted YAML of a route."""
+        return self._live(name).document.text
+
+    def labels(self, name: str) -> dict[str, str]:
+        """Return the labels of a route."""
+        return self._live(name).labels
+
+    def spec_tag(self, name: str) -> str:
+        """Return what changes whenever the spec of a route does."""
+        return self._live(name).tag
+
+    async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
+        """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
+        self._live(name)
+        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
+
+    async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
+        """Return the newest blocks of counts of a route with their runs, oldest first."""
+        self._live(name)
+        kept = await asyncio.to_thread(self._store.blocks, name, limit)
+        return [(stored.run, stored.block) for stored in kept]
+
+    async def audit(
+        self,
+        limit: int,
+        name: str | None = None,
+        *,
+        routes: Collection[str] | None = None,
+        before: int | None = None,
+    ) -> list[Entry]:
+        """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
+        found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
+        return list(found)
+
+    async def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
+        """Return the entries of the audit after one, oldest first."""
+        return await asyncio.to_thread(self._store.audit_after, seq, limit)
+
+    async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
+        """Return how many entries the audit has, and where its chain does not hold."""
+        return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+
+    async def done_before(self, by: Caller) -> tuple[Entry, ...]:
+        """Return what this caller did under the idempotency key of its request; a refused try did nothing."""
+        if not by.key:
+            return ()
+        found = await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
+        return tuple(entry for entry in found if entry.deed.outcome is Outcome.DONE)
+
+    def proxies(self) -> tuple[ProxyView, ...]:
+        """Return every connected proxy."""
+        return () if self._hub is None else self._hub.proxies()
+
+    async def costs(self, name: str) -> list[dict[str, Any]]:
+        """Return what each leg of a route took by day, oldest first; today as of half a minute ago."""
+        live = self._live(name)
+        found = []
+        for day, leg, counts in await asyncio.to_thread(self._store.days, name):
+            found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
+        return found
+
+    def queries(self) -> list[Asked]:
+        """Return what the policies of all routes want to be answered."""
+        return [
+            Asked(
+                route=live.name,
+                name=threshold.name,
+                query=threshold.query,
+                interval=live.route.spec.analysis.interval.total_seconds(),
+            )
+            for live in self._routes.values()
+            for threshold in self._court.policy(live).thresholds
+            if threshold.query is not None
+        ]
+
+    # Inside
+
+    def _live(self, name: str) -> Live:
+        live = self._routes.get(name)
+        if live is None:
+            known = ", ".join(sorted(self._routes)) or "none yet"
+            raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
+        return live
+
+    def _resemblance(self, live: Live) -> Resemblance | None:
+        """Return how alike the shadow's backends answer; None outside of a shadow or without a pair."""
+        spec, began = live.route.spec, live.state.step_began_at
+        if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
+            return None
+        counts = self._evidence(live.name, spec.stable, spec.candidate, began)
+        return None if counts is None else likeness(counts)
+
+    def _convergence(self, group: str) -> Convergence:
+        if self._hub is None:
+            return Convergence(connected=0, acked=0, nacked=0, version="", detail="")
+        return self._hub.convergence(group)
+
+    def _lost(self, group: str) -> dict[str, int]:
+        """Return what proxies of a group gave up of captured legs and copies, by reason."""
+        if self._hub is None:
+            return {}
+        found = self._hub.counters.lost
+        return {key.rpartition("/")[2]: n for key, n in found.items() if key.rpartition("/")[0] == group}
