@@ -118,7 +118,10 @@ class Provider:
                     return frame.error(request, many.status, "Not logged in", many.detail)
                 return frame.error(request, 403, "Not logged in", str(error))
 
-        return [web.get("/login/oidc", begin), web.get("/login/oidc/callback", end)]
+        return [
+            web.get("/login/oidc", frame.said_nicely(begin)),
+            web.get("/login/oidc/callback", frame.said_nicely(end)),
+        ]
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         about, now = await self._discovered(), self._clock()

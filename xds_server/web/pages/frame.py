@@ -12,12 +12,16 @@ from urllib.parse import quote
 import jinja2
 from aiohttp import web
 
+from xds_server.engine import ForbiddenError, UnknownRouteError
+from xds_server.store import StoreError
 from xds_server.web.gate import PRINCIPAL, SESSION
 from xds_server.web.pages.shapes import bar, dot
 from xds_server.web.pages.words import FILTERS, GLOBALS
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from xds_server.identity import Principal
     from xds_server.web.gate import Gate
 
@@ -80,6 +84,25 @@ class Frame:
     def error(self, request: web.Request, status: int, title: str, words: str) -> web.Response:
         """Return a page that says what is wrong."""
         return self.page(request, "error.html", status=status, title=title, words=words)
+
+    def said_nicely(
+        self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Say what a handler refuses on a page, and not as JSON."""
+
+        async def shown(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except UnknownRouteError as error:
+                return self.error(request, 404, "There is no such route", str(error))
+            except ForbiddenError as error:
+                return self.error(request, 403, "Not allowed", str(error))
+            except ProblemError as error:
+                return self.error(request, error.status, "Not done", error.detail)
+            except StoreError as error:
+                return self.error(request, 503, "Nothing was changed", str(error))
+
+        return shown
 
     def csrf(self, request: web.Request) -> str:
         """Return what forms of this page must send back."""

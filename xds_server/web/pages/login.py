@@ -50,9 +50,9 @@ def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[we
         raise answer
 
     return [
-        web.get("/login", ask),
-        web.post("/login", with_token),
-        web.post("/logout", out),
+        web.get("/login", frame.said_nicely(ask)),
+        web.post("/login", frame.said_nicely(with_token)),
+        web.post("/logout", frame.said_nicely(out)),
         *([] if provider is None else provider.routes(frame)),
     ]
 

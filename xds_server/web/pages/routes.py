@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from xds_server.engine import (
-    Action,
-    CommandRefusedError,
-    ForbiddenError,
-    UnknownRouteError,
-)
+from xds_server.engine import Action, CommandRefusedError
 from xds_server.identity import Role
-from xds_server.store import StoreError
 from xds_server.web.gate import PRINCIPAL, caller, need
 from xds_server.web.operations import number
 from xds_server.web.pages.live import Live
 from xds_server.web.pages.shapes import weights_chart
 from xds_server.web.pages.specs import SpecPages
 from xds_server.web.pages.words import BUTTONS, buttons, progress
-from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from xds_server.engine import Engine
     from xds_server.view import RouteView
     from xds_server.web.pages.frame import Frame
@@ -55,13 +45,13 @@ def page_routes(engine: Engine, frame: Frame, *, pairs_url: str = "") -> list[we
         ("/proxies", pages.proxies),
         ("/audit", pages.audit),
     ):
-        shown.append(web.get(path, pages.said_nicely(handler)))
+        shown.append(web.get(path, frame.said_nicely(handler)))
     for path, handler in (
         (f"/routes/{{name}}/{{action:{_ACTIONS}}}", pages.act),
         ("/apply", specs.take),
         ("/routes/{name}/edit", specs.take),
     ):
-        shown.append(web.post(path, pages.said_nicely(handler)))
+        shown.append(web.post(path, frame.said_nicely(handler)))
     return shown
 
 
@@ -71,25 +61,6 @@ class _Pages:
         self._frame = frame
         self._pairs_url = pairs_url
         self._live = Live()
-
-    def said_nicely(
-        self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Say what is refused on a page, and not as JSON."""
-
-        async def shown(request: web.Request) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except UnknownRouteError as error:
-                return self._frame.error(request, 404, "There is no such route", str(error))
-            except ForbiddenError as error:
-                return self._frame.error(request, 403, "Not allowed", str(error))
-            except ProblemError as error:
-                return self._frame.error(request, error.status, "Not done", error.detail)
-            except StoreError as error:
-                return self._frame.error(request, 503, "Nothing was changed", str(error))
-
-        return shown
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
         return self._frame.page(request, "routes.html", **self._overview(request))
@@ -188,7 +159,6 @@ class _Pages:
             status=status,
             view=self._engine.view(name),
             action=BUTTONS[action],
-            key=secrets.token_hex(16),
             error=error,
             reason=reason,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from xds_server.engine import Only, SpecRefusedError, StaleError
+from xds_server.engine import CommandRefusedError, Only, SpecRefusedError, StaleError
 from xds_server.identity import Role
 from xds_server.web.gate import caller, need
 
@@ -56,8 +56,10 @@ class SpecPages:
         except SpecRefusedError as error:
             words = _Answer(refused="Nothing was changed:", lines=tuple(map(str, error.problems)))
             return self._shown(request, written, words, status=422)
-        except StaleError as error:
-            return self._shown(request, written, _Answer(refused=f"Nothing was changed: {error}"), status=412)
+        except (CommandRefusedError, StaleError) as error:
+            status = 412 if isinstance(error, StaleError) else 409
+            words = _Answer(refused=f"Nothing was changed: {error}")
+            return self._shown(request, written, words, status=status)
         if check:
             words = _Answer(checked=_would(applied), lines=tuple(map(str, applied.warnings)))
             return self._shown(request, written, words)
