@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from tests.support.proxy import FakeProxy
 from tests.support.site import GOOD, serving, spec
 from xds_server.audit import Deed, entry_from_json
 from xds_server.identity import Role
@@ -82,6 +83,24 @@ async def test_an_operator_touches_no_route_of_another_team(served: Served) -> N
     mine = (await served.ask("GET", "/v1/audit", token=token))[1]["entries"]
     assert {entry["route"] for entry in mine} == {"search", "new"}
     assert ("sam", "kill", "ads", "refused") in served.deeds()
+
+
+async def test_whoever_holds_a_role_for_some_routes_sees_their_proxies_alone(served: Served) -> None:
+    await served.apply(spec("search", "/search/", team="search").replace("group: chat", "group: edge"))
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    FakeProxy(served.hub, "edge-1", "edge")
+    FakeProxy(served.hub, "chat-1", "chat")
+    cases: tuple[tuple[str, dict[str, str], list[str]], ...] = (
+        ("search", {}, ["edge-1"]),
+        ("ads", {}, ["chat-1"]),
+        ("ads", {"group": "edge"}, []),
+        ("", {}, ["chat-1", "edge-1"]),
+        ("", {"group": "edge"}, ["edge-1"]),
+    )
+    for team, params, seen in cases:
+        token = served.token(Role.VIEWER, team=team) if team else served.token(Role.VIEWER)
+        said = (await served.ask("GET", "/v1/proxies", token=token, params=params))[1]
+        assert [proxy["id"] for proxy in said["proxies"]] == seen, (team, params)
 
 
 async def test_deleting_takes_an_admin_of_the_route(served: Served) -> None:

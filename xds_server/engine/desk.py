@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xds_server import rollout
 from xds_server.analysis import PairCounts, Resemblance, likeness
 from xds_server.audit import Outcome
+from xds_server.engine.caller import anything
 from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
 from xds_server.engine.live import Live, allowed, event_view, experiment_of, shadow_budget
@@ -103,9 +104,17 @@ class Desk:
             ),
         )
 
-    def views(self) -> list[RouteView]:
-        """Return how all routes stand, by name."""
-        return [self.view(name) for name in sorted(self._routes)]
+    def names(self, may: Callable[[Mapping[str, str]], bool] = anything) -> list[str]:
+        """Return the names of all routes whose labels are such, in order."""
+        return sorted(name for name, live in self._routes.items() if may(live.labels))
+
+    def groups(self, may: Callable[[Mapping[str, str]], bool] = anything) -> set[str]:
+        """Return the groups of proxies that serve such routes."""
+        return {live.group for live in self._routes.values() if may(live.labels)}
+
+    def views(self, may: Callable[[Mapping[str, str]], bool] = anything) -> list[RouteView]:
+        """Return how all routes with such labels stand, by name."""
+        return [self.view(name) for name in self.names(may)]
 
     def spec_text(self, name: str) -> str:
         """Return the accepted YAML of a route."""

@@ -22,6 +22,7 @@ from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json, spec_problem
 from xds_server.web.schemas import paged
 from xds_server.web.shapes import CommandBody, PromoteBody, UndoBody
+from xds_server.web.visible import visible_proxies, visible_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,13 +87,7 @@ def proxies(engine: Engine) -> list[Operation]:
 
     async def connected(request: web.Request) -> web.Response:
         caller(request, Role.VIEWER)
-        principal = request[PRINCIPAL]
-        found = engine.proxies()
-        if not principal.may_everywhere(Role.VIEWER):
-            groups = {view.group for view in engine.views() if principal.may(Role.VIEWER, view.labels)}
-            found = tuple(view for view in found if view.group in groups)
-        if group := request.query.get("group"):
-            found = tuple(view for view in found if view.group == group)
+        found = visible_proxies(engine, request[PRINCIPAL], request.query.get("group", ""))
         page, following = _page([(view.id, to_json(view)) for view in found], request)
         return web.json_response({"proxies": page, "next": following})
 
@@ -242,8 +237,7 @@ class _Routes:
 
     async def all(self, request: web.Request) -> web.Response:
         caller(request, Role.VIEWER)
-        principal = request[PRINCIPAL]
-        seen = [view for view in self._engine.views() if principal.may(Role.VIEWER, view.labels)]
+        seen = visible_routes(self._engine, request[PRINCIPAL])
         page, following = _page([(view.name, to_json(view)) for view in seen], request)
         return web.json_response({"routes": page, "next": following})
 

@@ -18,6 +18,7 @@ from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json
 from xds_server.web.schemas import AUDIT_PAGE, VERIFIED, WHO, paged
 from xds_server.web.shapes import TokenBody
+from xds_server.web.visible import audited_routes
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine
@@ -162,11 +163,11 @@ class _Desk:
     async def audit(self, request: web.Request) -> web.Response:
         caller(request, Role.VIEWER)
         limit = number(request, "limit", default=100, most=_MOST) or 100
-        principal, routes = request[PRINCIPAL], None
-        if not principal.may_everywhere(Role.VIEWER):
-            routes = [v.name for v in self._engine.views() if principal.may(Role.VIEWER, v.labels)]
         found = await self._engine.audit(
-            limit, request.query.get("route"), routes=routes, before=number(request, "before", default=None)
+            limit,
+            request.query.get("route"),
+            routes=audited_routes(self._engine, request[PRINCIPAL]),
+            before=number(request, "before", default=None),
         )
         following = found[0].seq if len(found) == limit and found[0].seq > 1 else None
         return web.json_response({"entries": [entry_to_json(one) for one in found], "next": following})

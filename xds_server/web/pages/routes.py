@@ -15,10 +15,10 @@ from xds_server.web.pages.live import Live
 from xds_server.web.pages.shapes import weights_chart
 from xds_server.web.pages.specs import SpecPages
 from xds_server.web.pages.words import BUTTONS, buttons, progress
+from xds_server.web.visible import audited_routes, visible_proxies, visible_routes
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine
-    from xds_server.view import RouteView
     from xds_server.web.pages.frame import Frame
 
 __all__ = ["page_routes"]
@@ -121,21 +121,17 @@ class _Pages:
 
     async def proxies(self, request: web.Request) -> web.StreamResponse:
         who, group = self._frame.who(request), request.query.get("group", "")
-        found = self._engine.proxies()
-        if not who.may_everywhere(Role.VIEWER):
-            groups = {view.group for view in self._visible(request)}
-            found = tuple(view for view in found if view.group in groups)
-        shown = sorted((v for v in found if group in {"", v.group}), key=lambda v: (v.status.value, v.id))
+        found = visible_proxies(self._engine, who, group)
+        shown = sorted(found, key=lambda v: (v.status.value, v.id))
         return self._frame.page(request, "proxies.html", proxies=shown, group=group)
 
     async def audit(self, request: web.Request) -> web.StreamResponse:
         who, route = self._frame.who(request), request.query.get("route") or None
-        everywhere = who.may_everywhere(Role.VIEWER)
-        routes = None if everywhere else [view.name for view in self._visible(request)]
+        routes = audited_routes(self._engine, who)
         before = number(request, "before", default=None)
         entries = await self._engine.audit(_AUDIT_PAGE, route, routes=routes, before=before)
         chain = None
-        if everywhere and before is None:
+        if routes is None and before is None:
             count, breaks = await self._engine.audit_breaks()
             chain = {"entries": count, "breaks": breaks}
         older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
@@ -163,13 +159,13 @@ class _Pages:
             reason=reason,
         )
 
-    def _visible(self, request: web.Request) -> list[RouteView]:
-        who = self._frame.who(request)
-        return [view for view in self._engine.views() if who.may(Role.VIEWER, view.labels)]
-
     def _overview(self, request: web.Request) -> dict[str, Any]:
-        operates = any(grant.role >= Role.OPERATOR for grant in self._frame.who(request).grants)
-        return {"views": self._visible(request), "now": time.time(), "may_apply": operates}
+        who = self._frame.who(request)
+        return {
+            "views": visible_routes(self._engine, who),
+            "now": time.time(),
+            "may_apply": who.highest >= Role.OPERATOR,
+        }
 
     async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
         view, now = self._engine.view(name), time.time()
