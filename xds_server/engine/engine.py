@@ -439,10 +439,11 @@ class Engine:
         return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
 
     async def done_before(self, by: Caller) -> tuple[Entry, ...]:
-        """Return what this caller did under the idempotency key of its request."""
+        """Return what this caller did under the idempotency key of its request; a refused try did nothing."""
         if not by.key:
             return ()
-        return await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
+        found = await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
+        return tuple(entry for entry in found if entry.deed.outcome is Outcome.DONE)
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy."""

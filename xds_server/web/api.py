@@ -310,6 +310,9 @@ class _Routes:
                 raise ProblemError(
                     422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request"
                 )
+            if before:
+                # What was allowed then need not be any more, and the answer says how the route stands.
+                await need(request, self._engine, Role.OPERATOR, name, action.value)
             view = self._engine.view(name) if before else await self._do(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if before else None
         return web.json_response(to_json(view), headers=headers)
