@@ -137,6 +137,7 @@ class Engine:
         self._clock = clock
         self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
+        self._reads = asyncio.Lock()
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self._swept = 0.0
@@ -259,7 +260,9 @@ class Engine:
             ForbiddenError: One of the routes is not the caller's, or would not be any more.
             StaleError: The route is no longer the one it should be.
         """
-        loaded = load(text, file=file)
+        async with self._reads:
+            # A large file takes seconds: nobody waits for it but who gave it, and whoever gives another.
+            loaded = await asyncio.to_thread(load, text, file=file)
         async with self._lock:
             with self.span("apply", file=file, actor=by.actor):
                 return await self._apply(loaded, by=by, dry_run=dry_run, only=only)
