@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 from tests.support.site import GOOD, spec
+from xds_server.audit import Anchor, Deed, entry_from_json, verify
 from xds_server.identity import Role
+from xds_server.store import trail
 
 if TYPE_CHECKING:
     from tests.support.site import Served
+    from xds_server.store import SqliteStore
 
 
 async def test_a_refused_command_sent_again_with_its_key_is_refused_again(served: Served) -> None:
@@ -62,3 +66,41 @@ async def test_a_spec_of_whoever_may_apply_none_is_not_even_read(served: Served)
         status, said, _ = await served.ask(method, path, token=token, data=wrong)
         assert (status, "problems" in said) == (403, False)
     assert [deed[:2] for deed in served.deeds() if deed[3] == "refused"] == [("vera", "apply")] * 2
+
+
+async def test_verifying_and_exporting_a_long_audit_let_others_write(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    filled(served.store, 20_000)
+    kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
+    for path in ("/v1/audit/verify", "/v1/audit/export"):
+        reading = asyncio.create_task(read(served, path, token))
+        await served.until(served.engine._long.locked)
+        for verb in ("kill", "unkill"):
+            assert (await served.ask("POST", f"/v1/routes/chat/{verb}", **kill))[0] == 200
+        assert not reading.done(), path
+        assert await reading
+    assert json.loads(await read(served, "/v1/audit/verify", token))["holds"]
+    assert "shiftplane audit verify" in await read(served, "/audit", token), "what is only looked at"
+
+
+async def test_an_export_is_the_whole_audit_and_verifies(served: Served) -> None:
+    filled(served.store, 250)
+    token = served.token(Role.VIEWER)
+    lines = (await read(served, "/v1/audit/export", token)).splitlines()
+    found = [entry_from_json(json.loads(line)) for line in lines]
+    assert list(verify(found, Anchor(seq=251, hash=found[-1].hash))) == []
+
+
+async def read(served: Served, path: str, token: str) -> str:
+    """Return what stands there."""
+    async with served.client.get(path, headers={"authorization": f"Bearer {token}"}) as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+def filled(store: SqliteStore, entries: int) -> None:
+    """Put that many entries into the audit, in one transaction."""
+    with store.file.writing() as db:
+        for number in range(entries):
+            trail.append(db, Deed(at=float(number), actor="ada", action="see", route="chat"))

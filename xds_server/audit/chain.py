@@ -8,7 +8,7 @@ the log, each of which names an entry and its hash.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,8 @@ __all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "verify"]
 
 GENESIS: Final = "0" * 64
 """What stands for the hash before the first entry."""
+
+_FIELDS: Final = tuple(field.name for field in fields(Deed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +43,9 @@ class Break:
 
 def hash_of(seq: int, deed: Deed, previous: str) -> str:
     """Return the hash of an entry, in hexadecimal."""
-    fields = asdict(deed) | {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
-    return sha256(canonical(fields).encode()).hexdigest()
+    said = {name: getattr(deed, name) for name in _FIELDS}
+    said |= {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
+    return sha256(canonical(said).encode()).hexdigest()
 
 
 def chained(deed: Deed, last: Anchor) -> Entry:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+_PATIENCE = 600.0  # A million entries take most of a minute.
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -107,7 +108,7 @@ def verify(
         raise click.UsageError("--store and --export exclude each other")
     if store is None and exported is None:
         query = urlencode([("anchor", one) for one in anchors])
-        found = Api(server).get("/v1/audit/verify" + (f"?{query}" if query else ""))
+        found = Api(server, patience=_PATIENCE).get("/v1/audit/verify" + (f"?{query}" if query else ""))
     else:
         found = _of_store(store, anchors) if store is not None else _of_export(exported or Path(), anchors)
     if output != "table":
@@ -132,7 +133,7 @@ def verify(
 @server_option
 def export(output_file: Path | None, server: str) -> None:
     """Write the whole audit as JSON lines, with hashes. Example: shiftplane audit export -f audit.jsonl"""  # noqa: D415
-    text = Api(server).text("/v1/audit/export")
+    text = Api(server, patience=_PATIENCE).text("/v1/audit/export")
     if output_file is None:
         sys.stdout.write(text)
         return

@@ -8,6 +8,7 @@ changes; reading needs none.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ import structlog
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
 from xds_server.analysis import PairCounts, Resemblance, likeness
-from xds_server.audit import Outcome
+from xds_server.audit import Outcome, entry_to_json
 from xds_server.compiler import compile_world
 from xds_server.engine.caller import Told, standing
 from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
@@ -69,7 +70,7 @@ from xds_server.view.likeness import likeness_view
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from xds_server.ads import Fleet, Hub
     from xds_server.alarms import Alert
@@ -85,6 +86,7 @@ __all__ = ["Engine", "no_summary"]
 _MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
 _TALLY_SECONDS: Final = 30.0
+_LINES_AT_ONCE: Final = 100
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 Summary = Callable[[str, str, str | None], dict[str, Any] | None]
@@ -138,6 +140,7 @@ class Engine:
         self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
         self._reads = asyncio.Lock()
+        self._long = asyncio.Lock()  # What takes long is done one after the other, so that threads are left.
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self._swept = 0.0
@@ -439,7 +442,25 @@ class Engine:
 
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""
-        return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+        async with self._long:
+            return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+
+    async def audit_end(self) -> int:
+        """Return how many entries the audit has."""
+        return await asyncio.to_thread(self._store.audit_end)
+
+    async def audit_lines(self) -> AsyncIterator[bytes]:
+        """Yield the whole audit, oldest first, an entry a line and some lines at a time."""
+        after, last = 0, await asyncio.to_thread(self._store.audit_end)
+        while after < last:
+            async with self._long:
+                after, lines = await asyncio.to_thread(self._lines, after, last)
+            yield lines
+
+    def _lines(self, after: int, last: int) -> tuple[int, bytes]:
+        page = self._store.audit_following(after, last, _LINES_AT_ONCE)
+        lines = "".join(f"{json.dumps(entry_to_json(entry))}\n" for entry in page)
+        return page[-1].seq if page else last, lines.encode()
 
     async def done_before(self, by: Caller) -> tuple[Entry, ...]:
         """Return what this caller did under the idempotency key of its request; a refused try did nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xds_server.audit import Anchor, verify
 from xds_server.rollout import (
@@ -46,13 +46,16 @@ from xds_server.telemetry import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.audit import Break, Deed, Entry
     from xds_server.rollout import Effect, Event
 
 __all__ = ["SqliteStore"]
+
+_AT_ONCE: Final = 500
+"""Entries of the audit that are read while others wait."""
 
 
 class SqliteStore:
@@ -172,15 +175,29 @@ class SqliteStore:
             return trail.by_key(db, actor, key)
 
     def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
-        """Return how many entries the audit has, and where its chain does not hold."""
-        with self.file.reading() as db:
-            head = trail.head(db)
-            return head.seq, list(verify(trail.entries(db), head, anchors))
+        """Return how many entries the audit has, and where its chain does not hold.
 
-    def audit_entries(self) -> list[Entry]:
-        """Return the whole audit."""
+        What is written meanwhile waits for some entries at a time and never for all; it is not looked at.
+        """
         with self.file.reading() as db:
-            return list(trail.entries(db))
+            head, highest = trail.ends(db)
+        return head.seq, list(verify(self._entries(highest), head, anchors))
+
+    def audit_end(self) -> int:
+        """Return the number of the last entry."""
+        with self.file.reading() as db:
+            return trail.head(db).seq
+
+    def audit_following(self, after: int, last: int, limit: int) -> tuple[Entry, ...]:
+        """Return the next entries after a number up to a last one, in order."""
+        with self.file.reading() as db:
+            return trail.following(db, after, last, limit)
+
+    def _entries(self, last: int) -> Iterator[Entry]:
+        after = -1
+        while page := self.audit_following(after, last, _AT_ONCE):
+            yield from page
+            after = page[-1].seq
 
     def specs(self, name: str) -> tuple[StoredSpec, ...]:
         """Return the specs a route was given since it was last created, oldest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -181,13 +180,8 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
         answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await answer.prepare(request)
-        last: int | None = None
-        pages: list[list[Any]] = []
-        while page := await self._engine.audit(_MOST, before=last):
-            pages.append(page)
-            last = page[0].seq
-        for page in reversed(pages):
-            await answer.write("".join(f"{json.dumps(entry_to_json(one))}\n" for one in page).encode())
+        async for lines in self._engine.audit_lines():
+            await answer.write(lines)
         await answer.write_eof()
         return answer
 
