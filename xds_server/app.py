@@ -213,6 +213,7 @@ async def _site(config: Config, store: SqliteStore, engine: Engine, series: Coll
     if not config.is_open and provider is None:
         text = await asyncio.to_thread(first_token, access, time.time())
         if text is not None:
+            engine.audited()
             config.show(_FIRST.format(text=text))
     pairs = config.collector_pages or config.collector_http
     return Site(

@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from tests.support.site import GOOD, spec
 from xds_server.audit import Anchor, Deed, entry_from_json, verify
 from xds_server.identity import Role
@@ -104,3 +106,18 @@ def filled(store: SqliteStore, entries: int) -> None:
     with store.file.writing() as db:
         for number in range(entries):
             trail.append(db, Deed(at=float(number), actor="ada", action="see", route="chat"))
+
+
+async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) -> None:
+    admin = served.token(Role.ADMIN)
+    with structlog.testing.capture_logs() as logged:
+        status, said, _ = await served.ask(
+            "POST", "/v1/tokens", token=admin, json={"name": "ci", "role": "viewer"}
+        )
+        assert status == 200
+        async with served.client.post("/login", data={"token": said["text"]}, allow_redirects=False):
+            pass
+        assert (await served.ask("DELETE", f"/v1/tokens/{said['token']['id']}", token=admin))[0] == 200
+    entries = served.store.audit(10)
+    anchors = [(one["seq"], one["hash"]) for one in logged if one["event"] == "audited"]
+    assert anchors == [(entry.seq, entry.hash) for entry in entries if entry.deed.actor != "test"]

@@ -352,7 +352,7 @@ class Engine:
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
             await asyncio.to_thread(self._store.delete, name, deed=deed)
-            self._audited()
+            self.audited()
             del self._routes[name]
             self._court.forget(name)
             log.info("route_deleted", route=name, actor=by.actor)
@@ -363,7 +363,12 @@ class Engine:
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
         await asyncio.to_thread(self._store.note, deed)
-        self._audited()
+        self.audited()
+
+    def audited(self) -> None:
+        """Say where the chain of the audit is, so that the log knows it too."""
+        head = self._store.head
+        log.info("audited", seq=head.seq, hash=head.hash)
 
     # What may be asked
 
@@ -517,11 +522,6 @@ class Engine:
     async def _refuse(self, by: Caller, action: str, name: str, words: str) -> None:
         await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
-    def _audited(self) -> None:
-        """Say where the chain of the audit is, so that the log knows it too."""
-        head = self._store.head
-        log.info("audited", seq=head.seq, hash=head.hash)
-
     async def _apply(
         self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
     ) -> Applied:
@@ -658,7 +658,7 @@ class Engine:
             await self._take_over()
             raise
         if any(change.deed is not None for change in changes):
-            self._audited()
+            self.audited()
         return numbers
 
     async def _take_over(self) -> None:

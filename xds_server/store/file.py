@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from xds_server.store.model import StoreError
-from xds_server.store.trail import import_events
+from xds_server.store.trail import head, import_events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,6 +96,8 @@ class StoreFile:
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self._open()
+            self.head = head(self._db)
+            """The last entry of the audit when somebody last wrote here."""
         except sqlite3.Error as error:
             raise StoreError(f"the store {path} cannot be used: {error}") from error
 
@@ -121,7 +123,9 @@ class StoreFile:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
+                    last = head(self._db)
                     self._db.execute("COMMIT")
+                    self.head = last
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise

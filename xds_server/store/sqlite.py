@@ -68,8 +68,6 @@ class SqliteStore:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
         self.file = StoreFile(path)
-        with self.file.reading() as db:
-            self._head = trail.head(db)
 
     def load(self) -> tuple[StoredRoute, ...]:
         """Return all routes.
@@ -98,8 +96,9 @@ class SqliteStore:
         """
         with self.file.writing() as db:
             numbers = tuple(self._keep(db, change) for change in changes)
-            head = self._audit(db, [change.deed for change in changes if change.deed is not None])
-        self._head = head
+            for change in changes:
+                if change.deed is not None:
+                    trail.append(db, change.deed)
         return numbers
 
     def delete(self, name: str, *, deed: Deed) -> None:
@@ -109,19 +108,17 @@ class SqliteStore:
             seq = _insert(db, "events", route=name, at=deed.at, actor=deed.actor)
             self._record(db, seq, (record,))
             db.execute("DELETE FROM routes WHERE name = ?", (name,))
-            head = self._audit(db, [deed])
-        self._head = head
+            trail.append(db, deed)
 
     def note(self, deed: Deed) -> None:
         """Write down what somebody did that changed no route, or was refused."""
         with self.file.writing() as db:
-            head = self._audit(db, [deed])
-        self._head = head
+            trail.append(db, deed)
 
     @property
     def head(self) -> Anchor:
         """The last entry of the audit."""
-        return self._head
+        return self.file.head
 
     def history(self, name: str, limit: int, before: int | None = None) -> tuple[StoredEvent, ...]:
         """Return the newest `limit` lines of a route's history, oldest first; of events `before` one."""
@@ -331,13 +328,6 @@ class SqliteStore:
                 (seq, state_to_json(state), change.name),
             )
         return seq
-
-    def _audit(self, db: sqlite3.Connection, deeds: Iterable[Deed]) -> Anchor:
-        head = trail.head(db)
-        for deed in deeds:
-            entry = trail.append(db, deed)
-            head = Anchor(seq=entry.seq, hash=entry.hash)
-        return head
 
     def _record(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
         records = [effect for effect in effects if isinstance(effect, Record)]

@@ -170,6 +170,7 @@ class Gate:
             detail=principal.words,
         )
         await asyncio.to_thread(self.access.add_session, session, deed)
+        self._engine.audited()
         log.info("logged_in", actor=principal.name, via=principal.via, source=_source(request))
         return made.text, session
 

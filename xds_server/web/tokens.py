@@ -145,6 +145,7 @@ class _Desk:
         )
         deed = by.deed("create-token", "", now, detail=f"{token.name} ({token.id}): {token.principal.words}")
         await asyncio.to_thread(self._access.add_token, token, deed)
+        self._engine.audited()
         return web.json_response(
             {"token": _token(token), "text": made.text}, headers={"cache-control": "no-store"}
         )
@@ -155,6 +156,7 @@ class _Desk:
         deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
         if not await asyncio.to_thread(self._access.revoke, ident, deed):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
+        self._engine.audited()
         return web.json_response({"revoked": ident})
 
     async def audit(self, request: web.Request) -> web.Response:
