@@ -144,7 +144,7 @@ def test_what_was_exported_can_be_checked_without_a_server(run: Run, tmp_path: P
     for name in ("a", "b", "c"):
         run("token", "create", name, "--role", "viewer", "--store", str(file))
     store = SqliteStore(file)
-    lines = [json.dumps(entry_to_json(entry)) for entry in store.audit_after(0, 10)]
+    lines = [json.dumps(entry_to_json(entry)) for entry in store.audit_following(0, 1_000, 1_000)]
     head = store.head()
     store.close()
     out = tmp_path / "audit.jsonl"

@@ -221,29 +221,6 @@ async def test_a_command_sent_twice_with_one_key_is_done_once(served: Served) ->
     assert (await served.ask("POST", "/v1/routes/chat/resume", **{**send, "token": other}))[0] == 200
 
 
-async def test_a_refused_command_is_refused_again_under_its_key(served: Served) -> None:
-    await served.apply(spec("ads", "/ads/", team="ads"))
-    send: dict[str, Any] = {"headers": {"idempotency-key": "k-2"}, "json": {"reason": "why"}}
-    stranger = served.token(Role.OPERATOR, "sam", team="search")
-    for _ in range(2):
-        status, said, _ = await served.ask("POST", "/v1/routes/ads/abort", token=stranger, **send)
-        assert (status, said["type"]) == (403, "urn:shiftplane:problem:forbidden")
-    operator = served.token(Role.OPERATOR, "ola", team="ads")
-    for _ in range(2):
-        assert (await served.ask("POST", "/v1/routes/ads/unkill", token=operator, **send))[0] == 409
-    # Whoever lost the role since is told nothing of what became of it.
-    assert (
-        await served.ask(
-            "POST", "/v1/routes/ads/kill", token=operator, **{**send, "headers": {"idempotency-key": "k-3"}}
-        )
-    )[0] == 200
-    former = served.token(Role.VIEWER, "ola")
-    status, _, _ = await served.ask(
-        "POST", "/v1/routes/ads/kill", token=former, **{**send, "headers": {"idempotency-key": "k-3"}}
-    )
-    assert status == 403
-
-
 async def test_any_tag_is_good_for_deleting(served: Served) -> None:
     admin = served.token(Role.ADMIN)
     await served.apply(GOOD)

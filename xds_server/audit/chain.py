@@ -9,14 +9,14 @@ the log, each of which names an entry and its hash.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from xds_server.audit.deed import Deed, Entry, canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["GENESIS", "Anchor", "Break", "chained", "hash_of", "parse_anchor", "verify"]
 
@@ -24,6 +24,7 @@ GENESIS: Final = "0" * 64
 """What stands for the hash before the first entry."""
 
 _ANCHOR: Final = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
+_FIELDS: Final = tuple(field.name for field in fields(Deed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +59,9 @@ class Break:
 
 def hash_of(seq: int, deed: Deed, previous: str) -> str:
     """Return the hash of an entry, in hexadecimal."""
-    fields = asdict(deed) | {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
-    return sha256(canonical(fields).encode()).hexdigest()
+    said = {name: getattr(deed, name) for name in _FIELDS}
+    said |= {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
+    return sha256(canonical(said).encode()).hexdigest()
 
 
 def chained(deed: Deed, last: Anchor) -> Entry:
@@ -68,14 +70,12 @@ def chained(deed: Deed, last: Anchor) -> Entry:
     return Entry(seq=seq, deed=deed, previous=last.hash, hash=hash_of(seq, deed, last.hash))
 
 
-def verify(
-    entries: Iterable[Entry], head: Callable[[], Anchor], anchors: Iterable[Anchor] = ()
-) -> Iterator[Break]:
+def verify(entries: Iterable[Entry], head: Anchor, anchors: Iterable[Anchor] = ()) -> Iterator[Break]:
     """Yield every place where a whole chain does not hold.
 
     Args:
         entries: all of them, as they are kept, in the order of their numbers.
-        head: what is known to be the last one; asked after the last of them.
+        head: what is known to be the last one.
         anchors: entries that are known from elsewhere.
     """
     known = {anchor.seq: anchor.hash for anchor in anchors}
@@ -90,12 +90,11 @@ def verify(
         if known.pop(entry.seq, entry.hash) != entry.hash:
             yield Break(seq=entry.seq, words=f"entry {entry.seq} is not the one that is known from elsewhere")
         last = Anchor(seq=entry.seq, hash=entry.hash)
-    end = head()
-    if last != end:
+    if last != head:
         yield Break(
-            seq=end.seq,
+            seq=head.seq,
             words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
-            f"not at entry {end.seq} ({end.hash[:12]})",
+            f"not at entry {head.seq} ({head.hash[:12]})",
         )
     for seq in sorted(known):
         yield Break(seq=seq, words=f"entry {seq} is known from elsewhere and is not there")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Deed", "Entry", "Outcome", "entry_from_json", "entry_to_json"]
+
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 class Outcome(Enum):
@@ -77,4 +79,4 @@ def entry_from_json(value: dict[str, Any]) -> Entry:
 
 def canonical(value: Any) -> str:
     """Return the one JSON text of a value, whoever writes it."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
+_PATIENCE = 600.0  # A million entries take most of a minute.
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -107,7 +108,7 @@ def verify(
         raise click.UsageError("--store and --export exclude each other")
     if store is None and exported is None:
         query = urlencode([("anchor", one) for one in anchors])
-        found = Api(server).get("/v1/audit/verify" + (f"?{query}" if query else ""))
+        found = Api(server, patience=_PATIENCE).get("/v1/audit/verify" + (f"?{query}" if query else ""))
     else:
         found = _of_store(store, anchors) if store is not None else _of_export(exported or Path(), anchors)
     if output != "table":
@@ -132,7 +133,7 @@ def verify(
 @server_option
 def export(output_file: Path | None, server: str) -> None:
     """Write the whole audit as JSON lines, with hashes. Example: shiftplane audit export -f audit.jsonl"""  # noqa: D415
-    text = Api(server).text("/v1/audit/export")
+    text = Api(server, patience=_PATIENCE).text("/v1/audit/export")
     if output_file is None:
         sys.stdout.write(text)
         return
@@ -164,7 +165,7 @@ def _of_export(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
             raise click.ClickException(f"{path}:{number}: not an entry of an audit ({error})") from error
     last = found[-1] if found else None
     head = Anchor(seq=0, hash=GENESIS) if last is None else Anchor(seq=last.seq, hash=last.hash)
-    return _told(len(found), list(verify(found, lambda: head, [_anchor(text) for text in anchors])))
+    return _told(len(found), list(verify(found, head, [_anchor(text) for text in anchors])))
 
 
 def _told(entries: int, breaks: list[Any]) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Api:
 
     server: str
     token: str | None = field(default=None, repr=False)
+    patience: float = 15.0
+    """Seconds an answer may take."""
 
     def get(self, path: str) -> Any:
         """Return the JSON of a GET."""
@@ -114,7 +116,7 @@ class Api:
         who = {"x-shiftplane-actor": urllib.parse.quote(actor())}
         request = urllib.request.Request(url, data=body, method=method, headers={**who, **headers, **shown})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=15) as answer:  # noqa: S310 - the operator's own URL
+            with urllib.request.urlopen(request, timeout=self.patience) as answer:  # noqa: S310 - the operator's own URL
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise ApiError(error.code, _json_or_text(error.read())) from error

@@ -7,13 +7,14 @@ is in the store is read in a thread.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xds_server import rollout
 from xds_server.analysis import PairCounts, Resemblance, likeness
-from xds_server.audit import Outcome
+from xds_server.audit import Outcome, entry_to_json
 from xds_server.engine.caller import anything
 from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
@@ -25,7 +26,7 @@ from xds_server.view.likeness import likeness_view
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
     from xds_server.ads import Fleet, Hub
     from xds_server.audit import Anchor, Break, Entry
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from xds_server.telemetry import Block
 
 __all__ = ["Desk", "Summary", "no_summary"]
+
+_LINES_AT_ONCE: Final = 100
 
 Summary = Callable[[str, str, str | None], dict[str, Any] | None]
 """Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
@@ -58,6 +61,7 @@ class Desk:
         self._routes: dict[str, Live] = {}
         self._court = Court()
         self._hub: Hub | Fleet | None = None
+        self._long = asyncio.Lock()  # What takes long is done one after the other, so that threads are left.
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
 
@@ -151,13 +155,27 @@ class Desk:
         found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
         return list(found)
 
-    async def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
-        """Return the entries of the audit after one, oldest first."""
-        return await asyncio.to_thread(self._store.audit_after, seq, limit)
-
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""
-        return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+        async with self._long:
+            return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
+
+    async def audit_end(self) -> int:
+        """Return how many entries the audit has."""
+        return (await asyncio.to_thread(self._store.head)).seq
+
+    async def audit_lines(self) -> AsyncIterator[bytes]:
+        """Yield the whole audit, oldest first, an entry a line and some lines at a time."""
+        after, last = 0, await self.audit_end()
+        while after < last:
+            async with self._long:
+                after, lines = await asyncio.to_thread(self._lines, after, last)
+            yield lines
+
+    def _lines(self, after: int, last: int) -> tuple[int, bytes]:
+        page = self._store.audit_following(after, last, _LINES_AT_ONCE)
+        lines = "".join(f"{json.dumps(entry_to_json(entry))}\n" for entry in page)
+        return page[-1].seq if page else last, lines.encode()
 
     async def done_before(self, by: Caller) -> tuple[Entry, ...]:
         """Return what this caller did under the idempotency key of its request; a refused try did nothing."""

@@ -80,6 +80,7 @@ class Engine(Changes):
         """How often rollouts stood still because the store did not take what happened."""
         self.hears_proxies = True
         self._lock = asyncio.Lock()
+        self._reads = asyncio.Lock()
         self._swept = 0.0
         self._tallied = 0.0
         self._health: dict[tuple[str, str], rollout.Health] = {}
@@ -144,7 +145,9 @@ class Engine(Changes):
             ForbiddenError: One of the routes is not the caller's, or would not be any more.
             StaleError: The route is no longer the one it should be.
         """
-        loaded = load(text, file=file)
+        async with self._reads:
+            # A large file takes seconds: nobody waits for it but who gave it, and whoever gives another.
+            loaded = await asyncio.to_thread(load, text, file=file)
         async with self._lock:
             with self.span("apply", file=file, actor=by.actor):
                 return await self._apply(loaded, by=by, dry_run=dry_run, only=only)

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["SqliteStore"]
 
 _AT_ONCE: Final = 500
+"""Entries of the audit that are read while others wait."""
 
 
 class SqliteStore:
@@ -169,28 +170,22 @@ class SqliteStore:
     def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold.
 
-        It is read in pieces, between which others may write: a long audit holds up no kill.
+        What is written meanwhile waits for some entries at a time and never for all; it is not looked at.
         """
-        head = self.head()
-
-        def entries() -> Iterator[Entry]:
-            nonlocal head
-            page: tuple[Entry, ...] = ()
-            while not page or len(page) == _AT_ONCE:
-                with self.file.reading() as db:
-                    page = trail.following(db, page[-1].seq if page else -1, _AT_ONCE)
-                    head = trail.head(db)
-                if not page:
-                    return
-                yield from page
-
-        breaks = list(verify(entries(), lambda: head, anchors))
-        return head.seq, breaks
-
-    def audit_after(self, seq: int, limit: int) -> tuple[Entry, ...]:
-        """Return the entries after one, oldest first."""
         with self.file.reading() as db:
-            return trail.following(db, seq, limit)
+            head, highest = trail.ends(db)
+        return head.seq, list(verify(self._entries(highest), head, anchors))
+
+    def audit_following(self, after: int, last: int, limit: int) -> tuple[Entry, ...]:
+        """Return the next entries after a number up to a last one, in order."""
+        with self.file.reading() as db:
+            return trail.following(db, after, last, limit)
+
+    def _entries(self, last: int) -> Iterator[Entry]:
+        after = -1
+        while page := self.audit_following(after, last, _AT_ONCE):
+            yield from page
+            after = page[-1].seq
 
     def specs(self, name: str) -> tuple[StoredSpec, ...]:
         """Return the specs a route was given since it was last created, oldest first."""

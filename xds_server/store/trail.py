@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-__all__ = ["append", "by_key", "following", "head", "import_events", "newest"]
+__all__ = ["append", "by_key", "ends", "following", "head", "import_events", "newest"]
 
 _DEED: Final = (
     "at",
@@ -34,6 +34,14 @@ def head(db: sqlite3.Connection) -> Anchor:
     """Return the last entry, as it is kept apart from the entries."""
     row = db.execute("SELECT seq, hash FROM audit_head").fetchone()
     return Anchor(seq=0, hash=GENESIS) if row is None else Anchor(seq=row[0], hash=row[1])
+
+
+def ends(db: sqlite3.Connection) -> tuple[Anchor, int]:
+    """Return the last entry as it is kept apart, and the highest number there is, of the same moment."""
+    seq, own, highest = db.execute(
+        "SELECT (SELECT seq FROM audit_head), (SELECT hash FROM audit_head), (SELECT max(seq) FROM audit)"
+    ).fetchone()
+    return Anchor(seq=seq or 0, hash=own or GENESIS), highest or 0
 
 
 def append(db: sqlite3.Connection, deed: Deed) -> Entry:
@@ -89,11 +97,11 @@ def by_key(db: sqlite3.Connection, actor: str, key: str) -> tuple[Entry, ...]:
     return tuple(_entry(row) for row in rows)
 
 
-def following(db: sqlite3.Connection, after: int, limit: int) -> tuple[Entry, ...]:
-    """Return the entries after one, by number."""
+def following(db: sqlite3.Connection, after: int, last: int, limit: int) -> tuple[Entry, ...]:
+    """Return the next entries after a number up to a last one, in order."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 - our own names
-        (after, limit),
+        f"SELECT {_COLUMNS} FROM audit WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",  # noqa: S608 - our own
+        (after, last, limit),
     ).fetchall()
     return tuple(_entry(row) for row in rows)
 

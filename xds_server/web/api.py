@@ -17,7 +17,7 @@ from xds_server.identity import Role
 from xds_server.telemetry import block_to_json
 from xds_server.view import to_json
 from xds_server.web import schemas
-from xds_server.web.gate import PRINCIPAL, caller, need
+from xds_server.web.gate import PRINCIPAL, caller, need, need_somewhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json, spec_problem
 from xds_server.web.schemas import paged
@@ -268,6 +268,7 @@ class _Routes:
         return web.json_response({"days": await self._engine.costs(await self._seen(request))})
 
     async def apply(self, request: web.Request) -> web.Response:
+        await need_somewhere(request, self._engine, Role.OPERATOR, "apply")
         text = await _text(request)
         applied = await self._engine.apply(
             text, file=_file(request), by=_by(request, text), dry_run=request.query.get("dryRun") == "true"
@@ -275,7 +276,9 @@ class _Routes:
         return web.json_response(_applied(applied))
 
     async def put(self, request: web.Request) -> web.Response:
-        text, name = await _text(request), request.match_info["name"]
+        name = request.match_info["name"]
+        await need_somewhere(request, self._engine, Role.OPERATOR, "apply", name)
+        text = await _text(request)
         applied = await self._engine.apply(
             text,
             file=_file(request),
@@ -305,6 +308,7 @@ class _Routes:
                     422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request"
                 )
             if before:
+                # What was allowed then need not be any more, and the answer says how the route stands.
                 await need(request, self._engine, Role.OPERATOR, name, action.value)
             view = self._engine.view(name) if before else await self._do(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if before else None

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from xds_server.identity import Grant, Token
     from xds_server.store import AccessStore
 
-__all__ = ["COOKIE", "PRINCIPAL", "SESSION", "Gate", "SessionLimits", "caller", "need", "need_everywhere"]
+__all__ = [
+    "COOKIE",
+    "PRINCIPAL",
+    "SESSION",
+    "Gate",
+    "SessionLimits",
+    "caller",
+    "need",
+    "need_everywhere",
+    "need_somewhere",
+]
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 SESSION: Final = web.RequestKey("session", Session)
@@ -253,6 +263,15 @@ async def need(request: web.Request, engine: Engine, role: Role, name: str, acti
     principal = _known(request)
     if not principal.may(role, engine.labels(name)):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
+
+
+async def need_somewhere(
+    request: web.Request, engine: Engine, role: Role, action: str, name: str = ""
+) -> None:
+    """Refuse, and write down, what takes a role over some route; over which, the engine asks."""
+    principal = _known(request)
+    if principal.highest < role:
+        await _refuse(request, engine, action, name, f"{principal.name} may not {action} specs")
 
 
 async def need_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +27,6 @@ __all__ = ["people"]
 
 _MOST: Final = 10_000
 _MOST_ANCHORS: Final = 100
-_AT_ONCE: Final = 500
 
 
 def people(engine: Engine, access: AccessStore) -> list[Operation]:
@@ -189,10 +187,8 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
         answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await answer.prepare(request)
-        last = 0
-        while page := await self._engine.audit_after(last, _AT_ONCE):
-            await answer.write("".join(f"{json.dumps(entry_to_json(one))}\n" for one in page).encode())
-            last = page[-1].seq
+        async for lines in self._engine.audit_lines():
+            await answer.write(lines)
         await answer.write_eof()
         return answer
 

@@ -25,6 +25,8 @@ __all__ = ["page_routes"]
 
 _CHART_EVENTS: Final = 2_000
 _AUDIT_PAGE: Final = 100
+_MOST_VERIFIED: Final = 20_000
+"""Entries that are verified whenever somebody looks; more take longer than a page should."""
 _ACTIONS: Final = "|".join(action.value for action in BUTTONS)
 
 
@@ -132,7 +134,8 @@ class _Pages:
         entries = await self._engine.audit(_AUDIT_PAGE, route, routes=routes, before=before)
         chain = None
         if routes is None and before is None:
-            count, breaks = await self._engine.audit_breaks()
+            count = await self._engine.audit_end()
+            breaks = (await self._engine.audit_breaks())[1] if count <= _MOST_VERIFIED else None
             chain = {"entries": count, "breaks": breaks}
         older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
         return self._frame.page(

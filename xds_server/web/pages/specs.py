@@ -9,7 +9,7 @@ from aiohttp import web
 
 from xds_server.engine import CommandRefusedError, Only, SpecRefusedError, StaleError
 from xds_server.identity import Role
-from xds_server.web.gate import caller, need
+from xds_server.web.gate import caller, need, need_somewhere
 
 if TYPE_CHECKING:
     from xds_server.engine import Applied, Engine
@@ -43,6 +43,9 @@ class SpecPages:
         self._frame.who(request)
         form = await request.post()
         self._frame.check(request, form.get("csrf", ""))
+        await need_somewhere(
+            request, self._engine, Role.OPERATOR, "apply", request.match_info.get("name", "")
+        )
         written = _Written(
             name=request.match_info.get("name", ""),
             text=str(form.get("spec", "")).replace("\r\n", "\n"),

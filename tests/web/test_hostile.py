@@ -1,0 +1,123 @@
+"""What somebody hostile tries over HTTP: each of these once worked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tests.support.site import GOOD, spec
+from xds_server.audit import Anchor, Deed, entry_from_json, verify
+from xds_server.identity import Role
+from xds_server.store import trail
+
+if TYPE_CHECKING:
+    from tests.support.site import Served
+    from xds_server.store import SqliteStore
+
+
+async def test_a_refused_command_sent_again_with_its_key_is_refused_again(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    token = served.token(Role.VIEWER, "sam", team="search")
+    send: dict[str, Any] = {"token": token, "headers": {"idempotency-key": "k"}, "json": {"reason": "x"}}
+    for _ in range(2):
+        status, said, headers = await served.ask("POST", "/v1/routes/ads/kill", **send)
+        assert status == 403
+        assert "idempotent-replayed" not in headers
+        assert "weights" not in said
+
+
+async def test_what_the_phase_did_not_allow_is_not_taken_for_done_when_it_is_sent_again(
+    served: Served,
+) -> None:
+    await served.apply(GOOD)
+    send: dict[str, Any] = {"token": served.token(Role.OPERATOR), "headers": {"idempotency-key": "k"}}
+    for _ in range(2):
+        assert (await served.ask("POST", "/v1/routes/chat/unkill", **send))[0] == 409
+    kill = {"token": send["token"], "json": {"reason": "why"}}
+    assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
+    status, said, headers = await served.ask("POST", "/v1/routes/chat/unkill", **send)
+    assert (status, said["kill"], "idempotent-replayed" in headers) == (200, None, False)
+
+
+async def test_a_key_shows_no_route_that_is_somebody_elses_by_now(served: Served) -> None:
+    await served.apply(spec("chat", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    send: dict[str, Any] = {"token": token, "headers": {"idempotency-key": "k"}}
+    assert (await served.ask("POST", "/v1/routes/chat/pause", **send))[0] == 200
+    await served.apply(spec("chat", team="ads"))
+    assert (await served.ask("POST", "/v1/routes/chat/pause", **send))[0] == 403
+
+
+async def test_a_large_spec_keeps_nobody_waiting_while_it_is_read(served: Served) -> None:
+    await served.apply(GOOD)
+    token, large = served.token(Role.OPERATOR), f"a: [{'1,' * 150_000}1]\n"
+    reading = asyncio.create_task(served.ask("POST", "/v1/routes", token=token, data=large))
+    await served.until(served.engine._reads.locked)
+    kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
+    assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
+    assert not reading.done(), "the kill did not wait for the spec"
+    assert (await reading)[0] == 422
+
+
+async def test_a_spec_of_whoever_may_apply_none_is_not_even_read(served: Served) -> None:
+    token, wrong = served.token(Role.VIEWER, "vera"), "a: ["
+    for method, path in (("POST", "/v1/routes"), ("PUT", "/v1/routes/chat/spec")):
+        status, said, _ = await served.ask(method, path, token=token, data=wrong)
+        assert (status, "problems" in said) == (403, False)
+    assert [deed[:2] for deed in served.deeds() if deed[3] == "refused"] == [("vera", "apply")] * 2
+
+
+async def test_verifying_and_exporting_a_long_audit_let_others_write(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    filled(served.store, 20_000)
+    kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
+    for path in ("/v1/audit/verify", "/v1/audit/export"):
+        reading = asyncio.create_task(read(served, path, token))
+        await served.until(served.engine._long.locked)
+        for verb in ("kill", "unkill"):
+            assert (await served.ask("POST", f"/v1/routes/chat/{verb}", **kill))[0] == 200
+        assert not reading.done(), path
+        assert await reading
+    assert json.loads(await read(served, "/v1/audit/verify", token))["holds"]
+    assert "shiftplane audit verify" in await read(served, "/audit", token), "what is only looked at"
+
+
+async def test_an_export_is_the_whole_audit_and_verifies(served: Served) -> None:
+    filled(served.store, 250)
+    token = served.token(Role.VIEWER)
+    lines = (await read(served, "/v1/audit/export", token)).splitlines()
+    found = [entry_from_json(json.loads(line)) for line in lines]
+    assert list(verify(found, Anchor(seq=251, hash=found[-1].hash))) == []
+
+
+async def read(served: Served, path: str, token: str) -> str:
+    """Return what stands there."""
+    async with served.client.get(path, headers={"authorization": f"Bearer {token}"}) as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+def filled(store: SqliteStore, entries: int) -> None:
+    """Put that many entries into the audit, in one transaction."""
+    with store.file.writing() as db:
+        for number in range(entries):
+            trail.append(db, Deed(at=float(number), actor="ada", action="see", route="chat"))
+
+
+async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) -> None:
+    admin = served.token(Role.ADMIN)
+    with structlog.testing.capture_logs() as logged:
+        status, said, _ = await served.ask(
+            "POST", "/v1/tokens", token=admin, json={"name": "ci", "role": "viewer"}
+        )
+        assert status == 200
+        async with served.client.post("/login", data={"token": said["text"]}, allow_redirects=False):
+            pass
+        assert (await served.ask("DELETE", f"/v1/tokens/{said['token']['id']}", token=admin))[0] == 200
+    entries = served.store.audit(10)
+    anchors = [(one["seq"], one["hash"]) for one in logged if one["event"] == "audited"]
+    assert anchors == [(entry.seq, entry.hash) for entry in entries if entry.deed.actor != "test"]
