@@ -31,7 +31,7 @@ def loaded_by(arguments: list[str], code: int = 0) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.parametrize("output", ["table", "json"])
 def test_lint_loads_nothing_heavy(output: str) -> None:
     found = loaded_by(["lint", "-o", output, "envoy/examples/02-canary.yaml"])
     assert not found & HEAVY

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Final
 
 import click
@@ -85,8 +86,11 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shiftplane")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Replace one LLM by another under live traffic, safely.
 
     Example: shiftplane lint route.yaml && shiftplane apply route.yaml && shiftplane watch chat
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from xds_server.cli.client import Api, Exit, server_option
+from xds_server.cli.client import Api, Exit, output_option, server_option
 from xds_server.cli.out import print_data
 from xds_server.cli.specs import problems_of, read_specs, report
 
@@ -44,7 +44,7 @@ _FULL = 100.0
     show_default=True,
     help="With --spec: the candidate's weight in percent.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @server_option
 @click.pass_context
 def assign(  # noqa: PLR0913, PLR0917 - one per option
@@ -64,8 +64,8 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
     """
     traffic = _running(ctx, server, name) if file is None else _from_file(ctx, file, name, weight)
     found = list(_assignments(traffic, attributes, path))
-    if output == "json":
-        print_data({"route": name, "assignments": found}, "json")
+    if output != "table":
+        print_data({"route": name, "assignments": found}, output)
         return
     for item in found:
         slot = "" if item["slot"] is None else f" (slot {item['slot']:,} of 10,000)"

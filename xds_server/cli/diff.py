@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 import yaml
 
-from xds_server.cli.client import Api, ApiError, Exit, server_option
+from xds_server.cli.client import Api, ApiError, Exit, output_option, server_option
 from xds_server.cli.out import print_data
 from xds_server.cli.specs import problems_of, read_specs, report
 
@@ -25,7 +25,7 @@ __all__ = ["diff"]
 @click.argument("new")
 @click.option("--against", default=None, metavar="FILE", help="Compare with this file; needs no server then.")
 @click.option("--exit-code", is_flag=True, help="End with 1 when something would change.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @server_option
 @click.pass_context
 def diff(
@@ -40,8 +40,8 @@ def diff(
     before = _read(ctx, against) if against is not None else _running(server, after)
     specs = list(_spec_diff(before, after))
     changed = _resource_diff(before, after)
-    if output == "json":
-        print_data({"spec": specs, "resources": changed}, "json")
+    if output != "table":
+        print_data({"spec": specs, "resources": changed}, output)
     elif not specs:
         click.echo("no difference in meaning", err=True)
     else:

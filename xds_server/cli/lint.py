@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from xds_server.cli.client import Exit
+from xds_server.cli.client import Exit, output_option
+from xds_server.cli.out import print_data
 from xds_server.cli.specs import problems_of, read_specs, report
 
 __all__ = ["lint"]
@@ -13,7 +14,7 @@ __all__ = ["lint"]
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Let warnings fail too.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @click.pass_context
 def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
     """Check route specs: files, folders, or - for standard input.
@@ -24,9 +25,7 @@ def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: boo
     problems = problems_of(loaded)
     errors = sum(problem.severity.name == "ERROR" for problem in problems)
     routes = sum(len(one.routes) for one in loaded)
-    if output == "json":
-        import json
-
+    if output != "table":
         found = [
             {
                 "severity": problem.severity.name.lower(),
@@ -39,7 +38,7 @@ def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: boo
             }
             for problem in problems
         ]
-        click.echo(json.dumps({"routes": routes, "errors": errors, "problems": found}, indent=2))
+        print_data({"routes": routes, "errors": errors, "problems": found}, output)
     else:
         report(problems, err=False)
         warnings = len(problems) - errors

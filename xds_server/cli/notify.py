@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xds_server.cli.client import Exit, actor
+from xds_server.cli.client import Exit, actor, output_option
+from xds_server.cli.out import print_data
 from xds_server.cli.specs import report
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def notify() -> None:
 @click.option("--notify", "file", type=_FILE, required=True, help="The file of serve --notify.")
 @click.option("--target", "names", multiple=True, help="Only this target; repeatable.")
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="In seconds.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @click.pass_context
 def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float, output: str) -> None:
     """Send one message to each target, once, and say what came back.
@@ -69,10 +70,8 @@ def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float,
     targets = [target for target in found.targets if not names or target.name in names]
     answers = asyncio.run(_send(targets, found.public_url, timeout))
     told = [(target, answer) for target, answer in zip(targets, answers, strict=True)]
-    if output == "json":
-        import json
-
-        click.echo(json.dumps({"targets": [_document(*one) for one in told]}, indent=2))
+    if output != "table":
+        print_data({"targets": [_document(*one) for one in told]}, output)
     else:
         for target, answer in told:
             click.echo(_line(target, answer))

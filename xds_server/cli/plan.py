@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xds_server.cli.client import Exit
+from xds_server.cli.client import Exit, output_option
 from xds_server.cli.out import percent, print_data, seconds
 from xds_server.cli.specs import problems_of, read_specs, report
 
@@ -28,9 +28,7 @@ _SHOWN = 3
     "--step", type=click.IntRange(0), default=None, help="Which step to show the resources of; from 1."
 )
 @click.option("--resources", is_flag=True, help="Print the resources themselves, in Envoy's own words.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True
-)
+@output_option
 @click.pass_context
 def plan(
     ctx: click.Context, paths: tuple[str, ...], output: str, step: int | None, *, resources: bool
@@ -44,7 +42,7 @@ def plan(
         ctx.exit(Exit.REFUSED)
     routes = [route for one in loaded for route in one.routes]
     groups, outline = worlds(routes, step), [_route(route) for route in routes]
-    if output != "text" or resources:
+    if output != "table" or resources:
         data = groups if resources else {"routes": outline, "groups": groups}
         print_data(data, "json" if output == "json" else "yaml")
         return

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xds_server.cli.client import server_option
+from xds_server.cli.client import output_option, server_option
+from xds_server.cli.out import print_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--save", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Keep the blocks."
 )
 @click.option("--run", type=int, default=None, help="Only this run.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 @server_option
 def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     spec: Path,
@@ -62,10 +63,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
         save.write_text(text, encoding="utf-8")
     recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
     runs = played(policy_of(wanted), recorded, route=name, candidate=wanted.candidate, control=wanted.stable)
-    if output == "json":
-        import json
-
-        click.echo(json.dumps({"route": name, "runs": [_document(one) for one in runs]}))
+    if output != "table":
+        print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
     if not runs:
         click.echo("nothing was recorded")

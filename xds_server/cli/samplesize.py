@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from xds_server.cli.client import output_option
+from xds_server.cli.out import print_data
+
 if TYPE_CHECKING:
     from xds_server.experiment import Plan
 
@@ -32,7 +35,7 @@ _OFTEN_SAID: Final = 2_348
     show_default=True,
 )
 @click.option("--users-per-day", type=click.FloatRange(min=0, min_open=True), default=None, help="New users.")
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@output_option
 def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     baseline: float,
     mde: float,
@@ -77,10 +80,8 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     found = plan(
         baseline, target, alpha=alpha, power=power, sides=sides, split=share, formula=Formula(formula)
     )
-    if output == "json":
-        import json
-
-        click.echo(json.dumps(_document(found, users_per_day)))
+    if output != "table":
+        print_data(_document(found, users_per_day), output)
     else:
         _print(found, users_per_day)
 
