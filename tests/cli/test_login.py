@@ -88,6 +88,18 @@ def test_a_token_does_not_move_to_another_server_with_its_context(run: Run, cann
     assert "spt_secret" not in path().read_text()
 
 
+def test_a_login_elsewhere_leaves_the_other_contexts_alone(run: Run, canned: Canned) -> None:
+    canned.answers["GET /v1/whoami"] = (200, json.dumps(WHO))
+    run("config", "set", "default", "--server", "https://prod.example")
+    said = run("login", "--server", canned.url, "--token-stdin", stdin="spt_secret\n")
+    assert said.exit_code == 0, said.output
+    kept = json.loads(run("config", "list", "-o", "json").stdout)["contexts"]
+    assert kept["default"] == {"server": "https://prod.example", "token": False, "current": False}
+    name = canned.url.removeprefix("http://")
+    assert kept[name] == {"server": canned.url, "token": True, "current": True}
+    assert f"(context {name})" in said.output
+
+
 @pytest.mark.parametrize(
     "text", ["[", "[1]", "contexts: {a: {}}", "contexts: {a: {server: 1}}", "current: 3"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import urlsplit
 
 import click
 
@@ -86,7 +87,9 @@ def remove(name: str) -> None:
 
 
 @click.command()
-@click.option("--name", default=None, help="Keep it under this name; default: the context of this server.")
+@click.option(
+    "--name", default=None, help="Keep it under this name; default: the context of this server, or a new one."
+)
 @click.option("--token-stdin", is_flag=True, help="Read the token from standard input instead of asking.")
 @server_option
 def login(name: str | None, server: str, *, token_stdin: bool) -> None:
@@ -96,7 +99,8 @@ def login(name: str | None, server: str, *, token_stdin: bool) -> None:
     """
     contexts = load()
     known = next((n for n, one in contexts.named.items() if one.server.rstrip("/") == server), None)
-    name = name or known or contexts.current or "default"
+    fresh = urlsplit(server).netloc if "default" in contexts.named else "default"
+    name = name or known or fresh
     token = sys.stdin.readline() if token_stdin else click.prompt(f"token for {server}", hide_input=True)
     token = str(token).strip()
     who = Api(server, token).get("/v1/whoami")
