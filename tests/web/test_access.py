@@ -221,6 +221,27 @@ async def test_a_command_sent_twice_with_one_key_is_done_once(served: Served) ->
     assert (await served.ask("POST", "/v1/routes/chat/resume", **{**send, "token": other}))[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("header", "said", "actor"),
+    [
+        ("", "", "ada"),
+        ("ada", "", "ada"),
+        ("kim@desk", "kim@desk", "ada (as kim@desk)"),
+        ("", "kim@desk", "ada (as kim@desk)"),
+        ("", "da", "ada (as da)"),
+    ],
+)
+async def test_who_is_at_the_keyboard_stands_beside_who_showed_the_token(
+    served: Served, header: str, said: str, actor: str
+) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR, "ada")
+    headers = {"x-shiftplane-actor": header} if header else {}
+    body = {"actor": said, "reason": "why"}
+    await served.ask("POST", "/v1/routes/chat/abort", token=token, headers=headers, json=body)
+    assert served.deeds()[-1][:2] == (actor, "abort")
+
+
 async def test_any_tag_is_good_for_deleting(served: Served) -> None:
     admin = served.token(Role.ADMIN)
     await served.apply(GOOD)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -298,7 +297,7 @@ class _Routes:
     async def command(self, request: web.Request, action: Action) -> web.Response:
         name, body = request.match_info["name"], await read_json(request, _BODIES.get(action, CommandBody))
         asked = _digest(request, body.model_dump_json())
-        by = _named(caller(request, Role.OPERATOR, reason=body.reason, asked=asked), body.actor)
+        by = caller(request, Role.OPERATOR, reason=body.reason, asked=asked, said=body.actor)
         if not by.key:
             return web.json_response(to_json(await self._do(name, action, body, by)))
         async with self._keyed:
@@ -367,13 +366,6 @@ def _reason(request: web.Request) -> str:
 
 def _by(request: web.Request, text: str) -> Caller:
     return caller(request, Role.OPERATOR, reason=_reason(request), asked=_digest(request, text))
-
-
-def _named(by: Caller, claimed: str) -> Caller:
-    """Return the caller with who is said to be at the keyboard, where the headers did not say it."""
-    if not claimed or claimed in by.actor:
-        return by
-    return replace(by, actor=claimed if by.via == "open" else f"{by.actor} (as {claimed})")
 
 
 def _digest(request: web.Request, body: str) -> str:

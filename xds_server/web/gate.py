@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from xds_server.engine import Engine
-    from xds_server.identity import Grant, Token
+    from xds_server.identity import Token
     from xds_server.store import AccessStore
 
 __all__ = [
@@ -180,8 +180,7 @@ class Gate:
     async def _who(self, request: web.Request) -> Principal | None:
         header = request.headers.get("authorization", "")
         if self.is_open:
-            claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
-            name = claimed or f"api@{_source(request)}"
+            name = _claimed(request) or f"api@{_source(request)}"
             return Principal(name=name, via="open", grants=(EVERYTHING,))
         if header and not request.path.startswith("/v1/alarms/"):
             scheme, _, text = header.partition(" ")
@@ -228,8 +227,10 @@ class Gate:
             raise ProblemError(403, "cross_site", "a page of another site may not ask for this")
 
 
-def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "") -> Caller:
+def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "", said: str = "") -> Caller:
     """Return who asks as the engine knows them; `asked` is a digest of what for.
+
+    Who is at the keyboard, by a header or else as `said`, stands beside who showed the token.
 
     Raises:
         ProblemError: Nobody logged in, or the idempotency key is none.
@@ -242,8 +243,9 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
             "bad_request",
             f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
         )
-    claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
-    name = principal.name if claimed in {"", principal.name} else f"{principal.name} (as {claimed})"
+    claimed, name = _claimed(request) or said.strip(), principal.name
+    if claimed not in {"", name}:
+        name = claimed if principal.via == "open" else f"{name} (as {claimed})"
 
     def may(labels: Mapping[str, str]) -> bool:
         return principal.may(role, labels)
@@ -301,9 +303,8 @@ def _known(request: web.Request) -> Principal:
     return found
 
 
-def grants_words(grants: tuple[Grant, ...]) -> str:
-    """Return grants in words."""
-    return Principal(name="", via="", grants=grants).words
+def _claimed(request: web.Request) -> str:
+    return unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
 
 
 def _source(request: web.Request) -> str:
