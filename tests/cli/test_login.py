@@ -10,7 +10,8 @@ import pytest
 
 from xds_server.audit import entry_to_json
 from xds_server.cli.contexts import path
-from xds_server.store import SqliteStore
+from xds_server.identity import token_to_json
+from xds_server.store import AccessStore, SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,6 +124,19 @@ def test_whoever_has_the_file_can_always_come_in_again(run: Run, tmp_path: Path)
     assert (entry.deed.action, entry.deed.via) == ("create-token", "store")
     store.close()
     assert run("audit", "verify", "--store", str(file)).output == "the audit holds: 1 entries\n"
+
+
+def test_a_token_made_in_the_store_is_like_any_other(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "state.sqlite"
+    SqliteStore(file).close()
+    words = ("--role", "operator", "--routes", "team=a", "--store", str(file))
+    said = run("token", "create", "ci\n", *words)
+    assert (said.exit_code, "is no name of a token" in said.output) == (2, True)
+    made = json.loads(run("token", "create", "ci", *words, "-o", "json").stdout)
+    store = SqliteStore(file)
+    (kept,) = AccessStore(store.file).tokens()
+    store.close()
+    assert made["token"] == token_to_json(kept)
 
 
 def test_tokens_are_printed_once_and_alone(run: Run, canned: Canned) -> None:

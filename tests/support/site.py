@@ -15,7 +15,7 @@ from tests.support.worlds import SCRIPTS
 from xds_server.ads import Hub
 from xds_server.audit import Deed
 from xds_server.engine import Caller, Engine
-from xds_server.identity import Grant, Role, Token, mint
+from xds_server.identity import Grant, Role, new_token
 from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Gate, Provider, Site, build, registry
 
@@ -54,18 +54,13 @@ class Served:
 
     def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
         """Make a token and return its text."""
-        made, now = mint(secrets.token_bytes(38)), self.engine._clock()
-        token = Token(
-            id=made.id,
-            name=name or role.word,
-            digest=made.digest,
-            grants=(Grant(role=role, labels=tuple(sorted(labels.items()))),),
-            created_at=now,
-            created_by="test",
-            expires_at=now + life,
+        now = self.engine._clock()
+        grant = Grant(role=role, labels=tuple(sorted(labels.items())))
+        token, text = new_token(
+            secrets.token_bytes(38), name=name or role.word, grant=grant, by="test", now=now, expires_in=life
         )
         self.access.add_token(token, Deed(at=now, actor="test", action="create-token"))
-        return made.text
+        return text
 
     async def apply(self, text: str) -> None:
         await self.engine.apply(text, file="test.yaml", by=Caller(actor="test"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ __all__ = ["token"]
 
 _DAY = 86_400
 _UNITS = {"m": 60, "h": 3_600, "d": _DAY, "w": 7 * _DAY}
-_LONGEST = 366 * _DAY
 
 
 class _Life(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -33,9 +33,23 @@ class _Life(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS):
             self.fail(f"{text!r} is no duration; such as 30m, 12h, 90d or 8w is allowed", param, ctx)
         found = int(number) * _UNITS[unit]
-        if not 60 <= found <= _LONGEST:
+        from xds_server.identity import LIVES
+
+        if not LIVES[0] <= found <= LIVES[1]:
             self.fail(f"{text!r} is out of bounds; from 1m to 366d is allowed", param, ctx)
         return found
+
+
+class _Name(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from xds_server.identity import NAMES
+
+        if re.fullmatch(NAMES, str(value)) is None:
+            allowed = "up to 63 letters, digits and . _ @ - are allowed, a letter or digit first"
+            self.fail(f"{value!r} is no name of a token; {allowed}", param, ctx)
+        return str(value)
 
 
 @click.group()
@@ -47,7 +61,7 @@ def token() -> None:
 
 
 @token.command()
-@click.argument("name")
+@click.argument("name", type=_Name())
 @click.option(
     "--role", type=click.Choice(["viewer", "operator", "admin"]), required=True, help="What it allows."
 )
@@ -119,7 +133,7 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
     import secrets
 
     from xds_server.audit import Deed
-    from xds_server.identity import Grant, Role, SelectorError, Token, mint, parse_selector
+    from xds_server.identity import Grant, Role, SelectorError, new_token, parse_selector, token_to_json
     from xds_server.store import AccessStore, SqliteStore, StoreError
 
     try:
@@ -128,23 +142,21 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
     except (SelectorError, StoreError) as error:
         raise click.ClickException(str(error)) from error
     try:
-        made, now = mint(secrets.token_bytes(38)), time.time()
-        new = Token(
-            id=made.id,
+        now = time.time()
+        new, text = new_token(
+            secrets.token_bytes(38),
             name=body["name"],
-            digest=made.digest,
-            grants=(Grant(role=Role[body["role"].upper()], labels=labels),),
-            created_at=now,
-            created_by=actor(),
-            expires_at=now + body["expires_in"],
+            grant=Grant(role=Role[body["role"].upper()], labels=labels),
+            by=actor(),
+            now=now,
+            expires_in=body["expires_in"],
         )
-        detail = f"{new.name} ({new.id}): {new.principal.words}"
         deed = Deed(
-            at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=detail
+            at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=new.words
         )
         AccessStore(store.file).add_token(new, deed)
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     finally:
         store.close()
-    return {"token": {"id": made.id, "name": new.name}, "text": made.text}
+    return {"token": token_to_json(new), "text": text}

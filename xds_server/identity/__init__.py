@@ -12,10 +12,21 @@ from xds_server.identity.roles import (
     selector_text,
 )
 from xds_server.identity.secrets import Minted, digest, mint, token_id
-from xds_server.identity.sessions import Session, Token, grants_from_json, grants_to_json
+from xds_server.identity.sessions import (
+    LIVES,
+    NAMES,
+    Session,
+    Token,
+    grants_from_json,
+    grants_to_json,
+    new_token,
+    token_to_json,
+)
 
 __all__ = [
     "EVERYTHING",
+    "LIVES",
+    "NAMES",
     "ClaimRule",
     "Failures",
     "Grant",
@@ -30,8 +41,10 @@ __all__ = [
     "grants_from_json",
     "grants_to_json",
     "mint",
+    "new_token",
     "parse_selector",
     "said",
     "selector_text",
     "token_id",
+    "token_to_json",
 ]

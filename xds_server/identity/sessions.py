@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.identity.roles import Grant, Principal, Role
+from xds_server.identity.secrets import mint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Session", "Token", "grants_from_json", "grants_to_json"]
+__all__ = [
+    "LIVES",
+    "NAMES",
+    "Session",
+    "Token",
+    "grants_from_json",
+    "grants_to_json",
+    "new_token",
+    "token_to_json",
+]
+
+NAMES: Final = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
+"""What tokens may be called."""
+
+LIVES: Final = (60, 366 * 86_400)
+"""Seconds a token lives, at least and at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +55,11 @@ class Token:
         """Who shows it."""
         return Principal(name=self.name, via=f"token {self.id}", grants=self.grants)
 
+    @property
+    def words(self) -> str:
+        """Which it is and what it lets its owner do, as people read it."""
+        return f"{self.name} ({self.id}): {self.principal.words}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
@@ -62,6 +83,46 @@ class Session:
     def principal(self) -> Principal:
         """Who it is of."""
         return Principal(name=self.name, via=self.via, grants=self.grants)
+
+
+def new_token(  # noqa: PLR0913 - what a token is made of
+    randomness: bytes,
+    *,
+    name: str,
+    grant: Grant,
+    by: str,
+    now: float,
+    expires_in: float,
+    first: bool = False,
+) -> tuple[Token, str]:
+    """Return a token made of 38 random bytes, and its text, which is kept nowhere."""
+    made = mint(randomness)
+    token = Token(
+        id=made.id,
+        name=name,
+        digest=made.digest,
+        grants=(grant,),
+        created_at=now,
+        created_by=by,
+        expires_at=now + expires_in,
+        first=first,
+    )
+    return token, made.text
+
+
+def token_to_json(token: Token) -> dict[str, Any]:
+    """Return a token as plain JSON values, without its digest."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "role": token.grants[0].role.word,
+        "routes": dict(token.grants[0].labels),
+        "created_at": token.created_at,
+        "created_by": token.created_by,
+        "expires_at": token.expires_at,
+        "last_used_at": token.last_used_at,
+        "first": token.first,
+    }
 
 
 def grants_to_json(grants: Iterable[Grant]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from xds_server.audit import Deed
-from xds_server.identity import EVERYTHING, Token, mint
+from xds_server.identity import EVERYTHING, new_token
 
 if TYPE_CHECKING:
     from xds_server.store import AccessStore
@@ -26,17 +26,14 @@ def first_token(access: AccessStore, now: float) -> str | None:
         return None
     for token in known:
         access.revoke(token.id, Deed(at=now, actor="shiftplane", action="revoke-token", detail=token.id))
-    made = mint(secrets.token_bytes(38))
-    token = Token(
-        id=made.id,
+    token, text = new_token(
+        secrets.token_bytes(38),
         name="first-run",
-        digest=made.digest,
-        grants=(EVERYTHING,),
-        created_at=now,
-        created_by="shiftplane",
-        expires_at=now + _LIFE,
+        grant=EVERYTHING,
+        by="shiftplane",
+        now=now,
+        expires_in=_LIFE,
         first=True,
     )
-    detail = f"{token.name} ({token.id}): {token.principal.words}"
-    access.add_token(token, Deed(at=now, actor="shiftplane", action="create-token", detail=detail))
-    return made.text
+    access.add_token(token, Deed(at=now, actor="shiftplane", action="create-token", detail=token.words))
+    return text

@@ -6,12 +6,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xds_server.identity import Grant, Role, SelectorError, parse_selector
+from xds_server.identity import LIVES, NAMES, Grant, Role, SelectorError, parse_selector
 from xds_server.web.problems import ProblemError
 
-__all__ = ["LONGEST_LIFE", "CommandBody", "PromoteBody", "TokenBody", "UndoBody"]
+__all__ = ["CommandBody", "PromoteBody", "TokenBody", "UndoBody"]
 
-LONGEST_LIFE = 366 * 86_400
 _DAY = 86_400
 
 
@@ -41,12 +40,12 @@ class UndoBody(CommandBody):
 class TokenBody(_Body):
     """A token to be made: whose it is, what it may do with which routes, and for how many seconds."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
+    name: Annotated[str, Field(pattern=NAMES)]
     role: Annotated[str, Field(pattern="^(viewer|operator|admin)$")]
     routes: Annotated[str, Field(max_length=400)] = ""
     """The labels of the routes it is for, such as team=search; empty: of all."""
 
-    expires_in: Annotated[int, Field(ge=60, le=LONGEST_LIFE)] = 90 * _DAY
+    expires_in: Annotated[int, Field(ge=LIVES[0], le=LIVES[1])] = 90 * _DAY
 
     @property
     def grant(self) -> Grant:
