@@ -134,7 +134,7 @@ async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
         async with found.get("/healthz") as answer:
             assert answer.status == 200
         async with found.get("/readyz") as answer:
-            assert answer.status == 503
+            assert (answer.status, answer.content_type) == (503, "application/problem+json")
         await engine.load()
         async with found.get("/readyz") as answer:
             assert answer.status == 200

@@ -100,3 +100,13 @@ async def test_every_operation_that_takes_a_role_says_no_to_nobody(served: Serve
     assert tried > 20
     viewer = served.token(Role.VIEWER)
     assert (await served.ask("GET", "/v1/routes", token=viewer))[0] == 200
+
+
+async def test_a_store_that_fails_is_answered_as_described(served: Served) -> None:
+    described = (await served.ask("GET", "/v1/openapi.json"))[1]["paths"]
+    token = served.token(Role.VIEWER)
+    served.store.close()
+    for path in ("/v1/routes", "/v1/audit", "/v1/whoami"):
+        status, said, _ = await served.ask("GET", path, token=token)
+        assert (status, said["status"]) == (503, 503)
+        assert "503" in described[path]["get"]["responses"]

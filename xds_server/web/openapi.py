@@ -25,9 +25,9 @@ _REFUSALS: Final = {
     413: "The body is too large.",
     422: "The spec has problems, or the idempotency key stands for another request.",
     429: "Too many wrong secrets came from that address.",
-    503: "The store takes nothing; nothing was changed.",
+    503: "The store cannot be used; nothing was changed.",
 }
-_OF_ALL: Final = (401, 403, 429)
+_OF_ALL: Final = (401, 403, 429, 503)
 _IN_PATH: Final = re.compile(r"\{(\w+)\}")
 _PATTERNS: Final = {"name": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "id": "^[0-9a-f]{12}$"}
 
@@ -100,8 +100,6 @@ def _responses(one: Operation) -> dict[str, Any]:
     if one.answer.headers:
         good["headers"] = {name: {"schema": {"type": "string"}} for name in one.answer.headers}
     refusals = {400, *one.refusals, *(_OF_ALL if one.role is not None else ())}
-    if one.method != "GET" and one.role is not None:
-        refusals |= {503}
     if one.body:
         refusals |= {413}
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}}

@@ -41,6 +41,8 @@ _TITLES: Final = {
     "bad_request": "The request is not what it must be",
     "key_reused": "The idempotency key stands for another request",
     "cross_site": "A request of another site",
+    "not_ready": "Not ready yet",
+    "unknown_token": "There is no such token",
 }
 
 

@@ -15,7 +15,7 @@ from xds_server.web.openapi import document
 from xds_server.web.operations import Answer, Operation, registered
 from xds_server.web.pages import login_routes, page_routes
 from xds_server.web.pages.frame import Frame
-from xds_server.web.problems import errors_as_problems
+from xds_server.web.problems import ProblemError, errors_as_problems
 from xds_server.web.tokens import people
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def _health(site: Site) -> list[Operation]:
         return web.json_response({"status": "ok"})
 
     async def readyz(_request: web.Request) -> web.Response:
-        ready = site.engine.ready
-        return web.json_response({"ready": ready}, status=200 if ready else 503)
+        if not site.engine.ready:
+            raise ProblemError(503, "not_ready", "the store is not loaded yet, and no proxy may come in")
+        return web.json_response({"ready": True})
 
     async def metrics(_request: web.Request) -> web.Response:
         body = generate_latest(site.registry)
