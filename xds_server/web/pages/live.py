@@ -39,10 +39,10 @@ class Live:
         """Send a part of a page whenever it is another, until the browser leaves."""
         if self._room <= 0:
             return web.Response(status=204)  # Tells the browser not to come again.
-        answer = web.StreamResponse(headers=_HEADERS)
-        await answer.prepare(request)
         self._room -= 1
+        answer = web.StreamResponse(headers=_HEADERS)
         try:
+            await answer.prepare(request)
             await _send(answer, part)
         except ConnectionError:
             pass  # The browser left.
