@@ -11,6 +11,7 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.audit import Outcome
 from xds_server.engine import Action, Caller, CommandRefusedError
+from xds_server.engine.live import allowed
 from xds_server.rollout import Health
 from xds_server.snapshot import CLUSTER, ROUTE, RUNTIME
 
@@ -99,6 +100,19 @@ async def test_the_audit_says_who_did_what_and_why_also_of_routes_that_are_gone(
     found = [(e.deed.actor, e.deed.action, e.deed.reason) for e in await house.engine.audit(10)]
     assert found == [("test", "apply", ""), ("ada", "abort", "worse answers"), ("bob", "delete", "")]
     assert await house.engine.audit(10, "other") == []
+
+
+async def test_what_may_be_done_is_found_out_once_per_state(house: House) -> None:
+    FakeProxy(house.hub)
+    await house.apply(route(V1, V2, CANARY))
+    await house.until(lambda: "pause" in house.engine.view("chat").events[-1].message)
+    before = house.engine.view("chat").actions
+    assert {"promote", "pause", "abort", "kill"} <= set(before), before
+    house.now += 600  # The pause lasts an hour; time alone allows nothing.
+    assert allowed(house.engine._live("chat").state, house.now) == before
+    assert house.engine.view("chat").actions is before
+    await house.act(Action.PAUSE)
+    assert "resume" in house.engine.view("chat").actions
 
 
 async def test_history_says_how_it_stood_after_each_transition(house: House) -> None:

@@ -18,7 +18,7 @@ from xds_server.audit import Outcome, entry_to_json
 from xds_server.engine.caller import anything
 from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
-from xds_server.engine.live import Live, allowed, event_view, experiment_of, shadow_budget
+from xds_server.engine.live import Live, event_view, experiment_of, shadow_budget
 from xds_server.sources import Asked
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.experiments import experiment_view
@@ -97,7 +97,7 @@ class Desk:
             shadow_budget=shadow_budget(live.state, view.pairs),
             likeness=likeness_view(self._resemblance(live)),
             capture_lost=self._lost(live.group),
-            actions=allowed(live.state, self._clock()),
+            actions=live.allowed(self._clock()),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
             costs=cost_view(spec, self._court.totals(name)),
             experiment=experiment_view(

@@ -89,6 +89,17 @@ class Live:
     state: rollout.State
     seq: int | None
     events: deque[EventView] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+    _allowed: tuple[rollout.State, tuple[str, ...]] | None = None
+
+    def allowed(self, now: float) -> tuple[str, ...]:
+        """Return what an operator may tell it.
+
+        Trying every action takes as long as all else that is said of a route; once per state is enough, for
+        no action is allowed by time alone.
+        """
+        if self._allowed is None or self._allowed[0] is not self.state:
+            self._allowed = self.state, allowed(self.state, now)
+        return self._allowed[1]
 
     @property
     def route(self) -> ModelRoute:
