@@ -19,6 +19,7 @@ from xds_server.web.visible import audited_routes, visible_proxies, visible_rout
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine
+    from xds_server.view import EventView
     from xds_server.web.pages.frame import Frame
 
 __all__ = ["page_routes"]
@@ -83,13 +84,20 @@ class _Pages:
             else ""
         )
         words = f"{said}: done. It is kept in the audit." if said else ""
-        return self._frame.page(request, "route.html", said=words, **await self._route(request, name))
+        events = await self._engine.events(name, _CHART_EVENTS)
+        return self._frame.page(request, "route.html", said=words, **self._route(request, name, events))
 
     async def route_live(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
 
+        events: list[EventView] = []
+
         async def part() -> str:
-            return self._frame.part(request, "route_live.html", **await self._route(request, name))
+            nonlocal events
+            newest = self._engine.view(name).events
+            if newest and (not events or events[-1].seq != newest[-1].seq):
+                events = await self._engine.events(name, _CHART_EVENTS)
+            return self._frame.part(request, "route_live.html", **self._route(request, name, events))
 
         return await self._live.follow(request, part)
 
@@ -170,9 +178,8 @@ class _Pages:
             "may_apply": who.highest >= Role.OPERATOR,
         }
 
-    async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
+    def _route(self, request: web.Request, name: str, events: list[EventView]) -> dict[str, Any]:
         view, now = self._engine.view(name), time.time()
-        events = await self._engine.events(name, _CHART_EVENTS)
         return {
             "view": view,
             "now": now,
