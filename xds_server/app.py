@@ -34,7 +34,7 @@ from xds_server.sources import (
 )
 from xds_server.store import AccessStore, SqliteStore, StoreError
 from xds_server.traces import Sender, Tracer
-from xds_server.web import Access, Gate, Provider, SessionLimits, Site, build, first_token, registry
+from xds_server.web import Access, Gate, Provider, Site, build, first_token, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -207,8 +207,7 @@ def _evidence(config: Config, engine: Engine) -> list[Callable[[], Coroutine[Any
 async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:
     """Return what the HTTP server is made of; where nobody could come in, a first token is made and shown."""
     access, allowed = AccessStore(store.file), config.access
-    limits = SessionLimits(lifetime=allowed.lifetime, idle=allowed.idle)
-    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url, limits=limits)
+    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url, limits=allowed.limits)
     provider = None if allowed.oidc is None else Provider(allowed.oidc, gate)
     if not config.is_open and provider is None:
         text = await asyncio.to_thread(first_token, access, time.time())

@@ -276,7 +276,7 @@ session: {lifetime: 12h, idle: 30m}
     found, problems = load_access(text, file="x", read=lambda _name: "s\n")
     assert problems == ()
     assert found is not None
-    assert (found.lifetime, found.idle) == (43_200.0, 1_800.0)
+    assert (found.limits.lifetime, found.limits.idle) == (43_200.0, 1_800.0)
     assert found.oidc is not None
     assert found.oidc.issuer == "https://idp.example.com"
     assert found.oidc.rules == RULES[:2]

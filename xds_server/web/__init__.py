@@ -1,7 +1,7 @@
 """The HTTP API, who may use it, and our own metrics (I/O)."""
 
 from xds_server.web.first import first_token
-from xds_server.web.gate import Gate, SessionLimits
+from xds_server.web.gate import Gate
 from xds_server.web.metrics import registry
 from xds_server.web.oidc import Provider
 from xds_server.web.server import Site, build, operations
@@ -11,7 +11,6 @@ __all__ = [
     "Access",
     "Gate",
     "Provider",
-    "SessionLimits",
     "Site",
     "build",
     "first_token",

@@ -13,7 +13,7 @@ import hmac
 import ipaddress
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +24,7 @@ from xds_server.audit import Deed, Outcome
 from xds_server.engine import Caller
 from xds_server.identity import EVERYTHING, Failures, Principal, Role, Session, digest, mint, token_id
 from xds_server.web.problems import ProblemError
+from xds_server.web.settings import SessionLimits
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -37,7 +38,6 @@ __all__ = [
     "PRINCIPAL",
     "SESSION",
     "Gate",
-    "SessionLimits",
     "caller",
     "need",
     "need_everywhere",
@@ -54,14 +54,6 @@ _LONGEST_KEY: Final = 128
 _MOST_SOURCE: Final = 200
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionLimits:
-    """Seconds a login lasts, and may lie unused."""
-
-    lifetime: float = 8 * 3600.0
-    idle: float = 3600.0
 
 
 class Gate:

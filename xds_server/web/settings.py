@@ -17,9 +17,20 @@ if TYPE_CHECKING:
 
     from xds_server.spec import Problem
 
-__all__ = ["Access", "Oidc", "load_access"]
+__all__ = ["Access", "Oidc", "SessionLimits", "load_access"]
 
 _NEEDED: Final = "a mapping such as {oidc: {issuer: https://…, clientId: …, roles: […]}} is needed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    """Seconds a login lasts, and may lie unused."""
+
+    lifetime: float = 8 * 3600.0
+    idle: float = 3600.0
+
+
+_USUAL: Final = SessionLimits()
 
 
 class _Rule(Part):
@@ -46,8 +57,8 @@ class _Oidc(Part):
 class _Session(Part):
     """How long a login lasts, and may lie unused."""
 
-    lifetime: Long = timedelta(hours=8)
-    idle: Long = timedelta(hours=1)
+    lifetime: Long = timedelta(seconds=_USUAL.lifetime)
+    idle: Long = timedelta(seconds=_USUAL.idle)
 
 
 class _Access(Part):
@@ -72,11 +83,10 @@ class Oidc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Who may log in, and for how many seconds."""
+    """Who may log in, and for how long."""
 
     oidc: Oidc | None = None
-    lifetime: float = 8 * 3600.0
-    idle: float = 3600.0
+    limits: SessionLimits = SessionLimits()
 
 
 def load_access(
@@ -119,9 +129,8 @@ def load_access(
             rules=tuple(_rule(rule) for rule in found.roles),
         )
     session = model.session
-    return Access(
-        oidc=oidc, lifetime=session.lifetime.total_seconds(), idle=session.idle.total_seconds()
-    ), problems
+    limits = SessionLimits(lifetime=session.lifetime.total_seconds(), idle=session.idle.total_seconds())
+    return Access(oidc=oidc, limits=limits), problems
 
 
 def _rule(rule: _Rule) -> ClaimRule:
