@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -19,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from demo.processes import ReadyCheck, free_port, start
 from tests.support.site import GOOD, Served, serving
 from xds_server.identity import ClaimRule, Grant, Role
-from xds_server.web import load_access
+from xds_server.web import Gate, Provider, load_access
+from xds_server.web.oidc import ProviderError
 from xds_server.web.settings import Oidc
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Liar:
         self.authorization = ""
         self.about: dict[str, Any] = {}
         self.url = ""
+        self.keys_asked = 0
 
     async def discovery(self, _request: web.Request) -> web.Response:
         found = {
@@ -68,6 +71,7 @@ class Liar:
         return web.json_response(found | self.about)
 
     async def keys(self, _request: web.Request) -> web.Response:
+        self.keys_asked += 1
         public = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
         return web.json_response({"keys": [{**public, "kid": "1", "use": "sig"}, {"kty": "??"}]})
 
@@ -202,6 +206,14 @@ async def test_what_cannot_be_believed_lets_nobody_in(
         async with served.client.get("/", allow_redirects=False) as answer:
             assert answer.status == 302
         assert served.deeds()[-1][1::2] == ("login", "refused")
+
+
+async def test_many_logins_with_a_new_key_ask_for_keys_once(tmp_path: Path, liar: Liar) -> None:
+    async with serving(tmp_path, is_open=False) as served:
+        provider = Provider(settings(liar.url), Gate(served.access, served.engine, is_open=False))
+        tried = await asyncio.gather(*(provider._key("new") for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(one, ProviderError) for one in tried)
+    assert liar.keys_asked == 1
 
 
 async def test_claims_become_grants(tmp_path: Path, liar: Liar) -> None:

@@ -236,8 +236,8 @@ class Provider:
 
     async def _key(self, kid: str) -> Any:
         """Return a key the provider publishes; one that is not known is asked for, not too often."""
-        if kid not in self._keys and self._clock() - self._keys_at >= _KEYS_AGAIN:
-            async with self._fetching:
+        async with self._fetching:
+            if kid not in self._keys and self._clock() - self._keys_at >= _KEYS_AGAIN:
                 found = await self._asked("GET", (await self._discovered())["jwks_uri"])
                 self._keys_at = self._clock()
                 self._keys = self._read(found)
