@@ -185,6 +185,16 @@ def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None
     assert json.loads(found.stdout) == {"entries": [entry]}
 
 
+def test_what_others_wrote_is_printed_as_it_is(run: Run, canned: Canned) -> None:
+    words = "see [/incident] [red]42[/red] :tada:"
+    events = [{**event, "message": words} for event in VIEW["events"]]
+    canned.answers["GET /v1/routes/chat/events?limit=50"] = (200, json.dumps({"events": events}))
+    canned.answers["GET /v1/routes"] = (200, json.dumps({"routes": [{**VIEW, "message": words}]}))
+    for verb in (("history", "chat"), ("get",)):
+        said = run(*verb, "--server", canned.url)
+        assert (said.exit_code, words in said.output) == (0, True), said.output
+
+
 def test_an_action_that_is_refused(run: Run, canned: Canned) -> None:
     canned.answers["POST /v1/routes/chat/promote"] = (409, '{"error": "refused", "detail": "it is Healthy"}')
     result = run("promote", "chat", "--server", canned.url)

@@ -20,7 +20,14 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, soft_wrap=not terminal, highlight=False, width=None if terminal else 200)
+    return Console(
+        stderr=stderr,
+        soft_wrap=not terminal,
+        highlight=False,
+        markup=False,  # Reasons and proxies' words are not ours; a bracket in one is a bracket.
+        emoji=False,
+        width=None if terminal else 200,
+    )
 
 
 def print_data(data: Any, output: str) -> None:
