@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -22,7 +23,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
 
     Example: shiftplane cost chat --days 30 -o json
     """
-    found: list[dict[str, Any]] = Api(server).get(f"/v1/routes/{route}/costs")["days"]
+    found: list[dict[str, Any]] = Api(server).get(f"/v1/routes/{quote(route)}/costs")["days"]
     newest = sorted({item["day"] for item in found})[-days:]
     shown = [item for item in found if item["day"] in newest]
     if output != "table":
@@ -62,7 +63,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
             f"{item['per_request']:.6f}" if priced and item["per_request"] is not None else "-",
         )
     console().print(table)
-    budget = Api(server).get(f"/v1/routes/{route}").get("shadow_budget")
+    budget = Api(server).get(f"/v1/routes/{quote(route)}").get("shadow_budget")
     if budget is not None:
         spent = "not known yet" if budget["spent"] is None else f"{budget['spent']:,.0f}"
         click.echo(f"copies may cost {budget['limit']:,.0f} tokens a second; lately {spent}")

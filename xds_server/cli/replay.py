@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -75,7 +76,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
 def _fetched(server: str, name: str) -> str:
     from xds_server.cli.client import Api
 
-    return Api(server).text(f"/v1/routes/{name}/blocks")
+    return Api(server).text(f"/v1/routes/{quote(name)}/blocks")
 
 
 def _read(text: str) -> Iterator[tuple[int, Block]]:

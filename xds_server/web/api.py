@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xds_server.engine import Applied, Engine
+    from xds_server.telemetry import Block
     from xds_server.view import RouteView
 
 __all__ = ["proxies", "routes"]
@@ -260,8 +261,8 @@ class _Routes:
 
     async def blocks(self, request: web.Request) -> web.Response:
         found = await self._engine.blocks(await self._seen(request), _MOST)
-        lines = (json.dumps({"run": run, **block_to_json(block)}) for run, block in found)
-        return web.Response(text="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
+        text = await asyncio.to_thread(_lines, found)  # Many megabytes, which proxies do not wait for.
+        return web.Response(text=text, content_type="application/x-ndjson")
 
     async def costs(self, request: web.Request) -> web.Response:
         return web.json_response({"days": await self._engine.costs(await self._seen(request))})
@@ -337,6 +338,10 @@ def _page(
     found = [(name, item) for name, item in sorted(items, key=lambda one: one[0]) if name > after]
     page = found[:limit]
     return [item for _, item in page], page[-1][0] if len(found) > limit else None
+
+
+def _lines(blocks: Iterable[tuple[int, Block]]) -> str:
+    return "".join(f"{json.dumps({'run': run, **block_to_json(block)})}\n" for run, block in blocks)
 
 
 def _applied(applied: Applied) -> dict[str, Any]:
