@@ -21,7 +21,7 @@ from demo.story import specs
 from demo.story.stage import Backend, Ports, Stage, simulated
 from demo.story.tell import Teller
 from demo.traffic import SplitSample, Traffic, TrafficConfig, split_sample
-from xds_server.cli.client import Api, Unreachable
+from xds_server.cli.client import Api, ApiError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,7 +248,11 @@ class _Story:
 
     async def _keep(self) -> None:
         self._tell.plain()
-        self._tell.plain("Everything keeps running; Ctrl-C ends it.")
+        old, new = self._old.url.partition("//")[2], self._new.url.partition("//")[2]
+        self._tell.plain("Everything keeps running; Ctrl-C ends it. In another terminal, a route of your own:")
+        self._tell.plain("    . .venv/bin/activate && shiftplane delete chat")
+        self._tell.plain(f"    shiftplane init mine --group demo --stable {old} --candidate {new}")
+        self._tell.plain("    shiftplane apply mine.yaml && shiftplane watch mine")
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
@@ -305,7 +309,8 @@ class _Story:
 
     async def _watch(self) -> None:
         while True:
-            with contextlib.suppress(Unreachable):
+            # Whoever plays with it afterwards may delete the route.
+            with contextlib.suppress(Unreachable, ApiError):
                 view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
                 self._tell.picture(view, _together(self._traffic))
             await asyncio.sleep(0.5)
