@@ -11,7 +11,8 @@ import structlog
 from tests.support.site import GOOD, spec
 from xds_server.audit import Anchor, Deed, entry_from_json, verify
 from xds_server.identity import Role
-from xds_server.store import trail
+from xds_server.store import StoredBlock, trail
+from xds_server.telemetry import Block, Counts, Leg
 
 if TYPE_CHECKING:
     from tests.support.site import Served
@@ -121,3 +122,20 @@ async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) 
     entries = served.store.audit(10)
     anchors = [(one["seq"], one["hash"]) for one in logged if one["event"] == "audited"]
     assert anchors == [(entry.seq, entry.hash) for entry in entries if entry.deed.actor != "test"]
+
+
+async def test_many_who_read_all_blocks_let_others_write(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    legs = {Leg(route="chat", variant=variant): Counts(requests=100) for variant in ("v1", "v2")}
+    kept = [
+        StoredBlock(route="chat", run=1, block=Block(start=1e9 + at, seconds=10.0, legs=legs))
+        for at in range(2_000)
+    ]
+    served.store.keep_blocks(kept, drop_before=0)
+    reading = [asyncio.create_task(read(served, "/v1/routes/chat/blocks", token)) for _ in range(12)]
+    await served.until(served.engine._wide.locked)
+    kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
+    assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
+    assert not all(task.done() for task in reading)
+    assert {len(text.splitlines()) for text in await asyncio.gather(*reading)} == {2_000}

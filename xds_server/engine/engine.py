@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -56,7 +57,7 @@ from xds_server.snapshot import Snapshot, build
 from xds_server.sources import Asked
 from xds_server.spec import Document, Loaded, check_together, digest, load
 from xds_server.store import Change, ConflictError, StoreError
-from xds_server.telemetry import by_route
+from xds_server.telemetry import block_to_json, by_route
 from xds_server.view import (
     Convergence,
     EventView,
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
     from xds_server.engine.caller import Caller
     from xds_server.sources import Watched
     from xds_server.store import SqliteStore
-    from xds_server.telemetry import Block, Counts, Leg
+    from xds_server.telemetry import Counts, Leg
     from xds_server.translate import Scripts
 
 __all__ = ["Engine", "no_summary"]
@@ -89,6 +90,7 @@ _TALLY_SECONDS: Final = 30.0
 _LINES_AT_ONCE: Final = 100
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
+T = TypeVar("T")
 Summary = Callable[[str, str, str | None], dict[str, Any] | None]
 """Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
 
@@ -140,7 +142,8 @@ class Engine:
         self._routes: dict[str, Live] = {}
         self._lock = asyncio.Lock()
         self._reads = asyncio.Lock()
-        self._long = asyncio.Lock()  # What takes long is done one after the other, so that threads are left.
+        # What takes long, and what is wide, is done one after the other, so that threads are left.
+        self._long, self._wide = asyncio.Lock(), asyncio.Lock()
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self._swept = 0.0
@@ -425,13 +428,26 @@ class Engine:
     async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
         """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
         self._live(name)
-        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
+        found = await asyncio.to_thread(self._store.history, name, limit, before)
+        return [event_view(event) for event in found]
 
-    async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
-        """Return the newest blocks of counts of a route with their runs, oldest first."""
+    async def blocks(self, name: str, limit: int) -> bytes:
+        """Return the newest blocks of counts of a route with their runs, oldest first, as one JSON a line."""
         self._live(name)
-        kept = await asyncio.to_thread(self._store.blocks, name, limit)
-        return [(stored.run, stored.block) for stored in kept]
+
+        def lines() -> bytes:
+            kept = self._store.blocks(name, limit)
+            return b"".join(
+                f"{json.dumps({'run': stored.run, **block_to_json(stored.block)})}\n".encode()
+                for stored in kept
+            )
+
+        return await self.apart(lines)
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do what may take a second in a thread, one after the other: what is urgent needs threads too."""
+        async with self._wide:
+            return await asyncio.to_thread(work)
 
     async def audit(
         self,
@@ -442,8 +458,8 @@ class Engine:
         before: int | None = None,
     ) -> list[Entry]:
         """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
-        found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
-        return list(found)
+        wanted = partial(self._store.audit, limit, route=name, routes=routes, before=before)
+        return list(await self.apart(wanted))
 
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""

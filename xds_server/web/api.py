@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from dataclasses import replace
 from hashlib import sha256
@@ -14,7 +13,6 @@ from aiohttp import web
 
 from xds_server.engine import Action, Caller, Only
 from xds_server.identity import Role
-from xds_server.telemetry import block_to_json
 from xds_server.view import to_json
 from xds_server.web import schemas
 from xds_server.web.gate import PRINCIPAL, caller, need, need_somewhere
@@ -263,12 +261,12 @@ class _Routes:
         newest = found[-limit:]
         page = [event for event in found if newest and event.seq >= newest[0].seq]
         following = page[0].seq if len(page) < len(found) else None
-        return web.json_response({"events": [to_json(event) for event in page], "next": following})
+        told = await self._engine.apart(lambda: [to_json(event) for event in page])
+        return web.json_response({"events": told, "next": following})
 
     async def blocks(self, request: web.Request) -> web.Response:
-        found = await self._engine.blocks(await self._seen(request), _MOST)
-        lines = (json.dumps({"run": run, **block_to_json(block)}) for run, block in found)
-        return web.Response(text="".join(f"{line}\n" for line in lines), content_type="application/x-ndjson")
+        lines = await self._engine.blocks(await self._seen(request), _MOST)
+        return web.Response(body=lines, content_type="application/x-ndjson", charset="utf-8")
 
     async def costs(self, request: web.Request) -> web.Response:
         return web.json_response({"days": await self._engine.costs(await self._seen(request))})
