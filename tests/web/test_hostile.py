@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -139,3 +140,48 @@ async def test_many_who_read_all_blocks_let_others_write(served: Served) -> None
     assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
     assert not all(task.done() for task in reading)
     assert {len(text.splitlines()) for text in await asyncio.gather(*reading)} == {2_000}
+
+
+async def test_who_follows_a_page_is_sent_away_when_the_login_ends(served: Served) -> None:
+    await served.apply(spec("chat", team="search"))
+    token, admin = served.token(Role.VIEWER, "vera"), served.token(Role.ADMIN)
+    async with served.client.post("/login", data={"token": token}, allow_redirects=False):
+        pass
+    async with served.client.get("/live") as page, served.client.get("/routes/chat/live") as route:
+        assert (await page.content.readline(), await route.content.readline()) == (b"event: page\n",) * 2
+        ident = token.split("_")[1]
+        assert (await served.ask("DELETE", f"/v1/tokens/{ident}", token=admin))[0] == 200
+        for answer in (page, route):
+            async with asyncio.timeout(10):
+                assert b"event: end" in await answer.content.read()
+
+
+async def test_who_follows_a_route_is_sent_away_when_it_is_somebody_elses(served: Served) -> None:
+    await served.apply(spec("chat", team="search"))
+    token = served.token(Role.VIEWER, "vera", team="search")
+    headers = {"authorization": f"Bearer {token}"}
+    async with served.client.get("/routes/chat/live", headers=headers) as route:
+        assert await route.content.readline() == b"event: page\n"
+        await served.apply(spec("chat", team="ads"))
+        async with asyncio.timeout(10):
+            rest = await route.content.read()
+    assert b"event: end" in rest
+    assert b"team=ads" not in rest
+
+
+async def test_what_many_follow_is_made_once_for_all(served: Served) -> None:
+    await served.apply(GOOD)
+    made: list[str] = []
+
+    def summary(route: str, _stable: str, _candidate: str | None) -> None:
+        made.append(route)
+
+    served.engine._summary = summary
+    headers = {"authorization": f"Bearer {served.token(Role.VIEWER)}"}
+    async with AsyncExitStack() as stack:
+        following = [
+            await stack.enter_async_context(served.client.get("/live", headers=headers)) for _ in range(50)
+        ]
+        for answer in following:
+            assert await answer.content.readline() == b"event: page\n"
+    assert len(made) < 25

@@ -144,6 +144,22 @@ class Gate:
         )
         await self._engine.note(deed)
 
+    async def still(self, request: web.Request) -> bool:
+        """Return whether who asked could still come in, for answers that go on; looking on is no use.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        session, header = request.get(SESSION), request.headers.get("authorization", "")
+        if self.is_open:
+            return True
+        if session is not None:
+            kept = await asyncio.to_thread(self.access.session, session.digest)
+            return kept is not None and kept.lives(self._clock(), self.limits.idle)
+        ident = token_id(header.partition(" ")[2].strip())
+        token = None if ident is None else await asyncio.to_thread(self.access.token, ident)
+        return token is not None and token.lives(self._clock())
+
     async def log_in(
         self, request: web.Request, principal: Principal, token: Token | None = None
     ) -> tuple[str, Session]:

@@ -97,12 +97,15 @@ class _Pages:
         return self._frame.page(request, "routes.html", **self._overview(request))
 
     async def overview_live(self, request: web.Request) -> web.StreamResponse:
-        self._frame.who(request)
+        who = self._frame.who(request)
 
         async def part() -> str:
             return self._frame.part(request, "routes_live.html", **self._overview(request))
 
-        return await self._live.follow(request, part)
+        async def still() -> bool:
+            return await self._frame.gate.still(request)
+
+        return await self._live.follow(request, who.grants, part, still)
 
     async def route(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
@@ -120,7 +123,12 @@ class _Pages:
         async def part() -> str:
             return self._frame.part(request, "route_live.html", **await self._route(request, name))
 
-        return await self._live.follow(request, part)
+        async def still() -> bool:
+            who, labels = request[PRINCIPAL], self._engine.labels(name)
+            return who.may(Role.VIEWER, labels) and await self._frame.gate.still(request)
+
+        operates = request[PRINCIPAL].may(Role.OPERATOR, self._engine.labels(name))
+        return await self._live.follow(request, (name, operates), part, still)
 
     async def spec(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
