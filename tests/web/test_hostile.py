@@ -7,6 +7,7 @@ import json
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import structlog
 
 from tests.support.site import GOOD, spec
@@ -185,3 +186,10 @@ async def test_what_many_follow_is_made_once_for_all(served: Served) -> None:
         for answer in following:
             assert await answer.content.readline() == b"event: page\n"
     assert len(made) < 25
+
+
+@pytest.mark.parametrize("target", ["/\t/evil.example", "/\x00", "/\x7f", "/\u00a0", "/ /evil.example"])
+async def test_a_login_leads_to_no_address_that_browsers_read_otherwise(served: Served, target: str) -> None:
+    form = {"token": served.token(Role.VIEWER), "next": target}
+    async with served.client.post("/login", data=form, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["location"]) == (303, "/")
