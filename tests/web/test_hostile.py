@@ -193,3 +193,46 @@ async def test_a_login_leads_to_no_address_that_browsers_read_otherwise(served: 
     form = {"token": served.token(Role.VIEWER), "next": target}
     async with served.client.post("/login", data=form, allow_redirects=False) as answer:
         assert (answer.status, answer.headers["location"]) == (303, "/")
+
+
+@pytest.mark.parametrize("origin", ["file://", "evil", "about:blank", ""])
+async def test_an_origin_that_names_no_host_is_another_site(served: Served, origin: str) -> None:
+    form, headers = {"token": served.token(Role.VIEWER)}, {"origin": origin}
+    async with served.client.post("/login", data=form, headers=headers, allow_redirects=False) as answer:
+        assert answer.status == 403
+
+
+async def test_no_bytes_in_a_header_keep_a_refused_try_out_of_the_audit(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.VIEWER, "vera")
+    status = await sent_raw(served, "POST", "/v1/routes/chat/kill", token, b"x-shiftplane-actor: ro\xffot")
+    assert status == 403
+    status = await sent_raw(served, "DELETE", "/v1/routes/chat", token, b"x-shiftplane-reason: be\xffcause")
+    assert status == 403
+    refused = [deed[:2] for deed in served.deeds() if deed[3] == "refused"]
+    assert refused == [("vera (as ro\ufffdot)", "kill"), ("vera", "delete")]
+
+
+async def sent_raw(served: Served, method: str, path: str, token: str, header: bytes) -> int:
+    """Send a header as no client would, and return the status of the answer."""
+    reader, writer = await asyncio.open_connection(served.client.host, served.client.port)
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+    writer.write(head.encode() + header + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1])
+
+
+async def test_who_may_see_some_routes_is_not_told_the_names_of_others(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    await served.apply(spec("search", "/search/", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    for method, path in (
+        ("GET", "/v1/routes/nope"),
+        ("POST", "/v1/routes/nope/kill"),
+        ("DELETE", "/v1/routes/nope"),
+    ):
+        status, said, _ = await served.ask(method, path, token=token)
+        assert (status, "ads" in said["detail"]) == (404, False)
+    assert "search" in (await served.ask("GET", "/v1/routes/nope", token=token))[1]["detail"]

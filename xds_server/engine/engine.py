@@ -24,7 +24,7 @@ from xds_server.alarms import Seen
 from xds_server.analysis import PairCounts, Resemblance, likeness
 from xds_server.audit import Outcome, entry_to_json
 from xds_server.compiler import compile_world
-from xds_server.engine.caller import Told, standing
+from xds_server.engine.caller import Told, anything, standing
 from xds_server.engine.court import BLOCKS_KEPT, DAYS_KEPT, KEPT_SECONDS, Court
 from xds_server.engine.errors import (
     CommandRefusedError,
@@ -283,7 +283,7 @@ class Engine:
         """
         event = event_of(action, actor=by.actor, reason=by.reason)
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, action.value, name, live.labels)
             try:
                 with self.span("command", route=name, command=action.value, actor=by.actor):
@@ -304,7 +304,7 @@ class Engine:
             SpecRefusedError: The spec has problems beside the routes that run now.
         """
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, "undo", name, live.labels)
             specs = await asyncio.to_thread(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
@@ -347,7 +347,7 @@ class Engine:
             StaleError: Its spec no longer has this `tag`.
         """
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, "delete", name, live.labels)
             if tag is not None and tag != live.tag:
                 await self._refuse(by, "delete", name, "the spec was changed meanwhile")
@@ -417,9 +417,9 @@ class Engine:
         """Return the accepted YAML of a route."""
         return self._live(name).document.text
 
-    def labels(self, name: str) -> dict[str, str]:
-        """Return the labels of a route."""
-        return self._live(name).labels
+    def labels(self, name: str, *, seen: Callable[[Mapping[str, str]], bool] = anything) -> dict[str, str]:
+        """Return the labels of a route. Where there is none, those with labels that are `seen` are named."""
+        return self._live(name, seen).labels
 
     def spec_tag(self, name: str) -> str:
         """Return what changes whenever the spec of a route does."""
@@ -508,10 +508,10 @@ class Engine:
 
     # Inside
 
-    def _live(self, name: str) -> Live:
+    def _live(self, name: str, seen: Callable[[Mapping[str, str]], bool] = anything) -> Live:
         live = self._routes.get(name)
         if live is None:
-            known = ", ".join(sorted(self._routes)) or "none yet"
+            known = ", ".join(n for n in sorted(self._routes) if seen(self._routes[n].labels)) or "none yet"
             raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
         return live
 

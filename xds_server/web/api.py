@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -15,7 +14,7 @@ from xds_server.engine import Action, Caller, Only
 from xds_server.identity import Role
 from xds_server.view import to_json
 from xds_server.web import schemas
-from xds_server.web.gate import PRINCIPAL, caller, need, need_somewhere
+from xds_server.web.gate import PRINCIPAL, caller, header_text, need, need_somewhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json, spec_problem
 from xds_server.web.schemas import paged
@@ -362,11 +361,11 @@ async def _text(request: web.Request) -> str:
 
 
 def _file(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-file", "")) or "<api>"
+    return header_text(request, "x-shiftplane-file") or "<api>"
 
 
 def _reason(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-reason", ""))
+    return header_text(request, "x-shiftplane-reason")
 
 
 def _by(request: web.Request, text: str) -> Caller:

@@ -197,7 +197,7 @@ class Gate:
     async def _who(self, request: web.Request) -> Principal | None:
         header = request.headers.get("authorization", "")
         if self.is_open:
-            claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
+            claimed = header_text(request, "x-shiftplane-actor")[:_MOST_SOURCE].strip()
             name = claimed or f"api@{_source(request)}"
             return Principal(name=name, via="open", grants=(EVERYTHING,))
         if header and not request.path.startswith("/v1/alarms/"):
@@ -238,9 +238,9 @@ class Gate:
         if request.method in _SAFE:
             return
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-        allowed = {request.host, urlsplit(self.public_url).netloc}
+        allowed = {request.host, urlsplit(self.public_url).netloc} - {""}
         if site not in {"same-origin", "none"} or (
-            origin is not None and (origin == "null" or urlsplit(origin).netloc not in allowed)
+            origin is not None and urlsplit(origin).netloc not in allowed
         ):
             raise ProblemError(403, "cross_site", "a page of another site may not ask for this")
 
@@ -259,14 +259,20 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
             "bad_request",
             f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
         )
-    claimed = unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
+    claimed = header_text(request, "x-shiftplane-actor")[:_MOST_SOURCE].strip()
     name = principal.name if claimed in {"", principal.name} else f"{principal.name} (as {claimed})"
 
     def may(labels: Mapping[str, str]) -> bool:
         return principal.may(role, labels)
 
     return Caller(
-        actor=name, reason=reason, via=principal.via, source=_source(request), key=key, digest=asked, may=may
+        actor=name,
+        reason=_text(reason),
+        via=principal.via,
+        source=_source(request),
+        key=key,
+        digest=asked,
+        may=may,
     )
 
 
@@ -278,7 +284,7 @@ async def need(request: web.Request, engine: Engine, role: Role, name: str, acti
         UnknownRouteError: There is no such route.
     """
     principal = _known(request)
-    if not principal.may(role, engine.labels(name)):
+    if not principal.may(role, engine.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
 
 
@@ -316,6 +322,16 @@ def _known(request: web.Request) -> Principal:
             headers={"www-authenticate": 'Bearer realm="shiftplane"'},
         )
     return found
+
+
+def header_text(request: web.Request, name: str) -> str:
+    """Return what a header says in percent-encoded UTF-8; bytes that are none become U+FFFD."""
+    return _text(unquote(request.headers.get(name, "")))
+
+
+def _text(text: str) -> str:
+    """Return text the store can hold: what stands for single bytes would keep a deed out of the audit."""
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
 def grants_words(grants: tuple[Grant, ...]) -> str:
