@@ -236,3 +236,38 @@ async def test_who_may_see_some_routes_is_not_told_the_names_of_others(served: S
         status, said, _ = await served.ask(method, path, token=token)
         assert (status, "ads" in said["detail"]) == (404, False)
     assert "search" in (await served.ask("GET", "/v1/routes/nope", token=token))[1]["detail"]
+
+
+async def test_a_flood_of_refused_tries_does_not_fill_the_audit(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    await served.apply(spec("search", "/search/", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    before, answers = served.store.head.seq, []
+    for number in range(130):
+        path = ("/v1/routes/ads/kill", "/v1/routes/ads", "/v1/routes/search/unkill")[number % 3]
+        headers = {"x-shiftplane-actor": f"n{number}"}
+        status, _, told = await served.ask(
+            "GET" if path.endswith("ads") else "POST", path, token=token, headers=headers
+        )
+        answers.append((status, "retry-after" in told))
+    assert set(answers[:100]) == {(403, False), (409, False)}
+    assert set(answers[110:]) == {(429, True)}
+    assert served.store.head.seq - before <= 110
+    async with served.client.get("/routes/ads", headers={"authorization": f"Bearer {token}"}) as page:
+        assert (page.status, page.content_type) == (429, "text/html")
+    assert (await served.ask("POST", "/v1/routes/search/abort", token=token))[0] == 200, (
+        "what one may, one may"
+    )
+    other = served.token(Role.OPERATOR, "sue", team="search")
+    assert (await served.ask("GET", "/v1/routes/ads", token=other))[0] == 403
+
+
+async def test_a_flood_of_logins_does_not_fill_the_audit_either(served: Served) -> None:
+    token = served.token(Role.VIEWER)
+    answers = []
+    for _ in range(120):
+        async with served.client.post("/login", data={"token": token}, allow_redirects=False) as answer:
+            answers.append(answer.status)
+    assert answers[:100] == [303] * 100
+    assert set(answers[110:]) == {429}
+    assert (await served.ask("GET", "/v1/whoami", token=token))[0] == 200

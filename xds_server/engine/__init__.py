@@ -8,6 +8,7 @@ from xds_server.engine.errors import (
     ForbiddenError,
     SpecRefusedError,
     StaleError,
+    TooManyRefusalsError,
     UnknownRouteError,
 )
 from xds_server.engine.live import Action, Applied, AppliedRoute, Only
@@ -24,6 +25,7 @@ __all__ = [
     "Only",
     "SpecRefusedError",
     "StaleError",
+    "TooManyRefusalsError",
     "UnknownRouteError",
     "no_summary",
 ]

@@ -32,6 +32,7 @@ from xds_server.engine.errors import (
     ForbiddenError,
     SpecRefusedError,
     StaleError,
+    TooManyRefusalsError,
     UnknownRouteError,
 )
 from xds_server.engine.live import (
@@ -52,6 +53,7 @@ from xds_server.engine.live import (
     shadow_budget,
     watched,
 )
+from xds_server.identity import Failures
 from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
 from xds_server.sources import Asked
@@ -88,6 +90,8 @@ _MOST_CLASSES: Final = 1_024
 _TICK_SECONDS: Final = 1.0
 _TALLY_SECONDS: Final = 30.0
 _LINES_AT_ONCE: Final = 100
+_MOST_REFUSALS: Final = 100
+"""Refused tries of one caller that are written down at once; then one every few seconds."""
 _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 T = TypeVar("T")
@@ -153,6 +157,7 @@ class Engine:
         self._health: dict[tuple[str, str], rollout.Health] = {}
         self._court = Court()
         self._alarms = Seen()
+        self._refused = Failures(burst=_MOST_REFUSALS)
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
@@ -289,7 +294,7 @@ class Engine:
                 with self.span("command", route=name, command=action.value, actor=by.actor):
                     await self._feed(name, event, by.actor, Told(by=by, action=action.value))
             except rollout.Refused as error:
-                await self._refuse(by, action.value, name, str(error))
+                await self.refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
         self._wake.set()
         return self.view(name)
@@ -350,7 +355,7 @@ class Engine:
             live = self._live(name, by.may)
             await self._permit(by, "delete", name, live.labels)
             if tag is not None and tag != live.tag:
-                await self._refuse(by, "delete", name, "the spec was changed meanwhile")
+                await self.refuse(by, "delete", name, "the spec was changed meanwhile")
                 raise _stale(name)
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
@@ -362,6 +367,19 @@ class Engine:
             self.on_event()
             self._watch()
             self._publish(live.group)
+
+    async def refuse(self, by: Caller, action: str, name: str, words: str) -> None:
+        """Write down what somebody may not do, or what could not be done.
+
+        Raises:
+            TooManyRefusalsError: So much of theirs was refused that more of it would only fill the audit.
+        """
+        # Who they are, and not who they say is at the keyboard.
+        who, now = f"{by.via} {by.actor.partition(' (as ')[0]}", time.monotonic()
+        if wait := self._refused.wait(who, now):
+            raise TooManyRefusalsError(words, wait)
+        self._refused.note(who, now)
+        await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
@@ -532,11 +550,8 @@ class Engine:
         if not by.may(labels):
             said = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
             words = f"{by.actor} may not {action} route {name!r} ({said})"
-            await self._refuse(by, action, name, words)
+            await self.refuse(by, action, name, words)
             raise ForbiddenError(words)
-
-    async def _refuse(self, by: Caller, action: str, name: str, words: str) -> None:
-        await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
     async def _apply(
         self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
@@ -583,7 +598,7 @@ class Engine:
             )
         live = self._routes.get(only.name)
         if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
-            await self._refuse(by, "apply", only.name, "the spec was changed meanwhile")
+            await self.refuse(by, "apply", only.name, "the spec was changed meanwhile")
             raise _stale(only.name)
 
     def _accept(self, document: Document, by: Caller) -> tuple[AppliedRoute, Change | None, Live]:

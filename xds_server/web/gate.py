@@ -50,6 +50,7 @@ COOKIE: Final = "shiftplane_session"
 
 _USED_EVERY: Final = 60.0
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_MOST_LOGINS: Final = 100
 _LONGEST_KEY: Final = 128
 _MOST_SOURCE: Final = 200
 
@@ -85,6 +86,7 @@ class Gate:
         self._engine = engine
         self._clock = clock
         self._failures = Failures()
+        self._logins = Failures(burst=_MOST_LOGINS)
 
     @web.middleware
     async def middleware(
@@ -163,7 +165,17 @@ class Gate:
     async def log_in(
         self, request: web.Request, principal: Principal, token: Token | None = None
     ) -> tuple[str, Session]:
-        """Begin a session; return its secret, which is for the cookie alone."""
+        """Begin a session; return its secret, which is for the cookie alone.
+
+        Raises:
+            ProblemError: They logged in so often that more of it would only fill the audit.
+        """
+        who, at = f"{principal.via} {principal.name}", time.monotonic()
+        if wait := self._logins.wait(who, at):
+            raise ProblemError(
+                429, "too_many_failures", f"{principal.name} logged in too often; wait for {wait:.0f} s"
+            )
+        self._logins.note(who, at)
         now, made = self._clock(), mint(secrets.token_bytes(38))
         ends = now + self.limits.lifetime
         session = Session(
@@ -306,9 +318,7 @@ async def need_everywhere(request: web.Request, engine: Engine, role: Role, acti
 
 
 async def _refuse(request: web.Request, engine: Engine, action: str, route: str, words: str) -> None:
-    by = caller(request, Role.VIEWER)
-    now = time.time()
-    await engine.note(by.deed(action, route, now, outcome=Outcome.REFUSED, detail=words))
+    await engine.refuse(caller(request, Role.VIEWER), action, route, words)
     raise ProblemError(403, "forbidden", f"{words}; they are {_known(request).words}")
 
 

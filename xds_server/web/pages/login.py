@@ -32,11 +32,11 @@ def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[we
         following = local(str(form.get("next", "/")))
         try:
             token = await gate.token(str(form.get("token", "")), request)
+            text, _ = await gate.log_in(request, token.principal, token)
         except ProblemError as error:
             return frame.page(
                 request, "login.html", status=error.status, error=error.detail, next=following, provider=named
             )
-        text, _ = await gate.log_in(request, token.principal, token)
         return logged_in(request, gate, text, following)
 
     async def out(request: web.Request) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from xds_server.engine import (
     Action,
     CommandRefusedError,
     ForbiddenError,
+    TooManyRefusalsError,
     UnknownRouteError,
 )
 from xds_server.identity import Role
@@ -86,6 +87,8 @@ class _Pages:
                 return self._frame.error(request, 404, "There is no such route", str(error))
             except ForbiddenError as error:
                 return self._frame.error(request, 403, "Not allowed", str(error))
+            except TooManyRefusalsError as error:
+                return self._frame.error(request, 429, "Not allowed", str(error))
             except ProblemError as error:
                 return self._frame.error(request, error.status, "Not done", error.detail)
             except StoreError as error:
