@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import structlog
 
 from tests.support.site import GOOD, spec
 from xds_server.audit import Anchor, Deed, entry_from_json, verify
 from xds_server.identity import Role
-from xds_server.store import trail
+from xds_server.store import StoredBlock, trail
+from xds_server.telemetry import Block, Counts, Leg
 
 if TYPE_CHECKING:
     from tests.support.site import Served
@@ -121,3 +124,150 @@ async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) 
     entries = served.store.audit(10)
     anchors = [(one["seq"], one["hash"]) for one in logged if one["event"] == "audited"]
     assert anchors == [(entry.seq, entry.hash) for entry in entries if entry.deed.actor != "test"]
+
+
+async def test_many_who_read_all_blocks_let_others_write(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    legs = {Leg(route="chat", variant=variant): Counts(requests=100) for variant in ("v1", "v2")}
+    kept = [
+        StoredBlock(route="chat", run=1, block=Block(start=1e9 + at, seconds=10.0, legs=legs))
+        for at in range(2_000)
+    ]
+    served.store.keep_blocks(kept, drop_before=0)
+    reading = [asyncio.create_task(read(served, "/v1/routes/chat/blocks", token)) for _ in range(12)]
+    await served.until(served.engine._wide.locked)
+    kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
+    assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
+    assert not all(task.done() for task in reading)
+    assert {len(text.splitlines()) for text in await asyncio.gather(*reading)} == {2_000}
+
+
+async def test_who_follows_a_page_is_sent_away_when_the_login_ends(served: Served) -> None:
+    await served.apply(spec("chat", team="search"))
+    token, admin = served.token(Role.VIEWER, "vera"), served.token(Role.ADMIN)
+    async with served.client.post("/login", data={"token": token}, allow_redirects=False):
+        pass
+    async with served.client.get("/live") as page, served.client.get("/routes/chat/live") as route:
+        assert (await page.content.readline(), await route.content.readline()) == (b"event: page\n",) * 2
+        ident = token.split("_")[1]
+        assert (await served.ask("DELETE", f"/v1/tokens/{ident}", token=admin))[0] == 200
+        for answer in (page, route):
+            async with asyncio.timeout(10):
+                assert b"event: end" in await answer.content.read()
+
+
+async def test_who_follows_a_route_is_sent_away_when_it_is_somebody_elses(served: Served) -> None:
+    await served.apply(spec("chat", team="search"))
+    token = served.token(Role.VIEWER, "vera", team="search")
+    headers = {"authorization": f"Bearer {token}"}
+    async with served.client.get("/routes/chat/live", headers=headers) as route:
+        assert await route.content.readline() == b"event: page\n"
+        await served.apply(spec("chat", team="ads"))
+        async with asyncio.timeout(10):
+            rest = await route.content.read()
+    assert b"event: end" in rest
+    assert b"team=ads" not in rest
+
+
+async def test_what_many_follow_is_made_once_for_all(served: Served) -> None:
+    await served.apply(GOOD)
+    made: list[str] = []
+
+    def summary(route: str, _stable: str, _candidate: str | None) -> None:
+        made.append(route)
+
+    served.engine._summary = summary
+    headers = {"authorization": f"Bearer {served.token(Role.VIEWER)}"}
+    async with AsyncExitStack() as stack:
+        following = [
+            await stack.enter_async_context(served.client.get("/live", headers=headers)) for _ in range(50)
+        ]
+        for answer in following:
+            assert await answer.content.readline() == b"event: page\n"
+    assert len(made) < 25
+
+
+@pytest.mark.parametrize("target", ["/\t/evil.example", "/\x00", "/\x7f", "/\u00a0", "/ /evil.example"])
+async def test_a_login_leads_to_no_address_that_browsers_read_otherwise(served: Served, target: str) -> None:
+    form = {"token": served.token(Role.VIEWER), "next": target}
+    async with served.client.post("/login", data=form, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["location"]) == (303, "/")
+
+
+@pytest.mark.parametrize("origin", ["file://", "evil", "about:blank", ""])
+async def test_an_origin_that_names_no_host_is_another_site(served: Served, origin: str) -> None:
+    form, headers = {"token": served.token(Role.VIEWER)}, {"origin": origin}
+    async with served.client.post("/login", data=form, headers=headers, allow_redirects=False) as answer:
+        assert answer.status == 403
+
+
+async def test_no_bytes_in_a_header_keep_a_refused_try_out_of_the_audit(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.VIEWER, "vera")
+    status = await sent_raw(served, "POST", "/v1/routes/chat/kill", token, b"x-shiftplane-actor: ro\xffot")
+    assert status == 403
+    status = await sent_raw(served, "DELETE", "/v1/routes/chat", token, b"x-shiftplane-reason: be\xffcause")
+    assert status == 403
+    refused = [deed[:2] for deed in served.deeds() if deed[3] == "refused"]
+    assert refused == [("vera (as ro\ufffdot)", "kill"), ("vera", "delete")]
+
+
+async def sent_raw(served: Served, method: str, path: str, token: str, header: bytes) -> int:
+    """Send a header as no client would, and return the status of the answer."""
+    reader, writer = await asyncio.open_connection(served.client.host, served.client.port)
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+    writer.write(head.encode() + header + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return int(answer.split()[1])
+
+
+async def test_who_may_see_some_routes_is_not_told_the_names_of_others(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    await served.apply(spec("search", "/search/", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    for method, path in (
+        ("GET", "/v1/routes/nope"),
+        ("POST", "/v1/routes/nope/kill"),
+        ("DELETE", "/v1/routes/nope"),
+    ):
+        status, said, _ = await served.ask(method, path, token=token)
+        assert (status, "ads" in said["detail"]) == (404, False)
+    assert "search" in (await served.ask("GET", "/v1/routes/nope", token=token))[1]["detail"]
+
+
+async def test_a_flood_of_refused_tries_does_not_fill_the_audit(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    await served.apply(spec("search", "/search/", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    before, answers = served.store.head().seq, []
+    for number in range(130):
+        path = ("/v1/routes/ads/kill", "/v1/routes/ads", "/v1/routes/search/unkill")[number % 3]
+        headers = {"x-shiftplane-actor": f"n{number}"}
+        status, _, told = await served.ask(
+            "GET" if path.endswith("ads") else "POST", path, token=token, headers=headers
+        )
+        answers.append((status, "retry-after" in told))
+    assert set(answers[:100]) == {(403, False), (409, False)}
+    assert set(answers[110:]) == {(429, True)}
+    assert served.store.head().seq - before <= 110
+    async with served.client.get("/routes/ads", headers={"authorization": f"Bearer {token}"}) as page:
+        assert (page.status, page.content_type) == (429, "text/html")
+    assert (await served.ask("POST", "/v1/routes/search/abort", token=token))[0] == 200, (
+        "what one may, one may"
+    )
+    other = served.token(Role.OPERATOR, "sue", team="search")
+    assert (await served.ask("GET", "/v1/routes/ads", token=other))[0] == 403
+
+
+async def test_a_flood_of_logins_does_not_fill_the_audit_either(served: Served) -> None:
+    token = served.token(Role.VIEWER)
+    answers = []
+    for _ in range(120):
+        async with served.client.post("/login", data={"token": token}, allow_redirects=False) as answer:
+            answers.append(answer.status)
+    assert answers[:100] == [303] * 100
+    assert set(answers[110:]) == {429}
+    assert (await served.ask("GET", "/v1/whoami", token=token))[0] == 200

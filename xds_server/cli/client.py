@@ -116,12 +116,24 @@ class Api:
         who = {"x-shiftplane-actor": urllib.parse.quote(actor())}
         request = urllib.request.Request(url, data=body, method=method, headers={**who, **headers, **shown})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=self.patience) as answer:  # noqa: S310 - the operator's own URL
+            with urllib.request.build_opener(_Stay).open(request, timeout=self.patience) as answer:
                 return bytes(answer.read())
         except urllib.error.HTTPError as error:
-            raise ApiError(error.code, _json_or_text(error.read())) from error
+            if (elsewhere := error.headers.get("location")) and 300 <= error.code < 400:
+                error.close()
+                said = f"{self.server} sends to {elsewhere}; name that with --server, if it is meant"
+                raise ApiError(error.code, {"detail": said}) from error
+            with error:
+                raise ApiError(error.code, _json_or_text(error.read())) from error
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise Unreachable(self.server, str(getattr(error, "reason", error))) from error
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the token is for this server alone."""
+
+    def redirect_request(self, *_args: Any, **_more: Any) -> None:
+        return None
 
 
 def _json_or_text(raw: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from xds_server.engine.errors import (
     ForbiddenError,
     SpecRefusedError,
     StaleError,
+    TooManyRefusalsError,
     UnknownRouteError,
 )
 from xds_server.engine.live import Action, Applied, AppliedRoute, Only
@@ -25,6 +26,7 @@ __all__ = [
     "Only",
     "SpecRefusedError",
     "StaleError",
+    "TooManyRefusalsError",
     "UnknownRouteError",
     "no_summary",
 ]

@@ -7,18 +7,21 @@ after the other.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from xds_server import rollout
+from xds_server.audit import Outcome
 from xds_server.engine.acceptance import words_of
 from xds_server.engine.caller import standing
 from xds_server.engine.court import BLOCKS_KEPT
 from xds_server.engine.desk import Desk
-from xds_server.engine.errors import EngineError
+from xds_server.engine.errors import EngineError, TooManyRefusalsError
 from xds_server.engine.live import EVENTS_KEPT, Live, event_view, watched
+from xds_server.identity import Failures
 from xds_server.spec import load
 from xds_server.store import Change, ConflictError
 from xds_server.view import EventView
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     from xds_server import ir
     from xds_server.audit import Anchor, Deed
-    from xds_server.engine.caller import Told
+    from xds_server.engine.caller import Caller, Told
     from xds_server.engine.desk import Summary
     from xds_server.engine.worlds import Worlds
     from xds_server.snapshot import Snapshot
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from xds_server.store import SqliteStore
 
 __all__ = ["Changes"]
+
+_MOST_REFUSALS: Final = 100
+"""Refused tries of one caller that are written down at once; then one every few seconds."""
 
 log = structlog.get_logger()
 
@@ -64,6 +70,7 @@ class Changes(Desk):
         """Whether proxies read from answers how many tokens they took; to be set before any comes in."""
         self._worlds = worlds
         self._checks_health = checks_health
+        self._refused = Failures(burst=_MOST_REFUSALS)
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
@@ -84,6 +91,19 @@ class Changes(Desk):
         self.ready = True
         log.info("store_loaded", routes=len(self._routes))
         self._watch()
+
+    async def refuse(self, by: Caller, action: str, name: str, words: str) -> None:
+        """Write down what somebody may not do, or what could not be done.
+
+        Raises:
+            TooManyRefusalsError: So much of theirs was refused that more of it would only fill the audit.
+        """
+        # Who they are, and not who they say is at the keyboard.
+        who, now = f"{by.via} {by.actor.partition(' (as ')[0]}", time.monotonic()
+        if wait := self._refused.wait(who, now):
+            raise TooManyRefusalsError(words, wait)
+        self._refused.note(who, now)
+        await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""

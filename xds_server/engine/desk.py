@@ -10,7 +10,8 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from xds_server import rollout
 from xds_server.analysis import PairCounts, Resemblance, likeness
@@ -20,6 +21,7 @@ from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
 from xds_server.engine.live import Live, event_view, experiment_of, shadow_budget
 from xds_server.sources import Asked
+from xds_server.telemetry import block_to_json
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.experiments import experiment_view
 from xds_server.view.likeness import likeness_view
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
     from xds_server.audit import Anchor, Break, Entry
     from xds_server.engine.caller import Caller
     from xds_server.store import SqliteStore
-    from xds_server.telemetry import Block
 
 __all__ = ["Desk", "Summary", "no_summary"]
 
 _LINES_AT_ONCE: Final = 100
+
+T = TypeVar("T")
+May = Callable[["Mapping[str, str]"], bool]
+"""Whether somebody may see or do something with routes that have these labels."""
 
 Summary = Callable[[str, str, str | None], dict[str, Any] | None]
 """Route, stable and candidate backend → what the collector found of their pairs, None for nothing."""
@@ -61,7 +66,8 @@ class Desk:
         self._routes: dict[str, Live] = {}
         self._court = Court()
         self._hub: Hub | Fleet | None = None
-        self._long = asyncio.Lock()  # What takes long is done one after the other, so that threads are left.
+        # What takes long, and what is wide, is done one after the other, so that threads are left.
+        self._long, self._wide = asyncio.Lock(), asyncio.Lock()
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
         self._evidence: Callable[[str, str, str, float], PairCounts | None] = no_evidence
 
@@ -108,15 +114,15 @@ class Desk:
             ),
         )
 
-    def names(self, may: Callable[[Mapping[str, str]], bool] = anything) -> list[str]:
+    def names(self, may: May = anything) -> list[str]:
         """Return the names of all routes whose labels are such, in order."""
         return sorted(name for name, live in self._routes.items() if may(live.labels))
 
-    def groups(self, may: Callable[[Mapping[str, str]], bool] = anything) -> set[str]:
+    def groups(self, may: May = anything) -> set[str]:
         """Return the groups of proxies that serve such routes."""
         return {live.group for live in self._routes.values() if may(live.labels)}
 
-    def views(self, may: Callable[[Mapping[str, str]], bool] = anything) -> list[RouteView]:
+    def views(self, may: May = anything) -> list[RouteView]:
         """Return how all routes with such labels stand, by name."""
         return [self.view(name) for name in self.names(may)]
 
@@ -124,9 +130,9 @@ class Desk:
         """Return the accepted YAML of a route."""
         return self._live(name).document.text
 
-    def labels(self, name: str) -> dict[str, str]:
-        """Return the labels of a route."""
-        return self._live(name).labels
+    def labels(self, name: str, *, seen: May = anything) -> dict[str, str]:
+        """Return the labels of a route. Where there is none, those with labels that are `seen` are named."""
+        return self._live(name, seen).labels
 
     def spec_tag(self, name: str) -> str:
         """Return what changes whenever the spec of a route does."""
@@ -137,11 +143,23 @@ class Desk:
         self._live(name)
         return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
 
-    async def blocks(self, name: str, limit: int) -> list[tuple[int, Block]]:
-        """Return the newest blocks of counts of a route with their runs, oldest first."""
+    async def blocks(self, name: str, limit: int) -> bytes:
+        """Return the newest blocks of counts of a route with their runs, oldest first, as one JSON a line."""
         self._live(name)
-        kept = await asyncio.to_thread(self._store.blocks, name, limit)
-        return [(stored.run, stored.block) for stored in kept]
+
+        def lines() -> bytes:
+            kept = self._store.blocks(name, limit)
+            return b"".join(
+                f"{json.dumps({'run': stored.run, **block_to_json(stored.block)})}\n".encode()
+                for stored in kept
+            )
+
+        return await self.apart(lines)
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do what may take a second in a thread, one after the other: what is urgent needs threads too."""
+        async with self._wide:
+            return await asyncio.to_thread(work)
 
     async def audit(
         self,
@@ -152,8 +170,8 @@ class Desk:
         before: int | None = None,
     ) -> list[Entry]:
         """Return the newest entries of the audit, oldest first: of one route, of some, or of any."""
-        found = await asyncio.to_thread(self._store.audit, limit, route=name, routes=routes, before=before)
-        return list(found)
+        wanted = partial(self._store.audit, limit, route=name, routes=routes, before=before)
+        return list(await self.apart(wanted))
 
     async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""
@@ -212,10 +230,10 @@ class Desk:
 
     # Inside
 
-    def _live(self, name: str) -> Live:
+    def _live(self, name: str, seen: May = anything) -> Live:
         live = self._routes.get(name)
         if live is None:
-            known = ", ".join(sorted(self._routes)) or "none yet"
+            known = ", ".join(self.names(seen)) or "none yet"
             raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
         return live
 

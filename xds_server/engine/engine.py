@@ -15,7 +15,6 @@ import structlog
 
 from xds_server import ir, rollout
 from xds_server.alarms import Seen
-from xds_server.audit import Outcome
 from xds_server.engine.acceptance import accept, refuse_wrong
 from xds_server.engine.caller import Told, standing
 from xds_server.engine.changes import Changes
@@ -162,13 +161,13 @@ class Engine(Changes):
         """
         event = event_of(action, actor=by.actor, reason=by.reason)
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, action.value, name, live.labels)
             try:
                 with self.span("command", route=name, command=action.value, actor=by.actor):
                     await self._feed(name, event, by.actor, Told(by=by, action=action.value))
             except rollout.Refused as error:
-                await self._refuse(by, action.value, name, str(error))
+                await self.refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
         self._wake.set()
         return self.view(name)
@@ -183,18 +182,18 @@ class Engine(Changes):
             SpecRefusedError: The spec has problems beside the routes that run now.
         """
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, "undo", name, live.labels)
             specs = await asyncio.to_thread(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
                 known = ", ".join(str(spec.generation) for spec in specs)
                 words = f"there is no generation {generation} of {name!r}; there are {known}"
-                await self._refuse(by, "undo", name, words)
+                await self.refuse(by, "undo", name, words)
                 raise CommandRefusedError(words)
             if generation == live.state.generation:
                 words = f"{name!r} is at generation {generation} already"
-                await self._refuse(by, "undo", name, words)
+                await self.refuse(by, "undo", name, words)
                 raise CommandRefusedError(words)
             loaded = load(wanted.text, file=f"{name}, generation {generation}")
             why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
@@ -228,10 +227,10 @@ class Engine(Changes):
             StaleError: Its spec no longer has this `tag`; `*` is any.
         """
         async with self._lock:
-            live = self._live(name)
+            live = self._live(name, by.may)
             await self._permit(by, "delete", name, live.labels)
             if tag is not None and tag not in {"*", live.tag}:
-                await self._refuse(by, "delete", name, "the spec was changed meanwhile")
+                await self.refuse(by, "delete", name, "the spec was changed meanwhile")
                 raise _stale(name)
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
@@ -250,11 +249,8 @@ class Engine(Changes):
         if not by.may(labels):
             said = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
             words = f"{by.actor} may not {action} route {name!r} ({said})"
-            await self._refuse(by, action, name, words)
+            await self.refuse(by, action, name, words)
             raise ForbiddenError(words)
-
-    async def _refuse(self, by: Caller, action: str, name: str, words: str) -> None:
-        await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
     async def _apply(
         self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
@@ -311,7 +307,7 @@ class Engine(Changes):
             )
         live = self._routes.get(only.name)
         if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
-            await self._refuse(by, "apply", only.name, "the spec was changed meanwhile")
+            await self.refuse(by, "apply", only.name, "the spec was changed meanwhile")
             raise _stale(only.name)
 
     async def _hear_health(self) -> None:

@@ -13,6 +13,7 @@ __all__ = [
     "ForbiddenError",
     "SpecRefusedError",
     "StaleError",
+    "TooManyRefusalsError",
     "UnknownRouteError",
 ]
 
@@ -25,6 +26,7 @@ class EngineError(Exception):
     ├── CommandRefusedError   the route is in a phase in which the command makes no sense
     ├── ForbiddenError        the caller may not do this to a route with these labels
     ├── StaleError            the route is no longer what the caller believes it is
+    ├── TooManyRefusalsError  the caller was refused so often that no more of it is written down
     └── SpecRefusedError      the spec has problems; the running world stays as it was
 
     A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
@@ -45,6 +47,14 @@ class ForbiddenError(EngineError):
 
 class StaleError(EngineError):
     """The route is no longer what the caller believes it is; the message says how to find out."""
+
+
+class TooManyRefusalsError(EngineError):
+    """The caller was refused so often that this try is not written down; the next is in `wait` seconds."""
+
+    def __init__(self, words: str, wait: float) -> None:
+        self.wait = wait
+        super().__init__(f"{words}; too many tries were refused, the next is heard in {wait:.0f} s")
 
 
 class SpecRefusedError(EngineError):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote
 
 from aiohttp import web
 
 from xds_server.engine import Action, Caller, Only
 from xds_server.identity import Role
-from xds_server.telemetry import block_to_json
 from xds_server.view import to_json
 from xds_server.web import schemas
-from xds_server.web.gate import PRINCIPAL, caller, need, need_somewhere
+from xds_server.web.gate import PRINCIPAL, caller, header_text, need, need_somewhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json, spec_problem
 from xds_server.web.schemas import paged
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xds_server.engine import Applied, Engine
-    from xds_server.telemetry import Block
     from xds_server.view import RouteView
 
 __all__ = ["proxies", "routes"]
@@ -257,12 +253,12 @@ class _Routes:
         newest = found[-limit:]
         page = [event for event in found if newest and event.seq >= newest[0].seq]
         following = page[0].seq if len(page) < len(found) else None
-        return web.json_response({"events": [to_json(event) for event in page], "next": following})
+        told = await self._engine.apart(lambda: [to_json(event) for event in page])
+        return web.json_response({"events": told, "next": following})
 
     async def blocks(self, request: web.Request) -> web.Response:
-        found = await self._engine.blocks(await self._seen(request), _MOST)
-        text = await asyncio.to_thread(_lines, found)  # Many megabytes, which proxies do not wait for.
-        return web.Response(text=text, content_type="application/x-ndjson")
+        lines = await self._engine.blocks(await self._seen(request), _MOST)
+        return web.Response(body=lines, content_type="application/x-ndjson", charset="utf-8")
 
     async def costs(self, request: web.Request) -> web.Response:
         return web.json_response({"days": await self._engine.costs(await self._seen(request))})
@@ -340,10 +336,6 @@ def _page(
     return [item for _, item in page], page[-1][0] if len(found) > limit else None
 
 
-def _lines(blocks: Iterable[tuple[int, Block]]) -> str:
-    return "".join(f"{json.dumps({'run': run, **block_to_json(block)})}\n" for run, block in blocks)
-
-
 def _applied(applied: Applied) -> dict[str, Any]:
     return {
         "applied": [
@@ -362,11 +354,11 @@ async def _text(request: web.Request) -> str:
 
 
 def _file(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-file", "")) or "<api>"
+    return header_text(request, "x-shiftplane-file") or "<api>"
 
 
 def _reason(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-reason", ""))
+    return header_text(request, "x-shiftplane-reason")
 
 
 def _by(request: web.Request, text: str) -> Caller:

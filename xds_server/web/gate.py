@@ -50,6 +50,7 @@ COOKIE: Final = "shiftplane_session"
 
 _USED_EVERY: Final = 60.0
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_MOST_LOGINS: Final = 100
 _LONGEST_KEY: Final = 128
 _MOST_SOURCE: Final = 200
 
@@ -77,6 +78,7 @@ class Gate:
         self._engine = engine
         self._clock = clock
         self._failures = Failures()
+        self._logins = Failures(burst=_MOST_LOGINS)
 
     @web.middleware
     async def middleware(
@@ -136,10 +138,36 @@ class Gate:
         )
         await self._engine.note(deed)
 
+    async def still(self, request: web.Request) -> bool:
+        """Return whether who asked could still come in, for answers that go on; looking on is no use.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        session, header = request.get(SESSION), request.headers.get("authorization", "")
+        if self.is_open:
+            return True
+        if session is not None:
+            kept = await asyncio.to_thread(self.access.session, session.digest)
+            return kept is not None and kept.lives(self._clock(), self.limits.idle)
+        ident = token_id(header.partition(" ")[2].strip())
+        token = None if ident is None else await asyncio.to_thread(self.access.token, ident)
+        return token is not None and token.lives(self._clock())
+
     async def log_in(
         self, request: web.Request, principal: Principal, token: Token | None = None
     ) -> tuple[str, Session]:
-        """Begin a session; return its secret, which is for the cookie alone."""
+        """Begin a session; return its secret, which is for the cookie alone.
+
+        Raises:
+            ProblemError: They logged in so often that more of it would only fill the audit.
+        """
+        who, at = f"{principal.via} {principal.name}", time.monotonic()
+        if wait := self._logins.wait(who, at):
+            raise ProblemError(
+                429, "too_many_failures", f"{principal.name} logged in too often; wait for {wait:.0f} s"
+            )
+        self._logins.note(who, at)
         now, made = self._clock(), mint(secrets.token_bytes(38))
         ends = now + self.limits.lifetime
         session = Session(
@@ -212,9 +240,9 @@ class Gate:
         if request.method in _SAFE:
             return
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-        allowed = {request.host, urlsplit(self.public_url).netloc}
+        allowed = {request.host, urlsplit(self.public_url).netloc} - {""}
         if site not in {"same-origin", "none"} or (
-            origin is not None and (origin == "null" or urlsplit(origin).netloc not in allowed)
+            origin is not None and urlsplit(origin).netloc not in allowed
         ):
             raise ProblemError(403, "cross_site", "a page of another site may not ask for this")
 
@@ -235,7 +263,7 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
             "bad_request",
             f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
         )
-    claimed, name = _claimed(request) or said.strip(), principal.name
+    claimed, name = _claimed(request) or _text(said).strip(), principal.name
     if claimed not in {"", name}:
         name = claimed if principal.via == "open" else f"{name} (as {claimed})"
 
@@ -243,7 +271,13 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
         return principal.may(role, labels)
 
     return Caller(
-        actor=name, reason=reason, via=principal.via, source=_source(request), key=key, digest=asked, may=may
+        actor=name,
+        reason=_text(reason),
+        via=principal.via,
+        source=_source(request),
+        key=key,
+        digest=asked,
+        may=may,
     )
 
 
@@ -255,7 +289,7 @@ async def need(request: web.Request, engine: Engine, role: Role, name: str, acti
         UnknownRouteError: There is no such route.
     """
     principal = _known(request)
-    if not principal.may(role, engine.labels(name)):
+    if not principal.may(role, engine.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
 
 
@@ -277,9 +311,7 @@ async def need_everywhere(request: web.Request, engine: Engine, role: Role, acti
 
 
 async def _refuse(request: web.Request, engine: Engine, action: str, route: str, words: str) -> None:
-    by = caller(request, Role.VIEWER)
-    now = time.time()
-    await engine.note(by.deed(action, route, now, outcome=Outcome.REFUSED, detail=words))
+    await engine.refuse(caller(request, Role.VIEWER), action, route, words)
     raise ProblemError(403, "forbidden", f"{words}; they are {_known(request).words}")
 
 
@@ -295,8 +327,18 @@ def _known(request: web.Request) -> Principal:
     return found
 
 
+def header_text(request: web.Request, name: str) -> str:
+    """Return what a header says in percent-encoded UTF-8; bytes that are none become U+FFFD."""
+    return _text(unquote(request.headers.get(name, "")))
+
+
+def _text(text: str) -> str:
+    """Return text the store can hold: what stands for single bytes would keep a deed out of the audit."""
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
 def _claimed(request: web.Request) -> str:
-    return unquote(request.headers.get("x-shiftplane-actor", ""))[:_MOST_SOURCE].strip()
+    return header_text(request, "x-shiftplane-actor")[:_MOST_SOURCE].strip()
 
 
 def _source(request: web.Request) -> str:

@@ -24,7 +24,7 @@ _REFUSALS: Final = {
     412: "The route was changed meanwhile.",
     413: "The body is too large.",
     422: "The spec has problems, or the idempotency key stands for another request.",
-    429: "Too many wrong secrets came from that address.",
+    429: "Too many wrong secrets came from that address, or too many tries of that caller were refused.",
     503: "The store cannot be used; nothing was changed.",
 }
 _OF_ALL: Final = (401, 403, 429, 503)

@@ -14,6 +14,7 @@ from xds_server.engine import (
     ForbiddenError,
     SpecRefusedError,
     StaleError,
+    TooManyRefusalsError,
     UnknownRouteError,
 )
 from xds_server.store import StoreError
@@ -33,7 +34,7 @@ _TITLES: Final = {
     "refused": "The route does not allow it now",
     "forbidden": "Not allowed",
     "unauthorized": "Not logged in",
-    "too_many_failures": "Too many wrong secrets",
+    "too_many_failures": "Too many wrong secrets, or refused tries",
     "stale": "The route was changed meanwhile",
     "bad_alarm": "Not an alarm",
     "store_failed": "Nothing was changed",
@@ -89,6 +90,9 @@ async def errors_as_problems(
         return await handler(request)
     except ProblemError as error:
         return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
+    except TooManyRefusalsError as error:
+        after = {"retry-after": str(max(1, round(error.wait)))}
+        return problem(429, "too_many_failures", str(error), headers=after)
     except SpecRefusedError as error:
         said = f"{len(error.problems)} problems; nothing was changed"
         return problem(422, "bad_spec", said, problems=[spec_problem(one) for one in error.problems])

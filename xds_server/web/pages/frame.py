@@ -12,7 +12,7 @@ from urllib.parse import quote
 import jinja2
 from aiohttp import web
 
-from xds_server.engine import ForbiddenError, UnknownRouteError
+from xds_server.engine import ForbiddenError, TooManyRefusalsError, UnknownRouteError
 from xds_server.store import StoreError
 from xds_server.web.gate import PRINCIPAL, SESSION
 from xds_server.web.pages.shapes import bar, dot
@@ -97,6 +97,8 @@ class Frame:
                 return self.error(request, 404, "There is no such route", str(error))
             except ForbiddenError as error:
                 return self.error(request, 403, "Not allowed", str(error))
+            except TooManyRefusalsError as error:
+                return self.error(request, 429, "Not allowed", str(error))
             except ProblemError as error:
                 return self.error(request, error.status, "Not done", error.detail)
             except StoreError as error:

@@ -19,13 +19,15 @@ from xds_server.web.visible import audited_routes, visible_proxies, visible_rout
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine
-    from xds_server.view import EventView
+    from xds_server.view import EventView, RouteView
     from xds_server.web.pages.frame import Frame
 
 __all__ = ["page_routes"]
 
 _CHART_EVENTS: Final = 2_000
 _AUDIT_PAGE: Final = 100
+_MOST_HISTORIES: Final = 20
+"""Routes whose history is kept in memory while somebody looks at them."""
 _MOST_VERIFIED: Final = 20_000
 """Entries that are verified whenever somebody looks; more take longer than a page should."""
 _ACTIONS: Final = "|".join(action.value for action in BUTTONS)
@@ -64,17 +66,21 @@ class _Pages:
         self._frame = frame
         self._pairs_url = pairs_url
         self._live = Live()
+        self._histories: dict[str, list[EventView]] = {}
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
         return self._frame.page(request, "routes.html", **self._overview(request))
 
     async def overview_live(self, request: web.Request) -> web.StreamResponse:
-        self._frame.who(request)
+        who = self._frame.who(request)
 
         async def part() -> str:
             return self._frame.part(request, "routes_live.html", **self._overview(request))
 
-        return await self._live.follow(request, part)
+        async def still() -> bool:
+            return await self._frame.gate.still(request)
+
+        return await self._live.follow(request, who.grants, part, still)
 
     async def route(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
@@ -84,22 +90,20 @@ class _Pages:
             else ""
         )
         words = f"{said}: done. It is kept in the audit." if said else ""
-        events = await self._engine.events(name, _CHART_EVENTS)
-        return self._frame.page(request, "route.html", said=words, **self._route(request, name, events))
+        return self._frame.page(request, "route.html", said=words, **await self._route(request, name))
 
     async def route_live(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
 
-        events: list[EventView] = []
-
         async def part() -> str:
-            nonlocal events
-            newest = self._engine.view(name).events
-            if newest and (not events or events[-1].seq != newest[-1].seq):
-                events = await self._engine.events(name, _CHART_EVENTS)
-            return self._frame.part(request, "route_live.html", **self._route(request, name, events))
+            return self._frame.part(request, "route_live.html", **await self._route(request, name))
 
-        return await self._live.follow(request, part)
+        async def still() -> bool:
+            who, labels = request[PRINCIPAL], self._engine.labels(name)
+            return who.may(Role.VIEWER, labels) and await self._frame.gate.still(request)
+
+        operates = request[PRINCIPAL].may(Role.OPERATOR, self._engine.labels(name))
+        return await self._live.follow(request, (name, operates), part, still)
 
     async def spec(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
@@ -178,8 +182,18 @@ class _Pages:
             "may_apply": who.highest >= Role.OPERATOR,
         }
 
-    def _route(self, request: web.Request, name: str, events: list[EventView]) -> dict[str, Any]:
+    async def _events(self, view: RouteView) -> list[EventView]:
+        """Return the history of a route, which is read again only when there is more of it."""
+        known = self._histories.get(view.name)
+        if not known or not view.events or known[-1].seq != view.events[-1].seq:
+            if len(self._histories) >= _MOST_HISTORIES:
+                self._histories.clear()
+            known = self._histories[view.name] = await self._engine.events(view.name, _CHART_EVENTS)
+        return known
+
+    async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
         view, now = self._engine.view(name), time.time()
+        events = await self._events(view)
         return {
             "view": view,
             "now": now,
