@@ -84,12 +84,9 @@ class _Pages:
 
     async def route(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
-        said = (
-            BUTTONS[Action(done)].label
-            if (done := request.query.get("done", "")) in _ACTIONS.split("|")
-            else ""
-        )
-        words = f"{said}: done. It is kept in the audit." if said else ""
+        done = request.query.get("done", "")
+        pressed = next((button for button in BUTTONS.values() if button.name == done), None)
+        words = "" if pressed is None else f"{pressed.label}: done. It is kept in the audit."
         return self._frame.page(request, "route.html", said=words, **await self._route(request, name))
 
     async def route_live(self, request: web.Request) -> web.StreamResponse:

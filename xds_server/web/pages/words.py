@@ -137,8 +137,7 @@ def _tone(view: RouteView) -> str:
     return "bad" if view.kill is not None else _TONES.get(view.phase, "")
 
 
-def _waits(view: RouteView, now: float) -> str:
-    del now
+def _waits(view: RouteView) -> str:
     if view.step is None or view.kill is not None:
         return ""
     if view.step.waiting_for == "convergence":
