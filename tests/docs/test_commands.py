@@ -16,7 +16,6 @@ from mirror_collector.cli import main as mirror_collector
 from mirror_collector.settings import Settings
 from tests.support.drawn import ROOT
 from tests.support.pages.blocks import PAGES, SHELL, Block, blocks, commands, inline, lines
-from tests.support.pages.commands import verbs
 from xds_server.cli import main as shiftplane
 from xds_server.spec import RouteSpec, check_together, load
 from xds_server.web.settings import load_access
