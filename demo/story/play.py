@@ -140,7 +140,7 @@ class _Story:
         for entry, admin in zip(stage.entries, stage.ports.admins, strict=True):
             tell.say(f"Envoy at {entry}, its own pages at http://127.0.0.1:{admin}")
         tell.plain()
-        tell.plain(f"Look on in a browser: {stage.api}/routes/{_ROUTE} (nobody has to log in here, on loopback)")
+        tell.plain(f"Look on in a browser: {stage.api}/routes/{_ROUTE} (nobody has to log in, on loopback)")
         tell.plain(f"Look on from another terminal: shiftplane watch {_ROUTE} --server {stage.api}")
         tell.plain(f"Logs, stores and the specs that are applied: {stage.folder}")
         # Real models on a CPU are too slow for a third answer.
@@ -249,7 +249,7 @@ class _Story:
     async def _keep(self) -> None:
         self._tell.plain()
         old, new = self._old.url.partition("//")[2], self._new.url.partition("//")[2]
-        self._tell.plain("Everything keeps running; Ctrl-C ends it. In another terminal, a route of your own:")
+        self._tell.plain("Everything keeps running; Ctrl-C ends it. Elsewhere, a route of your own:")
         self._tell.plain("    . .venv/bin/activate && shiftplane delete chat")
         self._tell.plain(f"    shiftplane init mine --group demo --stable {old} --candidate {new}")
         self._tell.plain("    shiftplane apply mine.yaml && shiftplane watch mine")

@@ -26,6 +26,7 @@ from xds_server.rollout.events import (
     Tick,
     Verdict,
 )
+from xds_server.rollout.lengths import length
 from xds_server.rollout.program import PROMPT, program, rule_split
 from xds_server.rollout.slots import FULL, Segment, Split, moved, relaid, shares
 from xds_server.rollout.state import (
@@ -99,6 +100,7 @@ __all__ = [
     "event_from_json",
     "event_to_json",
     "felt",
+    "length",
     "moved",
     "next_deadline",
     "program",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from xds_server.rollout.events import Effect, Publish, Record
+from xds_server.rollout.lengths import length
 from xds_server.rollout.slots import Split, relaid
 from xds_server.rollout.state import (
     STRATEGY,
@@ -50,10 +51,10 @@ def enter(state: State, index: int, now: float) -> Result:
             return after, (Record(what="step_began", message="pause until promoted"),)
         case Pause(duration=duration):
             after = replace(clocked(after, duration, now), phase=Phase.PROGRESSING)
-            return after, (Record(what="step_began", message=f"pause {duration:g} s"),)
+            return after, (Record(what="step_began", message=f"pause {length(duration)}"),)
         case Bake(duration=duration):
             after = replace(clocked(after, duration, now), phase=Phase.BAKING)
-            return after, (Record(what="step_began", message=f"bake {duration:g} s"),)
+            return after, (Record(what="step_began", message=f"bake {length(duration)}"),)
         case Analysis(name=name):
             after = replace(clocked(after, None, now), phase=Phase.PROGRESSING)
             return after, (Record(what="step_began", message=f"waiting for the verdict of {name}"),)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.engine import Action
+from xds_server.rollout import length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -147,16 +148,7 @@ def _waits(view: RouteView) -> str:
 
 
 def _length(value: float | None) -> str:
-    if value is None:
-        return "until promoted"
-    whole = round(value)
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if whole >= size and whole % size == 0:
-            return f"{whole // size} {unit}"
-    hours, rest = divmod(whole, 3_600)
-    minutes, left = divmod(rest, 60)
-    parts = [(hours, "h"), (minutes, "min"), (left, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+    return "until promoted" if value is None else length(value)
 
 
 def _step_words(step: StepView) -> str:

@@ -1,0 +1,16 @@
+"""How long something lasts, in words."""
+
+from __future__ import annotations
+
+__all__ = ["length"]
+
+
+def length(seconds: float) -> str:
+    """Return `250 ms`, `6 s`, `1 h`, `1 h 30 min`, `3 d`."""
+    if 0 < seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    days, rest = divmod(round(seconds), 86_400)
+    hours, rest = divmod(rest, 3_600)
+    minutes, left = divmod(rest, 60)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (left, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
