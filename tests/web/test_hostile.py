@@ -271,3 +271,23 @@ async def test_a_flood_of_logins_does_not_fill_the_audit_either(served: Served) 
     assert answers[:100] == [303] * 100
     assert set(answers[110:]) == {429}
     assert (await served.ask("GET", "/v1/whoami", token=token))[0] == 200
+
+
+async def test_who_takes_the_name_of_a_deleted_route_does_not_take_its_past(served: Served) -> None:
+    await served.apply(spec("chat", team="ads"))
+    admin, other = served.token(Role.ADMIN, "ada"), served.token(Role.OPERATOR, "sam", team="search")
+    secret: dict[str, Any] = {"token": admin, "json": {"reason": "the secret reason"}}
+    assert (await served.ask("POST", "/v1/routes/chat/abort", **secret))[0] == 200
+    legs = {Leg(route="chat", variant="v1"): Counts(requests=100)}
+    block = StoredBlock(route="chat", run=1, block=Block(start=1e9, seconds=10.0, legs=legs))
+    served.store.keep_blocks([block], drop_before=0)
+    served.store.add_days({("2026-01-31", next(iter(legs))): legs[next(iter(legs))]}, drop_before="")
+    assert (await served.ask("DELETE", "/v1/routes/chat", token=admin))[0] == 200
+    assert (await served.ask("POST", "/v1/routes", token=other, data=spec("chat", team="search")))[0] == 200
+    for path in ("/v1/audit", "/v1/routes/chat/events", "/audit", "/routes/chat"):
+        text = await read(served, path, other)
+        assert "secret" not in text, path
+        assert "team: ads" not in text, path
+    assert await read(served, "/v1/routes/chat/blocks", other) == ""
+    assert (await served.ask("GET", "/v1/routes/chat/costs", token=other))[1]["days"] == []
+    assert "the secret reason" in await read(served, "/v1/audit", admin)

@@ -443,10 +443,15 @@ class Engine:
         """Return what changes whenever the spec of a route does."""
         return self._live(name).tag
 
-    async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
-        """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
+    async def events(
+        self, name: str, limit: int, before: int | None = None, *, whole: bool = True
+    ) -> list[EventView]:
+        """Return the newest events of a route, oldest first; those `before` one, to go back in pages.
+
+        If not the `whole`, then those since it was last created: its name may have been another's before.
+        """
         self._live(name)
-        found = await asyncio.to_thread(self._store.history, name, limit, before)
+        found = await asyncio.to_thread(self._store.history, name, limit, before, whole=whole)
         return [event_view(event) for event in found]
 
     async def blocks(self, name: str, limit: int) -> bytes:
@@ -699,7 +704,7 @@ class Engine:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
             live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT)
+            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
             blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)

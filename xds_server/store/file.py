@@ -75,6 +75,9 @@ _MIGRATIONS: Final = (
     """
     CREATE TABLE notified (target TEXT PRIMARY KEY, seq INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE INDEX audit_deletions ON audit (route, seq) WHERE action = 'delete' AND outcome <> 'refused';
+    """,
 )
 _AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: import_events}
 """What a version needs beside its tables."""

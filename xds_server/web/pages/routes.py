@@ -217,7 +217,7 @@ class _Pages:
 
     async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
         view, now = self._engine.view(name), time.time()
-        events = await self._engine.events(name, _CHART_EVENTS)
+        events = await self._engine.events(name, _CHART_EVENTS, whole=False)
         return {
             "view": view,
             "now": now,
