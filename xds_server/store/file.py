@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -97,11 +98,14 @@ class StoreFile:
         self.path = path
         self._lock = threading.Lock()
         try:
+            if path != ":memory:":
+                # Specs hold system prompts, and sessions are in here too: a new file is its owner's alone.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self._open()
             self.head = head(self._db)
             """The last entry of the audit when somebody last wrote here."""
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the store {path} cannot be used: {error}") from error
 
     def close(self) -> None:
