@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 
 from xds_server.identity import (
     EVERYTHING,
+    ClaimRule,
     Failures,
     Grant,
     Principal,
     Role,
     SelectorError,
     digest,
+    granted,
     grants_from_json,
     grants_to_json,
     mint,
     parse_selector,
+    said,
     selector_text,
     token_id,
 )
@@ -84,3 +87,15 @@ def test_the_memory_of_failures_is_bounded() -> None:
         failures.note(str(number), 0.0)
     assert failures.wait("0", 0.0) == 0
     assert failures.wait("99", 0.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("verified", "believed"), [(True, True), (None, True), (False, False), ("false", False)]
+)
+def test_an_address_that_the_provider_did_not_verify_is_nobodys(verified: object, *, believed: bool) -> None:
+    claims: dict[str, object] = {"sub": "u-1", "email": "ada@example.com"}
+    if verified is not None:
+        claims["email_verified"] = verified
+    rule = ClaimRule(claim="email", value="ada@example.com", grant=EVERYTHING)
+    assert granted(claims, [rule]) == ((EVERYTHING,) if believed else ())
+    assert said(claims, "email") == ("ada@example.com" if believed else "u-1")
