@@ -19,6 +19,7 @@ from xds_server.identity import (
     grants_from_json,
     grants_to_json,
     mint,
+    neighbourhood,
     parse_selector,
     said,
     selector_text,
@@ -99,3 +100,18 @@ def test_an_address_that_the_provider_did_not_verify_is_nobodys(verified: object
     rule = ClaimRule(claim="email", value="ada@example.com", grant=EVERYTHING)
     assert granted(claims, [rule]) == ((EVERYTHING,) if believed else ())
     assert said(claims, "email") == ("ada@example.com" if believed else "u-1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("", "@", False),
+    ],
+)
+def test_all_addresses_that_one_host_can_have_count_as_one(one: str, other: str, *, same: bool) -> None:
+    assert (neighbourhood(one) == neighbourhood(other)) is same

@@ -22,7 +22,17 @@ from aiohttp import web
 
 from xds_server.audit import Deed, Outcome
 from xds_server.engine import Caller
-from xds_server.identity import EVERYTHING, Failures, Principal, Role, Session, digest, mint, token_id
+from xds_server.identity import (
+    EVERYTHING,
+    Failures,
+    Principal,
+    Role,
+    Session,
+    digest,
+    mint,
+    neighbourhood,
+    token_id,
+)
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -131,7 +141,7 @@ class Gate:
             ProblemError: There were too many from that address; this one is not written down any more.
         """
         source, now = _source(request), time.monotonic()
-        wait = self._failures.wait(source, now)
+        wait = self._failures.wait(neighbourhood(source), now)
         if wait > 0:
             raise ProblemError(
                 429,
@@ -139,7 +149,7 @@ class Gate:
                 f"too many wrong secrets came from {source}; the next is heard in {wait:.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
-        self._failures.note(source, now)
+        self._failures.note(neighbourhood(source), now)
         log.warning("login_refused", who=who, why=why, source=source)
         deed = Deed(
             at=self._clock(), actor=who, action="login", outcome=Outcome.REFUSED, detail=why, source=source
