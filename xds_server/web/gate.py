@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -33,6 +34,7 @@ from xds_server.identity import (
     neighbourhood,
     token_id,
 )
+from xds_server.store import StoreError
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -119,7 +121,8 @@ class Gate:
         known = None if ident is None else await asyncio.to_thread(self.access.token, ident)
         if known is not None and hmac.compare_digest(known.digest, digest(text.strip())) and known.lives(now):
             if now - (known.last_used_at or 0.0) >= _USED_EVERY:
-                await asyncio.to_thread(self.access.used, known.id, now)
+                with suppress(StoreError):  # Who only looks is let in while nothing can be written, too.
+                    await asyncio.to_thread(self.access.used, known.id, now)
             return known
         ended = known is not None and not known.lives(now)
         await self.failed(
@@ -152,7 +155,12 @@ class Gate:
         self._failures.note(neighbourhood(source), now)
         log.warning("login_refused", who=who, why=why, source=source)
         deed = Deed(
-            at=self._clock(), actor=who, action="login", outcome=Outcome.REFUSED, detail=why, source=source
+            at=self._clock(),
+            actor=who,
+            action="login",
+            outcome=Outcome.REFUSED,
+            detail=_text(why),
+            source=source,
         )
         await self._engine.note(deed)
 
@@ -244,7 +252,8 @@ class Gate:
         if session is None or not session.lives(now, self.limits.idle):
             return None
         if now - session.seen_at >= _USED_EVERY:
-            await asyncio.to_thread(self.access.seen, session.digest, now)
+            with suppress(StoreError):
+                await asyncio.to_thread(self.access.seen, session.digest, now)
             session = replace(session, seen_at=now)
         request[SESSION] = session
         return session.principal
