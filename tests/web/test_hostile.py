@@ -321,3 +321,14 @@ async def test_odd_bytes_of_who_sends_alarms_are_no_fault_of_ours(tmp_path: Path
     async with serving(tmp_path, is_open=False, secret=b"s3cret") as served:
         for path in ("/v1/alarms/alertmanager", "/v1/alarms/webhook"):
             assert await sent_raw(served, "POST", path, "x", stamp + header) == 401
+
+
+async def test_wrong_secrets_of_alarms_are_counted_too(tmp_path: Path) -> None:
+    async with serving(tmp_path, is_open=False, secret=b"s3cret") as served:
+        answers = [
+            (await served.ask("POST", "/v1/alarms/alertmanager", token=f"guess{n}", json={"alerts": []}))[0]
+            for n in range(15)
+        ]
+        assert answers == [401] * 10 + [429] * 5
+        right = await served.ask("POST", "/v1/alarms/alertmanager", token="s3cret", json={"alerts": []})
+        assert right[0] == 200
