@@ -80,5 +80,5 @@ def _role(header: str, known: dict[str, Role]) -> Role:
             return Role.NOBODY
     elif scheme.lower() != "bearer":
         return Role.NOBODY
-    digest = sha256(token.encode()).hexdigest()
+    digest = sha256(token.encode(errors="surrogateescape")).hexdigest()
     return next((role for one, role in known.items() if hmac.compare_digest(one, digest)), Role.NOBODY)

@@ -8,16 +8,20 @@ from hypothesis import strategies as st
 
 from xds_server.identity import (
     EVERYTHING,
+    ClaimRule,
     Failures,
     Grant,
     Principal,
     Role,
     SelectorError,
     digest,
+    granted,
     grants_from_json,
     grants_to_json,
     mint,
+    neighbourhood,
     parse_selector,
+    said,
     selector_text,
     token_id,
 )
@@ -52,7 +56,7 @@ def test_selectors_read_what_they_write(labels: dict[str, str]) -> None:
     assert parse_selector(selector_text(pairs)) == pairs
 
 
-@pytest.mark.parametrize("text", ["team", "team=a=b", "team=", "=a", "team=a,team=b", "te am=a"])
+@pytest.mark.parametrize("text", [",", " , ", "team", "team=a=b", "team=", "=a", "team=a,team=b", "te am=a"])
 def test_other_selectors_are_refused(text: str) -> None:
     with pytest.raises(SelectorError, match="are allowed"):
         parse_selector(text)
@@ -84,3 +88,30 @@ def test_the_memory_of_failures_is_bounded() -> None:
         failures.note(str(number), 0.0)
     assert failures.wait("0", 0.0) == 0
     assert failures.wait("99", 0.0) > 0
+
+
+@pytest.mark.parametrize(
+    ("verified", "believed"), [(True, True), (None, True), (False, False), ("false", False)]
+)
+def test_an_address_that_the_provider_did_not_verify_is_nobodys(verified: object, *, believed: bool) -> None:
+    claims: dict[str, object] = {"sub": "u-1", "email": "ada@example.com"}
+    if verified is not None:
+        claims["email_verified"] = verified
+    rule = ClaimRule(claim="email", value="ada@example.com", grant=EVERYTHING)
+    assert granted(claims, [rule]) == ((EVERYTHING,) if believed else ())
+    assert said(claims, "email") == ("ada@example.com" if believed else "u-1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("", "@", False),
+    ],
+)
+def test_all_addresses_that_one_host_can_have_count_as_one(one: str, other: str, *, same: bool) -> None:
+    assert (neighbourhood(one) == neighbourhood(other)) is same

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import stat
 import subprocess
 import sys
 import threading
@@ -234,3 +235,20 @@ def test_kill_9_loses_nothing_that_was_kept(path: Path) -> None:
         assert route.seq >= kept
         assert replayed(store) == route.state
         store.close()
+
+
+def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    store = SqliteStore(path)
+    store.note(Deed(at=1.0, actor="ada", action="see"))
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    store.close()
+    assert modes == dict.fromkeys(("state.sqlite", "state.sqlite-wal", "state.sqlite-shm"), 0o600)
+
+
+def test_the_mode_somebody_gave_a_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    SqliteStore(path).close()
+    path.chmod(0o640)
+    SqliteStore(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

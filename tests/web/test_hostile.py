@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
-from tests.support.site import GOOD, spec
+from tests.support.site import GOOD, serving, spec
 from xds_server.audit import Anchor, Deed, entry_from_json, verify
 from xds_server.identity import Role
 from xds_server.store import StoredBlock, trail
 from xds_server.telemetry import Block, Counts, Leg
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.site import Served
     from xds_server.store import SqliteStore
 
@@ -216,7 +219,8 @@ async def test_no_bytes_in_a_header_keep_a_refused_try_out_of_the_audit(served: 
 async def sent_raw(served: Served, method: str, path: str, token: str, header: bytes) -> int:
     """Send a header as no client would, and return the status of the answer."""
     reader, writer = await asyncio.open_connection(served.client.host, served.client.port)
-    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
+    head += "" if b"authorization" in header else f"authorization: Bearer {token}\r\n"
     writer.write(head.encode() + header + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     answer = await reader.read()
     writer.close()
@@ -271,3 +275,60 @@ async def test_a_flood_of_logins_does_not_fill_the_audit_either(served: Served) 
     assert answers[:100] == [303] * 100
     assert set(answers[110:]) == {429}
     assert (await served.ask("GET", "/v1/whoami", token=token))[0] == 200
+
+
+async def test_who_takes_the_name_of_a_deleted_route_does_not_take_its_past(served: Served) -> None:
+    await served.apply(spec("chat", team="ads"))
+    admin, other = served.token(Role.ADMIN, "ada"), served.token(Role.OPERATOR, "sam", team="search")
+    secret: dict[str, Any] = {"token": admin, "json": {"reason": "the secret reason"}}
+    assert (await served.ask("POST", "/v1/routes/chat/abort", **secret))[0] == 200
+    legs = {Leg(route="chat", variant="v1"): Counts(requests=100)}
+    block = StoredBlock(route="chat", run=1, block=Block(start=1e9, seconds=10.0, legs=legs))
+    served.store.keep_blocks([block], drop_before=0)
+    served.store.add_days({("2026-01-31", next(iter(legs))): legs[next(iter(legs))]}, drop_before="")
+    assert (await served.ask("DELETE", "/v1/routes/chat", token=admin))[0] == 200
+    assert (await served.ask("POST", "/v1/routes", token=other, data=spec("chat", team="search")))[0] == 200
+    for path in ("/v1/audit", "/v1/routes/chat/events", "/audit", "/routes/chat"):
+        text = await read(served, path, other)
+        assert "secret" not in text, path
+        assert "team: ads" not in text, path
+    assert await read(served, "/v1/routes/chat/blocks", other) == ""
+    assert (await served.ask("GET", "/v1/routes/chat/costs", token=other))[1]["days"] == []
+    assert "the secret reason" in await read(served, "/v1/audit", admin)
+
+
+async def test_what_can_be_read_is_shown_while_nothing_can_be_written(served: Served) -> None:
+    await served.apply(GOOD)
+    token = served.token(Role.OPERATOR)
+    async with served.client.post("/login", data={"token": token}, allow_redirects=False):
+        pass
+    with served.store.file.writing() as db:
+        db.execute("UPDATE sessions SET seen_at = seen_at - 100")
+        db.execute("UPDATE tokens SET last_used_at = NULL")
+    with served.store.file.reading() as db:
+        db.execute("PRAGMA query_only = ON")
+    assert (await served.ask("GET", "/v1/routes/chat", token=token))[0] == 200
+    async with served.client.get("/routes/chat") as page:
+        assert page.status == 200
+    assert (await served.ask("POST", "/v1/routes/chat/abort", token=token))[0] == 503
+
+
+@pytest.mark.parametrize(
+    "header", [b"authorization: Bearer \xff", b"x-shiftplane-signature: sha256=\xff", b"x-a: b"]
+)
+async def test_odd_bytes_of_who_sends_alarms_are_no_fault_of_ours(tmp_path: Path, header: bytes) -> None:
+    stamp = b"x-shiftplane-timestamp: " + str(int(time.time())).encode() + b"\r\n"
+    async with serving(tmp_path, is_open=False, secret=b"s3cret") as served:
+        for path in ("/v1/alarms/alertmanager", "/v1/alarms/webhook"):
+            assert await sent_raw(served, "POST", path, "x", stamp + header) == 401
+
+
+async def test_wrong_secrets_of_alarms_are_counted_too(tmp_path: Path) -> None:
+    async with serving(tmp_path, is_open=False, secret=b"s3cret") as served:
+        answers = [
+            (await served.ask("POST", "/v1/alarms/alertmanager", token=f"guess{n}", json={"alerts": []}))[0]
+            for n in range(15)
+        ]
+        assert answers == [401] * 10 + [429] * 5
+        right = await served.ask("POST", "/v1/alarms/alertmanager", token="s3cret", json={"alerts": []})
+        assert right[0] == 200

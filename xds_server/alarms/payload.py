@@ -103,7 +103,7 @@ def verify(secret: bytes, *, timestamp: str, given: str, body: bytes, now: float
     """
     if not timestamp.isascii() or not timestamp.isdigit():
         raise SignatureError("X-Shiftplane-Timestamp must be seconds since the epoch")
-    if not hmac.compare_digest(signature(secret, timestamp, body).encode(), given.encode()):
+    if not hmac.compare_digest(signature(secret, timestamp, body).encode(), given.encode(errors="replace")):
         raise SignatureError("X-Shiftplane-Signature does not fit: sha256=HMAC(secret, timestamp.body)")
     if abs(now - float(timestamp)) > _WINDOW:
         raise SignatureError(f"X-Shiftplane-Timestamp is more than {_WINDOW:g} s away from this clock")

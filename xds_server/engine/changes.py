@@ -168,7 +168,7 @@ class Changes(Desk):
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
             live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT)
+            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
             blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)

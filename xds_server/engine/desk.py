@@ -138,10 +138,18 @@ class Desk:
         """Return what changes whenever the spec of a route does."""
         return self._live(name).tag
 
-    async def events(self, name: str, limit: int, before: int | None = None) -> list[EventView]:
-        """Return the newest events of a route, oldest first; those `before` one, to go back in pages."""
+    async def events(
+        self, name: str, limit: int, before: int | None = None, *, whole: bool = True
+    ) -> list[EventView]:
+        """Return the newest events of a route, oldest first; those `before` one, to go back in pages.
+
+        If not the `whole`, then those since it was last created: its name may have been another's before.
+        """
         self._live(name)
-        return [event_view(e) for e in await asyncio.to_thread(self._store.history, name, limit, before)]
+        return [
+            event_view(e)
+            for e in await asyncio.to_thread(self._store.history, name, limit, before, whole=whole)
+        ]
 
     async def blocks(self, name: str, limit: int) -> bytes:
         """Return the newest blocks of counts of a route with their runs, oldest first, as one JSON a line."""

@@ -1,7 +1,7 @@
 """Who somebody is and what that lets them do: roles by route labels, tokens, sessions, failures (pure)."""
 
 from xds_server.identity.claims import ClaimRule, granted, said
-from xds_server.identity.failures import Failures
+from xds_server.identity.failures import Failures, neighbourhood
 from xds_server.identity.roles import (
     EVERYTHING,
     Grant,
@@ -41,6 +41,7 @@ __all__ = [
     "grants_from_json",
     "grants_to_json",
     "mint",
+    "neighbourhood",
     "new_token",
     "parse_selector",
     "said",

@@ -40,6 +40,8 @@ def said(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    if name == "email" and claims.get("email_verified") in (False, "false"):
+        return None  # Anybody could have said that it is theirs.
     if name in claims:
         return claims[name]
     found: Any = claims

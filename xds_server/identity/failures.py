@@ -6,9 +6,21 @@ that are remembered is bounded; the longest forgotten goes first.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
-__all__ = ["Failures"]
+__all__ = ["Failures", "neighbourhood"]
+
+
+def neighbourhood(address: str) -> str:
+    """Return what failures of an address count for: of IPv6 its /64, as one host has all of that."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4 or found.ipv4_mapped is not None:
+        return str(found)
+    return str(ipaddress.ip_network((found, 64), strict=False))
 
 
 class Failures:

@@ -99,7 +99,8 @@ def parse_selector(text: str) -> tuple[tuple[str, str], ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     found = [_PART.fullmatch(part) for part in parts]
     names = [match[1] for match in found if match]
-    if None in found or len(set(names)) != len(names):
+    # Commas alone are what is left of labels that a script did not have: that is not meant to be everything.
+    if None in found or (text.strip() and not parts) or len(set(names)) != len(names):
         raise SelectorError(
             f"{text!r} is no selector; labels such as team=search,tier=gold are allowed, each once"
         )

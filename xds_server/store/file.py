@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -78,6 +79,9 @@ _MIGRATIONS: Final = (
     """
     CREATE TABLE notified (target TEXT PRIMARY KEY, seq INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
     """,
+    """
+    CREATE INDEX audit_deletions ON audit (route, seq) WHERE action = 'delete' AND outcome <> 'refused';
+    """,
 )
 _AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: trail.import_events}
 """What a version needs beside its tables."""
@@ -100,9 +104,12 @@ class StoreFile:
         self._written: list[Anchor] = []
         self._lock = threading.Lock()
         try:
+            if path != ":memory:":
+                # Specs hold system prompts, and sessions are in here too: a new file is its owner's alone.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self._open()
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the store {path} cannot be used: {error}") from error
 
     def close(self) -> None:

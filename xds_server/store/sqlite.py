@@ -98,12 +98,13 @@ class SqliteStore:
             return tuple(self._keep(db, change) for change in changes)
 
     def delete(self, name: str, *, deed: Deed) -> None:
-        """Forget a route; its history stays, with the deletion as its last line."""
+        """Forget a route and what was counted of it; its history stays, and ends with that."""
         with self.file.writing() as db:
             record = Record(what="deleted", message="the route was deleted")
             seq = _insert(db, "events", route=name, at=deed.at, actor=deed.actor)
             self._record(db, seq, (record,))
-            db.execute("DELETE FROM routes WHERE name = ?", (name,))
+            for table, column in (("routes", "name"), ("blocks", "route"), ("days", "route")):
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))  # noqa: S608 - our own names
             self.file.audit(deed)
 
     def note(self, deed: Deed) -> None:
@@ -116,15 +117,22 @@ class SqliteStore:
         with self.file.reading() as db:
             return trail.head(db)
 
-    def history(self, name: str, limit: int, before: int | None = None) -> tuple[StoredEvent, ...]:
-        """Return the newest `limit` lines of a route's history, oldest first; of events `before` one."""
+    def history(
+        self, name: str, limit: int, before: int | None = None, *, whole: bool = True
+    ) -> tuple[StoredEvent, ...]:
+        """Return the newest `limit` lines of a route's history, oldest first; of events `before` one.
+
+        If not the `whole`, then what happened since it was last created.
+        """
         with self.file.reading() as db:
             rows = db.execute(
                 "SELECT e.seq, e.at, e.actor, r.what, r.message, "
                 "e.phase, e.generation, e.revision, e.weights "
                 "FROM records r JOIN events e USING (seq) "
-                "WHERE e.route = ? AND (? IS NULL OR e.seq < ?) ORDER BY e.seq DESC, r.place DESC LIMIT ?",
-                (name, before, before, limit),
+                "WHERE e.route = ? AND (? IS NULL OR e.seq < ?) AND (? OR e.seq > "
+                "coalesce((SELECT max(seq) FROM events WHERE route = ? AND event IS NULL), 0)) "
+                "ORDER BY e.seq DESC, r.place DESC LIMIT ?",
+                (name, before, before, whole, name, limit),
             ).fetchall()
         return tuple(notified.event(*row) for row in reversed(rows))
 

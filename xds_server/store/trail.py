@@ -30,6 +30,12 @@ _DEED: Final = (
 _COLUMNS: Final = f"seq, {', '.join(_DEED)}, previous, hash"
 
 
+_SINCE_CREATED: Final = (
+    "seq > coalesce((SELECT max(gone.seq) FROM audit gone "
+    "WHERE gone.route = audit.route AND gone.action = 'delete' AND gone.outcome <> 'refused'), 0)"
+)
+
+
 def head(db: sqlite3.Connection) -> Anchor:
     """Return the last entry, as it is kept apart from the entries."""
     row = db.execute("SELECT seq, hash FROM audit_head").fetchone()
@@ -70,13 +76,17 @@ def newest(
     routes: Collection[str] | None,
     before: int | None,
 ) -> tuple[Entry, ...]:
-    """Return the newest entries, oldest first: of one route, of some, or of all."""
+    """Return the newest entries, oldest first: of one route, of some, or of all.
+
+    Of some, only what happened since each of them was last created: whoever may see a route could perhaps
+    not have seen another that had its name.
+    """
     where, values = ["TRUE"], list[object]()
     if route is not None:
         where.append("route = ?")
         values.append(route)
     if routes is not None:
-        where.append(f"route IN ({', '.join('?' * len(routes))})")
+        where += [f"route IN ({', '.join('?' * len(routes))})", _SINCE_CREATED]
         values += sorted(routes)
     if before is not None:
         where.append("seq < ?")

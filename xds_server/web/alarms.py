@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from xds_server.alarms import Alert
     from xds_server.engine import Engine
+    from xds_server.web.gate import Gate
 
 __all__ = ["alarm_operations"]
 
@@ -36,19 +37,22 @@ _NEEDED: Final = "alarms need serve --alarm-secret-file: whoever may post one ma
 log = structlog.get_logger()
 
 
-def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> list[Operation]:
+def alarm_operations(engine: Engine, secret: bytes | None, gate: Gate) -> list[Operation]:
     """Return the doors. With a `secret`, Alertmanager must show it as its bearer token.
 
     The generic webhook is always signed; without a secret there is none. Only where nobody has to log in does
-    Alertmanager need nothing to show.
+    Alertmanager need nothing to show. Who shows a wrong secret too often has to wait.
     """
 
     async def from_alertmanager(request: web.Request) -> web.Response:
-        if secret is None and not is_open:
+        if secret is None and not gate.is_open:
             raise ProblemError(403, "forbidden", _NEEDED)
         shown = request.headers.get("authorization", "")
-        if secret is not None and not hmac.compare_digest(shown.encode(), b"Bearer " + secret):
+        if secret is not None and not hmac.compare_digest(
+            shown.encode(errors="replace"), b"Bearer " + secret
+        ):
             log.warning("alarm_refused", peer=request.remote, reason="another bearer token")
+            await gate.failed(request, "sender of alarms", "another bearer token")
             raise ProblemError(401, "unauthorized", "the bearer token is not the one of --alarm-secret-file")
         return await _take(engine, alertmanager(_json(await request.read())))
 
@@ -66,6 +70,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> 
             )
         except SignatureError as error:
             log.warning("alarm_refused", peer=request.remote, reason=str(error))
+            await gate.failed(request, "sender of alarms", str(error))
             raise ProblemError(401, "unauthorized", str(error)) from error
         return await _take(engine, [webhook(_json(body))])
 
@@ -83,7 +88,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> 
             handler=from_alertmanager,
             body={"application/json": {"type": "object"}},
             answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
-            refusals=(401, 403, 503),
+            refusals=(401, 403, 429, 503),
         ),
         Operation(
             method="POST",
@@ -95,7 +100,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, *, is_open: bool) -> 
             parameters=signed,
             body={"application/json": {"type": "object"}},
             answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
-            refusals=(401, 403, 503),
+            refusals=(401, 403, 429, 503),
         ),
     ]
 

@@ -13,6 +13,7 @@ import hmac
 import ipaddress
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -22,7 +23,18 @@ from aiohttp import web
 
 from xds_server.audit import Deed, Outcome
 from xds_server.engine import Caller
-from xds_server.identity import EVERYTHING, Failures, Principal, Role, Session, digest, mint, token_id
+from xds_server.identity import (
+    EVERYTHING,
+    Failures,
+    Principal,
+    Role,
+    Session,
+    digest,
+    mint,
+    neighbourhood,
+    token_id,
+)
+from xds_server.store import StoreError
 from xds_server.web.problems import ProblemError
 from xds_server.web.settings import SessionLimits
 
@@ -101,7 +113,8 @@ class Gate:
         known = None if ident is None else await asyncio.to_thread(self.access.token, ident)
         if known is not None and hmac.compare_digest(known.digest, digest(text.strip())) and known.lives(now):
             if now - (known.last_used_at or 0.0) >= _USED_EVERY:
-                await asyncio.to_thread(self.access.used, known.id, now)
+                with suppress(StoreError):  # Who only looks is let in while nothing can be written, too.
+                    await asyncio.to_thread(self.access.used, known.id, now)
             return known
         ended = known is not None and not known.lives(now)
         await self.failed(
@@ -123,7 +136,7 @@ class Gate:
             ProblemError: There were too many from that address; this one is not written down any more.
         """
         source, now = _source(request), time.monotonic()
-        wait = self._failures.wait(source, now)
+        wait = self._failures.wait(neighbourhood(source), now)
         if wait > 0:
             raise ProblemError(
                 429,
@@ -131,10 +144,15 @@ class Gate:
                 f"too many wrong secrets came from {source}; the next is heard in {wait:.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
-        self._failures.note(source, now)
+        self._failures.note(neighbourhood(source), now)
         log.warning("login_refused", who=who, why=why, source=source)
         deed = Deed(
-            at=self._clock(), actor=who, action="login", outcome=Outcome.REFUSED, detail=why, source=source
+            at=self._clock(),
+            actor=who,
+            action="login",
+            outcome=Outcome.REFUSED,
+            detail=_text(why),
+            source=source,
         )
         await self._engine.note(deed)
 
@@ -224,7 +242,8 @@ class Gate:
         if session is None or not session.lives(now, self.limits.idle):
             return None
         if now - session.seen_at >= _USED_EVERY:
-            await asyncio.to_thread(self.access.seen, session.digest, now)
+            with suppress(StoreError):
+                await asyncio.to_thread(self.access.seen, session.digest, now)
             session = replace(session, seen_at=now)
         request[SESSION] = session
         return session.principal

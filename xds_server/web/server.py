@@ -62,7 +62,7 @@ def operations(site: Site) -> list[Operation]:
         *routes(site.engine),
         *proxies(site.engine),
         *people(site.engine, site.gate.access),
-        *alarm_operations(site.engine, site.alarm_secret, is_open=site.gate.is_open),
+        *alarm_operations(site.engine, site.alarm_secret, site.gate),
         *_health(site),
     ]
     described = document(found, version("shiftplane"))

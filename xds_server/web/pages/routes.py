@@ -185,7 +185,9 @@ class _Pages:
         if not known or not view.events or known[-1].seq != view.events[-1].seq:
             if len(self._histories) >= _MOST_HISTORIES:
                 self._histories.clear()
-            known = self._histories[view.name] = await self._engine.events(view.name, _CHART_EVENTS)
+            known = self._histories[view.name] = await self._engine.events(
+                view.name, _CHART_EVENTS, whole=False
+            )
         return known
 
     async def _route(self, request: web.Request, name: str) -> dict[str, Any]:

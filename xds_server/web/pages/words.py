@@ -99,9 +99,9 @@ _TONES: Final = {
 }
 _WAITS: Final = {
     "convergence": "waits for proxies",
-    "health": "waits for the candidate to live",
-    "verdict": "waits for the verdict",
-    "evidence": "waits for evidence",
+    "health": "waits until the candidate lives",
+    "verdict": "waits for a verdict",
+    "evidence": "waits for enough pairs",
     "operator": "waits for somebody to promote it",
 }
 
