@@ -46,12 +46,12 @@ def enter(state: State, index: int, now: float) -> Result:
             shares = ", ".join(f"{percent(share)} for {variant}" for variant, share in weights)
             record = Record(what="step_began", message=f"experiment: {shares}")
             return replace(split, phase=Phase.PROGRESSING), (record, Publish())
-        case Pause(duration=None):
-            after = replace(clocked(after, None, now), phase=Phase.PAUSED)
-            return after, (Record(what="step_began", message="pause until promoted"),)
-        case Pause(duration=duration):
+        case Pause(duration=duration) if duration is not None:
             after = replace(clocked(after, duration, now), phase=Phase.PROGRESSING)
             return after, (Record(what="step_began", message=f"pause {length(duration)}"),)
+        case Pause():
+            after = replace(clocked(after, None, now), phase=Phase.PAUSED)
+            return after, (Record(what="step_began", message="pause until promoted"),)
         case Bake(duration=duration):
             after = replace(clocked(after, duration, now), phase=Phase.BAKING)
             return after, (Record(what="step_began", message=f"bake {length(duration)}"),)
