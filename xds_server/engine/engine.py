@@ -58,7 +58,7 @@ from xds_server.plan import Traffic
 from xds_server.snapshot import Snapshot, build
 from xds_server.sources import Asked
 from xds_server.spec import Document, Loaded, check_together, digest, load
-from xds_server.store import Change, ConflictError, StoreError
+from xds_server.store import Change, ConflictError, StoreError, soon
 from xds_server.telemetry import block_to_json, by_route
 from xds_server.view import (
     Convergence,
@@ -311,7 +311,7 @@ class Engine:
         async with self._lock:
             live = self._live(name, by.may)
             await self._permit(by, "undo", name, live.labels)
-            specs = await asyncio.to_thread(self._store.specs, name)
+            specs = await soon(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
                 known = ", ".join(str(spec.generation) for spec in specs)
@@ -359,7 +359,7 @@ class Engine:
                 raise _stale(name)
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
-            await asyncio.to_thread(self._store.delete, name, deed=deed)
+            await soon(self._store.delete, name, deed=deed)
             self.audited()
             del self._routes[name]
             self._court.forget(name)
@@ -383,7 +383,7 @@ class Engine:
 
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
-        await asyncio.to_thread(self._store.note, deed)
+        await soon(self._store.note, deed)
         self.audited()
 
     def audited(self) -> None:
@@ -451,7 +451,7 @@ class Engine:
         If not the `whole`, then those since it was last created: its name may have been another's before.
         """
         self._live(name)
-        found = await asyncio.to_thread(self._store.history, name, limit, before, whole=whole)
+        found = await soon(self._store.history, name, limit, before, whole=whole)
         return [event_view(event) for event in found]
 
     async def blocks(self, name: str, limit: int) -> bytes:
@@ -491,11 +491,11 @@ class Engine:
 
     async def audit_end(self) -> int:
         """Return how many entries the audit has."""
-        return await asyncio.to_thread(self._store.audit_end)
+        return await soon(self._store.audit_end)
 
     async def audit_lines(self) -> AsyncIterator[bytes]:
         """Yield the whole audit, oldest first, an entry a line and some lines at a time."""
-        after, last = 0, await asyncio.to_thread(self._store.audit_end)
+        after, last = 0, await soon(self._store.audit_end)
         while after < last:
             async with self._long:
                 after, lines = await asyncio.to_thread(self._lines, after, last)
@@ -510,7 +510,7 @@ class Engine:
         """Return what this caller did under the idempotency key of its request; a refused try did nothing."""
         if not by.key:
             return ()
-        found = await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
+        found = await soon(self._store.audit_by_key, by.actor, by.key)
         return tuple(entry for entry in found if entry.deed.outcome is Outcome.DONE)
 
     def proxies(self) -> tuple[ProxyView, ...]:
@@ -688,7 +688,7 @@ class Engine:
         """Store changes, before anything follows from them."""
         try:
             with self.span("keep", changes=len(changes)):
-                numbers = await asyncio.to_thread(self._store.commit, *changes)
+                numbers = await soon(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
@@ -698,16 +698,16 @@ class Engine:
         return numbers
 
     async def _take_over(self) -> None:
-        for stored in await asyncio.to_thread(self._store.load):
+        for stored in await soon(self._store.load):
             loaded = load(stored.text, file=stored.file)
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
             live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
+            history = await soon(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
-            blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)
+            blocks = await soon(self._store.blocks, live.name, BLOCKS_KEPT)
             self._court.resume(live, blocks, self._clock())
 
     def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
@@ -781,19 +781,19 @@ class Engine:
         kept = self._court.take_kept()
         if kept:
             drop_before = self._clock() - KEPT_SECONDS
-            await asyncio.to_thread(self._store.keep_blocks, kept, drop_before=drop_before)
+            await soon(self._store.keep_blocks, kept, drop_before=drop_before)
         if self._clock() - self._tallied >= _TALLY_SECONDS:
             self._tallied = self._clock()
             days = self._court.take_days()
             oldest = datetime.fromtimestamp(self._tallied - DAYS_KEPT * 86_400, tz=UTC).date().isoformat()
             if days:
-                await asyncio.to_thread(self._store.add_days, days, drop_before=oldest)
+                await soon(self._store.add_days, days, drop_before=oldest)
 
     async def costs(self, name: str) -> list[dict[str, Any]]:
         """Return what each leg of a route took by day, oldest first; today as of half a minute ago."""
         live = self._live(name)
         found = []
-        for day, leg, counts in await asyncio.to_thread(self._store.days, name):
+        for day, leg, counts in await soon(self._store.days, name):
             found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
         return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from xds_server.audit import Anchor, entry_to_json
 from xds_server.identity import Role, Token, mint
+from xds_server.store import soon
 from xds_server.web import schemas
 from xds_server.web.gate import PRINCIPAL, caller, need_everywhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
@@ -128,7 +128,7 @@ class _Desk:
 
     async def tokens(self, request: web.Request) -> web.Response:
         await need_everywhere(request, self._engine, Role.ADMIN, "list tokens")
-        found = await asyncio.to_thread(self._access.tokens)
+        found = await soon(self._access.tokens)
         return web.json_response({"tokens": [_token(one) for one in found]})
 
     async def create(self, request: web.Request) -> web.Response:
@@ -145,7 +145,7 @@ class _Desk:
             expires_at=now + asked.expires_in,
         )
         deed = by.deed("create-token", "", now, detail=f"{token.name} ({token.id}): {token.principal.words}")
-        await asyncio.to_thread(self._access.add_token, token, deed)
+        await soon(self._access.add_token, token, deed)
         self._engine.audited()
         return web.json_response(
             {"token": _token(token), "text": made.text}, headers={"cache-control": "no-store"}
@@ -155,7 +155,7 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
         deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
-        if not await asyncio.to_thread(self._access.revoke, ident, deed):
+        if not await soon(self._access.revoke, ident, deed):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
         self._engine.audited()
         return web.json_response({"revoked": ident})
