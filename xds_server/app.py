@@ -34,7 +34,7 @@ from xds_server.sources import (
 )
 from xds_server.store import AccessStore, SqliteStore, StoreError
 from xds_server.traces import Sender, Tracer
-from xds_server.web import Access, Gate, Provider, Site, build, first_token, registry
+from xds_server.web import Access, Gate, Provider, Site, build, first_token, listen, registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -159,6 +159,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     site = await _site(config, store, engine, registry(engine, hub, outbox, spans))
     runner = web.AppRunner(build(site), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
+    http: asyncio.Server | None = None
     try:
         xds = config.door.address if server is None else await server.start(config.door.address)
         async with asyncio.TaskGroup() as tasks:
@@ -167,13 +168,13 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
                 await hub.ready()
             # Who asks whether this is ready is answered once proxies can come in.
             tls = None if config.http_tls is None else _http_tls(*config.http_tls)
-            await web.TCPSite(runner, config.http_host, config.http_port, ssl_context=tls).start()
+            http = await listen(runner, config.http_host, config.http_port, tls)
             log.info(
                 "listening",
                 version=__version__,
                 xds=xds,
                 xds_security=config.door.security,
-                http=runner.addresses[0][1],
+                http=http.sockets[0].getsockname()[1],
                 http_security="tls" if tls is not None else "plaintext",
                 login="nobody has to log in" if config.is_open else "tokens",
                 acceptors=config.acceptors,
@@ -185,6 +186,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     finally:
         if server is not None:
             await server.stop(_GRACE_SECONDS)
+        if http is not None:
+            http.close()
         await runner.cleanup()
 
 

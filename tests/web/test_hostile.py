@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -332,3 +333,20 @@ async def test_wrong_secrets_of_alarms_are_counted_too(tmp_path: Path) -> None:
         assert answers == [401] * 10 + [429] * 5
         right = await served.ask("POST", "/v1/alarms/alertmanager", token="s3cret", json={"alerts": []})
         assert right[0] == 200
+
+
+async def test_a_kill_needs_no_thread_that_names_which_resolve_slowly_could_take(served: Served) -> None:
+    await served.apply(GOOD)
+    token, over = served.token(Role.OPERATOR), threading.Event()
+    taken = [asyncio.create_task(asyncio.to_thread(over.wait, 30)) for _ in range(64)]
+    try:
+        kill: dict[str, Any] = {
+            "token": token,
+            "json": {"reason": "why"},
+            "headers": {"idempotency-key": "k"},
+        }
+        async with asyncio.timeout(10):
+            assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
+    finally:
+        over.set()
+        await asyncio.gather(*taken)

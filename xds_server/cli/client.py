@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import socket
 import urllib.error
 import urllib.parse
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 
 __all__ = ["Api", "ApiError", "Exit", "Unreachable", "actor", "output_option", "server_option"]
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Exit(IntEnum):
@@ -105,7 +109,7 @@ class Api:
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
         raw = self._raw(method, path, body, headers)
         try:
-            return json.loads(raw)
+            return _harmless(json.loads(raw))
         except ValueError as error:
             raise Unreachable(self.server, f"what answers there is another program: {raw[:40]!r}") from error
 
@@ -140,8 +144,22 @@ def _json_or_text(raw: bytes) -> dict[str, Any]:
     try:
         found = json.loads(raw)
     except ValueError:
-        return {"detail": raw.decode(errors="replace")[:500]}
+        return {"detail": _CONTROL.sub("\ufffd", raw.decode(errors="replace")[:500])}
+    found = _harmless(found)
     return found if isinstance(found, dict) else {"detail": str(found)}
+
+
+def _harmless(value: Any) -> Any:
+    """Return JSON values without what a terminal obeys: a reason could hide lines of the audit by it."""
+    match value:
+        case str():
+            return _CONTROL.sub("\ufffd", value)
+        case dict():
+            return {_harmless(key): _harmless(one) for key, one in value.items()}
+        case list():
+            return [_harmless(one) for one in value]
+        case _:
+            return value
 
 
 def actor() -> str:

@@ -23,7 +23,7 @@ from xds_server.engine.errors import EngineError, TooManyRefusalsError
 from xds_server.engine.live import EVENTS_KEPT, Live, event_view, watched
 from xds_server.identity import Failures
 from xds_server.spec import load
-from xds_server.store import Change, ConflictError
+from xds_server.store import Change, ConflictError, soon
 from xds_server.view import EventView
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Changes(Desk):
 
     async def note(self, deed: Deed) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
-        await asyncio.to_thread(self._store.note, deed)
+        await soon(self._store.note, deed)
 
     def compile(self, proxies: ir.Proxies) -> Snapshot:
         """Return the newest world of a class of proxies.
@@ -155,23 +155,23 @@ class Changes(Desk):
         """Store changes, before anything follows from them."""
         try:
             with self.span("keep", changes=len(changes)):
-                return await asyncio.to_thread(self._store.commit, *changes)
+                return await soon(self._store.commit, *changes)
         except ConflictError:
             # The store went on without us, say after an error that came too late. What it holds is the truth.
             await self._take_over()
             raise
 
     async def _take_over(self) -> None:
-        for stored in await asyncio.to_thread(self._store.load):
+        for stored in await soon(self._store.load):
             loaded = load(stored.text, file=stored.file)
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
             live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await asyncio.to_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
+            history = await soon(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
-            blocks = await asyncio.to_thread(self._store.blocks, live.name, BLOCKS_KEPT)
+            blocks = await soon(self._store.blocks, live.name, BLOCKS_KEPT)
             self._court.resume(live, blocks, self._clock())
 
     def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:

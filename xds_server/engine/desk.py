@@ -21,6 +21,7 @@ from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
 from xds_server.engine.live import Live, event_view, experiment_of, shadow_budget
 from xds_server.sources import Asked
+from xds_server.store import soon
 from xds_server.telemetry import block_to_json
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.experiments import experiment_view
@@ -146,10 +147,7 @@ class Desk:
         If not the `whole`, then those since it was last created: its name may have been another's before.
         """
         self._live(name)
-        return [
-            event_view(e)
-            for e in await asyncio.to_thread(self._store.history, name, limit, before, whole=whole)
-        ]
+        return [event_view(e) for e in await soon(self._store.history, name, limit, before, whole=whole)]
 
     async def blocks(self, name: str, limit: int) -> bytes:
         """Return the newest blocks of counts of a route with their runs, oldest first, as one JSON a line."""
@@ -188,7 +186,7 @@ class Desk:
 
     async def audit_end(self) -> int:
         """Return how many entries the audit has."""
-        return (await asyncio.to_thread(self._store.head)).seq
+        return (await soon(self._store.head)).seq
 
     async def audit_lines(self) -> AsyncIterator[bytes]:
         """Yield the whole audit, oldest first, an entry a line and some lines at a time."""
@@ -207,7 +205,7 @@ class Desk:
         """Return what this caller did under the idempotency key of its request; a refused try did nothing."""
         if not by.key:
             return ()
-        found = await asyncio.to_thread(self._store.audit_by_key, by.actor, by.key)
+        found = await soon(self._store.audit_by_key, by.actor, by.key)
         return tuple(entry for entry in found if entry.deed.outcome is Outcome.DONE)
 
     def proxies(self) -> tuple[ProxyView, ...]:
@@ -218,7 +216,7 @@ class Desk:
         """Return what each leg of a route took by day, oldest first; today as of half a minute ago."""
         live = self._live(name)
         found = []
-        for day, leg, counts in await asyncio.to_thread(self._store.days, name):
+        for day, leg, counts in await soon(self._store.days, name):
             found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
         return found
 

@@ -33,7 +33,7 @@ from xds_server.engine.live import (
 )
 from xds_server.engine.worlds import Worlds
 from xds_server.spec import Loaded, load
-from xds_server.store import StoreError
+from xds_server.store import StoreError, soon
 from xds_server.telemetry import by_route
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Engine(Changes):
         async with self._lock:
             live = self._live(name, by.may)
             await self._permit(by, "undo", name, live.labels)
-            specs = await asyncio.to_thread(self._store.specs, name)
+            specs = await soon(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
                 known = ", ".join(str(spec.generation) for spec in specs)
@@ -234,7 +234,7 @@ class Engine(Changes):
                 raise _stale(name)
             before = standing(live.state, live.document.text)
             deed = by.deed("delete", name, self._clock(), detail="the route was deleted", before=before)
-            await asyncio.to_thread(self._store.delete, name, deed=deed)
+            await soon(self._store.delete, name, deed=deed)
             del self._routes[name]
             self._court.forget(name)
             log.info("route_deleted", route=name, actor=by.actor)
@@ -353,13 +353,13 @@ class Engine(Changes):
         kept = self._court.take_kept()
         if kept:
             drop_before = self._clock() - KEPT_SECONDS
-            await asyncio.to_thread(self._store.keep_blocks, kept, drop_before=drop_before)
+            await soon(self._store.keep_blocks, kept, drop_before=drop_before)
         if self._clock() - self._tallied >= _TALLY_SECONDS:
             self._tallied = self._clock()
             days = self._court.take_days()
             oldest = datetime.fromtimestamp(self._tallied - DAYS_KEPT * 86_400, tz=UTC).date().isoformat()
             if days:
-                await asyncio.to_thread(self._store.add_days, days, drop_before=oldest)
+                await soon(self._store.add_days, days, drop_before=oldest)
 
     async def _sleep(self) -> None:
         """Wait for the next deadline, or for something to happen."""

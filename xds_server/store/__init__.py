@@ -13,6 +13,7 @@ from xds_server.store.model import (
     StoreError,
 )
 from xds_server.store.sqlite import SqliteStore
+from xds_server.store.threads import soon
 
 __all__ = [
     "AccessStore",
@@ -26,4 +27,5 @@ __all__ = [
     "StoredLine",
     "StoredRoute",
     "StoredSpec",
+    "soon",
 ]

@@ -1,5 +1,6 @@
 """The HTTP API, who may use it, and our own metrics (I/O)."""
 
+from xds_server.web.bounds import listen
 from xds_server.web.first import first_token
 from xds_server.web.gate import Gate
 from xds_server.web.metrics import registry
@@ -14,6 +15,7 @@ __all__ = [
     "Site",
     "build",
     "first_token",
+    "listen",
     "load_access",
     "operations",
     "registry",

@@ -8,7 +8,6 @@ another site can reach it by a name of its own.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import ipaddress
 import secrets
@@ -34,7 +33,7 @@ from xds_server.identity import (
     neighbourhood,
     token_id,
 )
-from xds_server.store import StoreError
+from xds_server.store import StoreError, soon
 from xds_server.web.problems import ProblemError
 from xds_server.web.settings import SessionLimits
 
@@ -110,11 +109,11 @@ class Gate:
             ProblemError: It opens nothing, or too many such were shown from there.
         """
         ident, now = token_id(text.strip()), self._clock()
-        known = None if ident is None else await asyncio.to_thread(self.access.token, ident)
+        known = None if ident is None else await soon(self.access.token, ident)
         if known is not None and hmac.compare_digest(known.digest, digest(text.strip())) and known.lives(now):
             if now - (known.last_used_at or 0.0) >= _USED_EVERY:
                 with suppress(StoreError):  # Who only looks is let in while nothing can be written, too.
-                    await asyncio.to_thread(self.access.used, known.id, now)
+                    await soon(self.access.used, known.id, now)
             return known
         ended = known is not None and not known.lives(now)
         await self.failed(
@@ -166,10 +165,10 @@ class Gate:
         if self.is_open:
             return True
         if session is not None:
-            kept = await asyncio.to_thread(self.access.session, session.digest)
+            kept = await soon(self.access.session, session.digest)
             return kept is not None and kept.lives(self._clock(), self.limits.idle)
         ident = token_id(header.partition(" ")[2].strip())
-        token = None if ident is None else await asyncio.to_thread(self.access.token, ident)
+        token = None if ident is None else await soon(self.access.token, ident)
         return token is not None and token.lives(self._clock())
 
     async def log_in(
@@ -207,13 +206,13 @@ class Gate:
             source=_source(request),
             detail=principal.words,
         )
-        await asyncio.to_thread(self.access.add_session, session, deed)
+        await soon(self.access.add_session, session, deed)
         log.info("logged_in", actor=principal.name, via=principal.via, source=_source(request))
         return made.text, session
 
     async def log_out(self, session: Session) -> None:
         """End a session."""
-        await asyncio.to_thread(self.access.end_session, session.digest)
+        await soon(self.access.end_session, session.digest)
 
     async def _who(self, request: web.Request) -> Principal | None:
         header = request.headers.get("authorization", "")
@@ -238,12 +237,12 @@ class Gate:
         text, now = request.cookies.get(COOKIE, ""), self._clock()
         if not text:
             return None
-        session = await asyncio.to_thread(self.access.session, digest(text))
+        session = await soon(self.access.session, digest(text))
         if session is None or not session.lives(now, self.limits.idle):
             return None
         if now - session.seen_at >= _USED_EVERY:
             with suppress(StoreError):
-                await asyncio.to_thread(self.access.seen, session.digest, now)
+                await soon(self.access.seen, session.digest, now)
             session = replace(session, seen_at=now)
         request[SESSION] = session
         return session.principal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import time
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from xds_server.audit import entry_to_json, parse_anchor
 from xds_server.identity import Role, new_token, token_to_json
+from xds_server.store import soon
 from xds_server.web import schemas
 from xds_server.web.gate import PRINCIPAL, caller, need_everywhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
@@ -126,7 +126,7 @@ class _Desk:
 
     async def tokens(self, request: web.Request) -> web.Response:
         await need_everywhere(request, self._engine, Role.ADMIN, "list tokens")
-        found = await asyncio.to_thread(self._access.tokens)
+        found = await soon(self._access.tokens)
         return web.json_response({"tokens": [token_to_json(one) for one in found]})
 
     async def create(self, request: web.Request) -> web.Response:
@@ -142,7 +142,7 @@ class _Desk:
             expires_in=asked.expires_in,
         )
         deed = by.deed("create-token", "", now, detail=token.words)
-        await asyncio.to_thread(self._access.add_token, token, deed)
+        await soon(self._access.add_token, token, deed)
         return web.json_response(
             {"token": token_to_json(token), "text": text}, headers={"cache-control": "no-store"}
         )
@@ -151,7 +151,7 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
         deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
-        if not await asyncio.to_thread(self._access.revoke, ident, deed):
+        if not await soon(self._access.revoke, ident, deed):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
         return web.json_response({"revoked": ident})
 
