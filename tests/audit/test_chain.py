@@ -164,3 +164,17 @@ def test_what_is_exported_is_what_was_kept() -> None:
 def test_an_empty_chain_holds() -> None:
     assert list(verify([], Anchor(seq=0, hash=GENESIS))) == []
     assert list(verify([], Anchor(seq=1, hash="x" * 64)))
+
+
+def test_the_chain_stays_whole_while_another_program_writes(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    server, command = SqliteStore(path), SqliteStore(path)
+    for number in range(LENGTH):
+        (server, command)[number % 2].note(deed(number))
+    assert server.audit_breaks() == (LENGTH, [])
+    (last,) = command.audit(1)
+    assert command.head == Anchor(seq=last.seq, hash=last.hash)
+    server.note(deed(LENGTH))
+    assert server.head.seq == LENGTH + 1, "what is told to the log follows what the other wrote"
+    for store in (server, command):
+        store.close()
