@@ -86,7 +86,7 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(house: House) -> None
     (last,) = await house.engine.audit(1)
     assert (last.deed.actor, last.deed.action, last.deed.reason) == (
         "ada",
-        "apply",
+        "undo",
         "undo to generation 1: v2 is worse",
     )
 

@@ -62,11 +62,12 @@ def _said(problem: dict[str, Any]) -> str:
 @click.command()
 @click.argument("names", nargs=-1, required=True)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--reason", "-m", default="", help="Why; kept in the audit.")
 @server_option
-def delete(names: tuple[str, ...], server: str, *, yes: bool) -> None:
+def delete(names: tuple[str, ...], reason: str, server: str, *, yes: bool) -> None:
     """Take routes out of the control plane: their proxies answer 404 for them afterwards.
 
-    Example: shiftplane delete chat
+    Example: shiftplane delete chat -m "it is served elsewhere now"
     """
     api = Api(server)
     for name in names:
@@ -74,5 +75,5 @@ def delete(names: tuple[str, ...], server: str, *, yes: bool) -> None:
         if not yes:
             held = view["convergence"]["connected"]
             click.confirm(f"{held} connected proxies will answer 404 for route {name}. Go on?", abort=True)
-        api.delete(f"/v1/routes/{quote(name)}")
+        api.delete(f"/v1/routes/{quote(name)}", reason=reason)
         click.echo(f"route {name} deleted")

@@ -98,9 +98,9 @@ class Api:
         }
         return self._call("POST", "/v1/routes" + ("?dryRun=true" if dry_run else ""), text.encode(), headers)
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, *, reason: str = "") -> Any:
         """Return the JSON of a DELETE."""
-        return self._call("DELETE", path, None, {})
+        return self._call("DELETE", path, None, {"x-shiftplane-reason": urllib.parse.quote(reason)})
 
     def text(self, path: str) -> str:
         """Return the text of a GET."""

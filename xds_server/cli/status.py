@@ -11,9 +11,9 @@ import click
 from xds_server.cli.client import Api, Exit, output_option, server_option
 from xds_server.cli.out import percent, print_data
 
-__all__ = ["status"]
+__all__ = ["ENDED", "status"]
 
-_ENDED: Final = {
+ENDED: Final = {
     "Healthy": Exit.OK,
     "RolledBack": Exit.REFUSED,
     "Degraded": Exit.REFUSED,
@@ -55,12 +55,12 @@ def status(ctx: click.Context, name: str, timeout: float, server: str, output: s
     if wait and not _settled(view):
         click.echo(f"{name} has not ended after {timeout:g} s", err=True)
         ctx.exit(Exit.TIMEOUT)
-    ctx.exit(_ENDED.get(view["phase"], Exit.OK))
+    ctx.exit(ENDED.get(view["phase"], Exit.OK))
 
 
 def _settled(view: dict[str, Any]) -> bool:
     step = view["step"]
-    return view["phase"] in _ENDED or (step is not None and step["waiting_for"] == "operator")
+    return view["phase"] in ENDED or (step is not None and step["waiting_for"] == "operator")
 
 
 def _line(view: dict[str, Any]) -> str:

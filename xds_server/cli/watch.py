@@ -12,19 +12,20 @@ import click
 
 from xds_server.cli.client import Api, Exit, Unreachable, server_option
 from xds_server.cli.out import ago, console, percent
+from xds_server.cli.status import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["watch", "watch_table"]
 
-_FINAL = {"Healthy": Exit.OK, "RolledBack": Exit.REFUSED}
-
 
 @click.command()
 @click.argument("name")
 @click.option(
-    "--until-done", is_flag=True, help="End with the rollout: exit code 0 if healthy, 1 if rolled back."
+    "--until-done",
+    is_flag=True,
+    help="End with the rollout: exit code 0 if healthy, 1 if taken back, degraded or killed.",
 )
 @click.option("--once", is_flag=True, help="Print one picture and end.")
 @click.option("--interval", type=click.FloatRange(0.1, 60), default=0.5, show_default=True, help="Seconds.")
@@ -49,7 +50,7 @@ def watch(
     except KeyboardInterrupt:
         return
     if until_done and last is not None:
-        ctx.exit(_FINAL.get(last["phase"], Exit.REFUSED))
+        ctx.exit(ENDED.get(last["phase"], Exit.REFUSED))
 
 
 def watch_table(asked: Callable[[], list[dict[str, Any]]], output: str) -> None:
@@ -118,7 +119,7 @@ def _live(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[s
             panel = route_panel(view, time.time())
             lost = Text("the control plane does not answer; users are served as before", style="bold yellow")
             live.update(panel if newest else Group(panel, lost))
-            if until_done and newest and view["phase"] in _FINAL:
+            if until_done and newest and view["phase"] in ENDED:
                 break
     return view
 
@@ -140,7 +141,7 @@ def _lines(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[
         if line != said:
             said = line
             click.echo(line)
-        if until_done and view["phase"] in _FINAL:
+        if until_done and view["phase"] in ENDED:
             return view
     return None
 

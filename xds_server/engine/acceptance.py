@@ -38,11 +38,11 @@ def refuse_wrong(loaded: Loaded, routes: Mapping[str, Live]) -> None:
 
 
 def accept(
-    document: Document, live: Live | None, *, by: Caller, checked: bool, now: float
+    document: Document, live: Live | None, action: str, *, by: Caller, checked: bool, now: float
 ) -> tuple[AppliedRoute, Change | None, Live]:
     """Return what would become of a route, None for a new one; no change where the spec means the same.
 
-    With `checked`, somebody tells which backends live.
+    `action` is what the audit calls it. With `checked`, somebody tells which backends live.
     """
     name = document.route.metadata.name
     event = rollout.SpecAccepted(
@@ -69,7 +69,7 @@ def accept(
         text=document.text,
         file=document.file,
         deed=by.deed(
-            "apply",
+            action,
             name,
             now,
             detail=words_of(effects),

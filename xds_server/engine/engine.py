@@ -197,7 +197,7 @@ class Engine(Changes):
                 raise CommandRefusedError(words)
             loaded = load(wanted.text, file=f"{name}, generation {generation}")
             why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
-            await self._apply(loaded, by=replace(by, reason=why))
+            await self._apply(loaded, "undo", by=replace(by, reason=why))
         return self.view(name)
 
     async def alarm(self, alerts: Collection[Alert]) -> dict[str, str]:
@@ -253,14 +253,20 @@ class Engine(Changes):
             raise ForbiddenError(words)
 
     async def _apply(
-        self, loaded: Loaded, *, by: Caller, dry_run: bool = False, only: Only | None = None
+        self,
+        loaded: Loaded,
+        action: str = "apply",
+        *,
+        by: Caller,
+        dry_run: bool = False,
+        only: Only | None = None,
     ) -> Applied:
         """Try the whole file, keep it in one transaction, and publish it once."""
         for document in loaded.documents:
             name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
             if live is not None:
-                await self._permit(by, "apply", name, live.labels)
-            await self._permit(by, "apply", name, document.route.metadata.labels)
+                await self._permit(by, action, name, live.labels)
+            await self._permit(by, action, name, document.route.metadata.labels)
         refuse_wrong(loaded, self._routes)
         if only is not None:
             await self._only(loaded, only, by)
@@ -269,6 +275,7 @@ class Engine(Changes):
             accept(
                 document,
                 self._routes.get(document.route.metadata.name),
+                action,
                 by=by,
                 checked=self._checks_health,
                 now=now,

@@ -103,10 +103,11 @@ class AccessStore:
         with self._file.writing() as db:
             db.execute("UPDATE sessions SET seen_at = ? WHERE digest = ?", (now, digest))
 
-    def end_session(self, digest: str) -> None:
+    def end_session(self, digest: str, deed: Deed) -> None:
         """Forget a session."""
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE digest = ?", (digest,))
+            self._file.audit(deed)
 
 
 def _token(row: tuple[Any, ...]) -> Token:

@@ -210,9 +210,12 @@ class Gate:
         log.info("logged_in", actor=principal.name, via=principal.via, source=_source(request))
         return made.text, session
 
-    async def log_out(self, session: Session) -> None:
+    async def log_out(self, request: web.Request, session: Session) -> None:
         """End a session."""
-        await soon(self.access.end_session, session.digest)
+        deed = Deed(
+            at=self._clock(), actor=session.name, action="logout", via=session.via, source=_source(request)
+        )
+        await soon(self.access.end_session, session.digest, deed)
 
     async def _who(self, request: web.Request) -> Principal | None:
         header = request.headers.get("authorization", "")

@@ -44,7 +44,7 @@ def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[we
         frame.check(request, form.get("csrf", ""))
         session = request.get(SESSION)
         if session is not None:
-            await gate.log_out(session)
+            await gate.log_out(request, session)
         answer = web.HTTPSeeOther("/login")
         answer.del_cookie(COOKIE, path="/")
         raise answer
