@@ -103,6 +103,27 @@ async def test_whoever_holds_a_role_for_some_routes_sees_their_proxies_alone(ser
         assert [proxy["id"] for proxy in said["proxies"]] == seen, (team, params)
 
 
+async def test_an_operator_takes_no_requests_of_another_teams_route(served: Served) -> None:
+    await served.apply(spec("ads", "/ads/", team="ads"))
+    await served.apply(spec("search", "/search/", team="search"))
+    token = served.token(Role.OPERATOR, "sam", team="search")
+    for text in (
+        spec("more", "/ads/v1/", team="search"),
+        spec("search", "/ads/v1/", team="search"),
+        spec("more", "/", team="search").replace("path:", "hosts: [ads.example.com], path:"),
+    ):
+        status, said, _ = await served.ask("POST", "/v1/routes", token=token, data=text)
+        assert (status, "requests of route 'ads'" in said["detail"]) == (403, True), said
+    assert ("sam", "apply", "more", "refused") in served.deeds()
+    assert (await served.ask("POST", "/v1/routes", token=token, data=spec("more", "/", team="search")))[
+        0
+    ] == 200
+    # What an admin of both let a team have stays theirs to change.
+    await served.apply(spec("inner", "/ads/search/", team="search"))
+    changed = spec("inner", "/ads/search/", team="search").replace("setWeight: 5", "setWeight: 7")
+    assert (await served.ask("POST", "/v1/routes", token=token, data=changed))[0] == 200
+
+
 async def test_deleting_takes_an_admin_of_the_route(served: Served) -> None:
     await served.apply(spec("ads", "/ads/", team="ads"))
     operator, admin = served.token(Role.OPERATOR, team="ads"), served.token(Role.ADMIN, team="ads")

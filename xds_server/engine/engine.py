@@ -18,6 +18,7 @@ from xds_server.alarms import Seen
 from xds_server.engine.acceptance import accept, refuse_wrong
 from xds_server.engine.caller import Told, standing
 from xds_server.engine.changes import Changes
+from xds_server.engine.claims import same_claim, takes_from
 from xds_server.engine.court import DAYS_KEPT, KEPT_SECONDS
 from xds_server.engine.desk import no_summary
 from xds_server.engine.errors import CommandRefusedError, ForbiddenError, StaleError
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from xds_server.alarms import Alert
     from xds_server.engine.caller import Caller
     from xds_server.engine.desk import Summary
+    from xds_server.engine.live import Live
+    from xds_server.spec import ModelRoute
     from xds_server.store import SqliteStore
     from xds_server.telemetry import Counts, Leg
     from xds_server.translate import Scripts
@@ -252,6 +255,19 @@ class Engine(Changes):
             await self.refuse(by, action, name, words)
             raise ForbiddenError(words)
 
+    async def _leave_to_others(self, by: Caller, action: str, route: ModelRoute, live: Live | None) -> None:
+        """Refuse a new claim to requests of a route that is not the caller's."""
+        if live is not None and same_claim(live.route, route):
+            return
+        for other in self._routes.values():
+            name = route.metadata.name
+            if other.name != name and not by.may(other.labels) and takes_from(route, other.route):
+                words = (
+                    f"{by.actor} may not give {name!r} requests of route {other.name!r}, which is not theirs"
+                )
+                await self.refuse(by, action, name, words)
+                raise ForbiddenError(words)
+
     async def _apply(
         self,
         loaded: Loaded,
@@ -267,6 +283,7 @@ class Engine(Changes):
             if live is not None:
                 await self._permit(by, action, name, live.labels)
             await self._permit(by, action, name, document.route.metadata.labels)
+            await self._leave_to_others(by, action, document.route, live)
         refuse_wrong(loaded, self._routes)
         if only is not None:
             await self._only(loaded, only, by)
