@@ -270,6 +270,23 @@ async def test_any_tag_is_good_for_deleting(served: Served) -> None:
     assert status == 200
 
 
+async def test_a_spec_sent_again_late_does_not_go_over_a_newer_one(served: Served) -> None:
+    token = served.token(Role.OPERATOR)
+    send: dict[str, Any] = {"token": token, "headers": {"idempotency-key": "k-2"}, "data": GOOD}
+    first = await served.ask("POST", "/v1/routes", **send)
+    assert first[:2] == (
+        200,
+        {"applied": [{"name": "chat", "action": "created", "generation": 1}], "warnings": []},
+    )
+    await served.apply(GOOD.replace("setWeight: 5", "setWeight: 7"))
+    again = await served.ask("POST", "/v1/routes", **send)
+    assert again[:2] == first[:2]
+    assert again[2]["idempotent-replayed"] == "true"
+    assert "setWeight: 7" in served.engine.spec_text("chat")
+    status, said, _ = await served.ask("PUT", "/v1/routes/chat/spec", **send)
+    assert (status, said["type"]) == (422, "urn:shiftplane:problem:key_reused")
+
+
 async def test_a_spec_goes_in_only_over_the_one_that_was_read(served: Served) -> None:
     token = served.token(Role.OPERATOR)
     path = "/v1/routes/chat/spec"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from xds_server.web.visible import visible_proxies, visible_routes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from xds_server.audit import Entry
     from xds_server.engine import Applied, Engine
     from xds_server.view import RouteView
 
@@ -265,27 +267,43 @@ class _Routes:
         return web.json_response({"days": await self._engine.costs(await self._seen(request))})
 
     async def apply(self, request: web.Request) -> web.Response:
-        await need_somewhere(request, self._engine, Role.OPERATOR, "apply")
-        text = await _text(request)
-        applied = await self._engine.apply(
-            text, file=_file(request), by=_by(request, text), dry_run=request.query.get("dryRun") == "true"
-        )
-        return web.json_response(_applied(applied))
+        return await self._applied(request, None)
 
     async def put(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        await need_somewhere(request, self._engine, Role.OPERATOR, "apply", name)
-        text = await _text(request)
-        applied = await self._engine.apply(
-            text,
-            file=_file(request),
-            by=_by(request, text),
-            dry_run=request.query.get("dryRun") == "true",
-            only=Only(name=name, tag=_tag(request)),
-        )
-        kept = request.query.get("dryRun") != "true"
-        headers = {"etag": f'"{self._engine.spec_tag(name)}"'} if kept else None
-        return web.json_response(_applied(applied), headers=headers)
+        return await self._applied(request, Only(name=request.match_info["name"], tag=_tag(request)))
+
+    async def _applied(self, request: web.Request, only: Only | None) -> web.Response:
+        """Apply a spec, of one route `only` where that is said; once, however often it is sent with a key."""
+        name = () if only is None else (only.name,)
+        await need_somewhere(request, self._engine, Role.OPERATOR, "apply", *name)
+        text, file, dry = await _text(request), _file(request), request.query.get("dryRun") == "true"
+        by = _by(request, text)
+        before: tuple[Entry, ...] = ()
+        if dry or not by.key:
+            done = await self._engine.apply(text, file=file, by=by, dry_run=dry, only=only)
+            answer = _applied(done)
+        else:
+            async with self._keyed:
+                before = await self._before(by)
+                if before:
+                    answer = _told_again(before)
+                else:
+                    answer = _applied(await self._engine.apply(text, file=file, by=by, only=only))
+        headers = {"idempotent-replayed": "true"} if before else {}
+        if only is not None and not dry:
+            headers["etag"] = f'"{self._engine.spec_tag(only.name)}"'
+        return web.json_response(answer, headers=headers or None)
+
+    async def _before(self, by: Caller) -> tuple[Entry, ...]:
+        """Return what this caller did under the key of its request.
+
+        Raises:
+            ProblemError: It stands for another request.
+        """
+        found = await self._engine.done_before(by)
+        if any(entry.deed.digest != by.digest for entry in found):
+            raise ProblemError(422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request")
+        return found
 
     async def delete(self, request: web.Request) -> web.Response:
         name, tag = request.match_info["name"], _tag(request)
@@ -299,11 +317,7 @@ class _Routes:
         if not by.key:
             return web.json_response(to_json(await self._do(name, action, body, by)))
         async with self._keyed:
-            before = await self._engine.done_before(by)
-            if any(entry.deed.digest != asked for entry in before):
-                raise ProblemError(
-                    422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request"
-                )
+            before = await self._before(by)
             if before:
                 # What was allowed then need not be any more, and the answer says how the route stands.
                 await need(request, self._engine, Role.OPERATOR, name, action.value)
@@ -345,6 +359,16 @@ def _applied(applied: Applied) -> dict[str, Any]:
         ],
         "warnings": [spec_problem(problem) for problem in applied.warnings],
     }
+
+
+def _told_again(before: Iterable[Entry]) -> dict[str, Any]:
+    """Return what an application answers that was done before: what became of its routes then."""
+    told = []
+    for entry in before:
+        after = json.loads(entry.deed.after or "{}")
+        action = "updated" if entry.deed.before else "created"
+        told.append({"name": entry.deed.route, "action": action, "generation": after.get("generation", 0)})
+    return {"applied": told, "warnings": []}
 
 
 async def _text(request: web.Request) -> str:
