@@ -25,7 +25,7 @@ import structlog
 from aiohttp import web
 
 from xds_server.identity import Principal, granted, said
-from xds_server.web.pages.login import local, logged_in
+from xds_server.web.landing import local, logged_in
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from xds_server.web.gate import COOKIE, SESSION
+from xds_server.web.landing import local, logged_in
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from xds_server.web.oidc import Provider
     from xds_server.web.pages.frame import Frame
 
-__all__ = ["local", "logged_in", "login_routes"]
+__all__ = ["login_routes"]
 
 
 def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[web.RouteDef]:
@@ -55,27 +56,3 @@ def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[we
         web.post("/logout", frame.said_nicely(out)),
         *([] if provider is None else provider.routes(frame)),
     ]
-
-
-def logged_in(request: web.Request, gate: Gate, text: str, following: str) -> web.StreamResponse:
-    """Return the answer that begins a session in the browser."""
-    answer = web.Response(status=303, headers={"location": following})
-    secure = request.scheme == "https" or gate.public_url.startswith("https:")
-    answer.set_cookie(
-        COOKIE,
-        text,
-        path="/",
-        httponly=True,
-        samesite="Lax",
-        secure=secure,
-        max_age=int(gate.limits.lifetime),
-    )
-    return answer
-
-
-def local(path: str) -> str:
-    """Return a path of our own, whatever was asked for."""
-    # Browsers leave tabs and line ends out of addresses: what is no plain text could come to begin with //.
-    plain = path.isascii() and path.isprintable() and " " not in path and "\\" not in path
-    good = plain and path.startswith("/") and not path.startswith("//")
-    return path if good and len(path) <= 2_000 else "/"
