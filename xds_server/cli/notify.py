@@ -11,7 +11,7 @@ import click
 
 from xds_server.cli.client import Exit, actor, output_option
 from xds_server.cli.out import print_data
-from xds_server.cli.specs import report
+from xds_server.cli.specs import read_settings
 
 if TYPE_CHECKING:
     from xds_server.notify import Notifications, Target
@@ -30,17 +30,7 @@ def read_notifications(file: Path) -> Notifications:
     """
     from xds_server.notify import load_notifications
 
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
-    found, problems = load_notifications(
-        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
-    )
-    errors = report(problems, err=True)
-    if found is None:
-        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, nobody would be told")
-    return found
+    return read_settings(file, load_notifications, "nobody would be told")
 
 
 @click.group()

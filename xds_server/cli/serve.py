@@ -10,7 +10,7 @@ import click
 
 from xds_server.cli.bootstrap import host_port
 from xds_server.cli.notify import read_notifications
-from xds_server.cli.specs import report
+from xds_server.cli.specs import read_settings
 
 if TYPE_CHECKING:
     from xds_server.ads import TlsFiles
@@ -276,17 +276,7 @@ def _access(file: Path) -> Access:
     """Read who may log in; the files it names are looked for beside it."""
     from xds_server.web import load_access
 
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
-    found, problems = load_access(
-        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
-    )
-    errors = report(problems, err=True)
-    if found is None:
-        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, nobody could log in")
-    return found
+    return read_settings(file, load_access, "nobody could log in")
 
 
 def _http_tls(

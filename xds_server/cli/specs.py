@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from xds_server.spec import Loaded, Problem
 
-__all__ = ["problems_of", "read_specs", "report"]
+S = TypeVar("S")
+S_co = TypeVar("S_co", covariant=True)
+
+__all__ = ["problems_of", "read_settings", "read_specs", "report"]
+
+
+class Load(Protocol[S_co]):
+    """Reads a text: its settings, or None and everything that is wrong with it."""
+
+    def __call__(
+        self, text: str, *, file: str, read: Callable[[str], str]
+    ) -> tuple[S_co | None, tuple[Problem, ...]]:
+        """Read it."""
 
 
 def read_specs(paths: Sequence[str]) -> list[Loaded]:
@@ -66,4 +78,25 @@ def _expand(paths: Sequence[str]) -> list[str]:
             found.extend(inside)
         else:
             found.append(path)
+    return found
+
+
+def read_settings(file: Path, load: Load[S], otherwise: str) -> S:
+    """Read a file of settings and the files it names, which are looked for beside it.
+
+    `otherwise` says what follows where there are problems.
+
+    Raises:
+        click.ClickException: There are problems; each was printed with its place.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
+    found, problems = load(
+        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
+    )
+    errors = report(problems, err=True)
+    if found is None:
+        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, {otherwise}")
     return found
