@@ -69,7 +69,7 @@ async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
                 desk.publish(big_world(weight, MEGABYTE))
                 await until(lambda: synced(desk) == GOOD)
             await until(lambda: desk.hub.counters.slow_closed >= 1)
-            assert "stuck" not in {view.id for view in desk.hub.proxies()}
+            await until(lambda: "stuck" not in {view.id for view in desk.hub.proxies()})
             # Once it reads again it learns that it has to come back.
             assert isinstance(await stuck.read(), bytes)
             with pytest.raises(grpc.aio.AioRpcError) as ended:
