@@ -106,7 +106,7 @@ async def _end(process: Process) -> None:
     """End a process in a bounded time: one that is stopped does not hear that it should go."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-    # No asyncio.timeout here: before Python 3.11.4 it does not end in a task that was cancelled, as this one is.
+    # No asyncio.timeout: in early releases of Python 3.11 it does not end in a task that was cancelled.
     ending = asyncio.ensure_future(process.wait())
     await asyncio.wait({ending}, timeout=_END_SECONDS)
     if not ending.done():
