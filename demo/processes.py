@@ -28,6 +28,7 @@ __all__ = ["Process", "ProcessError", "ReadyCheck", "envoy_binary", "free_port",
 
 # Below the range outgoing connections are given a port from.
 _PORTS: Final = range(20_000, 32_000)
+_given: set[int] = set()
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -145,16 +146,21 @@ def envoy_binary() -> Path:
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a port that was free a moment ago, and that no outgoing connection is given by chance.
 
+    Of one process nobody gets a port twice: what asked first may not have opened it yet.
+
     Raises:
         ProcessError: None was found.
     """
     for port in random.sample(_PORTS, 200):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise ProcessError("no port between 20000 and 32000 is free")
 

@@ -121,7 +121,10 @@ async def run(config: Config) -> None:
     store = SqliteStore(config.store)
     try:
         await _serve(config, store, stopping)
-    except* OSError as group:
+    except BaseExceptionGroup as group:
+        # No except* here: early releases of Python 3.11 put what is raised in it into a group again.
+        if group.split(OSError)[1] is not None:
+            raise
         raise _first(group) from group
     finally:
         await asyncio.to_thread(store.close)
@@ -251,7 +254,7 @@ def _traced(url: str, engine: Engine, hub: Hub | Fleet) -> Sender:
     return sender
 
 
-def _first(group: BaseExceptionGroup[OSError]) -> OSError:
+def _first(group: BaseExceptionGroup[BaseException]) -> OSError:
     """Return one of the errors of a group: what failed first is what there is to say."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

@@ -271,7 +271,7 @@ class Gate:
 def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "", said: str = "") -> Caller:
     """Return who asks as the engine knows them; `asked` is a digest of what for.
 
-    Who is at the keyboard, by a header or else as `said`, stands beside who showed the token.
+    Who is at the keyboard, as `said` or else by a header, stands beside who showed the token.
 
     Raises:
         ProblemError: Nobody logged in, or the idempotency key is none.
@@ -284,7 +284,7 @@ def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "
             "bad_request",
             f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
         )
-    claimed, name = _claimed(request) or _text(said).strip(), principal.name
+    claimed, name = _text(said).strip() or _claimed(request), principal.name
     if claimed not in {"", name}:
         name = claimed if principal.via == "open" else f"{name} (as {claimed})"
 
