@@ -147,9 +147,7 @@ class Engine(Changes):
             ForbiddenError: One of the routes is not the caller's, or would not be any more.
             StaleError: The route is no longer the one it should be.
         """
-        async with self._reads:
-            # A large file takes seconds: nobody waits for it but who gave it, and whoever gives another.
-            loaded = await asyncio.to_thread(load, text, file=file)
+        loaded = await self._read(text, file)
         async with self._lock:
             with self.span("apply", file=file, actor=by.actor):
                 return await self._apply(loaded, by=by, dry_run=dry_run, only=only)
@@ -198,8 +196,10 @@ class Engine(Changes):
                 words = f"{name!r} is at generation {generation} already"
                 await self.refuse(by, "undo", name, words)
                 raise CommandRefusedError(words)
-            loaded = load(wanted.text, file=f"{name}, generation {generation}")
-            why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
+        loaded = await self._read(wanted.text, f"{name}, generation {generation}")
+        why = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
+        async with self._lock:
+            self._live(name, by.may)  # It may have been deleted while its old spec was read.
             await self._apply(loaded, "undo", by=replace(by, reason=why))
         return self.view(name)
 
@@ -246,6 +246,11 @@ class Engine(Changes):
             self._publish(live.group)
 
     # Inside
+
+    async def _read(self, text: str, file: str) -> Loaded:
+        """Read a spec; a large one takes seconds, and nobody waits for it but who gave one."""
+        async with self._reads:
+            return await asyncio.to_thread(load, text, file=file)
 
     async def _permit(self, by: Caller, action: str, name: str, labels: Mapping[str, str]) -> None:
         """Refuse what is not the caller's to do, and write down that it was tried."""
