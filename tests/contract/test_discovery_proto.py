@@ -18,7 +18,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.google.rpc import Status
 
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.wire import discovery_pb2 as wire
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = Node(
@@ -99,7 +99,7 @@ def test_responses_of_ours_parse_into_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proto", "package"), [("discovery", "xds_server"), ("accesslog", "mirror_collector")]
+    ("proto", "package"), [("discovery", "xds_server/xds"), ("accesslog", "mirror_collector")]
 )
 def test_the_generated_code_is_current(proto: str, package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-Iprotos"]

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub
 from xds_server.engine import Action, Caller, Engine
 from xds_server.store import SqliteStore
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,7 +30,12 @@ class House:
         self.path = path
         self.store = SqliteStore(path)
         self.engine = Engine(self.store, SCRIPTS, clock=lambda: self.now, **settings)
-        self.hub = Hub(self.engine.compile, clock=lambda: self.now)
+        self.hub = Hub(
+            self.engine.compile,
+            on_change=self.engine.group_changed,
+            on_counts=self.engine.count,
+            clock=lambda: self.now,
+        )
         self.engine.attach(self.hub)
 
     async def apply(self, text: str) -> str:

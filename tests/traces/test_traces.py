@@ -18,8 +18,8 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.receiver import Reply, receiving
 from xds_server.engine import Action, CommandRefusedError
-from xds_server.snapshot import CLUSTER
 from xds_server.traces import Sender, Span, Tracer, export_request
+from xds_server.xds.snapshot import CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,13 +32,7 @@ async def traced(path: Path) -> AsyncIterator[tuple[House, list[Span]]]:
     async with living(path) as house:
         tracer = Tracer(spans.append, house.hub.convergence)
         house.engine.span, house.engine.on_published = tracer.span, tracer.published
-        note = house.hub.on_change
-
-        def changed(group: str) -> None:
-            note(group)
-            tracer.look(group)
-
-        house.hub.on_change = changed
+        house.engine.on_group_changed = tracer.look
         yield house, spans
 
 
