@@ -11,10 +11,11 @@ import random
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tests.support.clock import ManualClock
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.worlds import SCRIPTS
-from xds_server.engine import Action, Caller, CommandRefusedError, Engine
+from xds_server.engine import Action, Caller, CommandRefusedError, Engine, build_engine
 from xds_server.rollout import Phase, SetWeight, State, step
 from xds_server.store import Change, ConflictError, SqliteStore
 from xds_server.xds.server import Hub
@@ -58,22 +59,20 @@ async def lived(path: Path, now: list[float], chance: random.Random) -> None:
     """Let one control plane live until it dies; time and an operator go on."""
     store = Mortal(path)
     store.ends, store.after = chance.randint(1, 4), chance.random() < 0.5
-    engine = Engine(store, SCRIPTS, clock=lambda: now[0])
-    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
-    engine.attach(hub)
+    engine, hub = build_engine(store, SCRIPTS, Hub, clock=ManualClock(lambda: now[0]))
     tasks: list[asyncio.Task[None]] = []
     try:
-        await engine.load()
-        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(engine.run())]
+        await engine.committer.load()
+        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(engine.reconciler.run())]
         FakeProxy(hub)
-        await engine.apply(SPEC, file="chat.yaml", by=Caller(actor="test"))
+        await engine.routes.apply(SPEC, file="chat.yaml", by=Caller(actor="test"))
         for _ in range(chance.randint(1, 60)):
             await asyncio.sleep(0)
             if tasks[1].done():
                 break
             if chance.random() < 0.2:
                 now[0] += chance.choice([1, 30, 61])
-                engine.group_changed("chat")  # Somebody looks: what is due is due.
+                engine.inbox.group_changed("chat")  # Somebody looks: what is due is due.
             if chance.random() < 0.02:
                 await operate(engine, chance)
     except (Death, ConflictError):
@@ -90,9 +89,9 @@ async def operate(engine: Engine, chance: random.Random) -> None:
         [Action.PROMOTE, Action.PAUSE, Action.RESUME, Action.ABORT, Action.RETRY, Action.KILL]
     )
     try:
-        await engine.command("chat", action, by=Caller(actor="test", reason="chance"))
+        await engine.routes.command("chat", action, by=Caller(actor="test", reason="chance"))
         if action is Action.KILL:
-            await engine.command("chat", Action.UNKILL, by=Caller(actor="test", reason="chance"))
+            await engine.routes.command("chat", Action.UNKILL, by=Caller(actor="test", reason="chance"))
     except CommandRefusedError:
         return
 
