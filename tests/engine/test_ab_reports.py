@@ -1,4 +1,4 @@
-"""What is said of an A/B test in a running engine: by users, at its time, with the direction named."""
+"""The report of an A/B test in a running engine: by user, at the planned size, with a direction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
         yield alive
 
 
-async def said(harness: EngineHarness, column: str, users: int, purchases: tuple[int, int]) -> dict[str, Any]:
+async def report(
+    harness: EngineHarness, column: str, users: int, purchases: tuple[int, int]
+) -> dict[str, Any]:
     FakeProxy(harness.hub)
     spec = route(V1, V2, TEST.replace("COLUMN", column)).replace("candidate: v2", "")
     await harness.apply(spec)
@@ -41,15 +43,15 @@ async def said(harness: EngineHarness, column: str, users: int, purchases: tuple
     return view
 
 
-async def test_before_its_time_nobody_wins(harness: EngineHarness) -> None:
-    view = await said(harness, "column: Good,", 400, (40, 90))
+async def test_no_winner_before_the_planned_size(harness: EngineHarness) -> None:
+    view = await report(harness, "column: Good,", 400, (40, 90))
     assert view["variants"]["v2"]["primary"]["finding"] == "NotYet"
     assert "400 of 686" in view["variants"]["v2"]["primary"]["words"]
     assert view["crossovers"] == 1
 
 
-async def test_at_its_time_the_direction_decides(harness: EngineHarness) -> None:
-    view = await said(harness, "column: Good,", 700, (70, 120))
+async def test_the_direction_decides_at_the_planned_size(harness: EngineHarness) -> None:
+    view = await report(harness, "column: Good,", 700, (70, 120))
     primary = view["variants"]["v2"]["primary"]
     assert primary["finding"] == "Better"
     assert primary["interval"][0] > 0
@@ -57,6 +59,6 @@ async def test_at_its_time_the_direction_decides(harness: EngineHarness) -> None
     assert view["variants"]["v2"]["secondary"]["refund"]["p_adjusted"] == 1.0
 
 
-async def test_without_a_direction_nobody_wins(harness: EngineHarness) -> None:
-    view = await said(harness, "", 700, (70, 120))
+async def test_no_winner_without_a_direction(harness: EngineHarness) -> None:
+    view = await report(harness, "", 700, (70, 120))
     assert view["variants"]["v2"]["primary"]["finding"] == "Unnamed"

@@ -1,4 +1,4 @@
-"""Evidence in a running engine: verdicts move rollouts, survive restarts, and alarms take back at once."""
+"""Evidence in a running engine: verdicts move rollouts and survive restarts; alarms roll back at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
         yield alive
 
 
-async def on_its_way(harness: EngineHarness, more: str) -> FakeProxy:
+async def canary_at_five_percent(harness: EngineHarness, more: str) -> FakeProxy:
     proxy = FakeProxy(harness.hub)
     await harness.apply(route(V1, V2, CANARY, more=more))
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
@@ -36,24 +36,24 @@ async def on_its_way(harness: EngineHarness, more: str) -> FakeProxy:
     return proxy
 
 
-def began(harness: EngineHarness) -> float:
-    """Return since when the block that is counted now is counted; without one, it is all the same."""
+def block_began(harness: EngineHarness) -> float:
+    """Return the start of the current block of counts; the present time if there is none."""
     analysis = harness.engine.analysis._analyses.get("chat")
-    return harness.now if analysis is None else analysis.began
+    return harness.now if analysis is None else analysis.block_began
 
 
-async def counted(harness: EngineHarness, failed: int, *, blocks: int = 6, group: str = "chat") -> None:
+async def count_blocks(harness: EngineHarness, failed: int, *, blocks: int = 6, group: str = "chat") -> None:
     for _ in range(blocks):
         candidate, control = Counts(requests=100, failed=failed), Counts(requests=900, failed=5)
         harness.engine.analysis.count_from_proxy(group, {CANDIDATE: candidate, CONTROL: control})
         harness.now += 1.1
         harness.engine.inbox.wake()
-        await harness.until(lambda: began(harness) == harness.now)
+        await harness.until(lambda: block_began(harness) == harness.now)
 
 
-async def test_proven_failures_take_the_candidate_back_and_say_why(harness: EngineHarness) -> None:
-    await on_its_way(harness, JUDGED)
-    await counted(harness, 9)
+async def test_proven_failures_roll_back_with_their_reason(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, JUDGED)
+    await count_blocks(harness, 9)
     await harness.phase("RolledBack")
     view = harness.engine.queries.view("chat")
     assert view.outcome == "RolledBack"
@@ -63,29 +63,29 @@ async def test_proven_failures_take_the_candidate_back_and_say_why(harness: Engi
     assert view.analysis.metrics[0].finding == "Fail"
 
 
-async def test_what_other_groups_count_of_a_route_is_not_heard(harness: EngineHarness) -> None:
-    await on_its_way(harness, JUDGED)
-    await counted(harness, 50, group="elsewhere")
+async def test_counts_of_other_groups_are_ignored(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, JUDGED)
+    await count_blocks(harness, 50, group="elsewhere")
     assert harness.engine.queries.view("chat").weights["v2"] == 5
     assert harness.engine.queries.view("chat").costs == ()
 
 
-async def test_a_dry_run_judges_and_does_nothing(harness: EngineHarness) -> None:
-    await on_its_way(harness, JUDGED.replace("interval", "dryRun: true, interval"))
-    await counted(harness, 50)
+async def test_a_dry_run_evaluates_and_changes_nothing(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, JUDGED.replace("interval", "dryRun: true, interval"))
+    await count_blocks(harness, 50)
     view = harness.engine.queries.view("chat")
     assert view.weights["v2"] == 5
     assert view.analysis is not None
     assert (view.analysis.finding, view.analysis.dry_run) == ("Fail", True)
 
 
-async def test_costs_are_told_by_variant(harness: EngineHarness) -> None:
-    await on_its_way(harness, JUDGED)
-    told = Counts(
+async def test_costs_are_shown_by_variant(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, JUDGED)
+    costs = Counts(
         requests=4, metered=2, prompt_tokens=10, completion_tokens=20, metered_bytes=100, unmetered=2
     )
     harness.engine.analysis.count_from_proxy(
-        "chat", {CANDIDATE: told, Leg(route="chat", variant="ghost"): told}
+        "chat", {CANDIDATE: costs, Leg(route="chat", variant="ghost"): costs}
     )
     (cost,) = harness.engine.queries.view("chat").costs
     assert (cost.variant, cost.requests, cost.completion_tokens, cost.cost) == ("v2", 4, 20, None)
@@ -94,8 +94,8 @@ async def test_costs_are_told_by_variant(harness: EngineHarness) -> None:
 async def test_evidence_survives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     async with running_engine(path) as harness:
-        await on_its_way(harness, JUDGED)
-        await counted(harness, 1, blocks=3)
+        await canary_at_five_percent(harness, JUDGED)
+        await count_blocks(harness, 1, blocks=3)
         before = harness.engine.queries.view("chat").analysis
         assert before is not None
         assert before.metrics[0].candidate["n"] == 300
@@ -110,8 +110,8 @@ def firing(status: str = "firing", **labels: str) -> dict[str, object]:
     return {"alerts": [alert]}
 
 
-async def test_an_alarm_takes_back_at_once_and_once(harness: EngineHarness) -> None:
-    await on_its_way(harness, ALARMED)
+async def test_an_alarm_rolls_back_once(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, ALARMED)
     assert await harness.engine.routes.alarm(alertmanager(firing(route="other"))) == {}
     alerts = alertmanager({"alerts": [{**firing(route="chat")["alerts"][0], "fingerprint": "g"}]})  # type: ignore[index]
     assert await harness.engine.routes.alarm(alerts) == {"chat": "RollingBack"}
@@ -120,8 +120,8 @@ async def test_an_alarm_takes_back_at_once_and_once(harness: EngineHarness) -> N
     assert await harness.engine.routes.alarm(alerts) == {}
 
 
-async def tallied(harness: EngineHarness, requests: int) -> None:
-    """Let time pass until the store holds so many requests of the day."""
+async def wait_for_daily_requests(harness: EngineHarness, requests: int) -> None:
+    """Let time pass until the store holds this number of requests for the day."""
     async with asyncio.timeout(10):
         while sum(cost["requests"] for cost in await harness.engine.queries.costs("chat")) < requests:
             harness.now += 31
@@ -131,18 +131,18 @@ async def tallied(harness: EngineHarness, requests: int) -> None:
 
 async def test_costs_of_a_day_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    told = Counts(requests=10, metered=10, prompt_tokens=100, completion_tokens=200, metered_bytes=9)
+    costs = Counts(requests=10, metered=10, prompt_tokens=100, completion_tokens=200, metered_bytes=9)
     for turn in (1, 2):
         async with running_engine(path) as harness:
-            await on_its_way(harness, JUDGED)
-            harness.engine.analysis.count_from_proxy("chat", {CANDIDATE: told})
-            await tallied(harness, 10 * turn)
+            await canary_at_five_percent(harness, JUDGED)
+            harness.engine.analysis.count_from_proxy("chat", {CANDIDATE: costs})
+            await wait_for_daily_requests(harness, 10 * turn)
     async with running_engine(path) as harness:
         (found,) = await harness.engine.queries.costs("chat")
     assert (found["day"], found["variant"], found["requests"]) == ("1970-01-01", "v2", 20)
 
 
-async def test_what_copies_may_cost_and_have_left_is_told(tmp_path: Path) -> None:
+async def test_the_shadow_budget_is_shown(tmp_path: Path) -> None:
     summary = {"pairs": 3, "shadow_tokens_per_second": 40.0}
     async with running_engine(tmp_path / "state.sqlite", summary=summary) as harness:
         FakeProxy(harness.hub)

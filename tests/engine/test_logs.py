@@ -1,4 +1,4 @@
-"""Lines of the log say whom they are about: the route, the node, the version."""
+"""Log events carry the route, node and version that they concern."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def first(logs: list[Any], event: str) -> dict[str, Any]:
     return dict(next(entry for entry in logs if entry["event"] == event))
 
 
-async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Path) -> None:
+async def test_an_event_is_logged_with_the_route_and_its_state(tmp_path: Path) -> None:
     async with running_engine(tmp_path / "state.sqlite") as harness:
         FakeProxy(harness.hub)
         await harness.apply(route(V1, V2, CANARY))
@@ -43,7 +43,7 @@ async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Pa
     }
 
 
-async def test_a_refusal_says_who_refused_which_version(tmp_path: Path) -> None:
+async def test_a_nack_is_logged_with_node_and_version(tmp_path: Path) -> None:
     async with running_engine(tmp_path / "state.sqlite") as harness:
         proxy = FakeProxy(harness.hub)
         await harness.apply(route(V1))
@@ -53,7 +53,7 @@ async def test_a_refusal_says_who_refused_which_version(tmp_path: Path) -> None:
         with capture_logs() as logs:
             await harness.apply(route(V1, more="timeouts: {connect: 3s}"))
             await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
-        said = first(logs, "config_rejected")
-        assert (said["node"], said["group"], said["peer"]) == ("proxy-1", "chat", "test")
-        assert said["version"] == harness.engine.queries.view("chat").convergence.version
-        assert said["version"] != held
+        entry = first(logs, "config_rejected")
+        assert (entry["node"], entry["group"], entry["peer"]) == ("proxy-1", "chat", "test")
+        assert entry["version"] == harness.engine.queries.view("chat").convergence.version
+        assert entry["version"] != held

@@ -1,4 +1,4 @@
-"""What operators do beside promoting: kill, undo, retry; what is remembered, and what proxies are told."""
+"""Operators kill, undo and retry; the audit log, the history, and what proxies receive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
 
 
 def killed(proxy: FakeProxy) -> bool:
-    """Whether the layer that the proxy holds says so."""
+    """Return whether the runtime layer of the proxy has the kill key set."""
     return b"shiftplane.chat.kill" in proxy.held.get(RUNTIME, {}).get("shiftplane", b"")
 
 
@@ -46,7 +46,7 @@ async def test_a_kill_changes_the_runtime_layer_and_nothing_else(harness: Engine
     assert harness.engine.queries.view("chat").weights == {"v1": 95.0, "v2": 5.0}
 
 
-async def test_a_kill_gets_past_a_version_that_was_refused(harness: EngineHarness) -> None:
+async def test_a_kill_reaches_proxies_while_a_version_is_nacked(harness: EngineHarness) -> None:
     proxies = [FakeProxy(harness.hub, f"proxy-{n}") for n in range(8)]
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
@@ -91,7 +91,7 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(harness: EngineHarnes
     )
 
 
-async def test_the_audit_says_who_did_what_and_why_also_of_routes_that_are_gone(
+async def test_the_audit_log_keeps_actor_action_and_reason_of_deleted_routes(
     harness: EngineHarness,
 ) -> None:
     FakeProxy(harness.hub)
@@ -104,20 +104,20 @@ async def test_the_audit_says_who_did_what_and_why_also_of_routes_that_are_gone(
     assert await harness.engine.queries.audit(10, "other") == []
 
 
-async def test_what_may_be_done_is_found_out_once_per_state(harness: EngineHarness) -> None:
+async def test_allowed_actions_are_computed_once_per_state(harness: EngineHarness) -> None:
     FakeProxy(harness.hub)
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: "pause" in harness.engine.queries.view("chat").events[-1].message)
     before = harness.engine.queries.view("chat").actions
     assert {"promote", "pause", "abort", "kill"} <= set(before), before
-    harness.now += 600  # The pause lasts an hour; time alone allows nothing.
+    harness.now += 600  # The pause lasts an hour; no action becomes possible by time alone.
     assert allowed_actions(harness.engine.table.get("chat").state, harness.now) == before
     assert harness.engine.queries.view("chat").actions is before
     await harness.act(Action.PAUSE)
     assert "resume" in harness.engine.queries.view("chat").actions
 
 
-async def test_history_says_how_it_stood_after_each_transition(harness: EngineHarness) -> None:
+async def test_history_holds_the_state_after_each_transition(harness: EngineHarness) -> None:
     FakeProxy(harness.hub)
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
@@ -127,24 +127,28 @@ async def test_history_says_how_it_stood_after_each_transition(harness: EngineHa
     assert began.weights == {"v2": 5.0}
 
 
-async def test_an_edit_beside_a_run_is_silent_when_it_changes_nothing(harness: EngineHarness) -> None:
+async def test_an_edit_without_effect_is_not_recorded(harness: EngineHarness) -> None:
     FakeProxy(harness.hub)
     await harness.apply(route(V1, V2, CANARY))
-    # The step is held and its pause has begun: nothing more happens by itself.
+    # The step has converged and its pause has begun: the route is quiet.
     await harness.until(lambda: "pause" in harness.engine.queries.view("chat").events[-1].message)
     before = await harness.engine.queries.events("chat", 100)
     assert await harness.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
     assert await harness.engine.queries.events("chat", 100) == before
 
 
-async def test_candidates_wait_for_life_and_their_death_is_taken_back(tmp_path: Path) -> None:
+async def test_candidates_wait_for_health_and_are_rolled_back_when_unhealthy(tmp_path: Path) -> None:
     health = RecordingHealth()
     async with running_engine(tmp_path / "state.sqlite", health=health) as harness:
         FakeProxy(harness.hub)
         await harness.apply(route(V1, V2, CANARY))
-        (asked,) = health.watched[-1]
-        assert (asked.route, asked.backend, asked.target.endpoints) == ("chat", "v2", (("127.0.0.1", 9002),))
-        assert asked.control.endpoints == (("127.0.0.1", 9001),)
+        (watched,) = health.watched[-1]
+        assert (watched.route, watched.backend, watched.target.endpoints) == (
+            "chat",
+            "v2",
+            (("127.0.0.1", 9002),),
+        )
+        assert watched.control.endpoints == (("127.0.0.1", 9001),)
         await harness.until(lambda: "not seen alive" in harness.engine.queries.view("chat").message)
         harness.engine.inbox.health_reported("chat", Health(backend="v2", healthy=1, total=1))
         await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
@@ -156,7 +160,7 @@ async def test_candidates_wait_for_life_and_their_death_is_taken_back(tmp_path: 
         assert (view.outcome, view.dead) == ("RolledBack", ("v2",))
 
 
-async def test_a_shadow_is_followed_by_its_canary_once_pairs_are_there(tmp_path: Path) -> None:
+async def test_a_shadow_is_followed_by_its_canary_after_enough_pairs(tmp_path: Path) -> None:
     found: dict[str, Any] = {"pairs": 10}
     both = (
         "{shadow: {percentage: 20, promotion: {minPairs: 5}}, "
