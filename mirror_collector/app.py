@@ -1,7 +1,7 @@
-"""The collector put together: builds every part, runs them, and takes them down in reverse.
+"""The composition root of the collector: builds every part, runs them, and stops them in reverse order.
 
-On the way down the doors close first, what is in the queue is worked off, legs that still wait are counted as
-unpaired, sinks send what they were handed, and the store is closed last.
+Shutdown: the servers close first, then queued legs are paired and stored, legs that still wait for their
+counterpart are counted as unpaired, sinks deliver what they have queued, and the store closes last.
 """
 
 from __future__ import annotations
@@ -16,14 +16,26 @@ from prometheus_client import CollectorRegistry
 
 from mirror_collector import __version__
 from mirror_collector.compare.embedding import Embedder, load_embedder
+from mirror_collector.consumers import PairForwarder
+from mirror_collector.consumers.judge import Budget, Judge, JudgeConfig, JudgementRecorder, JudgePrompt
+from mirror_collector.consumers.judge.prompt import DEFAULT
+from mirror_collector.consumers.secret import Secret
+from mirror_collector.consumers.sinks import LangfuseSink, OtlpSink
 from mirror_collector.exchange import PairingLimits
-from mirror_collector.extras import Extras
-from mirror_collector.pages import page_routes
+from mirror_collector.grpc_server import GrpcServer
 from mirror_collector.pipeline import Pipeline
-from mirror_collector.receive import AccessLogServer, Intake, IntakeLimits, exchange_routes, outcome_routes
+from mirror_collector.receive import (
+    Intake,
+    IntakeLimits,
+    access_log_handler,
+    exchange_routes,
+    outcome_routes,
+)
 from mirror_collector.receive.exchanges import MAX_REQUEST
 from mirror_collector.serve import LedgerCollector, access, api_routes, evidence_handler
-from mirror_collector.settings import Settings, SettingsError
+from mirror_collector.serve.auth import Role
+from mirror_collector.serve.pages import page_routes
+from mirror_collector.settings import OtlpSettings, Settings, SettingsError, read_text
 from mirror_collector.store import Location, Store, StoreError, StoreLimits, Vault, shown
 from mirror_collector.units import Address
 
@@ -35,20 +47,24 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from mirror_collector.compare import Ledger
+    from mirror_collector.consumers.sinks import Sink
+    from mirror_collector.settings import JudgeSettings, LangfuseSettings
 
-__all__ = ["App", "Config", "Listening", "run"]
+__all__ = ["App", "BoundAddresses", "Config", "run"]
 
 GRPC_ADDRESS: Final = Address(host="127.0.0.1", port=18002)
 HTTP_ADDRESS: Final = Address(host="127.0.0.1", port=18003)
 
-_TIDY_EVERY: Final = 60.0
+_RETENTION_INTERVAL: Final = 60.0
+"""Seconds between two deletions of expired rows."""
+
 _GRACE: Final = 0.5
-"""Seconds the open streams of proxies may go on talking once the collector stops."""
+"""Seconds open gRPC streams stay open after the collector was told to stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything that can be chosen."""
+    """The complete configuration of a collector."""
 
     store: Location
     grpc: Address = GRPC_ADDRESS
@@ -58,12 +74,12 @@ class Config:
     limits: StoreLimits = field(default_factory=StoreLimits)
     settings: Settings = field(default_factory=Settings)
     key_file: Path | None = None
-    """Where the keys are that messages are sealed with; None leaves them open."""
+    """Path to the encryption keys of stored messages; None stores them unencrypted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
-    """The addresses the doors are really at."""
+class BoundAddresses:
+    """The addresses the servers listen on; port 0 is replaced by the port the system chose."""
 
     grpc: Address
     http: Address
@@ -75,19 +91,20 @@ async def run(
     stop: asyncio.Event,
     log: FilteringBoundLogger,
     clock: Callable[[], float] = time.time,
-    listening: asyncio.Future[Listening] | None = None,
+    listening: asyncio.Future[BoundAddresses] | None = None,
 ) -> None:
     """Run the collector until `stop` is set.
 
     Args:
-        config: what was chosen.
-        stop: ends it.
-        log: where events go.
+        config: the configuration.
+        stop: stops the collector when set.
+        log: receives log events.
         clock: seconds since the epoch.
-        listening: is given the addresses once both doors are open.
+        listening: receives the addresses once both servers listen.
 
     Raises:
         StoreError: the store cannot be opened.
+        SettingsError: a file the settings refer to cannot be read, or an extra is not installed.
         OSError: an address cannot be listened on.
     """
     vault = Vault() if config.key_file is None else Vault.from_file(config.key_file)
@@ -101,31 +118,36 @@ async def run(
 
 
 class App:
-    """The parts around one open store."""
+    """The parts of one collector around an open store."""
 
     def __init__(
         self, config: Config, store: Store, *, log: FilteringBoundLogger, clock: Callable[[], float]
     ) -> None:
+        """Build all parts; raises SettingsError if a file the settings refer to cannot be read."""
+        settings = config.settings
         self._config = config
         self._store = store
         self._log = log
         self._clock = clock
         self._intake = Intake(config.intake, frozenset(store.ledger.routes))
-        self._extras = Extras(config.settings, store, clock=clock, log=log)
+        judge = None
+        if settings.judge is not None:
+            judge = _judge(settings.judge, JudgementRecorder(store, clock=clock, log=log), clock)
+        self._forwarder = PairForwarder([_sink(one) for one in settings.sinks], judge, settings.kept())
         self._pipeline = Pipeline(
             intake=self._intake,
             store=store,
             limits=config.pairing,
             clock=clock,
             log=log,
-            onward=(self._extras.take,),
+            consumers=(self._forwarder.forward,),
         )
-        self._grpc = AccessLogServer(self._intake, evidence_handler(store))
+        self._grpc = GrpcServer(access_log_handler(self._intake), evidence_handler(store))
         self._runner = web.AppRunner(self._web(), access_log=None, shutdown_timeout=1.0)
         self._open = False
 
-    async def run(self, stop: asyncio.Event, listening: asyncio.Future[Listening] | None = None) -> None:
-        """Open the doors, work until `stop` is set, close the doors and finish what is inside."""
+    async def run(self, stop: asyncio.Event, listening: asyncio.Future[BoundAddresses] | None = None) -> None:
+        """Listen and process legs until `stop` is set, then close the servers and empty the queue."""
         try:
             bound = await self._listen()
             if listening is not None:
@@ -138,97 +160,67 @@ class App:
                 store=shown(self._config.store),
             )
             async with asyncio.TaskGroup() as tasks:
-                working = tasks.create_task(self._pipeline.run())
-                tidying = tasks.create_task(self._tidy())
-                extras = tasks.create_task(self._extras.run())
+                processing = tasks.create_task(self._pipeline.run())
+                deleting = tasks.create_task(self._delete_expired())
+                forwarding = tasks.create_task(self._forwarder.run())
                 try:
                     await stop.wait()
                     self._log.info("stopping")
                 finally:
-                    await self._close_doors()
+                    await self._close_servers()
                     self._intake.close()
-                    tidying.cancel()
-                    # Not before: what is worked off now is handed on too.
-                    working.add_done_callback(lambda _: extras.cancel())
+                    deleting.cancel()
+                    # The pipeline still forwards the pairs it stores while it empties the queue.
+                    processing.add_done_callback(lambda _: forwarding.cancel())
         finally:
-            await self._close_doors()
+            await self._close_servers()
         self._log.info("stopped")
 
-    @property
-    def queued_legs(self) -> int:
-        """Legs in the queue behind the doors."""
-        return len(self._intake)
-
-    @property
-    def queued_bytes(self) -> int:
-        """Bytes they are accounted for."""
-        return self._intake.queued_bytes
-
-    @property
-    def waiting_legs(self) -> int:
-        """Legs that wait for their other half."""
-        return self._pipeline.waiting_legs
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes they are accounted for."""
-        return self._pipeline.waiting_bytes
-
-    @property
-    def store_bytes(self) -> int:
-        """Bytes of the store in use."""
-        return self._store.size
-
-    @property
-    def store_writable(self) -> bool:
-        """Whether the last write succeeded."""
-        return self._store.failure is None
-
-    def handed_on(self) -> dict[str, Counter[str]]:
-        """What became of what was handed to sinks and to the judge."""
-        return self._extras.counts()
-
     def ledger(self) -> Ledger:
-        """All sums of this moment, drops the pipeline has not fetched yet included."""
+        """Return the current totals, including drops the pipeline has not collected yet."""
         ledger = self._store.ledger
         if self._intake.drops:
             ledger = ledger.fork()
             ledger.add_drops(self._intake.drops)
         return ledger
 
-    def _unready(self) -> str | None:
+    def _not_ready_reason(self) -> str | None:
         if not self._open:
-            return "the doors are not open"
+            return "the servers do not listen"
         failure = self._store.failure
         return None if failure is None else str(failure)
 
     def _web(self) -> web.Application:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(LedgerCollector(self.ledger, self))
-        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[access(self._config.settings.access)])
+        gauges = ProcessGauges(self._intake, self._pipeline, self._store, self._forwarder)
+        registry.register(LedgerCollector(self.ledger, gauges))
+        tokens = {token.sha256: Role[token.role.upper()] for token in self._config.settings.access.tokens}
+        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[access(tokens)])
         app.add_routes(exchange_routes(self._intake))
         app.add_routes(outcome_routes(self._store, self._clock))
         app.add_routes(page_routes(self._store, self.ledger))
-        app.add_routes(api_routes(self._store, registry, ledger=self.ledger, unready=self._unready))
+        app.add_routes(
+            api_routes(self._store, registry, ledger=self.ledger, not_ready_reason=self._not_ready_reason)
+        )
         return app
 
-    async def _listen(self) -> Listening:
+    async def _listen(self) -> BoundAddresses:
         wanted = self._config
         port = await self._grpc.start(str(wanted.grpc))
         await self._runner.setup()
         await web.TCPSite(self._runner, wanted.http.host, wanted.http.port).start()
         self._open = True
-        return Listening(
+        return BoundAddresses(
             grpc=Address(host=wanted.grpc.host, port=port),
             http=Address(host=wanted.http.host, port=self._runner.addresses[0][1]),
         )
 
-    async def _close_doors(self) -> None:
+    async def _close_servers(self) -> None:
         self._open = False
         await self._grpc.stop(_GRACE)
         await self._runner.cleanup()
 
-    async def _tidy(self) -> None:
+    async def _delete_expired(self) -> None:
         while True:
             try:
                 deleted = await self._store.tidy(self._clock())
@@ -237,7 +229,51 @@ class App:
             else:
                 if deleted:
                     self._log.info("tidied", pairs=deleted)
-            await asyncio.sleep(_TIDY_EVERY)
+            await asyncio.sleep(_RETENTION_INTERVAL)
+
+
+class ProcessGauges:
+    """The current fill levels of a collector, read at each scrape."""
+
+    def __init__(self, intake: Intake, pipeline: Pipeline, store: Store, forwarder: PairForwarder) -> None:
+        self._intake = intake
+        self._pipeline = pipeline
+        self._store = store
+        self._forwarder = forwarder
+
+    @property
+    def queued_legs(self) -> int:
+        """Number of received legs that are not paired yet."""
+        return len(self._intake)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Size of those legs in bytes, as charged to the queue limit."""
+        return self._intake.queued_bytes
+
+    @property
+    def waiting_legs(self) -> int:
+        """Number of legs that wait for their counterpart."""
+        return self._pipeline.waiting_legs
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Size of those legs in bytes, as charged to the pairing limit."""
+        return self._pipeline.waiting_bytes
+
+    @property
+    def store_bytes(self) -> int:
+        """Size of the store in bytes."""
+        return self._store.size
+
+    @property
+    def store_writable(self) -> bool:
+        """Whether the last write succeeded."""
+        return self._store.failure is None
+
+    def handed_on(self) -> dict[str, Counter[str]]:
+        """Return the number of forwarded items by result, for each sink and the judge."""
+        return self._forwarder.counts()
 
 
 def _embedder() -> Embedder:
@@ -245,3 +281,28 @@ def _embedder() -> Embedder:
     if found is None:
         raise SettingsError("embedding needs the extra: pip install 'shiftplane[embedding]'")
     return found
+
+
+def _sink(settings: OtlpSettings | LangfuseSettings) -> Sink:
+    if isinstance(settings, OtlpSettings):
+        return OtlpSink(settings.url, dict(settings.headers), bodies=settings.bodies)
+    secret_key = Secret(read_text(settings.secret_key_file).strip())
+    return LangfuseSink(settings.url, settings.public_key, secret_key, bodies=settings.bodies)
+
+
+def _judge(settings: JudgeSettings, record: JudgementRecorder, clock: Callable[[], float]) -> Judge:
+    prompt = DEFAULT if settings.prompt_file is None else JudgePrompt(text=read_text(settings.prompt_file))
+    config = JudgeConfig(
+        url=settings.url,
+        model=settings.model,
+        key=None if settings.api_key_file is None else Secret(read_text(settings.api_key_file).strip()),
+        share=settings.sample / 100,
+        prompt=prompt,
+    )
+    budget = Budget(
+        per_minute=settings.per_minute,
+        cost_per_day=settings.cost_per_day,
+        input_per_million=settings.price.input_per_million,
+        output_per_million=settings.price.output_per_million,
+    )
+    return Judge(config, budget, record, clock=clock)

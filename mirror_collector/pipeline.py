@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from mirror_collector.compare import ComparedPair
     from mirror_collector.exchange import Settled
     from mirror_collector.receive import Intake
-    from mirror_collector.store import Compared, Store
+    from mirror_collector.store import Store
 
 __all__ = ["Pipeline"]
 
@@ -40,10 +41,10 @@ class Pipeline:
         limits: PairingLimits,
         clock: Callable[[], float],
         log: FilteringBoundLogger,
-        onward: Sequence[Callable[[Compared], None]] = (),
+        consumers: Sequence[Callable[[ComparedPair], None]] = (),
     ) -> None:
-        """Put it together; each of `onward` is given every new pair and must not wait."""
-        self._onward = tuple(onward)
+        """Put it together; each of `consumers` is given every new pair and must not wait."""
+        self._consumers = tuple(consumers)
         self._intake = intake
         self._store = store
         self._pairing = Pairing(limits)
@@ -95,8 +96,8 @@ class Pipeline:
         self._untold.update(counts.drops)
         stored = await self._store.write(pairs, counts, now)
         for compared in stored:
-            for hand_on in self._onward:
-                hand_on(compared)
+            for consume in self._consumers:
+                consume(compared)
         self._tell(now)
 
     def _tell(self, now: float) -> None:

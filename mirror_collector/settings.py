@@ -6,6 +6,7 @@ Everything in it is optional. All problems of a file are told at once, each with
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
@@ -16,11 +17,9 @@ from mirror_collector.store import Keep, Privacy, RoutePrivacy
 from mirror_collector.units import parse_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mirror_collector.exchange.redaction import Mask
 
-__all__ = ["AccessSettings", "Settings", "SettingsError", "TokenSettings", "load_settings"]
+__all__ = ["AccessSettings", "Settings", "SettingsError", "TokenSettings", "load_settings", "read_text"]
 
 
 class SettingsError(Exception):
@@ -202,3 +201,11 @@ def _told(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{place}: unknown"
     return f"{place}: {words[:1].lower()}{words[1:]}"
+
+
+def read_text(path: str) -> str:
+    """Read a file the settings refer to, such as an API key; raises SettingsError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error

@@ -5,9 +5,11 @@ Pure. It judges nothing: it measures, and it says what could not be measured.
 
 from __future__ import annotations
 
+from mirror_collector.compare.collector_totals import Counts, Ledger, PairKey
 from mirror_collector.compare.comparison import (
     AGREEMENT,
     VERSION,
+    ComparedPair,
     Comparison,
     Likeness,
     Measures,
@@ -15,14 +17,13 @@ from mirror_collector.compare.comparison import (
     TokenSource,
     compare,
 )
+from mirror_collector.compare.confidence_sequence import always_valid
 from mirror_collector.compare.evidence import BLOCK, Block, block_of
 from mirror_collector.compare.histogram import Histogram
-from mirror_collector.compare.interval import always_valid
 from mirror_collector.compare.language import language
-from mirror_collector.compare.ledger import Counts, Ledger, PairKey
-from mirror_collector.compare.signs import MEASURES, Signs, SignTable, has_floor, signs_of
-from mirror_collector.compare.tally import LegTally, Mean, PairTally, RouteTally, Share
-from mirror_collector.compare.text import edit_similarity, rouge_l
+from mirror_collector.compare.outcomes import MEASURES, Signs, SignTable, has_floor, signs_of
+from mirror_collector.compare.similarity import edit_similarity, rouge_l
+from mirror_collector.compare.totals import LegTally, Mean, PairTally, RouteTally, Share
 from mirror_collector.compare.traits import TRAITS, Traits, asks_for_json, traits
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "TRAITS",
     "VERSION",
     "Block",
+    "ComparedPair",
     "Comparison",
     "Counts",
     "Histogram",

@@ -18,7 +18,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from mirror_collector.compare.text import edit_similarity, rouge_l
+from mirror_collector.compare.similarity import edit_similarity, rouge_l
 from mirror_collector.compare.traits import Traits, asks_for_json, traits
 from mirror_collector.exchange import Reply, ToolCall, read_reply
 
@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from mirror_collector.compare.embedding import Embedder
     from mirror_collector.exchange import Leg, Pair
 
-__all__ = ["AGREEMENT", "VERSION", "Comparison", "Likeness", "Measures", "Replies", "TokenSource", "compare"]
+__all__ = [
+    "AGREEMENT",
+    "VERSION",
+    "ComparedPair",
+    "Comparison",
+    "Likeness",
+    "Measures",
+    "Replies",
+    "TokenSource",
+    "compare",
+]
 
 VERSION: Final = 2
 """Grows whenever the same pair would be measured differently; results of different versions do not mix."""
@@ -148,6 +158,17 @@ class Replies:
             shadow=read_reply(pair.shadow.response),
             noise=None if pair.noise is None else read_reply(pair.noise.response),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedPair:
+    """A pair, the replies read from its legs, and the comparison of both."""
+
+    pair: Pair
+    replies: Replies
+    comparison: Comparison
+    pair_id: int = 0
+    """Id of the pair in the store; 0 before it is stored."""
 
 
 def compare(pair: Pair, replies: Replies | None = None, *, embedder: Embedder | None = None) -> Comparison:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_collector.compare.signs import SignTable, has_floor, signs_of
+from mirror_collector.compare.outcomes import SignTable, has_floor, signs_of
 from mirror_collector.compare.traits import TRAITS
 
 if TYPE_CHECKING:

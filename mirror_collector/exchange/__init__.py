@@ -7,8 +7,8 @@ read becomes a `Rejection` with a reason, never an exception.
 from __future__ import annotations
 
 from mirror_collector.exchange.document import parse_document
-from mirror_collector.exchange.entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
 from mirror_collector.exchange.exposure import Exposure, Exposures, Feedback, Outcome
+from mirror_collector.exchange.log_entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
 from mirror_collector.exchange.model import (
     Body,
     Failure,

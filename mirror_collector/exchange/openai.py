@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.exchange.assembly import Assembly
+from mirror_collector.exchange.completions import Assembly
 from mirror_collector.exchange.encoding import decode
 from mirror_collector.exchange.reply import Reply, ReplyKind
 from mirror_collector.exchange.responses import Responses

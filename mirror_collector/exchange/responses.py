@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mirror_collector.exchange.assembly import MAX_CALLS, Call, tokens
+from mirror_collector.exchange.completions import MAX_CALLS, Call, tokens
 from mirror_collector.exchange.reply import Reply, ReplyKind, clean
 
 __all__ = ["Responses"]

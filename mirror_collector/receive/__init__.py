@@ -6,9 +6,9 @@ counted.
 
 from __future__ import annotations
 
-from mirror_collector.receive.accesslog import AccessLogServer
+from mirror_collector.receive.access_log import access_log_handler
 from mirror_collector.receive.exchanges import exchange_routes
-from mirror_collector.receive.intake import Intake, IntakeLimits
 from mirror_collector.receive.outcomes import outcome_routes
+from mirror_collector.receive.queue import Intake, IntakeLimits
 
-__all__ = ["AccessLogServer", "Intake", "IntakeLimits", "exchange_routes", "outcome_routes"]
+__all__ = ["Intake", "IntakeLimits", "access_log_handler", "exchange_routes", "outcome_routes"]

@@ -20,7 +20,7 @@ from aiohttp import web
 from mirror_collector.exchange import Leg, Rejection, RejectionReason, parse_document
 
 if TYPE_CHECKING:
-    from mirror_collector.receive.intake import Intake
+    from mirror_collector.receive.queue import Intake
 
 __all__ = ["MAX_REQUEST", "exchange_routes"]
 

@@ -22,20 +22,18 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from mirror_collector.serve.access import ROLE, Role, needs
+from mirror_collector.serve.auth import ROLE, Role, needs
+from mirror_collector.serve.query import pair_query
 from mirror_collector.serve.views import experiment_view, feedback_view, pair_view, summary_view
-from mirror_collector.store import FLAGS, Cursor, Order, PairQuery, StoreError
+from mirror_collector.store import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mirror_collector.compare import Ledger
     from mirror_collector.store import Store
 
-__all__ = ["api_routes", "pair_query"]
-
-_MAX_LIMIT = 500
-_PARAMETERS = ("route", "flags", "limit", "order", "before")
+__all__ = ["api_routes"]
 
 
 def api_routes(
@@ -43,7 +41,7 @@ def api_routes(
     registry: CollectorRegistry,
     *,
     ledger: Callable[[], Ledger],
-    unready: Callable[[], str | None],
+    not_ready_reason: Callable[[], str | None],
 ) -> list[web.RouteDef]:
     """The routes of the API.
 
@@ -51,9 +49,9 @@ def api_routes(
         store: where pairs are read.
         registry: where metrics come from.
         ledger: the sums of this moment.
-        unready: says why the collector is not ready, None when it is.
+        not_ready_reason: says why the collector is not ready, None when it is.
     """
-    api = _Api(store, registry, ledger, unready)
+    api = _Api(store, registry, ledger, not_ready_reason)
     return [
         web.get("/v1/summary", api.summary),
         web.get("/v1/exposures", api.exposures),
@@ -73,12 +71,12 @@ class _Api:
         store: Store,
         registry: CollectorRegistry,
         ledger: Callable[[], Ledger],
-        unready: Callable[[], str | None],
+        not_ready_reason: Callable[[], str | None],
     ) -> None:
         self._store = store
         self._registry = registry
         self._ledger = ledger
-        self._unready = unready
+        self._not_ready_reason = not_ready_reason
 
     async def summary(self, request: web.Request) -> web.Response:
         return web.json_response(summary_view(self._ledger(), route=request.query.get("route")))
@@ -138,7 +136,7 @@ class _Api:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        reason = self._unready()
+        reason = self._not_ready_reason()
         if reason is not None:
             return _error(503, "not_ready", reason)
         return web.json_response({"status": "ready"})
@@ -146,34 +144,6 @@ class _Api:
     async def metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def pair_query(given: Mapping[str, str]) -> PairQuery:
-    """Read which pairs are asked for; raises ValueError."""
-    unknown = sorted(given.keys() - _PARAMETERS)
-    if unknown:
-        known = ", ".join(_PARAMETERS[:-1])
-        raise ValueError(f"unknown parameter {unknown[0]!r}; known are {known} and {_PARAMETERS[-1]}")
-    try:
-        order = Order(given.get("order", "newest"))
-    except ValueError:
-        raise ValueError("order: must be newest or worst") from None
-    limit = given.get("limit", "50")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise ValueError(f"limit: must be 1 to {_MAX_LIMIT}")
-    flags = frozenset(name for name in given.get("flags", "").split(",") if name)
-    if flags - FLAGS.keys():
-        strange = min(flags - FLAGS.keys())
-        raise ValueError(f"flags: {strange!r} is unknown; known are {', '.join(FLAGS)}")
-    before = None
-    if given.get("before"):
-        try:
-            before = Cursor.parse(given["before"], order)
-        except ValueError:
-            raise ValueError("before: must be the `next` of a page in the same order") from None
-    return PairQuery(
-        route=given.get("route") or None, flags=flags, order=order, before=before, limit=int(limit)
-    )
 
 
 def _error(status: int, error: str, detail: str) -> web.Response:

@@ -6,10 +6,10 @@ Writing and reading happen on threads of their own; the event loop only waits fo
 from __future__ import annotations
 
 from mirror_collector.store.codec import FLAGS
-from mirror_collector.store.database import Compared, Database, StoreLimits
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
+from mirror_collector.store.encryption import Vault
 from mirror_collector.store.location import Location, shown
-from mirror_collector.store.privacy import Keep, Privacy, RoutePrivacy, Vault
+from mirror_collector.store.privacy import Keep, Privacy, RoutePrivacy
 from mirror_collector.store.reader import (
     Cursor,
     Order,
@@ -23,10 +23,10 @@ from mirror_collector.store.reader import (
     StoredPair,
 )
 from mirror_collector.store.store import Store
+from mirror_collector.store.writer import Database, StoreLimits
 
 __all__ = [
     "FLAGS",
-    "Compared",
     "Cursor",
     "Database",
     "Keep",

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
 from mirror_collector.store.sqlite import Sqlite
 
 if TYPE_CHECKING:
-    from mirror_collector.store.engine import Engine
+    from mirror_collector.store.connection import Engine
 
 __all__ = ["Location", "connect", "shown"]
 

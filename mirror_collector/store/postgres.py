@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
 from mirror_collector.store.schema import TABLES
 from mirror_collector.store.schema import postgres as spelled
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from mirror_collector.store.codec import FLAGS, reply_of
+from mirror_collector.store.encryption import Vault
 from mirror_collector.store.location import connect
-from mirror_collector.store.privacy import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,10 +343,10 @@ class Reader:
             for role, leg, request, response in rows
         }
         asked = legs["primary"].request if "primary" in legs else b""
-        for leg in legs.values():
-            if leg.document.get("messages", {}).get("request") == "same":
-                object.__setattr__(leg, "request", asked)
-        return dict(sorted(legs.items(), key=lambda item: _ROLES.index(item[0])))
+        return {
+            role: replace(legs[role], request=asked) if _same_request(legs[role]) else legs[role]
+            for role in sorted(legs, key=_ROLES.index)
+        }
 
     def _leg(self, document: dict[str, Any], request: bytes, response: bytes) -> StoredLeg:
         messages = document.get("messages", {})
@@ -366,6 +366,10 @@ class Reader:
 
 
 _ROLES: Final = ("primary", "shadow", "noise")
+
+
+def _same_request(leg: StoredLeg) -> bool:
+    return bool(leg.document.get("messages", {}).get("request") == "same")
 
 
 def _listed(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mirror_collector.compare import Comparison
     from mirror_collector.compare.embedding import Embedder
-    from mirror_collector.store.engine import Engine
+    from mirror_collector.store.connection import Engine
     from mirror_collector.store.reader import Reader, StoredLeg, StoredPair
 
 __all__ = ["Recompared", "recompare"]

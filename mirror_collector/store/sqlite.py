@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
 from mirror_collector.store.schema import LATER, TABLES
 from mirror_collector.store.schema import sqlite as spelled
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mirror_collector.compare import Counts, Ledger
 from mirror_collector.exchange import UnpairedReason
-from mirror_collector.store.database import Compared, Database, StoreLimits
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
 from mirror_collector.store.reader import (
     Page,
     PairQuery,
@@ -19,14 +18,17 @@ from mirror_collector.store.reader import (
     StoredFeedback,
     StoredPair,
 )
+from mirror_collector.store.writer import Database, StoreLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mirror_collector.compare import ComparedPair
     from mirror_collector.compare.embedding import Embedder
     from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
+    from mirror_collector.store.encryption import Vault
     from mirror_collector.store.location import Location
-    from mirror_collector.store.privacy import Privacy, Vault
+    from mirror_collector.store.privacy import Privacy
 
 __all__ = ["Store"]
 
@@ -94,7 +96,7 @@ class Store:
         """Bytes in use after the last write or tidying."""
         return self._size
 
-    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> list[Compared]:
+    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> list[ComparedPair]:
         """Store pairs and counts; on failure the pairs are counted as lost and `failure` is set.
 
         One call at a time.

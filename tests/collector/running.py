@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from mirror_collector.app import Config, Listening, run
+from mirror_collector.app import BoundAddresses, Config, run
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.logs import start_logging
 from mirror_collector.receive import IntakeLimits
@@ -40,7 +40,7 @@ class Clock:
 class Collector:
     """A running collector and a client of its HTTP door."""
 
-    at: Listening
+    at: BoundAddresses
     client: aiohttp.ClientSession
     clock: Clock
     stop: asyncio.Event
@@ -102,7 +102,7 @@ def start_collector(path: Path, setting: Setting) -> AbstractAsyncContextManager
             settings=setting.settings,
         )
         clock, stop, log = Clock(), asyncio.Event(), io.StringIO()
-        listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+        listening: asyncio.Future[BoundAddresses] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(
             run(config, stop=stop, log=start_logging(log), clock=clock, listening=listening)
         )

@@ -1,0 +1,166 @@
+"""A pair as spans of OpenTelemetry, one trace a request, and as scores of Langfuse. Pure.
+
+Attributes follow OpenTelemetry's conventions for generative AI; what those have no word for is under
+``shiftplane.``. Ids are made from route and request id, so that the same pair sent twice is the same trace.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mirror_collector.compare import Comparison, Measures, Replies
+    from mirror_collector.exchange import Leg, Pair, Reply
+
+__all__ = ["export_batch", "export_request", "scores_of", "spans_of", "trace_id"]
+
+_CLIENT: Final = 3
+_OK: Final = 1
+_ERROR: Final = 2
+_LONGEST: Final = 8_000
+_OPERATIONS: Final = {"chat": "chat", "completion": "text_completion", "response": "chat"}
+
+
+def trace_id(pair: Pair) -> str:
+    """Return the id of a pair's trace, 32 hexadecimal digits."""
+    return _digest(pair.primary.route, pair.primary.request_id, size=16)
+
+
+def spans_of(pair: Pair, replies: Replies, found: Comparison, *, bodies: bool) -> list[dict[str, Any]]:
+    """Return one span per leg; copies are children of the primary.
+
+    Args:
+        pair: the legs.
+        replies: what was said, already redacted where `bodies` is set.
+        found: what was measured.
+        bodies: whether messages are put in.
+    """
+    trace, root = trace_id(pair), _span_id(pair, "primary")
+    told = (
+        (pair.primary, replies.primary, found.primary),
+        (pair.shadow, replies.shadow, found.shadow),
+        (pair.noise, replies.noise, found.noise),
+    )
+    spans = []
+    for leg, reply, measured in told:
+        if leg is None or reply is None or measured is None:
+            continue
+        role = leg.role.value
+        span: dict[str, Any] = {
+            "traceId": trace,
+            "spanId": _span_id(pair, role),
+            "name": f"{_OPERATIONS.get(measured.kind, 'chat')} {leg.route}/{leg.variant}",
+            "kind": _CLIENT,
+            "startTimeUnixNano": str(max(0, leg.started_us) * 1000),
+            "endTimeUnixNano": str(max(leg.started_us, leg.last_chunk_us or 0, 0) * 1000),
+            "status": {"code": _OK if measured.succeeded else _ERROR},
+            "attributes": [
+                {"key": key, "value": _value(value)}
+                for key, value in _attributes(leg, reply, measured, found, bodies=bodies)
+                if value is not None
+            ],
+        }
+        if role != "primary":
+            span["parentSpanId"] = root
+        spans.append(span)
+    return spans
+
+
+def _attributes(
+    leg: Leg, reply: Reply, measured: Measures, found: Comparison, *, bodies: bool
+) -> Iterator[tuple[str, Any]]:
+    yield "gen_ai.operation.name", _OPERATIONS.get(measured.kind, "chat")
+    yield "gen_ai.provider.name", "vllm"
+    yield "gen_ai.request.model", _model(leg)
+    yield "gen_ai.response.finish_reasons", [reply.finish_reason] if reply.finish_reason else None
+    yield "gen_ai.usage.input_tokens", reply.prompt_tokens
+    yield "gen_ai.usage.output_tokens", measured.spent
+    if measured.first_token_ms is not None:
+        yield "gen_ai.server.time_to_first_token", measured.first_token_ms / 1000
+    yield "http.response.status_code", leg.status
+    yield "error.type", None if leg.failure is None else leg.failure.value
+    yield "shiftplane.route", leg.route
+    yield "shiftplane.variant", leg.variant
+    yield "shiftplane.role", leg.role.value
+    yield "shiftplane.request_id", leg.request_id
+    yield "shiftplane.refused", measured.traits.refused
+    like = {"shadow": found.like, "noise": found.floor}.get(leg.role.value)
+    if like is not None:
+        yield "shiftplane.rouge_l", like.rouge_l
+        yield "shiftplane.exact", like.exact
+    if bodies:
+        said = [{"role": "assistant", "parts": [{"type": "text", "content": reply.text[:_LONGEST]}]}]
+        yield "gen_ai.output.messages", orjson.dumps(said).decode()
+
+
+def export_request(spans: list[dict[str, Any]], service: str = "mirror-collector") -> dict[str, Any]:
+    """Return the body of an OTLP/HTTP request in JSON."""
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+    scoped = {"scope": {"name": "shiftplane.mirror_collector"}, "spans": spans}
+    return {"resourceSpans": [{"resource": resource, "scopeSpans": [scoped]}]}
+
+
+def export_batch(batch: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the body of an OTLP/HTTP request for the spans of several pairs."""
+    return export_request([span for spans in batch for span in spans])
+
+
+def scores_of(pair: Pair, found: Comparison) -> list[dict[str, Any]]:
+    """Return a pair's findings as Langfuse takes scores; an id makes a repetition replace itself."""
+    trace = trace_id(pair)
+    values: dict[str, float | bool | None] = {
+        "rouge_l": found.like.rouge_l,
+        "edit": found.like.edit,
+        "exact": found.like.exact,
+        "same_tool_calls": found.like.tool_calls,
+        "same_status": found.status_same,
+        "refused": found.shadow.traits.refused,
+        "length_ratio": found.length_ratio,
+    }
+    return [
+        {
+            "id": f"{trace}-{name}",
+            "traceId": trace,
+            "name": f"shadow_{name}",
+            "value": float(value),
+            "dataType": "BOOLEAN" if isinstance(value, bool) else "NUMERIC",
+        }
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _span_id(pair: Pair, role: str) -> str:
+    return _digest(pair.primary.route, pair.primary.request_id, role, size=8)
+
+
+def _digest(*parts: str, size: int) -> str:
+    # Lengths, so that no two different ones look alike once they are joined.
+    joined = "".join(f"{len(part)}:{part}" for part in parts)
+    return blake2b(joined.encode("utf-8", "replace"), digest_size=size).hexdigest()
+
+
+def _model(leg: Leg) -> str | None:
+    try:
+        value = orjson.loads(leg.request.data)
+    except ValueError:
+        return None
+    model = value.get("model") if isinstance(value, dict) else None
+    return model[:200] if isinstance(model, str) else None
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [_value(one) for one in value]}}
+    return {"stringValue": str(value)}

@@ -1,0 +1,207 @@
+"""Pages show what the API has, no message to who may not read it, and nothing a message could inject."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_collector.serve.pages.diff import word_diff
+from mirror_collector.serve.pages.timeline import timeline
+from mirror_collector.settings import Settings
+from tests.collector.builders import chat_json, document
+from tests.collector.running import Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from tests.collector.running import Collector
+
+    Start = Callable[..., AbstractAsyncContextManager[Collector]]
+
+TOKENS = {"ada": "viewer", "bob": "reader", "eve": "admin"}
+GUARDED = Settings.model_validate(
+    {
+        "access": {
+            "tokens": [
+                {"name": name, "sha256": sha256(name.encode()).hexdigest(), "role": role}
+                for name, role in TOKENS.items()
+            ]
+        }
+    }
+)
+
+
+class Checked(HTMLParser):
+    """Counts tags, and notes those that are not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        self.tags.append(tag)
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+async def page(collector: Collector, path: str, *, status: int = 200, who: str = "") -> str:
+    headers = {}
+    if who:
+        headers["authorization"] = "Basic " + base64.b64encode(f"any:{who}".encode()).decode()
+    async with collector.client.get(f"http://{collector.at.http}{path}", headers=headers) as answer:
+        assert answer.status == status, await answer.text()
+        text = await answer.text()
+        if answer.content_type == "text/html":
+            found = Checked(text)
+            assert not found.open
+            assert "script" not in found.tags
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+        return text
+
+
+async def fill(collector: Collector) -> None:
+    evil = "<script>alert(1)</script> & so on"
+    legs: list[Any] = []
+    for number, text in enumerate((evil, "I'm sorry, but I can't help with that.", "hello world " * 30)):
+        legs += [document("primary", f"r{number}", "hello world"), document("shadow", f"r{number}", text)]
+    noise = document("noise", "r9", "hello world!")
+    legs += [document("primary", "r9") | {"expects_noise": True}, document("shadow", "r9", "bye"), noise]
+    await collector.post(legs)
+    async with asyncio.timeout(10):
+        while 'mirror_collector_pairs_total{route="chat"} 4.0' not in await collector.text("/metrics"):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_pair_that_differs_says_so_also_with_a_second_answer(start: Start) -> None:
+    async with start() as collector:
+        legs = [document("primary", "r1", "hello world") | {"expects_noise": True}]
+        legs += [document("shadow", "r1", "hullo world"), document("noise", "r1", "hello world!")]
+        await collector.post(legs)
+        await collector.pairs_when(1)
+        text = await page(collector, "/pairs")
+        assert "another text" in text
+        assert "nothing" not in text
+
+
+async def test_the_overview_without_anything(start: Start) -> None:
+    async with start() as collector:
+        assert "No exchange was captured yet" in await page(collector, "/")
+        assert "No pair is like that" in await page(collector, "/pairs")
+
+
+async def test_from_the_overview_to_the_worst_pair_in_two_clicks(start: Start) -> None:
+    async with start() as collector:
+        await fill(collector)
+        overview = await page(collector, "/")
+        assert 'href="/pairs?route=chat&amp;order=worst"' in overview
+        assert "1 refused" in overview
+        worst = await page(collector, "/pairs?route=chat&order=worst")
+        first = worst[worst.index('href="/pairs/') + 6 :].partition('"')[0]
+        assert "Why it differs" in await page(collector, first)
+        refused = await page(collector, "/pairs?flags=refused")
+        assert "the shadow refused" in refused
+        assert refused.count('href="/pairs/') == 1
+
+
+async def test_what_a_model_says_stays_text(start: Start) -> None:
+    async with start() as collector:
+        await fill(collector)
+        listed = (await collector.get("/v1/pairs?limit=10"))["pairs"]
+        (evil,) = (one["id"] for one in listed if one["request_id"] == "r0")
+        assert "&lt;script&gt;" in (await page(collector, f"/pairs/{evil}")).replace("</ins>", "").replace(
+            "<ins>", ""
+        )
+        (noisy,) = (one["id"] for one in listed if one["request_id"] == "r9")
+        assert "so much it differs by itself" in await page(collector, f"/pairs/{noisy}")
+
+
+async def test_roles(start: Start) -> None:
+    async with start(Setting(settings=GUARDED)) as collector:
+        await fill(collector)
+        for path in ("/", "/pairs", "/pairs/1", "/v1/summary", "/v1/pairs/1"):
+            await page(collector, path, status=401)
+            await page(collector, path, status=401, who="nobody")
+        assert "4</b>" in await page(collector, "/", who="ada")
+        viewed = await page(collector, "/pairs/1", who="ada")
+        assert "shown to readers only" in viewed
+        assert "hello" not in viewed
+        assert "hello" not in await page(collector, "/v1/pairs/1", who="ada")
+        assert "hello" in await page(collector, "/pairs/1", who="bob")
+        url = f"http://{collector.at.http}/v1/pairs?request_id=r0"
+        for who, status in (("bob", 403), ("eve", 200)):
+            headers = {"authorization": f"Bearer {who}"}
+            async with collector.client.delete(url, headers=headers) as answer:
+                assert answer.status == status
+        assert "mirror_collector_pairs_total" in await page(collector, "/metrics")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/pairs/999", 404, "no such pair"),
+        ("/pairs/x", 404, "no such pair"),
+        ("/pairs?order=best", 400, "must be newest or worst"),
+        ("/pairs?flags=odd", 400, "is unknown; known are failed"),
+        ("/pairs?what=1", 400, "unknown parameter"),
+    ],
+)
+async def test_what_cannot_be_shown(start: Start, path: str, status: int, words: str) -> None:
+    async with start() as collector:
+        assert words in await page(collector, path, status=status)
+
+
+texts = st.text(st.sampled_from("ab c.\n"), max_size=40)
+
+
+@given(texts, texts)
+def test_a_diff_holds_both_texts(first: str, second: str) -> None:
+    left, right = word_diff(first, second)
+    assert "".join(part.text for part in left) == first
+    assert "".join(part.text for part in right) == second
+    assert {part.side for part in left} <= {"both", "first"}
+    if first == second:
+        assert {part.side for part in (*left, *right)} <= {"both"}
+
+
+def test_a_diff_word_by_word() -> None:
+    left, right = word_diff("the old red cat", "the new blue cat")
+    assert [(part.side, part.text) for part in left] == [
+        ("both", "the "),
+        ("first", "old red"),
+        ("both", " cat"),
+    ]
+    assert [part.text for part in right if part.side == "second"] == ["new blue"]
+
+
+def test_a_timeline_of_clocks_that_were_set() -> None:
+    leg = {
+        "role": "primary",
+        "variant": "v1",
+        "started_at": 10.0,
+        "first_chunk_at": 9.0,
+        "last_chunk_at": None,
+        "times": [[-5, 1], [10**12, 3]],
+        "chunks": 2,
+    }
+    scale = timeline([leg])
+    assert (scale.lanes[0].first, scale.lanes[0].end, scale.lanes[0].marks) == (None, None, ())
+
+
+def test_long_texts_stay_bounded() -> None:
+    left, _ = word_diff("a " * 20_000, "b " * 20_000)
+    assert sum(len(part.text) for part in left) == 40_000
+    assert chat_json("x")
