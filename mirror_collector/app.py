@@ -15,28 +15,28 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from mirror_collector import __version__
-from mirror_collector.compare.embedding import Embedder, load_embedder
+from mirror_collector.compare.embedding import EmbeddingSimilarity, load_embedding_similarity
 from mirror_collector.consumers import PairForwarder
 from mirror_collector.consumers.judge import Budget, Judge, JudgeConfig, JudgementRecorder, JudgePrompt
-from mirror_collector.consumers.judge.prompt import DEFAULT
+from mirror_collector.consumers.judge.prompt import DEFAULT_PROMPT
 from mirror_collector.consumers.secret import Secret
 from mirror_collector.consumers.sinks import LangfuseSink, OtlpSink
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.grpc_server import GrpcServer
 from mirror_collector.pipeline import Pipeline
 from mirror_collector.receive import (
-    Intake,
-    IntakeLimits,
+    LegQueue,
+    LegQueueLimits,
     access_log_handler,
     exchange_routes,
     outcome_routes,
 )
 from mirror_collector.receive.exchanges import MAX_REQUEST
-from mirror_collector.serve import LedgerCollector, access, api_routes, evidence_handler
-from mirror_collector.serve.auth import Role
+from mirror_collector.serve import MetricsCollector, api_routes, auth_middleware, evidence_handler
+from mirror_collector.serve.auth import AccessRole
 from mirror_collector.serve.pages import page_routes
 from mirror_collector.settings import OtlpSettings, Settings, SettingsError, read_text
-from mirror_collector.store import Location, Store, StoreError, StoreLimits, Vault, shown
+from mirror_collector.store import Location, MessageCipher, Store, StoreError, StoreLimits, redact_password
 from mirror_collector.units import Address
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from mirror_collector.compare import Ledger
+    from mirror_collector.compare import CollectorTotals
     from mirror_collector.consumers.sinks import Sink
     from mirror_collector.settings import JudgeSettings, LangfuseSettings
 
@@ -70,7 +70,7 @@ class Config:
     grpc: Address = GRPC_ADDRESS
     http: Address = HTTP_ADDRESS
     pairing: PairingLimits = field(default_factory=PairingLimits)
-    intake: IntakeLimits = field(default_factory=IntakeLimits)
+    queue: LegQueueLimits = field(default_factory=LegQueueLimits)
     limits: StoreLimits = field(default_factory=StoreLimits)
     settings: Settings = field(default_factory=Settings)
     key_file: Path | None = None
@@ -107,9 +107,9 @@ async def run(
         SettingsError: a file the settings refer to cannot be read, or an extra is not installed.
         OSError: an address cannot be listened on.
     """
-    vault = Vault() if config.key_file is None else Vault.from_file(config.key_file)
-    embedder = _embedder() if config.settings.embedding.enabled else None
-    store = await Store.open(config.store, config.limits, config.settings.kept(), vault, embedder)
+    cipher = MessageCipher() if config.key_file is None else MessageCipher.from_key_file(config.key_file)
+    embedding = _embedding() if config.settings.embedding.enabled else None
+    store = await Store.open(config.store, config.limits, config.settings.privacy_policy(), cipher, embedding)
     try:
         app = App(config, store, log=log, clock=clock)
         await app.run(stop, listening)
@@ -129,20 +129,22 @@ class App:
         self._store = store
         self._log = log
         self._clock = clock
-        self._intake = Intake(config.intake, frozenset(store.ledger.routes))
+        self._queue = LegQueue(config.queue, frozenset(store.totals.routes))
         judge = None
         if settings.judge is not None:
             judge = _judge(settings.judge, JudgementRecorder(store, clock=clock, log=log), clock)
-        self._forwarder = PairForwarder([_sink(one) for one in settings.sinks], judge, settings.kept())
+        self._forwarder = PairForwarder(
+            [_sink(one) for one in settings.sinks], judge, settings.privacy_policy()
+        )
         self._pipeline = Pipeline(
-            intake=self._intake,
+            queue=self._queue,
             store=store,
             limits=config.pairing,
             clock=clock,
             log=log,
             consumers=(self._forwarder.forward,),
         )
-        self._grpc = GrpcServer(access_log_handler(self._intake), evidence_handler(store))
+        self._grpc = GrpcServer(access_log_handler(self._queue), evidence_handler(store))
         self._runner = web.AppRunner(self._web(), access_log=None, shutdown_timeout=1.0)
         self._open = False
 
@@ -157,7 +159,7 @@ class App:
                 version=__version__,
                 grpc=str(bound.grpc),
                 http=str(bound.http),
-                store=shown(self._config.store),
+                store=redact_password(self._config.store),
             )
             async with asyncio.TaskGroup() as tasks:
                 processing = tasks.create_task(self._pipeline.run())
@@ -168,7 +170,7 @@ class App:
                     self._log.info("stopping")
                 finally:
                     await self._close_servers()
-                    self._intake.close()
+                    self._queue.close()
                     deleting.cancel()
                     # The pipeline still forwards the pairs it stores while it empties the queue.
                     processing.add_done_callback(lambda _: forwarding.cancel())
@@ -176,13 +178,13 @@ class App:
             await self._close_servers()
         self._log.info("stopped")
 
-    def ledger(self) -> Ledger:
+    def totals(self) -> CollectorTotals:
         """Return the current totals, including drops the pipeline has not collected yet."""
-        ledger = self._store.ledger
-        if self._intake.drops:
-            ledger = ledger.fork()
-            ledger.add_drops(self._intake.drops)
-        return ledger
+        totals = self._store.totals
+        if self._queue.drops:
+            totals = totals.fork()
+            totals.add_drops(self._queue.drops)
+        return totals
 
     def _not_ready_reason(self) -> str | None:
         if not self._open:
@@ -192,27 +194,29 @@ class App:
 
     def _web(self) -> web.Application:
         registry = CollectorRegistry(auto_describe=False)
-        gauges = ProcessGauges(self._intake, self._pipeline, self._store, self._forwarder)
-        registry.register(LedgerCollector(self.ledger, gauges))
-        tokens = {token.sha256: Role[token.role.upper()] for token in self._config.settings.access.tokens}
-        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[access(tokens)])
-        app.add_routes(exchange_routes(self._intake))
+        gauges = ProcessGauges(self._queue, self._pipeline, self._store, self._forwarder)
+        registry.register(MetricsCollector(self.totals, gauges))
+        tokens = {
+            token.sha256: AccessRole[token.role.upper()] for token in self._config.settings.access.tokens
+        }
+        app = web.Application(client_max_size=MAX_REQUEST, middlewares=[auth_middleware(tokens)])
+        app.add_routes(exchange_routes(self._queue))
         app.add_routes(outcome_routes(self._store, self._clock))
-        app.add_routes(page_routes(self._store, self.ledger))
+        app.add_routes(page_routes(self._store, self.totals))
         app.add_routes(
-            api_routes(self._store, registry, ledger=self.ledger, not_ready_reason=self._not_ready_reason)
+            api_routes(self._store, registry, totals=self.totals, not_ready_reason=self._not_ready_reason)
         )
         return app
 
     async def _listen(self) -> BoundAddresses:
-        wanted = self._config
-        port = await self._grpc.start(str(wanted.grpc))
+        config = self._config
+        port = await self._grpc.start(str(config.grpc))
         await self._runner.setup()
-        await web.TCPSite(self._runner, wanted.http.host, wanted.http.port).start()
+        await web.TCPSite(self._runner, config.http.host, config.http.port).start()
         self._open = True
         return BoundAddresses(
-            grpc=Address(host=wanted.grpc.host, port=port),
-            http=Address(host=wanted.http.host, port=self._runner.addresses[0][1]),
+            grpc=Address(host=config.grpc.host, port=port),
+            http=Address(host=config.http.host, port=self._runner.addresses[0][1]),
         )
 
     async def _close_servers(self) -> None:
@@ -223,7 +227,7 @@ class App:
     async def _delete_expired(self) -> None:
         while True:
             try:
-                deleted = await self._store.tidy(self._clock())
+                deleted = await self._store.delete_expired(self._clock())
             except StoreError as error:
                 self._log.warning("tidy_failed", error=str(error))
             else:
@@ -235,8 +239,8 @@ class App:
 class ProcessGauges:
     """The current fill levels of a collector, read at each scrape."""
 
-    def __init__(self, intake: Intake, pipeline: Pipeline, store: Store, forwarder: PairForwarder) -> None:
-        self._intake = intake
+    def __init__(self, queue: LegQueue, pipeline: Pipeline, store: Store, forwarder: PairForwarder) -> None:
+        self._queue = queue
         self._pipeline = pipeline
         self._store = store
         self._forwarder = forwarder
@@ -244,12 +248,12 @@ class ProcessGauges:
     @property
     def queued_legs(self) -> int:
         """Number of received legs that are not paired yet."""
-        return len(self._intake)
+        return len(self._queue)
 
     @property
     def queued_bytes(self) -> int:
         """Size of those legs in bytes, as charged to the queue limit."""
-        return self._intake.queued_bytes
+        return self._queue.queued_bytes
 
     @property
     def waiting_legs(self) -> int:
@@ -276,8 +280,8 @@ class ProcessGauges:
         return self._forwarder.counts()
 
 
-def _embedder() -> Embedder:
-    found = load_embedder()
+def _embedding() -> EmbeddingSimilarity:
+    found = load_embedding_similarity()
     if found is None:
         raise SettingsError("embedding needs the extra: pip install 'shiftplane[embedding]'")
     return found
@@ -291,7 +295,9 @@ def _sink(settings: OtlpSettings | LangfuseSettings) -> Sink:
 
 
 def _judge(settings: JudgeSettings, record: JudgementRecorder, clock: Callable[[], float]) -> Judge:
-    prompt = DEFAULT if settings.prompt_file is None else JudgePrompt(text=read_text(settings.prompt_file))
+    prompt = (
+        DEFAULT_PROMPT if settings.prompt_file is None else JudgePrompt(text=read_text(settings.prompt_file))
+    )
     config = JudgeConfig(
         url=settings.url,
         model=settings.model,

@@ -1,7 +1,8 @@
-"""An interval around a share that holds at all times at once, however often one looks.
+"""A confidence sequence for a probability: its intervals are valid simultaneously at every sample size.
 
-The share is that of a coin; the interval holds all coins which the throws so far do not contradict, by a
-mixture of all coins with equal weight (Ville's inequality).
+Reading the interval repeatedly while data arrives does not invalidate it. The interval contains all
+probabilities that the observations do not exclude under a uniform mixture of all probabilities (Ville's
+inequality).
 """
 
 from __future__ import annotations
@@ -12,34 +13,35 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["always_valid"]
+__all__ = ["confidence_sequence"]
 
 _STEPS: Final = 40
 
 
-def always_valid(heads: int, tails: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Return the lowest and the highest share of heads that is still possible, wrong with chance `alpha`."""
-    n = heads + tails
+def confidence_sequence(successes: int, failures: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Return the lower and upper bound of the success probability, at error probability `alpha`."""
+    n = successes + failures
     if not n:
         return 0.0, 1.0
-    mixture = lgamma(1 + heads) + lgamma(1 + tails) - lgamma(2 + n)
+    mixture = lgamma(1 + successes) + lgamma(1 + failures) - lgamma(2 + n)
     limit = -log(alpha)
 
-    def contradicted(share: float) -> bool:
-        likely = heads * log(share) + tails * log(1 - share)
-        return mixture - likely >= limit
+    def excluded(probability: float) -> bool:
+        log_likelihood = successes * log(probability) + failures * log(1 - probability)
+        return mixture - log_likelihood >= limit
 
-    middle = min(max(heads / n, 1e-9), 1 - 1e-9)
-    return _edge(1e-12, middle, contradicted), _edge(1 - 1e-12, middle, contradicted)
+    estimate = min(max(successes / n, 1e-9), 1 - 1e-9)
+    return _bound(1e-12, estimate, excluded), _bound(1 - 1e-12, estimate, excluded)
 
 
-def _edge(outside: float, inside: float, contradicted: Callable[[float], bool]) -> float:
-    if not contradicted(outside):
-        return float(round(outside))
+def _bound(outer: float, inner: float, excluded: Callable[[float], bool]) -> float:
+    """Find the bound between `inner`, which is not excluded, and `outer` by bisection."""
+    if not excluded(outer):
+        return float(round(outer))
     for _ in range(_STEPS):
-        between = (outside + inside) / 2
-        if contradicted(between):
-            outside = between
+        middle = (outer + inner) / 2
+        if excluded(middle):
+            outer = middle
         else:
-            inside = between
-    return inside
+            inner = middle
+    return inner

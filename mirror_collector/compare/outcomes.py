@@ -1,10 +1,12 @@
-"""What one pair says for or against the candidate being like the primary's variant: signs, no sizes.
+"""Comparison outcomes: the result of one pair for each measure, reduced to less, more or same.
 
-If both variants are the same model, the shadow's answer and a second answer of the primary's variant could
-change places; so whichever is nearer to the answer the user got is a toss of a coin, for any prompt and any
-way of measuring nearness. The same holds for the shadow's answer and the user's own as to whether either is
-empty, refused or longer. Counts of such signs are all the evidence that leaves the collector: they add up
-over blocks of time and over collectors.
+If both variants are the same model, the shadow's answer and the noise leg's answer are interchangeable.
+Which of the two is closer to the primary's answer is then a fair coin toss, for every prompt and every
+measure. The same holds for the shadow's answer and the primary's answer when they are checked for a trait
+such as being empty or refused, or for their length.
+
+Counts of these outcomes are the only evidence that leaves the collector. They can be added up over blocks and
+over collectors.
 """
 
 from __future__ import annotations
@@ -12,119 +14,128 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_collector.compare.comparison import AGREEMENT, Comparison, Likeness
+from mirror_collector.compare.comparison import AGREEMENT_MEASURES, Agreement, Comparison
 from mirror_collector.compare.traits import TRAITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MEASURES", "SignTable", "Signs", "has_floor", "signs_of"]
+__all__ = ["MEASURES", "ComparisonOutcomes", "OutcomesByMeasure", "has_baseline", "outcomes_of"]
 
-_NOTHING_SAID: Final = Likeness()
-_NEAR: Final = 1e-9
+_NOT_COMPARED: Final = Agreement()
+_TOLERANCE: Final = 1e-9
 
-MEASURES: Final = (*AGREEMENT, *TRAITS, "length")
-"""Every measure there can be signs of."""
+MEASURES: Final = (*AGREEMENT_MEASURES, *TRAITS, "length")
+"""Names of all measures that have outcomes."""
 
 
 @dataclass(slots=True)
-class Signs:
-    """How often the candidate was less like the answer users got than that is like itself, more, or neither.
+class ComparisonOutcomes:
+    """Number of pairs by outcome of one measure.
 
-    For traits: how often only the candidate had it (`less` good), only the primary (`more`), or both or
-    neither; for the length: shorter, longer, as long.
+    =======  =====================================  ===========================  ==============
+    field    agreement measures                     traits                       length
+    =======  =====================================  ===========================  ==============
+    `less`   the candidate agrees with the primary  only the candidate has it    its answer is
+             less than the noise leg does                                        shorter
+    `more`   it agrees more                         only the primary has it      it is longer
+    `same`   it agrees equally                      both have it or neither has  equally long
+    =======  =====================================  ===========================  ==============
     """
 
     less: int = 0
     more: int = 0
     same: int = 0
 
-    def add(self, sign: int) -> None:
-        """Count one."""
-        if sign < 0:
+    def add(self, outcome: int) -> None:
+        """Count one outcome: -1 is `less`, 1 is `more`, 0 is `same`."""
+        if outcome < 0:
             self.less += 1
-        elif sign > 0:
+        elif outcome > 0:
             self.more += 1
         else:
             self.same += 1
 
-    def merge(self, other: Signs) -> None:
-        """Add all of `other`."""
+    def merge(self, other: ComparisonOutcomes) -> None:
+        """Add the counts of `other`."""
         self.less += other.less
         self.more += other.more
         self.same += other.same
 
     def to_json(self) -> list[int]:
-        """A JSON value that `from_json` reads."""
+        """Return a JSON value that `from_json` reads."""
         return [self.less, self.more, self.same]
 
     @classmethod
-    def from_json(cls, value: list[int]) -> Signs:
-        """The signs `to_json` wrote."""
+    def from_json(cls, value: list[int]) -> ComparisonOutcomes:
+        """Return the counts that `to_json` wrote."""
         return cls(*value)
 
 
 @dataclass(slots=True)
-class SignTable:
-    """Signs by measure."""
+class OutcomesByMeasure:
+    """Comparison outcomes by name of the measure."""
 
-    by_measure: dict[str, Signs] = field(default_factory=dict)
+    by_measure: dict[str, ComparisonOutcomes] = field(default_factory=dict)
 
-    def add(self, found: Mapping[str, int]) -> None:
-        """Count the signs of one pair."""
-        for name, sign in found.items():
-            signs = self.by_measure.get(name)
-            if signs is None:
-                signs = self.by_measure[name] = Signs()
-            signs.add(sign)
+    def add(self, outcomes: Mapping[str, int]) -> None:
+        """Count the outcomes of one pair."""
+        for measure, outcome in outcomes.items():
+            counts = self.by_measure.get(measure)
+            if counts is None:
+                counts = self.by_measure[measure] = ComparisonOutcomes()
+            counts.add(outcome)
 
-    def merge(self, other: SignTable) -> None:
-        """Add all of `other`."""
-        for name, signs in other.by_measure.items():
-            self.by_measure.setdefault(name, Signs()).merge(signs)
+    def merge(self, other: OutcomesByMeasure) -> None:
+        """Add the counts of `other`."""
+        for measure, counts in other.by_measure.items():
+            self.by_measure.setdefault(measure, ComparisonOutcomes()).merge(counts)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
-        return {name: signs.to_json() for name, signs in sorted(self.by_measure.items())}
+        """Return a JSON object that `from_json` reads."""
+        return {measure: counts.to_json() for measure, counts in sorted(self.by_measure.items())}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SignTable:
-        """The table `to_json` wrote."""
-        return cls({name: Signs.from_json(signs) for name, signs in value.items()})
+    def from_json(cls, value: Mapping[str, Any]) -> OutcomesByMeasure:
+        """Return the counts that `to_json` wrote."""
+        return cls({measure: ComparisonOutcomes.from_json(counts) for measure, counts in value.items()})
 
 
-def signs_of(found: Comparison) -> dict[str, int]:
-    """Return the sign of every measure a pair says something about; -1 is against the candidate."""
-    if found.client_left or found.limited:
+def outcomes_of(comparison: Comparison) -> dict[str, int]:
+    """Return the outcome of each measure of a pair: -1 is less, 1 is more, 0 is same."""
+    if comparison.client_left or comparison.limited:
         return {}
-    signs = _traits(found)
-    if found.floor is not None and has_floor(found):
-        signs.update(_agreement(found.like, found.floor))
-    return signs
+    outcomes = _trait_outcomes(comparison)
+    if comparison.baseline is not None and has_baseline(comparison):
+        outcomes.update(_agreement_outcomes(comparison.agreement, comparison.baseline))
+    return outcomes
 
 
-def has_floor(found: Comparison) -> bool:
-    """Whether the pair says how much answers differ by themselves."""
-    return found.floor is not None and _NOTHING_SAID not in (found.like, found.floor)
+def has_baseline(comparison: Comparison) -> bool:
+    """Whether both the shadow and the noise leg could be compared with the primary."""
+    return comparison.baseline is not None and _NOT_COMPARED not in (
+        comparison.agreement,
+        comparison.baseline,
+    )
 
 
-def _agreement(like: Likeness, floor: Likeness) -> dict[str, int]:
-    signs = {}
-    for name in AGREEMENT:
-        one, other = getattr(like, name), getattr(floor, name)
-        if name == "meaning" and one is None and other is None:
+def _agreement_outcomes(agreement: Agreement, baseline: Agreement) -> dict[str, int]:
+    outcomes = {}
+    for measure in AGREEMENT_MEASURES:
+        candidate, noise = getattr(agreement, measure), getattr(baseline, measure)
+        if measure == "meaning" and candidate is None and noise is None:
             continue
-        # What does not apply to an answer, as tool calls nobody made, does not differ.
-        difference = (1.0 if one is None else one) - (1.0 if other is None else other)
-        signs[name] = 0 if abs(difference) < _NEAR else (1 if difference > 0 else -1)
-    return signs
+        # A measure that does not apply, such as tool calls without any call, counts as full agreement.
+        difference = (1.0 if candidate is None else candidate) - (1.0 if noise is None else noise)
+        outcomes[measure] = 0 if abs(difference) < _TOLERANCE else (1 if difference > 0 else -1)
+    return outcomes
 
 
-def _traits(found: Comparison) -> dict[str, int]:
-    mine, theirs = found.shadow.traits, found.primary.traits
-    signs = {name: bool(getattr(theirs, name)) - bool(getattr(mine, name)) for name in TRAITS}
-    if mine.failed or theirs.failed:
-        # Who said nothing was neither brief nor polite.
-        return {**dict.fromkeys(TRAITS, 0), "failed": signs["failed"], "length": 0}
-    length = found.shadow.characters - found.primary.characters
-    return {**signs, "length": (length > 0) - (length < 0)}
+def _trait_outcomes(comparison: Comparison) -> dict[str, int]:
+    candidate, primary = comparison.shadow.traits, comparison.primary.traits
+    outcomes = {trait: bool(getattr(primary, trait)) - bool(getattr(candidate, trait)) for trait in TRAITS}
+    if candidate.failed or primary.failed:
+        # A failed leg has no answer, so its other traits and its length mean nothing.
+        return {**dict.fromkeys(TRAITS, 0), "failed": outcomes["failed"], "length": 0}
+    length = comparison.shadow.characters - comparison.primary.characters
+    return {**outcomes, "length": (length > 0) - (length < 0)}

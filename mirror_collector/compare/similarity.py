@@ -1,4 +1,4 @@
-"""Similarity of two texts."""
+"""Similarity of two texts by common words (ROUGE-L) and by common characters."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ __all__ = ["edit_similarity", "rouge_l"]
 _MAX_WORDS: Final = 4000
 _MAX_CHARACTERS: Final = 8000
 
-# Scripts written without spaces have no words to split at: there, every character counts as one.
+# Scripts written without spaces cannot be split into words; each of their characters counts as a word.
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 _WORD: Final = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
-_SMALL: Final = bytes(
+_WORD_TABLE: Final = bytes(
     ord(chr(code).lower()) if code < 128 and (chr(code).isalnum() or chr(code) == "_") else 0x20
     for code in range(256)
 )
-"""What makes up words to small letters, everything else to spaces."""
+"""Maps word characters to lowercase and all other bytes to spaces."""
 
 
 def rouge_l(first: str, second: str) -> float | None:
-    """ROUGE-L F1 of two texts over their first 4,000 words, without regard to case and punctuation.
+    """Return the ROUGE-L F1 score of the first 4,000 words of two texts, ignoring case and punctuation.
 
     Returns:
-        0.0 (no word in common) to 1.0 (the same words in the same order); None where neither has a word.
+        0.0 (no common word) to 1.0 (the same words in the same order); None if neither text has a word.
     """
-    plain = first.isascii() and second.isascii()
-    one, two = (_ascii_words(first), _ascii_words(second)) if plain else (_words(first), _words(second))
-    if not one and not two:
+    ascii_only = first.isascii() and second.isascii()
+    first_words, second_words = (
+        (_ascii_words(first), _ascii_words(second)) if ascii_only else (_words(first), _words(second))
+    )
+    if not first_words and not second_words:
         return None
-    # Each word as a number, the same for the same word: nothing is left to hash collisions.
-    numbers = {word: number for number, word in enumerate({*one, *two})}
-    # F1 of LCS/len(one) and LCS/len(two).
-    found = LCSseq.similarity([numbers[word] for word in one], [numbers[word] for word in two])
-    return 2 * found / (len(one) + len(two))
+    # Equal words get equal numbers, so that no hash collision can make different words equal.
+    numbers = {word: number for number, word in enumerate({*first_words, *second_words})}
+    # This is the F1 score of precision LCS/len(second) and recall LCS/len(first).
+    common = LCSseq.similarity(
+        [numbers[word] for word in first_words], [numbers[word] for word in second_words]
+    )
+    return 2 * common / (len(first_words) + len(second_words))
 
 
 def edit_similarity(first: str, second: str) -> float | None:
-    """The share of characters that need not be inserted or deleted, over the first 8,000.
+    """Return the share of the first 8,000 characters that need no insertion or deletion.
 
     Returns:
-        0.0 to 1.0 (the same text); None where both are empty.
+        0.0 to 1.0 (equal texts); None if both texts are empty.
     """
     if not first and not second:
         return None
@@ -53,7 +57,7 @@ def edit_similarity(first: str, second: str) -> float | None:
 
 
 def _ascii_words(text: str) -> list[bytes]:
-    return text.encode().translate(_SMALL).split(maxsplit=_MAX_WORDS)[:_MAX_WORDS]
+    return text.encode().translate(_WORD_TABLE).split(maxsplit=_MAX_WORDS)[:_MAX_WORDS]
 
 
 def _words(text: str) -> list[str]:

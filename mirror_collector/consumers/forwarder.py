@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mirror_collector.compare import Replies
-from mirror_collector.consumers.judge import question
-from mirror_collector.store import Keep
+from mirror_collector.consumers.judge import request_text
+from mirror_collector.store import MessageStorage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mirror_collector.compare import ComparedPair
     from mirror_collector.consumers.judge import Judge
     from mirror_collector.consumers.sinks import Sink
-    from mirror_collector.store import Privacy
+    from mirror_collector.store import PrivacyPolicy
 
 __all__ = ["PairForwarder"]
 
@@ -27,7 +27,7 @@ _SHUTDOWN_GRACE = 2.0
 class PairForwarder:
     """Passes each stored pair to the sinks and, where sampled, to the judge."""
 
-    def __init__(self, sinks: Sequence[Sink], judge: Judge | None, privacy: Privacy) -> None:
+    def __init__(self, sinks: Sequence[Sink], judge: Judge | None, privacy: PrivacyPolicy) -> None:
         """Redact by `privacy`; a pair whose messages may not be stored does not leave with its messages."""
         self._sinks = tuple(sinks)
         self._judge = judge
@@ -37,7 +37,7 @@ class PairForwarder:
         """Queue a pair for its receivers without waiting; texts are redacted as in the store."""
         if not self._sinks and self._judge is None:
             return
-        policy = self._privacy.of(compared.pair.primary.route)
+        policy = self._privacy.for_route(compared.pair.primary.route)
         replies = compared.replies
         if policy.redaction:
             noise = None if replies.noise is None else policy.redaction.reply(replies.noise)
@@ -47,10 +47,10 @@ class PairForwarder:
                 noise=noise,
             )
         for sink in self._sinks:
-            if sink.bodies and policy.keep is not Keep.BODIES:
+            if sink.bodies and policy.storage is not MessageStorage.BODIES:
                 continue  # Messages that may not be stored may not be sent either.
             sink.enqueue(compared.pair, replies, compared.comparison)
-        if self._judge is not None and policy.keep is Keep.BODIES:
+        if self._judge is not None and policy.storage is MessageStorage.BODIES:
             self._submit(compared, replies, self._judge)
 
     def _submit(self, compared: ComparedPair, replies: Replies, judge: Judge) -> None:
@@ -58,12 +58,17 @@ class PairForwarder:
         primary, comparison = compared.pair.primary, compared.comparison
         texts = replies.primary.text.strip(), replies.shadow.text.strip()
         comparable = (
-            not comparison.client_left and not comparison.limited and comparison.like.rouge_l is not None
+            not comparison.client_left and not comparison.limited and comparison.agreement.rouge_l is not None
         )
-        if not comparable or not all(texts) or texts[0] == texts[1] or not judge.wanted(primary.request_id):
+        if (
+            not comparable
+            or not all(texts)
+            or texts[0] == texts[1]
+            or not judge.is_sampled(primary.request_id)
+        ):
             return
-        request = self._privacy.of(primary.route).redaction.body(primary.request)
-        judge.offer(compared.pair_id, question(request or b""), *texts)
+        request = self._privacy.for_route(primary.route).redaction.body(primary.request)
+        judge.submit(compared.pair_id, request_text(request or b""), *texts)
 
     async def run(self) -> None:
         """Run sinks and judge until canceled; then close the sinks and let them deliver queued pairs."""

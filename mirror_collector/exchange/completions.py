@@ -1,4 +1,4 @@
-"""Pieces of a chat or text completion on their way to a `Reply`."""
+"""Builder of a `Reply` from a chat or text completion, plain or streamed."""
 
 from __future__ import annotations
 
@@ -6,71 +6,79 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall, clean
+from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall, replace_surrogates
 
-__all__ = ["MAX_CALLS", "MAX_CHOICES", "Assembly", "Call", "tokens"]
+__all__ = ["MAX_CALLS", "MAX_CHOICES", "CompletionBuilder", "ToolCallBuilder", "token_count"]
 
 MAX_CHOICES: Final = 16
 MAX_CALLS: Final = 64
 _MAX_TOKENS: Final = 1_000_000_000
-_THOUGHTS: Final = ("reasoning", "reasoning_content")
+_REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
 
 
 @dataclass(slots=True)
-class Call:
-    """A tool call in pieces."""
+class ToolCallBuilder:
+    """The pieces of a tool call."""
 
     name: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
 
-    def whole(self) -> ToolCall:
-        """Put it together."""
-        return ToolCall(name=clean("".join(self.name)), arguments=clean("".join(self.arguments)))
+    def build(self) -> ToolCall:
+        """Return the tool call."""
+        return ToolCall(
+            name=replace_surrogates("".join(self.name)), arguments=replace_surrogates("".join(self.arguments))
+        )
 
 
 @dataclass(slots=True)
 class _Choice:
     text: list[str] = field(default_factory=list)
-    calls: dict[int, Call] = field(default_factory=dict)
+    calls: dict[int, ToolCallBuilder] = field(default_factory=dict)
     finish: str | None = None
 
 
 @dataclass(slots=True)
-class Assembly:
-    """Everything said so far."""
+class CompletionBuilder:
+    """The pieces of a completion."""
 
     choices: dict[int, _Choice] = field(default_factory=dict)
-    thoughts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     chunks: int = 0
+    """Number of events that carried content."""
+
     size: int = 0
-    """Characters of content so far, reasoning included."""
+    """Number of characters of content, including reasoning."""
 
     refused: bool = False
     seen: bool = False
+    """Whether any choice was added."""
+
     chat: bool = False
     logprobs: int = 0
+    """Number of tokens with a log probability."""
+
     logprob_sum: float = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether every choice named its finish reason."""
+        """Whether every choice has a finish reason."""
         return bool(self.choices) and all(choice.finish is not None for choice in self.choices.values())
 
-    def event(self, choices: list[Any], usage: Any) -> None:
+    def add_event(self, choices: list[Any], usage: Any) -> None:
         """Add one event of a stream."""
-        if usage is None and len(choices) == 1 and self._word(choices[0]):
+        if usage is None and len(choices) == 1 and self._add_text_delta(choices[0]):
             return
-        said = self.size
+        size_before = self.size
         for choice in choices:
-            self.choice(choice, key="delta")
+            self.add_choice(choice, key="delta")
         if usage is not None:
-            self.usage(usage)
-        self.chunks += self.size > said
+            self.add_usage(usage)
+        self.chunks += self.size > size_before
 
-    def _word(self, value: Any) -> bool:
-        """Add the usual event, a piece of the first choice's text alone; return whether it was one."""
+    def _add_text_delta(self, value: Any) -> bool:
+        """Add an event with text of the first choice only, the most common one; return False for others."""
         if type(value) is not dict or value.get("index") != 0:
             return False
         delta = value.get("delta")
@@ -87,8 +95,8 @@ class Assembly:
         self.chunks += bool(text)
         return True
 
-    def choice(self, value: Any, *, key: str) -> None:
-        """Add one element of ``choices``; `key` names its content: ``message`` or ``delta``."""
+    def add_choice(self, value: Any, *, key: str) -> None:
+        """Add one element of ``choices``; `key` is the name of its content: ``message`` or ``delta``."""
         self.seen = True
         if not isinstance(value, dict):
             return
@@ -100,72 +108,72 @@ class Assembly:
             choice = self.choices[index] = _Choice()
         finish = value.get("finish_reason")
         if isinstance(finish, str):
-            choice.finish = clean(finish[:64])
+            choice.finish = replace_surrogates(finish[:64])
         if value.get("logprobs") is not None:
-            self._probable(value["logprobs"])
+            self._add_logprobs(value["logprobs"])
         content = value.get(key)
         if isinstance(content, dict):
             self.chat = True
-            self._content(choice, content)
+            self._add_content(choice, content)
         else:
-            self._say(choice.text, value.get("text"))
+            self._append(choice.text, value.get("text"))
 
-    def _content(self, choice: _Choice, content: dict[str, Any]) -> None:
-        self._say(choice.text, content.get("content"))
+    def _add_content(self, choice: _Choice, content: dict[str, Any]) -> None:
+        self._append(choice.text, content.get("content"))
         if isinstance(refusal := content.get("refusal"), str) and refusal:
             self.refused = True
-            self._say(choice.text, refusal)
-        for thought in _THOUGHTS:
-            if thought in content:
-                self._say(self.thoughts, content[thought])
+            self._append(choice.text, refusal)
+        for name in _REASONING_FIELDS:
+            if name in content:
+                self._append(self.reasoning, content[name])
         calls = content.get("tool_calls")
         if isinstance(calls, list):
             for position, call in enumerate(calls[:MAX_CALLS]):
-                self._call(choice, position, call)
+                self._add_call(choice, position, call)
 
-    def _call(self, choice: _Choice, position: int, value: Any) -> None:
+    def _add_call(self, choice: _Choice, position: int, value: Any) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("function"), dict):
             return
         index = value.get("index", position)
         if not isinstance(index, int) or not 0 <= index < MAX_CALLS:
             return
-        call = choice.calls.setdefault(index, Call())
-        self._say(call.name, value["function"].get("name"))
-        self._say(call.arguments, value["function"].get("arguments"))
+        call = choice.calls.setdefault(index, ToolCallBuilder())
+        self._append(call.name, value["function"].get("name"))
+        self._append(call.arguments, value["function"].get("arguments"))
 
-    def _say(self, pieces: list[str], value: Any) -> None:
+    def _append(self, pieces: list[str], value: Any) -> None:
         if isinstance(value, str):
             pieces.append(value)
             self.size += len(value)
 
-    def _probable(self, value: Any) -> None:
-        """Count tokens by their log probabilities: objects in chat, a list of numbers in text completions."""
+    def _add_logprobs(self, value: Any) -> None:
+        """Add log probabilities: a list of objects in chat, a list of numbers in text completions."""
         if not isinstance(value, dict):
             return
-        listed = value.get("content") or value.get("token_logprobs")
-        for one in listed if isinstance(listed, list) else ():
-            number = one.get("logprob") if isinstance(one, dict) else one
+        items = value.get("content") or value.get("token_logprobs")
+        for item in items if isinstance(items, list) else ():
+            number = item.get("logprob") if isinstance(item, dict) else item
             if isinstance(number, int | float) and math.isfinite(number):
                 self.logprobs += 1
                 self.logprob_sum += max(-1e4, number)
 
-    def usage(self, value: Any) -> None:
-        """Take over token counts; the last report of a stream wins."""
+    def add_usage(self, value: Any) -> None:
+        """Set the token counts; the last usage report of a stream wins."""
         if isinstance(value, dict):
-            self.prompt_tokens = tokens(value.get("prompt_tokens"), self.prompt_tokens)
-            self.completion_tokens = tokens(value.get("completion_tokens"), self.completion_tokens)
+            self.prompt_tokens = token_count(value.get("prompt_tokens"), self.prompt_tokens)
+            self.completion_tokens = token_count(value.get("completion_tokens"), self.completion_tokens)
 
-    def reply(self, *, streamed: bool, whole: bool, error: bool = False) -> Reply:
-        """Close the account."""
+    def build(self, *, streamed: bool, whole: bool, error: bool = False) -> Reply:
+        """Return the reply."""
         choices = [self.choices[index] for index in sorted(self.choices)]
         calls = [choice.calls[index] for choice in choices for index in sorted(choice.calls)]
         return Reply(
             kind=ReplyKind.CHAT if self.chat else ReplyKind.COMPLETION,
             streamed=streamed,
-            text=clean("\f".join("".join(choice.text) for choice in choices)),
-            reasoning=clean("".join(self.thoughts)),
+            text=replace_surrogates("\f".join("".join(choice.text) for choice in choices)),
+            reasoning=replace_surrogates("".join(self.reasoning)),
             refused=self.refused,
-            tool_calls=tuple(call.whole() for call in calls),
+            tool_calls=tuple(call.build() for call in calls),
             finish_reason=next((choice.finish for choice in choices if choice.finish is not None), None),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
@@ -176,7 +184,7 @@ class Assembly:
         )
 
 
-def tokens(value: Any, otherwise: int | None) -> int | None:
-    """Return a count of tokens if it is one."""
-    countable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS
-    return value if countable else otherwise
+def token_count(value: Any, default: int | None) -> int | None:
+    """Return `value` if it is a plausible token count, else `default`."""
+    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS
+    return value if valid else default

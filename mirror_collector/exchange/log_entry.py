@@ -1,23 +1,23 @@
-"""A leg from one entry of Envoy's gRPC access log.
+"""Parsing of legs from entries of Envoy's gRPC access log.
 
-The capture script of the proxy leaves its findings in the filter metadata namespace ``shiftplane.capture``,
-all as text:
+The capture script of the proxy writes the filter metadata namespace ``shiftplane.capture``. All values are
+text:
 
 ========== ====================================================================================
 route      name of the route
 role       ``primary``, ``shadow`` or ``noise``
-noise      present on a primary of which a second copy went to its own variant
-t0         request headers seen, microseconds since the epoch
-req        base64 of the request body, up to the cap
-req_total  bytes of the request body on the wire
-req_end    request body complete, microseconds; absent if it never was
-th         response headers seen, microseconds; absent without a response
-b1 … bN    base64 of consecutive pieces of the response body, up to the cap
-t1 … tN    for each piece, its chunks as ``microseconds:bytes``, comma-separated
-end        ``microseconds:chunks:bytes``; absent unless the response ended properly
+noise      present on a primary if a noise leg was sent for the request
+t0         time of the request headers, microseconds since the epoch
+req        base64 of the request body, up to the capture limit
+req_total  size of the request body on the wire in bytes
+req_end    end of the request body, microseconds; absent if it did not end
+th         time of the response headers, microseconds; absent without a response
+b1 … bN    base64 of consecutive pieces of the response body, up to the capture limit
+t1 … tN    the chunks of each piece as ``microseconds:bytes``, comma-separated
+end        ``microseconds:chunks:bytes``; absent if the response did not end properly
 rewrite    ``skipped:<reason>``; optional
-experiment name of an A/B test; without ``t0`` the entry is an exposure and no leg
-unit       base64 of what names the user; absent where nobody asked or the request did not say
+experiment name of an A/B test; an entry without ``t0`` is an exposure and not a leg
+unit       base64 of the user or session; absent if not configured or not given
 ========== ====================================================================================
 """
 
@@ -48,7 +48,7 @@ from mirror_collector.wire import accesslog_pb2 as wire
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CAPTURE_NAMESPACE", "Message", "parse_entry", "parse_message"]
+__all__ = ["CAPTURE_NAMESPACE", "LogMessage", "parse_entry", "parse_message"]
 
 CAPTURE_NAMESPACE: Final = "shiftplane.capture"
 
@@ -56,12 +56,12 @@ _MAX_NAME: Final = 256
 _MAX_PATH: Final = 4096
 _MAX_DETAIL: Final = 256
 _MAX_DIGITS: Final = 18
-_MAX_TIMES: Final = 512
-_PIECE: Final = 64
-"""Chunks looked at of one piece; the script puts sixteen into one."""
+_MAX_CHUNK_TIMES: Final = 512
+_MAX_CHUNKS_PER_PIECE: Final = 64
+"""Maximum number of chunk times read per piece; the script puts sixteen chunks into a piece."""
 _METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
-# From the most telling to the least: a connection failure often comes together with an exhausted retry.
+# Most specific first: an exhausted retry limit often accompanies a connection failure.
 _FAILURES: Final = (
     Failure.UPSTREAM_CONNECTION_FAILURE,
     Failure.UPSTREAM_REQUEST_TIMEOUT,
@@ -84,30 +84,30 @@ _FAILURES: Final = (
 _BY_FLAG: Final = tuple((failure.value, failure) for failure in _FAILURES)
 
 
-class _Refused(Exception):  # noqa: N818 - carries a rejection out of the depths of one parse, nothing else
+class _InvalidEntry(Exception):  # noqa: N818 - carries a rejection to `parse_entry`
     def __init__(self, reason: RejectionReason, detail: str) -> None:
         super().__init__(detail)
         self.rejection = Rejection(reason=reason, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """One message of a log stream: entries, each still encoded, and who sends them."""
+class LogMessage:
+    """One message of a log stream: its encoded entries and the id of the proxy."""
 
     node: str | None
-    """Id of the proxy; only in the first message of a stream."""
+    """Id of the proxy; only present in the first message of a stream."""
 
     entries: tuple[bytes, ...]
 
 
-def parse_message(data: bytes) -> Message | Rejection:
-    """Read one encoded ``StreamAccessLogsMessage``."""
+def parse_message(data: bytes) -> LogMessage | Rejection:
+    """Parse one encoded ``StreamAccessLogsMessage``."""
     message = wire.StreamAccessLogsMessage()
     try:
         message.ParseFromString(data)
     except DecodeError:
-        return Rejection(reason=RejectionReason.MALFORMED, detail="not a message of access logs")
-    return Message(node=_node(message.identifier), entries=tuple(message.http_logs.log_entry))
+        return Rejection(reason=RejectionReason.MALFORMED, detail="not an access log message")
+    return LogMessage(node=_node(message.identifier), entries=tuple(message.http_logs.log_entry))
 
 
 def _node(data: bytes) -> str | None:
@@ -115,34 +115,34 @@ def _node(data: bytes) -> str | None:
     try:
         identifier.ParseFromString(data)
     except DecodeError:
-        # Only the sender's name is illegible; its entries are as good as any.
+        # An invalid node id does not affect the entries of the message.
         return None
     return identifier.node.id or None
 
 
 def parse_entry(data: bytes, *, node: str = "", max_body: int = 1 << 20) -> Leg | Exposure | Rejection:
-    """Read one encoded ``HTTPAccessLogEntry``.
+    """Parse one encoded ``HTTPAccessLogEntry``.
 
     Args:
         data: the encoded entry, from an untrusted sender.
         node: id of the proxy that sent it.
-        max_body: bytes kept of each body.
+        max_body: maximum number of bytes kept of each body.
     """
     entry = wire.HTTPAccessLogEntry()
     try:
         entry.ParseFromString(data)
     except DecodeError:
         return Rejection(reason=RejectionReason.MALFORMED, detail="not an access log entry")
-    captured = entry.common_properties.metadata.filter_metadata
-    if CAPTURE_NAMESPACE not in captured:
+    metadata = entry.common_properties.metadata.filter_metadata
+    if CAPTURE_NAMESPACE not in metadata:
         return Rejection(reason=RejectionReason.NOT_CAPTURED, detail=f"no metadata {CAPTURE_NAMESPACE}")
-    fields = _Fields(captured[CAPTURE_NAMESPACE].fields)
+    fields = _Fields(metadata[CAPTURE_NAMESPACE].fields)
     try:
         if fields.has("experiment") and not fields.has("t0"):
             return _exposure(entry, fields)
         return _leg(entry, fields, node=node[:_MAX_NAME], max_body=max_body)
-    except _Refused as refused:
-        return refused.rejection
+    except _InvalidEntry as invalid:
+        return invalid.rejection
 
 
 def _exposure(entry: wire.HTTPAccessLogEntry, fields: _Fields) -> Exposure:
@@ -159,8 +159,8 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
     common, request, response = entry.common_properties, entry.request, entry.response
     route = fields.name("route")
     if not request.request_id or len(request.request_id) > _MAX_NAME:
-        raise _Refused(RejectionReason.BAD_FIELD, "request_id: missing or too long")
-    answer = _answer(fields, max_body=max_body)
+        raise _InvalidEntry(RejectionReason.BAD_FIELD, "request_id: missing or too long")
+    captured = _captured_response(fields, max_body=max_body)
     return Leg(
         route=RouteName(route),
         role=_role(fields.name("role")),
@@ -179,16 +179,16 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
         status=response.response_code.value or None,
         details=response.response_code_details[:_MAX_DETAIL],
         response=Body(
-            data=answer.data,
-            total=answer.total,
+            data=captured.data,
+            total=captured.total,
             content_type=_header(response.response_headers, "content-type"),
             content_encoding=_header(response.response_headers, "content-encoding"),
         ),
         headers_us=fields.number("th"),
-        first_chunk_us=answer.first_us,
-        last_chunk_us=answer.last_us,
-        chunks=answer.chunks,
-        complete=answer.total is not None,
+        first_chunk_us=captured.first_us,
+        last_chunk_us=captured.last_us,
+        chunks=captured.chunks,
+        complete=captured.total is not None,
         client_left=_client_left(common.response_flags),
         failure=_failure(common.response_flags),
         attempts=max(1, common.upstream_request_attempt_count),
@@ -197,25 +197,25 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
         node=node,
         unit=_text(fields.binary("unit"))[:_MAX_NAME],
         expects_noise=fields.has("noise"),
-        times=answer.times,
+        chunk_times=captured.chunk_times,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _CapturedResponse:
     data: bytes
     total: int | None
     chunks: int
     first_us: int | None
     last_us: int | None
-    times: tuple[tuple[int, int], ...]
+    chunk_times: tuple[tuple[int, int], ...]
 
 
-def _answer(fields: _Fields, *, max_body: int) -> _Answer:
+def _captured_response(fields: _Fields, *, max_body: int) -> _CapturedResponse:
     pieces: list[bytes] = []
     kept = chunks = 0
     first_us = last_us = None
-    noted: list[tuple[int, int]] = []
+    chunk_times: list[tuple[int, int]] = []
     for i in count(1):
         if not fields.has(f"b{i}"):
             break
@@ -228,34 +228,39 @@ def _answer(fields: _Fields, *, max_body: int) -> _Answer:
             if first_us is None:
                 first_us = _number("t", times.split(",", 1)[0].partition(":")[0])
             last_us = _number("t", times.rpartition(",")[2].partition(":")[0])
-            if len(noted) < _MAX_TIMES:
-                noted += _times(times)
+            if len(chunk_times) < _MAX_CHUNK_TIMES:
+                chunk_times += _times(times)
     data = b"".join(pieces)
     end = fields.text("end")
     if not end:
-        return _Answer(
-            data=data, total=None, chunks=chunks, first_us=first_us, last_us=last_us, times=tuple(noted)
+        return _CapturedResponse(
+            data=data,
+            total=None,
+            chunks=chunks,
+            first_us=first_us,
+            last_us=last_us,
+            chunk_times=tuple(chunk_times),
         )
-    ended, seen, total = _end(end)
-    # The script stops noting chunks once the cap is reached; from then on only the end is known.
+    ended_us, chunk_count, total = _end(end)
+    # The script records no chunk times beyond the capture limit; only the end of the response is known.
     if total > kept or last_us is None:
-        last_us = ended
-    return _Answer(
+        last_us = ended_us
+    return _CapturedResponse(
         data=data,
         total=total,
-        chunks=max(seen, chunks),
+        chunks=max(chunk_count, chunks),
         first_us=first_us,
         last_us=last_us,
-        times=tuple(noted),
+        chunk_times=tuple(chunk_times),
     )
 
 
 def _times(text: str) -> list[tuple[int, int]]:
-    """Return what is legible of a piece's chunks; they are only looked at, nothing depends on them."""
+    """Parse the chunk times of a piece; return none if they are invalid, since they are for display only."""
     if text.count(":") != text.count(",") + 1:
         return []
     try:
-        numbers = list(map(int, text.replace(":", ",").split(",")[: 2 * _PIECE]))
+        numbers = list(map(int, text.replace(":", ",").split(",")[: 2 * _MAX_CHUNKS_PER_PIECE]))
     except ValueError:
         return []
     return list(zip(numbers[::2], numbers[1::2], strict=True))
@@ -264,9 +269,9 @@ def _times(text: str) -> list[tuple[int, int]]:
 def _end(text: str) -> tuple[int, int, int]:
     parts = text.split(":")
     if len(parts) != 3:
-        raise _Refused(RejectionReason.BAD_FIELD, "end: must be microseconds:chunks:bytes")
-    ended, chunks, total = (_number("end", part) for part in parts)
-    return ended, chunks, total
+        raise _InvalidEntry(RejectionReason.BAD_FIELD, "end: must be microseconds:chunks:bytes")
+    ended_us, chunks, total = (_number("end", part) for part in parts)
+    return ended_us, chunks, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +284,13 @@ class _Fields:
         return key in self.values
 
     def text(self, key: str) -> str:
-        """The value, or nothing where there is none."""
+        """Return the value; empty if the key is missing."""
         return _text(self.values[key].string_value) if key in self.values else ""
 
     def name(self, key: str) -> str:
         value = self.text(key)
         if not value or len(value) > _MAX_NAME:
-            raise _Refused(RejectionReason.BAD_FIELD, f"{key}: missing or too long")
+            raise _InvalidEntry(RejectionReason.BAD_FIELD, f"{key}: missing or too long")
         return value
 
     def number(self, key: str) -> int | None:
@@ -298,12 +303,12 @@ class _Fields:
         try:
             return base64.b64decode(self.values[key].string_value, validate=True)
         except binascii.Error as error:
-            raise _Refused(RejectionReason.BAD_BASE64, f"{key}: not base64") from error
+            raise _InvalidEntry(RejectionReason.BAD_BASE64, f"{key}: not base64") from error
 
 
 def _number(key: str, text: str) -> int:
     if len(text) > _MAX_DIGITS or not text.isascii() or not text.isdigit():
-        raise _Refused(
+        raise _InvalidEntry(
             RejectionReason.BAD_NUMBER, f"{key}: not a whole number of at most {_MAX_DIGITS} digits"
         )
     return int(text)
@@ -321,11 +326,11 @@ def _role(text: str) -> Role:
     try:
         return Role(text)
     except ValueError as error:
-        raise _Refused(RejectionReason.BAD_FIELD, "role: must be primary, shadow or noise") from error
+        raise _InvalidEntry(RejectionReason.BAD_FIELD, "role: must be primary, shadow or noise") from error
 
 
 def _variant(cluster: str, route: str) -> Variant:
-    """Return ``v2`` for ``chat/v2``, ``chat/v2/shadow`` and ``chat/v2/noise``; a foreign name stays whole."""
+    """Return ``v2`` for ``chat/v2``, ``chat/v2/shadow`` or ``chat/v2/noise``, else the whole cluster name."""
     match cluster.split("/"):
         case [name, variant] | [name, variant, "shadow" | "noise"] if name == route:
             return Variant(variant[:_MAX_NAME])

@@ -1,7 +1,7 @@
 """Envoy's gRPC access log service.
 
-Messages arrive as raw bytes and are parsed here, entry by entry: an entry that cannot be read is counted and
-the stream goes on. Nothing is ever answered before the proxy closes the stream; it does not wait for answers.
+Messages are received as raw bytes and parsed entry by entry: an invalid entry is counted, and the stream
+continues. The response is sent when the proxy closes the stream; Envoy does not wait for it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from mirror_collector.exchange import Exposure, Rejection, parse_entry, parse_me
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from mirror_collector.receive.queue import Intake
+    from mirror_collector.receive.queue import LegQueue
 
 __all__ = ["METHOD", "access_log_handler"]
 
 METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
-_BREATH: Final = 64
-"""Entries after which the other tasks of the loop get their turn."""
+_YIELD_EVERY: Final = 64
+"""Number of entries after which other tasks of the event loop may run."""
 
 
-def access_log_handler(intake: Intake) -> grpc.GenericRpcHandler:
-    """Return the gRPC handler of the access log service; it puts legs into `intake`."""
-    return _Handler(intake)
+def access_log_handler(queue: LegQueue) -> grpc.GenericRpcHandler:
+    """Return the gRPC handler of the access log service; it puts the received legs into `queue`."""
+    return _Handler(queue)
 
 
 class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, queue: LegQueue) -> None:
+        self._queue = queue
         self._method = grpc.stream_unary_rpc_method_handler(self._stream)
 
     def service(self, handler_call_details: Any) -> Any:
@@ -44,20 +44,20 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no type
         async for data in messages:
             message = parse_message(data)
             if isinstance(message, Rejection):
-                self._intake.refuse(message)
+                self._queue.reject(message)
                 continue
             node = message.node or node
             for i, entry in enumerate(message.entries, start=1):
-                self._accept(entry, node)
-                if i % _BREATH == 0:
+                self._receive(entry, node)
+                if i % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
         return b""  # an empty StreamAccessLogsResponse
 
-    def _accept(self, entry: bytes, node: str) -> None:
-        leg = parse_entry(entry, node=node, max_body=self._intake.limits.max_body)
-        if isinstance(leg, Rejection):
-            self._intake.refuse(leg)
-        elif isinstance(leg, Exposure):
-            self._intake.expose(leg)
+    def _receive(self, entry: bytes, node: str) -> None:
+        parsed = parse_entry(entry, node=node, max_body=self._queue.limits.max_body)
+        if isinstance(parsed, Rejection):
+            self._queue.reject(parsed)
+        elif isinstance(parsed, Exposure):
+            self._queue.add_exposure(parsed)
         else:
-            self._intake.offer(leg)
+            self._queue.put(parsed)

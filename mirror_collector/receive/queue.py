@@ -1,7 +1,7 @@
-"""The queue between the doors and the pairing.
+"""The queue between the receiving endpoints and the pipeline.
 
-Bounded in legs and in bytes. Overflow policy: the newest leg is dropped and counted as ``queue_full``, so
-that what is already here, whose other half is probably on its way, stays whole.
+It is bounded in legs and in bytes. On overflow, the newest leg is dropped and counted as ``queue_full``: legs
+already queued have probably a counterpart that is queued or waiting as well.
 """
 
 from __future__ import annotations
@@ -11,102 +11,103 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirror_collector.exchange import Exposures, Rejection, RejectionReason
+from mirror_collector.exchange import ExposureCounts, Rejection, RejectionReason
 
 if TYPE_CHECKING:
     from mirror_collector.exchange import Exposure, Leg, Role, RouteName
 
-__all__ = ["Intake", "IntakeLimits"]
+__all__ = ["LegQueue", "LegQueueLimits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeLimits:
-    """How much may stand in the queue."""
+class LegQueueLimits:
+    """Limits of the queue."""
 
     max_legs: int = 20_000
     max_bytes: int = 256 << 20
     max_routes: int = 1_000
-    """Routes ever accepted; books are kept for each, so their number must end somewhere."""
+    """Maximum number of routes ever accepted; the collector keeps totals for each of them."""
 
     max_body: int = 1 << 20
-    """Bytes kept of each body."""
+    """Maximum number of bytes kept of each body."""
 
 
-class Intake:
-    """Where the doors put legs and the pipeline takes them.
+class LegQueue:
+    """Received legs, and counts of everything received since the last read.
 
     Belongs to one event loop; not thread-safe.
     """
 
-    def __init__(self, limits: IntakeLimits, known: frozenset[RouteName] = frozenset()) -> None:
+    def __init__(self, limits: LegQueueLimits, known_routes: frozenset[RouteName] = frozenset()) -> None:
         self.limits = limits
-        self._routes = set(known)
+        self._routes = set(known_routes)
         self._legs: deque[Leg] = deque()
         self._bytes = 0
         self._drops: Counter[str] = Counter()
-        self._taken: Counter[tuple[RouteName, Role]] = Counter()
-        self._exposures = Exposures()
+        self._received: Counter[tuple[RouteName, Role]] = Counter()
+        self._exposures = ExposureCounts()
         self._closed = False
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
-        """Legs in the queue."""
+        """Number of queued legs."""
         return len(self._legs)
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes the legs in the queue are accounted for."""
+        """Size of the queued legs in bytes, as charged to the limit."""
         return self._bytes
 
     @property
     def drops(self) -> Counter[str]:
-        """What was dropped since `take_drops`, by reason."""
+        """Number of drops by reason since the last `drain_drops`."""
         return self._drops
 
     @property
-    def finished(self) -> bool:
-        """Whether it is closed and empty."""
+    def drained(self) -> bool:
+        """Whether the queue is closed and empty."""
         return self._closed and not self._legs
 
-    def offer(self, leg: Leg) -> Rejection | None:
-        """Take a leg in, or say why not; a refusal is counted."""
+    def put(self, leg: Leg) -> Rejection | None:
+        """Queue a leg; return the reason if it is rejected, after counting it as a drop."""
         if self._closed:
-            return self.refuse(Rejection(reason=RejectionReason.STOPPING))
+            return self.reject(Rejection(reason=RejectionReason.STOPPING))
         if leg.route not in self._routes:
             if len(self._routes) >= self.limits.max_routes:
-                return self.refuse(Rejection(reason=RejectionReason.TOO_MANY_ROUTES))
+                return self.reject(Rejection(reason=RejectionReason.TOO_MANY_ROUTES))
             self._routes.add(leg.route)
         if len(self._legs) >= self.limits.max_legs or self._bytes + leg.size > self.limits.max_bytes:
-            return self.refuse(Rejection(reason=RejectionReason.QUEUE_FULL))
-        self._taken[leg.route, leg.role] += 1
+            return self.reject(Rejection(reason=RejectionReason.QUEUE_FULL))
+        self._received[leg.route, leg.role] += 1
         self._legs.append(leg)
         self._bytes += leg.size
         self._wake.set()
         return None
 
-    def expose(self, exposure: Exposure) -> None:
-        """Take in that a user was exposed to a test; what finds no room is counted."""
+    def add_exposure(self, exposure: Exposure) -> None:
+        """Count an exposure of an A/B test; an exposure beyond the limit is counted as a drop."""
         if self._closed:
-            self.refuse(Rejection(reason=RejectionReason.STOPPING))
+            self.reject(Rejection(reason=RejectionReason.STOPPING))
         else:
             self._exposures.add(exposure)
 
-    def take_exposures(self) -> Exposures:
-        """Return what was taken in since the last call."""
-        taken, self._exposures = self._exposures, Exposures()
-        if taken.lost:
-            self._drops[RejectionReason.QUEUE_FULL.value] += taken.lost
-        return taken
+    def drain_exposures(self) -> ExposureCounts:
+        """Return the exposures received since the last call."""
+        exposures, self._exposures = self._exposures, ExposureCounts()
+        if exposures.dropped:
+            self._drops[RejectionReason.QUEUE_FULL.value] += exposures.dropped
+        return exposures
 
-    def refuse(self, rejection: Rejection) -> Rejection:
-        """Count something that is no leg, and hand it back."""
+    def reject(self, rejection: Rejection) -> Rejection:
+        """Count a rejection as a drop and return it."""
         self._drops[rejection.reason.value] += 1
         return rejection
 
-    async def take(self, *, max_legs: int, max_bytes: int, wait: float) -> list[Leg]:
-        """Return what is there, at most so much; wait up to `wait` seconds for the first leg.
+    async def get_batch(self, *, max_legs: int, max_bytes: int, wait: float) -> list[Leg]:
+        """Remove and return queued legs up to the given limits.
 
-        Empty after the wait, or once closed and empty.
+        Waits up to `wait` seconds for a first leg. The list is empty after a timeout, or if the queue is
+        closed and empty.
         """
         if not self._legs and not self._closed:
             self._wake.clear()
@@ -115,29 +116,29 @@ class Intake:
                     await self._wake.wait()
             except TimeoutError:
                 return []
-        taken: list[Leg] = []
+        batch: list[Leg] = []
         size = 0
-        while self._legs and len(taken) < max_legs and size < max_bytes:
+        while self._legs and len(batch) < max_legs and size < max_bytes:
             leg = self._legs.popleft()
             size += leg.size
-            taken.append(leg)
+            batch.append(leg)
         self._bytes -= size
-        return taken
+        return batch
 
-    def take_taken(self) -> Counter[tuple[RouteName, Role]]:
-        """Legs taken in since the last call, those that still stand in the queue included.
+    def drain_received(self) -> Counter[tuple[RouteName, Role]]:
+        """Return the number of legs queued since the last call, including those still queued.
 
-        Counted here and not behind the queue: what a killed process had in it was received, and is lost.
+        Legs are counted when they enter the queue, so that legs lost in a crash count as received.
         """
-        taken, self._taken = self._taken, Counter()
-        return taken
+        received, self._received = self._received, Counter()
+        return received
 
-    def take_drops(self) -> Counter[str]:
-        """What was dropped since the last call, by reason."""
+    def drain_drops(self) -> Counter[str]:
+        """Return the number of drops by reason since the last call."""
         drops, self._drops = self._drops, Counter()
         return drops
 
     def close(self) -> None:
-        """Take nothing more; what is in the queue can still be taken out."""
+        """Reject further legs; queued legs can still be removed."""
         self._closed = True
         self._wake.set()

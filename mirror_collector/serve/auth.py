@@ -1,7 +1,8 @@
-"""Who may do what: by a token, as ``Authorization: Bearer …`` or as the password of HTTP Basic for browsers.
+"""Authentication and authorization by access tokens.
 
-Tokens are known by their SHA-256 only. Without any configured everybody is an admin. The doors for legs and
-outcomes, health and metrics need no token: they tell nothing of what was said.
+Clients send a token as ``Authorization: Bearer …``; browsers send it as the password of HTTP Basic. Only the
+SHA-256 of each token is configured. Without configured tokens, every client has the role admin. The endpoints
+that receive legs and outcomes, and those for health and metrics, require no token; they return no messages.
 """
 
 from __future__ import annotations
@@ -18,38 +19,39 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-__all__ = ["ROLE", "Role", "access", "needs"]
+__all__ = ["ACCESS_ROLE", "AccessRole", "auth_middleware", "require_role"]
 
 
-class Role(IntEnum):
-    """What somebody may do; each may do what those before may."""
+class AccessRole(IntEnum):
+    """Role of a client; each role includes the rights of those before it."""
 
-    NOBODY = 0
+    NONE = 0
     VIEWER = 1
-    """See figures."""
+    """Reads figures."""
 
     READER = 2
-    """Read what was said."""
+    """Reads messages."""
 
     ADMIN = 3
-    """Delete."""
+    """Deletes data."""
 
 
-ROLE: Final = web.RequestKey("role", Role)
-_OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/exchanges", "/v1/outcomes"})
+ACCESS_ROLE: Final = web.RequestKey("role", AccessRole)
+_PUBLIC_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/exchanges", "/v1/outcomes"})
 
 
-def access(known: Mapping[str, Role]) -> Callable[..., Awaitable[web.StreamResponse]]:
-    """Return the middleware that sets the role of each request; `known` maps SHA-256 of tokens to roles."""
+def auth_middleware(tokens: Mapping[str, AccessRole]) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Return the middleware that sets the role of each request; `tokens` maps SHA-256 digests to roles."""
 
     @web.middleware
     async def middleware(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        request[ROLE] = _role(request.headers.get("authorization", ""), known) if known else Role.ADMIN
-        if request[ROLE] is Role.NOBODY and request.path not in _OPEN:
+        role = _role(request.headers.get("authorization", ""), tokens) if tokens else AccessRole.ADMIN
+        request[ACCESS_ROLE] = role
+        if role is AccessRole.NONE and request.path not in _PUBLIC_PATHS:
             return web.json_response(
-                {"error": "unauthorized", "detail": "a token is needed"},
+                {"error": "unauthorized", "detail": "a valid access token is required"},
                 status=401,
                 headers={"www-authenticate": 'Basic realm="mirror-collector: any name, token as password"'},
             )
@@ -58,23 +60,25 @@ def access(known: Mapping[str, Role]) -> Callable[..., Awaitable[web.StreamRespo
     return middleware
 
 
-def needs(request: web.Request, role: Role) -> web.Response | None:
-    """Return a refusal unless who asks may do it."""
-    if request[ROLE] >= role:
+def require_role(request: web.Request, role: AccessRole) -> web.Response | None:
+    """Return a 403 response if the client lacks `role`, else None."""
+    if request[ACCESS_ROLE] >= role:
         return None
-    detail = f"the role {role.name.lower()} is needed"
+    detail = f"the role {role.name.lower()} is required"
     return web.json_response({"error": "forbidden", "detail": detail}, status=403)
 
 
-def _role(header: str, known: Mapping[str, Role]) -> Role:
+def _role(header: str, tokens: Mapping[str, AccessRole]) -> AccessRole:
     scheme, _, value = header.partition(" ")
     token = value.strip()
     if scheme.lower() == "basic":
         try:
             token = base64.b64decode(token.encode(), validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError):
-            return Role.NOBODY
+            return AccessRole.NONE
     elif scheme.lower() != "bearer":
-        return Role.NOBODY
+        return AccessRole.NONE
     digest = sha256(token.encode(errors="surrogateescape")).hexdigest()
-    return next((role for one, role in known.items() if hmac.compare_digest(one, digest)), Role.NOBODY)
+    return next(
+        (role for known, role in tokens.items() if hmac.compare_digest(known, digest)), AccessRole.NONE
+    )

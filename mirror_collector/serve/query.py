@@ -1,4 +1,4 @@
-"""Query parameters of pair lists, as the API and the pages accept them."""
+"""Parsing of the parameters of requests for pairs, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from mirror_collector.store import FLAGS, Cursor, Order, PairQuery
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["pair_query"]
+__all__ = ["pair_id", "pair_query"]
 
 _MAX_LIMIT: Final = 500
 _PARAMETERS: Final = ("route", "flags", "limit", "order", "before")
 
 
-def pair_query(given: Mapping[str, str]) -> PairQuery:
-    """Read which pairs are asked for; raises ValueError."""
-    unknown = sorted(given.keys() - _PARAMETERS)
+def pair_id(text: str) -> int | None:
+    """Parse the id of a pair; None if it is not a number of at most 18 digits, which SQLite can bind."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def pair_query(parameters: Mapping[str, str]) -> PairQuery:
+    """Parse the query parameters of a list of pairs; raises ValueError."""
+    unknown = sorted(parameters.keys() - _PARAMETERS)
     if unknown:
-        known = ", ".join(_PARAMETERS[:-1])
-        raise ValueError(f"unknown parameter {unknown[0]!r}; known are {known} and {_PARAMETERS[-1]}")
+        raise ValueError(f"unknown parameter {unknown[0]!r}; allowed parameters: {', '.join(_PARAMETERS)}")
     try:
-        order = Order(given.get("order", "newest"))
+        order = Order(parameters.get("order", "newest"))
     except ValueError:
         raise ValueError("order: must be newest or worst") from None
-    limit = given.get("limit", "50")
+    limit = parameters.get("limit", "50")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise ValueError(f"limit: must be 1 to {_MAX_LIMIT}")
-    flags = frozenset(name for name in given.get("flags", "").split(",") if name)
+        raise ValueError(f"limit: must be a number from 1 to {_MAX_LIMIT}")
+    flags = frozenset(name for name in parameters.get("flags", "").split(",") if name)
     if flags - FLAGS.keys():
-        strange = min(flags - FLAGS.keys())
-        raise ValueError(f"flags: {strange!r} is unknown; known are {', '.join(FLAGS)}")
+        raise ValueError(f"flags: unknown flag {min(flags - FLAGS.keys())!r}; allowed: {', '.join(FLAGS)}")
     before = None
-    if given.get("before"):
+    if parameters.get("before"):
         try:
-            before = Cursor.parse(given["before"], order)
+            before = Cursor.parse(parameters["before"], order)
         except ValueError:
-            raise ValueError("before: must be the `next` of a page in the same order") from None
+            raise ValueError("before: must be the `next` value of a page in the same order") from None
     return PairQuery(
-        route=given.get("route") or None, flags=flags, order=order, before=before, limit=int(limit)
+        route=parameters.get("route") or None, flags=flags, order=order, before=before, limit=int(limit)
     )

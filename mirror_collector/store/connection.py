@@ -1,6 +1,7 @@
-"""What the store asks of a database, so that SQLite and PostgreSQL run the same statements.
+"""The database interface of the store; SQLite and PostgreSQL run the same statements.
 
-Statements are written with ``?`` for values and in what both understand. Everything raises only `StoreError`.
+Statements use ``?`` as placeholder and only SQL that both databases support. All methods raise only
+`StoreError`.
 """
 
 from __future__ import annotations
@@ -11,40 +12,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
-__all__ = ["Engine", "StoreError"]
+__all__ = ["Connection", "StoreError"]
 
 
 class StoreError(Exception):
-    """The store cannot be opened or used; the message says why."""
+    """The store cannot be opened or used; the message gives the reason."""
 
 
-class Engine(Protocol):
-    """One connection; belongs to the thread that opened it."""
+class Connection(Protocol):
+    """A connection to the database; belongs to the thread that opened it."""
 
     @property
-    def session(self) -> int:
-        """Grows whenever the connection had to be made anew: what was known may be out of date."""
+    def connect_count(self) -> int:
+        """Number of connections made so far; after a reconnect, state read earlier may be outdated."""
 
-    def prepare(self, version: int) -> None:
-        """Make the tables, or bring those of an earlier version up to `version`; refuse any other."""
+    def migrate(self, version: int) -> None:
+        """Create the tables, or migrate those of an earlier version to `version`; reject other versions."""
 
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of a query."""
 
-    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement; return the number of changed rows."""
 
-    def many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
+    def execute_many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
         """Run a statement once for each set of values."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All that is done within is kept together or not at all."""
+        """Return a context manager that commits its block as one transaction, or rolls it back on error."""
 
     def size(self) -> int:
-        """Bytes in use; room of what was deleted does not count where it is used again."""
+        """Return the used size in bytes, excluding free space where the database reuses it."""
 
-    def shrink(self) -> None:
-        """Give room of deleted rows back, as far as that can be done in passing."""
+    def reclaim_space(self) -> None:
+        """Return some of the space of deleted rows to the operating system, if that is cheap."""
 
     def close(self) -> None:
-        """Close the connection and let another process have the store."""
+        """Close the connection and release the lock on the store."""

@@ -1,4 +1,4 @@
-"""What of a message is kept, and in which form; and how it is sealed on the disk."""
+"""Privacy policies: how much of each message is stored, and for how long."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from mirror_collector.exchange.redaction import Redaction
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Keep", "Privacy", "RoutePrivacy"]
+__all__ = ["MessageStorage", "PrivacyPolicy", "RoutePrivacyPolicy"]
 
 
-class Keep(Enum):
-    """How much of the messages is kept."""
+class MessageStorage(Enum):
+    """How much of the messages is stored."""
 
     NONE = "none"
-    """Figures only."""
+    """Measurements only."""
 
     HASHES = "hashes"
-    """Figures, and keyed hashes that tell whether two messages were the same."""
+    """Measurements, and keyed hashes that show whether two messages are equal."""
 
     BODIES = "bodies"
-    """The messages, redacted."""
+    """The redacted messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoutePrivacy:
-    """What is kept of the messages of one route; `retention` in seconds, None for that of the store."""
+class RoutePrivacyPolicy:
+    """The policy of one route; `retention` in seconds, None for the retention of the store."""
 
-    keep: Keep = Keep.BODIES
+    storage: MessageStorage = MessageStorage.BODIES
     redaction: Redaction = field(default_factory=Redaction)
     retention: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
-    """What is kept of the messages of all routes."""
+class PrivacyPolicy:
+    """The policies of single routes, and the default policy of all others."""
 
-    default: RoutePrivacy = field(default_factory=RoutePrivacy)
-    routes: Mapping[str, RoutePrivacy] = field(default_factory=dict)
+    default: RoutePrivacyPolicy = field(default_factory=RoutePrivacyPolicy)
+    routes: Mapping[str, RoutePrivacyPolicy] = field(default_factory=dict)
 
-    def of(self, route: str) -> RoutePrivacy:
-        """Return what holds for a route."""
+    def for_route(self, route: str) -> RoutePrivacyPolicy:
+        """Return the policy of a route."""
         return self.routes.get(route, self.default)

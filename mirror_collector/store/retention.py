@@ -1,4 +1,4 @@
-"""Deleting what is too old or too much, in steps short enough that writing never waits long."""
+"""Deletion of expired rows, in transactions short enough not to delay writing."""
 
 from __future__ import annotations
 
@@ -6,57 +6,67 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from mirror_collector.store.connection import Engine
-    from mirror_collector.store.privacy import Privacy
+    from mirror_collector.store.connection import Connection
+    from mirror_collector.store.privacy import PrivacyPolicy
 
-__all__ = ["StoreLimits", "tidy"]
+__all__ = ["StoreLimits", "delete_expired"]
 
-_STEP: Final = 100
-"""Rows of each table deleted in one transaction."""
+_ROWS_PER_STEP: Final = 100
+"""Maximum number of rows of each table deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreLimits:
-    """What is kept."""
+    """Retention times in seconds, and the maximum size of the store."""
 
     retention: float = 7 * 86_400.0
-    """Seconds a pair is kept; tallies are kept for good."""
+    """Retention of pairs; totals are never deleted."""
 
     exposure_retention: float = 90 * 86_400.0
-    """Seconds after its last request that a unit of an A/B test is remembered."""
+    """Retention of a unit's exposure to an A/B test, from its last request."""
 
     evidence_retention: float = 90 * 86_400.0
-    """Seconds a block of evidence is kept."""
+    """Retention of evidence blocks."""
 
     session: float = 86_400.0
-    """Seconds after its last pair that a user or session counts as the same in the evidence."""
+    """Time after its last pair during which a user or session is not counted again in the evidence."""
 
     max_size: int = 2 << 30
-    """Bytes of the store; the oldest pairs go first."""
+    """Maximum size of the store in bytes; beyond it, the oldest pairs are deleted."""
 
 
-def tidy(engine: Engine, limits: StoreLimits, privacy: Privacy, now: float, *, oversize: bool) -> int:
-    """Delete one step's worth; returns rows deleted, 0 when there is nothing left to delete."""
+def delete_expired(
+    connection: Connection, limits: StoreLimits, policy: PrivacyPolicy, now: float, *, oversize: bool
+) -> int:
+    """Delete one batch of expired rows; return the number of deleted rows, 0 if none is left.
+
+    With `oversize`, the oldest pairs are deleted even if they are not expired.
+    """
     deleted = 0
-    with engine.transaction():
-        for route, policy in privacy.routes.items():
-            if policy.retention is not None:
-                deleted += engine.run(
+    with connection.transaction():
+        for route, route_policy in policy.routes.items():
+            if route_policy.retention is not None:
+                deleted += connection.execute(
                     "DELETE FROM pairs WHERE id IN"
                     " (SELECT id FROM pairs WHERE route = ? AND stored_at < ? ORDER BY id LIMIT ?)",
-                    (route, now - policy.retention, _STEP),
+                    (route, now - route_policy.retention, _ROWS_PER_STEP),
                 )
-        retention = limits.retention if privacy.default.retention is None else privacy.default.retention
-        own = (
-            [] if oversize else [route for route, one in privacy.routes.items() if one.retention is not None]
+        retention = limits.retention if policy.default.retention is None else policy.default.retention
+        excluded = (
+            []
+            if oversize
+            else [
+                route for route, route_policy in policy.routes.items() if route_policy.retention is not None
+            ]
         )
-        others = f"WHERE route NOT IN ({', '.join('?' * len(own))})" if own else ""
-        deleted += engine.run(
-            "DELETE FROM pairs WHERE id IN (SELECT id FROM"  # noqa: S608 - marks only
-            f" (SELECT id, stored_at FROM pairs {others} ORDER BY id LIMIT ?) AS oldest WHERE stored_at < ?)",
-            (*own, _STEP, float("inf") if oversize else now - retention),
+        other_routes = f"WHERE route NOT IN ({', '.join('?' * len(excluded))})" if excluded else ""
+        deleted += connection.execute(
+            "DELETE FROM pairs WHERE id IN (SELECT id FROM"  # noqa: S608 - placeholders only
+            f" (SELECT id, stored_at FROM pairs {other_routes} ORDER BY id LIMIT ?) AS oldest"
+            " WHERE stored_at < ?)",
+            (*excluded, _ROWS_PER_STEP, float("inf") if oversize else now - retention),
         )
-        for table, keys, column, kept in (
+        for table, keys, column, max_age in (
             ("exposures", "route, experiment, unit, variant", "last_at", limits.exposure_retention),
             ("outcomes", "route, metric, unit", "last_at", limits.exposure_retention),
             ("feedback", "id", "at", limits.exposure_retention),
@@ -68,16 +78,16 @@ def tidy(engine: Engine, limits: StoreLimits, privacy: Privacy, now: float, *, o
                 limits.evidence_retention,
             ),
         ):
-            deleted += engine.run(
-                f"DELETE FROM {table} WHERE ({keys}) IN"  # noqa: S608 - names of those above
+            deleted += connection.execute(
+                f"DELETE FROM {table} WHERE ({keys}) IN"  # noqa: S608 - fixed names
                 f" (SELECT {keys} FROM {table} WHERE {column} < ? LIMIT ?)",
-                (now - kept, _STEP),
+                (now - max_age, _ROWS_PER_STEP),
             )
-        deleted += engine.run(
+        deleted += connection.execute(
             "DELETE FROM judgements WHERE pair_id IN"
             " (SELECT pair_id FROM judgements WHERE pair_id NOT IN (SELECT id FROM pairs) LIMIT ?)",
-            (_STEP,),
+            (_ROWS_PER_STEP,),
         )
     if deleted:
-        engine.shrink()
+        connection.reclaim_space()
     return deleted

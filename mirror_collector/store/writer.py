@@ -1,8 +1,8 @@
 """The writing side of the store: one connection, one thread, one process.
 
-A batch is one transaction: its pairs, the tallies and the evidence that count them are stored together or not
-at all, so a process that is killed at any moment neither loses a counted pair nor counts one twice. A pair is
-known by its route and request id; what is there already is not stored again.
+A batch is one transaction: its pairs, the totals and the evidence that count them are stored together or not
+at all. A process that is killed at any moment therefore neither loses a counted pair nor counts a pair twice.
+Route and request id identify a pair; a pair that is already stored is not stored again.
 """
 
 from __future__ import annotations
@@ -18,339 +18,355 @@ import orjson
 
 from mirror_collector.compare import (
     VERSION,
+    CollectorTotals,
     ComparedPair,
-    Counts,
-    Ledger,
-    PairTally,
+    LegCounts,
+    PairTotals,
     Replies,
-    RouteTally,
+    RouteTotals,
     compare,
 )
 from mirror_collector.exchange import RouteName, UnpairedReason, Variant
-from mirror_collector.store.codec import flags_of, kept_messages, leg_document, summary_document
-from mirror_collector.store.encryption import Vault
+from mirror_collector.store.codec import flags_of, leg_document, stored_messages, summary_document
+from mirror_collector.store.encryption import MessageCipher
 from mirror_collector.store.evidence_writer import EvidenceWriter
 from mirror_collector.store.location import connect
-from mirror_collector.store.privacy import Privacy
-from mirror_collector.store.recompare import Recompared, recompare
-from mirror_collector.store.retention import StoreLimits, tidy
+from mirror_collector.store.privacy import PrivacyPolicy
+from mirror_collector.store.recompare import RecompareResult, recompare
+from mirror_collector.store.retention import StoreLimits, delete_expired
 from mirror_collector.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mirror_collector.compare.embedding import Embedder
-    from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
+    from mirror_collector.compare.embedding import EmbeddingSimilarity
+    from mirror_collector.exchange import Conversion, ExposureCounts, Feedback, Pair
     from mirror_collector.store.location import Location
-    from mirror_collector.store.reader import Reader
+    from mirror_collector.store.reader import StoreReader
 
-__all__ = ["Database", "StoreLimits"]
+__all__ = ["StoreLimits", "StoreWriter"]
 
-_ASK: Final = 200
-"""Request ids asked for at once."""
+_IDS_PER_QUERY: Final = 200
 
 
 @dataclass(slots=True, kw_only=True)
 class _Rows:
-    """What a batch adds."""
+    """The rows a batch inserts."""
 
     pairs: list[tuple[Any, ...]] = field(default_factory=list)
     legs: list[tuple[Any, ...]] = field(default_factory=list)
 
 
-class Database:
-    """The open store; every method belongs to the thread that opened it and raises only `StoreError`."""
+class StoreWriter:
+    """The open store; all methods belong to the thread that opened it and raise only `StoreError`."""
 
     def __init__(
         self,
         location: Location,
         limits: StoreLimits,
-        privacy: Privacy | None = None,
-        vault: Vault | None = None,
-        embedder: Embedder | None = None,
+        privacy: PrivacyPolicy | None = None,
+        cipher: MessageCipher | None = None,
+        embedding: EmbeddingSimilarity | None = None,
     ) -> None:
         self._limits = limits
-        self._privacy = privacy or Privacy()
-        self._vault = vault or Vault()
-        self._embedder = embedder
-        self._ledger = Ledger()
-        self._engine = connect(location)
+        self._privacy = privacy or PrivacyPolicy()
+        self._cipher = cipher or MessageCipher()
+        self._embedding = embedding
+        self._totals = CollectorTotals()
+        self._connection = connect(location)
         try:
-            self._engine.prepare(SCHEMA_VERSION)
-            self._take_up()
-            settled = self._ledger.fork()
-            if settled.settle_lost():
-                with self._engine.transaction():
-                    self._save(settled)
-                self._ledger = settled
+            self._connection.migrate(SCHEMA_VERSION)
+            self._load_state()
+            totals = self._totals.fork()
+            if totals.count_lost_legs():
+                with self._connection.transaction():
+                    self._save_totals(totals)
+                self._totals = totals
         except BaseException:
-            self._engine.close()
+            self._connection.close()
             raise
 
-    def _take_up(self) -> None:
-        """Read what is known; again after the connection was lost."""
-        self._session = self._engine.session
-        self._ledger = self._load()
-        found = dict(self._engine.rows("SELECT name, value FROM meta"))
-        self._last_pair = int(found["last_pair"])
-        self._key = bytes(self._engine.rows("SELECT value FROM secrets WHERE name = 'units'")[0][0])
-        self._evidence = EvidenceWriter(self._engine)
+    def _load_state(self) -> None:
+        """Read totals and sequence numbers from the database, at the start and after a reconnect."""
+        self._connect_count = self._connection.connect_count
+        self._totals = self._load_totals()
+        meta = dict(self._connection.query("SELECT name, value FROM meta"))
+        self._last_pair_id = int(meta["last_pair"])
+        self._hash_key = bytes(self._connection.query("SELECT value FROM secrets WHERE name = 'units'")[0][0])
+        self._evidence = EvidenceWriter(self._connection)
 
     @property
-    def ledger(self) -> Ledger:
-        """All sums, as stored."""
-        return self._ledger
+    def totals(self) -> CollectorTotals:
+        """The stored totals."""
+        return self._totals
 
     @property
-    def seq(self) -> int:
-        """How often evidence was written."""
+    def evidence_seq(self) -> int:
+        """Sequence number of the last evidence write."""
         return self._evidence.seq
 
     @property
-    def name(self) -> str:
-        """What tells this store from any other, for as long as it lives; says nothing of what is in it."""
-        return blake2b(b"store", key=self._key, digest_size=8).hexdigest()
+    def store_id(self) -> str:
+        """Permanent id of the store, derived from its hash key."""
+        return blake2b(b"store", key=self._hash_key, digest_size=8).hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes in use."""
-        return self._engine.size()
+        """Used size of the store in bytes."""
+        return self._connection.size()
 
     @property
     def oversize(self) -> bool:
-        """Whether it has outgrown its limit."""
+        """Whether the store exceeds its maximum size."""
         return self.size > self._limits.max_size
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._engine.transaction():
-            if self._session != self._engine.session:
-                # What was written last may or may not be there; what is there counts.
-                self._take_up()
+    def _transaction(self) -> Iterator[None]:
+        with self._connection.transaction():
+            if self._connect_count != self._connection.connect_count:
+                # The connection was lost, so the last transaction may or may not have been committed.
+                self._load_state()
             yield
 
-    def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> tuple[Ledger, list[ComparedPair]]:
-        """Compare and store pairs and add counts; all or nothing.
+    def write(
+        self, pairs: Sequence[Pair], counts: LegCounts, now: float
+    ) -> tuple[CollectorTotals, list[ComparedPair]]:
+        """Compare and store pairs and add counts, in one transaction.
 
         Returns:
-            The new sums, and the pairs that were not there before.
+            The new totals, and the pairs that were not stored before.
         """
-        compared = []
+        compared_pairs = []
         for pair in pairs:
             replies = Replies.of(pair)
-            found = compare(pair, replies, embedder=self._embedder)
-            compared.append(ComparedPair(pair=pair, replies=replies, comparison=found))
-        with self._writing():
-            ledger = self._ledger.fork()
-            ledger.add_counts(counts)
-            known = self._known(pairs)
+            comparison = compare(pair, replies, embedding=self._embedding)
+            compared_pairs.append(ComparedPair(pair=pair, replies=replies, comparison=comparison))
+        with self._transaction():
+            totals = self._totals.fork()
+            totals.add_counts(counts)
+            known = self._stored_requests(pairs)
             rows, stored = _Rows(), list[ComparedPair]()
             repeated: Counter[tuple[RouteName, UnpairedReason]] = Counter()
-            for one in compared:
-                key = (one.pair.primary.route, one.pair.primary.request_id)
+            for compared in compared_pairs:
+                pair = compared.pair
+                key = (pair.primary.route, pair.primary.request_id)
                 if key in known:
-                    repeated[key[0], UnpairedReason.STORED_BEFORE] += len(one.pair.legs)
+                    repeated[key[0], UnpairedReason.STORED_BEFORE] += len(pair.legs)
                     continue
                 known.add(key)
-                self._last_pair += 1
-                ledger.add_pair(one.pair, one.comparison)
-                stored.append(replace(one, pair_id=self._last_pair))
+                self._last_pair_id += 1
+                totals.add_pair(pair, compared.comparison)
+                stored.append(replace(compared, pair_id=self._last_pair_id))
                 self._add_rows(rows, stored[-1], now)
-            ledger.add_counts(Counts(unpaired=repeated))
+            totals.add_counts(LegCounts(unpaired=repeated))
             self._insert(rows)
-            self._evidence.add(stored, self.hashed, now)
-            self._save(ledger)
+            self._evidence.add(stored, self.hash_unit, now)
+            self._save_totals(totals)
         self._evidence.commit()
-        self._ledger = ledger
-        return ledger, stored
+        self._totals = totals
+        return totals, stored
 
-    def _known(self, pairs: Sequence[Pair]) -> set[tuple[str, str]]:
-        """Return which of the requests are stored already."""
-        wanted: dict[str, set[str]] = {}
+    def _stored_requests(self, pairs: Sequence[Pair]) -> set[tuple[str, str]]:
+        """Return the route and request id of those pairs that are stored already."""
+        ids_by_route: dict[str, set[str]] = {}
         for pair in pairs:
-            wanted.setdefault(pair.primary.route, set()).add(pair.primary.request_id)
-        known: set[tuple[str, str]] = set()
-        for route, ids in wanted.items():
-            listed = sorted(ids)
-            for start in range(0, len(listed), _ASK):
-                some = listed[start : start + _ASK]
-                marks = ", ".join("?" * len(some))
-                statement = f"SELECT request_id FROM pairs WHERE route = ? AND request_id IN ({marks})"  # noqa: S608 - marks only
-                known |= {(route, found) for (found,) in self._engine.rows(statement, (route, *some))}
-        return known
+            ids_by_route.setdefault(pair.primary.route, set()).add(pair.primary.request_id)
+        stored: set[tuple[str, str]] = set()
+        for route, ids in ids_by_route.items():
+            sorted_ids = sorted(ids)
+            for start in range(0, len(sorted_ids), _IDS_PER_QUERY):
+                chunk = sorted_ids[start : start + _IDS_PER_QUERY]
+                placeholders = ", ".join("?" * len(chunk))
+                rows = self._connection.query(
+                    "SELECT request_id FROM pairs"  # noqa: S608 - placeholders only
+                    f" WHERE route = ? AND request_id IN ({placeholders})",
+                    (route, *chunk),
+                )
+                stored |= {(route, request_id) for (request_id,) in rows}
+        return stored
 
-    def _add_rows(self, rows: _Rows, one: ComparedPair, now: float) -> None:
-        pair, found = one.pair, one.comparison
-        primary, policy = pair.primary, self._privacy.of(pair.primary.route)
+    def _add_rows(self, rows: _Rows, compared: ComparedPair, now: float) -> None:
+        pair, comparison = compared.pair, compared.comparison
+        primary, policy = pair.primary, self._privacy.for_route(pair.primary.route)
         rows.pairs.append(
             (
-                one.pair_id,
+                compared.pair_id,
                 primary.route,
                 primary.request_id,
                 primary.started_us / 1e6,
                 now,
-                found.similarity,
-                orjson.dumps(summary_document(pair, found)).decode(),
+                comparison.similarity,
+                orjson.dumps(summary_document(pair, comparison)).decode(),
                 VERSION,
                 primary.variant,
                 pair.shadow.variant,
-                flags_of(found),
-                found.length_ratio,
-                self.hashed(primary.unit) if primary.unit else None,
+                flags_of(comparison),
+                comparison.length_ratio,
+                self.hash_unit(primary.unit) if primary.unit else None,
             )
         )
-        replies = (one.replies.primary, one.replies.shadow, one.replies.noise)
+        replies = (compared.replies.primary, compared.replies.shadow, compared.replies.noise)
         for leg, reply in zip(pair.legs, replies, strict=False):
             if reply is None:
                 continue
-            # Copies carry what the user sent; once is enough.
-            same = leg is not primary and leg.request.data == primary.request.data
-            note, request, response = kept_messages(
-                leg, reply, policy.keep, policy.redaction, hashed=self._hash_of, same=same
+            # Copies usually have the same request body as the primary; it is stored only once.
+            same_request = leg is not primary and leg.request.data == primary.request.data
+            form, request, response = stored_messages(
+                leg, reply, policy, hash_message=self._hash_message, same_request=same_request
             )
-            if self._vault.sealing:
-                note = {**note, "sealed": True}
-            document = {**leg_document(leg), "messages": note}
+            if self._cipher.enabled:
+                form = {**form, "sealed": True}
+            document = {**leg_document(leg), "messages": form}
             rows.legs.append(
                 (
-                    one.pair_id,
+                    compared.pair_id,
                     leg.role.value,
                     orjson.dumps(document).decode(),
-                    self._vault.seal(request),
-                    self._vault.seal(response),
+                    self._cipher.encrypt(request),
+                    self._cipher.encrypt(response),
                 )
             )
 
     def _insert(self, rows: _Rows) -> None:
         if not rows.pairs:
             return
-        self._engine.many(
+        self._connection.execute_many(
             "INSERT INTO pairs (id, route, request_id, started_at, stored_at, similarity, summary,"
             " comparator, primary_variant, shadow_variant, flags, length_ratio, unit)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rows.pairs,
         )
-        self._engine.many(
+        self._connection.execute_many(
             "INSERT INTO legs (pair_id, role, leg, request, response) VALUES (?, ?, ?, ?, ?)", rows.legs
         )
-        self._engine.run("UPDATE meta SET value = ? WHERE name = 'last_pair'", (str(self._last_pair),))
+        self._connection.execute(
+            "UPDATE meta SET value = ? WHERE name = 'last_pair'", (str(self._last_pair_id),)
+        )
 
-    def write_exposures(self, exposures: Exposures, now: float) -> None:
-        """Add requests to what is known of each unit; all or nothing."""
-        with self._writing():
-            self._engine.many(
+    def write_exposures(self, exposures: ExposureCounts, now: float) -> None:
+        """Add exposures of A/B tests, in one transaction."""
+        with self._transaction():
+            self._connection.execute_many(
                 "INSERT INTO exposures VALUES (?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (route, experiment, unit, variant) DO UPDATE SET "
                 "last_at = excluded.last_at, requests = exposures.requests + excluded.requests",
                 [
-                    (one.route, one.experiment, self.hashed(one.unit), one.variant, now, now, requests)
-                    for one, requests in exposures.requests.items()
+                    (
+                        *(exposure.route, exposure.experiment, self.hash_unit(exposure.unit)),
+                        *(exposure.variant, now, now, requests),
+                    )
+                    for exposure, requests in exposures.requests.items()
                 ],
             )
 
-    def write_outcomes(self, outcomes: Sequence[Outcome], feedback: Sequence[Feedback], now: float) -> int:
-        """Note who did what is counted, and what was said of answers; all or nothing.
+    def write_outcomes(
+        self, conversions: Sequence[Conversion], feedback: Sequence[Feedback], now: float
+    ) -> int:
+        """Store conversions and feedback, in one transaction.
 
         Returns:
-            How many of `feedback` were there already.
+            Number of items of `feedback` that were stored before.
         """
-        with self._writing():
-            self._engine.many(
+        with self._transaction():
+            self._connection.execute_many(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (route, metric, unit) DO UPDATE SET last_at = excluded.last_at",
-                [(one.route, one.metric, self.hashed(one.unit), now, now) for one in outcomes],
+                [(one.route, one.metric, self.hash_unit(one.unit), now, now) for one in conversions],
             )
             repeated = 0
             for one in feedback:
-                unit = self.hashed(one.unit)
-                repeated += not self._engine.run(
+                unit = self.hash_unit(one.unit)
+                repeated += not self._connection.execute(
                     "INSERT INTO feedback VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                     (
-                        self._hash_of(one.id.encode()),  # it may name a user
+                        self._hash_message(one.id.encode()),  # the id can contain the name of a user
                         *(one.route, one.metric, one.request_id, unit, one.variant, one.value, now),
                     ),
                 )
         return repeated
 
     def forget(self, *, request_id: str = "", unit: str = "") -> dict[str, int]:
-        """Delete everything of a request or of a user or session; returns rows deleted, by table."""
+        """Delete all data of a request, or of a user or session; return the number of rows by table."""
         deleted: Counter[str] = Counter()
-        with self._writing():
+        with self._transaction():
             if request_id:
-                deleted["pairs"] += self._engine.run("DELETE FROM pairs WHERE request_id = ?", (request_id,))
-                deleted["feedback"] += self._engine.run(
-                    "DELETE FROM feedback WHERE request_id = ?", (request_id,)
-                )
+                for table in ("pairs", "feedback"):
+                    deleted[table] += self._connection.execute(
+                        f"DELETE FROM {table} WHERE request_id = ?",  # noqa: S608 - fixed names
+                        (request_id,),
+                    )
             if unit:
                 for table in ("pairs", "exposures", "outcomes", "seen_units", "feedback"):
-                    deleted[table] += self._engine.run(
-                        f"DELETE FROM {table} WHERE unit = ?",  # noqa: S608 - one of those above
-                        (self.hashed(unit),),
+                    deleted[table] += self._connection.execute(
+                        f"DELETE FROM {table} WHERE unit = ?",  # noqa: S608 - fixed names
+                        (self.hash_unit(unit),),
                     )
         return dict(deleted)
 
     def write_judgement(self, pair_id: int, prompt: str, model: str, judgement: str, now: float) -> None:
-        """Keep what a judge said of a pair, unless that pair is gone."""
-        with self._writing():
-            if self._engine.rows("SELECT 1 FROM pairs WHERE id = ?", (pair_id,)):
-                self._engine.run(
+        """Store the judgement of a pair; does nothing if the pair was deleted."""
+        with self._transaction():
+            if self._connection.query("SELECT 1 FROM pairs WHERE id = ?", (pair_id,)):
+                self._connection.execute(
                     "INSERT INTO judgements VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                     (pair_id, prompt, model, judgement, now),
                 )
 
-    def recompare(self, reader: Reader, progress: Callable[[int], None]) -> Recompared:
-        """Measure all stored pairs again by the present comparison; all or nothing."""
-        done = recompare(self._engine, reader, progress, self._embedder)
-        self._take_up()
-        return done
+    def recompare(self, reader: StoreReader, progress: Callable[[int], None]) -> RecompareResult:
+        """Compare all stored pairs again with the current comparison, in one transaction."""
+        result = recompare(self._connection, reader, progress, self._embedding)
+        self._load_state()
+        return result
 
-    def tidy(self, now: float) -> int:
-        """Delete one step's worth of what is too old or too much; returns rows deleted, 0 when done."""
-        return tidy(self._engine, self._limits, self._privacy, now, oversize=self.oversize)
+    def delete_expired(self, now: float) -> int:
+        """Delete one batch of expired rows; return the number of deleted rows, 0 if none is left."""
+        return delete_expired(self._connection, self._limits, self._privacy, now, oversize=self.oversize)
 
-    def hashed(self, unit: str) -> bytes:
-        """Return what is kept of a unit: enough to tell two apart, not who it is."""
-        return blake2b(unit.encode(), key=self._key, digest_size=16).digest() if unit else b""
+    def hash_unit(self, unit: str) -> bytes:
+        """Return the keyed hash of a user or session; empty for an empty unit."""
+        return blake2b(unit.encode(), key=self._hash_key, digest_size=16).digest() if unit else b""
 
-    def _hash_of(self, data: bytes) -> str:
-        return blake2b(data, key=self._key, digest_size=16).hexdigest()
+    def _hash_message(self, data: bytes) -> str:
+        return blake2b(data, key=self._hash_key, digest_size=16).hexdigest()
 
     def close(self) -> None:
-        """Close it and let another process have it."""
-        self._engine.close()
+        """Close the store and release its lock."""
+        self._connection.close()
 
-    def _load(self) -> Ledger:
-        rows = self._engine.rows
-        return Ledger(
+    def _load_totals(self) -> CollectorTotals:
+        query = self._connection.query
+        return CollectorTotals(
             routes={
-                RouteName(route): RouteTally.from_json(json.loads(tally))
-                for route, tally in rows("SELECT route, tally FROM route_tallies")
+                RouteName(route): RouteTotals.from_json(json.loads(totals))
+                for route, totals in query("SELECT route, tally FROM route_tallies")
             },
             pairs={
-                (RouteName(route), Variant(primary), Variant(shadow)): PairTally.from_json(json.loads(tally))
-                for route, primary, shadow, tally in rows(
+                (RouteName(route), Variant(primary), Variant(shadow)): PairTotals.from_json(
+                    json.loads(totals)
+                )
+                for route, primary, shadow, totals in query(
                     "SELECT route, primary_variant, shadow_variant, tally FROM pair_tallies"
                     " WHERE comparator = ?",
                     (VERSION,),
                 )
             },
-            drops=dict(rows("SELECT reason, n FROM drops")),
+            drops=dict(query("SELECT reason, n FROM drops")),
         )
 
-    def _save(self, ledger: Ledger) -> None:
-        many = self._engine.many
-        many(
+    def _save_totals(self, totals: CollectorTotals) -> None:
+        execute_many = self._connection.execute_many
+        execute_many(
             "INSERT INTO route_tallies (route, tally) VALUES (?, ?)"
             " ON CONFLICT (route) DO UPDATE SET tally = excluded.tally",
-            [(route, json.dumps(ledger.routes[route].to_json())) for route in ledger.touched_routes],
+            [(route, json.dumps(totals.routes[route].to_json())) for route in totals.changed_routes],
         )
-        many(
+        execute_many(
             "INSERT INTO pair_tallies (route, primary_variant, shadow_variant, comparator, tally)"
             " VALUES (?, ?, ?, ?, ?) ON CONFLICT (route, primary_variant, shadow_variant, comparator)"
             " DO UPDATE SET tally = excluded.tally",
-            [(*key, VERSION, json.dumps(ledger.pairs[key].to_json())) for key in ledger.touched_pairs],
+            [(*key, VERSION, json.dumps(totals.pairs[key].to_json())) for key in totals.changed_pairs],
         )
-        many(
+        execute_many(
             "INSERT INTO drops (reason, n) VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET n = excluded.n",
-            [(reason, ledger.drops[reason]) for reason in ledger.touched_drops],
+            [(reason, totals.drops[reason]) for reason in totals.changed_drops],
         )

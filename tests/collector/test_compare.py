@@ -1,4 +1,4 @@
-"""What differs between two legs, and what the sums say."""
+"""Comparison of pairs, and totals over pairs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from mirror_collector.compare import (
     VERSION,
+    CollectorTotals,
     Comparison,
-    Counts,
+    ComparisonOutcomes,
     Histogram,
-    Ledger,
-    PairTally,
-    RouteTally,
-    Signs,
+    LegCounts,
+    PairTotals,
+    RouteTotals,
     TokenSource,
     compare,
     rouge_l,
@@ -55,42 +55,42 @@ def with_calls(*calls: tuple[str, str]) -> bytes:
     return json.dumps(body).encode()
 
 
-def test_the_same_answer() -> None:
+def test_equal_answers_agree_fully() -> None:
     found = compared(primary(first_ms=20, last_ms=80), shadow(first_ms=31.5, last_ms=99))
     assert (found.version, found.client_left) == (VERSION, False)
     assert (found.status_same, found.status_class_same) == (True, True)
-    assert (found.like.exact, found.like.rouge_l, found.length_ratio, found.similarity) == (
+    assert (found.agreement.exact, found.agreement.rouge_l, found.length_ratio, found.similarity) == (
         True,
         1.0,
         1.0,
         1.0,
     )
-    assert (found.like.finish_reason, found.like.tool_calls) == (True, None)
+    assert (found.agreement.finish_reason, found.agreement.tool_calls) == (True, None)
     assert (found.primary.first_token_ms, found.primary.total_ms) == (20.0, 80.0)
     assert (found.shadow.first_token_ms, found.shadow.total_ms) == (31.5, 99.0)
     assert (found.primary.tokens, found.shadow.tokens, found.token_source) == (3, 3, TokenSource.USAGE)
 
 
-def test_another_answer() -> None:
+def test_different_answers_agree_partly() -> None:
     found = compared(
         primary(chat_json("the cat sat on the mat")), shadow(chat_json("the cat on a mat", finish="length"))
     )
-    assert found.like.exact is False
-    assert found.like.rouge_l == pytest.approx(2 * 4 / 11)
-    assert found.similarity == found.like.rouge_l
+    assert found.agreement.exact is False
+    assert found.agreement.rouge_l == pytest.approx(2 * 4 / 11)
+    assert found.similarity == found.agreement.rouge_l
     assert found.length_ratio == pytest.approx(16 / 22)
-    assert found.like.finish_reason is False
+    assert found.agreement.finish_reason is False
 
 
-def test_a_stream_and_a_plain_answer_are_compared_by_what_they_say() -> None:
+def test_a_stream_and_a_plain_answer_are_compared_by_text() -> None:
     found = compared(
         primary(chat_json("hi you", tokens=2)), shadow(chat_stream(["hi ", "you"]), content_type=SSE)
     )
-    assert found.like.exact is True
+    assert found.agreement.exact is True
     assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.NONE, None, None)
 
 
-def test_tokens_are_estimated_where_one_stream_reports_none() -> None:
+def test_tokens_are_estimated_if_a_stream_reports_no_usage() -> None:
     found = compared(
         primary(chat_stream(["a", "b"], tokens=9), content_type=SSE),
         shadow(chat_stream(["a", "b", "c"]), content_type=SSE),
@@ -98,27 +98,32 @@ def test_tokens_are_estimated_where_one_stream_reports_none() -> None:
     assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.CHUNKS, 2, 3)
 
 
-def test_a_client_that_left_makes_no_difference_in_quality() -> None:
+def test_nothing_is_compared_if_the_client_disconnected() -> None:
     one = primary(chat_stream(["a"], done=False), content_type=SSE, complete=False, client_left=True)
     found = compared(one, shadow(chat_stream(["a", "b"]), content_type=SSE))
     assert found.client_left
-    assert (found.like.exact, found.like.rouge_l, found.similarity, found.like.finish_reason) == (None,) * 4
+    assert (
+        found.agreement.exact,
+        found.agreement.rouge_l,
+        found.similarity,
+        found.agreement.finish_reason,
+    ) == (None,) * 4
 
 
-def test_a_dead_shadow_is_another_status() -> None:
+def test_a_failed_shadow_has_a_different_status() -> None:
     found = compared(primary(), dead_shadow())
     assert (found.status_same, found.status_class_same, found.similarity) == (False, False, 0.0)
-    assert (found.like.exact, found.like.rouge_l) == (None, None)
+    assert (found.agreement.exact, found.agreement.rouge_l) == (None, None)
     assert found.shadow.failure == "upstream_connection_failure"
     assert not found.shadow.succeeded
 
 
-def test_a_shadow_that_never_answered() -> None:
+def test_a_shadow_without_a_response() -> None:
     found = compared(primary(), shadow(status=None, complete=False, failure=Failure.UPSTREAM_REQUEST_TIMEOUT))
     assert (found.status_same, found.similarity) == (False, 0.0)
 
 
-def test_a_shadow_that_breaks_off_is_another_status_and_another_text() -> None:
+def test_an_incomplete_shadow_answer_differs_in_status_and_text() -> None:
     found = compared(
         primary(chat_stream(["one", " two"]), content_type=SSE),
         shadow(
@@ -128,39 +133,39 @@ def test_a_shadow_that_breaks_off_is_another_status_and_another_text() -> None:
             failure=Failure.UPSTREAM_REMOTE_RESET,
         ),
     )
-    assert (found.status_same, found.status_class_same, found.like.exact) == (False, False, False)
-    assert found.like.rouge_l == pytest.approx(2 / 3)
+    assert (found.status_same, found.status_class_same, found.agreement.exact) == (False, False, False)
+    assert found.agreement.rouge_l == pytest.approx(2 / 3)
 
 
-def test_other_codes_of_one_class() -> None:
+def test_different_status_codes_of_the_same_class() -> None:
     found = compared(primary(b"{}", status=400), shadow(b"{}", status=404))
-    assert (found.status_same, found.status_class_same, found.like.exact) == (False, True, None)
+    assert (found.status_same, found.status_class_same, found.agreement.exact) == (False, True, None)
 
 
-def test_both_dead_is_agreement() -> None:
+def test_two_failed_legs_agree_in_status() -> None:
     dead = {"status": 503, "failure": Failure.UPSTREAM_CONNECTION_FAILURE}
     found = compared(primary(b"x", **dead), shadow(b"x", **dead))
-    assert (found.status_same, found.like.exact, found.similarity) == (True, None, None)
+    assert (found.status_same, found.agreement.exact, found.similarity) == (True, None, None)
 
 
-def test_a_body_beyond_the_cap_is_not_compared() -> None:
+def test_a_truncated_body_is_not_compared() -> None:
     found = compared(primary(total=1 << 20), shadow())
-    assert (found.status_same, found.like.exact, found.like.rouge_l) == (True, None, None)
+    assert (found.status_same, found.agreement.exact, found.agreement.rouge_l) == (True, None, None)
 
 
-def test_an_error_in_the_shadows_stream_is_no_exact_match() -> None:
+def test_an_error_in_the_shadows_stream_is_not_an_exact_match() -> None:
     cut = chat_stream(["one"], done=False) + b'data: {"error": {"message": "x"}}\n\ndata: [DONE]\n\n'
     found = compared(
         primary(chat_stream(["one"]), content_type=SSE), shadow(cut, content_type=SSE, status=200)
     )
-    assert (found.like.exact, found.shadow.succeeded) == (False, False)
+    assert (found.agreement.exact, found.shadow.succeeded) == (False, False)
 
 
 def test_opaque_bodies_are_compared_by_bytes() -> None:
     same = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\1", content_type="image/png"))
     other = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\2", content_type="image/png"))
-    assert (same.like.exact, same.like.rouge_l, same.similarity) == (True, None, 1.0)
-    assert (other.like.exact, other.like.rouge_l, other.similarity) == (False, None, 0.0)
+    assert (same.agreement.exact, same.agreement.rouge_l, same.similarity) == (True, None, 1.0)
+    assert (other.agreement.exact, other.agreement.rouge_l, other.similarity) == (False, None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -179,16 +184,16 @@ def test_opaque_bodies_are_compared_by_bytes() -> None:
 )
 def test_tool_calls_are_compared_by_value(one: str, two: str, same: bool) -> None:
     found = compared(primary(with_calls(("f", one))), shadow(with_calls(("f", two))))
-    assert (found.like.tool_calls, found.like.exact) == (same, same)
+    assert (found.agreement.tool_calls, found.agreement.exact) == (same, same)
 
 
-def test_other_tool_calls() -> None:
+def test_different_tool_calls() -> None:
     for other in (with_calls(("g", "{}")), with_calls(("f", "{}"), ("f", "{}")), with_calls()):
         found = compared(primary(with_calls(("f", "{}"))), shadow(other))
-        assert (found.like.tool_calls, found.like.exact, found.similarity) == (False, False, 0.0)
+        assert (found.agreement.tool_calls, found.agreement.exact, found.similarity) == (False, False, 0.0)
 
 
-def test_times_of_a_clock_that_was_set_back_are_unknown() -> None:
+def test_negative_durations_are_unknown() -> None:
     found = compared(primary(first_ms=-5, last_ms=-1), shadow())
     assert (found.primary.first_token_ms, found.primary.total_ms) == (None, None)
 
@@ -220,14 +225,14 @@ def test_rouge_l_is_symmetric_and_within_bounds(one: str, two: str) -> None:
     assert rouge_l(one, one) in (None, 1.0)
 
 
-def test_rouge_l_looks_at_a_bounded_beginning() -> None:
+def test_rouge_l_compares_at_most_4000_words() -> None:
     assert rouge_l("a " * 4000 + "b " * 90_000, "a " * 4000) == 1.0
 
 
 @given(
     st.binary(max_size=80), st.binary(max_size=80), st.sampled_from(["application/json", SSE, "text/plain"])
 )
-def test_no_bodies_make_it_raise(one: bytes, two: bytes, content_type: str) -> None:
+def test_compare_never_raises(one: bytes, two: bytes, content_type: str) -> None:
     bodies = [Body(data=data, total=len(data), content_type=content_type) for data in (one, two)]
     pair = Pair(
         primary=dataclasses.replace(primary(), response=bodies[0]),
@@ -246,7 +251,7 @@ def test_quantiles_are_within_one_percent(values: list[float], q: float) -> None
     assert Histogram.from_json(json.loads(json.dumps(histogram.to_json()))) == histogram
 
 
-def test_a_histogram_takes_anything_and_stays_small() -> None:
+def test_a_histogram_accepts_any_value_and_stays_small() -> None:
     histogram = Histogram()
     for value in (0.0, -1.0, 1e300, math.inf, *(1.001**i for i in range(20_000))):
         histogram.add(value)
@@ -269,75 +274,75 @@ def sample_pairs() -> list[Pair]:
     ]
 
 
-def test_sums_over_pairs() -> None:
-    tally = PairTally()
+def test_totals_over_pairs() -> None:
+    tally = PairTotals()
     for pair in sample_pairs():
         tally.add(compare(pair))
     assert (tally.pairs, tally.client_left) == (5, 1)
     assert (tally.status.same, tally.status.of) == (3, 4)
-    assert (tally.like["exact"].total, tally.like["exact"].n) == (1, 3)
-    assert tally.like["rouge_l"].n == 3
-    assert tally.like["rouge_l"].total == pytest.approx(1 + 0 + 2 / 3)
+    assert (tally.agreement["exact"].total, tally.agreement["exact"].n) == (1, 3)
+    assert tally.agreement["rouge_l"].n == 3
+    assert tally.agreement["rouge_l"].total == pytest.approx(1 + 0 + 2 / 3)
     assert tally.traits["failed"] == [0, 1, 4]
-    assert tally.signs.by_measure["failed"] == Signs(less=1, same=3)
-    assert tally.signs.by_measure["length"] == Signs(less=1, more=1, same=2)
+    assert tally.outcomes.by_measure["failed"] == ComparisonOutcomes(less=1, same=3)
+    assert tally.outcomes.by_measure["length"] == ComparisonOutcomes(less=1, more=1, same=2)
     assert (tally.tokens_of, tally.tokens_estimated) == (3, 1)
     assert (tally.primary.tokens, tally.shadow.tokens) == (3 + 3 + 1, 3 + 3 + 2)
     assert (tally.primary.failed, tally.shadow.failed) == (0, 1)
     assert (tally.primary.total.count, tally.shadow.total.count) == (4, 3)
 
 
-def test_sums_survive_json_and_can_be_added_up() -> None:
-    tally, double = PairTally(), PairTally()
+def test_totals_can_be_serialized_and_merged() -> None:
+    tally, double = PairTotals(), PairTotals()
     for pair in sample_pairs():
         tally.add(compare(pair))
         double.add(compare(pair))
         double.add(compare(pair))
-    again = PairTally.from_json(json.loads(json.dumps(tally.to_json())))
+    again = PairTotals.from_json(json.loads(json.dumps(tally.to_json())))
     assert again == tally
     again.merge(tally)
     assert rounded(again.to_json()) == rounded(double.to_json())
 
 
 def rounded(value: Any) -> Any:
-    """Sums of floats depend on their order, in the last digit."""
+    """Round floats; sums depend on their order in the last digit."""
     return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 9))
 
 
-def test_a_fork_leaves_the_published_ledger_alone() -> None:
-    ledger = Ledger()
-    first = ledger.fork()
-    first.add_counts(Counts(legs=_counter((CHAT, Role.PRIMARY), 1)))
+def test_a_fork_does_not_change_the_published_totals() -> None:
+    totals = CollectorTotals()
+    first = totals.fork()
+    first.add_counts(LegCounts(legs=_counter((CHAT, Role.PRIMARY), 1)))
     second = first.fork()
     for pair in sample_pairs():
         second.add_pair(pair, compare(pair))
     second.add_drops({"queue_full": 2})
-    assert not ledger.routes
+    assert not totals.routes
     assert (first.routes[CHAT].pairs, first.pairs, first.drops) == (0, {}, {})
     assert second.routes[CHAT].pairs == 5
     assert second.routes[CHAT].legs == {Role.PRIMARY: 1}
     assert second.drops == {"queue_full": 2}
 
 
-def test_legs_that_vanished_with_the_process_are_counted() -> None:
-    ledger = Ledger(routes={CHAT: RouteTally(pairs=1, paired=2)})
-    ledger.add_counts(Counts(legs=_counter((CHAT, Role.PRIMARY), 5)))
-    assert ledger.settle_lost() == 3
-    assert ledger.routes[CHAT].unpaired == {UnpairedReason.RESTART: 3}
-    assert ledger.settle_lost() == 0
+def test_legs_lost_in_a_crash_are_counted_as_unpaired() -> None:
+    totals = CollectorTotals(routes={CHAT: RouteTotals(pairs=1, paired=2)})
+    totals.add_counts(LegCounts(legs=_counter((CHAT, Role.PRIMARY), 5)))
+    assert totals.count_lost_legs() == 3
+    assert totals.routes[CHAT].unpaired == {UnpairedReason.RESTART: 3}
+    assert totals.count_lost_legs() == 0
 
 
-def test_the_number_of_variants_is_bounded() -> None:
-    ledger = Ledger()
+def test_the_number_of_variants_is_limited() -> None:
+    totals = CollectorTotals()
     for n in range(100):
         strange = dataclasses.replace(shadow(), variant=Variant(f"v{n}"))
         pair = Pair(primary=primary(), shadow=strange)
-        ledger.add_pair(pair, compare(pair))
-    assert len(ledger.pairs) == 65
-    assert sum(tally.pairs for tally in ledger.pairs.values()) == 100
+        totals.add_pair(pair, compare(pair))
+    assert len(totals.pairs) == 65
+    assert sum(tally.pairs for tally in totals.pairs.values()) == 100
 
 
 def _counter(key: Any, n: int) -> Any:
-    counts = Counts()
+    counts = LegCounts()
     counts.legs[key] = n
     return counts.legs

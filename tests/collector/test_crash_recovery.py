@@ -1,4 +1,4 @@
-"""kill -9 under load, twenty times on one store: nothing counts twice, and what was lost is counted."""
+"""Twenty kill -9 under load on one store: no pair is counted twice, and lost legs are counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def start(store: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 async def load_until_killed(process: subprocess.Popen[str], address: str, first: int, after: float) -> None:
-    """Send pairs, more than are worked off, and kill after so many seconds."""
+    """Send pairs faster than they are processed, and kill the process after `after` seconds."""
 
     async def pace(_sent: int) -> None:
         await asyncio.sleep(0.002)
@@ -54,7 +54,7 @@ async def load_until_killed(process: subprocess.Popen[str], address: str, first:
 
 
 def books(store: Path) -> dict[str, Any]:
-    """Read what is stored, as a stranger would."""
+    """Read the store directly with SQLite."""
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (tally,) = db.execute("SELECT tally FROM route_tallies").fetchone()
@@ -69,11 +69,11 @@ def books(store: Path) -> dict[str, Any]:
         }
 
 
-def test_twenty_kills_under_load_count_nothing_twice(tmp_path: Path) -> None:
+def test_twenty_kills_under_load_neither_repeat_nor_hide_a_leg(tmp_path: Path) -> None:
     store, stored, rng = tmp_path / "pairs.sqlite", 0, random.Random(5)
     for _ in range(KILLS):
         process, address = start(store)
-        # Some of what was stored before comes again, as after a retry.
+        # Some stored pairs are sent again, as after a retry.
         asyncio.run(load_until_killed(process, address, max(0, stored - 30), rng.uniform(0.15, 0.5)))
         found = books(store)
         stored = found["rows"]
@@ -87,6 +87,6 @@ def test_twenty_kills_under_load_count_nothing_twice(tmp_path: Path) -> None:
     route = books(store)["route"]
     received = sum(route["legs"].values())
     assert received == route["paired"] + sum(route["unpaired"].values()), "every leg is accounted for"
-    assert route["unpaired"]["stored_before"] > 0, "what came again was noticed"
-    assert route["unpaired"]["restart"] > 0, "what died with the process was counted"
+    assert route["unpaired"]["stored_before"] > 0, "repeated pairs are detected"
+    assert route["unpaired"]["restart"] > 0, "legs lost in the crash are counted"
     assert route["pairs"] > 500

@@ -1,4 +1,4 @@
-"""Signs for and against a candidate: what they are of, that they are fair, and that they add up."""
+"""Comparison outcomes, traits and evidence blocks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_collector.compare import Block, PairTally, Signs, block_of, compare, language, signs_of
-from mirror_collector.compare.traits import Traits, asks_for_json, traits
+from mirror_collector.compare import (
+    ComparisonOutcomes,
+    EvidenceBlock,
+    PairTotals,
+    block_start,
+    compare,
+    detect_language,
+    outcomes_of,
+)
+from mirror_collector.compare.traits import Traits, detect_traits, requests_json
 from mirror_collector.exchange import Body, Failure, Leg, Pair, Role, read_reply
 from tests.collector.builders import chat_json, chat_stream, leg
 
@@ -25,65 +33,65 @@ def trio(old: str, new: str, again: str, **shadow: Any) -> Pair:
     )
 
 
-def signs(pair: Pair) -> dict[str, int]:
-    return {name: sign for name, sign in signs_of(compare(pair)).items() if sign}
+def nonzero_outcomes(pair: Pair) -> dict[str, int]:
+    return {name: sign for name, sign in outcomes_of(compare(pair)).items() if sign}
 
 
-def test_whoever_is_nearer_to_what_the_user_got() -> None:
-    assert signs(trio("a b c d", "a b x y", "a b c x")) == {"rouge_l": -1, "edit": -1}
-    assert signs(trio("a b c d", "a b c x", "a b x y")) == {"rouge_l": 1, "edit": 1}
-    assert signs(trio("a b c d", "a b c d", "a b c x")) == {"exact": 1, "rouge_l": 1, "edit": 1}
-    assert signs(trio("a b c d", "a b c x", "a b y d")) == {}
+def test_the_answer_closer_to_the_primary_determines_the_outcome() -> None:
+    assert nonzero_outcomes(trio("a b c d", "a b x y", "a b c x")) == {"rouge_l": -1, "edit": -1}
+    assert nonzero_outcomes(trio("a b c d", "a b c x", "a b x y")) == {"rouge_l": 1, "edit": 1}
+    assert nonzero_outcomes(trio("a b c d", "a b c d", "a b c x")) == {"exact": 1, "rouge_l": 1, "edit": 1}
+    assert nonzero_outcomes(trio("a b c d", "a b c x", "a b y d")) == {}
 
 
 words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8).map(" ".join)
 
 
 @given(words, words, words)
-def test_equal_models_could_change_places(old: str, new: str, again: str) -> None:
-    one, other = signs_of(compare(trio(old, new, again))), signs_of(compare(trio(old, again, new)))
+def test_swapping_shadow_and_noise_leg_inverts_the_outcomes(old: str, new: str, again: str) -> None:
+    one, other = outcomes_of(compare(trio(old, new, again))), outcomes_of(compare(trio(old, again, new)))
     for name in ("exact", "rouge_l", "edit", "finish_reason", "tool_calls", "language"):
         assert one[name] == -other[name]
 
 
-def test_without_a_second_answer_of_the_same_model_no_text_is_judged() -> None:
+def test_without_a_noise_leg_there_are_no_text_outcomes() -> None:
     pair = Pair(primary=leg(P, body=chat_json("a b c")), shadow=leg(S, body=chat_json("x y")))
-    assert signs_of(compare(pair)) == {**dict.fromkeys(Traits.__slots__[:6], 0), "length": -1}
+    assert outcomes_of(compare(pair)) == {**dict.fromkeys(Traits.__slots__[:6], 0), "length": -1}
 
 
-def test_traits_only_one_side_has() -> None:
+def test_traits_that_only_one_leg_has() -> None:
     sorry = "I'm sorry, but I can't help with that."
-    assert signs(trio("here you are", sorry, "here it is")) == {
+    assert nonzero_outcomes(trio("here you are", sorry, "here it is")) == {
         "rouge_l": -1,
         "edit": -1,
         "refused": -1,
         "length": 1,
     }
     empty = Pair(primary=leg(P, body=chat_json("so")), shadow=leg(S, body=chat_json(" ")))
-    assert signs(empty) == {"empty": -1, "length": -1}
+    assert nonzero_outcomes(empty) == {"empty": -1, "length": -1}
     cut = Pair(primary=leg(P, body=chat_json("so")), shadow=leg(S, body=chat_json("so", finish="length")))
-    assert signs(cut) == {"cut": -1}
+    assert nonzero_outcomes(cut) == {"cut": -1}
 
 
-def test_a_candidate_that_fails_says_so_and_nothing_else() -> None:
+def test_a_failed_candidate_has_only_the_outcome_failed() -> None:
     dead = trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
-    assert signs(dead) == {"failed": -1}
+    assert nonzero_outcomes(dead) == {"failed": -1}
 
 
-def test_what_our_own_limits_cut_off_says_nothing() -> None:
+def test_limited_pairs_have_no_outcomes() -> None:
     found = compare(trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_OVERFLOW))
     assert found.limited
-    assert signs_of(found) == {}
-    tally = PairTally()
+    assert outcomes_of(found) == {}
+    tally = PairTotals()
     tally.add(found)
     assert (tally.limited, tally.status.of) == (1, 0)
 
 
-def test_a_retried_primary_failed_once() -> None:
-    # Copies are never retried: a primary that was would look better than the same model's copy.
+def test_a_retried_primary_counts_as_failed() -> None:
+    # Copies are never retried, so a retried primary would look better than a copy by the same model.
     retried = Pair(primary=leg(P), shadow=leg(S))
     object.__setattr__(retried.primary, "attempts", 2)
-    assert signs(retried) == {"failed": 1}
+    assert nonzero_outcomes(retried) == {"failed": 1}
 
 
 @pytest.mark.parametrize(
@@ -99,8 +107,8 @@ def test_a_retried_primary_failed_once() -> None:
         (b"", False),
     ],
 )
-def test_who_asks_for_json(request_body: bytes, wanted: bool) -> None:
-    assert asks_for_json(Body(data=request_body)) is wanted
+def test_requests_that_require_json(request_body: bytes, wanted: bool) -> None:
+    assert requests_json(Body(data=request_body)) is wanted
 
 
 def looked_at(text: str, **more: Any) -> Traits:
@@ -108,10 +116,10 @@ def looked_at(text: str, **more: Any) -> Traits:
 
 
 def answer(one: Leg, *, wants_json: bool = False) -> Traits:
-    return traits(one, read_reply(one.response), wants_json=wants_json)
+    return detect_traits(one, read_reply(one.response), wants_json=wants_json)
 
 
-def test_json_is_asked_for_and_not_given() -> None:
+def test_invalid_json_counts_only_if_json_is_required() -> None:
     assert looked_at('{"a": 1}', wants_json=True).invalid_json is False
     assert looked_at('{"a": 1', wants_json=True).invalid_json is True
     assert looked_at('{"a": 1').invalid_json is None
@@ -133,7 +141,7 @@ def test_json_is_asked_for_and_not_given() -> None:
         ("x" * 400 + " I'm sorry, but I can't help", False),
     ],
 )
-def test_refusals_by_how_they_begin(text: str, refused: bool) -> None:
+def test_refusals_are_detected_by_their_beginning(text: str, refused: bool) -> None:
     assert looked_at(text).refused is refused
 
 
@@ -151,26 +159,26 @@ def test_refusals_by_how_they_begin(text: str, refused: bool) -> None:
         ("", None),
     ],
 )
-def test_languages(text: str, name: str | None) -> None:
-    assert language(text) == name
+def test_languages_are_detected(text: str, name: str | None) -> None:
+    assert detect_language(text) == name
 
 
-def test_blocks_count_a_session_once() -> None:
-    block = Block()
+def test_a_block_counts_each_session_once() -> None:
+    block = EvidenceBlock()
     found = compare(trio("a b c d", "a x y z", "a b c x"))
-    block.add(found, fresh=True, fresh_floor=True)
-    block.add(found, fresh=False, fresh_floor=False)
+    block.add(found, first_of_unit=True, first_baseline_of_unit=True)
+    block.add(found, first_of_unit=False, first_baseline_of_unit=False)
     assert (block.pairs, block.counted, block.trios, block.repeated) == (2, 1, 1, 1)
-    assert block.signs.by_measure["rouge_l"] == Signs(less=1)
-    assert block.signs.by_measure["failed"] == Signs(same=1)
+    assert block.outcomes.by_measure["rouge_l"] == ComparisonOutcomes(less=1)
+    assert block.outcomes.by_measure["failed"] == ComparisonOutcomes(same=1)
     assert block.tokens == {"primary": 6, "shadow": 6, "noise": 6}
     late = compare(Pair(primary=leg(P), shadow=leg(S)))
-    block.add(late, fresh=True, fresh_floor=True)
+    block.add(late, first_of_unit=True, first_baseline_of_unit=True)
     assert (block.counted, block.trios) == (2, 1)
-    assert Block.from_json(json.loads(json.dumps(block.to_json()))) == block
+    assert EvidenceBlock.from_json(json.loads(json.dumps(block.to_json()))) == block
 
 
-def test_streams_have_a_time_between_tokens() -> None:
+def test_streams_have_an_inter_token_time() -> None:
     found = compare(
         Pair(
             primary=leg(P, body=chat_stream(["a", "b", "c"]), content_type="text/event-stream"),
@@ -181,5 +189,5 @@ def test_streams_have_a_time_between_tokens() -> None:
     assert found.shadow.inter_token_ms is None
 
 
-def test_blocks_begin_at_round_times() -> None:
-    assert (block_of(1_700_000_009.9), block_of(1_700_000_010.0)) == (1_700_000_000, 1_700_000_010)
+def test_blocks_start_at_multiples_of_ten_seconds() -> None:
+    assert (block_start(1_700_000_009.9), block_start(1_700_000_010.0)) == (1_700_000_000, 1_700_000_010)

@@ -1,4 +1,4 @@
-"""Evidence as a stream: all there is, then what is new, and after a break on from there."""
+"""The evidence stream: all blocks, then new blocks, and continuation after a reconnect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def put(collector: Collector, *names: str) -> None:
 
 
 async def watched(collector: Collector, *, store: str = "", cursor: int = 0) -> Any:
-    """Return the first answer that is current."""
+    """Return the first response that is current."""
     async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.unary_stream(
             METHOD,
@@ -41,7 +41,7 @@ async def watched(collector: Collector, *, store: str = "", cursor: int = 0) -> 
     raise AssertionError("the stream ended")
 
 
-async def test_what_was_counted_comes_once(start: Start) -> None:
+async def test_each_block_is_sent_once(start: Start) -> None:
     async with start() as collector:
         empty = await watched(collector)
         assert (len(empty.blocks), empty.cursor) == (0, 0)
@@ -60,10 +60,10 @@ async def test_what_was_counted_comes_once(start: Start) -> None:
         later = await watched(collector, store=first.store, cursor=first.cursor)
         assert [one.pairs for one in later.blocks] == [1]
         other = await watched(collector, store="another store", cursor=first.cursor)
-        assert sum(one.pairs for one in other.blocks) == 3, "another store's cursor means nothing"
+        assert sum(one.pairs for one in other.blocks) == 3, "the cursor of another store is ignored"
 
 
-async def test_a_block_that_counted_on_replaces_itself(start: Start) -> None:
+async def test_a_block_with_more_pairs_replaces_its_earlier_version(start: Start) -> None:
     async with start() as collector:
         await put(collector, "a")
         await collector.pairs_when(1)
@@ -80,12 +80,12 @@ async def test_a_block_that_counted_on_replaces_itself(start: Start) -> None:
         assert counts.pairs == 2
 
 
-async def test_a_source_goes_on_after_a_restart_and_adds_collectors_up(start: Start) -> None:
+async def test_two_addresses_of_one_collector_are_counted_once(start: Start) -> None:
     async with start() as collector:
         await put(collector, "a")
         await collector.pairs_when(1)
         address = str(collector.at.grpc)
-        # Both addresses lead to one collector: nothing counts twice.
+        # Both addresses belong to one collector, which is counted once.
         source = EvidenceSource([address, address.replace("127.0.0.1", "localhost")])
         running = asyncio.create_task(source.run())
         try:
@@ -114,7 +114,7 @@ def block(begins: int, pairs: int, comparator: int = 2) -> Any:
     )
 
 
-def test_blocks_of_several_stores_add_up_and_old_ones_are_kept_together() -> None:
+def test_blocks_of_several_stores_are_added_up() -> None:
     known = EvidenceBlocks()
     known.add("one", [block(10 * n, 1) for n in range(1000)])
     known.add("two", [block(10 * n, 2) for n in range(1000)])
@@ -127,10 +127,10 @@ def test_blocks_of_several_stores_add_up_and_old_ones_are_kept_together() -> Non
     assert found.pairs == 3004
     found = known.counts("chat", "v1", "v2", 9_985.0)
     assert found is not None
-    assert found.pairs == 7, "a later shadow counts from its own beginning"
+    assert found.pairs == 7, "counts start with the given time"
 
 
-def test_counts_of_another_comparison_do_not_mix() -> None:
+def test_counts_of_different_comparison_versions_are_not_added_up() -> None:
     known = EvidenceBlocks()
     known.add("one", [block(0, 5, comparator=2), block(10, 7, comparator=3), block(20, 9, comparator=2)])
     found = known.counts("chat", "v1", "v2", 0.0)

@@ -1,4 +1,4 @@
-"""Pairs leave the store as files, and are measured again after the comparison has changed."""
+"""Export of pairs, and comparison of stored pairs with a new version of the comparison."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from mirror_collector.cli import main
-from mirror_collector.compare import VERSION, Counts
+from mirror_collector.compare import VERSION, LegCounts
 from mirror_collector.exchange import Pair, Role
 from mirror_collector.serve import summary_view
-from mirror_collector.store import Database, Keep, Privacy, Reader, RoutePrivacy, StoreLimits
+from mirror_collector.store import (
+    MessageStorage,
+    PrivacyPolicy,
+    RoutePrivacyPolicy,
+    StoreLimits,
+    StoreReader,
+    StoreWriter,
+)
 from tests.collector.builders import chat_json, chat_stream, leg
 
 if TYPE_CHECKING:
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
     from mirror_collector.store import Location
 
 
-def filled(location: Location, *, keep: Keep = Keep.BODIES) -> None:
-    privacy = Privacy(default=RoutePrivacy(keep=keep))
+def filled(location: Location, *, storage: MessageStorage = MessageStorage.BODIES) -> None:
+    privacy = PrivacyPolicy(default=RoutePrivacyPolicy(storage=storage))
     stream = chat_stream(["bye ", "then"])
     pairs = [
         Pair(primary=leg(Role.PRIMARY, "a"), shadow=leg(Role.SHADOW, "a", chat_json("hello there"))),
@@ -33,11 +40,11 @@ def filled(location: Location, *, keep: Keep = Keep.BODIES) -> None:
         ),
         Pair(primary=leg(Role.PRIMARY, "c"), shadow=leg(Role.SHADOW, "c", b"no", status=503)),
     ]
-    with closing(Database(location, StoreLimits(), privacy)) as database:
-        database.write(pairs, Counts(), 1_700_000_000.0)
+    with closing(StoreWriter(location, StoreLimits(), privacy)) as writer:
+        writer.write(pairs, LegCounts(), 1_700_000_000.0)
 
 
-def test_json_lines(tmp_path: Path) -> None:
+def test_export_as_json_lines(tmp_path: Path) -> None:
     store = tmp_path / "pairs.sqlite"
     filled(store)
     result = CliRunner().invoke(main, ["export", "--store", str(store)])
@@ -53,7 +60,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert "3 pairs written" in figures.stderr
 
 
-def test_parquet(tmp_path: Path) -> None:
+def test_export_as_parquet(tmp_path: Path) -> None:
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
     store, out = tmp_path / "pairs.sqlite", tmp_path / "pairs.parquet"
@@ -68,41 +75,41 @@ def test_parquet(tmp_path: Path) -> None:
     assert rows[0]["exact"] is False
 
 
-def test_measured_again_they_say_the_same(location: Location) -> None:
+def test_comparing_stored_pairs_again_gives_the_same_results(location: Location) -> None:
     filled(location)
-    with closing(Database(location, StoreLimits())) as database, closing(Reader(location)) as reader:
-        before = summary_view(database.ledger)
+    with closing(StoreWriter(location, StoreLimits())) as writer, closing(StoreReader(location)) as reader:
+        before = summary_view(writer.totals)
         listed = reader.pair(2)
         evidence = [block.counts for block in reader.evidence(0)]
-        database._engine.run("UPDATE pairs SET comparator = 1, flags = 0, similarity = 0.5")
-        database._engine.run("DELETE FROM pair_tallies")
-        done = database.recompare(reader, lambda _count: None)
+        writer._connection.execute("UPDATE pairs SET comparator = 1, flags = 0, similarity = 0.5")
+        writer._connection.execute("DELETE FROM pair_tallies")
+        done = writer.recompare(reader, lambda _count: None)
         assert (done.measured, done.without_messages) == (3, 0)
         after = reader.pair(2)
         assert listed is not None
         assert after is not None
-        assert after.listed["flags"] == listed.listed["flags"]
-        assert after.listed["comparison"]["floor"] == listed.listed["comparison"]["floor"]
-        assert database._engine.rows("SELECT DISTINCT comparator FROM pairs") == [(VERSION,)]
+        assert after.summary["flags"] == listed.summary["flags"]
+        assert after.summary["comparison"]["floor"] == listed.summary["comparison"]["floor"]
+        assert writer._connection.query("SELECT DISTINCT comparator FROM pairs") == [(VERSION,)]
         assert [block.counts for block in reader.evidence(0)] == evidence
-        assert summary_view(database.ledger) == before
+        assert summary_view(writer.totals) == before
 
 
-def test_what_was_not_kept_is_not_measured_again(location: Location) -> None:
-    filled(location, keep=Keep.NONE)
-    with closing(Database(location, StoreLimits())) as database, closing(Reader(location)) as reader:
-        done = database.recompare(reader, lambda _count: None)
+def test_pairs_without_messages_are_not_compared_again(location: Location) -> None:
+    filled(location, storage=MessageStorage.NONE)
+    with closing(StoreWriter(location, StoreLimits())) as writer, closing(StoreReader(location)) as reader:
+        done = writer.recompare(reader, lambda _count: None)
     assert (done.measured, done.without_messages) == (0, 3)
 
 
-def test_the_commands_on_a_store_that_is_not_there_or_in_use(tmp_path: Path) -> None:
+def test_commands_on_a_missing_store_and_a_locked_store(tmp_path: Path) -> None:
     missing = CliRunner().invoke(main, ["export", "--store", str(tmp_path / "none.sqlite")])
-    assert (missing.exit_code, "there is no store" in missing.output) == (1, True)
+    assert (missing.exit_code, "no store found" in missing.output) == (1, True)
     assert not (tmp_path / "none.sqlite").exists()
     store = tmp_path / "pairs.sqlite"
     filled(store)
-    assert "3 pairs measured again" in CliRunner().invoke(main, ["recompare", "--store", str(store)]).output
-    with closing(Database(store, StoreLimits())):
+    assert "3 pairs compared again" in CliRunner().invoke(main, ["recompare", "--store", str(store)]).output
+    with closing(StoreWriter(store, StoreLimits())):
         busy = CliRunner().invoke(main, ["recompare", "--store", str(store)])
         assert "another process uses it" in busy.output
         assert CliRunner().invoke(main, ["export", "--store", str(store)]).exit_code == 0

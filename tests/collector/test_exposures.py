@@ -1,4 +1,4 @@
-"""Who was exposed to which variant: counted by unit, kept without names."""
+"""A/B tests: exposures, conversions and feedback, stored without names of users."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mirror_collector.compare import Counts
+from mirror_collector.compare import LegCounts
 from mirror_collector.exchange import (
+    Conversion,
     Exposure,
-    Exposures,
-    Outcome,
+    ExposureCounts,
     Pair,
     Role,
     RouteName,
@@ -41,20 +41,20 @@ def entry(**fields: str) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def test_an_entry_without_times_is_an_exposure() -> None:
+def test_an_entry_without_start_time_is_an_exposure() -> None:
     unit = base64.b64encode("ädä".encode()).decode()
     assert parse_entry(entry(experiment="tone", unit=unit)) == exposure("ädä")
     assert parse_entry(entry(experiment="tone")) == exposure("")
 
 
-async def test_units_and_requests_by_variant(location: Location) -> None:
+async def test_units_and_requests_are_counted_by_variant(location: Location) -> None:
     store = await Store.open(location, StoreLimits(exposure_retention=100.0))
     for batch in (["ada", "ada", "bob", ""], ["ada", "eve"]):
-        waiting = Exposures()
+        waiting = ExposureCounts()
         for unit in batch:
             waiting.add(exposure(unit))
         await store.write_exposures(waiting, 1_000.0)
-    waiting = Exposures()
+    waiting = ExposureCounts()
     waiting.add(exposure("ada", "v1"))
     waiting.add(exposure("ada", "v1", "other test"))
     await store.write_exposures(waiting, 1_050.0)
@@ -63,14 +63,14 @@ async def test_units_and_requests_by_variant(location: Location) -> None:
     assert tone.variants == {"v1": (1, 1), "v2": (3, 5)}
     assert (tone.crossovers, tone.without_unit) == (1, 1)
     assert await store.exposures("other", None) == []
-    await store.tidy(1_120.0)
+    await store.delete_expired(1_120.0)
     assert [e.variants for e in await store.exposures("chat", "tone")] == [{"v1": (1, 1)}]
     await store.close()
 
 
-async def test_nobodys_name_is_kept(tmp_path: Path) -> None:
+async def test_unit_names_are_not_stored(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "pairs.sqlite", StoreLimits())
-    waiting = Exposures()
+    waiting = ExposureCounts()
     waiting.add(exposure("ada lovelace"))
     await store.write_exposures(waiting, 1_000.0)
     said = parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "ada lovelace", "value": True})
@@ -83,16 +83,16 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()]
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mirror_collector.exchange.exposure._MOST", 2)
-    waiting = Exposures()
+def test_exposure_counts_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirror_collector.exchange.exposure._MAX_ENTRIES", 2)
+    waiting = ExposureCounts()
     for unit in ("a", "b", "c", "a"):
         waiting.add(exposure(unit))
-    assert (waiting.requests.total(), waiting.lost) == (3, 1)
+    assert (waiting.requests.total(), waiting.dropped) == (3, 1)
 
 
 def old_store(path: Path, *more: str) -> None:
-    """Make a store as an earlier version left it, one pair included."""
+    """Create a store of an earlier schema that contains one pair."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript((Path(__file__).parent / "data/store-schema-3.sql").read_text(encoding="utf-8"))
         db.executescript(";".join(more))
@@ -115,7 +115,7 @@ def old_store(path: Path, *more: str) -> None:
         *([("DROP TABLE outcomes", "DROP TABLE exposures", "DROP TABLE secrets", "PRAGMA user_version = 1")]),
     ],
 )
-async def test_a_store_of_an_earlier_schema_is_taken_over(tmp_path: Path, before: tuple[str, ...]) -> None:
+async def test_a_store_of_an_earlier_schema_is_migrated(tmp_path: Path, before: tuple[str, ...]) -> None:
     path = tmp_path / "pairs.sqlite"
     old_store(path, *before)
     store = await Store.open(path, StoreLimits())
@@ -127,22 +127,24 @@ async def test_a_store_of_an_earlier_schema_is_taken_over(tmp_path: Path, before
     assert reply is not None
     assert reply.text == "hello"
     pair = Pair(primary=builders.leg(), shadow=builders.leg(Role.SHADOW))
-    assert await store.write([pair], Counts(), 3.0) == [], "it is there already"
+    assert await store.write([pair], LegCounts(), 3.0) == [], "the pair is stored already"
     again = Pair(primary=builders.leg(request_id="r2"), shadow=builders.leg(Role.SHADOW, "r2"))
-    assert [one.pair_id for one in await store.write([again], Counts(), 3.0)] == [2]
+    assert [one.pair_id for one in await store.write([again], LegCounts(), 3.0)] == [2]
     await store.close()
 
 
-def outcome(unit: str, metric: str = "purchase") -> Outcome:
-    return Outcome(route=RouteName("chat"), metric=metric, unit=unit)
+def outcome(unit: str, metric: str = "purchase") -> Conversion:
+    return Conversion(route=RouteName("chat"), metric=metric, unit=unit)
 
 
-async def test_outcomes_are_joined_to_variants_by_user(location: Location) -> None:
+async def test_conversions_are_joined_to_variants_by_user(location: Location) -> None:
     store = await Store.open(location, StoreLimits())
-    waiting = Exposures()
+    waiting = ExposureCounts()
     for unit, variant in (("ada", "v2"), ("bob", "v2"), ("eve", "v1"), ("kim", "v1"), ("kim", "v2")):
         waiting.add(exposure(unit, variant))
-    await store.write_outcomes([outcome("bob")], [], 900.0)  # Before the exposure: not its doing.
+    await store.write_outcomes(
+        [outcome("bob")], [], 900.0
+    )  # A conversion before the exposure does not count.
     await store.write_exposures(waiting, 1_000.0)
     told = [
         outcome("ada"),
@@ -154,33 +156,37 @@ async def test_outcomes_are_joined_to_variants_by_user(location: Location) -> No
     ]
     await store.write_outcomes(told, [], 1_100.0)
     (found,) = await store.exposures("chat", "tone")
-    assert found.users == {"v1": 1, "v2": 2}, "who met both is left out"
+    assert found.users == {"v1": 1, "v2": 2}, "units exposed to both variants are excluded"
     assert found.outcomes == {"purchase": {"v1": 1, "v2": 1}, "refund": {"v1": 1}}
     await store.close()
 
 
-def test_outcomes_are_taken_whole_or_not_at_all() -> None:
+def test_outcomes_are_accepted_all_or_none() -> None:
     good = {"route": "chat", "metric": "purchase", "unit": "ada"}
     assert parse_outcomes(good) == parse_outcomes([good]) == parse_outcomes({"outcomes": [good]})
     with pytest.raises(
-        ValueError, match=r"\[1\].unit: a conversion.*; \[1\].user: unknown.*; \[2\]: must be an object"
+        ValueError,
+        match=r"\[1\].unit: required for a conversion.*; \[1\].user: unknown field.*; "
+        r"\[2\]: must be an object",
     ):
         parse_outcomes([good, {"route": "chat", "metric": "purchase", "user": "ada"}, 3])
-    with pytest.raises(ValueError, match=r"\[0\].value: true, false.*; \[0\]: feedback needs a request_id"):
+    with pytest.raises(
+        ValueError, match=r"\[0\].value: must be true, false.*; \[0\]: feedback requires a request_id"
+    ):
         parse_outcomes({"route": "chat", "metric": "thumbs", "value": "yes"})
-    with pytest.raises(ValueError, match=r"value: true, false or a number"):
+    with pytest.raises(ValueError, match=r"value: must be true, false or a number"):
         parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "a", "value": float("nan")})
     with pytest.raises(ValueError, match="at most 10000"):
         parse_outcomes([good] * 10_001)
 
 
-async def test_feedback_by_request_or_user_counts_once(location: Location) -> None:
+async def test_feedback_of_a_request_or_user_counts_once(location: Location) -> None:
     store = await Store.open(location, StoreLimits())
     thumb = {"route": "chat", "metric": "thumbs", "request_id": "r1", "value": True}
     early = parse_outcomes([thumb, thumb, {**thumb, "request_id": "r9", "value": False}])
     assert await store.write_outcomes((), early.feedback, 1_000.0) == 1
     pair = Pair(primary=builders.leg(request_id="r1"), shadow=builders.leg(Role.SHADOW, "r1"))
-    await store.write([pair], Counts(), 1_010.0)
+    await store.write([pair], LegCounts(), 1_010.0)
     rated = {"route": "chat", "metric": "rating", "unit": "ada", "value": 4, "variant": "v2", "id": "a"}
     late = parse_outcomes([rated, {**rated, "value": 2, "id": "b"}, {**rated, "value": 1}])
     assert await store.write_outcomes((), late.feedback, 9_000.0) == 1

@@ -1,4 +1,4 @@
-"""What is found on a short way for most legs is what the long way finds: both are walked, and compared."""
+"""The fast paths return the same results as the general code."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_collector.compare.language import language
+from mirror_collector.compare.language import detect_language
 from mirror_collector.compare.similarity import rouge_l
-from mirror_collector.compare.traits import _REFUSAL, _refuses
-from mirror_collector.exchange.completions import Assembly
+from mirror_collector.compare.traits import _REFUSAL, _is_refusal
+from mirror_collector.exchange.completions import CompletionBuilder
 from mirror_collector.exchange.log_entry import _times
-from mirror_collector.exchange.sse import events
+from mirror_collector.exchange.sse import event_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ EVENTS = st.lists(
 
 
 def by_lines(body: bytes) -> Iterator[bytes]:
-    """Yield events as the standard says it, line by line."""
+    """Yield the data of events, parsed line by line as in the standard."""
     data: list[bytes] = []
     for line in [*body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"), b""]:
         if line.startswith(b"data:"):
@@ -60,38 +60,38 @@ def by_lines(body: bytes) -> Iterator[bytes]:
 
 
 @given(st.lists(st.tuples(LINES, ENDS), max_size=20), st.integers(1, 5))
-def test_events_are_those_of_their_lines(lines: list[tuple[bytes, bytes]], limit: int) -> None:
+def test_events_equal_those_of_a_line_parser(lines: list[tuple[bytes, bytes]], limit: int) -> None:
     body = b"".join(line + end for line, end in lines)
-    assert list(events(body, limit=limit)) == list(by_lines(body))[:limit]
+    assert list(event_data(body, limit=limit)) == list(by_lines(body))[:limit]
 
 
 @given(EVENTS)
-def test_an_answer_is_put_together_the_same(stream: list[tuple[list[Any], Any]]) -> None:
-    short, long = Assembly(), Assembly()
+def test_the_fast_path_builds_the_same_completion(stream: list[tuple[list[Any], Any]]) -> None:
+    short, long = CompletionBuilder(), CompletionBuilder()
     for choices, usage in stream:
-        short.event(choices, usage)
+        short.add_event(choices, usage)
         said = long.size
         for choice in choices:
-            long.choice(choice, key="delta")
+            long.add_choice(choice, key="delta")
         if usage is not None:
-            long.usage(usage)
+            long.add_usage(usage)
         long.chunks += long.size > said
     assert short == long
 
 
 @given(ASCII | WORDS.map(" ".join), ASCII | WORDS.map(" ".join))
-def test_texts_of_plain_letters_compare_as_any_others(first: str, second: str) -> None:
-    # An ellipsis is no word and no letter, and takes the long way.
+def test_ascii_texts_compare_like_other_texts(first: str, second: str) -> None:
+    # An ellipsis is neither word nor letter, and forces the general code.
     assert rouge_l(first, second) == rouge_l(f"{first} \N{HORIZONTAL ELLIPSIS}", second)
-    assert language(first) == language(f"\N{HORIZONTAL ELLIPSIS} {first}"[:400])
+    assert detect_language(first) == detect_language(f"\N{HORIZONTAL ELLIPSIS} {first}"[:400])
 
 
 @given(st.from_regex(_REFUSAL) | ASCII)
-def test_no_refusal_is_overlooked(opening: str) -> None:
-    assert _refuses(opening) is (_REFUSAL.search(opening) is not None)
+def test_the_hints_miss_no_refusal(opening: str) -> None:
+    assert _is_refusal(opening) is (_REFUSAL.search(opening) is not None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), max_size=20))
-def test_times_of_chunks_are_read_as_they_were_written(chunks: list[tuple[int, int]]) -> None:
+def test_chunk_times_are_parsed_as_written(chunks: list[tuple[int, int]]) -> None:
     assert _times(",".join(f"{at}:{size}" for at, size in chunks)) == chunks
     assert _times("x" + ",".join(f"{at}:{size}" for at, size in chunks)) == []

@@ -1,4 +1,4 @@
-"""Pages show what the API has, no message to who may not read it, and nothing a message could inject."""
+"""The pages show the data of the API, no messages to viewers, and no unescaped model output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ GUARDED = Settings.model_validate(
 
 
 class Checked(HTMLParser):
-    """Counts tags, and notes those that are not closed."""
+    """Collects the tags of a page and those that are not closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -86,24 +86,24 @@ async def fill(collector: Collector) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_pair_that_differs_says_so_also_with_a_second_answer(start: Start) -> None:
+async def test_a_pair_with_a_noise_leg_shows_its_differences(start: Start) -> None:
     async with start() as collector:
         legs = [document("primary", "r1", "hello world") | {"expects_noise": True}]
         legs += [document("shadow", "r1", "hullo world"), document("noise", "r1", "hello world!")]
         await collector.post(legs)
         await collector.pairs_when(1)
         text = await page(collector, "/pairs")
-        assert "another text" in text
-        assert "nothing" not in text
+        assert "different text" in text
+        assert '<span class="dim">none</span>' not in text
 
 
-async def test_the_overview_without_anything(start: Start) -> None:
+async def test_pages_of_an_empty_store(start: Start) -> None:
     async with start() as collector:
-        assert "No exchange was captured yet" in await page(collector, "/")
-        assert "No pair is like that" in await page(collector, "/pairs")
+        assert "No exchange was received yet" in await page(collector, "/")
+        assert "No pair matches the filter" in await page(collector, "/pairs")
 
 
-async def test_from_the_overview_to_the_worst_pair_in_two_clicks(start: Start) -> None:
+async def test_the_worst_pair_is_two_clicks_from_the_overview(start: Start) -> None:
     async with start() as collector:
         await fill(collector)
         overview = await page(collector, "/")
@@ -111,13 +111,13 @@ async def test_from_the_overview_to_the_worst_pair_in_two_clicks(start: Start) -
         assert "1 refused" in overview
         worst = await page(collector, "/pairs?route=chat&order=worst")
         first = worst[worst.index('href="/pairs/') + 6 :].partition('"')[0]
-        assert "Why it differs" in await page(collector, first)
+        assert "Differences</h2>" in await page(collector, first)
         refused = await page(collector, "/pairs?flags=refused")
         assert "the shadow refused" in refused
         assert refused.count('href="/pairs/') == 1
 
 
-async def test_what_a_model_says_stays_text(start: Start) -> None:
+async def test_model_output_is_escaped(start: Start) -> None:
     async with start() as collector:
         await fill(collector)
         listed = (await collector.get("/v1/pairs?limit=10"))["pairs"]
@@ -126,10 +126,10 @@ async def test_what_a_model_says_stays_text(start: Start) -> None:
             "<ins>", ""
         )
         (noisy,) = (one["id"] for one in listed if one["request_id"] == "r9")
-        assert "so much it differs by itself" in await page(collector, f"/pairs/{noisy}")
+        assert "Noise leg: the second answer" in await page(collector, f"/pairs/{noisy}")
 
 
-async def test_roles(start: Start) -> None:
+async def test_access_by_role(start: Start) -> None:
     async with start(Setting(settings=GUARDED)) as collector:
         await fill(collector)
         for path in ("/", "/pairs", "/pairs/1", "/v1/summary", "/v1/pairs/1"):
@@ -137,7 +137,7 @@ async def test_roles(start: Start) -> None:
             await page(collector, path, status=401, who="nobody")
         assert "4</b>" in await page(collector, "/", who="ada")
         viewed = await page(collector, "/pairs/1", who="ada")
-        assert "shown to readers only" in viewed
+        assert "Messages require the role reader" in viewed
         assert "hello" not in viewed
         assert "hello" not in await page(collector, "/v1/pairs/1", who="ada")
         assert "hello" in await page(collector, "/pairs/1", who="bob")
@@ -155,11 +155,11 @@ async def test_roles(start: Start) -> None:
         ("/pairs/999", 404, "no such pair"),
         ("/pairs/x", 404, "no such pair"),
         ("/pairs?order=best", 400, "must be newest or worst"),
-        ("/pairs?flags=odd", 400, "is unknown; known are failed"),
+        ("/pairs?flags=odd", 400, "unknown flag &#39;odd&#39;; allowed: failed"),
         ("/pairs?what=1", 400, "unknown parameter"),
     ],
 )
-async def test_what_cannot_be_shown(start: Start, path: str, status: int, words: str) -> None:
+async def test_error_pages(start: Start, path: str, status: int, words: str) -> None:
     async with start() as collector:
         assert words in await page(collector, path, status=status)
 
@@ -168,7 +168,7 @@ texts = st.text(st.sampled_from("ab c.\n"), max_size=40)
 
 
 @given(texts, texts)
-def test_a_diff_holds_both_texts(first: str, second: str) -> None:
+def test_a_diff_contains_both_texts(first: str, second: str) -> None:
     left, right = word_diff(first, second)
     assert "".join(part.text for part in left) == first
     assert "".join(part.text for part in right) == second
@@ -177,7 +177,7 @@ def test_a_diff_holds_both_texts(first: str, second: str) -> None:
         assert {part.side for part in (*left, *right)} <= {"both"}
 
 
-def test_a_diff_word_by_word() -> None:
+def test_a_diff_marks_changed_words() -> None:
     left, right = word_diff("the old red cat", "the new blue cat")
     assert [(part.side, part.text) for part in left] == [
         ("both", "the "),
@@ -187,7 +187,7 @@ def test_a_diff_word_by_word() -> None:
     assert [part.text for part in right if part.side == "second"] == ["new blue"]
 
 
-def test_a_timeline_of_clocks_that_were_set() -> None:
+def test_a_timeline_omits_times_before_the_start() -> None:
     leg = {
         "role": "primary",
         "variant": "v1",
@@ -201,7 +201,7 @@ def test_a_timeline_of_clocks_that_were_set() -> None:
     assert (scale.lanes[0].first, scale.lanes[0].end, scale.lanes[0].marks) == (None, None, ())
 
 
-def test_long_texts_stay_bounded() -> None:
+def test_a_diff_of_long_texts_is_limited() -> None:
     left, _ = word_diff("a " * 20_000, "b " * 20_000)
     assert sum(len(part.text) for part in left) == 40_000
     assert chat_json("x")

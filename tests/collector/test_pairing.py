@@ -1,4 +1,4 @@
-"""Whatever order legs come in, each comes out exactly once."""
+"""Pairing returns each leg exactly once, in any order of arrival."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mirror_collector.exchange import (
     Pair,
     Pairing,
     PairingLimits,
+    PairingResult,
     Role,
-    Settled,
     Unpaired,
     UnpairedReason,
 )
@@ -27,11 +27,11 @@ def pairing(*, window: float = 10.0, max_legs: int = 100, max_bytes: int = 1 << 
     return Pairing(PairingLimits(window=window, max_legs=max_legs, max_bytes=max_bytes))
 
 
-def reasons(settled: tuple[Settled, ...]) -> list[str]:
+def reasons(settled: tuple[PairingResult, ...]) -> list[str]:
     return ["pair" if isinstance(one, Pair) else one.reason.value for one in settled]
 
 
-def test_a_pair_in_either_order() -> None:
+def test_legs_are_paired_in_either_order() -> None:
     for first, second in ((P, S), (S, P)):
         subject = pairing()
         assert subject.add(leg(first), 0.0) == ()
@@ -41,14 +41,14 @@ def test_a_pair_in_either_order() -> None:
         assert (len(subject), subject.waiting_bytes, subject.deadline) == (0, 0, None)
 
 
-def test_the_same_id_on_another_route_is_another_request() -> None:
+def test_request_ids_are_distinct_per_route() -> None:
     subject = pairing()
     subject.add(leg(P, route="chat"), 0.0)
     assert subject.add(leg(S, route="code"), 0.0) == ()
     assert len(subject) == 2
 
 
-def test_the_window_counts_from_the_first_leg() -> None:
+def test_the_window_starts_with_the_first_leg() -> None:
     subject = pairing(window=10.0)
     subject.add(leg(P, "a"), 0.0)
     subject.add(leg(S, "b"), 4.0)
@@ -58,7 +58,7 @@ def test_the_window_counts_from_the_first_leg() -> None:
     assert reasons(subject.expire(99.0)) == ["no_primary"]
 
 
-def test_repeated_roles_are_duplicates_before_and_after_the_pair() -> None:
+def test_a_repeated_role_is_a_duplicate() -> None:
     subject = pairing()
     subject.add(leg(P), 0.0)
     assert reasons(subject.add(leg(P), 1.0)) == ["duplicate"]
@@ -66,21 +66,21 @@ def test_repeated_roles_are_duplicates_before_and_after_the_pair() -> None:
     assert reasons(subject.add(leg(S), 3.0)) == ["duplicate"]
 
 
-def test_a_straggler_is_late_and_its_repetition_a_duplicate() -> None:
+def test_a_leg_after_the_window_is_late_and_its_repetition_a_duplicate() -> None:
     subject = pairing(window=10.0)
     subject.add(leg(P), 0.0)
     assert reasons(subject.add(leg(S), 12.0)) == ["no_shadow", "late"]
     assert reasons(subject.add(leg(S), 13.0)) == ["duplicate"]
 
 
-def test_a_request_is_forgotten_one_window_after_it_was_settled() -> None:
+def test_a_settled_request_expires_after_one_window() -> None:
     subject = pairing(window=10.0)
     subject.add(leg(P), 0.0)
     subject.add(leg(S), 1.0)
     assert subject.add(leg(P), 11.0) == ()
 
 
-def test_the_oldest_goes_first_when_there_are_too_many() -> None:
+def test_the_oldest_request_is_evicted_at_the_leg_limit() -> None:
     subject = pairing(max_legs=2)
     for name in "ab":
         subject.add(leg(P, name), 0.0)
@@ -90,7 +90,7 @@ def test_the_oldest_goes_first_when_there_are_too_many() -> None:
     assert reasons(subject.add(leg(S, "a"), 0.0)) == ["late"]
 
 
-def test_the_oldest_goes_first_when_they_are_too_large() -> None:
+def test_the_oldest_request_is_evicted_at_the_byte_limit() -> None:
     big = leg(P, "a", b"x" * 5000)
     subject = pairing(max_bytes=big.size + 10)
     subject.add(big, 0.0)
@@ -98,7 +98,7 @@ def test_the_oldest_goes_first_when_they_are_too_large() -> None:
     assert subject.waiting_bytes <= big.size + 10
 
 
-def test_a_clock_set_back_changes_nothing() -> None:
+def test_a_clock_set_back_does_not_change_deadlines() -> None:
     subject = pairing(window=10.0)
     subject.add(leg(P, "a"), 100.0)
     subject.add(leg(P, "b"), 0.0)
@@ -113,13 +113,13 @@ arrivals = st.lists(
 
 
 @given(arrivals, st.integers(1, 6), st.integers(2000, 20_000))
-def test_every_leg_comes_out_exactly_once(
+def test_every_leg_is_returned_exactly_once(
     arriving: list[tuple[Role, int, float, int]], max_legs: int, max_bytes: int
 ) -> None:
     subject = pairing(window=10.0, max_legs=max_legs, max_bytes=max_bytes)
     now = 0.0
     given_in: list[Leg] = []
-    settled: list[Settled] = []
+    settled: list[PairingResult] = []
     for role, number, pause, size in arriving:
         now += pause
         one = leg(role, f"r{number}", b"x" * (size + len(given_in) + 1))
@@ -143,7 +143,7 @@ def test_every_leg_comes_out_exactly_once(
 
 
 @given(st.permutations([(role, f"r{n}") for role in Role for n in range(5)]))
-def test_any_order_within_the_window_pairs_all(order: list[tuple[Role, str]]) -> None:
+def test_all_legs_within_the_window_are_paired_in_any_order(order: list[tuple[Role, str]]) -> None:
     subject = pairing()
     settled = [
         one for role, name in order for one in subject.add(replace(leg(role, name), expects_noise=True), 1.0)
@@ -152,7 +152,7 @@ def test_any_order_within_the_window_pairs_all(order: list[tuple[Role, str]]) ->
     assert all(isinstance(one, Pair) and one.noise is not None for one in settled)
 
 
-def test_an_announced_second_copy_is_waited_for_but_not_for_ever() -> None:
+def test_an_announced_noise_leg_is_awaited_for_one_window() -> None:
     subject = pairing(window=10.0)
     subject.add(replace(leg(P), expects_noise=True), 0.0)
     assert subject.add(leg(S), 1.0) == ()
@@ -162,7 +162,7 @@ def test_an_announced_second_copy_is_waited_for_but_not_for_ever() -> None:
     assert reasons(subject.add(leg(N), 11.0)) == ["late"]
 
 
-def test_a_second_copy_nobody_announced_is_one_too_many() -> None:
+def test_an_unannounced_noise_leg_is_a_duplicate() -> None:
     subject = pairing()
     subject.add(leg(P), 0.0)
     subject.add(leg(S), 0.0)

@@ -1,4 +1,4 @@
-"""Log entries and JSON documents become legs, or rejections with a reason."""
+"""Parsing of log entries and JSON documents into legs, or rejections with a reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mirror_collector.exchange import (
     Failure,
     Leg,
-    Message,
+    LogMessage,
     Rejection,
     RejectionReason,
     Role,
@@ -38,7 +38,7 @@ def refused(**overrides: str | None) -> RejectionReason:
     return rejection.reason
 
 
-def test_bytes_made_from_envoys_own_definitions_are_read_field_by_field() -> None:
+def test_an_entry_encoded_by_envoys_definitions_is_parsed() -> None:
     leg = parsed()
     body = chat_json("hello world")
     assert (leg.route, leg.role, leg.request_id, leg.variant) == ("chat", Role.PRIMARY, "r1", "v1")
@@ -56,7 +56,7 @@ def test_bytes_made_from_envoys_own_definitions_are_read_field_by_field() -> Non
     assert leg.failure is None
 
 
-def test_every_field_we_define_has_the_number_envoy_gives_it() -> None:
+def test_field_numbers_equal_those_of_envoy() -> None:
     envoy = entry(EntryParts())
     common, request, response = envoy.common_properties, envoy.request, envoy.response
     assert common is not None
@@ -74,7 +74,7 @@ def test_every_field_we_define_has_the_number_envoy_gives_it() -> None:
             assert numbers[field.name] == field.number, (ours.DESCRIPTOR.full_name, field.name)
 
 
-def test_what_no_leg_uses_yet_is_read_all_the_same() -> None:
+def test_fields_that_no_leg_uses_are_decoded() -> None:
     envoy = entry(EntryParts(flags=tuple(wire.ResponseFlags.DESCRIPTOR.fields_by_name)))
     common = wire.HTTPAccessLogEntry.FromString(bytes(envoy)).common_properties
     assert envoy.common_properties is not None
@@ -95,7 +95,7 @@ def test_what_no_leg_uses_yet_is_read_all_the_same() -> None:
         ("chat/a/b", "chat/a/b"),
     ],
 )
-def test_the_variant_is_read_from_the_cluster(cluster: str, variant: str) -> None:
+def test_the_variant_is_derived_from_the_cluster_name(cluster: str, variant: str) -> None:
     assert parsed(EntryParts(cluster=cluster)).variant == variant
 
 
@@ -114,17 +114,19 @@ def test_the_variant_is_read_from_the_cluster(cluster: str, variant: str) -> Non
         (("no_cluster_found",), False, Failure.NO_CLUSTER_FOUND),
     ],
 )
-def test_flags_say_who_ended_it(flags: tuple[str, ...], client_left: bool, failure: Failure | None) -> None:
+def test_response_flags_set_client_left_and_failure(
+    flags: tuple[str, ...], client_left: bool, failure: Failure | None
+) -> None:
     leg = parsed(EntryParts(flags=flags))
     assert (leg.client_left, leg.failure) == (client_left, failure)
 
 
-def test_every_failure_is_a_flag_of_the_wire() -> None:
+def test_every_failure_is_a_response_flag() -> None:
     for failure in Failure:
         assert parsed(EntryParts(flags=(failure.value,))).failure is failure
 
 
-def test_a_cut_stream_keeps_what_came_and_is_not_complete() -> None:
+def test_an_aborted_stream_is_incomplete() -> None:
     body = chat_stream(["a", "b"], done=False)
     leg = parsed(EntryParts(body=body, end=False, flags=("downstream_connection_termination",), status=0))
     assert leg.response.data == body
@@ -132,30 +134,30 @@ def test_a_cut_stream_keeps_what_came_and_is_not_complete() -> None:
     assert leg.last_chunk_us == T0 + 21_001
 
 
-def test_a_capped_body_knows_its_true_length_and_takes_its_end_from_the_end() -> None:
+def test_a_truncated_body_has_its_size_and_end_from_the_end_field() -> None:
     leg = parsed(end=f"{T0 + 95_000}:40:9999")
-    assert leg.response.capped
+    assert leg.response.truncated
     assert (leg.response.total, leg.chunks, leg.last_chunk_us) == (9999, 40, T0 + 95_000)
 
 
-def test_bodies_are_kept_up_to_the_limit() -> None:
+def test_bodies_are_truncated_at_the_limit() -> None:
     leg = parse_entry(bytes(entry(EntryParts(cuts=(5, 9)))), max_body=7)
     assert isinstance(leg, Leg)
     assert leg.response.data == chat_json("hello world")[:7]
     assert leg.request.data == b'{"strea'
-    assert leg.response.capped
-    assert leg.request.capped
+    assert leg.response.truncated
+    assert leg.request.truncated
 
 
 @given(st.lists(st.integers(0, 400), max_size=12))
-def test_a_body_split_anywhere_is_the_same_body(cuts: list[int]) -> None:
+def test_the_pieces_of_a_body_are_joined(cuts: list[int]) -> None:
     body = chat_stream(["Grüße", " aus", " 東京", "!"], tokens=4)
     whole = parsed(EntryParts(body=body))
     split = parsed(EntryParts(body=body, cuts=tuple(cut % len(body) for cut in cuts)))
     assert split.response == whole.response
 
 
-def test_a_request_that_never_ended() -> None:
+def test_a_request_that_did_not_end() -> None:
     leg = parsed(req=None, req_total=None, req_end=None)
     assert (leg.request.data, leg.request.total, leg.request_ended_us) == (b"", None, None)
 
@@ -177,13 +179,13 @@ def test_a_request_that_never_ended() -> None:
         ({"end": "1:-2:3"}, RejectionReason.BAD_NUMBER),
     ],
 )
-def test_bad_values_are_rejected_with_a_reason(
+def test_invalid_values_are_rejected_with_a_reason(
     overrides: dict[str, str | None], reason: RejectionReason
 ) -> None:
     assert refused(**overrides) is reason
 
 
-def test_entries_that_are_none() -> None:
+def test_invalid_entries_are_rejected() -> None:
     missing = parse_entry(b"")
     assert isinstance(missing, Rejection)
     assert missing.reason is RejectionReason.NOT_CAPTURED
@@ -196,37 +198,37 @@ def test_entries_that_are_none() -> None:
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.binary(min_size=1, max_size=8))
-def test_no_bytes_make_the_parsers_raise(noise: bytes, at: int, patch: bytes) -> None:
+def test_the_parsers_never_raise(noise: bytes, at: int, patch: bytes) -> None:
     good = bytes(entry(EntryParts()))
     patched = good[: at % len(good)] + patch + good[at % len(good) + len(patch) :]
     for data in (noise, patched):
         assert isinstance(parse_entry(data), Leg | Rejection)
-        assert isinstance(parse_message(data), Message | Rejection)
+        assert isinstance(parse_message(data), LogMessage | Rejection)
 
 
-def test_invalid_text_of_a_client_costs_nobody_the_leg() -> None:
+def test_invalid_utf8_in_the_path_is_replaced() -> None:
     data = bytes(entry(EntryParts()))
     leg = parse_entry(data.replace(b"/v1/chat/completions", b"/v1/ch\xfft/completions"))
     assert isinstance(leg, Leg)
     assert leg.path == "/v1/ch\ufffdt/completions"
 
 
-def test_a_message_names_its_node_and_keeps_entries_apart() -> None:
+def test_a_message_has_a_node_and_separate_entries() -> None:
     one, two = entry(EntryParts()), entry(EntryParts(role="shadow"))
     read = parse_message(message(one, two))
-    assert read == Message(node="envoy-1", entries=(bytes(one), bytes(two)))
-    assert parse_message(message(one, node=None)) == Message(node=None, entries=(bytes(one),))
+    assert read == LogMessage(node="envoy-1", entries=(bytes(one), bytes(two)))
+    assert parse_message(message(one, node=None)) == LogMessage(node=None, entries=(bytes(one),))
 
 
-def test_an_illegible_node_costs_no_entries() -> None:
+def test_an_invalid_node_does_not_affect_the_entries() -> None:
     data = message(entry(EntryParts())).replace(b"envoy-1", b"envoy\xff1")
     read = parse_message(data)
-    assert isinstance(read, Message)
+    assert isinstance(read, LogMessage)
     assert read.node is None
     assert len(read.entries) == 1
 
 
-def test_a_document_becomes_a_leg() -> None:
+def test_a_document_is_parsed_as_a_leg() -> None:
     leg = parse_document(document())
     assert isinstance(leg, Leg)
     assert (leg.route, leg.role, leg.request_id, leg.variant) == ("chat", Role.PRIMARY, "r1", "v1")
@@ -247,7 +249,7 @@ def test_a_document_with_a_binary_body() -> None:
     leg = parse_document(value)
     assert isinstance(leg, Leg)
     assert leg.response.data == packed[:3]
-    assert leg.response.capped
+    assert leg.response.truncated
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ def test_a_document_with_a_binary_body() -> None:
         ({"response": {"status": 200, "body": 5}}, "response.body:"),
     ],
 )
-def test_a_bad_document_is_told_where(change: dict[str, Any], where: str) -> None:
+def test_the_rejection_of_a_document_names_the_field(change: dict[str, Any], where: str) -> None:
     rejection = parse_document({**document(text="secret words"), **change})
     assert isinstance(rejection, Rejection)
     assert rejection.reason is RejectionReason.BAD_FIELD
@@ -269,7 +271,7 @@ def test_a_bad_document_is_told_where(change: dict[str, Any], where: str) -> Non
     assert "secret" not in rejection.detail
 
 
-def test_documents_that_are_none() -> None:
+def test_invalid_documents_are_rejected() -> None:
     values: tuple[Any, ...] = (None, 3, "leg", [], {})
     for value in values:
         assert isinstance(parse_document(value), Rejection)
@@ -278,7 +280,7 @@ def test_documents_that_are_none() -> None:
     assert bad.reason is RejectionReason.BAD_BASE64
 
 
-def test_half_a_surrogate_pair_is_no_text() -> None:
+def test_a_lone_surrogate_is_rejected() -> None:
     rejection = parse_document({**document(), "path": "/\ud800"})
     assert isinstance(rejection, Rejection)
     assert rejection.detail.startswith("path:")

@@ -1,4 +1,4 @@
-"""Planted secrets are nowhere: not in the store, not in logs, metrics or pages."""
+"""Secrets in messages appear neither in the store nor in logs, metrics or pages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from mirror_collector.cli import main
-from mirror_collector.compare import Counts
+from mirror_collector.compare import LegCounts
 from mirror_collector.exchange import Pair, Role
 from mirror_collector.settings import Settings, SettingsError, load_settings
 from mirror_collector.store import (
-    Database,
-    Keep,
-    Privacy,
-    Reader,
-    RoutePrivacy,
+    MessageCipher,
+    MessageStorage,
+    PrivacyPolicy,
+    RoutePrivacyPolicy,
     StoreError,
     StoreLimits,
-    Vault,
+    StoreReader,
+    StoreWriter,
 )
 from tests.collector.builders import chat_json, document, leg
 from tests.collector.running import Setting
@@ -70,62 +70,68 @@ def everything(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
 
 
-async def test_planted_secrets_are_nowhere(start: Start, tmp_path: Path) -> None:
+async def test_secrets_appear_neither_in_store_nor_in_output(start: Start, tmp_path: Path) -> None:
     async with start(Setting(settings=MASKED)) as collector:
         await collector.post(exchanges())
         bad = document("shadow", "r2", SAID) | {"role": SAID}
         answer = json.dumps(await collector.post([bad]))
         await collector.pairs_when(1)
-        shown = [
+        redact_password = [
             await collector.text(path) for path in ("/v1/pairs/1", "/pairs/1", "/", "/metrics", "/v1/summary")
         ]
-        assert "[email]" in shown[0]
+        assert "[email]" in redact_password[0]
         logs = collector.log.getvalue()
     kept = everything(tmp_path)
     for secret in SECRETS:
         assert secret.encode() not in kept, secret
-        assert not any(secret in text for text in (*shown, logs, answer)), secret
+        assert not any(secret in text for text in (*redact_password, logs, answer)), secret
 
 
-def keeping(policy: RoutePrivacy) -> Privacy:
-    return Privacy(routes={"chat": policy})
+def policy_of_chat(policy: RoutePrivacyPolicy) -> PrivacyPolicy:
+    return PrivacyPolicy(routes={"chat": policy})
 
 
 def pair(text: str = "hello world") -> Pair:
     return Pair(primary=leg(Role.PRIMARY), shadow=leg(Role.SHADOW, body=chat_json(text)))
 
 
-@pytest.mark.parametrize("keep", [Keep.NONE, Keep.HASHES])
-def test_only_figures_are_kept_where_that_is_asked_for(location: Location, keep: Keep) -> None:
-    with closing(Database(location, StoreLimits(), keeping(RoutePrivacy(keep=keep)))) as database:
-        database.write([pair()], Counts(), 1.0)
-        with closing(Reader(location)) as reader:
+@pytest.mark.parametrize("storage", [MessageStorage.NONE, MessageStorage.HASHES])
+def test_messages_are_not_stored_if_disabled(location: Location, storage: MessageStorage) -> None:
+    with closing(
+        StoreWriter(location, StoreLimits(), policy_of_chat(RoutePrivacyPolicy(storage=storage)))
+    ) as writer:
+        writer.write([pair()], LegCounts(), 1.0)
+        with closing(StoreReader(location)) as reader:
             stored = reader.pair(1)
     assert stored is not None
     shadow = stored.legs["shadow"]
     assert (shadow.request, shadow.response, shadow.reply) == (b"", b"", None)
     hashes = shadow.document["messages"].get("hashes")
     primary = stored.legs["primary"].document["messages"].get("hashes")
-    assert (hashes is not None) == (keep is Keep.HASHES)
-    assert hashes == primary, "the same was said"
-    assert stored.listed["comparison"]["exact"] is True
+    assert (hashes is not None) == (storage is MessageStorage.HASHES)
+    assert hashes == primary, "both answers are equal"
+    assert stored.summary["comparison"]["exact"] is True
 
 
-def test_messages_are_sealed(location: Location) -> None:
+def test_messages_are_encrypted(location: Location) -> None:
     keys = os.urandom(32), os.urandom(32)
-    old, new = Vault(keys[:1]), Vault((keys[1], keys[0]))
-    with closing(Database(location, StoreLimits(), None, old)) as database:
-        database.write([pair("the old key")], Counts(), 1.0)
-    with closing(Database(location, StoreLimits(), None, new)) as database:
-        assert b"old key" not in bytes(database._engine.rows("SELECT response FROM legs")[0][0])
-        for vault, known in ((new, "the old key"), (old, "the old key"), (Vault((os.urandom(32),)), None)):
-            with closing(Reader(location, vault)) as reader:
+    old, new = MessageCipher(keys[:1]), MessageCipher((keys[1], keys[0]))
+    with closing(StoreWriter(location, StoreLimits(), None, old)) as writer:
+        writer.write([pair("the old key")], LegCounts(), 1.0)
+    with closing(StoreWriter(location, StoreLimits(), None, new)) as writer:
+        assert b"old key" not in bytes(writer._connection.query("SELECT response FROM legs")[0][0])
+        for cipher, known in (
+            (new, "the old key"),
+            (old, "the old key"),
+            (MessageCipher((os.urandom(32),)), None),
+        ):
+            with closing(StoreReader(location, cipher)) as reader:
                 stored = reader.pair(1)
             assert stored is not None
             reply = stored.legs["shadow"].reply
             assert (None if reply is None else reply.text) == known
-        database._engine.run("UPDATE legs SET response = ? WHERE role = 'shadow'", (b"x" * 60,))
-        with closing(Reader(location, new)) as reader:
+        writer._connection.execute("UPDATE legs SET response = ? WHERE role = 'shadow'", (b"x" * 60,))
+        with closing(StoreReader(location, new)) as reader:
             tampered = reader.pair(1)
         assert tampered is not None
         assert tampered.legs["shadow"].document["messages"]["unopened"] is True
@@ -134,45 +140,45 @@ def test_messages_are_sealed(location: Location) -> None:
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("ab" * 32 + "\n" + "q" * 42 + "g=\n")
-    assert Vault.from_file(file).sealing
+    assert MessageCipher.from_key_file(file).enabled
     file.write_text("short\n")
     with pytest.raises(StoreError, match=r"keys:1: must be 32 bytes"):
-        Vault.from_file(file)
+        MessageCipher.from_key_file(file)
     file.write_text("")
-    with pytest.raises(StoreError, match="holds no key"):
-        Vault.from_file(file)
+    with pytest.raises(StoreError, match="contains no key"):
+        MessageCipher.from_key_file(file)
 
 
-def test_a_user_or_a_request_is_forgotten(location: Location) -> None:
+def test_data_of_a_user_or_a_request_is_deleted(location: Location) -> None:
     def of(name: str, unit: str) -> Pair:
         one, other = leg(Role.PRIMARY, name), leg(Role.SHADOW, name)
         object.__setattr__(one, "unit", unit)
         return Pair(primary=one, shadow=other)
 
-    with closing(Database(location, StoreLimits())) as database:
-        database.write([of("a", "ada"), of("b", "ada"), of("c", "bob"), of("d", "")], Counts(), 1.0)
-        assert database.forget(unit="ada")["pairs"] == 2
-        assert database.forget(request_id="d")["pairs"] == 1
-        assert database.forget(request_id="nobody")["pairs"] == 0
-        left = database._engine.rows("SELECT request_id FROM pairs")
+    with closing(StoreWriter(location, StoreLimits())) as writer:
+        writer.write([of("a", "ada"), of("b", "ada"), of("c", "bob"), of("d", "")], LegCounts(), 1.0)
+        assert writer.forget(unit="ada")["pairs"] == 2
+        assert writer.forget(request_id="d")["pairs"] == 1
+        assert writer.forget(request_id="nobody")["pairs"] == 0
+        left = writer._connection.query("SELECT request_id FROM pairs")
         assert left == [("c",)]
-        assert database._engine.rows("SELECT COUNT(*) FROM legs") == [(2,)]
+        assert writer._connection.query("SELECT COUNT(*) FROM legs") == [(2,)]
 
 
-def test_a_route_may_have_a_retention_of_its_own(location: Location) -> None:
-    own = keeping(RoutePrivacy(retention=1000.0))
+def test_a_route_can_have_its_own_retention(location: Location) -> None:
+    own = policy_of_chat(RoutePrivacyPolicy(retention=1000.0))
     other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
-    with closing(Database(location, StoreLimits(retention=100.0), own)) as database:
-        database.write([pair(), other], Counts(), 0.0)
-        while database.tidy(500.0):
+    with closing(StoreWriter(location, StoreLimits(retention=100.0), own)) as writer:
+        writer.write([pair(), other], LegCounts(), 0.0)
+        while writer.delete_expired(500.0):
             pass
-        assert database._engine.rows("SELECT route FROM pairs") == [("chat",)]
-        while database.tidy(1500.0):
+        assert writer._connection.query("SELECT route FROM pairs") == [("chat",)]
+        while writer.delete_expired(1500.0):
             pass
-        assert database._engine.rows("SELECT route FROM pairs") == []
+        assert writer._connection.query("SELECT route FROM pairs") == []
 
 
-def test_every_problem_of_the_settings_is_told(tmp_path: Path) -> None:
+def test_all_problems_of_the_settings_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "collector.yaml"
     file.write_text(
         "privacy: {redact: [email, names], masks: ['$.['], retention: 5x, routes: {chat: {store: some}}}\n"

@@ -1,4 +1,4 @@
-"""The program as people run it: started, stopped, killed, told nonsense."""
+"""The process: start, shutdown, crash and invalid options."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIMIT = 20.0
 
 
 class Program:
-    """One `mirror-collector serve` and its log."""
+    """A `mirror-collector serve` process and its log."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -51,7 +51,7 @@ class Program:
             return json.load(answer)
 
     def chat_when(self, key: str, value: Any) -> dict[str, Any]:
-        """Ask for the summary until its route says so."""
+        """Poll the summary until the first route has this value."""
         end = time.monotonic() + LIMIT
         while True:
             routes = self.get("/v1/summary")["routes"]
@@ -82,7 +82,7 @@ def legs(*names: str) -> list[Any]:
     return [document(role, name) for name in names for role in ("primary", "shadow")]
 
 
-def test_killed_at_any_moment_it_neither_loses_nor_repeats_a_counted_pair(tmp_path: Path) -> None:
+def test_a_killed_process_neither_loses_nor_repeats_a_counted_pair(tmp_path: Path) -> None:
     store = tmp_path / "pairs.sqlite"
     with program(store) as first:
         first.post([*legs("a", "b", "c"), document("primary", "alone")])
@@ -100,7 +100,7 @@ def test_killed_at_any_moment_it_neither_loses_nor_repeats_a_counted_pair(tmp_pa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_it_stops_and_says_so(tmp_path: Path, number: int) -> None:
+def test_a_signal_stops_the_process_and_is_logged(tmp_path: Path, number: int) -> None:
     with program(tmp_path / "pairs.sqlite") as running:
         assert running.get("/readyz") == {"status": "ready"}
         assert running.end(number) == 0
@@ -108,18 +108,18 @@ def test_asked_to_stop_it_stops_and_says_so(tmp_path: Path, number: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
-        (["--store", "x", "--pair-window", "2"], "'2' is no duration"),
-        (["--store", "x", "--pair-window", "0s"], "must be more than nothing"),
-        (["--store", "x", "--max-store-size", "2G"], "'2G' is no size"),
-        (["--store", "x", "--grpc", "18002"], "'18002' is no address"),
+        (["--store", "x", "--pair-window", "2"], "'2' is not a duration"),
+        (["--store", "x", "--pair-window", "0s"], "must be greater than zero"),
+        (["--store", "x", "--max-store-size", "2G"], "'2G' is not a size"),
+        (["--store", "x", "--grpc", "18002"], "'18002' is not an address"),
     ],
 )
-def test_nonsense_is_refused_before_anything_starts(args: list[str], told: str) -> None:
+def test_invalid_options_are_rejected(args: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["serve", *args])
     assert result.exit_code == 2
-    assert told in result.output
+    assert message in result.output
 
 
 def test_help_shows_an_example() -> None:
@@ -129,7 +129,7 @@ def test_help_shows_an_example() -> None:
 
 
 @pytest.mark.parametrize("broken", ["grpc", "http", "store"])
-def test_what_it_cannot_open_is_told_in_one_line(tmp_path: Path, broken: str) -> None:
+def test_startup_errors_are_reported_in_one_line(tmp_path: Path, broken: str) -> None:
     (tmp_path / "file").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The doors on real sockets: what is good comes through, what is not costs itself alone."""
+"""The receiving endpoints on real sockets, and the queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mirror_collector.exchange import PairingLimits, Rejection, RejectionReason, Role
-from mirror_collector.receive import Intake, IntakeLimits
+from mirror_collector.receive import LegQueue, LegQueueLimits
 from mirror_collector.receive.access_log import METHOD
 from mirror_collector.wire import accesslog_pb2 as wire
 from tests.collector.builders import EntryParts, chat_json, chat_stream, document, entry, leg, message
@@ -35,14 +35,14 @@ def both(name: str, shadow: EntryParts | None = None) -> list[Any]:
 
 
 async def send(collector: Collector, *messages: bytes) -> bytes:
-    """Send raw messages on one stream, close it and return the answer."""
+    """Send raw messages on one stream, close it and return the response."""
     async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.stream_unary(METHOD)(iter(messages), timeout=10)
         answer: bytes = await call
         return answer
 
 
-async def test_two_legs_over_grpc_become_a_pair(start: Start) -> None:
+async def test_two_legs_over_grpc_are_paired(start: Start) -> None:
     async with start() as collector:
         assert await send(collector, message(*both("r1"))) == b""
         chat = await collector.pairs_when(1)
@@ -66,7 +66,7 @@ async def test_two_legs_over_grpc_become_a_pair(start: Start) -> None:
         assert pair["shadow"]["reply"]["text"] == "hello world"
 
 
-async def test_legs_meet_over_streams_and_minutes(start: Start) -> None:
+async def test_legs_of_different_streams_are_paired(start: Start) -> None:
     async with start() as collector:
         first, second = both("r1")
         await send(collector, message(first))
@@ -76,7 +76,7 @@ async def test_legs_meet_over_streams_and_minutes(start: Start) -> None:
         await collector.pairs_when(1)
 
 
-async def test_a_leg_whose_other_half_never_comes(start: Start) -> None:
+async def test_a_leg_without_counterpart_is_unpaired_after_the_window(start: Start) -> None:
     async with start(Setting(pairing=PairingLimits(window=30))) as collector:
         await send(collector, message(both("r1")[1]))
         await collector.summary_when(lambda s: bool(s["routes"]) and s["routes"][0]["waiting"] == 1)
@@ -86,7 +86,7 @@ async def test_a_leg_whose_other_half_never_comes(start: Start) -> None:
         assert summary["routes"][0]["unpaired"] == {"no_primary": 1}
 
 
-async def test_bad_entries_cost_neither_the_batch_nor_the_stream(start: Start) -> None:
+async def test_invalid_entries_do_not_affect_other_entries(start: Start) -> None:
     good, other = both("r1")
     invalid = bytes(entry(EntryParts(request_id="envoy-bad"))).replace(b"envoy-bad", b"envoy\xffbad")
     raw = _message([bytes(good), invalid, b"\xff\xff", bytes(entry(EntryParts(), req="%%%")), b""])
@@ -102,7 +102,7 @@ def _message(entries: list[bytes]) -> bytes:
     return wire.StreamAccessLogsMessage(http_logs=logs).SerializeToString()
 
 
-async def test_a_dead_shadow_counts_against_agreement(start: Start) -> None:
+async def test_a_failed_shadow_counts_as_disagreement_in_status(start: Start) -> None:
     dead = EntryParts(
         role="shadow",
         cluster="chat/v2/shadow",
@@ -120,7 +120,7 @@ async def test_a_dead_shadow_counts_against_agreement(start: Start) -> None:
         assert chat["latency_ms"]["shadow"] == {"p50": None, "p99": None}
 
 
-async def test_a_client_that_left_is_kept_and_left_out(start: Start) -> None:
+async def test_a_pair_of_a_disconnected_client_is_stored_but_not_compared(start: Start) -> None:
     gone = entry(
         EntryParts(
             body=chat_stream(["a"], done=False),
@@ -138,7 +138,7 @@ async def test_a_client_that_left_is_kept_and_left_out(start: Start) -> None:
         assert (await collector.get("/v1/pairs?order=worst"))["pairs"] == []
 
 
-async def test_a_large_message_passes_and_other_methods_do_not(start: Start) -> None:
+async def test_large_messages_are_accepted_and_other_methods_are_not(start: Start) -> None:
     async with start() as collector:
         big = EntryParts(body=chat_json("x" * (9 << 20)), role="shadow")
         await send(collector, message(both("r1")[0], entry(big)))
@@ -150,7 +150,7 @@ async def test_a_large_message_passes_and_other_methods_do_not(start: Start) -> 
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_a_stream_cut_by_its_sender_is_no_matter(start: Start) -> None:
+async def test_a_canceled_stream_is_not_an_error(start: Start) -> None:
     async with start() as collector:
         async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
             call = channel.stream_unary(METHOD)()
@@ -162,7 +162,7 @@ async def test_a_stream_cut_by_its_sender_is_no_matter(start: Start) -> None:
     assert "error" not in collector.log.getvalue()
 
 
-async def test_an_open_stream_does_not_hold_up_the_end(start: Start) -> None:
+async def test_an_open_stream_does_not_delay_shutdown(start: Start) -> None:
     async with start() as collector, grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.stream_unary(METHOD)()
         await call.write(message(both("r1")[0]))
@@ -177,7 +177,7 @@ async def test_an_open_stream_does_not_hold_up_the_end(start: Start) -> None:
     ]
 
 
-async def test_legs_that_wait_at_the_end_are_counted(start: Start) -> None:
+async def test_legs_waiting_at_shutdown_are_counted_as_unpaired(start: Start) -> None:
     async with start() as collector:
         await collector.post(document())
     async with start() as again:
@@ -193,14 +193,14 @@ async def test_legs_that_wait_at_the_end_are_counted(start: Start) -> None:
         ("application/x-ndjson", f"{json.dumps(document())}\n\n{json.dumps(document('shadow'))}\n"),
     ],
 )
-async def test_legs_over_http_become_a_pair(start: Start, kind: str, body: str) -> None:
+async def test_two_legs_over_http_are_paired(start: Start, kind: str, body: str) -> None:
     async with start() as collector:
         answer = await collector.post(body.encode(), kind=kind)
         assert answer == {"accepted": 2, "rejected": []}
         await collector.pairs_when(1)
 
 
-async def test_bad_legs_over_http_are_told_line_by_line(start: Start) -> None:
+async def test_invalid_legs_over_http_are_reported_by_line(start: Start) -> None:
     lines = [
         json.dumps(document()),
         "{broken",
@@ -220,7 +220,7 @@ async def test_bad_legs_over_http_are_told_line_by_line(start: Start) -> None:
         assert (await collector.get("/v1/summary"))["dropped"] == {"bad_field": 1, "malformed": 2}
 
 
-async def test_requests_that_are_no_legs_at_all(start: Start) -> None:
+async def test_requests_without_legs_are_rejected(start: Start) -> None:
     async with start() as collector:
         assert (await collector.post(b"{", status=400))["error"] == "malformed"
         assert (await collector.post(b"[" * 1_000_000, status=400))["error"] == "malformed"
@@ -229,7 +229,7 @@ async def test_requests_that_are_no_legs_at_all(start: Start) -> None:
         assert (await collector.get("/healthz")) == {"status": "ok"}
 
 
-async def test_queries_that_make_no_sense(start: Start) -> None:
+async def test_invalid_queries_are_rejected(start: Start) -> None:
     async with start() as collector:
         for query in (
             "limit=0",
@@ -246,7 +246,7 @@ async def test_queries_that_make_no_sense(start: Start) -> None:
             assert (await collector.get(f"/v1/pairs/{name}", status=404))["error"] == "not_found"
 
 
-async def test_pages_over_http(start: Start) -> None:
+async def test_pairs_are_listed_in_pages(start: Start) -> None:
     async with start() as collector:
         legs = [document(role, f"r{n}", f"t{n}") for n in range(5) for role in ("primary", "shadow")]
         await collector.post(legs)
@@ -259,7 +259,7 @@ async def test_pages_over_http(start: Start) -> None:
             assert second["next"] is None
 
 
-async def test_metrics_say_what_the_summary_says(start: Start) -> None:
+async def test_metrics_equal_the_summary(start: Start) -> None:
     async with start() as collector:
         await collector.post([document(), document("shadow"), document("shadow"), {"route": 'a"b\n'}])
         await collector.pairs_when(1)
@@ -284,7 +284,7 @@ async def test_metrics_say_what_the_summary_says(start: Start) -> None:
     assert (value("store_writable"), value("queued_legs"), value("waiting_legs")) == (1, 0, 0)
 
 
-async def test_no_body_is_ever_logged(start: Start) -> None:
+async def test_bodies_are_not_logged(start: Start) -> None:
     async with start() as collector:
         secret = "xyzzy-secret"
         await collector.post([document(text=secret), document("shadow", text=secret), {"route": secret}])
@@ -294,49 +294,49 @@ async def test_no_body_is_ever_logged(start: Start) -> None:
     assert '"dropped"' in collector.log.getvalue()
 
 
-async def test_a_full_queue_drops_the_newest_and_says_so() -> None:
+async def test_a_full_queue_drops_and_counts_the_newest_leg() -> None:
     one = leg(Role.PRIMARY, "a")
-    for limits in (IntakeLimits(max_legs=2), IntakeLimits(max_bytes=2 * one.size)):
-        intake = Intake(limits)
-        answers = [intake.offer(leg(Role.PRIMARY, name)) for name in "abc"]
+    for limits in (LegQueueLimits(max_legs=2), LegQueueLimits(max_bytes=2 * one.size)):
+        queue = LegQueue(limits)
+        answers = [queue.put(leg(Role.PRIMARY, name)) for name in "abc"]
         assert answers == [None, None, Rejection(reason=RejectionReason.QUEUE_FULL)]
-        taken = await intake.take(max_legs=10, max_bytes=1 << 30, wait=0.0)
+        taken = await queue.get_batch(max_legs=10, max_bytes=1 << 30, wait=0.0)
         assert [one.request_id for one in taken] == ["a", "b"]
-        assert intake.queued_bytes == 0
-        assert intake.offer(leg(Role.PRIMARY, "d")) is None
-        assert intake.take_drops() == {"queue_full": 1}
-        assert intake.take_drops() == {}
+        assert queue.queued_bytes == 0
+        assert queue.put(leg(Role.PRIMARY, "d")) is None
+        assert queue.drain_drops() == {"queue_full": 1}
+        assert queue.drain_drops() == {}
 
 
-async def test_the_queue_is_taken_in_bounded_batches_and_can_be_closed() -> None:
-    intake = Intake(IntakeLimits(max_routes=1))
+async def test_the_queue_returns_limited_batches_and_can_be_closed() -> None:
+    queue = LegQueue(LegQueueLimits(max_routes=1))
     size = leg(Role.PRIMARY).size
     for n in range(5):
-        intake.offer(leg(Role.PRIMARY, f"r{n}"))
-    assert len(await intake.take(max_legs=2, max_bytes=1 << 30, wait=0.0)) == 2
-    assert len(await intake.take(max_legs=9, max_bytes=size + 1, wait=0.0)) == 2
-    assert intake.offer(leg(route="another")) == Rejection(reason=RejectionReason.TOO_MANY_ROUTES)
-    intake.close()
-    assert intake.offer(leg()) == Rejection(reason=RejectionReason.STOPPING)
-    assert not intake.finished
-    assert len(await intake.take(max_legs=9, max_bytes=1 << 30, wait=60.0)) == 1
-    assert intake.finished
-    assert await intake.take(max_legs=9, max_bytes=1 << 30, wait=60.0) == []
+        queue.put(leg(Role.PRIMARY, f"r{n}"))
+    assert len(await queue.get_batch(max_legs=2, max_bytes=1 << 30, wait=0.0)) == 2
+    assert len(await queue.get_batch(max_legs=9, max_bytes=size + 1, wait=0.0)) == 2
+    assert queue.put(leg(route="another")) == Rejection(reason=RejectionReason.TOO_MANY_ROUTES)
+    queue.close()
+    assert queue.put(leg()) == Rejection(reason=RejectionReason.STOPPING)
+    assert not queue.drained
+    assert len(await queue.get_batch(max_legs=9, max_bytes=1 << 30, wait=60.0)) == 1
+    assert queue.drained
+    assert await queue.get_batch(max_legs=9, max_bytes=1 << 30, wait=60.0) == []
 
 
-async def test_waiting_for_legs_ends_when_one_comes_or_the_queue_closes() -> None:
-    intake = Intake(IntakeLimits())
+async def test_waiting_for_a_batch_ends_with_a_leg_or_close() -> None:
+    queue = LegQueue(LegQueueLimits())
     async with asyncio.timeout(10):
-        for event in (lambda: intake.offer(leg()), intake.close):
-            taking = asyncio.create_task(intake.take(max_legs=9, max_bytes=1 << 30, wait=60.0))
+        for event in (lambda: queue.put(leg()), queue.close):
+            taking = asyncio.create_task(queue.get_batch(max_legs=9, max_bytes=1 << 30, wait=60.0))
             asyncio.get_running_loop().call_soon(event)
             await taking
 
 
-async def test_a_disk_that_breaks_makes_it_unready_but_not_dead(start: Start, tmp_path: Path) -> None:
+async def test_a_failing_store_makes_the_collector_unready(start: Start, tmp_path: Path) -> None:
     async with start() as collector:
         await collector.get("/readyz")
-        # A table that vanished stands for a disk that fails: every write is refused.
+        # A missing table simulates a failing disk: every write fails.
         with sqlite3.connect(tmp_path / "pairs.sqlite") as vandal:
             vandal.execute("ALTER TABLE pairs RENAME TO hidden")
         vandal.close()

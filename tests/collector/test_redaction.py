@@ -1,4 +1,4 @@
-"""What must not be kept is taken out, wherever it hides, and nothing else is."""
+"""Redaction of secrets in texts, bodies and replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_collector.exchange import Body, Reply, ReplyKind, ToolCall
-from mirror_collector.exchange.redaction import MASKED, Redaction, Secret, _suspicious
+from mirror_collector.exchange.redaction import MASKED, Redaction, SecretKind, _may_contain_secret
 
 ALL = Redaction()
 
@@ -32,9 +32,9 @@ PLANTED = {
 
 
 @pytest.mark.parametrize(("planted", "kind"), PLANTED.items())
-def test_secrets_by_how_they_look(planted: str, kind: str) -> None:
+def test_secrets_are_detected_by_pattern(planted: str, kind: str) -> None:
     assert ALL.text(f"so, {planted} is it") == f"so, [{kind}] is it"
-    others = Redaction(classes=frozenset(Secret) - {Secret(kind), Secret.PHONE, Secret.CARD})
+    others = Redaction(classes=frozenset(SecretKind) - {SecretKind(kind), SecretKind.PHONE, SecretKind.CARD})
     assert planted in others.text(f"so, {planted} is it")
 
 
@@ -46,7 +46,7 @@ def test_secrets_by_how_they_look(planted: str, kind: str) -> None:
         ('{"api_key": "abcdef123"}', '{"api_key": "[secret]"}'),
     ],
 )
-def test_secrets_by_what_is_said_of_them(text: str, left: str) -> None:
+def test_secrets_are_detected_by_their_name(text: str, left: str) -> None:
     assert ALL.text(text) == left
 
 
@@ -60,20 +60,20 @@ def test_secrets_by_what_is_said_of_them(text: str, left: str) -> None:
         "",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_texts_are_not_changed(text: str) -> None:
     assert ALL.text(text) == text
 
 
 @given(st.text(max_size=60), st.sampled_from(sorted(PLANTED)), st.text(max_size=60))
-def test_the_shortcut_never_hides_a_secret(before: str, planted: str, after: str) -> None:
-    assert _suspicious(f"{before} {planted} {after}".encode("utf-8", "replace"))
+def test_the_hints_miss_no_secret(before: str, planted: str, after: str) -> None:
+    assert _may_contain_secret(f"{before} {planted} {after}".encode("utf-8", "replace"))
 
 
 def body(value: Any, **more: Any) -> Body:
     return Body(data=value if isinstance(value, bytes) else json.dumps(value).encode(), **more)
 
 
-def test_json_is_searched_value_by_value() -> None:
+def test_keys_and_values_of_json_are_redacted() -> None:
     said = {
         "messages": [{"content": "hi\nsk-abcdefghijklmnopqrstuv"}],
         "n": 1,
@@ -88,11 +88,11 @@ def test_json_is_searched_value_by_value() -> None:
     }
 
 
-def test_escapes_hide_nothing() -> None:
+def test_escape_sequences_are_decoded() -> None:
     assert ALL.body(b_escaped := body(rb'{"a": "jo\u0040example.com"}')) == b'{"a":"[email]"}', b_escaped
 
 
-def test_compressed_bodies_are_searched_too() -> None:
+def test_compressed_bodies_are_redacted() -> None:
     found = ALL.body(body(gzip.compress(b'{"a": "jo@example.com"}'), content_encoding="gzip"))
     assert found == b'{"a":"[email]"}'
 
@@ -104,27 +104,27 @@ def test_compressed_bodies_are_searched_too() -> None:
         Body(data=b"\xff\xfe\x00 not text"),
     ],
 )
-def test_what_cannot_be_read_is_not_kept(data: Body) -> None:
+def test_unreadable_bodies_are_not_stored(data: Body) -> None:
     assert ALL.body(data) is None
     assert Redaction(classes=frozenset()).body(data) == data.data
 
 
-def test_a_body_cut_by_the_cap_is_searched_as_it_stands() -> None:
+def test_truncated_bodies_are_redacted_as_text() -> None:
     assert ALL.body(
         body(b'{"a": "x\\njo@example.com", "b": "gr\xc3')
     ) == b'{"a": "x\n[email], "b": "gr'.replace(b"[email]", b'[email]"')
 
 
-def test_masks_hide_fields_whatever_is_in_them() -> None:
+def test_masks_hide_fields() -> None:
     def mask(value: Any) -> None:
         value["user"] = MASKED
 
     masked = Redaction(masks=(mask,))
     assert masked.body(body({"user": "ada", "a": 1})) == b'{"user":"[masked]","a":1}'
-    assert masked.body(body(b'{"user": "ad')) is None, "what is to be masked in it cannot be found"
+    assert masked.body(body(b'{"user": "ad')) is None, "fields of truncated JSON cannot be located"
 
 
-def test_answers_put_together_hide_nothing_between_chunks() -> None:
+def test_assembled_replies_are_redacted() -> None:
     reply = Reply(
         kind=ReplyKind.CHAT,
         text="write to jo@example.com",
@@ -143,8 +143,8 @@ def test_answers_put_together_hide_nothing_between_chunks() -> None:
         max_leaves=20,
     )
 )
-def test_any_json_survives(value: Any) -> None:
-    plain = Redaction(classes=frozenset({Secret.BEARER}), masks=(lambda _value: None,))
+def test_any_json_can_be_redacted(value: Any) -> None:
+    plain = Redaction(classes=frozenset({SecretKind.BEARER}), masks=(lambda _value: None,))
     data = json.dumps(value).encode()
     found = plain.body(Body(data=data))
     assert found is None or isinstance(json.loads(found.decode("utf-8", "replace")), type(value)) or found

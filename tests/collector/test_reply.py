@@ -1,4 +1,4 @@
-"""Answers are put together from the bytes they were sent in."""
+"""Parsing of response bodies into replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirror_collector.exchange import Body, Reply, ReplyKind, ToolCall, read_reply
 from mirror_collector.exchange.encoding import decode
-from mirror_collector.exchange.sse import events
+from mirror_collector.exchange.sse import event_data
 from tests.collector.builders import chat_json, chat_stream
 
 SSE = "text/event-stream; charset=utf-8"
@@ -23,9 +23,9 @@ def read(data: bytes, content_type: str = "application/json", encoding: str = ""
     return read_reply(Body(data=data, total=len(data), content_type=content_type, content_encoding=encoding))
 
 
-def stream(*events: Any, end: str = "\n\n") -> bytes:
+def stream(*event_data: Any, end: str = "\n\n") -> bytes:
     return "".join(
-        f"data: {one if isinstance(one, str) else json.dumps(one)}{end}" for one in events
+        f"data: {one if isinstance(one, str) else json.dumps(one)}{end}" for one in event_data
     ).encode()
 
 
@@ -45,7 +45,7 @@ def test_a_plain_text_completion() -> None:
     assert (reply.kind, reply.text, reply.completion_tokens) == (ReplyKind.COMPLETION, "once upon", None)
 
 
-def test_several_choices_are_in_the_order_of_their_index() -> None:
+def test_choices_are_ordered_by_index() -> None:
     choices = [{"index": 1, "text": "b"}, {"index": 0, "text": "a"}]
     assert read(json.dumps({"choices": choices}).encode()).text == "a\fb"
 
@@ -95,23 +95,23 @@ def test_streamed_tool_calls_are_joined_by_index() -> None:
     )
 
 
-def test_reasoning_counts_as_content_but_is_no_text() -> None:
+def test_reasoning_counts_as_content_but_not_as_text() -> None:
     reply = read(stream(delta(reasoning_content="hmm"), delta(content="yes"), "[DONE]"), SSE)
     assert (reply.text, reply.content_chunks) == ("yes", 2)
 
 
-def test_a_stream_cut_in_the_middle_of_an_event() -> None:
+def test_a_stream_truncated_within_an_event() -> None:
     whole = chat_stream(["one", " two"], done=False)
     reply = read(whole + b'data: {"choices":[{"delta":{"cont', SSE)
     assert (reply.text, reply.whole, reply.finish_reason) == ("one two", False, None)
 
 
-def test_an_error_in_the_middle_of_a_stream() -> None:
+def test_an_error_within_a_stream() -> None:
     reply = read(stream(delta(content="so f"), {"error": {"message": "boom"}}, "[DONE]"), SSE)
     assert (reply.kind, reply.text, reply.error) == (ReplyKind.CHAT, "so f", True)
 
 
-def test_errors_alone() -> None:
+def test_a_body_with_only_an_error() -> None:
     plain = read(b'{"error": {"message": "no such model", "code": 404}}')
     streamed = read(stream({"error": {"message": "boom"}}), SSE)
     assert (plain.kind, plain.error) == (ReplyKind.ERROR, True)
@@ -119,14 +119,14 @@ def test_errors_alone() -> None:
 
 
 @given(st.lists(st.text(max_size=8), max_size=6), st.sampled_from(["\n\n", "\r\n\r\n", "\r\r"]))
-def test_any_text_survives_the_stream_with_any_line_ends(pieces: list[str], end: str) -> None:
+def test_streamed_text_is_preserved_with_any_line_ends(pieces: list[str], end: str) -> None:
     body = stream(*(delta(content=piece) for piece in pieces), "[DONE]", end=end)
     if pieces:
         assert read(body, SSE).text == "".join(pieces)
 
 
 @given(st.integers(0, 400), st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=5))
-def test_a_stream_cut_anywhere_says_a_prefix(cut: int, pieces: list[str]) -> None:
+def test_a_truncated_stream_contains_a_prefix_of_the_text(cut: int, pieces: list[str]) -> None:
     body = chat_stream(pieces, tokens=3)
     reply = read(body[: cut % len(body)], SSE)
     assert "".join(pieces).startswith(reply.text)
@@ -145,11 +145,11 @@ def test_a_stream_cut_anywhere_says_a_prefix(cut: int, pieces: list[str]) -> Non
     ],
 )
 def test_the_event_stream_format(body: bytes, expected: list[bytes]) -> None:
-    assert list(events(body, limit=10)) == expected
+    assert list(event_data(body, limit=10)) == expected
 
 
-def test_the_number_of_events_is_bounded() -> None:
-    assert len(list(events(b"data: x\n\n" * 100, limit=7))) == 7
+def test_the_number_of_events_is_limited() -> None:
+    assert len(list(event_data(b"data: x\n\n" * 100, limit=7))) == 7
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "Deflate ", "x-gzip"])
@@ -159,22 +159,22 @@ def test_compressed_bodies(encoding: str) -> None:
     assert read(packed, encoding=encoding).text == "hello"
 
 
-def test_deflate_without_its_frame() -> None:
+def test_raw_deflate() -> None:
     packer = zlib.compressobj(wbits=-15)
     packed = packer.compress(chat_json("hello")) + packer.flush()
     assert read(packed, encoding="deflate").text == "hello"
 
 
-def test_a_compressed_stream_that_was_cut_gives_what_it_holds() -> None:
+def test_a_truncated_compressed_stream_is_decoded_as_far_as_possible() -> None:
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(stream(delta(content="first"))) + packer.flush(zlib.Z_SYNC_FLUSH)
     assert read(packed, SSE, "gzip").text == "first"
 
 
-def test_a_bomb_is_bounded() -> None:
+def test_a_decompression_bomb_is_limited() -> None:
     bomb = gzip.compress(b"\0" * (50 << 20))
     found = decode(bomb, "gzip", limit=1 << 20)
-    assert (len(found.data), found.whole, found.understood) == (1 << 20, False, True)
+    assert (len(found.data), found.complete, found.ok) == (1 << 20, False, True)
     assert read(bomb, encoding="gzip").kind is ReplyKind.OPAQUE
 
 
@@ -197,13 +197,13 @@ def test_hostile_json_is_opaque(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("tokens", [-1, 1e3, "5", True, None, 10**30, [1]])
-def test_absurd_token_counts_are_none(tokens: Any) -> None:
+def test_implausible_token_counts_are_ignored(tokens: Any) -> None:
     body = json.loads(chat_json("x"))
     body["usage"] = {"completion_tokens": tokens}
     assert read(json.dumps(body).encode()).completion_tokens is None
 
 
-def test_halves_of_a_surrogate_pair() -> None:
+def test_surrogate_pairs_split_between_events_are_joined() -> None:
     body = stream(delta(content="\ud83d"), delta(content="\ude00"), delta(content="\ud83d"), "[DONE]")
     assert read(body, SSE).text == "😀\ufffd"
 
@@ -211,11 +211,11 @@ def test_halves_of_a_surrogate_pair() -> None:
 @pytest.mark.parametrize(
     ("content_type", "encoding"), [("text/html", ""), ("", ""), ("application/json", "br"), (SSE, "gzip")]
 )
-def test_anything_else_is_opaque(content_type: str, encoding: str) -> None:
+def test_other_media_types_are_opaque(content_type: str, encoding: str) -> None:
     assert read(chat_json("x"), content_type, encoding).kind is ReplyKind.OPAQUE
 
 
-def test_nothing_is_empty() -> None:
+def test_a_missing_body_is_empty() -> None:
     assert read(b"").kind is ReplyKind.EMPTY
 
 
@@ -236,7 +236,7 @@ values = st.recursive(
 
 
 @given(values, st.sampled_from([SSE, "application/json"]))
-def test_no_json_makes_it_raise(value: Any, content_type: str) -> None:
+def test_read_reply_never_raises_for_json(value: Any, content_type: str) -> None:
     inner = json.dumps(value)
     body = f"data: {inner}\n\ndata: {{" if content_type == SSE else inner
     assert isinstance(read(body.encode(), content_type), Reply)
@@ -247,5 +247,5 @@ def test_no_json_makes_it_raise(value: Any, content_type: str) -> None:
     st.sampled_from([SSE, "application/json"]),
     st.sampled_from(["", "gzip", "deflate"]),
 )
-def test_no_bytes_make_it_raise(body: bytes, content_type: str, encoding: str) -> None:
+def test_read_reply_never_raises_for_bytes(body: bytes, content_type: str, encoding: str) -> None:
     assert isinstance(read(body, content_type, encoding), Reply)

@@ -1,4 +1,4 @@
-"""Sinks: what they send is what the other side understands, and they hold up nobody."""
+"""Sinks send valid requests and do not delay the pipeline."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def trio(text: str = "bye", **shadow: Any) -> Pair:
     )
 
 
-def understood(document: dict[str, Any]) -> ExportTraceServiceRequest:
-    """Read it by OpenTelemetry's own schema. Its JSON has ids in hexadecimal, protobuf's in base64."""
+def ok(document: dict[str, Any]) -> ExportTraceServiceRequest:
+    """Parse OTLP JSON by the OpenTelemetry schema; ids are hexadecimal there and base64 in protobuf JSON."""
 
     def hexed(value: Any) -> Any:
         if isinstance(value, list):
@@ -61,10 +61,10 @@ def understood(document: dict[str, Any]) -> ExportTraceServiceRequest:
     return json_format.ParseDict(hexed(document), ExportTraceServiceRequest())
 
 
-def test_spans_are_what_opentelemetry_understands() -> None:
+def test_spans_conform_to_the_opentelemetry_schema() -> None:
     pair = trio(status=503, failure=Failure.UPSTREAM_REQUEST_TIMEOUT)
     replies = Replies.of(pair)
-    found = understood(export_request(spans_of(pair, replies, compare(pair, replies), bodies=False)))
+    found = ok(export_request(spans_of(pair, replies, compare(pair, replies), bodies=False)))
     primary, shadow, noise = found.resource_spans[0].scope_spans[0].spans
     assert primary.name == "chat chat/v1"
     assert shadow.parent_span_id == noise.parent_span_id == primary.span_id != b""
@@ -81,13 +81,13 @@ def test_spans_are_what_opentelemetry_understands() -> None:
     assert b"hello" not in found.SerializeToString()
 
 
-def test_messages_go_along_only_when_that_is_asked_for() -> None:
+def test_spans_contain_messages_only_if_enabled() -> None:
     pair = trio()
     replies = Replies.of(pair)
     assert "hello world" in json.dumps(spans_of(pair, replies, compare(pair, replies), bodies=True))
 
 
-def test_scores_replace_themselves() -> None:
+def test_repeated_scores_have_the_same_ids() -> None:
     pair = trio()
     found = compare(pair)
     scores = {one["name"]: one for one in scores_of(pair, found)}
@@ -101,7 +101,7 @@ def test_scores_replace_themselves() -> None:
 
 @dataclass(slots=True)
 class Other:
-    """A server that answers as told, then 200."""
+    """A server that returns the given statuses, then 200."""
 
     answers: list[int]
     headers: dict[str, str] = field(default_factory=dict)
@@ -145,7 +145,7 @@ async def delivered(url: str, items: int, policy: DeliveryPolicy) -> tuple[Batch
     return sender, slept
 
 
-async def test_what_fails_is_tried_again_later_and_later() -> None:
+async def test_failed_requests_are_retried_with_backoff() -> None:
     async with other(503, 500, 200) as server:
         sender, slept = await delivered(server.url, 3, DeliveryPolicy())
         assert (sender.sent, sender.dropped) == (3, {})
@@ -153,13 +153,13 @@ async def test_what_fails_is_tried_again_later_and_later() -> None:
         assert [body for _, _, body in server.seen] == [[0, 1, 2]] * 3
 
 
-async def test_who_is_asked_to_stay_away_stays_away() -> None:
+async def test_retry_after_is_respected() -> None:
     async with other(429, retry_after="7") as server:
         _, slept = await delivered(server.url, 1, DeliveryPolicy())
         assert slept == [7.0]
 
 
-async def test_what_is_lost_is_counted_by_reason() -> None:
+async def test_lost_items_are_counted_by_reason() -> None:
     async with other(400) as server:
         refused, _ = await delivered(server.url, 2, DeliveryPolicy())
         assert refused.dropped == {"refused": 2}
@@ -171,7 +171,7 @@ async def test_what_is_lost_is_counted_by_reason() -> None:
     assert full.dropped["stopping"] == 1
 
 
-async def test_langfuse_gets_traces_and_scores() -> None:
+async def test_langfuse_receives_traces_and_scores() -> None:
     async with other() as server:
         secret = Secret("sk-lf-1")
         sink = LangfuseSink(server.url, "pk-lf-1", secret, bodies=False, policy=DeliveryPolicy(linger=0.0))
@@ -187,7 +187,7 @@ async def test_langfuse_gets_traces_and_scores() -> None:
         assert sink.sent == len(paths)
 
 
-async def test_a_collector_hands_pairs_on_and_a_dead_sink_hurts_nobody(start: Start) -> None:
+async def test_a_failing_sink_does_not_affect_other_sinks(start: Start) -> None:
     async with other() as server:
         settings = Settings.model_validate(
             {
@@ -202,15 +202,15 @@ async def test_a_collector_hands_pairs_on_and_a_dead_sink_hurts_nobody(start: St
                 [document(role, "r1", "mail jo@example.com") for role in ("primary", "shadow")]
             )
             await collector.pairs_when(1)
-        # Stopping sends what waits.
+        # Queued pairs are sent during shutdown.
         (path, _, sent), *_ = server.seen
         assert path == "/v1/traces"
-        assert len(understood(sent).resource_spans) == 1
+        assert len(ok(sent).resource_spans) == 1
         assert "[email]" in json.dumps(sent)
         assert "jo@example.com" not in json.dumps(sent)
 
 
-async def test_what_is_worked_off_while_stopping_is_handed_on_too(start: Start, tmp_path: Path) -> None:
+async def test_pairs_stored_during_shutdown_are_forwarded(start: Start, tmp_path: Path) -> None:
     async with other() as server:
         settings = Settings.model_validate({"sinks": [{"type": "otlp", "url": server.url}]})
         async with start(Setting(settings=settings)) as collector:
@@ -228,13 +228,13 @@ async def test_what_is_worked_off_while_stopping_is_handed_on_too(start: Start, 
         spans = [
             span
             for _, _, sent in server.seen
-            for resource in understood(sent).resource_spans
+            for resource in ok(sent).resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
         ]
         assert len({span.trace_id for span in spans}) == 30
 
 
-def test_a_sink_without_a_path_has_the_usual_one() -> None:
+def test_a_sink_url_without_a_path_gets_the_standard_path() -> None:
     assert OtlpSink("http://a:4318", {}, bodies=False)._spans._target.url == "http://a:4318/v1/traces"
     assert OtlpSink("http://a/otlp", {}, bodies=False)._spans._target.url == "http://a/otlp"

@@ -1,4 +1,4 @@
-"""The store keeps pairs and sums together, once, within its limits."""
+"""The store writes pairs and totals together, each pair once, within its limits."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mirror_collector.compare import Counts
+from mirror_collector.compare import LegCounts
 from mirror_collector.exchange import Leg, Pair, Role, RouteName, UnpairedReason
 from mirror_collector.serve import pair_view, summary_view
 from mirror_collector.store import (
-    Database,
     Location,
     Order,
     PairQuery,
-    Reader,
     Store,
     StoreError,
     StoreLimits,
+    StoreReader,
+    StoreWriter,
 )
 from mirror_collector.store.reader import Cursor
-from mirror_collector.store.sqlite import Sqlite
+from mirror_collector.store.sqlite import SqliteConnection
 from tests.collector.builders import chat_json, leg
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def pair(name: str, text: str = "hello world", **shadow: Any) -> Pair:
     )
 
 
-def counts(*legs: Leg) -> Counts:
-    found = Counts()
+def counts(*legs: Leg) -> LegCounts:
+    found = LegCounts()
     for one in legs:
         found.legs[one.route, one.role] += 1
     return found
 
 
-def of(*pairs: Pair) -> Counts:
+def of(*pairs: Pair) -> LegCounts:
     return counts(*(one for pair in pairs for one in (pair.primary, pair.shadow)))
 
 
@@ -58,44 +58,44 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(location: Location) -> Iterator[Database]:
-    with closing(Database(location, StoreLimits(retention=100.0))) as opened:
+def writer(location: Location) -> Iterator[StoreWriter]:
+    with closing(StoreWriter(location, StoreLimits(retention=100.0))) as opened:
         yield opened
 
 
 @pytest.fixture
-def reader(database: Database, location: Location) -> Iterator[Reader]:
-    del database  # It makes the tables.
-    with closing(Reader(location)) as opened:
+def reader(writer: StoreWriter, location: Location) -> Iterator[StoreReader]:
+    del writer  # The writer creates the tables.
+    with closing(StoreReader(location)) as opened:
         yield opened
 
 
 @pytest.fixture
-def file_database(path: Path) -> Iterator[Database]:
-    with closing(Database(path, StoreLimits(retention=100.0))) as opened:
+def file_writer(path: Path) -> Iterator[StoreWriter]:
+    with closing(StoreWriter(path, StoreLimits(retention=100.0))) as opened:
         yield opened
 
 
 @pytest.fixture
-def file_reader(file_database: Database, path: Path) -> Iterator[Reader]:
-    del file_database
-    with closing(Reader(path)) as opened:
+def file_reader(file_writer: StoreWriter, path: Path) -> Iterator[StoreReader]:
+    del file_writer
+    with closing(StoreReader(path)) as opened:
         yield opened
 
 
-def raw(database: Database) -> sqlite3.Connection:
-    assert isinstance(database._engine, Sqlite)
-    return database._engine.raw
+def raw(writer: StoreWriter) -> sqlite3.Connection:
+    assert isinstance(writer._connection, SqliteConnection)
+    return writer._connection.raw
 
 
-def route(database: Database) -> dict[str, Any]:
-    view: dict[str, Any] = summary_view(database.ledger)["routes"][0]
+def route(writer: StoreWriter) -> dict[str, Any]:
+    view: dict[str, Any] = summary_view(writer.totals)["routes"][0]
     return view
 
 
-def test_a_pair_is_stored_with_its_bodies(database: Database, reader: Reader) -> None:
+def test_a_pair_is_stored_with_its_bodies(writer: StoreWriter, reader: StoreReader) -> None:
     one = pair("r1", "bye")
-    database.write([one], of(one), NOW)
+    writer.write([one], of(one), NOW)
     stored = reader.pair(1)
     assert stored is not None
     view = pair_view(stored)
@@ -108,106 +108,110 @@ def test_a_pair_is_stored_with_its_bodies(database: Database, reader: Reader) ->
     assert reader.pair(2) is None
 
 
-def test_a_pair_is_stored_and_counted_once(database: Database, reader: Reader) -> None:
+def test_a_pair_is_stored_and_counted_once(writer: StoreWriter, reader: StoreReader) -> None:
     one, two = pair("r1"), pair("r2")
-    database.write([one, one], of(one, one), NOW)
-    database.write([one, two], of(one, two), NOW)
-    found = route(database)
+    writer.write([one, one], of(one, one), NOW)
+    writer.write([one, two], of(one, two), NOW)
+    found = route(writer)
     assert (found["pairs"], found["unpaired"], found["waiting"]) == (2, {"stored_before": 4}, 0)
     assert found["agreement"]["exact"] == {"same": 2, "of": 2}
     assert len(reader.page(PairQuery()).pairs) == 2
 
 
-def test_the_sums_survive_a_restart(location: Location) -> None:
+def test_totals_survive_a_restart(location: Location) -> None:
     one, alone = pair("r1", "bye"), leg(Role.PRIMARY, "r9")
     lost = counts(alone)
     lost.unpaired[CHAT, UnpairedReason.NO_SHADOW] += 1
     lost.drops["queue_full"] += 7
-    with closing(Database(location, StoreLimits())) as first:
+    with closing(StoreWriter(location, StoreLimits())) as first:
         first.write([one], of(one), NOW)
         first.write([], lost, NOW)
-        before = summary_view(first.ledger)
-    with closing(Database(location, StoreLimits())) as second:
-        assert summary_view(second.ledger) == before
+        before = summary_view(first.totals)
+    with closing(StoreWriter(location, StoreLimits())) as second:
+        assert summary_view(second.totals) == before
     assert before["dropped"] == {"queue_full": 7}
     assert before["routes"][0]["unpaired"] == {"no_shadow": 1}
 
 
-def test_legs_that_waited_when_it_died_are_counted_at_the_next_start(location: Location) -> None:
-    with closing(Database(location, StoreLimits())) as first:
+def test_legs_lost_in_a_crash_are_counted_at_the_next_start(location: Location) -> None:
+    with closing(StoreWriter(location, StoreLimits())) as first:
         first.write([], counts(leg(Role.PRIMARY), leg(Role.SHADOW, "r2")), NOW)
     for _ in range(2):
-        with closing(Database(location, StoreLimits())) as later:
+        with closing(StoreWriter(location, StoreLimits())) as later:
             assert (route(later)["unpaired"], route(later)["waiting"]) == ({"restart": 2}, 0)
 
 
-def test_what_fails_leaves_nothing_behind(file_database: Database, file_reader: Reader) -> None:
-    database, reader = file_database, file_reader
+def test_a_failed_write_changes_nothing(file_writer: StoreWriter, file_reader: StoreReader) -> None:
+    writer, reader = file_writer, file_reader
     one, two = pair("r1"), pair("r2", "x" * 200_000)
-    database.write([one], of(one), NOW)
-    before = summary_view(database.ledger)
-    pages = raw(database).execute("PRAGMA page_count").fetchone()[0]
-    raw(database).execute(f"PRAGMA max_page_count = {pages + 2}")
+    writer.write([one], of(one), NOW)
+    before = summary_view(writer.totals)
+    pages = raw(writer).execute("PRAGMA page_count").fetchone()[0]
+    raw(writer).execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StoreError, match="full"):
-        database.write([two], of(two), NOW)
-    assert summary_view(database.ledger) == before
+        writer.write([two], of(two), NOW)
+    assert summary_view(writer.totals) == before
     assert len(reader.page(PairQuery()).pairs) == 1
-    raw(database).execute("PRAGMA max_page_count = 1000000")
-    database.write([two], of(two), NOW)
-    assert route(database)["pairs"] == 2
+    raw(writer).execute("PRAGMA max_page_count = 1000000")
+    writer.write([two], of(two), NOW)
+    assert route(writer)["pairs"] == 2
 
 
-def test_newest_first_page_by_page(database: Database, reader: Reader) -> None:
+def test_pages_with_newest_pairs_first(writer: StoreWriter, reader: StoreReader) -> None:
     pairs = [pair(f"r{n}") for n in range(7)]
-    database.write(pairs, of(*pairs), NOW)
+    writer.write(pairs, of(*pairs), NOW)
     assert walk(reader, PairQuery(limit=3)) == [["r6", "r5", "r4"], ["r3", "r2", "r1"], ["r0"]]
 
 
-def test_worst_first_page_by_page(database: Database, reader: Reader) -> None:
+def test_pages_with_worst_pairs_first(writer: StoreWriter, reader: StoreReader) -> None:
     texts = ["hello world", "hello", "bye", "hello there world", "bye bye"]
     pairs = [pair(f"r{n}", text) for n, text in enumerate(texts)]
     pairs.append(pair("r5", client_left=True))
-    database.write(pairs, of(*pairs), NOW)
+    writer.write(pairs, of(*pairs), NOW)
     assert walk(reader, PairQuery(order=Order.WORST, limit=2)) == [["r4", "r2"], ["r1", "r3"], ["r0"]]
 
 
-def test_pages_of_one_route(database: Database, reader: Reader) -> None:
+def test_pages_of_one_route(writer: StoreWriter, reader: StoreReader) -> None:
     other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
-    database.write([pair("r1"), other, pair("r2")], Counts(), NOW)
+    writer.write([pair("r1"), other, pair("r2")], LegCounts(), NOW)
     assert walk(reader, PairQuery(route="chat", limit=1)) == [["r2"], ["r1"]]
     assert walk(reader, PairQuery(route="chat", limit=1, order=Order.WORST)) == [["r2"], ["r1"]]
     assert walk(reader, PairQuery(route="none")) == [[]]
 
 
-def walk(reader: Reader, query: PairQuery) -> list[list[str]]:
+def walk(reader: StoreReader, query: PairQuery) -> list[list[str]]:
     pages: list[list[str]] = []
     before: Cursor | None = None
     while True:
         page = reader.page(PairQuery(route=query.route, order=query.order, limit=query.limit, before=before))
         pages.append([listed["request_id"] for listed in page.pairs])
-        if page.following is None:
+        if page.next_cursor is None:
             return pages
-        before = Cursor.parse(str(page.following), query.order)
+        before = Cursor.parse(str(page.next_cursor), query.order)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1:2", str(1 << 63), "0.5:", "nan:1", "9" * 5000])
-def test_what_is_no_cursor(text: str) -> None:
+def test_invalid_cursors(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         Cursor.parse(text, Order.NEWEST if text != "nan:1" else Order.WORST)
 
 
-def test_old_pairs_go_and_their_sums_stay(database: Database, reader: Reader) -> None:
+def test_expired_pairs_are_deleted_and_totals_stay(writer: StoreWriter, reader: StoreReader) -> None:
     old = [pair(f"old{n}") for n in range(150)]
-    database.write(old, of(*old), NOW)
-    database.write([pair("new")], of(pair("new")), NOW + 60)
-    deleted = [database.tidy(NOW + 120), database.tidy(NOW + 120), database.tidy(NOW + 120)]
+    writer.write(old, of(*old), NOW)
+    writer.write([pair("new")], of(pair("new")), NOW + 60)
+    deleted = [
+        writer.delete_expired(NOW + 120),
+        writer.delete_expired(NOW + 120),
+        writer.delete_expired(NOW + 120),
+    ]
     assert deleted == [100, 50, 0]
     assert [listed["request_id"] for listed in reader.page(PairQuery()).pairs] == ["new"]
-    assert reader._engine.rows("SELECT count(*) FROM legs") == [(2,)]
-    assert route(database)["pairs"] == 151
+    assert reader._connection.query("SELECT count(*) FROM legs") == [(2,)]
+    assert route(writer)["pairs"] == 151
 
 
-async def test_a_store_that_outgrows_its_limit_drops_the_oldest(path: Path) -> None:
+async def test_the_oldest_pairs_are_deleted_at_the_size_limit(path: Path) -> None:
     store = await Store.open(path, StoreLimits(max_size=1 << 20))
     try:
         for n in range(120):
@@ -217,69 +221,69 @@ async def test_a_store_that_outgrows_its_limit_drops_the_oldest(path: Path) -> N
         page = await store.page(PairQuery(limit=500))
         assert page.pairs[0]["request_id"] == "r119"
         assert 1 < len(page.pairs) < 120
-        assert store.ledger.routes[CHAT].pairs == 120
+        assert store.totals.routes[CHAT].pairs == 120
     finally:
         await store.close()
 
 
-async def test_a_full_disk_costs_pairs_but_no_counts(path: Path) -> None:
+async def test_a_full_disk_loses_pairs_but_no_counts(path: Path) -> None:
     store = await Store.open(path, StoreLimits())
     try:
-        database = store._database
+        writer = store._writer
         limit = "PRAGMA max_page_count = {}"
-        await _in_writer(store, lambda: raw(database).execute(limit.format(1)))
+        await _in_writer(store, lambda: raw(writer).execute(limit.format(1)))
         big = pair("r1", "x" * 500_000)
         await store.write([big], of(big), NOW)
         assert store.failure is not None
-        tally = store.ledger.routes[CHAT]
+        tally = store.totals.routes[CHAT]
         assert (tally.legs.total(), tally.pairs, tally.unpaired) == (2, 0, {UnpairedReason.STORE_FAILED: 2})
-        assert store.ledger.drops == {"store_failed": 2}
+        assert store.totals.drops == {"store_failed": 2}
 
-        await _in_writer(store, lambda: raw(database).execute(limit.format(100_000)))
+        await _in_writer(store, lambda: raw(writer).execute(limit.format(100_000)))
         small = pair("r2")
         await store.write([small], of(small), NOW)
         assert store.failure is None
     finally:
         await store.close()
-    with closing(Database(path, StoreLimits())) as again:
+    with closing(StoreWriter(path, StoreLimits())) as again:
         assert route(again)["unpaired"] == {"store_failed": 2}
         assert route(again)["pairs"] == 1
-        assert again.ledger.drops == {"store_failed": 2}
+        assert again.totals.drops == {"store_failed": 2}
 
 
 async def _in_writer(store: Store, call: Any) -> None:
-    await asyncio.get_running_loop().run_in_executor(store._writing, call)
+    await asyncio.get_running_loop().run_in_executor(store._write_thread, call)
 
 
-def test_one_process_at_a_time(database: Database, location: Location) -> None:
-    del database
+def test_a_second_writer_is_rejected(writer: StoreWriter, location: Location) -> None:
+    del writer
     with pytest.raises(StoreError, match="another process"):
-        Database(location, StoreLimits())
+        StoreWriter(location, StoreLimits())
 
 
-def test_files_that_are_no_store_of_ours(tmp_path: Path) -> None:
+def test_foreign_files_are_rejected(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("not a database, but long enough to be taken for one" * 100)
     with pytest.raises(StoreError, match="not a database"):
-        Database(text, StoreLimits())
+        StoreWriter(text, StoreLimits())
 
     newer = tmp_path / "newer.sqlite"
     with closing(sqlite3.connect(newer)) as connection:
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="version 99"):
-        Database(newer, StoreLimits())
+        StoreWriter(newer, StoreLimits())
 
     foreign = tmp_path / "foreign.sqlite"
     with closing(sqlite3.connect(foreign)) as connection:
         connection.execute("CREATE TABLE pairs (x)")
     with pytest.raises(StoreError, match="version 0"):
-        Database(foreign, StoreLimits())
+        StoreWriter(foreign, StoreLimits())
 
     with pytest.raises(StoreError, match="cannot open"):
-        Database(text / "below-a-file" / "x.sqlite", StoreLimits())
+        StoreWriter(text / "below-a-file" / "x.sqlite", StoreLimits())
 
 
-async def test_opening_a_broken_store_leaves_no_threads(tmp_path: Path) -> None:
+async def test_opening_an_invalid_store_leaves_no_threads(tmp_path: Path) -> None:
     (tmp_path / "dir.sqlite").mkdir()
     with pytest.raises(StoreError):
         await Store.open(tmp_path / "dir.sqlite", StoreLimits())

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mirror_collector.compare import Counts
+from mirror_collector.compare import LegCounts
 from mirror_collector.exchange import Pair, Role
 from mirror_collector.serve.views import experiment_view, feedback_view, pair_view, summary_view
-from mirror_collector.store import Database, Reader, StoreLimits
+from mirror_collector.store import StoreLimits, StoreReader, StoreWriter
 from tests.collector.builders import leg
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path) -> Iterator[Database]:
-    with closing(Database(path, StoreLimits())) as database:
-        yield database
+def writer(path: Path) -> Iterator[StoreWriter]:
+    with closing(StoreWriter(path, StoreLimits())) as writer:
+        yield writer
 
 
 @pytest.fixture
-def reader(database: Database, path: Path) -> Iterator[Reader]:
-    del database
-    with closing(Reader(path)) as reader:
+def reader(writer: StoreWriter, path: Path) -> Iterator[StoreReader]:
+    del writer
+    with closing(StoreReader(path)) as reader:
         yield reader
 
 
@@ -51,12 +51,12 @@ def as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def test_the_identity_of_the_store_is_unchanged(database: Database) -> None:
-    assert (database.name, database.seq) == (EXPECTED["name"], EXPECTED["seq"])
+def test_the_identity_of_the_store_is_unchanged(writer: StoreWriter) -> None:
+    assert (writer.store_id, writer.evidence_seq) == (EXPECTED["name"], EXPECTED["seq"])
 
 
-def test_totals_are_unchanged_but_for_legs_that_were_waiting(database: Database) -> None:
-    found = as_json(summary_view(database.ledger))
+def test_totals_are_unchanged_except_for_waiting_legs(writer: StoreWriter) -> None:
+    found = as_json(summary_view(writer.totals))
     expected = json.loads(json.dumps(EXPECTED["summary"]))
     for route in expected["routes"]:
         if route["waiting"]:
@@ -65,47 +65,47 @@ def test_totals_are_unchanged_but_for_legs_that_were_waiting(database: Database)
     assert found == expected
 
 
-def test_pairs_are_unchanged(reader: Reader) -> None:
+def test_pairs_are_unchanged(reader: StoreReader) -> None:
     stored = [reader.pair(number) for number in range(1, 8)]
     assert [as_json(pair_view(pair)) for pair in stored if pair is not None] == EXPECTED["pairs"]
 
 
-def test_evidence_experiments_and_feedback_are_unchanged(reader: Reader) -> None:
+def test_evidence_experiments_and_feedback_are_unchanged(reader: StoreReader) -> None:
     assert as_json([dataclasses.asdict(block) for block in reader.evidence(0)]) == EXPECTED["evidence"]
     assert as_json([experiment_view(one) for one in reader.exposures(None, None)]) == EXPECTED["exposures"]
     assert as_json([feedback_view(one) for one in reader.feedback(None)]) == EXPECTED["feedback"]
 
 
-def test_new_pairs_add_to_the_old_totals(database: Database, reader: Reader) -> None:
-    before = {route["route"]: route for route in summary_view(database.ledger)["routes"]}
+def test_new_pairs_add_to_the_old_totals(writer: StoreWriter, reader: StoreReader) -> None:
+    before = {route["route"]: route for route in summary_view(writer.totals)["routes"]}
     old = Pair(primary=leg(Role.PRIMARY, "r1"), shadow=leg(Role.SHADOW, "r1"))
     new = Pair(primary=leg(Role.PRIMARY, "r8"), shadow=leg(Role.SHADOW, "r8"))
-    _, stored = database.write([old, new], Counts(), NOW)
+    _, stored = writer.write([old, new], LegCounts(), NOW)
     assert [one.pair_id for one in stored] == [8], "the pair of r1 is stored already"
-    chat = next(route for route in summary_view(database.ledger)["routes"] if route["route"] == "chat")
+    chat = next(route for route in summary_view(writer.totals)["routes"] if route["route"] == "chat")
     assert chat["pairs"] == before["chat"]["pairs"] + 1
     assert chat["unpaired"]["stored_before"] == 2
-    assert database.seq == EXPECTED["seq"] + 1
+    assert writer.evidence_seq == EXPECTED["seq"] + 1
     assert [block.counts["pairs"] for block in reader.evidence(EXPECTED["seq"])] == [1]
 
 
-def test_a_known_user_is_not_counted_again(database: Database, reader: Reader) -> None:
+def test_a_known_user_is_not_counted_again(writer: StoreWriter, reader: StoreReader) -> None:
     primary = dataclasses.replace(leg(Role.PRIMARY, "r8"), unit="ada")
-    database.write([Pair(primary=primary, shadow=leg(Role.SHADOW, "r8"))], Counts(), NOW)
+    writer.write([Pair(primary=primary, shadow=leg(Role.SHADOW, "r8"))], LegCounts(), NOW)
     (block,) = reader.evidence(EXPECTED["seq"])
     assert (block.counts["counted"], block.counts["repeated"]) == (0, 1)
 
 
-def test_data_of_a_user_can_be_deleted(database: Database) -> None:
-    deleted = database.forget(unit="ada")
+def test_data_of_a_user_can_be_deleted(writer: StoreWriter) -> None:
+    deleted = writer.forget(unit="ada")
     assert (deleted["pairs"], deleted["exposures"], deleted["outcomes"]) == (2, 1, 1)
 
 
-def test_stored_pairs_can_be_compared_again(database: Database, reader: Reader) -> None:
+def test_stored_pairs_can_be_compared_again(writer: StoreWriter, reader: StoreReader) -> None:
     names = ("pairs", "trios", "limited", "client_left", "failed")
-    before = summary_view(database.ledger)["routes"]
-    result = database.recompare(reader, lambda _done: None)
-    after = summary_view(database.ledger)["routes"]
+    before = summary_view(writer.totals)["routes"]
+    result = writer.recompare(reader, lambda _done: None)
+    after = summary_view(writer.totals)["routes"]
     assert (result.measured, result.without_messages) == (7, 0)
     assert [[route[name] for name in names] for route in after] == [
         [route[name] for name in names] for route in before

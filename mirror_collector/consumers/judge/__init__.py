@@ -1,21 +1,23 @@
-"""A model as a judge of pairs: which of two answers is better, asked in both orders. Off by default."""
+"""A model that judges, for a sample of pairs, which of two answers is better. Disabled by default."""
 
 from __future__ import annotations
 
 from mirror_collector.consumers.judge.budget import Budget
 from mirror_collector.consumers.judge.judge import Judge, JudgeConfig
 from mirror_collector.consumers.judge.prompt import (
+    DEFAULT_PROMPT,
     Choice,
     Judgement,
     JudgePrompt,
-    combined,
-    messages,
+    combine,
+    judge_messages,
     parse_choice,
-    question,
+    request_text,
 )
 from mirror_collector.consumers.judge.recorder import JudgementRecorder
 
 __all__ = [
+    "DEFAULT_PROMPT",
     "Budget",
     "Choice",
     "Judge",
@@ -23,8 +25,8 @@ __all__ = [
     "JudgePrompt",
     "Judgement",
     "JudgementRecorder",
-    "combined",
-    "messages",
+    "combine",
+    "judge_messages",
     "parse_choice",
-    "question",
+    "request_text",
 ]

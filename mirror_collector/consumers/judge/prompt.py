@@ -1,7 +1,7 @@
-"""What a judge is asked, and what its words mean. Pure.
+"""The prompt of the judge and the parsing of its answers. Pure.
 
-A judge prefers what it reads first, or last. It is asked in both orders, and only a choice that survives the
-change counts; anything else is a tie.
+Models tend to prefer the answer in the first or the last position. The judge therefore compares the answers
+in both orders, and only a choice that is the same in both orders counts; everything else is a tie.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any, Final
 import orjson
 
 __all__ = [
-    "DEFAULT",
+    "DEFAULT_PROMPT",
     "Choice",
     "JudgePrompt",
     "Judgement",
-    "combined",
-    "messages",
+    "combine",
+    "judge_messages",
     "parse_choice",
-    "question",
+    "request_text",
 ]
 
-_LONGEST: Final = 6_000
+_MAX_CHARACTERS: Final = 6_000
 _CHOICE: Final = re.compile(r'"?better"?\s*[:=]\s*"?\s*(A|B|tie)\b', re.IGNORECASE)
 
 
 class Choice(Enum):
-    """What one answer of the judge says."""
+    """The choice of the judge for one order of the answers."""
 
     FIRST = "A"
     SECOND = "B"
@@ -39,7 +39,7 @@ class Choice(Enum):
 
 
 class Judgement(Enum):
-    """What both orders together say of the candidate."""
+    """The result for the candidate from both orders."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -48,17 +48,17 @@ class Judgement(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgePrompt:
-    """The instructions of a judge."""
+    """The system prompt of the judge."""
 
     text: str
 
     @property
     def version(self) -> str:
-        """Names the text: verdicts of different prompts do not mix."""
+        """Hash of the text; judgements of different prompts are stored separately."""
         return blake2b(self.text.encode(), digest_size=4).hexdigest()
 
 
-DEFAULT: Final = JudgePrompt(
+DEFAULT_PROMPT: Final = JudgePrompt(
     text=(
         "You compare two answers to the same request and say which one serves the person who asked better. "
         "Judge whether it is correct, whether it does what was asked, and whether it is clear. Neither "
@@ -69,31 +69,34 @@ DEFAULT: Final = JudgePrompt(
 )
 
 
-def messages(prompt: JudgePrompt, request: str, first: str, second: str) -> list[dict[str, str]]:
-    """Return what is sent; the lines around the material do not occur in it."""
-    fence = _fence(request, first, second)
+def judge_messages(prompt: JudgePrompt, request: str, first: str, second: str) -> list[dict[str, str]]:
+    """Return the chat messages for the judge; the delimiter lines do not occur within the texts."""
+    delimiter = _delimiter(request, first, second)
     material = "\n".join(
-        f"{fence} {name}\n{text[:_LONGEST]}\n{fence} END OF {name}"
+        f"{delimiter} {name}\n{text[:_MAX_CHARACTERS]}\n{delimiter} END OF {name}"
         for name, text in (("REQUEST", request), ("ANSWER A", first), ("ANSWER B", second))
     )
     return [{"role": "system", "content": prompt.text}, {"role": "user", "content": material}]
 
 
-def _fence(*texts: str) -> str:
+def _delimiter(*texts: str) -> str:
     digest = blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=6).hexdigest()
     return f"==={digest}==="
 
 
 def parse_choice(text: str) -> Choice:
-    """Read the judge's words; the last choice in them counts, as some think aloud first."""
-    found = _CHOICE.findall(text)
-    if not found:
+    """Parse the answer of the judge; the last choice counts, because some models reason first."""
+    choices = _CHOICE.findall(text)
+    if not choices:
         return Choice.UNREADABLE
-    return {"a": Choice.FIRST, "b": Choice.SECOND, "tie": Choice.TIE}[found[-1].lower()]
+    return {"a": Choice.FIRST, "b": Choice.SECOND, "tie": Choice.TIE}[choices[-1].lower()]
 
 
-def combined(forward: Choice, backward: Choice) -> Judgement | None:
-    """Return what both orders say: the candidate was B in the first and A in the second; None for nothing."""
+def combine(forward: Choice, backward: Choice) -> Judgement | None:
+    """Return the judgement from both orders; None if an answer was unreadable.
+
+    The candidate is answer B in the forward order and answer A in the backward order.
+    """
     if Choice.UNREADABLE in {forward, backward}:
         return None
     match forward, backward:
@@ -105,16 +108,20 @@ def combined(forward: Choice, backward: Choice) -> Judgement | None:
             return Judgement.TIE
 
 
-def question(body: bytes) -> str:
-    """Return what was asked: the system message and the user's last, or the prompt; empty if unknown."""
+def request_text(body: bytes) -> str:
+    """Return the text of a request: system messages and last user message, or prompt; empty if unknown."""
     try:
         value = orjson.loads(body)
     except ValueError:
         return ""
     match value:
-        case {"messages": [*said]}:
-            texts = [_text(one) for one in said if isinstance(one, dict) and one.get("role") == "system"]
-            texts += [_text(one) for one in said if isinstance(one, dict) and one.get("role") == "user"][-1:]
+        case {"messages": [*chat]}:
+            texts = [
+                _text(entry) for entry in chat if isinstance(entry, dict) and entry.get("role") == "system"
+            ]
+            texts += [
+                _text(entry) for entry in chat if isinstance(entry, dict) and entry.get("role") == "user"
+            ][-1:]
             return "\n\n".join(text for text in texts if text)
         case {"prompt": str(prompt)} | {"input": str(prompt)}:
             return prompt

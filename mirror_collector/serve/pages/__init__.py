@@ -1,4 +1,4 @@
-"""The collector's pages, made on the server and readable without scripts."""
+"""The HTML pages, rendered on the server without scripts."""
 
 from __future__ import annotations
 

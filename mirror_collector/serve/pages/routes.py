@@ -1,7 +1,6 @@
-"""The pages: an overview, lists of pairs, and one pair side by side.
+"""The pages: an overview, lists of pairs, and one pair with its answers side by side.
 
-Everything shown comes from where the API has it. Who may not read messages sees figures only: nothing of a
-message is put into a page for them.
+The pages show the same data as the API. Pages for clients that may not read messages contain no message text.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from urllib.parse import urlencode
 import jinja2
 from aiohttp import web
 
-from mirror_collector.serve.auth import ROLE, Role
+from mirror_collector.serve.auth import ACCESS_ROLE, AccessRole
 from mirror_collector.serve.pages.diff import word_diff
 from mirror_collector.serve.pages.timeline import interval, timeline
-from mirror_collector.serve.query import pair_query
+from mirror_collector.serve.query import pair_id, pair_query
 from mirror_collector.serve.views import feedback_view, pair_view, summary_view
 from mirror_collector.store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mirror_collector.compare import Ledger
+    from mirror_collector.compare import CollectorTotals
     from mirror_collector.store import Store
 
 __all__ = ["page_routes"]
@@ -38,60 +37,60 @@ _HEADERS: Final = {
     "cache-control": "no-store",
 }
 _FILTERS: Final = (
-    ("worst", "Worst first", {"order": "worst"}),
-    ("refused", "Refusals", {"flags": "refused"}),
-    ("tool_calls", "Other tool calls", {"flags": "tool_calls"}),
-    ("longer", "Twice as long", {"flags": "longer"}),
-    ("shorter", "Half as long", {"flags": "shorter"}),
-    ("failed", "Failures", {"flags": "failed"}),
-    ("empty", "Empty", {"flags": "empty"}),
-    ("invalid_json", "Broken JSON", {"flags": "invalid_json"}),
-    ("language", "Other language", {"flags": "language"}),
-    ("client_left", "Client left", {"flags": "client_left"}),
+    ("Worst first", {"order": "worst"}),
+    ("Refused", {"flags": "refused"}),
+    ("Different tool calls", {"flags": "tool_calls"}),
+    ("At least twice as long", {"flags": "longer"}),
+    ("At most half as long", {"flags": "shorter"}),
+    ("Failed", {"flags": "failed"}),
+    ("Empty", {"flags": "empty"}),
+    ("Invalid JSON", {"flags": "invalid_json"}),
+    ("Different language", {"flags": "language"}),
+    ("Client disconnected", {"flags": "client_left"}),
 )
 _PER_PAGE: Final = "30"
-_NOTHING: Final = "\N{EN DASH}"
-_LONGEST: Final = 60_000
-"""Characters of one message on a page."""
+_NO_VALUE: Final = "\N{EN DASH}"
+_MAX_MESSAGE: Final = 60_000
+"""Maximum number of characters of one message on a page."""
 
-MEASURE_WORDS: Final = {
+MEASURE_LABELS: Final = {
     "exact": "the same text",
-    "rouge_l": "words in common (ROUGE-L)",
-    "edit": "characters in common",
-    "meaning": "meaning (word embeddings)",
-    "finish_reason": "the same end",
+    "rouge_l": "common words (ROUGE-L)",
+    "edit": "common characters",
+    "meaning": "the same meaning (word embeddings)",
+    "finish_reason": "the same finish reason",
     "tool_calls": "the same tool calls",
     "language": "the same language",
 }
-TRAIT_WORDS: Final = {
+TRAIT_LABELS: Final = {
     "failed": "failed",
     "empty": "empty",
     "refused": "refused",
     "cut": "cut off by the token limit",
-    "invalid_json": "broken JSON where JSON was asked for",
-    "invalid_calls": "broken tool arguments",
+    "invalid_json": "invalid JSON where JSON was requested",
+    "invalid_calls": "invalid tool arguments",
 }
-WHY: Final = {
+FLAG_LABELS: Final = {
     "failed": "the shadow failed",
-    "empty": "the shadow said nothing",
+    "empty": "the shadow's answer is empty",
     "refused": "the shadow refused",
-    "cut": "the shadow was cut off by its token limit",
-    "invalid_json": "JSON was asked for and the shadow's is broken",
-    "invalid_calls": "the arguments of the shadow's tool calls are no JSON object",
-    "tool_calls": "other tools, or other arguments",
+    "cut": "the token limit cut off the shadow's answer",
+    "invalid_json": "JSON was requested, and the shadow's JSON is invalid",
+    "invalid_calls": "the arguments of the shadow's tool calls are not a JSON object",
+    "tool_calls": "different tool calls",
     "longer": "at least twice as long",
     "shorter": "at most half as long",
-    "language": "another language",
-    "finish_reason": "another finish reason",
-    "client_left": "the client left: this pair counts for nothing",
-    "limited": "our own limits cut the copy off: this pair counts for nothing",
-    "different": "another text",
+    "language": "different language",
+    "finish_reason": "different finish reason",
+    "client_left": "the client disconnected: this pair is not counted",
+    "limited": "the limits on shadow traffic cut off the copy: this pair is not counted",
+    "different": "different text",
 }
 
 
-def page_routes(store: Store, ledger: Callable[[], Ledger]) -> list[web.RouteDef]:
-    """Return the routes of the pages."""
-    pages = _Pages(store, ledger)
+def page_routes(store: Store, totals: Callable[[], CollectorTotals]) -> list[web.RouteDef]:
+    """Return the routes of the pages; `totals` returns the current totals."""
+    pages = _Pages(store, totals)
     return [
         web.get("/", pages.overview),
         web.get("/pairs", pages.pairs),
@@ -100,9 +99,9 @@ def page_routes(store: Store, ledger: Callable[[], Ledger]) -> list[web.RouteDef
 
 
 class _Pages:
-    def __init__(self, store: Store, ledger: Callable[[], Ledger]) -> None:
+    def __init__(self, store: Store, totals: Callable[[], CollectorTotals]) -> None:
         self._store = store
-        self._ledger = ledger
+        self._totals = totals
         folder = files("mirror_collector.serve.pages") / "templates"
         loader = jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8"))
         self._templates = jinja2.Environment(
@@ -112,92 +111,99 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(number=_number, ms=_ms, clock=_clock, percent=_share, query=urlencode)
+        self._templates.filters.update(number=_number, ms=_ms, utc=_utc, percent=_percentage, query=urlencode)
         self._templates.globals.update(
-            interval=interval, measures=MEASURE_WORDS, traits=TRAIT_WORDS, why=WHY, filters=_FILTERS
+            interval=interval,
+            measure_labels=MEASURE_LABELS,
+            trait_labels=TRAIT_LABELS,
+            flag_labels=FLAG_LABELS,
+            filters=_FILTERS,
         )
 
-    async def overview(self, request: web.Request) -> web.Response:
-        summary = summary_view(self._ledger())
+    async def overview(self, _request: web.Request) -> web.Response:
+        summary = summary_view(self._totals())
         try:
             feedback = [feedback_view(one) for one in await self._store.feedback(None)]
         except StoreError as error:
-            return self._page(request, "error.html", status=503, words=str(error))
-        return self._page(
-            request, "overview.html", summary=summary, feedback=feedback, failure=self._store.failure
-        )
+            return self._error(503, str(error))
+        return self._page("overview.html", summary=summary, feedback=feedback, failure=self._store.failure)
 
     async def pairs(self, request: web.Request) -> web.Response:
-        given = dict(request.query)
+        parameters = dict(request.query)
         try:
-            query = pair_query({"limit": _PER_PAGE, **given})
+            query = pair_query({"limit": _PER_PAGE, **parameters})
             page = await self._store.page(query)
         except ValueError as error:
-            return self._page(request, "error.html", status=400, words=str(error))
+            return self._error(400, str(error))
         except StoreError as error:
-            return self._page(request, "error.html", status=503, words=str(error))
-        kept = {name: value for name, value in given.items() if name in {"route", "flags", "order"} and value}
-        following = None if page.following is None else {**kept, "before": str(page.following)}
-        routes = sorted(self._ledger().routes)
+            return self._error(503, str(error))
+        selected = {
+            name: value for name, value in parameters.items() if name in {"route", "flags", "order"} and value
+        }
+        next_page = None if page.next_cursor is None else {**selected, "before": str(page.next_cursor)}
+        routes = sorted(self._totals().routes)
         return self._page(
-            request, "pairs.html", pairs=page.pairs, given=kept, following=following, routes=routes
+            "pairs.html", pairs=page.pairs, selected=selected, next_page=next_page, routes=routes
         )
 
     async def pair(self, request: web.Request) -> web.Response:
-        text = request.match_info["id"]
-        known = text.isascii() and text.isdigit() and len(text) <= 18
+        number = pair_id(request.match_info["id"])
         try:
-            stored = await self._store.pair(int(text)) if known else None
+            stored = None if number is None else await self._store.pair(number)
         except StoreError as error:
-            return self._page(request, "error.html", status=503, words=str(error))
+            return self._error(503, str(error))
         if stored is None:
-            words = "There is no such pair; it may be past its retention."
-            return self._page(request, "error.html", status=404, words=words)
-        may_read = request[ROLE] >= Role.READER
+            return self._error(
+                404, "There is no such pair; it may have been deleted after its retention time."
+            )
+        may_read = request[ACCESS_ROLE] >= AccessRole.READER
         pair = pair_view(stored, bodies=may_read)
         legs = [pair[role] for role in ("primary", "shadow", "noise") if role in pair]
         return self._page(
-            request,
             "pair.html",
             pair=pair,
             legs=legs,
-            scale=timeline(legs),
+            timeline=timeline(legs),
             texts=_texts(pair) if may_read else None,
             may_read=may_read,
         )
 
-    def _page(self, request: web.Request, name: str, *, status: int = 200, **values: Any) -> web.Response:
-        del request
+    def _error(self, status: int, message: str) -> web.Response:
+        return self._page("error.html", status=status, message=message)
+
+    def _page(self, name: str, *, status: int = 200, **values: Any) -> web.Response:
         body = self._templates.get_template(name).render(**values)
         return web.Response(text=body, content_type="text/html", status=status, headers=_HEADERS)
 
 
 def _texts(pair: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what was said, side by side; None where nothing of it was kept."""
-    said: dict[str, Any] = {
+    """Return the request, the replies and their differences; None if no messages are stored."""
+    replies: dict[str, Any] = {
         role: (pair.get(role) or {}).get("reply") for role in ("primary", "shadow", "noise")
     }
-    if said["primary"] is None or said["shadow"] is None:
+    if replies["primary"] is None or replies["shadow"] is None:
         return None
-    primary: str = said["primary"]["text"][:_LONGEST]
-    shadow: str = said["shadow"]["text"][:_LONGEST]
+    primary: str = replies["primary"]["text"][:_MAX_MESSAGE]
+    shadow: str = replies["shadow"]["text"][:_MAX_MESSAGE]
     left, right = word_diff(primary, shadow)
-    asked = (pair["primary"]["request"]["text"] or "")[:_LONGEST]
-    noise = None if said["noise"] is None else word_diff(primary, said["noise"]["text"][:_LONGEST])[1]
-    return {"left": left, "right": right, "noise": noise, "asked": asked, "said": said}
+    noise = None
+    if replies["noise"] is not None:
+        noise = word_diff(primary, replies["noise"]["text"][:_MAX_MESSAGE])[1]
+    request = (pair["primary"]["request"]["text"] or "")[:_MAX_MESSAGE]
+    return {"left": left, "right": right, "noise": noise, "request": request, "replies": replies}
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return _NOTHING if value is None else f"{value:,.{digits}f}"
+    return _NO_VALUE if value is None else f"{value:,.{digits}f}"
 
 
 def _ms(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:,.0f} ms"
+    return _NO_VALUE if value is None else f"{value:,.0f} ms"
 
 
-def _clock(seconds: float) -> str:
+def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _share(same: float, of: float) -> str:
-    return _NOTHING if not of else f"{100 * same / of:.1f} %"
+def _percentage(count: float, of: float) -> str:
+    return _NO_VALUE if not of else f"{100 * count / of:.1f} %"

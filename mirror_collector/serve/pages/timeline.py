@@ -1,4 +1,4 @@
-"""What pages draw: numbers → coordinates. Pure."""
+"""Coordinates of the graphics on the pages. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Lane", "Scale", "interval", "timeline"]
+__all__ = ["Timeline", "TimelineLane", "interval", "timeline"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
-    """One leg on the time axis, in percent of its width: first byte, end, and one mark per chunk."""
+class TimelineLane:
+    """One leg on the timeline: first byte, end and one mark per chunk, in percent of its width."""
 
     role: str
     variant: str
@@ -26,29 +26,30 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scale:
-    """A timeline: its lanes and what its width means in milliseconds."""
+class Timeline:
+    """The lanes of a pair, and the width of the time axis in milliseconds."""
 
-    lanes: tuple[Lane, ...]
+    lanes: tuple[TimelineLane, ...]
     width_ms: float
     ticks: tuple[tuple[float, str], ...]
+    """Position in percent and label of each tick of the axis."""
 
 
-_MOST_MARKS = 200
+_MAX_MARKS = 200
 _TICKS = 4
 
 
-def timeline(legs: Sequence[dict[str, Any]]) -> Scale:
-    """Return the legs of a pair on one axis that begins where each of them began."""
-    lasting = [_ms(leg, "last_chunk_at") or 0.0 for leg in legs]
-    width = max([*lasting, 1.0])
+def timeline(legs: Sequence[dict[str, Any]]) -> Timeline:
+    """Return the timeline of the legs of a pair; each leg starts at 0."""
+    durations = [_ms(leg, "last_chunk_at") or 0.0 for leg in legs]
+    width = max([*durations, 1.0])
     lanes = []
     for leg in legs:
         first, end = _ms(leg, "first_chunk_at"), _ms(leg, "last_chunk_at")
         times = [at / 1000 for at, _ in leg.get("times", ())]
-        step = max(1, len(times) // _MOST_MARKS)
+        step = max(1, len(times) // _MAX_MARKS)
         lanes.append(
-            Lane(
+            TimelineLane(
                 role=leg["role"],
                 variant=leg["variant"],
                 first=None if first is None else _percent(first, width),
@@ -62,7 +63,7 @@ def timeline(legs: Sequence[dict[str, Any]]) -> Scale:
     ticks = tuple(
         (100 * number / _TICKS, f"{width * number / _TICKS:,.0f} ms") for number in range(_TICKS + 1)
     )
-    return Scale(lanes=tuple(lanes), width_ms=width, ticks=ticks)
+    return Timeline(lanes=tuple(lanes), width_ms=width, ticks=ticks)
 
 
 def interval(measure: dict[str, Any] | None) -> dict[str, float] | None:
@@ -75,11 +76,11 @@ def interval(measure: dict[str, Any] | None) -> dict[str, float] | None:
 
 
 def _ms(leg: dict[str, Any], name: str) -> float | None:
-    """Milliseconds after the leg began; None where that is unknown or, by a clock that was set, negative."""
+    """Milliseconds since the start of the leg; None if unknown, or negative due to a clock change."""
     if leg[name] is None:
         return None
-    found: float = 1000 * (leg[name] - leg["started_at"])
-    return found if found >= 0 else None
+    elapsed: float = 1000 * (leg[name] - leg["started_at"])
+    return elapsed if elapsed >= 0 else None
 
 
 def _percent(value: float, width: float) -> float:
