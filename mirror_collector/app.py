@@ -229,10 +229,10 @@ class App:
             try:
                 deleted = await self._store.delete_expired(self._clock())
             except StoreError as error:
-                self._log.warning("tidy_failed", error=str(error))
+                self._log.warning("retention_failed", error=str(error))
             else:
                 if deleted:
-                    self._log.info("tidied", pairs=deleted)
+                    self._log.info("expired_rows_deleted", rows=deleted)
             await asyncio.sleep(_RETENTION_INTERVAL)
 
 

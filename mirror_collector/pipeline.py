@@ -109,6 +109,6 @@ class Pipeline:
             self._log.info("store_recovered")
         self._failing = failure is not None
         if self._unlogged_drops and now - self._drops_logged_at >= _DROPS_LOG_INTERVAL:
-            self._log.warning("dropped", **self._unlogged_drops)
+            self._log.warning("legs_dropped", **self._unlogged_drops)
             self._unlogged_drops.clear()
             self._drops_logged_at = now

@@ -60,8 +60,8 @@ def chat_stream(pieces: Sequence[str], *, tokens: int | None = None, done: bool 
         events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     if tokens is not None:
         events.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens}})
-    said = [f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events]
-    return "".join([*said, "data: [DONE]\n\n"] if done else said).encode()
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events]
+    return "".join([*lines, "data: [DONE]\n\n"] if done else lines).encode()
 
 
 def leg(

@@ -31,19 +31,19 @@ SSE = "text/event-stream"
 CHAT = RouteName("chat")
 
 
-def primary(body: bytes = b"", **kw: Any) -> Leg:
-    return leg(Role.PRIMARY, body=body, **kw)
+def primary(body: bytes = b"", **fields: Any) -> Leg:
+    return leg(Role.PRIMARY, body=body, **fields)
 
 
-def shadow(body: bytes = b"", **kw: Any) -> Leg:
-    return leg(Role.SHADOW, body=body, **kw)
+def shadow(body: bytes = b"", **fields: Any) -> Leg:
+    return leg(Role.SHADOW, body=body, **fields)
 
 
-def compared(one: Leg, two: Leg) -> Comparison:
+def compare_legs(one: Leg, two: Leg) -> Comparison:
     return compare(Pair(primary=one, shadow=two))
 
 
-def dead_shadow() -> Leg:
+def failed_shadow() -> Leg:
     return shadow(b"upstream connect error", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
 
 
@@ -56,75 +56,98 @@ def with_calls(*calls: tuple[str, str]) -> bytes:
 
 
 def test_equal_answers_agree_fully() -> None:
-    found = compared(primary(first_ms=20, last_ms=80), shadow(first_ms=31.5, last_ms=99))
-    assert (found.version, found.client_left) == (VERSION, False)
-    assert (found.status_same, found.status_class_same) == (True, True)
-    assert (found.agreement.exact, found.agreement.rouge_l, found.length_ratio, found.similarity) == (
+    comparison = compare_legs(primary(first_ms=20, last_ms=80), shadow(first_ms=31.5, last_ms=99))
+    assert (comparison.version, comparison.client_left) == (VERSION, False)
+    assert (comparison.status_same, comparison.status_class_same) == (True, True)
+    assert (
+        comparison.agreement.exact,
+        comparison.agreement.rouge_l,
+        comparison.length_ratio,
+        comparison.similarity,
+    ) == (
         True,
         1.0,
         1.0,
         1.0,
     )
-    assert (found.agreement.finish_reason, found.agreement.tool_calls) == (True, None)
-    assert (found.primary.first_token_ms, found.primary.total_ms) == (20.0, 80.0)
-    assert (found.shadow.first_token_ms, found.shadow.total_ms) == (31.5, 99.0)
-    assert (found.primary.tokens, found.shadow.tokens, found.token_source) == (3, 3, TokenSource.USAGE)
+    assert (comparison.agreement.finish_reason, comparison.agreement.tool_calls) == (True, None)
+    assert (comparison.primary.first_token_ms, comparison.primary.total_ms) == (20.0, 80.0)
+    assert (comparison.shadow.first_token_ms, comparison.shadow.total_ms) == (31.5, 99.0)
+    assert (comparison.primary.tokens, comparison.shadow.tokens, comparison.token_source) == (
+        3,
+        3,
+        TokenSource.USAGE,
+    )
 
 
 def test_different_answers_agree_partly() -> None:
-    found = compared(
+    comparison = compare_legs(
         primary(chat_json("the cat sat on the mat")), shadow(chat_json("the cat on a mat", finish="length"))
     )
-    assert found.agreement.exact is False
-    assert found.agreement.rouge_l == pytest.approx(2 * 4 / 11)
-    assert found.similarity == found.agreement.rouge_l
-    assert found.length_ratio == pytest.approx(16 / 22)
-    assert found.agreement.finish_reason is False
+    assert comparison.agreement.exact is False
+    assert comparison.agreement.rouge_l == pytest.approx(2 * 4 / 11)
+    assert comparison.similarity == comparison.agreement.rouge_l
+    assert comparison.length_ratio == pytest.approx(16 / 22)
+    assert comparison.agreement.finish_reason is False
 
 
 def test_a_stream_and_a_plain_answer_are_compared_by_text() -> None:
-    found = compared(
+    comparison = compare_legs(
         primary(chat_json("hi you", tokens=2)), shadow(chat_stream(["hi ", "you"]), content_type=SSE)
     )
-    assert found.agreement.exact is True
-    assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.NONE, None, None)
+    assert comparison.agreement.exact is True
+    assert (comparison.token_source, comparison.primary.tokens, comparison.shadow.tokens) == (
+        TokenSource.NONE,
+        None,
+        None,
+    )
 
 
 def test_tokens_are_estimated_if_a_stream_reports_no_usage() -> None:
-    found = compared(
+    comparison = compare_legs(
         primary(chat_stream(["a", "b"], tokens=9), content_type=SSE),
         shadow(chat_stream(["a", "b", "c"]), content_type=SSE),
     )
-    assert (found.token_source, found.primary.tokens, found.shadow.tokens) == (TokenSource.CHUNKS, 2, 3)
+    assert (comparison.token_source, comparison.primary.tokens, comparison.shadow.tokens) == (
+        TokenSource.CHUNKS,
+        2,
+        3,
+    )
 
 
 def test_nothing_is_compared_if_the_client_disconnected() -> None:
     one = primary(chat_stream(["a"], done=False), content_type=SSE, complete=False, client_left=True)
-    found = compared(one, shadow(chat_stream(["a", "b"]), content_type=SSE))
-    assert found.client_left
+    comparison = compare_legs(one, shadow(chat_stream(["a", "b"]), content_type=SSE))
+    assert comparison.client_left
     assert (
-        found.agreement.exact,
-        found.agreement.rouge_l,
-        found.similarity,
-        found.agreement.finish_reason,
+        comparison.agreement.exact,
+        comparison.agreement.rouge_l,
+        comparison.similarity,
+        comparison.agreement.finish_reason,
     ) == (None,) * 4
 
 
 def test_a_failed_shadow_has_a_different_status() -> None:
-    found = compared(primary(), dead_shadow())
-    assert (found.status_same, found.status_class_same, found.similarity) == (False, False, 0.0)
-    assert (found.agreement.exact, found.agreement.rouge_l) == (None, None)
-    assert found.shadow.failure == "upstream_connection_failure"
-    assert not found.shadow.succeeded
+    comparison = compare_legs(primary(), failed_shadow())
+    assert (comparison.status_same, comparison.status_class_same, comparison.similarity) == (
+        False,
+        False,
+        0.0,
+    )
+    assert (comparison.agreement.exact, comparison.agreement.rouge_l) == (None, None)
+    assert comparison.shadow.failure == "upstream_connection_failure"
+    assert not comparison.shadow.succeeded
 
 
 def test_a_shadow_without_a_response() -> None:
-    found = compared(primary(), shadow(status=None, complete=False, failure=Failure.UPSTREAM_REQUEST_TIMEOUT))
-    assert (found.status_same, found.similarity) == (False, 0.0)
+    comparison = compare_legs(
+        primary(), shadow(status=None, complete=False, failure=Failure.UPSTREAM_REQUEST_TIMEOUT)
+    )
+    assert (comparison.status_same, comparison.similarity) == (False, 0.0)
 
 
 def test_an_incomplete_shadow_answer_differs_in_status_and_text() -> None:
-    found = compared(
+    comparison = compare_legs(
         primary(chat_stream(["one", " two"]), content_type=SSE),
         shadow(
             chat_stream(["one"], done=False),
@@ -133,37 +156,51 @@ def test_an_incomplete_shadow_answer_differs_in_status_and_text() -> None:
             failure=Failure.UPSTREAM_REMOTE_RESET,
         ),
     )
-    assert (found.status_same, found.status_class_same, found.agreement.exact) == (False, False, False)
-    assert found.agreement.rouge_l == pytest.approx(2 / 3)
+    assert (comparison.status_same, comparison.status_class_same, comparison.agreement.exact) == (
+        False,
+        False,
+        False,
+    )
+    assert comparison.agreement.rouge_l == pytest.approx(2 / 3)
 
 
 def test_different_status_codes_of_the_same_class() -> None:
-    found = compared(primary(b"{}", status=400), shadow(b"{}", status=404))
-    assert (found.status_same, found.status_class_same, found.agreement.exact) == (False, True, None)
+    comparison = compare_legs(primary(b"{}", status=400), shadow(b"{}", status=404))
+    assert (comparison.status_same, comparison.status_class_same, comparison.agreement.exact) == (
+        False,
+        True,
+        None,
+    )
 
 
 def test_two_failed_legs_agree_in_status() -> None:
-    dead = {"status": 503, "failure": Failure.UPSTREAM_CONNECTION_FAILURE}
-    found = compared(primary(b"x", **dead), shadow(b"x", **dead))
-    assert (found.status_same, found.agreement.exact, found.similarity) == (True, None, None)
+    failure = {"status": 503, "failure": Failure.UPSTREAM_CONNECTION_FAILURE}
+    comparison = compare_legs(primary(b"x", **failure), shadow(b"x", **failure))
+    assert (comparison.status_same, comparison.agreement.exact, comparison.similarity) == (True, None, None)
 
 
 def test_a_truncated_body_is_not_compared() -> None:
-    found = compared(primary(total=1 << 20), shadow())
-    assert (found.status_same, found.agreement.exact, found.agreement.rouge_l) == (True, None, None)
+    comparison = compare_legs(primary(total=1 << 20), shadow())
+    assert (comparison.status_same, comparison.agreement.exact, comparison.agreement.rouge_l) == (
+        True,
+        None,
+        None,
+    )
 
 
 def test_an_error_in_the_shadows_stream_is_not_an_exact_match() -> None:
     cut = chat_stream(["one"], done=False) + b'data: {"error": {"message": "x"}}\n\ndata: [DONE]\n\n'
-    found = compared(
+    comparison = compare_legs(
         primary(chat_stream(["one"]), content_type=SSE), shadow(cut, content_type=SSE, status=200)
     )
-    assert (found.agreement.exact, found.shadow.succeeded) == (False, False)
+    assert (comparison.agreement.exact, comparison.shadow.succeeded) == (False, False)
 
 
 def test_opaque_bodies_are_compared_by_bytes() -> None:
-    same = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\1", content_type="image/png"))
-    other = compared(primary(b"\0\1", content_type="image/png"), shadow(b"\0\2", content_type="image/png"))
+    same = compare_legs(primary(b"\0\1", content_type="image/png"), shadow(b"\0\1", content_type="image/png"))
+    other = compare_legs(
+        primary(b"\0\1", content_type="image/png"), shadow(b"\0\2", content_type="image/png")
+    )
     assert (same.agreement.exact, same.agreement.rouge_l, same.similarity) == (True, None, 1.0)
     assert (other.agreement.exact, other.agreement.rouge_l, other.similarity) == (False, None, 0.0)
 
@@ -183,19 +220,23 @@ def test_opaque_bodies_are_compared_by_bytes() -> None:
     ],
 )
 def test_tool_calls_are_compared_by_value(one: str, two: str, same: bool) -> None:
-    found = compared(primary(with_calls(("f", one))), shadow(with_calls(("f", two))))
-    assert (found.agreement.tool_calls, found.agreement.exact) == (same, same)
+    comparison = compare_legs(primary(with_calls(("f", one))), shadow(with_calls(("f", two))))
+    assert (comparison.agreement.tool_calls, comparison.agreement.exact) == (same, same)
 
 
 def test_different_tool_calls() -> None:
     for other in (with_calls(("g", "{}")), with_calls(("f", "{}"), ("f", "{}")), with_calls()):
-        found = compared(primary(with_calls(("f", "{}"))), shadow(other))
-        assert (found.agreement.tool_calls, found.agreement.exact, found.similarity) == (False, False, 0.0)
+        comparison = compare_legs(primary(with_calls(("f", "{}"))), shadow(other))
+        assert (comparison.agreement.tool_calls, comparison.agreement.exact, comparison.similarity) == (
+            False,
+            False,
+            0.0,
+        )
 
 
 def test_negative_durations_are_unknown() -> None:
-    found = compared(primary(first_ms=-5, last_ms=-1), shadow())
-    assert (found.primary.first_token_ms, found.primary.total_ms) == (None, None)
+    comparison = compare_legs(primary(first_ms=-5, last_ms=-1), shadow())
+    assert (comparison.primary.first_token_ms, comparison.primary.total_ms) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +306,7 @@ def sample_pairs() -> list[Pair]:
     return [
         Pair(primary=primary(), shadow=shadow()),
         Pair(primary=primary(), shadow=shadow(chat_json("bye"))),
-        Pair(primary=primary(), shadow=dead_shadow()),
+        Pair(primary=primary(), shadow=failed_shadow()),
         Pair(primary=left, shadow=shadow()),
         Pair(
             primary=primary(chat_stream(["a"]), content_type=SSE),

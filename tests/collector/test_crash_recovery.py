@@ -27,13 +27,13 @@ LEGS = [
 ]
 
 
-def start(store: Path) -> tuple[subprocess.Popen[str], str]:
+def start_process(store: Path) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "mirror_collector", "serve", "--grpc=127.0.0.1:0", "--http=127.0.0.1:0"]
     process = subprocess.Popen([*command, f"--store={store}"], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    said = json.loads(process.stderr.readline())
-    assert said["event"] == "listening", said
-    return process, said["grpc"]
+    event = json.loads(process.stderr.readline())
+    assert event["event"] == "listening", event
+    return process, event["grpc"]
 
 
 async def load_until_killed(process: subprocess.Popen[str], address: str, first: int, after: float) -> None:
@@ -53,7 +53,7 @@ async def load_until_killed(process: subprocess.Popen[str], address: str, first:
     process.communicate(timeout=20)
 
 
-def books(store: Path) -> dict[str, Any]:
+def read_store(store: Path) -> dict[str, Any]:
     """Read the store directly with SQLite."""
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -72,19 +72,24 @@ def books(store: Path) -> dict[str, Any]:
 def test_twenty_kills_under_load_neither_repeat_nor_hide_a_leg(tmp_path: Path) -> None:
     store, stored, rng = tmp_path / "pairs.sqlite", 0, random.Random(5)
     for _ in range(KILLS):
-        process, address = start(store)
+        process, address = start_process(store)
         # Some stored pairs are sent again, as after a retry.
         asyncio.run(load_until_killed(process, address, max(0, stored - 30), rng.uniform(0.15, 0.5)))
-        found = books(store)
-        stored = found["rows"]
-        assert found["rows"] == found["requests"] == found["compared"] == found["evidence"]
-        assert found["route"]["pairs"] == found["rows"]
-        assert found["legs"] == 2 * found["rows"]
-    process, _ = start(store)
+        stored_state = read_store(store)
+        stored = stored_state["rows"]
+        assert (
+            stored_state["rows"]
+            == stored_state["requests"]
+            == stored_state["compared"]
+            == stored_state["evidence"]
+        )
+        assert stored_state["route"]["pairs"] == stored_state["rows"]
+        assert stored_state["legs"] == 2 * stored_state["rows"]
+    process, _ = start_process(store)
     time.sleep(0.2)
     process.terminate()
     process.communicate(timeout=20)
-    route = books(store)["route"]
+    route = read_store(store)["route"]
     received = sum(route["legs"].values())
     assert received == route["paired"] + sum(route["unpaired"].values()), "every leg is accounted for"
     assert route["unpaired"]["stored_before"] > 0, "repeated pairs are detected"

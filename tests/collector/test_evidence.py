@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,11 +26,11 @@ from tests.collector.builders import chat_json, chat_stream, leg
 P, S, N = Role.PRIMARY, Role.SHADOW, Role.NOISE
 
 
-def trio(old: str, new: str, again: str, **shadow: Any) -> Pair:
+def make_pair(primary: str, shadow: str, noise: str, **shadow_fields: Any) -> Pair:
     return Pair(
-        primary=leg(P, body=chat_json(old)),
-        shadow=leg(S, body=chat_json(new), **shadow),
-        noise=leg(N, body=chat_json(again)),
+        primary=leg(P, body=chat_json(primary)),
+        shadow=leg(S, body=chat_json(shadow), **shadow_fields),
+        noise=leg(N, body=chat_json(noise)),
     )
 
 
@@ -38,18 +39,25 @@ def nonzero_outcomes(pair: Pair) -> dict[str, int]:
 
 
 def test_the_answer_closer_to_the_primary_determines_the_outcome() -> None:
-    assert nonzero_outcomes(trio("a b c d", "a b x y", "a b c x")) == {"rouge_l": -1, "edit": -1}
-    assert nonzero_outcomes(trio("a b c d", "a b c x", "a b x y")) == {"rouge_l": 1, "edit": 1}
-    assert nonzero_outcomes(trio("a b c d", "a b c d", "a b c x")) == {"exact": 1, "rouge_l": 1, "edit": 1}
-    assert nonzero_outcomes(trio("a b c d", "a b c x", "a b y d")) == {}
+    assert nonzero_outcomes(make_pair("a b c d", "a b x y", "a b c x")) == {"rouge_l": -1, "edit": -1}
+    assert nonzero_outcomes(make_pair("a b c d", "a b c x", "a b x y")) == {"rouge_l": 1, "edit": 1}
+    assert nonzero_outcomes(make_pair("a b c d", "a b c d", "a b c x")) == {
+        "exact": 1,
+        "rouge_l": 1,
+        "edit": 1,
+    }
+    assert nonzero_outcomes(make_pair("a b c d", "a b c x", "a b y d")) == {}
 
 
 words = st.lists(st.sampled_from("abcd"), min_size=1, max_size=8).map(" ".join)
 
 
 @given(words, words, words)
-def test_swapping_shadow_and_noise_leg_inverts_the_outcomes(old: str, new: str, again: str) -> None:
-    one, other = outcomes_of(compare(trio(old, new, again))), outcomes_of(compare(trio(old, again, new)))
+def test_swapping_shadow_and_noise_leg_inverts_the_outcomes(primary: str, shadow: str, noise: str) -> None:
+    one, other = (
+        outcomes_of(compare(make_pair(primary, shadow, noise))),
+        outcomes_of(compare(make_pair(primary, noise, shadow))),
+    )
     for name in ("exact", "rouge_l", "edit", "finish_reason", "tool_calls", "language"):
         assert one[name] == -other[name]
 
@@ -61,7 +69,7 @@ def test_without_a_noise_leg_there_are_no_text_outcomes() -> None:
 
 def test_traits_that_only_one_leg_has() -> None:
     sorry = "I'm sorry, but I can't help with that."
-    assert nonzero_outcomes(trio("here you are", sorry, "here it is")) == {
+    assert nonzero_outcomes(make_pair("here you are", sorry, "here it is")) == {
         "rouge_l": -1,
         "edit": -1,
         "refused": -1,
@@ -74,23 +82,22 @@ def test_traits_that_only_one_leg_has() -> None:
 
 
 def test_a_failed_candidate_has_only_the_outcome_failed() -> None:
-    dead = trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
+    dead = make_pair("a", "b", "a", status=503, failure=Failure.UPSTREAM_CONNECTION_FAILURE)
     assert nonzero_outcomes(dead) == {"failed": -1}
 
 
 def test_limited_pairs_have_no_outcomes() -> None:
-    found = compare(trio("a", "b", "a", status=503, failure=Failure.UPSTREAM_OVERFLOW))
-    assert found.limited
-    assert outcomes_of(found) == {}
+    comparison = compare(make_pair("a", "b", "a", status=503, failure=Failure.UPSTREAM_OVERFLOW))
+    assert comparison.limited
+    assert outcomes_of(comparison) == {}
     tally = PairTotals()
-    tally.add(found)
+    tally.add(comparison)
     assert (tally.limited, tally.status.of) == (1, 0)
 
 
 def test_a_retried_primary_counts_as_failed() -> None:
     # Copies are never retried, so a retried primary would look better than a copy by the same model.
-    retried = Pair(primary=leg(P), shadow=leg(S))
-    object.__setattr__(retried.primary, "attempts", 2)
+    retried = Pair(primary=replace(leg(P), attempts=2), shadow=leg(S))
     assert nonzero_outcomes(retried) == {"failed": 1}
 
 
@@ -111,20 +118,20 @@ def test_requests_that_require_json(request_body: bytes, wanted: bool) -> None:
     assert requests_json(Body(data=request_body)) is wanted
 
 
-def looked_at(text: str, **more: Any) -> Traits:
-    return answer(leg(S, body=chat_json(text)), **more)
+def traits_of_text(text: str, **more: Any) -> Traits:
+    return traits_of_leg(leg(S, body=chat_json(text)), **more)
 
 
-def answer(one: Leg, *, wants_json: bool = False) -> Traits:
+def traits_of_leg(one: Leg, *, wants_json: bool = False) -> Traits:
     return detect_traits(one, read_reply(one.response), wants_json=wants_json)
 
 
 def test_invalid_json_counts_only_if_json_is_required() -> None:
-    assert looked_at('{"a": 1}', wants_json=True).invalid_json is False
-    assert looked_at('{"a": 1', wants_json=True).invalid_json is True
-    assert looked_at('{"a": 1').invalid_json is None
-    assert looked_at("9" * 5000, wants_json=True).invalid_json in (True, False)
-    assert looked_at("[" * 100_000, wants_json=True).invalid_json is True
+    assert traits_of_text('{"a": 1}', wants_json=True).invalid_json is False
+    assert traits_of_text('{"a": 1', wants_json=True).invalid_json is True
+    assert traits_of_text('{"a": 1').invalid_json is None
+    assert traits_of_text("9" * 5000, wants_json=True).invalid_json in (True, False)
+    assert traits_of_text("[" * 100_000, wants_json=True).invalid_json is True
 
 
 @pytest.mark.parametrize(
@@ -142,7 +149,7 @@ def test_invalid_json_counts_only_if_json_is_required() -> None:
     ],
 )
 def test_refusals_are_detected_by_their_beginning(text: str, refused: bool) -> None:
-    assert looked_at(text).refused is refused
+    assert traits_of_text(text).refused is refused
 
 
 @pytest.mark.parametrize(
@@ -165,9 +172,9 @@ def test_languages_are_detected(text: str, name: str | None) -> None:
 
 def test_a_block_counts_each_session_once() -> None:
     block = EvidenceBlock()
-    found = compare(trio("a b c d", "a x y z", "a b c x"))
-    block.add(found, first_of_unit=True, first_baseline_of_unit=True)
-    block.add(found, first_of_unit=False, first_baseline_of_unit=False)
+    comparison = compare(make_pair("a b c d", "a x y z", "a b c x"))
+    block.add(comparison, first_of_unit=True, first_baseline_of_unit=True)
+    block.add(comparison, first_of_unit=False, first_baseline_of_unit=False)
     assert (block.pairs, block.counted, block.trios, block.repeated) == (2, 1, 1, 1)
     assert block.outcomes.by_measure["rouge_l"] == ComparisonOutcomes(less=1)
     assert block.outcomes.by_measure["failed"] == ComparisonOutcomes(same=1)
@@ -179,14 +186,14 @@ def test_a_block_counts_each_session_once() -> None:
 
 
 def test_streams_have_an_inter_token_time() -> None:
-    found = compare(
+    comparison = compare(
         Pair(
             primary=leg(P, body=chat_stream(["a", "b", "c"]), content_type="text/event-stream"),
             shadow=leg(S),
         )
     )
-    assert found.primary.inter_token_ms == pytest.approx(30.0)
-    assert found.shadow.inter_token_ms is None
+    assert comparison.primary.inter_token_ms == pytest.approx(30.0)
+    assert comparison.shadow.inter_token_ms is None
 
 
 def test_blocks_start_at_multiples_of_ten_seconds() -> None:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     Start = Callable[..., AbstractAsyncContextManager[Collector]]
 
 
-async def put(collector: Collector, *names: str) -> None:
+async def send_pairs(collector: Collector, *names: str) -> None:
     await collector.post([document(role, name) for name in names for role in ("primary", "shadow")])
 
 
-async def watched(collector: Collector, *, store: str = "", cursor: int = 0) -> Any:
+async def watch_until_current(collector: Collector, *, store: str = "", cursor: int = 0) -> Any:
     """Return the first response that is current."""
     async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.unary_stream(
@@ -43,46 +43,46 @@ async def watched(collector: Collector, *, store: str = "", cursor: int = 0) -> 
 
 async def test_each_block_is_sent_once(start: Start) -> None:
     async with start() as collector:
-        empty = await watched(collector)
+        empty = await watch_until_current(collector)
         assert (len(empty.blocks), empty.cursor) == (0, 0)
-        await put(collector, "a", "b")
+        await send_pairs(collector, "a", "b")
         await collector.pairs_when(2)
-        first = await watched(collector)
+        first = await watch_until_current(collector)
         (block,) = first.blocks
         assert (block.route, block.pairs, block.counted, block.trios) == ("chat", 2, 2, 0)
         assert block.signs["failed"].same == 2
         assert block.tokens["shadow"] == 6
-        again = await watched(collector, store=first.store, cursor=first.cursor)
+        again = await watch_until_current(collector, store=first.store, cursor=first.cursor)
         assert not again.blocks
         collector.clock.now += 60
-        await put(collector, "c")
+        await send_pairs(collector, "c")
         await collector.pairs_when(3)
-        later = await watched(collector, store=first.store, cursor=first.cursor)
+        later = await watch_until_current(collector, store=first.store, cursor=first.cursor)
         assert [one.pairs for one in later.blocks] == [1]
-        other = await watched(collector, store="another store", cursor=first.cursor)
+        other = await watch_until_current(collector, store="another store", cursor=first.cursor)
         assert sum(one.pairs for one in other.blocks) == 3, "the cursor of another store is ignored"
 
 
 async def test_a_block_with_more_pairs_replaces_its_earlier_version(start: Start) -> None:
     async with start() as collector:
-        await put(collector, "a")
+        await send_pairs(collector, "a")
         await collector.pairs_when(1)
-        first = await watched(collector)
-        await put(collector, "b")
+        first = await watch_until_current(collector)
+        await send_pairs(collector, "b")
         await collector.pairs_when(2)
-        second = await watched(collector, store=first.store, cursor=first.cursor)
+        second = await watch_until_current(collector, store=first.store, cursor=first.cursor)
         assert first.blocks[0].begins == second.blocks[0].begins
-        known = EvidenceBlocks()
+        blocks = EvidenceBlocks()
         for response in (first, second, second):
-            known.add(response.store, response.blocks)
-        counts = known.counts("chat", "v1", "v2", 0.0)
+            blocks.add(response.store, response.blocks)
+        counts = blocks.counts("chat", "v1", "v2", 0.0)
         assert counts is not None
         assert counts.pairs == 2
 
 
 async def test_two_addresses_of_one_collector_are_counted_once(start: Start) -> None:
     async with start() as collector:
-        await put(collector, "a")
+        await send_pairs(collector, "a")
         await collector.pairs_when(1)
         address = str(collector.at.grpc)
         # Both addresses belong to one collector, which is counted once.
@@ -102,7 +102,7 @@ async def test_two_addresses_of_one_collector_are_counted_once(start: Start) -> 
             running.cancel()
 
 
-def block(begins: int, pairs: int, comparator: int = 2) -> Any:
+def make_block(begins: int, pairs: int, comparator: int = 2) -> Any:
     return wire.Block(
         route="chat",
         primary_variant="v1",
@@ -115,24 +115,27 @@ def block(begins: int, pairs: int, comparator: int = 2) -> Any:
 
 
 def test_blocks_of_several_stores_are_added_up() -> None:
-    known = EvidenceBlocks()
-    known.add("one", [block(10 * n, 1) for n in range(1000)])
-    known.add("two", [block(10 * n, 2) for n in range(1000)])
-    found = known.counts("chat", "v1", "v2", 0.0)
-    assert found is not None
-    assert found.pairs == 3000
-    known.add("one", [block(9_990, 5)])
-    found = known.counts("chat", "v1", "v2", 0.0)
-    assert found is not None
-    assert found.pairs == 3004
-    found = known.counts("chat", "v1", "v2", 9_985.0)
-    assert found is not None
-    assert found.pairs == 7, "counts start with the given time"
+    blocks = EvidenceBlocks()
+    blocks.add("one", [make_block(10 * n, 1) for n in range(1000)])
+    blocks.add("two", [make_block(10 * n, 2) for n in range(1000)])
+    counts_ = blocks.counts("chat", "v1", "v2", 0.0)
+    assert counts_ is not None
+    assert counts_.pairs == 3000
+    blocks.add("one", [make_block(9_990, 5)])
+    counts_ = blocks.counts("chat", "v1", "v2", 0.0)
+    assert counts_ is not None
+    assert counts_.pairs == 3004
+    counts_ = blocks.counts("chat", "v1", "v2", 9_985.0)
+    assert counts_ is not None
+    assert counts_.pairs == 7, "counts start with the given time"
 
 
 def test_counts_of_different_comparison_versions_are_not_added_up() -> None:
-    known = EvidenceBlocks()
-    known.add("one", [block(0, 5, comparator=2), block(10, 7, comparator=3), block(20, 9, comparator=2)])
-    found = known.counts("chat", "v1", "v2", 0.0)
-    assert found is not None
-    assert found.pairs == 7
+    blocks = EvidenceBlocks()
+    blocks.add(
+        "one",
+        [make_block(0, 5, comparator=2), make_block(10, 7, comparator=3), make_block(20, 9, comparator=2)],
+    )
+    counts_ = blocks.counts("chat", "v1", "v2", 0.0)
+    assert counts_ is not None
+    assert counts_.pairs == 7

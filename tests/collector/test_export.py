@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mirror_collector.store import Location
 
 
-def filled(location: Location, *, storage: MessageStorage = MessageStorage.BODIES) -> None:
+def fill_store(location: Location, *, storage: MessageStorage = MessageStorage.BODIES) -> None:
     privacy = PrivacyPolicy(default=RoutePrivacyPolicy(storage=storage))
     stream = chat_stream(["bye ", "then"])
     pairs = [
@@ -46,7 +46,7 @@ def filled(location: Location, *, storage: MessageStorage = MessageStorage.BODIE
 
 def test_export_as_json_lines(tmp_path: Path) -> None:
     store = tmp_path / "pairs.sqlite"
-    filled(store)
+    fill_store(store)
     result = CliRunner().invoke(main, ["export", "--store", str(store)])
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -64,11 +64,11 @@ def test_export_as_parquet(tmp_path: Path) -> None:
     from pyarrow import parquet  # noqa: PLC0415 - an extra
 
     store, out = tmp_path / "pairs.sqlite", tmp_path / "pairs.parquet"
-    filled(store)
-    done = CliRunner().invoke(
+    fill_store(store)
+    result = CliRunner().invoke(
         main, ["export", "--store", str(store), "--format", "parquet", "--output", str(out)]
     )
-    assert done.exit_code == 0, done.output
+    assert result.exit_code == 0, result.output
     rows = parquet.read_table(out).to_pylist()
     assert [row["primary_variant"] for row in rows] == ["v1"] * 3
     assert rows[0]["rouge_l"] == 0.5
@@ -76,15 +76,15 @@ def test_export_as_parquet(tmp_path: Path) -> None:
 
 
 def test_comparing_stored_pairs_again_gives_the_same_results(location: Location) -> None:
-    filled(location)
+    fill_store(location)
     with closing(StoreWriter(location, StoreLimits())) as writer, closing(StoreReader(location)) as reader:
         before = summary_view(writer.totals)
         listed = reader.pair(2)
         evidence = [block.counts for block in reader.evidence(0)]
         writer._connection.execute("UPDATE pairs SET comparator = 1, flags = 0, similarity = 0.5")
         writer._connection.execute("DELETE FROM pair_tallies")
-        done = writer.recompare(reader, lambda _count: None)
-        assert (done.measured, done.without_messages) == (3, 0)
+        result = writer.recompare(reader, lambda _count: None)
+        assert (result.measured, result.without_messages) == (3, 0)
         after = reader.pair(2)
         assert listed is not None
         assert after is not None
@@ -96,10 +96,10 @@ def test_comparing_stored_pairs_again_gives_the_same_results(location: Location)
 
 
 def test_pairs_without_messages_are_not_compared_again(location: Location) -> None:
-    filled(location, storage=MessageStorage.NONE)
+    fill_store(location, storage=MessageStorage.NONE)
     with closing(StoreWriter(location, StoreLimits())) as writer, closing(StoreReader(location)) as reader:
-        done = writer.recompare(reader, lambda _count: None)
-    assert (done.measured, done.without_messages) == (0, 3)
+        result = writer.recompare(reader, lambda _count: None)
+    assert (result.measured, result.without_messages) == (0, 3)
 
 
 def test_commands_on_a_missing_store_and_a_locked_store(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_commands_on_a_missing_store_and_a_locked_store(tmp_path: Path) -> None:
     assert (missing.exit_code, "no store found" in missing.output) == (1, True)
     assert not (tmp_path / "none.sqlite").exists()
     store = tmp_path / "pairs.sqlite"
-    filled(store)
+    fill_store(store)
     assert "3 pairs compared again" in CliRunner().invoke(main, ["recompare", "--store", str(store)]).output
     with closing(StoreWriter(store, StoreLimits())):
         busy = CliRunner().invoke(main, ["recompare", "--store", str(store)])

@@ -50,14 +50,14 @@ def test_an_entry_without_start_time_is_an_exposure() -> None:
 async def test_units_and_requests_are_counted_by_variant(location: Location) -> None:
     store = await Store.open(location, StoreLimits(exposure_retention=100.0))
     for batch in (["ada", "ada", "bob", ""], ["ada", "eve"]):
-        waiting = ExposureCounts()
+        counts = ExposureCounts()
         for unit in batch:
-            waiting.add(exposure(unit))
-        await store.write_exposures(waiting, 1_000.0)
-    waiting = ExposureCounts()
-    waiting.add(exposure("ada", "v1"))
-    waiting.add(exposure("ada", "v1", "other test"))
-    await store.write_exposures(waiting, 1_050.0)
+            counts.add(exposure(unit))
+        await store.write_exposures(counts, 1_000.0)
+    counts = ExposureCounts()
+    counts.add(exposure("ada", "v1"))
+    counts.add(exposure("ada", "v1", "other test"))
+    await store.write_exposures(counts, 1_050.0)
     other, tone = await store.exposures("chat", None)
     assert (other.experiment, other.variants) == ("other test", {"v1": (1, 1)})
     assert tone.variants == {"v1": (1, 1), "v2": (3, 5)}
@@ -70,11 +70,11 @@ async def test_units_and_requests_are_counted_by_variant(location: Location) -> 
 
 async def test_unit_names_are_not_stored(tmp_path: Path) -> None:
     store = await Store.open(tmp_path / "pairs.sqlite", StoreLimits())
-    waiting = ExposureCounts()
-    waiting.add(exposure("ada lovelace"))
-    await store.write_exposures(waiting, 1_000.0)
-    said = parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "ada lovelace", "value": True})
-    await store.write_outcomes([outcome("ada lovelace")], said.feedback, 1_000.0)
+    counts = ExposureCounts()
+    counts.add(exposure("ada lovelace"))
+    await store.write_exposures(counts, 1_000.0)
+    outcomes = parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "ada lovelace", "value": True})
+    await store.write_outcomes([outcome("ada lovelace")], outcomes.feedback, 1_000.0)
     await store.close()
     assert all(b"ada lovelace" not in file.read_bytes() for file in files(tmp_path))
 
@@ -85,13 +85,13 @@ def files(folder: Path) -> list[Path]:
 
 def test_exposure_counts_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mirror_collector.exchange.exposure._MAX_ENTRIES", 2)
-    waiting = ExposureCounts()
+    counts = ExposureCounts()
     for unit in ("a", "b", "c", "a"):
-        waiting.add(exposure(unit))
-    assert (waiting.requests.total(), waiting.dropped) == (3, 1)
+        counts.add(exposure(unit))
+    assert (counts.requests.total(), counts.dropped) == (3, 1)
 
 
-def old_store(path: Path, *more: str) -> None:
+def create_old_store(path: Path, *more: str) -> None:
     """Create a store of an earlier schema that contains one pair."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript((Path(__file__).parent / "data/store-schema-3.sql").read_text(encoding="utf-8"))
@@ -117,13 +117,13 @@ def old_store(path: Path, *more: str) -> None:
 )
 async def test_a_store_of_an_earlier_schema_is_migrated(tmp_path: Path, before: tuple[str, ...]) -> None:
     path = tmp_path / "pairs.sqlite"
-    old_store(path, *before)
+    create_old_store(path, *before)
     store = await Store.open(path, StoreLimits())
     assert await store.exposures(None, None) == []
     await store.write_outcomes([outcome("ada")], [], 1.0)
-    old = await store.pair(1)
-    assert old is not None
-    reply = old.legs["shadow"].reply
+    stored = await store.pair(1)
+    assert stored is not None
+    reply = stored.legs["shadow"].reply
     assert reply is not None
     assert reply.text == "hello"
     pair = Pair(primary=builders.leg(), shadow=builders.leg(Role.SHADOW))
@@ -139,14 +139,14 @@ def outcome(unit: str, metric: str = "purchase") -> Conversion:
 
 async def test_conversions_are_joined_to_variants_by_user(location: Location) -> None:
     store = await Store.open(location, StoreLimits())
-    waiting = ExposureCounts()
+    counts = ExposureCounts()
     for unit, variant in (("ada", "v2"), ("bob", "v2"), ("eve", "v1"), ("kim", "v1"), ("kim", "v2")):
-        waiting.add(exposure(unit, variant))
+        counts.add(exposure(unit, variant))
     await store.write_outcomes(
         [outcome("bob")], [], 900.0
     )  # A conversion before the exposure does not count.
-    await store.write_exposures(waiting, 1_000.0)
-    told = [
+    await store.write_exposures(counts, 1_000.0)
+    conversions = [
         outcome("ada"),
         outcome("ada"),
         outcome("eve"),
@@ -154,10 +154,10 @@ async def test_conversions_are_joined_to_variants_by_user(location: Location) ->
         outcome("nobody"),
         outcome("eve", "refund"),
     ]
-    await store.write_outcomes(told, [], 1_100.0)
-    (found,) = await store.exposures("chat", "tone")
-    assert found.users == {"v1": 1, "v2": 2}, "units exposed to both variants are excluded"
-    assert found.outcomes == {"purchase": {"v1": 1, "v2": 1}, "refund": {"v1": 1}}
+    await store.write_outcomes(conversions, [], 1_100.0)
+    (result,) = await store.exposures("chat", "tone")
+    assert result.users == {"v1": 1, "v2": 2}, "units exposed to both variants are excluded"
+    assert result.outcomes == {"purchase": {"v1": 1, "v2": 1}, "refund": {"v1": 1}}
     await store.close()
 
 
@@ -183,18 +183,18 @@ def test_outcomes_are_accepted_all_or_none() -> None:
 async def test_feedback_of_a_request_or_user_counts_once(location: Location) -> None:
     store = await Store.open(location, StoreLimits())
     thumb = {"route": "chat", "metric": "thumbs", "request_id": "r1", "value": True}
-    early = parse_outcomes([thumb, thumb, {**thumb, "request_id": "r9", "value": False}])
-    assert await store.write_outcomes((), early.feedback, 1_000.0) == 1
+    first = parse_outcomes([thumb, thumb, {**thumb, "request_id": "r9", "value": False}])
+    assert await store.write_outcomes((), first.feedback, 1_000.0) == 1
     pair = Pair(primary=builders.leg(request_id="r1"), shadow=builders.leg(Role.SHADOW, "r1"))
     await store.write([pair], LegCounts(), 1_010.0)
     rated = {"route": "chat", "metric": "rating", "unit": "ada", "value": 4, "variant": "v2", "id": "a"}
-    late = parse_outcomes([rated, {**rated, "value": 2, "id": "b"}, {**rated, "value": 1}])
-    assert await store.write_outcomes((), late.feedback, 9_000.0) == 1
-    found = {
+    second = parse_outcomes([rated, {**rated, "value": 2, "id": "b"}, {**rated, "value": 1}])
+    assert await store.write_outcomes((), second.feedback, 9_000.0) == 1
+    result = {
         (one.metric, one.variant): (one.count, one.total, one.positive)
         for one in await store.feedback("chat")
     }
-    assert found == {
+    assert result == {
         ("rating", "v2"): (2, 6.0, 2),
         ("thumbs", "v1"): (1, 1.0, 1),
         ("thumbs", ""): (1, 0.0, 0),

@@ -67,16 +67,16 @@ def test_events_equal_those_of_a_line_parser(lines: list[tuple[bytes, bytes]], l
 
 @given(EVENTS)
 def test_the_fast_path_builds_the_same_completion(stream: list[tuple[list[Any], Any]]) -> None:
-    short, long = CompletionBuilder(), CompletionBuilder()
+    fast, general = CompletionBuilder(), CompletionBuilder()
     for choices, usage in stream:
-        short.add_event(choices, usage)
-        said = long.size
+        fast.add_event(choices, usage)
+        size_before = general.size
         for choice in choices:
-            long.add_choice(choice, key="delta")
+            general.add_choice(choice, key="delta")
         if usage is not None:
-            long.add_usage(usage)
-        long.chunks += long.size > said
-    assert short == long
+            general.add_usage(usage)
+        general.chunks += general.size > size_before
+    assert fast == general
 
 
 @given(ASCII | WORDS.map(" ".join), ASCII | WORDS.map(" ".join))

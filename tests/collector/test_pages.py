@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Start = Callable[..., AbstractAsyncContextManager[Collector]]
 
 TOKENS = {"ada": "viewer", "bob": "reader", "eve": "admin"}
-GUARDED = Settings.model_validate(
+SETTINGS_WITH_TOKENS = Settings.model_validate(
     {
         "access": {
             "tokens": [
@@ -39,7 +39,7 @@ GUARDED = Settings.model_validate(
 )
 
 
-class Checked(HTMLParser):
+class TagCollector(HTMLParser):
     """Collects the tags of a page and those that are not closed."""
 
     def __init__(self, text: str) -> None:
@@ -58,25 +58,25 @@ class Checked(HTMLParser):
         assert self.open.pop() == tag
 
 
-async def page(collector: Collector, path: str, *, status: int = 200, who: str = "") -> str:
+async def get_page(collector: Collector, path: str, *, status: int = 200, token: str = "") -> str:
     headers = {}
-    if who:
-        headers["authorization"] = "Basic " + base64.b64encode(f"any:{who}".encode()).decode()
+    if token:
+        headers["authorization"] = "Basic " + base64.b64encode(f"any:{token}".encode()).decode()
     async with collector.client.get(f"http://{collector.at.http}{path}", headers=headers) as answer:
         assert answer.status == status, await answer.text()
         text = await answer.text()
         if answer.content_type == "text/html":
-            found = Checked(text)
+            found = TagCollector(text)
             assert not found.open
             assert "script" not in found.tags
             assert "default-src 'none'" in answer.headers["content-security-policy"]
         return text
 
 
-async def fill(collector: Collector) -> None:
-    evil = "<script>alert(1)</script> & so on"
+async def send_pairs(collector: Collector) -> None:
+    markup = "<script>alert(1)</script> & so on"
     legs: list[Any] = []
-    for number, text in enumerate((evil, "I'm sorry, but I can't help with that.", "hello world " * 30)):
+    for number, text in enumerate((markup, "I'm sorry, but I can't help with that.", "hello world " * 30)):
         legs += [document("primary", f"r{number}", "hello world"), document("shadow", f"r{number}", text)]
     noise = document("noise", "r9", "hello world!")
     legs += [document("primary", "r9") | {"expects_noise": True}, document("shadow", "r9", "bye"), noise]
@@ -92,65 +92,65 @@ async def test_a_pair_with_a_noise_leg_shows_its_differences(start: Start) -> No
         legs += [document("shadow", "r1", "hullo world"), document("noise", "r1", "hello world!")]
         await collector.post(legs)
         await collector.pairs_when(1)
-        text = await page(collector, "/pairs")
+        text = await get_page(collector, "/pairs")
         assert "different text" in text
         assert '<span class="dim">none</span>' not in text
 
 
 async def test_pages_of_an_empty_store(start: Start) -> None:
     async with start() as collector:
-        assert "No exchange was received yet" in await page(collector, "/")
-        assert "No pair matches the filter" in await page(collector, "/pairs")
+        assert "No exchange was received yet" in await get_page(collector, "/")
+        assert "No pair matches the filter" in await get_page(collector, "/pairs")
 
 
 async def test_the_worst_pair_is_two_clicks_from_the_overview(start: Start) -> None:
     async with start() as collector:
-        await fill(collector)
-        overview = await page(collector, "/")
+        await send_pairs(collector)
+        overview = await get_page(collector, "/")
         assert 'href="/pairs?route=chat&amp;order=worst"' in overview
         assert "1 refused" in overview
-        worst = await page(collector, "/pairs?route=chat&order=worst")
+        worst = await get_page(collector, "/pairs?route=chat&order=worst")
         first = worst[worst.index('href="/pairs/') + 6 :].partition('"')[0]
-        assert "Differences</h2>" in await page(collector, first)
-        refused = await page(collector, "/pairs?flags=refused")
+        assert "Differences</h2>" in await get_page(collector, first)
+        refused = await get_page(collector, "/pairs?flags=refused")
         assert "the shadow refused" in refused
         assert refused.count('href="/pairs/') == 1
 
 
 async def test_model_output_is_escaped(start: Start) -> None:
     async with start() as collector:
-        await fill(collector)
+        await send_pairs(collector)
         listed = (await collector.get("/v1/pairs?limit=10"))["pairs"]
-        (evil,) = (one["id"] for one in listed if one["request_id"] == "r0")
-        assert "&lt;script&gt;" in (await page(collector, f"/pairs/{evil}")).replace("</ins>", "").replace(
-            "<ins>", ""
-        )
+        (markup,) = (one["id"] for one in listed if one["request_id"] == "r0")
+        assert "&lt;script&gt;" in (await get_page(collector, f"/pairs/{markup}")).replace(
+            "</ins>", ""
+        ).replace("<ins>", "")
         (noisy,) = (one["id"] for one in listed if one["request_id"] == "r9")
-        assert "Noise leg: the second answer" in await page(collector, f"/pairs/{noisy}")
+        assert "Noise leg: the second answer" in await get_page(collector, f"/pairs/{noisy}")
 
 
 async def test_access_by_role(start: Start) -> None:
-    async with start(Setting(settings=GUARDED)) as collector:
-        await fill(collector)
+    async with start(Setting(settings=SETTINGS_WITH_TOKENS)) as collector:
+        await send_pairs(collector)
         for path in ("/", "/pairs", "/pairs/1", "/v1/summary", "/v1/pairs/1"):
-            await page(collector, path, status=401)
-            await page(collector, path, status=401, who="nobody")
-        assert "4</b>" in await page(collector, "/", who="ada")
-        viewed = await page(collector, "/pairs/1", who="ada")
+            await get_page(collector, path, status=401)
+            await get_page(collector, path, status=401, token="nobody")
+        assert "4</b>" in await get_page(collector, "/", token="ada")
+        viewed = await get_page(collector, "/pairs/1", token="ada")
         assert "Messages require the role reader" in viewed
         assert "hello" not in viewed
-        assert "hello" not in await page(collector, "/v1/pairs/1", who="ada")
-        assert "hello" in await page(collector, "/pairs/1", who="bob")
+        assert "hello" not in await get_page(collector, "/v1/pairs/1", token="ada")
+        assert "hello" in await get_page(collector, "/pairs/1", token="bob")
         url = f"http://{collector.at.http}/v1/pairs?request_id=r0"
-        for who, status in (("bob", 403), ("eve", 200)):
-            headers = {"authorization": f"Bearer {who}"}
+        for token, status in (("bob", 403), ("eve", 200)):
+            headers = {"authorization": f"Bearer {token}"}
             async with collector.client.delete(url, headers=headers) as answer:
                 assert answer.status == status
-        assert "mirror_collector_pairs_total" in await page(collector, "/metrics")
+        assert "mirror_collector_pairs_total" in await get_page(collector, "/metrics")
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "words"),
+    ("path", "status", "message"),
     [
         ("/pairs/999", 404, "no such pair"),
         ("/pairs/x", 404, "no such pair"),
@@ -159,9 +159,9 @@ async def test_access_by_role(start: Start) -> None:
         ("/pairs?what=1", 400, "unknown parameter"),
     ],
 )
-async def test_error_pages(start: Start, path: str, status: int, words: str) -> None:
+async def test_error_pages(start: Start, path: str, status: int, message: str) -> None:
     async with start() as collector:
-        assert words in await page(collector, path, status=status)
+        assert message in await get_page(collector, path, status=status)
 
 
 texts = st.text(st.sampled_from("ab c.\n"), max_size=40)

@@ -23,7 +23,7 @@ from tests.collector.builders import leg
 P, S, N = Role.PRIMARY, Role.SHADOW, Role.NOISE
 
 
-def pairing(*, window: float = 10.0, max_legs: int = 100, max_bytes: int = 1 << 30) -> Pairing:
+def make_pairing(*, window: float = 10.0, max_legs: int = 100, max_bytes: int = 1 << 30) -> Pairing:
     return Pairing(PairingLimits(window=window, max_legs=max_legs, max_bytes=max_bytes))
 
 
@@ -33,77 +33,77 @@ def reasons(settled: tuple[PairingResult, ...]) -> list[str]:
 
 def test_legs_are_paired_in_either_order() -> None:
     for first, second in ((P, S), (S, P)):
-        subject = pairing()
-        assert subject.add(leg(first), 0.0) == ()
-        (pair,) = subject.add(leg(second), 9.0)
+        pairing = make_pairing()
+        assert pairing.add(leg(first), 0.0) == ()
+        (pair,) = pairing.add(leg(second), 9.0)
         assert isinstance(pair, Pair)
         assert (pair.primary.role, pair.shadow.role) == (P, S)
-        assert (len(subject), subject.waiting_bytes, subject.deadline) == (0, 0, None)
+        assert (len(pairing), pairing.waiting_bytes, pairing.deadline) == (0, 0, None)
 
 
 def test_request_ids_are_distinct_per_route() -> None:
-    subject = pairing()
-    subject.add(leg(P, route="chat"), 0.0)
-    assert subject.add(leg(S, route="code"), 0.0) == ()
-    assert len(subject) == 2
+    pairing = make_pairing()
+    pairing.add(leg(P, route="chat"), 0.0)
+    assert pairing.add(leg(S, route="code"), 0.0) == ()
+    assert len(pairing) == 2
 
 
 def test_the_window_starts_with_the_first_leg() -> None:
-    subject = pairing(window=10.0)
-    subject.add(leg(P, "a"), 0.0)
-    subject.add(leg(S, "b"), 4.0)
-    assert subject.deadline == 10.0
-    assert subject.expire(9.9) == ()
-    assert reasons(subject.expire(10.0)) == ["no_shadow"]
-    assert reasons(subject.expire(99.0)) == ["no_primary"]
+    pairing = make_pairing(window=10.0)
+    pairing.add(leg(P, "a"), 0.0)
+    pairing.add(leg(S, "b"), 4.0)
+    assert pairing.deadline == 10.0
+    assert pairing.expire(9.9) == ()
+    assert reasons(pairing.expire(10.0)) == ["no_shadow"]
+    assert reasons(pairing.expire(99.0)) == ["no_primary"]
 
 
 def test_a_repeated_role_is_a_duplicate() -> None:
-    subject = pairing()
-    subject.add(leg(P), 0.0)
-    assert reasons(subject.add(leg(P), 1.0)) == ["duplicate"]
-    assert reasons(subject.add(leg(S), 2.0)) == ["pair"]
-    assert reasons(subject.add(leg(S), 3.0)) == ["duplicate"]
+    pairing = make_pairing()
+    pairing.add(leg(P), 0.0)
+    assert reasons(pairing.add(leg(P), 1.0)) == ["duplicate"]
+    assert reasons(pairing.add(leg(S), 2.0)) == ["pair"]
+    assert reasons(pairing.add(leg(S), 3.0)) == ["duplicate"]
 
 
 def test_a_leg_after_the_window_is_late_and_its_repetition_a_duplicate() -> None:
-    subject = pairing(window=10.0)
-    subject.add(leg(P), 0.0)
-    assert reasons(subject.add(leg(S), 12.0)) == ["no_shadow", "late"]
-    assert reasons(subject.add(leg(S), 13.0)) == ["duplicate"]
+    pairing = make_pairing(window=10.0)
+    pairing.add(leg(P), 0.0)
+    assert reasons(pairing.add(leg(S), 12.0)) == ["no_shadow", "late"]
+    assert reasons(pairing.add(leg(S), 13.0)) == ["duplicate"]
 
 
 def test_a_settled_request_expires_after_one_window() -> None:
-    subject = pairing(window=10.0)
-    subject.add(leg(P), 0.0)
-    subject.add(leg(S), 1.0)
-    assert subject.add(leg(P), 11.0) == ()
+    pairing = make_pairing(window=10.0)
+    pairing.add(leg(P), 0.0)
+    pairing.add(leg(S), 1.0)
+    assert pairing.add(leg(P), 11.0) == ()
 
 
 def test_the_oldest_request_is_evicted_at_the_leg_limit() -> None:
-    subject = pairing(max_legs=2)
+    pairing = make_pairing(max_legs=2)
     for name in "ab":
-        subject.add(leg(P, name), 0.0)
-    (evicted,) = subject.add(leg(P, "c"), 0.0)
+        pairing.add(leg(P, name), 0.0)
+    (evicted,) = pairing.add(leg(P, "c"), 0.0)
     assert isinstance(evicted, Unpaired)
     assert (evicted.leg.request_id, evicted.reason) == ("a", UnpairedReason.EVICTED)
-    assert reasons(subject.add(leg(S, "a"), 0.0)) == ["late"]
+    assert reasons(pairing.add(leg(S, "a"), 0.0)) == ["late"]
 
 
 def test_the_oldest_request_is_evicted_at_the_byte_limit() -> None:
     big = leg(P, "a", b"x" * 5000)
-    subject = pairing(max_bytes=big.size + 10)
-    subject.add(big, 0.0)
-    assert reasons(subject.add(leg(P, "b", b"y" * 5000), 0.0)) == ["evicted"]
-    assert subject.waiting_bytes <= big.size + 10
+    pairing = make_pairing(max_bytes=big.size + 10)
+    pairing.add(big, 0.0)
+    assert reasons(pairing.add(leg(P, "b", b"y" * 5000), 0.0)) == ["evicted"]
+    assert pairing.waiting_bytes <= big.size + 10
 
 
 def test_a_clock_set_back_does_not_change_deadlines() -> None:
-    subject = pairing(window=10.0)
-    subject.add(leg(P, "a"), 100.0)
-    subject.add(leg(P, "b"), 0.0)
-    assert subject.expire(109.0) == ()
-    assert reasons(subject.expire(110.0)) == ["no_shadow", "no_shadow"]
+    pairing = make_pairing(window=10.0)
+    pairing.add(leg(P, "a"), 100.0)
+    pairing.add(leg(P, "b"), 0.0)
+    assert pairing.expire(109.0) == ()
+    assert reasons(pairing.expire(110.0)) == ["no_shadow", "no_shadow"]
 
 
 arrivals = st.lists(
@@ -114,63 +114,63 @@ arrivals = st.lists(
 
 @given(arrivals, st.integers(1, 6), st.integers(2000, 20_000))
 def test_every_leg_is_returned_exactly_once(
-    arriving: list[tuple[Role, int, float, int]], max_legs: int, max_bytes: int
+    arrivals_: list[tuple[Role, int, float, int]], max_legs: int, max_bytes: int
 ) -> None:
-    subject = pairing(window=10.0, max_legs=max_legs, max_bytes=max_bytes)
+    pairing = make_pairing(window=10.0, max_legs=max_legs, max_bytes=max_bytes)
     now = 0.0
-    given_in: list[Leg] = []
+    added: list[Leg] = []
     settled: list[PairingResult] = []
-    for role, number, pause, size in arriving:
+    for role, number, pause, size in arrivals_:
         now += pause
-        one = leg(role, f"r{number}", b"x" * (size + len(given_in) + 1))
+        one = leg(role, f"r{number}", b"x" * (size + len(added) + 1))
         one = replace(one, expects_noise=number % 2 == 0)
-        given_in.append(one)
-        settled += subject.add(one, now)
-        assert len(subject) <= max_legs
-        assert subject.waiting_bytes <= max_bytes
-    settled += subject.expire(now + 5.0)
-    settled += subject.drain(UnpairedReason.SHUTDOWN)
+        added.append(one)
+        settled += pairing.add(one, now)
+        assert len(pairing) <= max_legs
+        assert pairing.waiting_bytes <= max_bytes
+    settled += pairing.expire(now + 5.0)
+    settled += pairing.drain(UnpairedReason.SHUTDOWN)
 
-    came_out = Counter(
+    returned = Counter(
         id(part) for one in settled for part in (one.legs if isinstance(one, Pair) else (one.leg,))
     )
-    assert came_out == Counter(id(one) for one in given_in)
+    assert returned == Counter(id(one) for one in added)
     pairs = [one for one in settled if isinstance(one, Pair)]
     paired = sum(len(pair.legs) for pair in pairs)
-    assert len(given_in) == paired + sum(isinstance(one, Unpaired) for one in settled)
+    assert len(added) == paired + sum(isinstance(one, Unpaired) for one in settled)
     assert all(pair.primary.request_id == pair.shadow.request_id for pair in pairs)
-    assert (len(subject), subject.waiting_bytes) == (0, 0)
+    assert (len(pairing), pairing.waiting_bytes) == (0, 0)
 
 
 @given(st.permutations([(role, f"r{n}") for role in Role for n in range(5)]))
 def test_all_legs_within_the_window_are_paired_in_any_order(order: list[tuple[Role, str]]) -> None:
-    subject = pairing()
+    pairing = make_pairing()
     settled = [
-        one for role, name in order for one in subject.add(replace(leg(role, name), expects_noise=True), 1.0)
+        one for role, name in order for one in pairing.add(replace(leg(role, name), expects_noise=True), 1.0)
     ]
     assert [type(one) for one in settled] == [Pair] * 5
     assert all(isinstance(one, Pair) and one.noise is not None for one in settled)
 
 
 def test_an_announced_noise_leg_is_awaited_for_one_window() -> None:
-    subject = pairing(window=10.0)
-    subject.add(replace(leg(P), expects_noise=True), 0.0)
-    assert subject.add(leg(S), 1.0) == ()
-    (pair,) = subject.expire(10.0)
+    pairing = make_pairing(window=10.0)
+    pairing.add(replace(leg(P), expects_noise=True), 0.0)
+    assert pairing.add(leg(S), 1.0) == ()
+    (pair,) = pairing.expire(10.0)
     assert isinstance(pair, Pair)
     assert pair.noise is None
-    assert reasons(subject.add(leg(N), 11.0)) == ["late"]
+    assert reasons(pairing.add(leg(N), 11.0)) == ["late"]
 
 
 def test_an_unannounced_noise_leg_is_a_duplicate() -> None:
-    subject = pairing()
-    subject.add(leg(P), 0.0)
-    subject.add(leg(S), 0.0)
-    assert reasons(subject.add(leg(N), 1.0)) == ["duplicate"]
+    pairing = make_pairing()
+    pairing.add(leg(P), 0.0)
+    pairing.add(leg(S), 0.0)
+    assert reasons(pairing.add(leg(N), 1.0)) == ["duplicate"]
 
 
 def test_copies_without_their_primary() -> None:
-    subject = pairing(window=10.0)
-    subject.add(leg(S), 0.0)
-    subject.add(leg(N), 0.0)
-    assert reasons(subject.expire(10.0)) == ["no_primary", "no_primary"]
+    pairing = make_pairing(window=10.0)
+    pairing.add(leg(S), 0.0)
+    pairing.add(leg(N), 0.0)
+    assert reasons(pairing.expire(10.0)) == ["no_primary", "no_primary"]

@@ -26,20 +26,20 @@ from mirror_collector.wire import accesslog_pb2 as wire
 from tests.collector.builders import T0, EntryParts, chat_json, chat_stream, document, entry, message
 
 
-def parsed(parts: EntryParts | None = None, **overrides: str | None) -> Leg:
+def parse(parts: EntryParts | None = None, **overrides: str | None) -> Leg:
     leg = parse_entry(bytes(entry(parts or EntryParts(), **overrides)), node="envoy-1")
     assert isinstance(leg, Leg), leg
     return leg
 
 
-def refused(**overrides: str | None) -> RejectionReason:
+def rejection_reason(**overrides: str | None) -> RejectionReason:
     rejection = parse_entry(bytes(entry(EntryParts(), **overrides)))
     assert isinstance(rejection, Rejection)
     return rejection.reason
 
 
 def test_an_entry_encoded_by_envoys_definitions_is_parsed() -> None:
-    leg = parsed()
+    leg = parse()
     body = chat_json("hello world")
     assert (leg.route, leg.role, leg.request_id, leg.variant) == ("chat", Role.PRIMARY, "r1", "v1")
     assert (leg.method, leg.path, leg.node) == ("POST", "/v1/chat/completions", "envoy-1")
@@ -60,7 +60,7 @@ def test_field_numbers_equal_those_of_envoy() -> None:
     envoy = entry(EntryParts())
     common, request, response = envoy.common_properties, envoy.request, envoy.response
     assert common is not None
-    theirs: dict[Any, Any] = {
+    envoy_messages: dict[Any, Any] = {
         wire.HTTPAccessLogEntry: envoy,
         wire.AccessLogCommon: common,
         wire.ResponseFlags: common.response_flags,
@@ -68,10 +68,12 @@ def test_field_numbers_equal_those_of_envoy() -> None:
         wire.HTTPRequestProperties: request,
         wire.HTTPResponseProperties: response,
     }
-    for ours, their in theirs.items():
-        numbers = {field.name: field.metadata["betterproto"].number for field in dataclasses.fields(their)}
-        for field in ours.DESCRIPTOR.fields:
-            assert numbers[field.name] == field.number, (ours.DESCRIPTOR.full_name, field.name)
+    for message_type, envoy_message in envoy_messages.items():
+        numbers = {
+            field.name: field.metadata["betterproto"].number for field in dataclasses.fields(envoy_message)
+        }
+        for field in message_type.DESCRIPTOR.fields:
+            assert numbers[field.name] == field.number, (message_type.DESCRIPTOR.full_name, field.name)
 
 
 def test_fields_that_no_leg_uses_are_decoded() -> None:
@@ -96,7 +98,7 @@ def test_fields_that_no_leg_uses_are_decoded() -> None:
     ],
 )
 def test_the_variant_is_derived_from_the_cluster_name(cluster: str, variant: str) -> None:
-    assert parsed(EntryParts(cluster=cluster)).variant == variant
+    assert parse(EntryParts(cluster=cluster)).variant == variant
 
 
 @pytest.mark.parametrize(
@@ -117,25 +119,25 @@ def test_the_variant_is_derived_from_the_cluster_name(cluster: str, variant: str
 def test_response_flags_set_client_left_and_failure(
     flags: tuple[str, ...], client_left: bool, failure: Failure | None
 ) -> None:
-    leg = parsed(EntryParts(flags=flags))
+    leg = parse(EntryParts(flags=flags))
     assert (leg.client_left, leg.failure) == (client_left, failure)
 
 
 def test_every_failure_is_a_response_flag() -> None:
     for failure in Failure:
-        assert parsed(EntryParts(flags=(failure.value,))).failure is failure
+        assert parse(EntryParts(flags=(failure.value,))).failure is failure
 
 
 def test_an_aborted_stream_is_incomplete() -> None:
     body = chat_stream(["a", "b"], done=False)
-    leg = parsed(EntryParts(body=body, end=False, flags=("downstream_connection_termination",), status=0))
+    leg = parse(EntryParts(body=body, end=False, flags=("downstream_connection_termination",), status=0))
     assert leg.response.data == body
     assert (leg.complete, leg.response.total, leg.status) == (False, None, None)
     assert leg.last_chunk_us == T0 + 21_001
 
 
 def test_a_truncated_body_has_its_size_and_end_from_the_end_field() -> None:
-    leg = parsed(end=f"{T0 + 95_000}:40:9999")
+    leg = parse(end=f"{T0 + 95_000}:40:9999")
     assert leg.response.truncated
     assert (leg.response.total, leg.chunks, leg.last_chunk_us) == (9999, 40, T0 + 95_000)
 
@@ -152,13 +154,13 @@ def test_bodies_are_truncated_at_the_limit() -> None:
 @given(st.lists(st.integers(0, 400), max_size=12))
 def test_the_pieces_of_a_body_are_joined(cuts: list[int]) -> None:
     body = chat_stream(["Grüße", " aus", " 東京", "!"], tokens=4)
-    whole = parsed(EntryParts(body=body))
-    split = parsed(EntryParts(body=body, cuts=tuple(cut % len(body) for cut in cuts)))
+    whole = parse(EntryParts(body=body))
+    split = parse(EntryParts(body=body, cuts=tuple(cut % len(body) for cut in cuts)))
     assert split.response == whole.response
 
 
 def test_a_request_that_did_not_end() -> None:
-    leg = parsed(req=None, req_total=None, req_end=None)
+    leg = parse(req=None, req_total=None, req_end=None)
     assert (leg.request.data, leg.request.total, leg.request_ended_us) == (b"", None, None)
 
 
@@ -182,7 +184,7 @@ def test_a_request_that_did_not_end() -> None:
 def test_invalid_values_are_rejected_with_a_reason(
     overrides: dict[str, str | None], reason: RejectionReason
 ) -> None:
-    assert refused(**overrides) is reason
+    assert rejection_reason(**overrides) is reason
 
 
 def test_invalid_entries_are_rejected() -> None:

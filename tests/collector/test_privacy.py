@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,34 +47,34 @@ SECRETS = (
     "lovelace",
     "hunter2hunter",
 )
-SAID = (
+MESSAGE = (
     "mail jo.doe@example.com, card 4111111111111111, key sk-abcdefghijklmnopqrstuvwxyz, "
     "call +49 170 7654321, "
     "Authorization: Bearer s3cretbearertoken, password: hunter2hunter"
 )
-MASKED = Settings.model_validate({"privacy": {"masks": ["$.user", "$..ssn"]}})
+SETTINGS_WITH_MASKS = Settings.model_validate({"privacy": {"masks": ["$.user", "$..ssn"]}})
 
 
-def exchanges() -> list[dict[str, Any]]:
-    messages = [{"role": "user", "content": SAID}]
-    asked = {"messages": messages, "user": "lovelace", "meta": {"ssn": "lovelace"}}
+def legs_with_secrets() -> list[dict[str, Any]]:
+    messages = [{"role": "user", "content": MESSAGE}]
+    request = {"messages": messages, "user": "lovelace", "meta": {"ssn": "lovelace"}}
     legs = []
     for role in ("primary", "shadow"):
-        one = document(role, "r1", SAID)
+        one = document(role, "r1", MESSAGE)
         one |= {"unit": "lovelace", "path": "/v1/chat/completions?key=s3cretbearertoken"}
-        one["request"] = {"body": json.dumps(asked)}
+        one["request"] = {"body": json.dumps(request)}
         legs.append(one)
     return legs
 
 
-def everything(folder: Path) -> bytes:
+def file_contents(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
 
 
 async def test_secrets_appear_neither_in_store_nor_in_output(start: Start, tmp_path: Path) -> None:
-    async with start(Setting(settings=MASKED)) as collector:
-        await collector.post(exchanges())
-        bad = document("shadow", "r2", SAID) | {"role": SAID}
+    async with start(Setting(settings=SETTINGS_WITH_MASKS)) as collector:
+        await collector.post(legs_with_secrets())
+        bad = document("shadow", "r2", MESSAGE) | {"role": MESSAGE}
         answer = json.dumps(await collector.post([bad]))
         await collector.pairs_when(1)
         redact_password = [
@@ -81,7 +82,7 @@ async def test_secrets_appear_neither_in_store_nor_in_output(start: Start, tmp_p
         ]
         assert "[email]" in redact_password[0]
         logs = collector.log.getvalue()
-    kept = everything(tmp_path)
+    kept = file_contents(tmp_path)
     for secret in SECRETS:
         assert secret.encode() not in kept, secret
         assert not any(secret in text for text in (*redact_password, logs, answer)), secret
@@ -91,7 +92,7 @@ def policy_of_chat(policy: RoutePrivacyPolicy) -> PrivacyPolicy:
     return PrivacyPolicy(routes={"chat": policy})
 
 
-def pair(text: str = "hello world") -> Pair:
+def make_pair(text: str = "hello world") -> Pair:
     return Pair(primary=leg(Role.PRIMARY), shadow=leg(Role.SHADOW, body=chat_json(text)))
 
 
@@ -100,7 +101,7 @@ def test_messages_are_not_stored_if_disabled(location: Location, storage: Messag
     with closing(
         StoreWriter(location, StoreLimits(), policy_of_chat(RoutePrivacyPolicy(storage=storage)))
     ) as writer:
-        writer.write([pair()], LegCounts(), 1.0)
+        writer.write([make_pair()], LegCounts(), 1.0)
         with closing(StoreReader(location)) as reader:
             stored = reader.pair(1)
     assert stored is not None
@@ -117,7 +118,7 @@ def test_messages_are_encrypted(location: Location) -> None:
     keys = os.urandom(32), os.urandom(32)
     old, new = MessageCipher(keys[:1]), MessageCipher((keys[1], keys[0]))
     with closing(StoreWriter(location, StoreLimits(), None, old)) as writer:
-        writer.write([pair("the old key")], LegCounts(), 1.0)
+        writer.write([make_pair("the old key")], LegCounts(), 1.0)
     with closing(StoreWriter(location, StoreLimits(), None, new)) as writer:
         assert b"old key" not in bytes(writer._connection.query("SELECT response FROM legs")[0][0])
         for cipher, known in (
@@ -150,13 +151,21 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_data_of_a_user_or_a_request_is_deleted(location: Location) -> None:
-    def of(name: str, unit: str) -> Pair:
-        one, other = leg(Role.PRIMARY, name), leg(Role.SHADOW, name)
-        object.__setattr__(one, "unit", unit)
-        return Pair(primary=one, shadow=other)
+    def pair_of_unit(name: str, unit: str) -> Pair:
+        primary = replace(leg(Role.PRIMARY, name), unit=unit)
+        return Pair(primary=primary, shadow=leg(Role.SHADOW, name))
 
     with closing(StoreWriter(location, StoreLimits())) as writer:
-        writer.write([of("a", "ada"), of("b", "ada"), of("c", "bob"), of("d", "")], LegCounts(), 1.0)
+        writer.write(
+            [
+                pair_of_unit("a", "ada"),
+                pair_of_unit("b", "ada"),
+                pair_of_unit("c", "bob"),
+                pair_of_unit("d", ""),
+            ],
+            LegCounts(),
+            1.0,
+        )
         assert writer.forget(unit="ada")["pairs"] == 2
         assert writer.forget(request_id="d")["pairs"] == 1
         assert writer.forget(request_id="nobody")["pairs"] == 0
@@ -166,10 +175,10 @@ def test_data_of_a_user_or_a_request_is_deleted(location: Location) -> None:
 
 
 def test_a_route_can_have_its_own_retention(location: Location) -> None:
-    own = policy_of_chat(RoutePrivacyPolicy(retention=1000.0))
+    policy = policy_of_chat(RoutePrivacyPolicy(retention=1000.0))
     other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
-    with closing(StoreWriter(location, StoreLimits(retention=100.0), own)) as writer:
-        writer.write([pair(), other], LegCounts(), 0.0)
+    with closing(StoreWriter(location, StoreLimits(retention=100.0), policy)) as writer:
+        writer.write([make_pair(), other], LegCounts(), 0.0)
         while writer.delete_expired(500.0):
             pass
         assert writer._connection.query("SELECT route FROM pairs") == [("chat",)]
@@ -184,10 +193,10 @@ def test_all_problems_of_the_settings_are_reported(tmp_path: Path) -> None:
         "privacy: {redact: [email, names], masks: ['$.['], retention: 5x, routes: {chat: {store: some}}}\n"
         "access: {tokens: [{name: ada, sha256: abc, role: boss}]}\nsinks: [{type: kafka}]\nextra: 1\n"
     )
-    with pytest.raises(SettingsError) as found:
+    with pytest.raises(SettingsError) as caught:
         load_settings(file)
-    told = str(found.value).splitlines()
-    places = [line.removeprefix(f"{file}: ").partition(":")[0] for line in told]
+    problems = str(caught.value).splitlines()
+    places = [line.removeprefix(f"{file}: ").partition(":")[0] for line in problems]
     assert sorted(places) == sorted(
         [
             "privacy.redact.1",

@@ -56,17 +56,17 @@ class Program:
         while True:
             routes = self.get("/v1/summary")["routes"]
             if routes and routes[0][key] == value:
-                found: dict[str, Any] = routes[0]
-                return found
+                route: dict[str, Any] = routes[0]
+                return route
             assert time.monotonic() < end, routes
 
-    def end(self, number: int) -> int:
+    def send_signal(self, number: int) -> int:
         self.process.send_signal(number)
         return self.process.wait(LIMIT)
 
 
 @contextmanager
-def program(store: Path) -> Iterator[Program]:
+def run_program(store: Path) -> Iterator[Program]:
     args = ["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", str(store)]
     with subprocess.Popen(
         [sys.executable, "-m", "mirror_collector.cli", "serve", *args], stderr=subprocess.PIPE, text=True
@@ -78,32 +78,32 @@ def program(store: Path) -> Iterator[Program]:
                 process.kill()
 
 
-def legs(*names: str) -> list[Any]:
+def make_legs(*names: str) -> list[Any]:
     return [document(role, name) for name in names for role in ("primary", "shadow")]
 
 
 def test_a_killed_process_neither_loses_nor_repeats_a_counted_pair(tmp_path: Path) -> None:
     store = tmp_path / "pairs.sqlite"
-    with program(store) as first:
-        first.post([*legs("a", "b", "c"), document("primary", "alone")])
+    with run_program(store) as first:
+        first.post([*make_legs("a", "b", "c"), document("primary", "alone")])
         before = first.chat_when("waiting", 1)
         assert before["pairs"] == 3
-        assert first.end(signal.SIGKILL) == -signal.SIGKILL
-    with program(store) as second:
+        assert first.send_signal(signal.SIGKILL) == -signal.SIGKILL
+    with run_program(store) as second:
         assert second.chat_when("pairs", 3)["unpaired"] == {"restart": 1}
-        second.post(legs("a", "b", "c", "d"))
+        second.post(make_legs("a", "b", "c", "d"))
         after = second.chat_when("pairs", 4)
         assert after["unpaired"] == {"restart": 1, "stored_before": 6}
         assert after["agreement"]["exact"] == {"same": 4, "of": 4}
         assert len(second.get("/v1/pairs")["pairs"]) == 4
-        assert second.end(signal.SIGTERM) == 0
+        assert second.send_signal(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_process_and_is_logged(tmp_path: Path, number: int) -> None:
-    with program(tmp_path / "pairs.sqlite") as running:
+    with run_program(tmp_path / "pairs.sqlite") as running:
         assert running.get("/readyz") == {"status": "ready"}
-        assert running.end(number) == 0
+        assert running.send_signal(number) == 0
         assert [json.loads(line)["event"] for line in running.events] == ["stopping", "stopped"]
 
 

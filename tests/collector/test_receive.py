@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     Start = Callable[..., AbstractAsyncContextManager[Collector]]
 
 
-def both(name: str, shadow: EntryParts | None = None) -> list[Any]:
+def pair_of_entries(name: str, shadow: EntryParts | None = None) -> list[Any]:
     other = shadow or EntryParts(role="shadow", request_id=name, cluster="chat/v2/shadow")
     return [entry(EntryParts(request_id=name)), entry(other)]
 
 
-async def send(collector: Collector, *messages: bytes) -> bytes:
+async def send_messages(collector: Collector, *messages: bytes) -> bytes:
     """Send raw messages on one stream, close it and return the response."""
     async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.stream_unary(METHOD)(iter(messages), timeout=10)
@@ -44,7 +44,7 @@ async def send(collector: Collector, *messages: bytes) -> bytes:
 
 async def test_two_legs_over_grpc_are_paired(start: Start) -> None:
     async with start() as collector:
-        assert await send(collector, message(*both("r1"))) == b""
+        assert await send_messages(collector, message(*pair_of_entries("r1"))) == b""
         chat = await collector.pairs_when(1)
         assert chat["legs"] == {"primary": 1, "shadow": 1, "noise": 0}
         assert (chat["unpaired"], chat["waiting"]) == ({}, 0)
@@ -68,36 +68,36 @@ async def test_two_legs_over_grpc_are_paired(start: Start) -> None:
 
 async def test_legs_of_different_streams_are_paired(start: Start) -> None:
     async with start() as collector:
-        first, second = both("r1")
-        await send(collector, message(first))
+        first, second = pair_of_entries("r1")
+        await send_messages(collector, message(first))
         await collector.summary_when(lambda s: bool(s["routes"]) and s["routes"][0]["waiting"] == 1)
         collector.clock.now += 150
-        await send(collector, message(second, node=None))
+        await send_messages(collector, message(second, node=None))
         await collector.pairs_when(1)
 
 
 async def test_a_leg_without_counterpart_is_unpaired_after_the_window(start: Start) -> None:
     async with start(Setting(pairing=PairingLimits(window=30))) as collector:
-        await send(collector, message(both("r1")[1]))
+        await send_messages(collector, message(pair_of_entries("r1")[1]))
         await collector.summary_when(lambda s: bool(s["routes"]) and s["routes"][0]["waiting"] == 1)
         collector.clock.now += 31
-        await send(collector, message(both("r2")[0]))
+        await send_messages(collector, message(pair_of_entries("r2")[0]))
         summary = await collector.summary_when(lambda s: bool(s["routes"][0]["unpaired"]))
         assert summary["routes"][0]["unpaired"] == {"no_primary": 1}
 
 
 async def test_invalid_entries_do_not_affect_other_entries(start: Start) -> None:
-    good, other = both("r1")
+    good, other = pair_of_entries("r1")
     invalid = bytes(entry(EntryParts(request_id="envoy-bad"))).replace(b"envoy-bad", b"envoy\xffbad")
-    raw = _message([bytes(good), invalid, b"\xff\xff", bytes(entry(EntryParts(), req="%%%")), b""])
+    raw = encode_message([bytes(good), invalid, b"\xff\xff", bytes(entry(EntryParts(), req="%%%")), b""])
     async with start() as collector:
-        await send(collector, raw, b"\xff\xff\xff", message(other))
+        await send_messages(collector, raw, b"\xff\xff\xff", message(other))
         await collector.pairs_when(1)
         summary = await collector.get("/v1/summary")
         assert summary["dropped"] == {"bad_base64": 1, "malformed": 3, "not_captured": 1}
 
 
-def _message(entries: list[bytes]) -> bytes:
+def encode_message(entries: list[bytes]) -> bytes:
     logs = wire.StreamAccessLogsMessage.HTTPAccessLogEntries(log_entry=entries)
     return wire.StreamAccessLogsMessage(http_logs=logs).SerializeToString()
 
@@ -112,7 +112,7 @@ async def test_a_failed_shadow_counts_as_disagreement_in_status(start: Start) ->
         flags=("upstream_connection_failure",),
     )
     async with start() as collector:
-        await send(collector, message(*both("r1", dead)))
+        await send_messages(collector, message(*pair_of_entries("r1", dead)))
         chat = await collector.pairs_when(1)
         assert chat["agreement"]["status"] == {"same": 0, "of": 1}
         assert chat["agreement"]["exact"] == {"same": 0, "of": 0}
@@ -130,7 +130,7 @@ async def test_a_pair_of_a_disconnected_client_is_stored_but_not_compared(start:
         )
     )
     async with start() as collector:
-        await send(collector, message(gone, both("r1")[1]))
+        await send_messages(collector, message(gone, pair_of_entries("r1")[1]))
         chat = await collector.pairs_when(1)
         assert chat["client_left"] == 1
         assert chat["agreement"]["status"] == {"same": 0, "of": 0}
@@ -141,7 +141,7 @@ async def test_a_pair_of_a_disconnected_client_is_stored_but_not_compared(start:
 async def test_large_messages_are_accepted_and_other_methods_are_not(start: Start) -> None:
     async with start() as collector:
         big = EntryParts(body=chat_json("x" * (9 << 20)), role="shadow")
-        await send(collector, message(both("r1")[0], entry(big)))
+        await send_messages(collector, message(pair_of_entries("r1")[0], entry(big)))
         await collector.pairs_when(1)
         async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
             call = channel.stream_unary("/envoy.service.accesslog.v3.AccessLogService/Other")(iter([b""]))
@@ -154,10 +154,10 @@ async def test_a_canceled_stream_is_not_an_error(start: Start) -> None:
     async with start() as collector:
         async with grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
             call = channel.stream_unary(METHOD)()
-            await call.write(message(both("r1")[0]))
+            await call.write(message(pair_of_entries("r1")[0]))
             await collector.summary_when(lambda s: bool(s["routes"]))
             call.cancel()
-        await send(collector, message(both("r1")[1]))
+        await send_messages(collector, message(pair_of_entries("r1")[1]))
         await collector.pairs_when(1)
     assert "error" not in collector.log.getvalue()
 
@@ -165,7 +165,7 @@ async def test_a_canceled_stream_is_not_an_error(start: Start) -> None:
 async def test_an_open_stream_does_not_delay_shutdown(start: Start) -> None:
     async with start() as collector, grpc.aio.insecure_channel(str(collector.at.grpc)) as channel:
         call = channel.stream_unary(METHOD)()
-        await call.write(message(both("r1")[0]))
+        await call.write(message(pair_of_entries("r1")[0]))
         await collector.summary_when(lambda s: bool(s["routes"]))
         collector.stop.set()
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
@@ -288,10 +288,10 @@ async def test_bodies_are_not_logged(start: Start) -> None:
     async with start() as collector:
         secret = "xyzzy-secret"
         await collector.post([document(text=secret), document("shadow", text=secret), {"route": secret}])
-        await send(collector, message(*both("r7")), secret.encode())
+        await send_messages(collector, message(*pair_of_entries("r7")), secret.encode())
         await collector.pairs_when(2)
     assert secret not in collector.log.getvalue()
-    assert '"dropped"' in collector.log.getvalue()
+    assert '"legs_dropped"' in collector.log.getvalue()
 
 
 async def test_a_full_queue_drops_and_counts_the_newest_leg() -> None:
@@ -337,9 +337,9 @@ async def test_a_failing_store_makes_the_collector_unready(start: Start, tmp_pat
     async with start() as collector:
         await collector.get("/readyz")
         # A missing table simulates a failing disk: every write fails.
-        with sqlite3.connect(tmp_path / "pairs.sqlite") as vandal:
-            vandal.execute("ALTER TABLE pairs RENAME TO hidden")
-        vandal.close()
+        with sqlite3.connect(tmp_path / "pairs.sqlite") as connection:
+            connection.execute("ALTER TABLE pairs RENAME TO hidden")
+        connection.close()
         await collector.post([document(), document("shadow")])
         summary = await collector.summary_when(lambda s: "store_failed" in s["dropped"])
         assert summary["dropped"] == {"store_failed": 2}
@@ -348,9 +348,9 @@ async def test_a_failing_store_makes_the_collector_unready(start: Start, tmp_pat
         assert (await collector.get("/v1/pairs", status=503))["error"] == "store"
         assert "mirror_collector_store_writable 0.0" in await collector.text("/metrics")
 
-        with sqlite3.connect(tmp_path / "pairs.sqlite") as vandal:
-            vandal.execute("ALTER TABLE hidden RENAME TO pairs")
-        vandal.close()
+        with sqlite3.connect(tmp_path / "pairs.sqlite") as connection:
+            connection.execute("ALTER TABLE hidden RENAME TO pairs")
+        connection.close()
         await collector.post([document(request_id="r2"), document("shadow", "r2")])
         await collector.pairs_when(1)
         await collector.get("/readyz")

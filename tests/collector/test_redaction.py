@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mirror_collector.exchange import Body, Reply, ReplyKind, ToolCall
 from mirror_collector.exchange.redaction import MASKED, Redaction, SecretKind, _may_contain_secret
 
-ALL = Redaction()
+REDACTION = Redaction()
 
 PLANTED = {
     "jo.doe+x@example.co.uk": "email",
@@ -33,9 +33,11 @@ PLANTED = {
 
 @pytest.mark.parametrize(("planted", "kind"), PLANTED.items())
 def test_secrets_are_detected_by_pattern(planted: str, kind: str) -> None:
-    assert ALL.text(f"so, {planted} is it") == f"so, [{kind}] is it"
-    others = Redaction(classes=frozenset(SecretKind) - {SecretKind(kind), SecretKind.PHONE, SecretKind.CARD})
-    assert planted in others.text(f"so, {planted} is it")
+    assert REDACTION.text(f"so, {planted} is it") == f"so, [{kind}] is it"
+    other_kinds = Redaction(
+        classes=frozenset(SecretKind) - {SecretKind(kind), SecretKind.PHONE, SecretKind.CARD}
+    )
+    assert planted in other_kinds.text(f"so, {planted} is it")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_secrets_are_detected_by_pattern(planted: str, kind: str) -> None:
     ],
 )
 def test_secrets_are_detected_by_their_name(text: str, left: str) -> None:
-    assert ALL.text(text) == left
+    assert REDACTION.text(text) == left
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_secrets_are_detected_by_their_name(text: str, left: str) -> None:
     ],
 )
 def test_other_texts_are_not_changed(text: str) -> None:
-    assert ALL.text(text) == text
+    assert REDACTION.text(text) == text
 
 
 @given(st.text(max_size=60), st.sampled_from(sorted(PLANTED)), st.text(max_size=60))
@@ -74,14 +76,14 @@ def body(value: Any, **more: Any) -> Body:
 
 
 def test_keys_and_values_of_json_are_redacted() -> None:
-    said = {
+    message = {
         "messages": [{"content": "hi\nsk-abcdefghijklmnopqrstuv"}],
         "n": 1,
         "user@example.com": 4111111111111111,
     }
-    found = ALL.body(body(said))
-    assert found is not None
-    assert json.loads(found) == {
+    redacted = REDACTION.body(body(message))
+    assert redacted is not None
+    assert json.loads(redacted) == {
         "messages": [{"content": "hi\n[secret]"}],
         "n": 1,
         "[email]": "[card]",
@@ -89,12 +91,14 @@ def test_keys_and_values_of_json_are_redacted() -> None:
 
 
 def test_escape_sequences_are_decoded() -> None:
-    assert ALL.body(b_escaped := body(rb'{"a": "jo\u0040example.com"}')) == b'{"a":"[email]"}', b_escaped
+    assert REDACTION.body(b_escaped := body(rb'{"a": "jo\u0040example.com"}')) == b'{"a":"[email]"}', (
+        b_escaped
+    )
 
 
 def test_compressed_bodies_are_redacted() -> None:
-    found = ALL.body(body(gzip.compress(b'{"a": "jo@example.com"}'), content_encoding="gzip"))
-    assert found == b'{"a":"[email]"}'
+    redacted = REDACTION.body(body(gzip.compress(b'{"a": "jo@example.com"}'), content_encoding="gzip"))
+    assert redacted == b'{"a":"[email]"}'
 
 
 @pytest.mark.parametrize(
@@ -105,12 +109,12 @@ def test_compressed_bodies_are_redacted() -> None:
     ],
 )
 def test_unreadable_bodies_are_not_stored(data: Body) -> None:
-    assert ALL.body(data) is None
+    assert REDACTION.body(data) is None
     assert Redaction(classes=frozenset()).body(data) == data.data
 
 
 def test_truncated_bodies_are_redacted_as_text() -> None:
-    assert ALL.body(
+    assert REDACTION.body(
         body(b'{"a": "x\\njo@example.com", "b": "gr\xc3')
     ) == b'{"a": "x\n[email], "b": "gr'.replace(b"[email]", b'[email]"')
 
@@ -131,9 +135,9 @@ def test_assembled_replies_are_redacted() -> None:
         reasoning="card 4111111111111111",
         tool_calls=(ToolCall(name="f", arguments='{"to": "jo\\u0040example.com"}'),),
     )
-    found = ALL.reply(reply)
-    assert (found.text, found.reasoning) == ("write to [email]", "card [card]")
-    assert found.tool_calls[0].arguments == '{"to":"[email]"}'
+    redacted = REDACTION.reply(reply)
+    assert (redacted.text, redacted.reasoning) == ("write to [email]", "card [card]")
+    assert redacted.tool_calls[0].arguments == '{"to":"[email]"}'
 
 
 @given(
@@ -146,5 +150,9 @@ def test_assembled_replies_are_redacted() -> None:
 def test_any_json_can_be_redacted(value: Any) -> None:
     plain = Redaction(classes=frozenset({SecretKind.BEARER}), masks=(lambda _value: None,))
     data = json.dumps(value).encode()
-    found = plain.body(Body(data=data))
-    assert found is None or isinstance(json.loads(found.decode("utf-8", "replace")), type(value)) or found
+    redacted = plain.body(Body(data=data))
+    assert (
+        redacted is None
+        or isinstance(json.loads(redacted.decode("utf-8", "replace")), type(value))
+        or redacted
+    )

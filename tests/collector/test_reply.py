@@ -19,7 +19,7 @@ from tests.collector.builders import chat_json, chat_stream
 SSE = "text/event-stream; charset=utf-8"
 
 
-def read(data: bytes, content_type: str = "application/json", encoding: str = "") -> Reply:
+def parse(data: bytes, content_type: str = "application/json", encoding: str = "") -> Reply:
     return read_reply(Body(data=data, total=len(data), content_type=content_type, content_encoding=encoding))
 
 
@@ -34,32 +34,32 @@ def delta(**content: Any) -> dict[str, Any]:
 
 
 def test_a_plain_chat_answer() -> None:
-    assert read(chat_json("Grüße", tokens=5, finish="length"), "Application/JSON; charset=utf-8") == Reply(
+    assert parse(chat_json("Grüße", tokens=5, finish="length"), "Application/JSON; charset=utf-8") == Reply(
         kind=ReplyKind.CHAT, text="Grüße", finish_reason="length", prompt_tokens=7, completion_tokens=5
     )
 
 
 def test_a_plain_text_completion() -> None:
     body = {"choices": [{"index": 0, "text": "once upon", "finish_reason": "stop"}]}
-    reply = read(json.dumps(body).encode())
+    reply = parse(json.dumps(body).encode())
     assert (reply.kind, reply.text, reply.completion_tokens) == (ReplyKind.COMPLETION, "once upon", None)
 
 
 def test_choices_are_ordered_by_index() -> None:
     choices = [{"index": 1, "text": "b"}, {"index": 0, "text": "a"}]
-    assert read(json.dumps({"choices": choices}).encode()).text == "a\fb"
+    assert parse(json.dumps({"choices": choices}).encode()).text == "a\fb"
 
 
 def test_tool_calls_of_a_plain_answer() -> None:
     calls = [{"type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]
     message = {"content": None, "tool_calls": calls}
-    reply = read(json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode())
+    reply = parse(json.dumps({"choices": [{"message": message, "finish_reason": "tool_calls"}]}).encode())
     assert reply.tool_calls == (ToolCall(name="f", arguments='{"a":1}'),)
     assert (reply.text, reply.finish_reason) == ("", "tool_calls")
 
 
 def test_a_streamed_chat_answer() -> None:
-    assert read(chat_stream(["Hel", "lo", " 東京"], tokens=4), SSE) == Reply(
+    assert parse(chat_stream(["Hel", "lo", " 東京"], tokens=4), SSE) == Reply(
         kind=ReplyKind.CHAT,
         streamed=True,
         text="Hello 東京",
@@ -72,7 +72,7 @@ def test_a_streamed_chat_answer() -> None:
 
 def test_a_streamed_text_completion() -> None:
     parts = [{"choices": [{"index": 0, "text": text}]} for text in ("a", "b")]
-    reply = read(stream(*parts, "[DONE]"), SSE)
+    reply = parse(stream(*parts, "[DONE]"), SSE)
     assert (reply.kind, reply.text, reply.content_chunks, reply.whole) == (
         ReplyKind.COMPLETION,
         "ab",
@@ -89,31 +89,31 @@ def test_streamed_tool_calls_are_joined_by_index() -> None:
         delta(tool_calls=[{"index": 0, "function": {"arguments": '"Ulm"}'}}]),
         "[DONE]",
     )
-    assert read(body, SSE).tool_calls == (
+    assert parse(body, SSE).tool_calls == (
         ToolCall(name="weather", arguments='{"city":"Ulm"}'),
         ToolCall(name="time", arguments="{}"),
     )
 
 
 def test_reasoning_counts_as_content_but_not_as_text() -> None:
-    reply = read(stream(delta(reasoning_content="hmm"), delta(content="yes"), "[DONE]"), SSE)
+    reply = parse(stream(delta(reasoning_content="hmm"), delta(content="yes"), "[DONE]"), SSE)
     assert (reply.text, reply.content_chunks) == ("yes", 2)
 
 
 def test_a_stream_truncated_within_an_event() -> None:
     whole = chat_stream(["one", " two"], done=False)
-    reply = read(whole + b'data: {"choices":[{"delta":{"cont', SSE)
+    reply = parse(whole + b'data: {"choices":[{"delta":{"cont', SSE)
     assert (reply.text, reply.whole, reply.finish_reason) == ("one two", False, None)
 
 
 def test_an_error_within_a_stream() -> None:
-    reply = read(stream(delta(content="so f"), {"error": {"message": "boom"}}, "[DONE]"), SSE)
+    reply = parse(stream(delta(content="so f"), {"error": {"message": "boom"}}, "[DONE]"), SSE)
     assert (reply.kind, reply.text, reply.error) == (ReplyKind.CHAT, "so f", True)
 
 
 def test_a_body_with_only_an_error() -> None:
-    plain = read(b'{"error": {"message": "no such model", "code": 404}}')
-    streamed = read(stream({"error": {"message": "boom"}}), SSE)
+    plain = parse(b'{"error": {"message": "no such model", "code": 404}}')
+    streamed = parse(stream({"error": {"message": "boom"}}), SSE)
     assert (plain.kind, plain.error) == (ReplyKind.ERROR, True)
     assert (streamed.kind, streamed.error) == (ReplyKind.ERROR, True)
 
@@ -122,13 +122,13 @@ def test_a_body_with_only_an_error() -> None:
 def test_streamed_text_is_preserved_with_any_line_ends(pieces: list[str], end: str) -> None:
     body = stream(*(delta(content=piece) for piece in pieces), "[DONE]", end=end)
     if pieces:
-        assert read(body, SSE).text == "".join(pieces)
+        assert parse(body, SSE).text == "".join(pieces)
 
 
 @given(st.integers(0, 400), st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=5))
 def test_a_truncated_stream_contains_a_prefix_of_the_text(cut: int, pieces: list[str]) -> None:
     body = chat_stream(pieces, tokens=3)
-    reply = read(body[: cut % len(body)], SSE)
+    reply = parse(body[: cut % len(body)], SSE)
     assert "".join(pieces).startswith(reply.text)
 
 
@@ -156,26 +156,26 @@ def test_the_number_of_events_is_limited() -> None:
 def test_compressed_bodies(encoding: str) -> None:
     body = chat_json("hello")
     packed = gzip.compress(body) if "gzip" in encoding else zlib.compress(body)
-    assert read(packed, encoding=encoding).text == "hello"
+    assert parse(packed, encoding=encoding).text == "hello"
 
 
 def test_raw_deflate() -> None:
     packer = zlib.compressobj(wbits=-15)
     packed = packer.compress(chat_json("hello")) + packer.flush()
-    assert read(packed, encoding="deflate").text == "hello"
+    assert parse(packed, encoding="deflate").text == "hello"
 
 
 def test_a_truncated_compressed_stream_is_decoded_as_far_as_possible() -> None:
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(stream(delta(content="first"))) + packer.flush(zlib.Z_SYNC_FLUSH)
-    assert read(packed, SSE, "gzip").text == "first"
+    assert parse(packed, SSE, "gzip").text == "first"
 
 
 def test_a_decompression_bomb_is_limited() -> None:
     bomb = gzip.compress(b"\0" * (50 << 20))
-    found = decode(bomb, "gzip", limit=1 << 20)
-    assert (len(found.data), found.complete, found.ok) == (1 << 20, False, True)
-    assert read(bomb, encoding="gzip").kind is ReplyKind.OPAQUE
+    decoded = decode(bomb, "gzip", limit=1 << 20)
+    assert (len(decoded.data), decoded.complete, decoded.ok) == (1 << 20, False, True)
+    assert parse(bomb, encoding="gzip").kind is ReplyKind.OPAQUE
 
 
 @pytest.mark.parametrize(
@@ -192,31 +192,31 @@ def test_a_decompression_bomb_is_limited() -> None:
     ],
 )
 def test_hostile_json_is_opaque(body: bytes) -> None:
-    assert read(body).kind is ReplyKind.OPAQUE
-    assert read(b"data: " + body + b"\n\n", SSE).kind is ReplyKind.OPAQUE
+    assert parse(body).kind is ReplyKind.OPAQUE
+    assert parse(b"data: " + body + b"\n\n", SSE).kind is ReplyKind.OPAQUE
 
 
 @pytest.mark.parametrize("tokens", [-1, 1e3, "5", True, None, 10**30, [1]])
 def test_implausible_token_counts_are_ignored(tokens: Any) -> None:
     body = json.loads(chat_json("x"))
     body["usage"] = {"completion_tokens": tokens}
-    assert read(json.dumps(body).encode()).completion_tokens is None
+    assert parse(json.dumps(body).encode()).completion_tokens is None
 
 
 def test_surrogate_pairs_split_between_events_are_joined() -> None:
     body = stream(delta(content="\ud83d"), delta(content="\ude00"), delta(content="\ud83d"), "[DONE]")
-    assert read(body, SSE).text == "😀\ufffd"
+    assert parse(body, SSE).text == "😀\ufffd"
 
 
 @pytest.mark.parametrize(
     ("content_type", "encoding"), [("text/html", ""), ("", ""), ("application/json", "br"), (SSE, "gzip")]
 )
 def test_other_media_types_are_opaque(content_type: str, encoding: str) -> None:
-    assert read(chat_json("x"), content_type, encoding).kind is ReplyKind.OPAQUE
+    assert parse(chat_json("x"), content_type, encoding).kind is ReplyKind.OPAQUE
 
 
 def test_a_missing_body_is_empty() -> None:
-    assert read(b"").kind is ReplyKind.EMPTY
+    assert parse(b"").kind is ReplyKind.EMPTY
 
 
 values = st.recursive(
@@ -239,7 +239,7 @@ values = st.recursive(
 def test_read_reply_never_raises_for_json(value: Any, content_type: str) -> None:
     inner = json.dumps(value)
     body = f"data: {inner}\n\ndata: {{" if content_type == SSE else inner
-    assert isinstance(read(body.encode(), content_type), Reply)
+    assert isinstance(parse(body.encode(), content_type), Reply)
 
 
 @given(
@@ -248,4 +248,4 @@ def test_read_reply_never_raises_for_json(value: Any, content_type: str) -> None
     st.sampled_from(["", "gzip", "deflate"]),
 )
 def test_read_reply_never_raises_for_bytes(body: bytes, content_type: str, encoding: str) -> None:
-    assert isinstance(read(body, content_type, encoding), Reply)
+    assert isinstance(parse(body, content_type, encoding), Reply)

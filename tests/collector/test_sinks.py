@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Start = Callable[..., AbstractAsyncContextManager[Collector]]
 
 
-def trio(text: str = "bye", **shadow: Any) -> Pair:
+def make_pair(text: str = "bye", **shadow: Any) -> Pair:
     return Pair(
         primary=leg(Role.PRIMARY),
         shadow=leg(Role.SHADOW, body=chat_json(text), **shadow),
@@ -46,61 +46,61 @@ def trio(text: str = "bye", **shadow: Any) -> Pair:
 def ok(document: dict[str, Any]) -> ExportTraceServiceRequest:
     """Parse OTLP JSON by the OpenTelemetry schema; ids are hexadecimal there and base64 in protobuf JSON."""
 
-    def hexed(value: Any) -> Any:
+    def ids_as_base64(value: Any) -> Any:
         if isinstance(value, list):
-            return [hexed(one) for one in value]
+            return [ids_as_base64(one) for one in value]
         if isinstance(value, dict):
             return {
                 key: base64.b64encode(bytes.fromhex(one)).decode()
                 if key.endswith(("traceId", "spanId", "SpanId"))
-                else hexed(one)
+                else ids_as_base64(one)
                 for key, one in value.items()
             }
         return value
 
-    return json_format.ParseDict(hexed(document), ExportTraceServiceRequest())
+    return json_format.ParseDict(ids_as_base64(document), ExportTraceServiceRequest())
 
 
 def test_spans_conform_to_the_opentelemetry_schema() -> None:
-    pair = trio(status=503, failure=Failure.UPSTREAM_REQUEST_TIMEOUT)
+    pair = make_pair(status=503, failure=Failure.UPSTREAM_REQUEST_TIMEOUT)
     replies = Replies.of(pair)
-    found = ok(export_request(spans_of(pair, replies, compare(pair, replies), bodies=False)))
-    primary, shadow, noise = found.resource_spans[0].scope_spans[0].spans
+    result = ok(export_request(spans_of(pair, replies, compare(pair, replies), bodies=False)))
+    primary, shadow, noise = result.resource_spans[0].scope_spans[0].spans
     assert primary.name == "chat chat/v1"
     assert shadow.parent_span_id == noise.parent_span_id == primary.span_id != b""
     assert {len(one.trace_id) for one in (primary, shadow, noise)} == {16}
     assert (primary.status.code, shadow.status.code) == (1, 2)
     assert primary.end_time_unix_nano - primary.start_time_unix_nano == 80_000_000
-    said = {one.key: one.value for one in primary.attributes}
-    assert said["gen_ai.usage.output_tokens"].int_value == 3
-    assert said["gen_ai.response.finish_reasons"].array_value.values[0].string_value == "stop"
-    assert said["gen_ai.server.time_to_first_token"].double_value == pytest.approx(0.02)
+    attributes = {one.key: one.value for one in primary.attributes}
+    assert attributes["gen_ai.usage.output_tokens"].int_value == 3
+    assert attributes["gen_ai.response.finish_reasons"].array_value.values[0].string_value == "stop"
+    assert attributes["gen_ai.server.time_to_first_token"].double_value == pytest.approx(0.02)
     assert {one.key: one.value for one in shadow.attributes}[
         "error.type"
     ].string_value == "upstream_request_timeout"
-    assert b"hello" not in found.SerializeToString()
+    assert b"hello" not in result.SerializeToString()
 
 
 def test_spans_contain_messages_only_if_enabled() -> None:
-    pair = trio()
+    pair = make_pair()
     replies = Replies.of(pair)
     assert "hello world" in json.dumps(spans_of(pair, replies, compare(pair, replies), bodies=True))
 
 
 def test_repeated_scores_have_the_same_ids() -> None:
-    pair = trio()
-    found = compare(pair)
-    scores = {one["name"]: one for one in scores_of(pair, found)}
-    assert scores == {one["name"]: one for one in scores_of(pair, found)}
+    pair = make_pair()
+    result = compare(pair)
+    scores = {one["name"]: one for one in scores_of(pair, result)}
+    assert scores == {one["name"]: one for one in scores_of(pair, result)}
     assert (scores["shadow_exact"]["dataType"], scores["shadow_exact"]["value"]) == ("BOOLEAN", 0.0)
     assert (
         scores["shadow_rouge_l"]["traceId"]
-        == spans_of(pair, Replies.of(pair), found, bodies=False)[0]["traceId"]
+        == spans_of(pair, Replies.of(pair), result, bodies=False)[0]["traceId"]
     )
 
 
 @dataclass(slots=True)
-class Other:
+class FakeServer:
     """A server that returns the given statuses, then 200."""
 
     answers: list[int]
@@ -115,21 +115,21 @@ class Other:
 
 
 @asynccontextmanager
-async def other(*answers: int, **headers: str) -> AsyncIterator[Other]:
-    told = Other(list(answers), {name.replace("_", "-"): value for name, value in headers.items()})
+async def run_server(*answers: int, **headers: str) -> AsyncIterator[FakeServer]:
+    server = FakeServer(list(answers), {name.replace("_", "-"): value for name, value in headers.items()})
     app = web.Application()
-    app.router.add_post("/{tail:.*}", told.post)
+    app.router.add_post("/{tail:.*}", server.post)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    told.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield told
+        yield server
     finally:
         await runner.cleanup()
 
 
-async def delivered(url: str, items: int, policy: DeliveryPolicy) -> tuple[BatchSender, list[float]]:
+async def deliver(url: str, items: int, policy: DeliveryPolicy) -> tuple[BatchSender, list[float]]:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -146,36 +146,36 @@ async def delivered(url: str, items: int, policy: DeliveryPolicy) -> tuple[Batch
 
 
 async def test_failed_requests_are_retried_with_backoff() -> None:
-    async with other(503, 500, 200) as server:
-        sender, slept = await delivered(server.url, 3, DeliveryPolicy())
+    async with run_server(503, 500, 200) as server:
+        sender, slept = await deliver(server.url, 3, DeliveryPolicy())
         assert (sender.sent, sender.dropped) == (3, {})
         assert slept == [0.5, 1.0]
         assert [body for _, _, body in server.seen] == [[0, 1, 2]] * 3
 
 
 async def test_retry_after_is_respected() -> None:
-    async with other(429, retry_after="7") as server:
-        _, slept = await delivered(server.url, 1, DeliveryPolicy())
+    async with run_server(429, retry_after="7") as server:
+        _, slept = await deliver(server.url, 1, DeliveryPolicy())
         assert slept == [7.0]
 
 
 async def test_lost_items_are_counted_by_reason() -> None:
-    async with other(400) as server:
-        refused, _ = await delivered(server.url, 2, DeliveryPolicy())
+    async with run_server(400) as server:
+        refused, _ = await deliver(server.url, 2, DeliveryPolicy())
         assert refused.dropped == {"refused": 2}
-    gone, slept = await delivered("http://127.0.0.1:9/", 2, DeliveryPolicy(max_attempts=3))
-    assert (gone.dropped, len(slept)) == ({"gave_up": 2}, 2)
-    full, _ = await delivered("http://127.0.0.1:9/", 5, DeliveryPolicy(queue_size=2, max_attempts=1))
+    unreachable, slept = await deliver("http://127.0.0.1:9/", 2, DeliveryPolicy(max_attempts=3))
+    assert (unreachable.dropped, len(slept)) == ({"gave_up": 2}, 2)
+    full, _ = await deliver("http://127.0.0.1:9/", 5, DeliveryPolicy(queue_size=2, max_attempts=1))
     assert full.dropped == {"queue_full": 3, "gave_up": 2}
     full.enqueue(1)
     assert full.dropped["stopping"] == 1
 
 
 async def test_langfuse_receives_traces_and_scores() -> None:
-    async with other() as server:
+    async with run_server() as server:
         secret = Secret("sk-lf-1")
         sink = LangfuseSink(server.url, "pk-lf-1", secret, bodies=False, policy=DeliveryPolicy(linger=0.0))
-        pair = trio()
+        pair = make_pair()
         sink.enqueue(pair, Replies.of(pair), compare(pair))
         sink.close()
         await sink.run()
@@ -188,7 +188,7 @@ async def test_langfuse_receives_traces_and_scores() -> None:
 
 
 async def test_a_failing_sink_does_not_affect_other_sinks(start: Start) -> None:
-    async with other() as server:
+    async with run_server() as server:
         settings = Settings.model_validate(
             {
                 "sinks": [
@@ -211,7 +211,7 @@ async def test_a_failing_sink_does_not_affect_other_sinks(start: Start) -> None:
 
 
 async def test_pairs_stored_during_shutdown_are_forwarded(start: Start, tmp_path: Path) -> None:
-    async with other() as server:
+    async with run_server() as server:
         settings = Settings.model_validate({"sinks": [{"type": "otlp", "url": server.url}]})
         async with start(Setting(settings=settings)) as collector:
             with sqlite3.connect(tmp_path / "pairs.sqlite", isolation_level=None) as disk:

@@ -35,21 +35,21 @@ CHAT = RouteName("chat")
 NOW = 1_700_000_100.0
 
 
-def pair(name: str, text: str = "hello world", **shadow: Any) -> Pair:
+def make_pair(name: str, text: str = "hello world", **shadow: Any) -> Pair:
     return Pair(
         primary=leg(Role.PRIMARY, name), shadow=leg(Role.SHADOW, name, body=chat_json(text), **shadow)
     )
 
 
-def counts(*legs: Leg) -> LegCounts:
-    found = LegCounts()
-    for one in legs:
-        found.legs[one.route, one.role] += 1
-    return found
+def leg_counts(*legs: Leg) -> LegCounts:
+    counts = LegCounts()
+    for each in legs:
+        counts.legs[each.route, each.role] += 1
+    return counts
 
 
-def of(*pairs: Pair) -> LegCounts:
-    return counts(*(one for pair in pairs for one in (pair.primary, pair.shadow)))
+def counts_of(*pairs: Pair) -> LegCounts:
+    return leg_counts(*(each for pair in pairs for each in (pair.primary, pair.shadow)))
 
 
 @pytest.fixture
@@ -83,19 +83,19 @@ def file_reader(file_writer: StoreWriter, path: Path) -> Iterator[StoreReader]:
         yield opened
 
 
-def raw(writer: StoreWriter) -> sqlite3.Connection:
+def sqlite_connection(writer: StoreWriter) -> sqlite3.Connection:
     assert isinstance(writer._connection, SqliteConnection)
     return writer._connection.raw
 
 
-def route(writer: StoreWriter) -> dict[str, Any]:
+def route_summary(writer: StoreWriter) -> dict[str, Any]:
     view: dict[str, Any] = summary_view(writer.totals)["routes"][0]
     return view
 
 
 def test_a_pair_is_stored_with_its_bodies(writer: StoreWriter, reader: StoreReader) -> None:
-    one = pair("r1", "bye")
-    writer.write([one], of(one), NOW)
+    pair = make_pair("r1", "bye")
+    writer.write([pair], counts_of(pair), NOW)
     stored = reader.pair(1)
     assert stored is not None
     view = pair_view(stored)
@@ -109,22 +109,22 @@ def test_a_pair_is_stored_with_its_bodies(writer: StoreWriter, reader: StoreRead
 
 
 def test_a_pair_is_stored_and_counted_once(writer: StoreWriter, reader: StoreReader) -> None:
-    one, two = pair("r1"), pair("r2")
-    writer.write([one, one], of(one, one), NOW)
-    writer.write([one, two], of(one, two), NOW)
-    found = route(writer)
-    assert (found["pairs"], found["unpaired"], found["waiting"]) == (2, {"stored_before": 4}, 0)
-    assert found["agreement"]["exact"] == {"same": 2, "of": 2}
+    pair, second_pair = make_pair("r1"), make_pair("r2")
+    writer.write([pair, pair], counts_of(pair, pair), NOW)
+    writer.write([pair, second_pair], counts_of(pair, second_pair), NOW)
+    summary = route_summary(writer)
+    assert (summary["pairs"], summary["unpaired"], summary["waiting"]) == (2, {"stored_before": 4}, 0)
+    assert summary["agreement"]["exact"] == {"same": 2, "of": 2}
     assert len(reader.page(PairQuery()).pairs) == 2
 
 
 def test_totals_survive_a_restart(location: Location) -> None:
-    one, alone = pair("r1", "bye"), leg(Role.PRIMARY, "r9")
-    lost = counts(alone)
+    pair, alone = make_pair("r1", "bye"), leg(Role.PRIMARY, "r9")
+    lost = leg_counts(alone)
     lost.unpaired[CHAT, UnpairedReason.NO_SHADOW] += 1
     lost.drops["queue_full"] += 7
     with closing(StoreWriter(location, StoreLimits())) as first:
-        first.write([one], of(one), NOW)
+        first.write([pair], counts_of(pair), NOW)
         first.write([], lost, NOW)
         before = summary_view(first.totals)
     with closing(StoreWriter(location, StoreLimits())) as second:
@@ -135,51 +135,51 @@ def test_totals_survive_a_restart(location: Location) -> None:
 
 def test_legs_lost_in_a_crash_are_counted_at_the_next_start(location: Location) -> None:
     with closing(StoreWriter(location, StoreLimits())) as first:
-        first.write([], counts(leg(Role.PRIMARY), leg(Role.SHADOW, "r2")), NOW)
+        first.write([], leg_counts(leg(Role.PRIMARY), leg(Role.SHADOW, "r2")), NOW)
     for _ in range(2):
         with closing(StoreWriter(location, StoreLimits())) as later:
-            assert (route(later)["unpaired"], route(later)["waiting"]) == ({"restart": 2}, 0)
+            assert (route_summary(later)["unpaired"], route_summary(later)["waiting"]) == ({"restart": 2}, 0)
 
 
 def test_a_failed_write_changes_nothing(file_writer: StoreWriter, file_reader: StoreReader) -> None:
     writer, reader = file_writer, file_reader
-    one, two = pair("r1"), pair("r2", "x" * 200_000)
-    writer.write([one], of(one), NOW)
+    pair, second_pair = make_pair("r1"), make_pair("r2", "x" * 200_000)
+    writer.write([pair], counts_of(pair), NOW)
     before = summary_view(writer.totals)
-    pages = raw(writer).execute("PRAGMA page_count").fetchone()[0]
-    raw(writer).execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = sqlite_connection(writer).execute("PRAGMA page_count").fetchone()[0]
+    sqlite_connection(writer).execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StoreError, match="full"):
-        writer.write([two], of(two), NOW)
+        writer.write([second_pair], counts_of(second_pair), NOW)
     assert summary_view(writer.totals) == before
     assert len(reader.page(PairQuery()).pairs) == 1
-    raw(writer).execute("PRAGMA max_page_count = 1000000")
-    writer.write([two], of(two), NOW)
-    assert route(writer)["pairs"] == 2
+    sqlite_connection(writer).execute("PRAGMA max_page_count = 1000000")
+    writer.write([second_pair], counts_of(second_pair), NOW)
+    assert route_summary(writer)["pairs"] == 2
 
 
 def test_pages_with_newest_pairs_first(writer: StoreWriter, reader: StoreReader) -> None:
-    pairs = [pair(f"r{n}") for n in range(7)]
-    writer.write(pairs, of(*pairs), NOW)
-    assert walk(reader, PairQuery(limit=3)) == [["r6", "r5", "r4"], ["r3", "r2", "r1"], ["r0"]]
+    pairs = [make_pair(f"r{n}") for n in range(7)]
+    writer.write(pairs, counts_of(*pairs), NOW)
+    assert read_pages(reader, PairQuery(limit=3)) == [["r6", "r5", "r4"], ["r3", "r2", "r1"], ["r0"]]
 
 
 def test_pages_with_worst_pairs_first(writer: StoreWriter, reader: StoreReader) -> None:
     texts = ["hello world", "hello", "bye", "hello there world", "bye bye"]
-    pairs = [pair(f"r{n}", text) for n, text in enumerate(texts)]
-    pairs.append(pair("r5", client_left=True))
-    writer.write(pairs, of(*pairs), NOW)
-    assert walk(reader, PairQuery(order=Order.WORST, limit=2)) == [["r4", "r2"], ["r1", "r3"], ["r0"]]
+    pairs = [make_pair(f"r{n}", text) for n, text in enumerate(texts)]
+    pairs.append(make_pair("r5", client_left=True))
+    writer.write(pairs, counts_of(*pairs), NOW)
+    assert read_pages(reader, PairQuery(order=Order.WORST, limit=2)) == [["r4", "r2"], ["r1", "r3"], ["r0"]]
 
 
 def test_pages_of_one_route(writer: StoreWriter, reader: StoreReader) -> None:
     other = Pair(primary=leg(Role.PRIMARY, route="code"), shadow=leg(Role.SHADOW, route="code"))
-    writer.write([pair("r1"), other, pair("r2")], LegCounts(), NOW)
-    assert walk(reader, PairQuery(route="chat", limit=1)) == [["r2"], ["r1"]]
-    assert walk(reader, PairQuery(route="chat", limit=1, order=Order.WORST)) == [["r2"], ["r1"]]
-    assert walk(reader, PairQuery(route="none")) == [[]]
+    writer.write([make_pair("r1"), other, make_pair("r2")], LegCounts(), NOW)
+    assert read_pages(reader, PairQuery(route="chat", limit=1)) == [["r2"], ["r1"]]
+    assert read_pages(reader, PairQuery(route="chat", limit=1, order=Order.WORST)) == [["r2"], ["r1"]]
+    assert read_pages(reader, PairQuery(route="none")) == [[]]
 
 
-def walk(reader: StoreReader, query: PairQuery) -> list[list[str]]:
+def read_pages(reader: StoreReader, query: PairQuery) -> list[list[str]]:
     pages: list[list[str]] = []
     before: Cursor | None = None
     while True:
@@ -197,9 +197,9 @@ def test_invalid_cursors(text: str) -> None:
 
 
 def test_expired_pairs_are_deleted_and_totals_stay(writer: StoreWriter, reader: StoreReader) -> None:
-    old = [pair(f"old{n}") for n in range(150)]
-    writer.write(old, of(*old), NOW)
-    writer.write([pair("new")], of(pair("new")), NOW + 60)
+    old = [make_pair(f"old{n}") for n in range(150)]
+    writer.write(old, counts_of(*old), NOW)
+    writer.write([make_pair("new")], counts_of(make_pair("new")), NOW + 60)
     deleted = [
         writer.delete_expired(NOW + 120),
         writer.delete_expired(NOW + 120),
@@ -208,15 +208,15 @@ def test_expired_pairs_are_deleted_and_totals_stay(writer: StoreWriter, reader: 
     assert deleted == [100, 50, 0]
     assert [listed["request_id"] for listed in reader.page(PairQuery()).pairs] == ["new"]
     assert reader._connection.query("SELECT count(*) FROM legs") == [(2,)]
-    assert route(writer)["pairs"] == 151
+    assert route_summary(writer)["pairs"] == 151
 
 
 async def test_the_oldest_pairs_are_deleted_at_the_size_limit(path: Path) -> None:
     store = await Store.open(path, StoreLimits(max_size=1 << 20))
     try:
         for n in range(120):
-            one = pair(f"r{n}", f"{n} " + "x" * 20_000)
-            await store.write([one], of(one), NOW)
+            pair = make_pair(f"r{n}", f"{n} " + "x" * 20_000)
+            await store.write([pair], counts_of(pair), NOW)
             assert store.size <= 1 << 20
         page = await store.page(PairQuery(limit=500))
         assert page.pairs[0]["request_id"] == "r119"
@@ -231,27 +231,27 @@ async def test_a_full_disk_loses_pairs_but_no_counts(path: Path) -> None:
     try:
         writer = store._writer
         limit = "PRAGMA max_page_count = {}"
-        await _in_writer(store, lambda: raw(writer).execute(limit.format(1)))
-        big = pair("r1", "x" * 500_000)
-        await store.write([big], of(big), NOW)
+        await _run_in_writer_thread(store, lambda: sqlite_connection(writer).execute(limit.format(1)))
+        big = make_pair("r1", "x" * 500_000)
+        await store.write([big], counts_of(big), NOW)
         assert store.failure is not None
         tally = store.totals.routes[CHAT]
         assert (tally.legs.total(), tally.pairs, tally.unpaired) == (2, 0, {UnpairedReason.STORE_FAILED: 2})
         assert store.totals.drops == {"store_failed": 2}
 
-        await _in_writer(store, lambda: raw(writer).execute(limit.format(100_000)))
-        small = pair("r2")
-        await store.write([small], of(small), NOW)
+        await _run_in_writer_thread(store, lambda: sqlite_connection(writer).execute(limit.format(100_000)))
+        small = make_pair("r2")
+        await store.write([small], counts_of(small), NOW)
         assert store.failure is None
     finally:
         await store.close()
     with closing(StoreWriter(path, StoreLimits())) as again:
-        assert route(again)["unpaired"] == {"store_failed": 2}
-        assert route(again)["pairs"] == 1
+        assert route_summary(again)["unpaired"] == {"store_failed": 2}
+        assert route_summary(again)["pairs"] == 1
         assert again.totals.drops == {"store_failed": 2}
 
 
-async def _in_writer(store: Store, call: Any) -> None:
+async def _run_in_writer_thread(store: Store, call: Any) -> None:
     await asyncio.get_running_loop().run_in_executor(store._write_thread, call)
 
 

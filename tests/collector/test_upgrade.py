@@ -56,13 +56,13 @@ def test_the_identity_of_the_store_is_unchanged(writer: StoreWriter) -> None:
 
 
 def test_totals_are_unchanged_except_for_waiting_legs(writer: StoreWriter) -> None:
-    found = as_json(summary_view(writer.totals))
+    summary = as_json(summary_view(writer.totals))
     expected = json.loads(json.dumps(EXPECTED["summary"]))
     for route in expected["routes"]:
         if route["waiting"]:
             route["unpaired"] = {**route["unpaired"], "restart": route["waiting"]}
             route["waiting"] = 0
-    assert found == expected
+    assert summary == expected
 
 
 def test_pairs_are_unchanged(reader: StoreReader) -> None:

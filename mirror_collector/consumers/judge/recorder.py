@@ -30,4 +30,4 @@ class JudgementRecorder:
         try:
             await self._store.write_judgement(pair_id, prompt, model, judgement.value, self._clock())
         except StoreError as error:
-            self._log.warning("judgement_lost", pair=pair_id, error=str(error))
+            self._log.warning("judgement_dropped", pair=pair_id, error=str(error))
