@@ -194,7 +194,7 @@ class App:
 
     def _web(self) -> web.Application:
         registry = CollectorRegistry(auto_describe=False)
-        gauges = ProcessGauges(self._queue, self._pipeline, self._store, self._forwarder)
+        gauges = _ProcessGauges(self._queue, self._pipeline, self._store, self._forwarder)
         registry.register(MetricsCollector(self.totals, gauges))
         tokens = {
             token.sha256: AccessRole[token.role.upper()] for token in self._config.settings.access.tokens
@@ -236,7 +236,7 @@ class App:
             await asyncio.sleep(_RETENTION_INTERVAL)
 
 
-class ProcessGauges:
+class _ProcessGauges:
     """The current fill levels of a collector, read at each scrape."""
 
     def __init__(self, queue: LegQueue, pipeline: Pipeline, store: Store, forwarder: PairForwarder) -> None:

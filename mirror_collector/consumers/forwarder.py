@@ -28,7 +28,7 @@ class PairForwarder:
     """Passes each stored pair to the sinks and, where sampled, to the judge."""
 
     def __init__(self, sinks: Sequence[Sink], judge: Judge | None, privacy: PrivacyPolicy) -> None:
-        """Redact by `privacy`; a pair whose messages may not be stored does not leave with its messages."""
+        """Create a forwarder that redacts messages by `privacy` and forwards only messages it may store."""
         self._sinks = tuple(sinks)
         self._judge = judge
         self._privacy = privacy

@@ -125,7 +125,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairQuery:
-    """Filters, order and position of a list of pairs; `flags` are names of `FLAGS`, all required."""
+    """Filters, order and position of a list of pairs; a pair must have all `flags` (names in `FLAGS`)."""
 
     route: str | None = None
     flags: frozenset[str] = frozenset()
