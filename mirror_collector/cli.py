@@ -293,9 +293,9 @@ def _store_error() -> type[Exception]:
     return StoreError
 
 
-def _show_progress(result: int) -> None:
+def _show_progress(count: int) -> None:
     if sys.stderr.isatty():
-        click.echo(f"\r{result:,} pairs", nl=False, err=True)
+        click.echo(f"\r{count:,} pairs", nl=False, err=True)
 
 
 async def _serve(config: Config) -> None:
