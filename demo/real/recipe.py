@@ -55,7 +55,7 @@ _EXTRA_MARKER: Final = re.compile(r"\bextra\s*==")
 _REASONS: Final = (
     (
         re.compile(r"No space left on device|Errno 28\b"),
-        "no space left on the disk: free some space or choose another --dir; the temporary folder needs space too",
+        "no space left on the disk: free some space or choose another --dir; the temporary folder counts too",
     ),
     (
         re.compile(
