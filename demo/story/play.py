@@ -33,6 +33,7 @@ _Z_999: Final = 3.2905  # two-sided 99.9 %
 _MODEL: Final = "chat-large"
 _ROUTE: Final = "chat"
 _USERS: Final = 200  # per Envoy
+_SAMPLE_CONNECTIONS: Final = 200
 _CANARY_WEIGHTS: Final = (5, 25, 50, 100)
 
 
@@ -263,7 +264,7 @@ class _Story:
         await asyncio.to_thread(_inject_fault, bad, "slow")
         self._printer.line("Fault injected: v3 is ten times slower from now on; no operator reacts")
         before = time.time()
-        view = await self._until(lambda view: view["phase"] == "RolledBack", 60, "phase RolledBack")
+        view = await self._until(lambda view: view["phase"] == "RolledBack", 120, "phase RolledBack")
         after = time.time()
         self._check(
             view["outcome"] == "RolledBack",
@@ -392,7 +393,7 @@ class _Story:
         self._printer.line(
             f"Measuring the split: {users:,} other users send one request each through {entry}"
         )
-        sample = await split_sample(entry, users, 48, model=_MODEL)
+        sample = await split_sample(entry, users, _SAMPLE_CONNECTIONS, model=_MODEL)
         share, expected = sample.share("v2"), weight / 100
         band = _Z_999 * math.sqrt(expected * (1 - expected) / users)
         self._result.sampled += sample.total
