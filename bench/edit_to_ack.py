@@ -52,7 +52,8 @@ def measure(plane: Plane) -> dict[str, float]:
         ack_seconds.append(held[0]["at"] - sent)
     median = statistics.median(ack_seconds)
     print(
-        f"weight change to ACK of one Envoy: median {1000 * median:.1f} ms, max {1000 * max(ack_seconds):.1f} ms"
+        f"weight change to ACK of one Envoy: median {1000 * median:.1f} ms, "
+        f"max {1000 * max(ack_seconds):.1f} ms"
     )
     print(f"one HTTP request to the API: median {1000 * statistics.median(api_seconds):.1f} ms")
     return {

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(plane: Plane) -> dict[str, Any]:
-    """Kill and unkill in turn, and measure how long each proxy still sends requests to the previous backend."""
+    """Kill and unkill in turn, and measure the time until all proxies have switched."""
     plane.start_control_plane(collector=False)
     backends = [(name, plane.start_backend(name).address) for name in ("v1", "v2")]
     plane.apply(route(backends[0], backends[1], "{canary: {steps: [{setWeight: 100}, {pause: {}}]}}"))

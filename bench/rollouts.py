@@ -1,7 +1,7 @@
 """Measures how often rollouts under traffic, behind a real Envoy, end as they should.
 
 The candidates: 4 % errors; 2 % of the requests four times slower; 1.5 times the tokens; truncated JSON; and
-equal ones, one of them during an outage of both backends. Time is compressed: blocks last 1 s instead of 10 s.
+equal ones, one of them during an outage of both backends. Time is compressed: blocks last 1 s, not 10 s.
 
     python bench/rollouts.py              # ten seeds each, about 15 minutes
     python bench/rollouts.py --seeds 1

@@ -393,7 +393,7 @@ class _Story:
         self._printer.line(
             f"Measuring the split: {users:,} other users send one request each through {entry}"
         )
-        sample = await split_sample(entry, users, _SAMPLE_CONNECTIONS, model=_MODEL)
+        sample = await split_sample(entry, users, _SAMPLE_CONNECTIONS, model=_MODEL, seconds=300)
         share, expected = sample.share("v2"), weight / 100
         band = _Z_999 * math.sqrt(expected * (1 - expected) / users)
         self._result.sampled += sample.total
