@@ -156,7 +156,7 @@ class _Story:
             printer.line(f"Envoy {number} started on {entry}, admin interface on http://127.0.0.1:{admin}")
         printer.plain()
         printer.plain(f"Web UI:         {programs.api}/routes/{_ROUTE} (no login needed on loopback)")
-        printer.plain(f"Other terminal: shiftplane watch {_ROUTE} --server {programs.api}")
+        printer.plain(f"Other terminal: .venv/bin/shiftplane watch {_ROUTE} --server {programs.api}")
         printer.plain(f"Files:          {programs.folder} (specs, logs, databases)")
 
     def _start_backends(self) -> tuple[Backend, Backend]:
@@ -288,7 +288,8 @@ class _Story:
         self._printer.plain()
         self._printer.plain("All programs keep running; Ctrl-C stops them.")
         self._printer.plain("To replace the route by one of your own, type in another terminal:")
-        self._printer.plain("    . .venv/bin/activate && shiftplane delete chat")
+        self._printer.plain(f"    . .venv/bin/activate && export SHIFTPLANE_SERVER={self._programs.api}")
+        self._printer.plain(f"    shiftplane delete {_ROUTE}")
         self._printer.plain(f"    shiftplane init mine --group demo --stable {old} --candidate {new}")
         self._printer.plain("    shiftplane apply mine.yaml && shiftplane watch mine")
         with contextlib.suppress(asyncio.CancelledError):
