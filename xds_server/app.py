@@ -264,7 +264,7 @@ def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def _fleet(config: Config, engine: Engine) -> WorkerPool:
-    own = {"door": config.door.to_json(), "log_level": config.log_level}
+    own = {"listener": config.door.to_json(), "log_level": config.log_level}
     command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(own)]
     return WorkerPool(
         engine.compile, command, config.acceptors, on_change=engine.group_changed, on_counts=engine.count

@@ -105,7 +105,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         await first.apply(route(V1, V2, CANARY))
         await first.until(lambda: (s := first.engine.view("chat").step) is not None and s.kind == "pause")
         before = first.engine.view("chat")
-        world = first.engine.compile(next(iter(first.hub._streams)).proxies)  # type: ignore[arg-type]
+        world = first.engine.compile(next(iter(first.hub._streams)).node_class)  # type: ignore[arg-type]
     async with living(path) as second:
         after = second.engine.view("chat")
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)

@@ -51,7 +51,7 @@ async def test_a_refusal_says_who_refused_which_version(tmp_path: Path) -> None:
         with capture_logs() as logs:
             await house.apply(route(V1, more="timeouts: {connect: 3s}"))
             await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
-        said = first(logs, "config_rejected")
+        said = first(logs, "response_nacked")
         assert (said["node"], said["group"], said["peer"]) == ("proxy-1", "chat", "test")
         assert said["version"] == house.engine.view("chat").convergence.version
         assert said["version"] != held

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.k8s.world import EXAMPLE, EXAMPLE_TLS, Container, Labels, flag, world
-from xds_server.xds.session import Peer, parse_rule, vet
+from xds_server.xds.session import Peer, authorize_node, parse_rule
 
 FOLDER = "/etc/shiftplane/xds-tls"
 FLAGS = {
@@ -75,4 +75,4 @@ def test_each_end_accepts_the_other_one() -> None:
         bootstrap = world(EXAMPLE_TLS).container(workload, "proxy-bootstrap")
         assert _expanded(bootstrap, "xds-tls-name") == _spiffe_id("xds-server")
         group = _group(world(EXAMPLE_TLS).labels(workload))
-        vet([rule], Peer(uris=(_spiffe_id(workload),)), node_id="any", group=group)
+        authorize_node([rule], Peer(uris=(_spiffe_id(workload),)), node_id="any", group=group)

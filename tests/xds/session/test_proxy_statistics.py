@@ -1,4 +1,4 @@
-"""What proxies tell their metrics service, read as counts by leg."""
+"""What proxies send to the metrics service, read as counts by leg."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from xds_server.xds.wire import metrics_pb2 as wire
 
 
 def counter(name: str, value: float, **labels: str) -> wire.Family:
-    told = [wire.Label(name=key, value=text) for key, text in labels.items()]
+    found = [wire.Label(name=key, value=text) for key, text in labels.items()]
     return wire.Family(
-        name=f"llm.{name}", metric=[wire.Metric(label=told, counter=wire.Counter(value=value))]
+        name=f"llm.{name}", metric=[wire.Metric(label=found, counter=wire.Counter(value=value))]
     )
 
 
 def histogram(name: str, cluster: str, buckets: dict[float, int], total: int) -> wire.Family:
-    told = wire.Histogram(
+    found = wire.Histogram(
         sample_count=total,
         bucket=[wire.Bucket(upper_bound=edge, cumulative_count=n) for edge, n in buckets.items()],
     )
     label = wire.Label(name="cluster", value=cluster)
-    return wire.Family(name=f"llm.{name}", metric=[wire.Metric(label=[label], histogram=told)])
+    return wire.Family(name=f"llm.{name}", metric=[wire.Metric(label=[label], histogram=found)])
 
 
 def read(*families: wire.Family) -> dict[Leg, Counts]:
     node = wire.Identifier(node=wire.Node(id="e1", cluster="chat"))
-    told = read_statistics(wire.Message(identifier=node, families=families).SerializeToString())
-    assert told is not None
-    assert (told.node, told.group) == ("e1", "chat")
-    return told.legs
+    found = read_statistics(wire.Message(identifier=node, families=families).SerializeToString())
+    assert found is not None
+    assert (found.node, found.group) == ("e1", "chat")
+    return found.legs
 
 
 V2 = Leg(route="chat", variant="v2")
@@ -141,6 +141,6 @@ def test_what_a_proxy_gave_up_is_told_by_reason() -> None:
         of("cluster.upstream_rq_pending_overflow", 8, "chat/v2"),
         of("access_logs.grpc_access_log.logs_dropped", float("nan")),
     ]
-    told = read_statistics(wire.Message(families=families).SerializeToString())
-    assert told is not None
-    assert told.lost == {"log_entries_dropped": 7, "collector_unreachable": 3, "copies_cut_off": 6}
+    found = read_statistics(wire.Message(families=families).SerializeToString())
+    assert found is not None
+    assert found.lost == {"log_entries_dropped": 7, "collector_unreachable": 3, "copies_cut_off": 6}
