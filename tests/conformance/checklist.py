@@ -9,7 +9,7 @@ __all__ = ["CHECKLIST", "Item"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One requirement. `note` says what is not claimed; `left_out` why there is no test."""
+    """One requirement. `note` is a limitation; `left_out` is the reason if there is no test."""
 
     title: str
     note: str = ""

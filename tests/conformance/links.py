@@ -175,7 +175,7 @@ class _CountingWriter:
 
 
 class _CountingHub(Hub):
-    """A hub that counts requests and responses, so that a client can tell silence from delay."""
+    """A hub that counts requests and responses, so that a client can distinguish silence from delay."""
 
     def __init__(self, snapshot_for: Callable[[ir.NodeClass], Snapshot], *, write_seconds: float) -> None:
         super().__init__(snapshot_for, write_seconds=write_seconds)

@@ -60,7 +60,7 @@ async def test_a_kill_gets_past_a_version_that_was_refused(house: House) -> None
     await house.until(lambda: all(killed(proxy) for proxy in proxies))
     await house.until(
         lambda: (
-            "8 of 8 hold the newest runtime layer, kills included"
+            "8 of 8 proxies have the newest runtime layer with its kill switches"
             in house.engine.view("chat").convergence.detail
         )
     )

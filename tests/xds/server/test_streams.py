@@ -217,9 +217,9 @@ async def test_a_nacked_version_stops_at_its_probes() -> None:
     assert f"which keep version {good}" in found.detail
     untouched = [c for c in clients if ("entry", bad.of(ROUTE)["entry"].version) not in c.seen]
     assert len(untouched) >= 3, "only probes received it"
-    newcomer = FakeProxy(harness.hub, "proxy-new")
-    await until(lambda: newcomer.stream.session.synced)
-    offered = newcomer.stream.session.snapshot
+    new_proxy = FakeProxy(harness.hub, "proxy-new")
+    await until(lambda: new_proxy.stream.session.synced)
+    offered = new_proxy.stream.session.snapshot
     assert offered is not None
     assert offered.version == good
     for client in clients:
@@ -249,12 +249,12 @@ async def test_the_nack_of_an_unused_node_class_is_kept_and_not_counted() -> Non
     found = harness.hub.convergence("chat")
     assert (found.connected, found.acked, found.nacked, found.detail) == (1, 1, 0, "")
     assert found.version == harness.snapshot.version
-    newcomer = FakeProxy(harness.hub, "newcomer")
-    await until(lambda: newcomer.version == good)
+    new_proxy = FakeProxy(harness.hub, "new_proxy")
+    await until(lambda: new_proxy.version == good)
     found = harness.hub.convergence("chat")
     assert (found.connected, found.acked, found.nacked) == (2, 1, 1)
     assert f"which keep version {good}" in found.detail
-    newcomer.leave()
+    new_proxy.leave()
     # The next version is not probed on a proxy that starts now, because it has no version to fall back to.
     harness.snapshot = worlds.snapshot(worlds.group(800))
     harness.hub.publish("chat")
@@ -277,8 +277,8 @@ async def test_a_stream_of_one_type_is_no_probe() -> None:
     harness.hub.publish("chat")
     await until(lambda: one._unanswered and other._unanswered)
     assert {part.version for part in parts} == {good}, "they receive no routes"
-    newcomer = FakeProxy(harness.hub, "part-new", single_type=CLUSTER)
-    await until(lambda: newcomer.version == good)
+    new_proxy = FakeProxy(harness.hub, "part-new", single_type=CLUSTER)
+    await until(lambda: new_proxy.version == good)
     one.refuse = other.refuse = {harness.snapshot.version}
     one.silent = other.silent = False
     one.answer()
@@ -299,7 +299,7 @@ async def test_setting_the_wall_clock_changes_displayed_times_only() -> None:
     harness.snapshot = worlds.snapshot(worlds.group(700))
     harness.hub.publish("chat")
     await until(lambda: all(client._unanswered for client in clients))
-    wall[0] = 1.0  # Hours back.
+    wall[0] = 1.0  # More than an hour back.
     steady[0] += 1.5
     assert harness.hub._groups["chat"].deadline == 102.0
     for client in clients:

@@ -205,10 +205,10 @@ class Server:
 
 
 class _Writer:
-    """Writes to a grpc.aio context.
+    """Writes responses to a grpc.aio context.
 
-    `cancel` cancels the handler, which then sends a status to the client. Canceling a write instead would not
-    end the stream: the client would keep an open stream without a server side.
+    `cancel` cancels the handler, which then sends a status. Without a status, the client would keep a stream
+    that has no server side. Canceling the task of a write does not stop gRPC's own write.
     """
 
     __slots__ = ("_context", "_task", "_writing", "closing")

@@ -45,18 +45,19 @@ class PendingResponse:
 class TypeState:
     """The state of one resource type on one stream.
 
-    `sent` is what was last sent for each name; None means that a response said the resource does not exist.
-    `acked` is what the client ACKed. Both may be the snapshot's own mapping; they are copied before the first
-    modification.
+    `sent` is the resource last sent for each name; None means that the name was sent as removed. `acked` are
+    the resources that the client ACKed. Both may be the snapshot's own mapping; they are copied before the
+    first modification.
 
     `dirty` are the names to review before the next response, because the snapshot, the subscription or the
     client's state changed. A name stays dirty while it must wait. `resend` are names to send again although
     their version did not change. `reply_pending` is true while the client waits for a response, even an empty
-    one. `in_flight` is the response the client has not answered; `requests` counts requests of this type.
+    one. `in_flight` is the response that was neither ACKed nor NACKed yet. `requests` counts the requests of
+    this type.
 
-    `nacked_content` is the content of the last NACKed response: the same content is not sent again.
-    `maybe_applied` are resources of NACKed responses, which the client may have applied in part. `resumed` is
-    true if the client reported resources of an earlier stream.
+    `nack` is the last NACK, until the next ACK. `nacked_content` is the content of that response, which is
+    not sent again. `maybe_applied` are resources of NACKed responses: the client may have applied some of
+    them. `resumed` is true if the client reported resources of an earlier stream.
     """
 
     subscription: Subscription
