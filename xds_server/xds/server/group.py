@@ -65,7 +65,7 @@ class Group:
 
     @property
     def released_versions(self) -> dict[ir.NodeClass, str]:
-        """The newest version of each node class for which it was released to all streams."""
+        """The newest version of each node class that has released it to all its streams."""
         return {
             node_class: state.last_good.version
             for node_class, state in self.classes.items()
@@ -104,7 +104,8 @@ class Group:
         elif not state.rollout.target:
             state.rollout.publish(snapshot.version_without_runtime, (), now)
         elif not state.streams and snapshot.version_without_runtime != state.rollout.target:
-            # No client here has a snapshot newer than the NACKed one: the last good one is offered first.
+            # No client of this class has ACKed this snapshot: the new client is offered the last good one
+            # first.
             state.restore(PriorState(state.last_good, None), snapshot, now)
         state.keep(snapshot)
         state.streams[stream] = None
@@ -116,7 +117,7 @@ class Group:
         self.update(stream)
 
     def leave(self, stream: Stream, now: float) -> list[Stream]:
-        """Remove a stream. When the last stream of a node class closes, see `_retire`."""
+        """Remove a stream; if it was the last one of its node class, `_retire` the class."""
         self._unclassify(stream)
         of_node = self._nodes[stream.key]
         of_node.remove(stream)
@@ -145,7 +146,7 @@ class Group:
     def publish(
         self, node_class: ir.NodeClass, snapshot: Snapshot, now: float, prior: PriorState | None = None
     ) -> list[Stream]:
-        """Start the rollout of the newest snapshot of a node class, with the `prior` state elsewhere."""
+        """Start the rollout of the newest snapshot of a node class; `prior` is what other processes found."""
         state = self.classes[node_class]
         if state.build_error:
             state.build_error = ""

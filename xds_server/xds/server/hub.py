@@ -153,7 +153,7 @@ class Hub:
     def set_snapshot(
         self, node_class: ir.NodeClass, snapshot: Snapshot, prior: PriorState | None = None
     ) -> None:
-        """Offer the newest snapshot of a node class, with the `prior` state found by other processes."""
+        """Offer the newest snapshot of a node class; `prior` is what other processes found out about it."""
         for stream in self._awaiting_snapshot.pop(node_class, ()):
             self._join(stream, node_class, snapshot, prior)
             self._queue.add(stream)
@@ -192,7 +192,7 @@ class Hub:
         return len(self._streams)
 
     def released_versions(self, group: str) -> Mapping[ir.NodeClass, str]:
-        """Return the newest version of each node class of a group for which it is released to all."""
+        """Return the newest version of each node class of a group that has released it to all streams."""
         found = self._groups.get(group)
         return {} if found is None else found.released_versions
 

@@ -62,7 +62,7 @@ def _is_subscribed_by_name(stream: StreamState, cluster: str) -> bool:
 
 
 def _is_named(stream: StreamState, cluster: str) -> bool:
-    """Return whether a resource names this cluster that the client has, may have or is being sent."""
+    """Return whether any resource that the client has, may have or is being sent names this cluster."""
     if _awaits_subscriptions(stream):
         return True
     for type_url in (LISTENER, *_ROUTING):

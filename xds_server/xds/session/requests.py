@@ -75,7 +75,8 @@ def apply_subscription(stream: StreamState, type_url: str, state: TypeState, req
         gone |= (state.sent.keys() | state.acked.keys()) - subscription.names
     for name in gone:
         if subscription.wildcard:
-            # Still included by the wildcard. The server must send whether it exists, even if it did before.
+            # The wildcard still includes the name. The protocol requires a response with the resource, or its
+            # removal, even if the same was sent before.
             state.resend |= {name}
             state.dirty |= {name}
             if state.sent.get(name) is None:

@@ -84,7 +84,7 @@ class _Nonced:
 
 
 class Sotw(_Nonced):
-    """SotW: DiscoveryRequest and DiscoveryResponse."""
+    """The SotW (full state) variant: DiscoveryRequest and DiscoveryResponse."""
 
     full_sets = True
 
@@ -113,7 +113,7 @@ class Sotw(_Nonced):
 
 
 class Delta(_Nonced):
-    """Delta: DeltaDiscoveryRequest and DeltaDiscoveryResponse."""
+    """The delta variant: DeltaDiscoveryRequest and DeltaDiscoveryResponse."""
 
     full_sets = False
 
