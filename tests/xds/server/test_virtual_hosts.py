@@ -49,7 +49,7 @@ class ReconnectingEnvoy:
 
     def subscribe(self, *kinds: str) -> None:
         for kind in kinds:
-            initial_versions = {name: entry.version for name, entry in self._held.of(kind).items()}
+            initial_versions = {name: resource.version for name, resource in self._held.of(kind).items()}
             self._request(
                 kind, subscribe=NAMES[kind], initial_versions={} if kind == RUNTIME else initial_versions
             )
@@ -97,9 +97,7 @@ async def test_a_reconnected_client_keeps_its_form_of_virtual_hosts(apart: bool,
     info = NodeInfo(id="envoy-1", group="chat", version="1.40.0", metadata=())
     node_class = replace(node_class_of(info, aggregated_delta=True), virtual_hosts_apart=apart)
     apart_ready = {True, False} if ready else {True}
-    hub = Hub(
-        lambda node_class: snapshot_for(node_class) if node_class.virtual_hosts_apart in apart_ready else None
-    )
+    hub = Hub(lambda wanted: snapshot_for(wanted) if wanted.virtual_hosts_apart in apart_ready else None)
     pushing = asyncio.create_task(hub.run())
     try:
         client = ReconnectingEnvoy(hub, snapshot_for(node_class))
