@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from tests.support.worlds import SCRIPTS
+from xds_server import rollout
 from xds_server.ads import Hub
 from xds_server.engine import Action, Caller, Engine
 from xds_server.store import SqliteStore
@@ -47,6 +49,26 @@ class House:
 
     async def phase(self, phase: str) -> None:
         await self.until(lambda: self.engine.view("chat").phase == phase)
+
+    async def ticks(self, count: int = 3) -> None:
+        """Move the clock on by one second `count` times, and wait each time until the engine has passed a tick.
+
+        A tick reaches the rollouts after the facts about proxies and evidence of the same pass. The effects
+        of the last tick may still be on their way; the effects of all earlier ones are visible.
+        """
+        real, seen = rollout.step, 0
+
+        def counting(state: rollout.State | None, event: rollout.Event, now: float) -> Any:
+            nonlocal seen
+            seen += isinstance(event, rollout.Tick)
+            return real(state, event, now)
+
+        with mock.patch.object(rollout, "step", counting):
+            for _ in range(count):
+                before = seen
+                self.now += 1.0
+                self.hub.on_change("chat")  # Wakes the engine.
+                await self.until(lambda before=before: seen > before)
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,10 +49,15 @@ async def test_a_canary_moves_on_as_proxies_accept(house: House) -> None:
 
 async def test_nothing_begins_without_a_proxy(house: House) -> None:
     await house.apply(route(V1, V2, CANARY))
-    house.now += 100_000
-    await asyncio.sleep(0)
-    assert house.engine.view("chat").phase in {"Pending", "Degraded"}
+    await house.ticks()
+    assert house.engine.view("chat").phase == "Pending"
     assert house.engine.view("chat").weights["v2"] == 0
+    house.now += 100_000
+    await house.ticks()
+    assert house.engine.view("chat").phase == "Degraded"
+    assert "no proxy of this group is connected" in house.engine.view("chat").message
+    assert house.engine.view("chat").weights["v2"] == 0
+    assert [event.kind for event in house.engine.view("chat").events] == ["accepted", "degraded"]
 
 
 async def test_a_proxy_that_refuses_holds_the_step(house: House) -> None:
@@ -64,6 +68,7 @@ async def test_a_proxy_that_refuses_holds_the_step(house: House) -> None:
     await house.apply(route(V1, V2, CANARY))
     await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
     await house.until(lambda: "refused by the test" in house.engine.view("chat").message)
+    await house.ticks()
     assert house.engine.view("chat").phase == "Pending"
     assert house.engine.view("chat").weights["v2"] == 0
     proxy.refuse = set()
@@ -79,6 +84,8 @@ async def test_one_silent_proxy_of_two_holds_the_step(house: House) -> None:
     slow.silent = True
     await house.apply(route(V1, V2, CANARY))
     await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
+    await house.ticks()
+    assert house.engine.view("chat").phase == "Pending"
     assert house.engine.view("chat").weights["v2"] == 0
     assert "two" in house.engine.view("chat").convergence.detail
     slow.silent = False
@@ -111,7 +118,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)
         assert [event.message for event in after.events] == [event.message for event in before.events]
         second.now = 1_000.0 + 3_601
-        await asyncio.sleep(0.05)
+        await second.ticks()
         assert second.engine.view("chat").weights["v2"] == 5, "no step ends before a proxy is back"
         proxy = FakeProxy(second.hub)
         assert proxy.stream.session.snapshot is not None

@@ -66,6 +66,7 @@ async def test_proven_failures_take_the_candidate_back_and_say_why(house: House)
 async def test_what_other_groups_count_of_a_route_is_not_heard(house: House) -> None:
     await on_its_way(house, JUDGED)
     await counted(house, 50, group="elsewhere")
+    await house.ticks()
     assert house.engine.view("chat").weights["v2"] == 5
     assert house.engine.view("chat").costs == ()
 
@@ -73,6 +74,7 @@ async def test_what_other_groups_count_of_a_route_is_not_heard(house: House) -> 
 async def test_a_dry_run_judges_and_does_nothing(house: House) -> None:
     await on_its_way(house, JUDGED.replace("interval", "dryRun: true, interval"))
     await counted(house, 50)
+    await house.ticks()
     view = house.engine.view("chat")
     assert view.weights["v2"] == 5
     assert view.analysis is not None
@@ -116,6 +118,8 @@ async def test_an_alarm_takes_back_at_once_and_once(house: House) -> None:
     await house.phase("RolledBack")
     assert "alarm: Bad" in house.engine.view("chat").message
     assert await house.engine.alarm(alerts) == {}
+    await house.ticks()
+    assert house.engine.view("chat").phase == "RolledBack"
 
 
 async def tallied(house: House, requests: int) -> None:

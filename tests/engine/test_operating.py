@@ -132,6 +132,7 @@ async def test_an_edit_beside_a_run_is_silent_when_it_changes_nothing(house: Hou
     await house.until(lambda: "pause" in house.engine.view("chat").events[-1].message)
     before = await house.engine.events("chat", 100)
     assert await house.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
+    await house.ticks()
     assert await house.engine.events("chat", 100) == before
 
 
@@ -145,6 +146,8 @@ async def test_candidates_wait_for_life_and_their_death_is_taken_back(tmp_path: 
         assert (asked.route, asked.backend, asked.target.endpoints) == ("chat", "v2", (("127.0.0.1", 9002),))
         assert asked.control.endpoints == (("127.0.0.1", 9001),)
         await house.until(lambda: "not seen alive" in house.engine.view("chat").message)
+        await house.ticks()
+        assert house.engine.view("chat").weights["v2"] == 0
         house.engine.note_health("chat", Health(backend="v2", healthy=1, total=1))
         await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
         house.engine.note_health("chat", Health(backend="v2", healthy=0, total=1, detail="refused"))
@@ -164,9 +167,9 @@ async def test_a_shadow_is_followed_by_its_canary_once_pairs_are_there(tmp_path:
         await house.apply(route(V1, V2, both))
         await house.phase("Shadowing")
         await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
-        house.now += 5
+        await house.ticks()
         found["pairs"] = 14
-        house.now += 5
+        await house.ticks()
         assert house.engine.view("chat").phase == "Shadowing"
         found["pairs"] = 15
         house.now += 5
