@@ -90,6 +90,12 @@ async def until(holds: Any) -> None:
             await asyncio.sleep(0.005)
 
 
+async def turns(count: int = 100) -> None:
+    """Let the event loop run `count` times, so that whatever the hub could still send is sent."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_a_client_is_served_and_told_of_a_new_world() -> None:
     async with serving() as desk, connected(desk) as call:
         await ask(call, CLUSTER)
@@ -212,6 +218,7 @@ async def test_a_refused_version_stops_at_its_probes() -> None:
     desk.world = bad
     desk.hub.publish("chat")
     await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    await turns()
     found = desk.hub.convergence("chat")
     assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
     assert "refused RouteConfiguration entry: refused by the test" in found.detail
@@ -277,6 +284,7 @@ async def test_a_stream_of_one_type_is_no_probe_and_proves_nothing() -> None:
     one.silent = other.silent = True
     desk.hub.publish("chat")
     await until(lambda: one._open and other._open)
+    await turns()
     assert {part.version for part in parts} == {good}, "they know nothing of routes"
     newcomer = FakeProxy(desk.hub, "part-new", only=CLUSTER)
     await until(lambda: newcomer.version == good)
@@ -284,6 +292,7 @@ async def test_a_stream_of_one_type_is_no_probe_and_proves_nothing() -> None:
     one.silent = other.silent = False
     one.answer()
     await until(lambda: desk.hub.convergence("chat").nacked > 0)
+    await turns()
     assert {part.version for part in parts} == {good}
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
@@ -354,6 +363,7 @@ async def test_a_world_that_cannot_be_built_stops_nobody_else() -> None:
     await until(lambda: new.version == desk.world.version)
     late, elsewhere = FakeProxy(desk.hub, "late", minor=37), FakeProxy(desk.hub, "x", "other", minor=37)
     await until(lambda: late.stream.session.synced)
+    await turns()
     assert old.version == late.version == before.version, "they keep the world before"
     found = desk.hub.convergence("chat")
     assert (found.connected, found.acked) == (3, 1), "nobody holds a world that there is not"

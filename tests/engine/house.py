@@ -51,7 +51,7 @@ class House:
         await self.until(lambda: self.engine.view("chat").phase == phase)
 
     async def ticks(self, count: int = 3) -> None:
-        """Move the clock on by one second `count` times, and wait each time until the engine has passed a tick.
+        """Move the clock on by one second, wait until the engine has passed a tick, and repeat `count` times.
 
         A tick reaches the rollouts after the facts about proxies and evidence of the same pass. The effects
         of the last tick may still be on their way; the effects of all earlier ones are visible.
