@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xds_server.rollout import (
@@ -49,6 +50,11 @@ def program(*steps: Step, **more: Any) -> Program:
     return Program(**usual | more)
 
 
+@cache
+def _split(weight: int) -> Split:
+    return Split(name=STRATEGY, segments=relaid((), "v1", {"v2": weight}))
+
+
 def state(phase: Phase, *steps: Step, weight: int = 0, **more: Any) -> State:
     """Return a state of revision 7 that was published at `NOW`; `program=` replaces the steps."""
     usual: dict[str, Any] = {
@@ -58,7 +64,7 @@ def state(phase: Phase, *steps: Step, weight: int = 0, **more: Any) -> State:
         "digest": "d1",
         "program": program(*steps),
         "phase": phase,
-        "splits": (Split(name=STRATEGY, segments=relaid((), "v1", {"v2": weight})),),
+        "splits": (_split(weight),),
         "published_at": NOW,
     }
     return State(**usual | more)
