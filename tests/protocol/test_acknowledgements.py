@@ -119,6 +119,20 @@ def test_whoever_follows_a_part_of_all_clusters_does_not_hold_them() -> None:
 
 
 @both
+def test_whoever_has_not_asked_for_all_endpoints_does_not_hold_them(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("EDS", "a")
+    client.offer(world_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
+    (got,) = client.take_all()
+    client.accept(got, "a")
+    assert not client.session.holds(ENDPOINT)
+    client.ask("EDS", *(("b",) if delta else ("a", "b")))
+    (got,) = client.take_all()
+    client.accept(got, "a", "b")
+    assert client.session.holds(ENDPOINT)
+
+
+@both
 def test_what_the_client_does_not_follow_is_held_where_it_is_optional(delta: bool) -> None:
     client = Client(delta)
     client.ask("CDS")
@@ -244,6 +258,7 @@ def test_only_the_nonce_of_the_open_response_is_an_answer(delta: bool) -> None:
     assert client.ask("CDS", nonce=got.nonce) == (), "names alone changed"
     assert client.ask("CDS", nonce=got.nonce, error="late") == ()
     assert client.session.holds(CLUSTER)
+    assert client.ask("CDS", nonce="other") == (Stale(type_url=CLUSTER),)
 
 
 @both
@@ -323,6 +338,41 @@ def test_a_name_that_is_gone_is_reported_once() -> None:
     client.ask("EDS", "a")
     (got,) = client.take_all()
     assert got.removed == ("a",), "a client that asks again is answered again"
+
+
+def test_a_name_that_comes_back_unchanged_is_sent() -> None:
+    before = world_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1)))
+    client = Client(delta=True)
+    client.ask("EDS", "a", "b")
+    for snapshot in (before, world_of((Made(ENDPOINT, "b", 1),)), before):
+        client.offer(snapshot)
+        (got,) = client.take_all()
+        client.accept(got)
+    assert got.names == ("a",)
+    assert client.session.holds(ENDPOINT)
+
+
+def test_a_cluster_that_is_followed_by_name_is_removed_when_it_is_gone() -> None:
+    client = Client(delta=True)
+    client.ask("CDS", "a", "b")
+    client.ask("RDS", "table")
+    client.offer(clusters(a=1, b=1))
+    for got in client.take_all():
+        client.accept(got)
+    client.offer(clusters(a=1))
+    (got,) = client.take_all()
+    assert got.removed == ("b",)
+
+
+def test_a_client_of_clusters_alone_loses_one_that_is_gone() -> None:
+    client = Client(delta=False)
+    client.ask("CDS", "a", "b")
+    client.offer(clusters(a=1, b=1))
+    (got,) = client.take_all()
+    client.accept(got, "a", "b")
+    client.offer(clusters(a=1))
+    (got,) = client.take_all()
+    assert got.names == ("a",)
 
 
 def test_a_client_that_leaves_a_wildcard_gets_all_of_it_again_when_it_returns() -> None:

@@ -273,6 +273,13 @@ def test_a_new_client_reports_nothing_and_loses_nothing() -> None:
     assert settle(client) == [("CDS", (), ("b",))], "it held nothing when it came"
 
 
+def test_a_reconnected_client_is_answered_at_once_for_a_route_it_holds() -> None:
+    client = returned(order=("RDS",), holds=HELD, then=OLD)
+    assert kinds(client) == ["RDS"]
+    newer = returned(order=("RDS",), holds=HELD, then=world("a", "b", routes=("b",), at=1))
+    assert kinds(newer) == [], "and for another after its clusters"
+
+
 def test_a_route_of_an_earlier_stream_keeps_its_clusters_until_it_is_known_what_it_names() -> None:
     new = world("a", "b", routes=("b",), at=0)
     client = returned(order=("CDS", "LDS", "RDS"), holds=HELD, then=new)

@@ -125,6 +125,11 @@ def test_a_weight_that_waited_for_its_successor_goes_on_only_while_it_is_held(
     assert (after.step, after.ends_at) == (1, NOW + 61)
 
 
+def test_a_weight_that_waited_for_its_successor_is_not_held_once_more() -> None:
+    before = state(Phase.PROGRESSING, weight=500, converged=True)
+    assert step(before, converged(before), NOW + 1) == (before, ())
+
+
 def test_no_tick_ends_a_paused_step() -> None:
     paused = in_step(Phase.PAUSED, Pause(duration=None))
     assert step(paused, Tick(synced=True), NOW + 1e6) == (paused, ())
