@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.analysis import Action, Comparison, Guardrail, Policy, Price, Threshold, fresh, heard, ruling
-from xds_server.analysis.judge import Ruling, together
+from xds_server.analysis.judge import Arm, MetricVerdict, Ruling, together
 from xds_server.analysis.memory import Memory, quantile
 from xds_server.analysis.thresholds import Measured, Watch, value_of
 from xds_server.rollout import Finding
@@ -213,6 +213,32 @@ def test_a_limit_trips_when_it_was_broken_more_often_than_it_may() -> None:
     assert watched(replace(LIMIT, failure_limit=0), (0, 2.0)).tripped
 
 
+def test_the_verdict_on_a_limit_has_its_counts_and_no_statistics() -> None:
+    asked = Policy(guardrails=(), thresholds=(replace(LIMIT, lasting=60.0, action=Action.NOTIFY),))
+    case = fresh(asked, CANDIDATE, CONTROL)
+    for number, answer in enumerate([2.0, 0.5, 2.0]):
+        block = Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)})
+        case = heard(case, asked, block, {"t": answer})
+    (metric,) = ruling(case, asked, 3).metrics
+    nothing = dict.fromkeys(("effect", "low", "high", "remaining"))
+    assert metric == MetricVerdict(
+        metric="t",
+        finding=Finding.PASS,
+        action=Action.NOTIFY,
+        unit="",
+        candidate=Arm(n=3, x=2, value=2.0),
+        control=Arm(n=0, x=0, value=None),
+        evidence=0.0,
+        support=0.0,
+        needed=0.0,
+        max_ratio=1.0,
+        margin=1.0,
+        dispersion=1.0,
+        words="t: 2, not > 1 for long enough to matter",
+        **nothing,
+    )
+
+
 def test_a_limit_that_tripped_stays_so() -> None:
     assert watched(LIMIT, (0, 2.0), (1, 0.0), (2, None)).tripped
 
@@ -315,6 +341,25 @@ def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
     assert (memory.candidate.total, memory.candidate.n, memory.control.total) == (48.0, 2, 60.0)
     assert memory.blocks == 1
     assert memory.after(guardrail, (streaming(24, 2), Counts()), FREE) == memory
+
+
+def test_a_backend_that_costs_nothing_is_no_evidence() -> None:
+    guardrail = Guardrail.of("cost-per-request")
+    counts = Counts(requests=5, metered=5, completion_tokens=100)
+    memory = Memory.fresh(guardrail).after(guardrail, (counts, counts), FREE)
+    assert (memory.level, memory.blocks, memory.candidate.n) == (0.0, 0, 0)
+    priced = memory.after(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
+    assert (priced.blocks, priced.means.mean) == (1, pytest.approx(-5.0)), (
+        "the level is one fifth of the way there"
+    )
+
+
+def test_blocks_in_which_both_arms_were_seen_are_counted() -> None:
+    guardrail = Guardrail.of("success-rate")
+    memory = Memory.fresh(guardrail)
+    for arms, blocks in (((1, 1), 1), ((1, 0), 1), ((0, 1), 1), ((2, 2), 2)):
+        memory = memory.after(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
+        assert memory.blocks == blocks
 
 
 def test_tokens_are_compared_as_logarithms() -> None:

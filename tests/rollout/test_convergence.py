@@ -192,6 +192,11 @@ def test_convergence_while_paused_keeps_the_whole_time_of_the_step() -> None:
     assert step(after, converged(after), NOW + 9) == (after, ())
 
 
+def test_a_paused_step_that_is_held_already_keeps_its_message() -> None:
+    before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, converged=True, message="a verdict")
+    assert step(before, converged(before), NOW + 5) == (before, ())
+
+
 def test_convergence_while_a_weight_is_paused_moves_nobody() -> None:
     before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, message="missing")
     assert step(before, converged(before), NOW + 5) == (replace(before, converged=True, message=""), ())
