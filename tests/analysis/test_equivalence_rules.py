@@ -15,13 +15,14 @@ from xds_server.analysis.likeness import _MEASURES, _against, _not_beyond
 COINS = np.linspace(0, 1, 200_001)
 
 
-def judged(alpha: float = 0.05, *, trios: int = 1_000, **signs: Signs) -> Resemblance:
+def judged(signs: dict[str, Signs], *, alpha: float = 0.05, trios: int = 1_000) -> Resemblance:
+    """Judge the signs of each measure."""
     return likeness(PairCounts(counted=1_000, trios=trios, signs=signs), alpha=alpha)
 
 
-def opinion(alpha: float = 0.05, **signs: Signs) -> Opinion:
-    """Return what is said of the only measure."""
-    (found,) = judged(alpha, **signs).opinions
+def opinion(name: str, signs: Signs, alpha: float = 0.05) -> Opinion:
+    """Return the opinion on the only measure."""
+    (found,) = judged({name: signs}, alpha=alpha).opinions
     return found
 
 
@@ -77,9 +78,7 @@ def test_evidence_for_equivalence_is_a_mean_of_bets(counts: tuple[int, int, int]
 def first(name: str, *, side: str, alpha: float = 0.05) -> int:
     """Return how many signs on one side it takes to call the backends different."""
     return next(
-        n
-        for n in range(1, 200)
-        if opinion(alpha, **{name: Signs(**{side: n})}).likeness is Likeness.DIFFERENT
+        n for n in range(1, 200) if opinion(name, Signs(**{side: n}), alpha).likeness is Likeness.DIFFERENT
     )
 
 
@@ -99,7 +98,7 @@ def test_a_difference_is_proven_at_the_share_of_alpha_of_its_measure(name: str, 
 
 @pytest.mark.parametrize("name", [name for name, measure in _MEASURES.items() if measure.worse_only])
 def test_a_candidate_that_does_better_is_not_different(name: str) -> None:
-    found = opinion(**{name: Signs(more=5_000)})
+    found = opinion(name, Signs(more=5_000))
     assert (found.likeness, found.against) == (Likeness.EQUIVALENT, 0.0)
 
 
@@ -107,7 +106,7 @@ def test_a_candidate_that_does_better_is_not_different(name: str) -> None:
 def test_equivalence_takes_as_many_pairs_as_its_margin_asks_for(name: str) -> None:
     measure, alpha = _MEASURES[name], 0.05
     sides = [Signs(same=n) for n in range(1, 2_000)]
-    n = next(one.n for one in sides if opinion(**{name: one}).likeness is Likeness.EQUIVALENT)
+    n = next(one.n for one in sides if opinion(name, one).likeness is Likeness.EQUIVALENT)
     assert _not_beyond(0, n - 1, 0, measure.margin) < -log(alpha) <= _not_beyond(0, n, 0, measure.margin)
 
 
@@ -115,20 +114,20 @@ def test_equivalence_takes_as_many_pairs_as_its_margin_asks_for(name: str) -> No
 def test_a_measure_with_two_sides_must_be_alike_on_both(name: str) -> None:
     few = Signs(less=30, same=470)
     turned = Signs(more=30, same=470)
-    assert opinion(**{name: few}).in_favour == pytest.approx(opinion(**{name: turned}).in_favour)
+    assert opinion(name, few).in_favour == pytest.approx(opinion(name, turned).in_favour)
     worst = min(
         _not_beyond(0, 470, 30, _MEASURES[name].margin), _not_beyond(30, 470, 0, _MEASURES[name].margin)
     )
-    assert opinion(**{name: few}).in_favour == pytest.approx(max(0.0, worst / -log(0.05)))
+    assert opinion(name, few).in_favour == pytest.approx(max(0.0, worst / -log(0.05)))
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 400), st.sampled_from(sorted(_MEASURES)))
 def test_an_opinion_is_what_its_evidence_reaches(less: int, more: int, same: int, name: str) -> None:
     signs = Signs(less=less, more=more, same=same)
     if not signs.n:
-        assert judged(**{name: signs}).opinions == ()
+        assert judged({name: signs}).opinions == ()
         return
-    found = opinion(**{name: signs})
+    found = opinion(name, signs)
     assert found.signs == signs
     if found.likeness is Likeness.DIFFERENT:
         assert found.against >= 1
@@ -147,21 +146,25 @@ ALIKE = Signs(less=200, more=200)
 
 
 def test_one_difference_is_enough_and_the_clearest_is_told_first() -> None:
-    found = judged(
-        rouge_l=ALIKE, refused=Signs(less=15, same=500), cut=Signs(less=90, same=500), failed=Signs(same=900)
-    )
+    signs = {
+        "rouge_l": ALIKE,
+        "refused": Signs(less=15, same=500),
+        "cut": Signs(less=90, same=500),
+        "failed": Signs(same=900),
+    }
+    found = judged(signs)
     assert found.likeness is Likeness.DIFFERENT
     assert found.words == "it is cut off more often (cut: 90 to 0); it refuses more often (refused: 15 to 0)"
 
 
 def test_equivalence_takes_all_measures_and_a_noise_baseline() -> None:
     alike = {"rouge_l": ALIKE, "failed": Signs(same=900)}
-    found = judged(**alike)
+    found = judged(alike)
     assert found.likeness is Likeness.EQUIVALENT
     assert found.words.startswith("1,000 pairs with a noise baseline and 1,000 in all: ")
-    silent = judged(trios=0, **alike)
+    silent = judged(alike, trios=0)
     assert (silent.likeness, "without a noise baseline" in silent.words) == (Likeness.INCONCLUSIVE, True)
-    assert judged(**alike, cut=Signs(same=10)).likeness is Likeness.INCONCLUSIVE
+    assert judged(alike | {"cut": Signs(same=10)}).likeness is Likeness.INCONCLUSIVE
     nothing = likeness(PairCounts(trios=5, signs=alike))
     assert (nothing.likeness, nothing.words) == (
         Likeness.INCONCLUSIVE,
@@ -170,7 +173,7 @@ def test_equivalence_takes_all_measures_and_a_noise_baseline() -> None:
 
 
 def test_what_is_missing_is_estimated_from_the_slowest_measure() -> None:
-    found = judged(rouge_l=ALIKE, cut=Signs(same=30), failed=Signs(same=40))
+    found = judged({"rouge_l": ALIKE, "cut": Signs(same=30), "failed": Signs(same=40)})
     open_ones = {one.measure: one for one in found.opinions if one.likeness is Likeness.INCONCLUSIVE}
     assert sorted(open_ones) == ["cut", "failed"]
     slowest = min(open_ones.values(), key=lambda one: one.in_favour)
@@ -179,7 +182,7 @@ def test_what_is_missing_is_estimated_from_the_slowest_measure() -> None:
         "not enough pairs yet to exclude a difference in failed, cut, "
         f"some {max(1, round(pairs)):,} pairs more at this rate"
     )
-    none = judged(rouge_l=Signs(less=14, more=6))
+    none = judged({"rouge_l": Signs(less=14, more=6)})
     assert none.words == "not enough pairs yet to exclude a difference in rouge_l"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from xds_server.rollout import (
     step,
 )
 
-TIMED = {
+TIMED: dict[str, tuple[Phase, Step]] = {
     "pause": (Phase.PROGRESSING, Pause(duration=60.0)),
     "bake": (Phase.BAKING, Bake(duration=60.0)),
     "shadow": (Phase.SHADOWING, Shadow(percentage=2_000, duration=60.0)),
@@ -38,9 +39,9 @@ timed = pytest.mark.parametrize(("phase", "current"), TIMED.values(), ids=TIMED.
 gates = pytest.mark.parametrize(("held", "synced"), [(False, False), (False, True), (True, False)])
 
 
-def in_step(phase: Phase, current: Step, **more: object) -> State:
+def in_step(phase: Phase, current: Step, **more: Any) -> State:
     """Return a state in the first of two steps, whose clock ran from `NOW` to `NOW` + 60."""
-    usual = {"step_began_at": NOW, "ends_at": NOW + 60, "converged": True}
+    usual: dict[str, Any] = {"step_began_at": NOW, "ends_at": NOW + 60, "converged": True}
     return state(phase, current, SetWeight(weight=9_000), **usual | more)
 
 

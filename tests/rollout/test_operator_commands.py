@@ -59,7 +59,7 @@ def running(**more: Any) -> State:
 
 def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: Any) -> State:
     kill = Kill(serve="v1", actor="bob", reason="leaks", at=NOW, by_spec=False, phase=phase, left=left)
-    usual = {"weight": 500, "step": 1, "kill": kill}
+    usual: dict[str, Any] = {"weight": 500, "step": 1, "kill": kill}
     return state(Phase.KILLED, **usual | more)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -36,16 +37,22 @@ FINDINGS = [None, *Finding]
 LAST = SetWeight(weight=9_000)
 
 
-def judged(*steps: Step, **more: object) -> Program:
+def judged(*steps: Step, **more: Any) -> Program:
     """Return a program whose timed steps need a verdict, and wait for one for 300 s."""
     return program(*steps, **{"judged": True, "patience": PATIENCE} | more)
 
 
-def due(asked: Program, **more: object) -> State:
+def due(asked: Program, **more: Any) -> State:
     """Return a state in the first step of a program, which is over at `NOW`."""
     phase = Phase.BAKING if isinstance(asked.steps[0], Bake) else Phase.PROGRESSING
-    usual = {"program": asked, "weight": 500, "converged": True, "step_began_at": NOW - 60, "ends_at": NOW}
-    return state(phase, **usual | more)  # type: ignore[arg-type]
+    usual: dict[str, Any] = {
+        "program": asked,
+        "weight": 500,
+        "converged": True,
+        "step_began_at": NOW - 60,
+        "ends_at": NOW,
+    }
+    return state(phase, **usual | more)
 
 
 def words(finding: Finding | None) -> str:
@@ -276,7 +283,7 @@ def test_users_go_only_to_backends_that_are_known_to_live(current: Step, dead: t
 # Evidence of a shadow
 
 
-def shadow(min_pairs: int | None = 50, required: str = "NotDifferent", **more: object) -> State:
+def shadow(min_pairs: int | None = 50, required: str = "NotDifferent", **more: Any) -> State:
     current = Shadow(percentage=2_000, duration=None, min_pairs=min_pairs, required=required)  # type: ignore[arg-type]
     return state(Phase.SHADOWING, current, LAST, mirror=2_000, converged=True, **more)
 
@@ -347,7 +354,7 @@ def test_a_shadow_ends_when_its_time_and_its_pairs_are_there(
 # The budget of a shadow
 
 
-def copying(mirror: int, **more: object) -> State:
+def copying(mirror: int, **more: Any) -> State:
     current = Shadow(percentage=5_000, duration=None, tokens_per_second=100)
     return state(Phase.SHADOWING, current, weight=0, mirror=mirror, converged=True, **more)
 

@@ -86,9 +86,9 @@ def test_changes_are_what_is_new_other_or_gone() -> None:
 
 def test_an_entry_knows_the_clusters_it_refers_to() -> None:
     built = world(ENTRY, TABLE)
-    assert built.of(ROUTE)["table"].clusters == {"a", "b"}
-    assert built.of(LISTENER)["entry"].clusters == set()
-    assert built.of(CLUSTER)["a"].clusters == set()
+    assert built.of(ROUTE)["table"].clusters == frozenset({"a", "b"})
+    assert built.of(LISTENER)["entry"].clusters == frozenset()
+    assert built.of(CLUSTER)["a"].clusters == frozenset()
 
 
 def test_the_version_depends_on_type_name_and_content() -> None:
