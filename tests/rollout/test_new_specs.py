@@ -20,6 +20,7 @@ from xds_server.rollout import (
     Pause,
     Phase,
     Publish,
+    Segment,
     SetWeight,
     Shadow,
     SpecAccepted,
@@ -154,7 +155,7 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
         left=2.0,
         message="m",
         healthy=("v2",),
-        dead=("v3",),
+        dead=("v3", "v4"),
         pairs_before=4,
         proven=True,
         likeness="Different",
@@ -163,7 +164,7 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
         run=4,
         finding=Finding.PASS,
     )
-    asked = program(SetWeight(weight=100), spreads=(by_rule(v2=2_500),), checked=("v2",))
+    asked = program(SetWeight(weight=100), spreads=(by_rule(v2=2_500),), checked=("v2", "v4"))
     after, effects = step(before, spec(asked), NOW + 5)
     assert after == State(
         route="chat",
@@ -176,6 +177,7 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
         published_at=NOW + 5,
         run=5,
         healthy=("v2",),
+        dead=("v4",),
     )
     assert after.weights == {"v2": 500}, "v3 is no variant any more; its users are the stable backend's again"
     assert moved(before.segments(STRATEGY), after.segments(STRATEGY)) == 300
@@ -194,6 +196,20 @@ def test_another_stable_backend_begins_with_everybody_on_it() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, _ = step(before, spec(program(stable="v2", candidate="v1")), NOW)
     assert shares(after.segments(STRATEGY)) == {"v2": 10_000}
+
+
+def test_users_keep_their_slots_when_another_course_begins() -> None:
+    slots = (("v1", 100), ("v2", 500), ("v1", 9_400))
+    segments = tuple(Segment(variant=variant, slots=count) for variant, count in slots)
+    before = state(Phase.PROGRESSING, splits=(Split(name=STRATEGY, segments=segments),))
+    after, _ = step(before, spec(program(Pause(duration=None), SetWeight(weight=900))), NOW)
+    assert after.segments(STRATEGY) == segments
+
+
+def test_a_new_stable_backend_takes_the_users_of_the_candidate_too() -> None:
+    before = state(Phase.PROGRESSING, weight=500)
+    after, _ = step(before, spec(program(stable="v3", candidate="v2")), NOW)
+    assert shares(after.segments(STRATEGY)) == {"v3": 10_000}
 
 
 def test_the_variants_of_an_experiment_keep_their_users() -> None:
