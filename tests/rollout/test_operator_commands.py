@@ -11,6 +11,8 @@ from tests.rollout.states import NOW, command, converged, not_converged, program
 from xds_server.rollout import (
     LIVE,
     Alarm,
+    Analysis,
+    Bake,
     CommandKind,
     Experiment,
     Finding,
@@ -24,6 +26,7 @@ from xds_server.rollout import (
     SetWeight,
     Shadow,
     State,
+    Step,
     Tick,
     Verdict,
     next_deadline,
@@ -205,6 +208,26 @@ def test_a_promotion_enters_the_next_step() -> None:
     assert (after.step, after.weight, after.phase, after.converged) == (2, 10_000, Phase.PROGRESSING, False)
     assert records(effects) == [("promoted", "on to the next step"), ("step_began", "weight 100 % for v2")]
     assert effects[-1] == Publish()
+
+
+@pytest.mark.parametrize(
+    ("following", "phase"),
+    [
+        (SetWeight(weight=900), Phase.PROGRESSING),
+        (Pause(duration=60.0), Phase.PROGRESSING),
+        (Pause(duration=None), Phase.PAUSED),
+        (Bake(duration=60.0), Phase.BAKING),
+        (Analysis(name="a"), Phase.PROGRESSING),
+        (Shadow(percentage=100, duration=None), Phase.SHADOWING),
+        (Experiment(weights=(("v2", 100),), duration=None, back=True), Phase.PROGRESSING),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, Phase) else value.name,
+)
+def test_a_promotion_of_an_open_pause_enters_the_phase_of_the_next_step(
+    following: Step, phase: Phase
+) -> None:
+    before = state(Phase.PAUSED, Pause(duration=None), following, converged=True)
+    assert step(before, command(PROMOTE), NOW)[0].phase is phase
 
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
@@ -452,6 +475,13 @@ def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
         taken, _ = step(under, event, NOW + 5)
         assert taken.kill is not None
         assert (taken.phase, taken.weight, taken.kill.phase) == (Phase.KILLED, 0, Phase.ROLLING_BACK)
+    for nothing in (
+        not_converged(before),
+        Health(backend="v9", healthy=0, total=1),
+        Alarm(name="Bad", detail="d", rollback=True),
+    ):
+        nobody = replace(before, splits=state(Phase.PENDING).splits)
+        assert step(nobody, nothing, NOW + 5) == (nobody, ())
     late, effects = step(before, not_converged(before), NOW + 20)
     assert late.message == "not held by all proxies: waiting for b"
     assert late.kill == before.kill
