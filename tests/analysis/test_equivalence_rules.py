@@ -36,6 +36,31 @@ def test_all_measures_together_spend_alpha() -> None:
     assert sum(measure.alpha for measure in _MEASURES.values()) == pytest.approx(1.0)
 
 
+def test_what_each_measure_may_spend_and_how_far_the_candidate_may_be_off() -> None:
+    found = {name: (measure.alpha, measure.margin, measure.worse_only) for name, measure in _MEASURES.items()}
+    assert found == {
+        "rouge_l": (0.5, 0.2, False),
+        "finish_reason": (0.05, 0.1, False),
+        "tool_calls": (0.05, 0.1, False),
+        "language": (0.05, 0.1, True),
+        "failed": (0.05, 0.05, True),
+        "empty": (0.05, 0.05, True),
+        "refused": (0.05, 0.05, False),
+        "cut": (0.05, 0.1, False),
+        "invalid_json": (0.05, 0.05, True),
+        "invalid_calls": (0.05, 0.05, True),
+        "length": (0.05, 0.25, False),
+    }
+
+
+def test_an_opinion_reports_its_evidence_as_a_share_of_what_decides() -> None:
+    signs = Signs(less=5, more=1, same=20)
+    found = opinion("cut", signs)
+    assert found.against == pytest.approx(_against(signs, one_sided=False) / -log(0.05 * 0.05))
+    assert 0 < found.against < 1
+    assert opinion("failed", Signs(more=20)).against == 0.0
+
+
 # Evidence
 
 

@@ -33,6 +33,14 @@ def laid(*segments: tuple[str, int]) -> tuple[Segment, ...]:
             (),
             [("a", 10), ("b", 10), ("a", 20), ("v1", 9_960)],
         ),
+        (
+            [("a", 10), ("v1", 100), ("a", 10), ("v1", 9_880)],
+            {"a": 30},
+            (),
+            [("a", 10), ("v1", 100), ("a", 20), ("v1", 9_870)],
+        ),
+        ((), {"a": 1}, (), [("a", 1), ("v1", 9_999)]),
+        ([("a", 1), ("v1", 9_999)], {"a": 1, "b": 1}, (), [("a", 1), ("b", 1), ("v1", 9_998)]),
         # At the end of all slots it goes on at their beginning.
         ([("v1", 9_990), ("a", 10)], {"a": 30}, (), [("a", 20), ("v1", 9_970), ("a", 10)]),
         # A variant that shrinks gives its last slots back.
@@ -57,6 +65,13 @@ def laid(*segments: tuple[str, int]) -> tuple[Segment, ...]:
             {"a": 20, "b": 25},
             (),
             [("a", 20), ("b", 25), ("v1", 9_955)],
+        ),
+        # What the base gives is counted once, however many variants grow.
+        (
+            [("c", 20), ("a", 10), ("b", 10), ("v1", 9_960)],
+            {"a": 25, "b": 25},
+            (),
+            [("a", 5), ("b", 15), ("a", 10), ("b", 10), ("a", 10), ("v1", 9_950)],
         ),
         # Two that grow share what a third gives; the first in the order takes first.
         (
