@@ -490,6 +490,13 @@ def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
     assert (held.converged, held.phase, held.weight) == (True, Phase.KILLED, 500)
 
 
+@pytest.mark.parametrize("left", [0.0, 0.5, 40.0, None])
+def test_facts_behind_a_kill_keep_what_its_clock_had_left(left: float | None) -> None:
+    before = killed(left=left)
+    after, _ = step(before, Verdict(finding=Finding.PASS, detail="d"), NOW + 500)
+    assert (after.kill, after.ends_at) == (before.kill, None)
+
+
 # Deadlines
 
 
