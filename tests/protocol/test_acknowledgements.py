@@ -152,6 +152,18 @@ def test_nothing_is_held_or_sent_while_it_is_withheld(delta: bool) -> None:
     assert client.take() is None
 
 
+@both
+def test_a_client_that_follows_everything_is_answered_even_if_there_is_nothing(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("CDS")
+    client.offer(world_of([]))
+    assert client.session.has_work
+    (got,) = client.take_all()
+    assert (got.type, got.names, got.removed) == ("CDS", (), ())
+    client.accept(got)
+    assert not client.session.has_work
+
+
 # NACK
 
 
