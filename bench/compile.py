@@ -19,11 +19,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xds_server import ir
-from xds_server.compiler import compile_world
+from xds_server.compiler import compile_resources
 from xds_server.plan import Traffic
-from xds_server.snapshot import Snapshot, build, changes
 from xds_server.sources import load_scripts
 from xds_server.spec import ModelRoute, load
+from xds_server.xds.snapshot import Snapshot, build, changes
 
 ROUNDS = 7
 ENTRY = ir.Address(host="127.0.0.1", port=10_000)
@@ -55,8 +55,8 @@ def route(number: int, group: str, endpoints: int = 1, shift: int = 0) -> ModelR
 
 def world(traffic: list[Traffic], group: str, former: Snapshot | None, *, apart: bool) -> Snapshot:
     """Return what proxies of a group are served."""
-    proxies = ir.Proxies(group=group, entry=ENTRY, virtual_hosts_apart=apart)
-    return build(compile_world(proxies, traffic, SCRIPTS, collector=None), former)
+    proxies = ir.NodeClass(group=group, entry=ENTRY, virtual_hosts_apart=apart)
+    return build(compile_resources(proxies, traffic, SCRIPTS, collector=None), former)
 
 
 def sent(old: Snapshot, new: Snapshot) -> int:

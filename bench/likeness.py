@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.simulated.answers import Flavour, Question, answer, varied
 from mirror_collector.compare import Block, compare
 from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
-from xds_server.analysis import Likeness, PairCounts, Signs, likeness
+from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, likeness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,13 +74,13 @@ def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]
         )
 
 
-def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Likeness, int]:
+def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivalence, int]:
     """Ask for the verdict after every pair until there is one."""
     block = Block()
     for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
         block.add(compare(pair), fresh=True, fresh_floor=True)
         found = likeness(counts(block)).likeness
-        if found is not Likeness.INCONCLUSIVE or n == most:
+        if found is not Equivalence.INCONCLUSIVE or n == most:
             return found, n
     raise AssertionError("the pairs never end")
 
@@ -88,7 +88,7 @@ def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Likeness
 def counts(block: Block) -> PairCounts:
     """Return a block as the control plane has it."""
     signs = {
-        name: Signs(less=one.less, more=one.more, same=one.same)
+        name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
         for name, one in block.signs.by_measure.items()
     }
     return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, signs=signs)
@@ -97,9 +97,9 @@ def counts(block: Block) -> PairCounts:
 def tried(runs: int, sampling: float, altered: float, most: int) -> dict[str, Any]:
     """Return the shares of verdicts and after how many pairs `Different` came."""
     found = [run(seed, sampling, altered, most) for seed in range(runs)]
-    pairs = [n for verdict, n in found if verdict is Likeness.DIFFERENT]
+    pairs = [n for verdict, n in found if verdict is Equivalence.DIFFERENT]
     return {
-        **{kind.value: sum(verdict is kind for verdict, _ in found) / runs for kind in Likeness},
+        **{kind.value: sum(verdict is kind for verdict, _ in found) / runs for kind in Equivalence},
         "median_pairs_to_different": statistics.median(pairs) if pairs else None,
     }
 

@@ -32,7 +32,7 @@ from demo.real import ServerConfig, launch
 from demo.real.server import RealVllm, cores, wait_ready
 from mirror_collector.compare import Block, compare
 from mirror_collector.exchange import Pair, Role
-from xds_server.analysis import Resemblance, likeness
+from xds_server.analysis.verdicts import EquivalenceResult, likeness
 
 _AT_ONCE = 4
 _TIMEOUT = aiohttp.ClientTimeout(total=240)
@@ -97,7 +97,7 @@ def verdict(old: list[str], new: list[str], again: list[str]) -> dict[str, Any]:
     return {"pairs": len(old), "first": first, **_told(found)}
 
 
-def _told(found: Resemblance | None) -> dict[str, Any]:
+def _told(found: EquivalenceResult | None) -> dict[str, Any]:
     if found is None:
         return {}
     text = next((one for one in found.opinions if one.measure == "rouge_l"), None)

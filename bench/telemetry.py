@@ -24,9 +24,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.plane import Plane, route
-from xds_server.analysis import Case, Guardrail, Policy, fresh, heard, ruling
-from xds_server.telemetry import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Block, Buckets, Counts, Leg
-from xds_server.wire import metrics_pb2 as wire
+from xds_server.analysis.counts import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Block, Buckets, Counts, Leg
+from xds_server.analysis.verdicts import CandidateEvidence, Guardrail, Policy, fresh, heard, ruling
+from xds_server.xds.wire import metrics_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -135,7 +135,9 @@ def judged(rounds: int = 20) -> float:
     rng = np.random.default_rng(1)
     policy = Policy(guardrails=tuple(Guardrail.of(name) for name in _METRICS))
     control = Leg(route="r", variant="v1")
-    cases: list[Case] = [fresh(policy, Leg(route="r", variant="v2"), control) for _ in range(_ROUTES)]
+    cases: list[CandidateEvidence] = [
+        fresh(policy, Leg(route="r", variant="v2"), control) for _ in range(_ROUTES)
+    ]
     blocks = [
         Block(
             start=10.0 * k,

@@ -27,9 +27,9 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xds_server.analysis import Case, Guardrail, Policy, fresh, heard, ruling
+from xds_server.analysis.counts import Block, Counts, Leg
+from xds_server.analysis.verdicts import CandidateEvidence, Guardrail, Policy, fresh, heard, ruling
 from xds_server.rollout import Finding
-from xds_server.telemetry import Block, Counts, Leg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,7 +148,9 @@ def _judged(data: Data, run: int) -> float:
     return np.inf
 
 
-def _heard(case: Case, k: int, candidate: tuple[int, int], control: tuple[int, int]) -> Case:
+def _heard(
+    case: CandidateEvidence, k: int, candidate: tuple[int, int], control: tuple[int, int]
+) -> CandidateEvidence:
     legs = {_CONTROL: Counts(failed=control[0], requests=control[1])}
     if candidate[1]:
         legs[_CANDIDATE] = Counts(failed=candidate[0], requests=candidate[1])

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.xds_fanout import serving, spec
 from tests.support.hostile import ask, calling, frame, talk
-from xds_server.snapshot import CLUSTER, ENDPOINT
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT
 
 if TYPE_CHECKING:
     from bench.xds_fanout import Server

@@ -19,22 +19,17 @@ import structlog
 from aiohttp import web
 
 from xds_server import __version__
-from xds_server.ads import Door, Fleet, Hub
-from xds_server.compiler import WorldError
+from xds_server.compiler import UnsafeConfigError
 from xds_server.engine import Caller, Engine, SpecRefusedError, no_summary
-from xds_server.notify import Notifications
-from xds_server.outbox import Outbox
-from xds_server.sources import (
-    CollectorSource,
-    EvidenceSource,
-    HealthChecks,
-    Prometheus,
-    SpecFolder,
-    load_scripts,
-)
+from xds_server.health import HealthChecks
+from xds_server.notifications.delivery import Outbox
+from xds_server.notifications.messages import Notifications
+from xds_server.sources import CollectorSource, EvidenceSource, Prometheus, SpecFolder, load_scripts
 from xds_server.store import AccessStore, SqliteStore, StoreError
 from xds_server.traces import Sender, Tracer
-from xds_server.web import Access, Gate, Provider, Site, build, first_token, listen, registry
+from xds_server.web import Access, Authenticator, Provider, Site, build, first_token, listen, registry
+from xds_server.xds.server import Hub, ListenerConfig
+from xds_server.xds.workers import WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -70,7 +65,7 @@ class Config:
     with `counts_from_prometheus` tells what proxies counted as well.
     """
 
-    door: Door
+    door: ListenerConfig
     http_host: str
     http_port: int
     store: Path
@@ -167,7 +162,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
         xds = config.door.address if server is None else await server.start(config.door.address)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(job()) for job in jobs]
-            if isinstance(hub, Fleet):
+            if isinstance(hub, WorkerPool):
                 await hub.ready()
             # Who asks whether this is ready is answered once proxies can come in.
             tls = None if config.http_tls is None else _http_tls(*config.http_tls)
@@ -213,7 +208,9 @@ def _evidence(config: Config, engine: Engine) -> list[Callable[[], Coroutine[Any
 async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:
     """Return what the HTTP server is made of; where nobody could come in, a first token is made and shown."""
     access, allowed = AccessStore(store.file), config.access
-    gate = Gate(access, engine, is_open=config.is_open, public_url=config.public_url, limits=allowed.limits)
+    gate = Authenticator(
+        access, engine, is_open=config.is_open, public_url=config.public_url, limits=allowed.limits
+    )
     provider = None if allowed.oidc is None else Provider(allowed.oidc, gate)
     if not config.is_open and provider is None:
         text = await asyncio.to_thread(first_token, access, time.time())
@@ -239,7 +236,7 @@ async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
     return outbox
 
 
-def _traced(url: str, engine: Engine, hub: Hub | Fleet) -> Sender:
+def _traced(url: str, engine: Engine, hub: Hub | WorkerPool) -> Sender:
     """Have spans made of what the engine does, and of how long proxies take to follow."""
     sender = Sender(url)
     tracer = Tracer(sender.take, hub.convergence)
@@ -268,10 +265,10 @@ def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _fleet(config: Config, engine: Engine) -> Fleet:
+def _fleet(config: Config, engine: Engine) -> WorkerPool:
     own = {"door": config.door.to_json(), "log_level": config.log_level}
-    command = [sys.executable, "-m", "xds_server.acceptor", json.dumps(own)]
-    return Fleet(engine.compile, command, config.acceptors)
+    command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(own)]
+    return WorkerPool(engine.compile, command, config.acceptors)
 
 
 async def _apply(engine: Engine, text: str, file: str) -> None:
@@ -279,7 +276,7 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
         applied = await engine.apply(
             text, file=file, by=Caller(actor="spec-folder", via="spec folder", source=file)
         )
-    except (StoreError, WorldError):
+    except (StoreError, UnsafeConfigError):
         # What runs goes on as it is; the next change of the file, or the next start, is another try.
         log.exception("spec_not_applied", file=file)
     except SpecRefusedError as error:

@@ -10,7 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from xds_server.telemetry.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
+from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
 
 __all__ = ["Bootstrap", "HostPort", "XdsTls", "bootstrap", "secrets"]
 

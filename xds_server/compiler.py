@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xds_server import ir
-from xds_server.ir import WorldError
+from xds_server.ir import UnsafeConfigError
 from xds_server.plan import Traffic, plan
 from xds_server.translate import Resource, Scripts, resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["WorldError", "compile_world"]
+__all__ = ["UnsafeConfigError", "compile_resources"]
 
 
-def compile_world(
-    proxies: ir.Proxies,
+def compile_resources(
+    proxies: ir.NodeClass,
     traffic: Sequence[Traffic],
     scripts: Scripts,
     *,
@@ -34,5 +34,5 @@ def compile_world(
     own = [item for item in traffic if item.route.spec.proxies.group == proxies.group]
     world = plan(proxies, own, collector, reads_usage=reads_usage)
     if broken := ir.violations(world):
-        raise WorldError("; ".join(broken))
+        raise UnsafeConfigError("; ".join(broken))
     return resources(world, scripts)

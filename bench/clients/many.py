@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

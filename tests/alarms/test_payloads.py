@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from xds_server.alarms import (
     Alert,
+    FiringAlerts,
     PayloadError,
-    Seen,
     SignatureError,
     alertmanager,
     signature,
@@ -106,14 +106,14 @@ def alert(identity: str, *, firing: bool) -> Alert:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
 def test_an_alert_is_news_when_it_begins_to_fire_and_then_no_more(told: list[tuple[str, bool]]) -> None:
-    seen, firing = Seen(), dict.fromkeys("abc", False)
+    seen, firing = FiringAlerts(), dict.fromkeys("abc", False)
     for identity, on in told:
-        assert seen.is_news(alert(identity, firing=on)) == (on and not firing[identity])
+        assert seen.is_new(alert(identity, firing=on)) == (on and not firing[identity])
         firing[identity] = on
 
 
 def test_memory_is_bounded() -> None:
-    seen = Seen()
+    seen = FiringAlerts()
     for number in range(20_000):
-        assert seen.is_news(alert(str(number), firing=True))
+        assert seen.is_new(alert(str(number), firing=True))
     assert len(seen._firing) == 10_000

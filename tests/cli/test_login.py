@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xds_server.audit import entry_to_json
+from xds_server.access.audit import entry_to_json
+from xds_server.access.identity import token_to_json
 from xds_server.cli.contexts import path
-from xds_server.identity import token_to_json
 from xds_server.store import AccessStore, SqliteStore
 
 if TYPE_CHECKING:

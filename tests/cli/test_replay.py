@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from tests.support.plane import route
+from xds_server.analysis.counts import Block, Counts, Leg, block_to_json
 from xds_server.cli import main
-from xds_server.telemetry import Block, Counts, Leg, block_to_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
-from xds_server.ads import Hub, Server
-from xds_server.protocol import Delta, Identified, ProtocolError, Session, StateOfTheWorld
+from xds_server.xds.server import Hub, Server
+from xds_server.xds.session import Delta, Identified, ProtocolError, Session, StateOfTheWorld
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from xds_server import ir
-    from xds_server.ads import Stream
-    from xds_server.ads.admission import Admission
-    from xds_server.ads.stream import Writer
-    from xds_server.snapshot import Snapshot
+    from xds_server.xds.server import Stream
+    from xds_server.xds.server.admission import Admission
+    from xds_server.xds.server.stream import Writer
+    from xds_server.xds.snapshot import Snapshot
 
 __all__ = [
     "AGGREGATED",
@@ -177,8 +177,10 @@ class _CountingWriter:
 class _CountingHub(Hub):
     """A hub that counts what passes through, so that a client can tell silence from delay."""
 
-    def __init__(self, compile_world: Callable[[ir.Proxies], Snapshot], *, write_seconds: float) -> None:
-        super().__init__(compile_world, write_seconds=write_seconds)
+    def __init__(
+        self, compile_resources: Callable[[ir.NodeClass], Snapshot], *, write_seconds: float
+    ) -> None:
+        super().__init__(compile_resources, write_seconds=write_seconds)
         self.served: list[_Served] = []
         self._by_stream: dict[Stream, _Served] = {}
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.conformance.links import StreamEndedError
 from tests.conformance.world import read
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
     from tests.conformance.links import Link, Plane

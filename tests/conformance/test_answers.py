@@ -7,9 +7,9 @@ import pytest
 from tests.conformance.links import Plane, SessionPlane, serving
 from tests.conformance.peer import Peer, Response, connect
 from tests.conformance.world import snapshot
-from xds_server.protocol import Accepted, Identified
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.session import Acked, Identified
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
 
 HEAVIER = {"main": (2, ("candidate", "stable"))}
 
@@ -52,7 +52,7 @@ async def test_an_answer_may_come_before_the_write_returns() -> None:
     nonce = wire.DeltaDiscoveryResponse.FromString(raw).nonce
     # The bytes have not left yet, and the client has answered already.
     (event,) = link.session.receive(peer.request(CLUSTER, nonce=nonce))
-    assert event == Accepted(type_url=CLUSTER)
+    assert event == Acked(type_url=CLUSTER)
 
 
 @pytest.mark.item(7)

@@ -7,10 +7,10 @@ import pytest
 from tests.conformance.links import Plane, SocketPlane, StreamEndedError, until
 from tests.conformance.peer import Peer, connect
 from tests.conformance.world import snapshot
-from xds_server.ads import service
-from xds_server.protocol import Delta, NodeInfo, ProtocolError, Session, StateOfTheWorld
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.server import service
+from xds_server.xds.session import Delta, NodeInfo, ProtocolError, Session, StateOfTheWorld
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
 
 UNKNOWN = "type.googleapis.com/some.other.v3.Thing"
 

@@ -12,7 +12,8 @@ from tests.conformance.peer import Peer, Response, connect
 from tests.conformance.world import Resource, snapshot, world
 from tests.support import worlds
 from xds_server import ir
-from xds_server.snapshot import (
+from xds_server.translate import resources
+from xds_server.xds.snapshot import (
     CLUSTER,
     ENDPOINT,
     LISTENER,
@@ -21,7 +22,6 @@ from xds_server.snapshot import (
     Snapshot,
     build,
 )
-from xds_server.translate import resources
 
 if TYPE_CHECKING:
     from tests.conformance.links import Plane

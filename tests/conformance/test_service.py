@@ -23,13 +23,13 @@ from tests.conformance.peer import Peer, connect
 from tests.conformance.peer import node as node_of
 from tests.conformance.world import snapshot
 from xds_server import app
-from xds_server.ads import Door, Guard, Server, service
-from xds_server.ads.admission import Admission
 from xds_server.engine import Engine
-from xds_server.protocol import Delta, ProtocolError, Session, StateOfTheWorld, parse_rule
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from xds_server.store import SqliteStore
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.server import ListenerConfig, NodeAuthorizer, Server, service
+from xds_server.xds.server.admission import Admission
+from xds_server.xds.session import Delta, ProtocolError, Session, StateOfTheWorld, parse_rule
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,7 +196,10 @@ async def test_worlds_are_loaded_before_the_port_opens(
     stopping = asyncio.Event()
     stopping.set()
     config = app.Config(
-        door=Door(address="127.0.0.1:0"), http_host="127.0.0.1", http_port=0, store=tmp_path / "store"
+        door=ListenerConfig(address="127.0.0.1:0"),
+        http_host="127.0.0.1",
+        http_port=0,
+        store=tmp_path / "store",
     )
     store = SqliteStore(config.store)
     try:
@@ -209,7 +212,9 @@ async def test_worlds_are_loaded_before_the_port_opens(
 @pytest.mark.item(45)
 async def test_a_node_that_proves_nothing_is_refused_where_proof_is_asked_for(delta: bool) -> None:
     plane = SocketPlane(snapshot())
-    plane.server = Server(plane.hub, identifier="test", guard=Guard([parse_rule("dns:{id}.{group}.mesh")]))
+    plane.server = Server(
+        plane.hub, identifier="test", guard=NodeAuthorizer([parse_rule("dns:{id}.{group}.mesh")])
+    )
     plane.port = await plane.server.start("127.0.0.1:0")
     try:
         peer = await connect(plane, delta=delta)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance.peer import Peer, Response, connect
 from tests.conformance.world import read, snapshot
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot
 
 if TYPE_CHECKING:
     from tests.conformance.links import Plane

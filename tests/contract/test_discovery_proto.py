@@ -18,7 +18,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 from envoy_data_plane.google.rpc import Status
 
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.wire import discovery_pb2 as wire
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = Node(

@@ -27,7 +27,7 @@ def acceptors(control: Process) -> list[int]:
     return [
         int(pid)
         for pid in Path(f"/proc/{control.pid}/task/{control.pid}/children").read_text().split()
-        if b"xds_server.acceptor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"xds_server.xds.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from demo.traffic import Traffic, TrafficConfig
 from tests.support.plane import Plane, eventually, route
-from xds_server.snapshot import short_name
-from xds_server.wire import status_pb2
+from xds_server.xds.snapshot import short_name
+from xds_server.xds.wire import status_pb2
 
 if TYPE_CHECKING:
     from tests.support.envoy import Envoy

@@ -12,18 +12,18 @@ import pytest
 
 from tests.support.plane import Plane, eventually
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub, Server
-from xds_server.compiler import compile_world
+from xds_server.compiler import compile_resources
 from xds_server.plan import Traffic
-from xds_server.snapshot import build
 from xds_server.spec import load
+from xds_server.xds.server import Hub, Server
+from xds_server.xds.snapshot import build
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tests.support.envoy import Envoy
     from xds_server import ir
-    from xds_server.snapshot import Snapshot
+    from xds_server.xds.snapshot import Snapshot
 
 pytestmark = pytest.mark.e2e
 
@@ -135,9 +135,9 @@ async def test_a_proxy_that_holds_whole_tables_keeps_them(plane: Plane) -> None:
     (spec,) = load(SPEC.format(name="old", one=one, two=two, weight=10), file="test").routes
     weight = 1_000
 
-    def world(proxies: ir.Proxies) -> Snapshot:
+    def world(proxies: ir.NodeClass) -> Snapshot:
         traffic = [Traffic.at(spec, weight)]
-        return build(compile_world(proxies, traffic, SCRIPTS, collector=None))
+        return build(compile_resources(proxies, traffic, SCRIPTS, collector=None))
 
     async with serving(plane.xds, lambda proxies: world(replace(proxies, virtual_hosts_apart=False))) as hub:
         envoy = await asyncio.to_thread(plane.start_envoy)
@@ -167,7 +167,7 @@ def hosts(envoy: Envoy) -> list[str]:
 
 
 @asynccontextmanager
-async def serving(port: int, world_of: Callable[[ir.Proxies], Snapshot]) -> AsyncIterator[Hub]:
+async def serving(port: int, world_of: Callable[[ir.NodeClass], Snapshot]) -> AsyncIterator[Hub]:
     hub = Hub(world_of)
     server = Server(hub, identifier="test")
     await server.start(f"127.0.0.1:{port}")

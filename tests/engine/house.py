@@ -9,9 +9,9 @@ from unittest import mock
 
 from tests.support.worlds import SCRIPTS
 from xds_server import rollout
-from xds_server.ads import Hub
 from xds_server.engine import Action, Caller, Engine
 from xds_server.store import SqliteStore
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub
 from xds_server.engine import Action, Caller, CommandRefusedError, Engine
 from xds_server.rollout import Phase, SetWeight, State, step
 from xds_server.store import Change, ConflictError, SqliteStore
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ from xds_server.engine import (
     SpecRefusedError,
     UnknownRouteError,
 )
-from xds_server.snapshot import CLUSTER
 from xds_server.store import StoreError
+from xds_server.xds.snapshot import CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from tests.engine.house import CANARY, V1, V2, House, living
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.alarms import alertmanager
-from xds_server.telemetry import Counts, Leg
+from xds_server.analysis.counts import Counts, Leg
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

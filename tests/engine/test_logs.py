@@ -10,7 +10,7 @@ from tests.engine.house import CANARY, V1, V2, living
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.engine import Action, Caller
-from xds_server.snapshot import CLUSTER
+from xds_server.xds.snapshot import CLUSTER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,11 @@ import pytest
 from tests.engine.house import CANARY, V1, V2, House, living
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
-from xds_server.audit import Outcome
+from xds_server.access.audit import Outcome
 from xds_server.engine import Action, Caller, CommandRefusedError
 from xds_server.engine.live import allowed
 from xds_server.rollout import Health
-from xds_server.snapshot import CLUSTER, ROUTE, RUNTIME
+from xds_server.xds.snapshot import CLUSTER, ROUTE, RUNTIME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,17 +6,17 @@ from tests.support import worlds
 from xds_server import ir
 
 
-def first_route(world: ir.Group) -> ir.Route:
+def first_route(world: ir.ProxyConfig) -> ir.Route:
     return world.virtual_hosts[0].routes[0]
 
 
-def with_route(world: ir.Group, **changes: object) -> ir.Group:
+def with_route(world: ir.ProxyConfig, **changes: object) -> ir.ProxyConfig:
     host = world.virtual_hosts[0]
     changed = replace(host.routes[0], **changes)  # type: ignore[arg-type]
     return replace(world, virtual_hosts=(replace(host, routes=(changed, *host.routes[1:])),))
 
 
-def with_cluster(world: ir.Group, name: str, **changes: object) -> ir.Group:
+def with_cluster(world: ir.ProxyConfig, name: str, **changes: object) -> ir.ProxyConfig:
     return replace(
         world,
         clusters=tuple(
@@ -42,8 +42,8 @@ BROKEN = {
     "must not turn them away": with_cluster(SHADOWED, "chat/v1", limits=worlds.LIMITS),
     "has no idle timeout": with_route(SHADOWED, idle_timeout=0.0),
     "is not there": replace(SHADOWED, clusters=SHADOWED.clusters[1:]),
-    "has no timeout": replace(SHADOWED, hop_routes=(replace(SHADOWED.hop_routes[0], timeout=0.0),)),
-    "the hop does not know": replace(SHADOWED, hop_routes=()),
+    "has no timeout": replace(SHADOWED, mirror_routes=(replace(SHADOWED.mirror_routes[0], timeout=0.0),)),
+    "the hop does not know": replace(SHADOWED, mirror_routes=()),
     "weights that sum to": with_route(SHADOWED, arms=(worlds.arm("v1", 9_999),)),
     "splits differently": with_route(SHADOWED, arms=(worlds.arm("v1", 10_000),)),
     "appears 2 times": replace(SHADOWED, clusters=(*SHADOWED.clusters, SHADOWED.clusters[0])),
@@ -51,7 +51,7 @@ BROKEN = {
         worlds.group(), arms=(worlds.arm("v1", 5_000), worlds.arm("v1", 5_000, model="x"))
     ),
     "serves users and copies at once": replace(
-        SHADOWED, hop_routes=(replace(SHADOWED.hop_routes[0], arm=worlds.arm("v1", 10_000)),)
+        SHADOWED, mirror_routes=(replace(SHADOWED.mirror_routes[0], arm=worlds.arm("v1", 10_000)),)
     ),
 }
 

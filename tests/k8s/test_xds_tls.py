@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.k8s.world import EXAMPLE, EXAMPLE_TLS, Container, Labels, flag, world
-from xds_server.protocol import Peer, parse_rule, vet
+from xds_server.xds.session import Peer, parse_rule, vet
 
 FOLDER = "/etc/shiftplane/xds-tls"
 FLAGS = {

@@ -49,11 +49,11 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from tests.support import xds_caller
-from xds_server.ads import Hub, Server
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
 from xds_server.translate import Resource
 from xds_server.translate.encode import encode_any, pack, type_url
 from xds_server.view import ProxyStatus
+from xds_server.xds.server import Hub, Server
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -122,7 +122,7 @@ class Desk:
         self.hub = Hub(self.compile)
         self.server = Server(self.hub, identifier="test")
 
-    def compile(self, _proxies: ir.Proxies) -> Snapshot:
+    def compile(self, _proxies: ir.NodeClass) -> Snapshot:
         return self.world
 
     def publish(self, *resources: Resource) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from xds_server.rollout import (
     STRATEGY,
+    Action,
     Bake,
     Command,
-    CommandKind,
     Converged,
     Effect,
     NotConverged,
@@ -80,7 +80,7 @@ def not_converged(of: State, *, refused: bool = False, detail: str = "waiting fo
     return NotConverged(revision=of.revision, refused=refused, detail=detail)
 
 
-def command(kind: CommandKind, reason: str = "") -> Command:
+def command(kind: Action, reason: str = "") -> Command:
     """Return a command of the operator ada."""
     return Command(command=kind, actor="ada", reason=reason)
 

@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import pytest
 
-from xds_server.rollout import UNSEEN, Health, Pulse, Vital, felt, summed
+from xds_server.health import UNCHECKED, EndpointHealth, HealthState, after_check, summed
+from xds_server.rollout import Health
 
 
-@pytest.mark.parametrize("before", Vital)
-def test_an_endpoint_is_dead_after_as_many_failures_as_the_threshold(before: Vital) -> None:
-    pulse = Pulse(vital=before, noes=0)
+@pytest.mark.parametrize("before", HealthState)
+def test_an_endpoint_is_dead_after_as_many_failures_as_the_threshold(before: HealthState) -> None:
+    pulse = EndpointHealth(vital=before, noes=0)
     for number in (1, 2):
-        pulse = felt(pulse, f"refused {number}", 3)
-        assert pulse == Pulse(vital=before, noes=number, words=f"refused {number}")
+        pulse = after_check(pulse, f"refused {number}", 3)
+        assert pulse == EndpointHealth(vital=before, noes=number, words=f"refused {number}")
     for number in (3, 4):
-        pulse = felt(pulse, f"refused {number}", 3)
-        assert pulse == Pulse(vital=Vital.DEAD, noes=3, words=f"refused {number}")
-    assert felt(pulse, None, 3) == Pulse(vital=Vital.ALIVE, noes=0, words="")
+        pulse = after_check(pulse, f"refused {number}", 3)
+        assert pulse == EndpointHealth(vital=HealthState.DEAD, noes=3, words=f"refused {number}")
+    assert after_check(pulse, None, 3) == EndpointHealth(vital=HealthState.ALIVE, noes=0, words="")
 
 
 def test_a_threshold_of_one_needs_one_failure() -> None:
-    assert felt(UNSEEN, "refused", 1) == Pulse(vital=Vital.DEAD, noes=1, words="refused")
+    assert after_check(UNCHECKED, "refused", 1) == EndpointHealth(
+        vital=HealthState.DEAD, noes=1, words="refused"
+    )
 
 
 @pytest.mark.parametrize(
     ("vital", "noes", "wavering"),
     [
-        (Vital.UNKNOWN, 0, True),
-        (Vital.UNKNOWN, 2, True),
-        (Vital.ALIVE, 0, False),
-        (Vital.ALIVE, 1, True),
-        (Vital.DEAD, 3, False),
+        (HealthState.UNKNOWN, 0, True),
+        (HealthState.UNKNOWN, 2, True),
+        (HealthState.ALIVE, 0, False),
+        (HealthState.ALIVE, 1, True),
+        (HealthState.DEAD, 3, False),
     ],
 )
 def test_an_endpoint_is_asked_soon_while_the_next_answer_may_decide(
-    vital: Vital, noes: int, wavering: bool
+    vital: HealthState, noes: int, wavering: bool
 ) -> None:
-    assert Pulse(vital=vital, noes=noes).wavering is wavering
+    assert EndpointHealth(vital=vital, noes=noes).wavering is wavering
 
 
-ALIVE, DEAD, UNKNOWN = Pulse(vital=Vital.ALIVE, words="old"), Pulse(vital=Vital.DEAD, words="no"), UNSEEN
+ALIVE, DEAD, UNKNOWN = (
+    EndpointHealth(vital=HealthState.ALIVE, words="old"),
+    EndpointHealth(vital=HealthState.DEAD, words="no"),
+    UNCHECKED,
+)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,7 @@ ALIVE, DEAD, UNKNOWN = Pulse(vital=Vital.ALIVE, words="old"), Pulse(vital=Vital.
     ],
 )
 def test_a_backend_lives_with_one_endpoint_and_is_dead_without_any(
-    pulses: tuple[Pulse, ...], found: tuple[int, int, str] | None
+    pulses: tuple[EndpointHealth, ...], found: tuple[int, int, str] | None
 ) -> None:
     expected = (
         None if found is None else Health(backend="v2", healthy=found[0], total=found[1], detail=found[2])
@@ -64,6 +71,6 @@ def test_a_backend_lives_with_one_endpoint_and_is_dead_without_any(
 
 
 def test_at_most_three_different_failures_are_reported_in_order() -> None:
-    pulses = [Pulse(vital=Vital.DEAD, words=words) for words in ("d", "b", "a", "c", "a")]
+    pulses = [EndpointHealth(vital=HealthState.DEAD, words=words) for words in ("d", "b", "a", "c", "a")]
     found = summed("v2", pulses)
     assert found == Health(backend="v2", healthy=0, total=5, detail="a; b; c")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from xds_server.rollout import (
     LIVE,
     TABLE,
+    Action,
     Alarm,
     Analysis,
     Bake,
     Command,
-    CommandKind,
     Converged,
     Event,
     Evidence,
@@ -43,7 +43,7 @@ from xds_server.rollout import (
     step,
 )
 
-KINDS = {"tick", "converged", "notConverged", "health", "evidence", "spent", "verdict", "alarm", *CommandKind}
+KINDS = {"tick", "converged", "notConverged", "health", "evidence", "spent", "verdict", "alarm", *Action}
 LENGTH = st.floats(1, 1_000)
 CANARY_STEP = st.one_of(
     st.builds(SetWeight, weight=st.integers(0, 10_000)),
@@ -100,9 +100,7 @@ MOMENT = st.tuples(
             refused=st.booleans(),
             detail=st.sampled_from(["a", "b"]),
         ),
-        st.builds(
-            Command, command=st.sampled_from(CommandKind), actor=st.just("a"), reason=st.text(max_size=5)
-        ),
+        st.builds(Command, command=st.sampled_from(Action), actor=st.just("a"), reason=st.text(max_size=5)),
         st.builds(
             Health,
             backend=st.sampled_from(["v3", "v4", "v9"]),
@@ -160,7 +158,7 @@ def _of_revision(event: Event, state: State) -> Event:
 
 def test_every_command_is_answered_in_every_phase() -> None:
     for phase in Phase:
-        assert set(CommandKind) <= set(TABLE[phase]), phase
+        assert set(Action) <= set(TABLE[phase]), phase
         assert set(TABLE[phase]) <= KINDS, phase
 
 
@@ -178,11 +176,11 @@ def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tup
         if phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}:
             assert (state.weight, state.mirror) == (0, 0)
         if state.phase in LIVE:
-            back, effects = step(state, Command(command=CommandKind.ABORT, actor="a", reason=""), 1e9)
+            back, effects = step(state, Command(command=Action.ABORT, actor="a", reason=""), 1e9)
             assert (back.weight, back.mirror, back.phase) == (0, 0, Phase.ROLLING_BACK)
             assert effects[-1] == Publish()
         if state.kill is None:
-            killed, effects = step(state, Command(command=CommandKind.KILL, actor="a", reason="b"), 1e9)
+            killed, effects = step(state, Command(command=Action.KILL, actor="a", reason="b"), 1e9)
             assert (killed.phase, effects[-1]) == (Phase.KILLED, Publish())
 
 
@@ -245,7 +243,7 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
             return
         if state.phase is Phase.PAUSED or state.ends_at is None:
             try:
-                command = CommandKind.RESUME if state.resumes else CommandKind.PROMOTE
+                command = Action.RESUME if state.resumes else Action.PROMOTE
                 state, _ = step(state, Command(command=command, actor="a", reason=""), now)
             except Refused:
                 continue

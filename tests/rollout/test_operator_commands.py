@@ -10,10 +10,10 @@ import pytest
 from tests.rollout.states import NOW, command, converged, not_converged, program, records, state
 from xds_server.rollout import (
     LIVE,
+    Action,
     Alarm,
     Analysis,
     Bake,
-    CommandKind,
     Experiment,
     Finding,
     Health,
@@ -34,17 +34,17 @@ from xds_server.rollout import (
 )
 
 PROMOTE, FULL, PAUSE, RESUME = (
-    CommandKind.PROMOTE,
-    CommandKind.PROMOTE_FULL,
-    CommandKind.PAUSE,
-    CommandKind.RESUME,
+    Action.PROMOTE,
+    Action.PROMOTE_FULL,
+    Action.PAUSE,
+    Action.RESUME,
 )
 ABORT, UNDO, RETRY, KILL, UNKILL = (
-    CommandKind.ABORT,
-    CommandKind.UNDO,
-    CommandKind.RETRY,
-    CommandKind.KILL,
-    CommandKind.UNKILL,
+    Action.ABORT,
+    Action.UNDO,
+    Action.RETRY,
+    Action.KILL,
+    Action.UNKILL,
 )
 
 
@@ -69,7 +69,7 @@ def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: 
 # Who may do what, and when
 
 
-REFUSED: dict[tuple[Phase, CommandKind], str] = {
+REFUSED: dict[tuple[Phase, Action], str] = {
     **{(phase, kind): "do not hold the current step yet" for phase in LIVE for kind in (PROMOTE, FULL)},
     **{(phase, RETRY): "has not ended" for phase in LIVE - {Phase.DEGRADED}},
     (Phase.DEGRADED, PAUSE): "waits for proxies already",
@@ -87,7 +87,7 @@ REFUSED: dict[tuple[Phase, CommandKind], str] = {
         for kind in (PROMOTE, FULL, PAUSE, RESUME, RETRY)
     },
 }
-UNCHANGED: set[tuple[Phase, CommandKind]] = {
+UNCHANGED: set[tuple[Phase, Action]] = {
     *((phase, RESUME) for phase in LIVE - {Phase.PAUSED}),
     (Phase.PAUSED, PAUSE),
     (Phase.HEALTHY, PROMOTE),
@@ -114,9 +114,9 @@ def standing(phase: Phase) -> State:
     return state(phase, weight=weight, resumes=resumes, outcome=outcome)
 
 
-@pytest.mark.parametrize("kind", CommandKind, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", Action, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-def test_each_command_is_refused_or_empty_where_the_table_says_so(phase: Phase, kind: CommandKind) -> None:
+def test_each_command_is_refused_or_empty_where_the_table_says_so(phase: Phase, kind: Action) -> None:
     before = standing(phase)
     refusal = REFUSED.get((phase, kind))
     if refusal is not None:
@@ -231,14 +231,14 @@ def test_a_promotion_of_an_open_pause_enters_the_phase_of_the_next_step(
 
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
-def test_a_promotion_of_a_paused_rollout_ends_the_pause(kind: CommandKind) -> None:
+def test_a_promotion_of_a_paused_rollout_ends_the_pause(kind: Action) -> None:
     after, _ = step(paused(), command(kind), NOW + 5)
     assert (after.step, after.phase, after.resumes, after.left) == (2, Phase.PROGRESSING, None, None)
 
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.PAUSED])
-def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: CommandKind) -> None:
+def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Action) -> None:
     resumes = Phase.PENDING if phase is Phase.PAUSED else None
     before = state(phase, converged=True, resumes=resumes)
     after, _ = step(before, command(kind), NOW + 5)
@@ -247,7 +247,7 @@ def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Command
 
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
-def test_no_promotion_before_the_proxies_hold_the_step_and_the_candidate_lives(kind: CommandKind) -> None:
+def test_no_promotion_before_the_proxies_hold_the_step_and_the_candidate_lives(kind: Action) -> None:
     with pytest.raises(Refused, match="do not hold the current step yet"):
         step(running(converged=False), command(kind), NOW + 5)
     asked = program(checked=("v2",))
@@ -452,7 +452,7 @@ def test_a_kill_by_the_spec_is_taken_back_by_the_spec_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", [ABORT, UNDO])
-def test_a_rollout_behind_a_kill_can_be_taken_back_and_the_kill_stays(kind: CommandKind) -> None:
+def test_a_rollout_behind_a_kill_can_be_taken_back_and_the_kill_stays(kind: Action) -> None:
     before = killed()
     after, effects = step(before, command(kind), NOW + 5)
     assert (after.phase, after.weight, after.ends_at, effects[-1]) == (Phase.KILLED, 0, None, Publish())

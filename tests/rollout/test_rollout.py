@@ -9,10 +9,10 @@ import pytest
 
 from xds_server.rollout import (
     LIVE,
+    Action,
     Analysis,
     Bake,
     Command,
-    CommandKind,
     Converged,
     Effect,
     Event,
@@ -85,7 +85,7 @@ class Player:
     def converge(self, acked: int = 2) -> tuple[Effect, ...]:
         return self.tell(Converged(revision=self.state.revision, acked=acked, connected=2))
 
-    def command(self, kind: CommandKind, reason: str = "why") -> tuple[Effect, ...]:
+    def command(self, kind: Action, reason: str = "why") -> tuple[Effect, ...]:
         return self.tell(Command(command=kind, actor="test", reason=reason))
 
     def wait(self, seconds: float, *, synced: bool = True) -> tuple[Effect, ...]:
@@ -115,12 +115,12 @@ def at(phase: Phase) -> Player:
         player.tell(NotConverged(revision=player.state.revision, refused=False, detail="waiting for b"))
         return player
     if phase is Phase.PAUSED:
-        player.command(CommandKind.PAUSE)
+        player.command(Action.PAUSE)
         return player
     player.converge()
     player.wait(61)
     player.converge()
-    player.command(CommandKind.PROMOTE)
+    player.command(Action.PROMOTE)
     player.converge()
     return player
 
@@ -142,7 +142,7 @@ def test_a_canary_from_its_spec_to_healthy() -> None:
     assert next_deadline(player.state) is None
     player.wait(1_000_000)
     player.stands(Phase.PAUSED, 2_500)
-    player.command(CommandKind.PROMOTE)
+    player.command(Action.PROMOTE)
     player.stands(Phase.PROGRESSING, 10_000)
     player.converge()
     player.stands(Phase.BAKING, 10_000)
@@ -204,11 +204,11 @@ def test_a_shadow_copies_and_ends() -> None:
 def test_a_shadow_without_end_waits_for_promote() -> None:
     player = at(Phase.SHADOWING)
     with pytest.raises(Refused, match="do not hold"):
-        player.command(CommandKind.PROMOTE)
+        player.command(Action.PROMOTE)
     player.converge()
     player.wait(1_000_000)
     player.stands(Phase.SHADOWING, 0, 2_000)
-    player.command(CommandKind.PROMOTE)
+    player.command(Action.PROMOTE)
     player.stands(Phase.HEALTHY, 0, 0)
 
 
@@ -217,7 +217,7 @@ def test_abort_takes_everything_back_from_every_live_phase(phase: Phase) -> None
     player = at(phase)
     assert player.state.phase is phase
     player.now += 1
-    assert player.command(CommandKind.ABORT)[-1] == Publish()
+    assert player.command(Action.ABORT)[-1] == Publish()
     player.stands(Phase.ROLLING_BACK, 0, 0)
     assert player.state.outcome is Outcome.ABORTED
     player.now += 0.25
@@ -230,7 +230,7 @@ def test_a_promoted_rollout_can_still_be_taken_back() -> None:
     player = at(Phase.BAKING)
     player.wait(30)
     player.stands(Phase.HEALTHY, 10_000)
-    player.command(CommandKind.ABORT)
+    player.command(Action.ABORT)
     player.stands(Phase.ROLLING_BACK, 0)
 
 
@@ -239,11 +239,11 @@ def test_pause_keeps_what_the_clock_had_left() -> None:
     player.converge()
     player.converge()
     player.wait(20)
-    player.command(CommandKind.PAUSE)
+    player.command(Action.PAUSE)
     player.stands(Phase.PAUSED, 500)
     player.wait(10_000)
     player.stands(Phase.PAUSED, 500)
-    player.command(CommandKind.RESUME)
+    player.command(Action.RESUME)
     assert player.state.phase is Phase.PROGRESSING
     assert player.state.ends_at == player.now + 40
     assert player.state.step_began_at == player.now - 20
@@ -256,20 +256,20 @@ def test_pause_keeps_what_the_clock_had_left() -> None:
 def test_a_step_held_while_paused_goes_on_at_resume() -> None:
     player = playing()
     player.converge()
-    player.command(CommandKind.PAUSE)
+    player.command(Action.PAUSE)
     player.converge()
     player.stands(Phase.PAUSED, 500)
-    player.command(CommandKind.RESUME)
+    player.command(Action.RESUME)
     player.wait(0)
     assert player.state.step == 1
 
 
 def test_paused_before_it_began() -> None:
     player = playing(Shadow(percentage=100, duration=60.0))
-    player.command(CommandKind.PAUSE)
+    player.command(Action.PAUSE)
     player.converge()
     player.stands(Phase.PAUSED, 0, 0)
-    player.command(CommandKind.RESUME)
+    player.command(Action.RESUME)
     player.wait(0)
     player.stands(Phase.SHADOWING, 0, 100)
 
@@ -277,10 +277,10 @@ def test_paused_before_it_began() -> None:
 def test_a_shadow_paused_before_it_was_held_runs_its_whole_time() -> None:
     player = playing(Shadow(percentage=100, duration=60.0))
     player.converge()
-    player.command(CommandKind.PAUSE)
+    player.command(Action.PAUSE)
     player.converge()
     player.wait(1_000)
-    player.command(CommandKind.RESUME)
+    player.command(Action.RESUME)
     assert player.state.ends_at == player.now + 60
 
 
@@ -288,9 +288,9 @@ def test_promote_never_skips_the_gate() -> None:
     player = playing()
     for _ in range(2):
         with pytest.raises(Refused, match="do not hold the current step yet"):
-            player.command(CommandKind.PROMOTE)
+            player.command(Action.PROMOTE)
         player.converge()
-    player.command(CommandKind.PROMOTE)
+    player.command(Action.PROMOTE)
     player.stands(Phase.PROGRESSING, 2_500)
 
 
@@ -298,24 +298,24 @@ def test_promote_full_goes_to_the_last_weight() -> None:
     player = playing()
     player.converge()
     player.converge()
-    player.command(CommandKind.PROMOTE_FULL)
+    player.command(Action.PROMOTE_FULL)
     player.stands(Phase.PROGRESSING, 10_000)
     player.converge()
     player.stands(Phase.BAKING, 10_000)
-    player.command(CommandKind.PROMOTE_FULL)
+    player.command(Action.PROMOTE_FULL)
     player.stands(Phase.HEALTHY, 10_000)
 
 
 @pytest.mark.parametrize(
     ("phase", "kind"),
     [
-        (Phase.PAUSED, CommandKind.PAUSE),
-        (Phase.PROGRESSING, CommandKind.RESUME),
-        (Phase.SHADOWING, CommandKind.RESUME),
-        (Phase.BAKING, CommandKind.RESUME),
+        (Phase.PAUSED, Action.PAUSE),
+        (Phase.PROGRESSING, Action.RESUME),
+        (Phase.SHADOWING, Action.RESUME),
+        (Phase.BAKING, Action.RESUME),
     ],
 )
-def test_what_is_true_already_changes_nothing(phase: Phase, kind: CommandKind) -> None:
+def test_what_is_true_already_changes_nothing(phase: Phase, kind: Action) -> None:
     player = at(phase)
     before = player.state
     assert player.command(kind) == ()
@@ -324,13 +324,13 @@ def test_what_is_true_already_changes_nothing(phase: Phase, kind: CommandKind) -
 
 def test_commands_after_the_end() -> None:
     player = at(Phase.PROGRESSING)
-    player.command(CommandKind.ABORT)
+    player.command(Action.ABORT)
     rolling = player.state
-    assert player.command(CommandKind.ABORT) == ()
+    assert player.command(Action.ABORT) == ()
     assert player.state == rolling
     player.converge()
-    assert player.command(CommandKind.ABORT) == ()
-    for kind in (CommandKind.PROMOTE, CommandKind.PROMOTE_FULL, CommandKind.PAUSE, CommandKind.RESUME):
+    assert player.command(Action.ABORT) == ()
+    for kind in (Action.PROMOTE, Action.PROMOTE_FULL, Action.PAUSE, Action.RESUME):
         with pytest.raises(Refused, match="apply a spec"):
             player.command(kind)
 
@@ -437,7 +437,7 @@ def test_a_kill_covers_whatever_runs_and_gives_it_back() -> None:
     player.converge()
     player.converge()
     player.wait(20)
-    assert player.command(CommandKind.KILL, "v2 answers nonsense")[-1] == Publish()
+    assert player.command(Action.KILL, "v2 answers nonsense")[-1] == Publish()
     player.stands(Phase.KILLED, 500)
     kill = player.state.kill
     assert kill is not None
@@ -447,11 +447,11 @@ def test_a_kill_covers_whatever_runs_and_gives_it_back() -> None:
     assert player.state.message == "killed: 2 of 2 proxies, 40 ms"
     player.wait(100_000)
     player.stands(Phase.KILLED, 500)
-    assert player.command(CommandKind.KILL, "again") == ()
-    for kind in (CommandKind.PROMOTE, CommandKind.PAUSE, CommandKind.RESUME, CommandKind.RETRY):
+    assert player.command(Action.KILL, "again") == ()
+    for kind in (Action.PROMOTE, Action.PAUSE, Action.RESUME, Action.RETRY):
         with pytest.raises(Refused, match="killed by test: v2 answers nonsense"):
             player.command(kind)
-    player.command(CommandKind.UNKILL)
+    player.command(Action.UNKILL)
     player.stands(Phase.PROGRESSING, 500)
     assert player.state.ends_at == player.now + 40
     player.converge()
@@ -462,9 +462,9 @@ def test_a_kill_covers_whatever_runs_and_gives_it_back() -> None:
 def test_a_kill_needs_a_reason_and_an_unkill_a_kill() -> None:
     player = playing()
     with pytest.raises(Refused, match="needs a reason"):
-        player.command(CommandKind.KILL, " ")
+        player.command(Action.KILL, " ")
     with pytest.raises(Refused, match="not killed"):
-        player.command(CommandKind.UNKILL)
+        player.command(Action.UNKILL)
 
 
 def test_a_kill_by_the_spec_ends_with_the_spec() -> None:
@@ -472,26 +472,26 @@ def test_a_kill_by_the_spec_ends_with_the_spec() -> None:
     player.spec(program(*CANARY, killed="bad", serve="v1"), digest="d2")
     player.stands(Phase.KILLED, 500)
     with pytest.raises(Refused, match="killSwitch"):
-        player.command(CommandKind.UNKILL)
+        player.command(Action.UNKILL)
     player.spec(program(*CANARY), digest="d3")
     player.stands(Phase.PROGRESSING, 500)
 
 
 def test_a_kill_by_an_operator_outlives_a_spec() -> None:
     player = at(Phase.PROGRESSING)
-    player.command(CommandKind.KILL)
+    player.command(Action.KILL)
     player.spec(program(SetWeight(weight=100)), digest="d2")
     player.stands(Phase.KILLED, 500)
-    player.command(CommandKind.UNKILL)
+    player.command(Action.UNKILL)
     player.stands(Phase.PENDING, 500)
 
 
 def test_a_rollout_can_be_taken_back_behind_a_kill() -> None:
     player = at(Phase.PROGRESSING)
-    player.command(CommandKind.KILL)
-    player.command(CommandKind.ABORT)
+    player.command(Action.KILL)
+    player.command(Action.ABORT)
     player.stands(Phase.KILLED, 0)
-    player.command(CommandKind.UNKILL)
+    player.command(Action.UNKILL)
     player.stands(Phase.ROLLING_BACK, 0)
 
 
@@ -502,31 +502,31 @@ def test_undo_takes_a_promotion_back_and_retry_begins_anew() -> None:
     player = at(Phase.BAKING)
     player.wait(30)
     with pytest.raises(Refused, match="undo takes it back"):
-        player.command(CommandKind.RETRY)
-    assert player.command(CommandKind.UNDO)[-1] == Publish()
+        player.command(Action.RETRY)
+    assert player.command(Action.UNDO)[-1] == Publish()
     player.stands(Phase.ROLLING_BACK, 0)
     assert player.state.outcome is Outcome.UNDONE
     player.converge()
     with pytest.raises(Refused, match="nothing to undo"):
-        player.command(CommandKind.UNDO)
-    player.command(CommandKind.RETRY)
+        player.command(Action.UNDO)
+    player.command(Action.RETRY)
     player.stands(Phase.PENDING, 0)
     player.converge()
     player.stands(Phase.PROGRESSING, 500)
     with pytest.raises(Refused, match="has not ended"):
-        player.command(CommandKind.RETRY)
+        player.command(Action.RETRY)
 
 
 def test_what_is_kept_warm_is_kept_until() -> None:
     player = Player()
     player.spec(program(Pause(duration=None), SetWeight(weight=10_000), keep_warm=72 * 3600.0))
     player.converge()
-    player.command(CommandKind.PROMOTE)
+    player.command(Action.PROMOTE)
     player.stands(Phase.PROGRESSING, 10_000)
     player.converge()
     player.stands(Phase.HEALTHY, 10_000)
     assert player.state.warm_until == player.now + 72 * 3600
-    player.command(CommandKind.UNDO)
+    player.command(Action.UNDO)
     player.stands(Phase.ROLLING_BACK, 0)
 
 
@@ -551,7 +551,7 @@ def test_nobody_is_sent_to_a_candidate_before_it_was_seen_alive() -> None:
     player.wait(10)
     player.stands(Phase.PENDING, 0)
     with pytest.raises(Refused, match="not seen alive"):
-        player.command(CommandKind.PROMOTE)
+        player.command(Action.PROMOTE)
     assert health(player, 1) == ()
     player.wait(1)
     player.stands(Phase.PROGRESSING, 500)
@@ -565,7 +565,7 @@ def test_a_candidate_that_dies_is_taken_back_at_any_weight(done: int) -> None:
         player.converge()
         player.wait(60)
         if player.state.phase is Phase.PAUSED:
-            player.command(CommandKind.PROMOTE)
+            player.command(Action.PROMOTE)
     assert player.state.weight > 0
     assert health(player, 1) == (), "one of two is enough"
     assert health(player, 0)[-1] == Publish()
@@ -576,7 +576,7 @@ def test_a_candidate_that_dies_is_taken_back_at_any_weight(done: int) -> None:
     assert "v2 lost its last living endpoint" in player.state.message
     health(player, 2)
     player.stands(Phase.ROLLED_BACK, 0)
-    player.command(CommandKind.RETRY)
+    player.command(Action.RETRY)
     player.converge()
     player.stands(Phase.PROGRESSING, 500)
 
@@ -648,7 +648,7 @@ def test_only_a_good_verdict_leads_on(finding: Finding) -> None:
     else:
         player.stands(Phase.PROGRESSING, 500)
         assert player.state.message == f"{finding.value}: 0.99 against 0.98"
-        player.command(CommandKind.PROMOTE)
+        player.command(Action.PROMOTE)
         player.stands(Phase.PROGRESSING, 10_000)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from demo.processes import free_port
-from xds_server.sources import HealthChecks, Target, Watched
+from xds_server.health import HealthChecks, Target, Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

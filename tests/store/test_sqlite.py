@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from xds_server.audit import Deed
+from xds_server.access.audit import AuditEvent
 from xds_server.rollout import (
+    Action,
     Command,
-    CommandKind,
     Converged,
     Event,
     Program,
@@ -105,7 +105,7 @@ def test_replaying_the_events_gives_the_state(path: Path) -> None:
     writer.tell(spec(), "text")
     for _ in range(3):
         writer.converge()
-    writer.tell(Command(command=CommandKind.ABORT, actor="a", reason="ü\n\0"))
+    writer.tell(Command(command=Action.ABORT, actor="a", reason="ü\n\0"))
     assert replayed(store) == writer.state
     store.close()
 
@@ -147,7 +147,7 @@ def test_threads_take_turns(path: Path) -> None:
 def test_deleting_keeps_the_history_and_begins_a_new_replay(path: Path) -> None:
     store = SqliteStore(path)
     Writer(store).tell(spec(), "text")
-    store.delete("chat", deed=Deed(at=9.0, actor="somebody", action="delete", route="chat"))
+    store.delete("chat", deed=AuditEvent(at=9.0, actor="somebody", action="delete", route="chat"))
     assert store.load() == ()
     assert [(e.what, e.actor) for e in store.history("chat", 10)][-1] == ("deleted", "somebody")
     again = Writer(store)
@@ -240,7 +240,7 @@ def test_kill_9_loses_nothing_that_was_kept(path: Path) -> None:
 def test_the_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     store = SqliteStore(path)
-    store.note(Deed(at=1.0, actor="ada", action="see"))
+    store.note(AuditEvent(at=1.0, actor="ada", action="see"))
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     store.close()
     assert modes == dict.fromkeys(("state.sqlite", "state.sqlite-wal", "state.sqlite-shm"), 0o600)

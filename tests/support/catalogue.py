@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from mirror_collector.compare import Ledger
 from mirror_collector.serve import LedgerCollector
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub
 from xds_server.engine import Engine
-from xds_server.notify import Notifications
-from xds_server.outbox import Outbox
+from xds_server.notifications.delivery import Outbox
+from xds_server.notifications.messages import Notifications
 from xds_server.store import SqliteStore
 from xds_server.web import registry
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from collections import Counter

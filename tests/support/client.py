@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xds_server.protocol import Delta, Event, Session, StateOfTheWorld
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, short_name
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.session import Delta, Event, Session, StateOfTheWorld
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, short_name
+from xds_server.xds.wire import discovery_pb2 as wire
 
 NODE = wire.Node(id="envoy-1", cluster="chat")
 URLS = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE}

@@ -15,7 +15,7 @@ from tests.support.logged import logged
 from tests.support.notices import example
 from tests.support.pages import commands, messages, specs, states, story
 from xds_server.cli import main as shiftplane
-from xds_server.notify import FIELDS, KINDS, Format
+from xds_server.notifications.messages import FIELDS, KINDS, Format
 from xds_server.rollout.diagram import guards
 
 if TYPE_CHECKING:

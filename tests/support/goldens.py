@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.worlds import SCRIPTS
 from xds_server import ir
-from xds_server.compiler import compile_world
+from xds_server.compiler import compile_resources
 from xds_server.plan import Traffic
 from xds_server.spec import load
 from xds_server.translate import Scripts, render
@@ -60,8 +60,8 @@ def resources_of(
     """Return the rendered resources by type and name, as a proxy of Envoy 1.`envoy` is told them."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     apart = "# virtual hosts apart\n" in case.text
-    proxies = ir.Proxies(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
-    for resource in compile_world(proxies, case.traffic, scripts, collector=COLLECTOR):
+    proxies = ir.NodeClass(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
+    for resource in compile_resources(proxies, case.traffic, scripts, collector=COLLECTOR):
         found.setdefault(resource.type_url.rsplit(".", 1)[-1], {})[resource.name] = render(resource)
     return found
 

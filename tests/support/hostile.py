@@ -12,10 +12,10 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from tests.support import worlds
-from xds_server.ads import Hub, Server
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
 from xds_server.translate import resources
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.server import Hub, Server
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
+from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
     import random
@@ -67,7 +67,7 @@ class Desk:
         self.port = 0
         self.pushing: asyncio.Task[None] | None = None
 
-    def compile(self, proxies: ir.Proxies) -> Snapshot:
+    def compile(self, proxies: ir.NodeClass) -> Snapshot:
         return self.others.get(proxies.group, self.world)
 
     def publish(self, world: Snapshot) -> None:

@@ -6,7 +6,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xds_server.notify import Event, Format, Notifications, Secret, Target, load_notifications, render
+from xds_server.notifications.messages import (
+    Event,
+    Format,
+    Notifications,
+    Secret,
+    Target,
+    load_notifications,
+    render,
+)
 
 if TYPE_CHECKING:
     from xds_server.spec import Problem

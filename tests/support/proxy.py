@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xds_server.ads import Hub, Stream
-from xds_server.protocol import Delta, Session
-from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
-from xds_server.wire import discovery_pb2 as wire
+from xds_server.xds.server import Hub, Stream
+from xds_server.xds.session import Delta, Session
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
+from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
-    from xds_server.ads.stream import Writer
+    from xds_server.xds.server.stream import Writer
 
 __all__ = ["FakeProxy"]
 

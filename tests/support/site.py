@@ -12,12 +12,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.support.plane import route
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub
-from xds_server.audit import Deed
+from xds_server.access.audit import AuditEvent
+from xds_server.access.identity import Grant, Role, new_token
 from xds_server.engine import Caller, Engine
-from xds_server.identity import Grant, Role, new_token
 from xds_server.store import AccessStore, SqliteStore
-from xds_server.web import Gate, Provider, Site, build, registry
+from xds_server.web import Authenticator, Provider, Site, build, registry
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -59,7 +59,7 @@ class Served:
         token, text = new_token(
             secrets.token_bytes(38), name=name or role.word, grant=grant, by="test", now=now, expires_in=life
         )
-        self.access.add_token(token, Deed(at=now, actor="test", action="create-token"))
+        self.access.add_token(token, AuditEvent(at=now, actor="test", action="create-token"))
         return text
 
     async def apply(self, text: str) -> None:
@@ -105,7 +105,7 @@ async def serving(
     engine.attach(hub)
     await engine.load()
     access = AccessStore(store.file)
-    gate = Gate(access, engine, is_open=is_open)
+    gate = Authenticator(access, engine, is_open=is_open)
     site = Site(
         engine=engine,
         registry=registry(engine, hub),

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from tests.support.plane import eventually
 from tests.support.worlds import SCRIPTS
 from xds_server import ir
-from xds_server.ads import Door, Hub
 from xds_server.engine import Action, Caller, Engine, no_summary
-from xds_server.sources import CollectorSource, HealthChecks
+from xds_server.health import HealthChecks
+from xds_server.sources import CollectorSource
 from xds_server.store import SqliteStore
 from xds_server.view import to_json
+from xds_server.xds.server import Hub, ListenerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -116,7 +117,7 @@ class TimedPlane:
         health = HealthChecks(self.engine.note_health)
         self.engine.on_watched = health.watch
         await self.engine.load()
-        door = Door(address=f"127.0.0.1:{self._port}")
+        door = ListenerConfig(address=f"127.0.0.1:{self._port}")
         server = door.server(hub)
         await server.start(door.address)
         async with asyncio.TaskGroup() as tasks:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xds_server import ir
 from xds_server.ir import Address, Arm, Capture, Cluster, ClusterKind, ClusterName, Limits, Role
-from xds_server.snapshot import Snapshot, build
 from xds_server.translate import Scripts, resources
+from xds_server.xds.snapshot import Snapshot, build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Scripts(
@@ -23,7 +23,7 @@ LIMITS = Limits(
     buffer_bytes=5 << 20,
     max_stream=30.0,
 )
-PROXIES = ir.Proxies(group="chat", entry=Address(host="127.0.0.1", port=10_000))
+PROXIES = ir.NodeClass(group="chat", entry=Address(host="127.0.0.1", port=10_000))
 
 
 def cluster(name: str, port: int = 9001, limits: Limits | None = None) -> Cluster:
@@ -48,7 +48,7 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
         path=ir.PathMatch(prefix="/v1/"),
         arms=arms,
         stickiness=ir.Stickiness(header="x-user-id", salt="exp"),
-        gate=ir.Gate(key="shiftplane.chat.shadow", default=2_000, now=2_000) if mirror else None,
+        gate=ir.RuntimeFraction(key="shiftplane.chat.shadow", default=2_000, now=2_000) if mirror else None,
         mirrors=(
             (
                 ir.Mirror(
@@ -68,7 +68,7 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
     )
 
 
-def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
+def group(weight: int = 500, *, shadow: bool = False) -> ir.ProxyConfig:
     """A stable backend v1 and a candidate v2 with `weight`; with `shadow`, v2 is mirrored to as well."""
     arms = (arm("v2", weight), arm("v1", ir.FULL - weight))
     hop = Cluster(
@@ -78,7 +78,7 @@ def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
         connect_timeout=1.0,
         limits=LIMITS,
     )
-    return ir.Group(
+    return ir.ProxyConfig(
         proxies=PROXIES,
         listener=ir.Listener(entry=PROXIES.entry, collector=None),
         virtual_hosts=(
@@ -88,9 +88,9 @@ def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
                 routes=((route(arms, mirror=True),) if shadow else ()) + (route(arms),),
             ),
         ),
-        hop_routes=(
+        mirror_routes=(
             (
-                ir.HopRoute(
+                ir.MirrorRoute(
                     name="chat/shadow",
                     leg="chat/shadow",
                     arm=Arm(cluster=ClusterName("chat/v2/shadow"), variant="v2", weight=ir.FULL, model=None),
@@ -109,16 +109,16 @@ def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
     )
 
 
-def without_candidate(world: ir.Group) -> ir.Group:
+def without_candidate(world: ir.ProxyConfig) -> ir.ProxyConfig:
     """The same world after the candidate was taken out of the spec."""
     host = world.virtual_hosts[0]
     return replace(
         world,
         virtual_hosts=(replace(host, routes=(route((arm("v1", ir.FULL),)),)),),
-        hop_routes=(),
+        mirror_routes=(),
         clusters=(world.clusters[0],),
     )
 
 
-def snapshot(world: ir.Group) -> Snapshot:
+def snapshot(world: ir.ProxyConfig) -> Snapshot:
     return build(resources(world, SCRIPTS))

@@ -18,8 +18,8 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.receiver import Reply, receiving
 from xds_server.engine import Action, CommandRefusedError
-from xds_server.snapshot import CLUSTER
 from xds_server.traces import Sender, Span, Tracer, export_request
+from xds_server.xds.snapshot import CLUSTER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

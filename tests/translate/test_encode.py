@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support import worlds
-from xds_server.snapshot import changes
 from xds_server.translate.encode import encode, pack
+from xds_server.xds.snapshot import changes
 
 if TYPE_CHECKING:
     import betterproto2

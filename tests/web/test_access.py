@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from tests.support.proxy import FakeProxy
 from tests.support.site import GOOD, serving, spec
-from xds_server.audit import Deed, entry_from_json
-from xds_server.identity import Role
+from xds_server.access.audit import AuditEvent, entry_from_json
+from xds_server.access.identity import Role
 from xds_server.web import first_token
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ async def test_every_entry_of_the_audit_is_in_the_log_that_anchors_it(served: Se
 async def test_the_whole_audit_goes_out_and_is_checked(served: Served) -> None:
     admin = served.token(Role.ADMIN)
     for number in range(600):
-        served.store.note(Deed(at=1.0, actor="test", action="promote", detail=str(number)))
+        served.store.note(AuditEvent(at=1.0, actor="test", action="promote", detail=str(number)))
     headers = {"authorization": f"Bearer {admin}"}
     async with served.client.get("/v1/audit/export", headers=headers) as answer:
         entries = [entry_from_json(json.loads(line)) for line in (await answer.text()).splitlines()]

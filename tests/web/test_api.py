@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.site import GOOD
 from tests.support.worlds import SCRIPTS
-from xds_server.ads import Hub
 from xds_server.engine import Engine
 from xds_server.store import AccessStore, SqliteStore
-from xds_server.web import Gate, Site, build, registry
+from xds_server.web import Authenticator, Site, build, registry
+from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +128,7 @@ async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
     engine = Engine(store, SCRIPTS)
     hub = Hub(engine.compile)
     engine.attach(hub)
-    gate = Gate(AccessStore(store.file), engine, is_open=True)
+    gate = Authenticator(AccessStore(store.file), engine, is_open=True)
     site = Site(engine=engine, registry=registry(engine, hub), gate=gate)
     async with TestClient(TestServer(build(site))) as found:
         async with found.get("/healthz") as answer:

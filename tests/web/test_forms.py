@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tests.support.site import GOOD, spec
-from xds_server.identity import Role
+from xds_server.access.identity import Role
 
 if TYPE_CHECKING:
     from tests.support.site import Served

@@ -13,10 +13,10 @@ import pytest
 import structlog
 
 from tests.support.site import GOOD, serving, spec
-from xds_server.audit import Anchor, Deed, entry_from_json, verify
-from xds_server.identity import Role
+from xds_server.access.audit import AuditEvent, Checkpoint, entry_from_json, verify
+from xds_server.access.identity import Role
+from xds_server.analysis.counts import Block, Counts, Leg
 from xds_server.store import StoredBlock, trail
-from xds_server.telemetry import Block, Counts, Leg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +98,7 @@ async def test_an_export_is_the_whole_audit_and_verifies(served: Served) -> None
     token = served.token(Role.VIEWER)
     lines = (await read(served, "/v1/audit/export", token)).splitlines()
     found = [entry_from_json(json.loads(line)) for line in lines]
-    assert list(verify(found, Anchor(seq=251, hash=found[-1].hash))) == []
+    assert list(verify(found, Checkpoint(seq=251, hash=found[-1].hash))) == []
 
 
 async def read(served: Served, path: str, token: str) -> str:
@@ -112,7 +112,7 @@ def filled(store: SqliteStore, entries: int) -> None:
     """Put that many entries into the audit, in one transaction."""
     with store.file.writing() as db:
         for number in range(entries):
-            trail.append(db, Deed(at=float(number), actor="ada", action="see", route="chat"))
+            trail.append(db, AuditEvent(at=float(number), actor="ada", action="see", route="chat"))
 
 
 async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) -> None:

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from demo.processes import ReadyCheck, free_port, start
 from tests.support.site import GOOD, Served, serving
-from xds_server.identity import ClaimRule, Grant, Role
-from xds_server.web import Gate, Provider, load_access
+from xds_server.access.identity import ClaimRule, Grant, Role
+from xds_server.web import Authenticator, Provider, load_access
 from xds_server.web.oidc import ProviderError
 from xds_server.web.settings import Oidc
 
@@ -210,7 +210,7 @@ async def test_what_cannot_be_believed_lets_nobody_in(
 
 async def test_many_logins_with_a_new_key_ask_for_keys_once(tmp_path: Path, liar: Liar) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        provider = Provider(settings(liar.url), Gate(served.access, served.engine, is_open=False))
+        provider = Provider(settings(liar.url), Authenticator(served.access, served.engine, is_open=False))
         tried = await asyncio.gather(*(provider._key("new") for _ in range(5)), return_exceptions=True)
     assert all(isinstance(one, ProviderError) for one in tried)
     assert liar.keys_asked == 1

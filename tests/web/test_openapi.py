@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.plane import Plane, route
-from xds_server.identity import Role
+from xds_server.access.identity import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from tests.support.debian import program
 from tests.support.proxy import FakeProxy
 from tests.support.site import GOOD, Served, serving, spec
-from xds_server.identity import Role
-from xds_server.telemetry import Counts, Leg
+from xds_server.access.identity import Role
+from xds_server.analysis.counts import Counts, Leg
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

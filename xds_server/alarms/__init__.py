@@ -1,6 +1,6 @@
 """Alarms from outside: what Alertmanager and others post → alerts, and which of them are news (pure)."""
 
-from xds_server.alarms.memory import Seen
+from xds_server.alarms.firing import FiringAlerts
 from xds_server.alarms.payload import (
     Alert,
     PayloadError,
@@ -13,8 +13,8 @@ from xds_server.alarms.payload import (
 
 __all__ = [
     "Alert",
+    "FiringAlerts",
     "PayloadError",
-    "Seen",
     "SignatureError",
     "alertmanager",
     "signature",

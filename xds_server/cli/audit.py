@@ -155,7 +155,7 @@ def _of_store(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
 
 
 def _of_export(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
-    from xds_server.audit import GENESIS, Anchor, entry_from_json, verify
+    from xds_server.access.audit import GENESIS, Checkpoint, entry_from_json, verify
 
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -164,7 +164,7 @@ def _of_export(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise click.ClickException(f"{path}:{number}: not an entry of an audit ({error})") from error
     last = found[-1] if found else None
-    head = Anchor(seq=0, hash=GENESIS) if last is None else Anchor(seq=last.seq, hash=last.hash)
+    head = Checkpoint(seq=0, hash=GENESIS) if last is None else Checkpoint(seq=last.seq, hash=last.hash)
     return _told(len(found), list(verify(found, head, [_anchor(text) for text in anchors])))
 
 
@@ -174,9 +174,9 @@ def _told(entries: int, breaks: list[Any]) -> dict[str, Any]:
 
 
 def _anchor(text: str) -> Any:
-    from xds_server.audit import parse_anchor
+    from xds_server.access.audit import parse_checkpoint
 
     try:
-        return parse_anchor(text)
+        return parse_checkpoint(text)
     except ValueError as error:
         raise click.UsageError(f"--anchor: {error}") from error

@@ -14,8 +14,8 @@ from xds_server.cli.out import print_data
 from xds_server.cli.specs import read_settings
 
 if TYPE_CHECKING:
-    from xds_server.notify import Notifications, Target
-    from xds_server.outbox import Answer
+    from xds_server.notifications.delivery import Answer
+    from xds_server.notifications.messages import Notifications, Target
 
 __all__ = ["notify", "read_notifications"]
 
@@ -28,7 +28,7 @@ def read_notifications(file: Path) -> Notifications:
     Raises:
         click.ClickException: There are problems; each was printed with its place.
     """
-    from xds_server.notify import load_notifications
+    from xds_server.notifications.messages import load_notifications
 
     return read_settings(file, load_notifications, "nobody would be told")
 
@@ -70,8 +70,8 @@ def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float,
 
 
 async def _send(targets: list[Target], public_url: str | None, within: float) -> list[Answer]:
-    from xds_server.notify import TEST, Event, render
-    from xds_server.outbox import post, session
+    from xds_server.notifications.delivery import post, session
+    from xds_server.notifications.messages import TEST, Event, render
 
     now = time.time()
     words = "a test; nothing happened to any route"

@@ -64,7 +64,7 @@ def worlds(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
 def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict[str, dict[str, Any]]:
     """Return the resources of one group as plain values."""
     from xds_server import ir
-    from xds_server.compiler import compile_world
+    from xds_server.compiler import compile_resources
     from xds_server.plan import Traffic
     from xds_server.sources.scripts import load_scripts
     from xds_server.translate import render
@@ -73,8 +73,8 @@ def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict
     traffic = [Traffic.of(route, state) for route, state in zip(routes, states, strict=True)]
     entry = ir.Address(host=_ENTRY[0], port=_ENTRY[1])
     found: dict[str, dict[str, Any]] = {}
-    for resource in compile_world(
-        ir.Proxies(group=group, entry=entry), traffic, load_scripts(), collector=None
+    for resource in compile_resources(
+        ir.NodeClass(group=group, entry=entry), traffic, load_scripts(), collector=None
     ):
         kind = resource.type_url.rsplit(".", 1)[-1]
         found.setdefault(kind, {})[resource.name] = render(resource)
@@ -95,7 +95,7 @@ def _state(route: ModelRoute, step: int | None) -> State:
         converged = rollout.Converged(revision=state.revision, acked=1, connected=1)
         state, _ = rollout.step(state, converged, 0.0)
         if state.converged and state.phase not in {rollout.Phase.PENDING, rollout.Phase.HEALTHY}:
-            command = rollout.Command(command=rollout.CommandKind.PROMOTE, actor="", reason="")
+            command = rollout.Command(command=rollout.Action.PROMOTE, actor="", reason="")
             if state.step + 1 < (step or 0):
                 state, _ = rollout.step(state, command, 0.0)
     return state

@@ -14,8 +14,8 @@ from xds_server.cli.out import print_data
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xds_server.analysis import Played
-    from xds_server.telemetry import Block
+    from xds_server.analysis.counts import Block
+    from xds_server.analysis.verdicts import Played
 
 __all__ = ["replay"]
 
@@ -47,7 +47,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: shiftplane replay chat.yaml --run 3
     """
-    from xds_server.analysis import played, policy_of
+    from xds_server.analysis.verdicts import played, policy_from_spec
     from xds_server.spec import load
 
     loaded = load(spec.read_text(encoding="utf-8"), file=str(spec))
@@ -63,7 +63,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     if save is not None:
         save.write_text(text, encoding="utf-8")
     recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
-    runs = played(policy_of(wanted), recorded, route=name, candidate=wanted.candidate, control=wanted.stable)
+    runs = played(
+        policy_from_spec(wanted), recorded, route=name, candidate=wanted.candidate, control=wanted.stable
+    )
     if output != "table":
         print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
@@ -82,7 +84,7 @@ def _fetched(server: str, name: str) -> str:
 def _read(text: str) -> Iterator[tuple[int, Block]]:
     import json
 
-    from xds_server.telemetry import block_of_json
+    from xds_server.analysis.counts import block_of_json
 
     for number, line in enumerate(text.splitlines(), start=1):
         try:

@@ -10,7 +10,7 @@ from xds_server.cli.client import output_option
 from xds_server.cli.out import print_data
 
 if TYPE_CHECKING:
-    from xds_server.experiment import Plan
+    from xds_server.analysis.experiments import Plan
 
 __all__ = ["samplesize"]
 
@@ -74,7 +74,7 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     if problems or share is None:
         raise click.UsageError("; ".join(problems))
 
-    from xds_server.experiment import Formula, Sides, plan
+    from xds_server.analysis.experiments import Formula, Sides, plan
 
     sides = Sides.ONE if one_sided else Sides.TWO
     found = plan(
@@ -115,7 +115,7 @@ def _document(found: Plan, users_per_day: float | None) -> dict[str, Any]:
 
 
 def _print(found: Plan, users_per_day: float | None) -> None:
-    from xds_server.experiment import FORMULAS, detectable
+    from xds_server.analysis.experiments import FORMULAS, detectable
 
     rise, sides = found.target - found.baseline, found.sides.value
     if found.treatment == found.control:

@@ -13,10 +13,10 @@ from xds_server.cli.notify import read_notifications
 from xds_server.cli.specs import read_settings
 
 if TYPE_CHECKING:
-    from xds_server.ads import TlsFiles
     from xds_server.bootstrap import HostPort
-    from xds_server.protocol import IdentityRule
     from xds_server.web import Access
+    from xds_server.xds.server import TlsFiles
+    from xds_server.xds.session import IdentityRule
 
 __all__ = ["serve"]
 
@@ -189,13 +189,13 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     notifications = None if notify is None else read_notifications(notify)
 
     from xds_server import ir
-    from xds_server.ads import CertificatesError, Door
     from xds_server.app import Config, run
     from xds_server.engine import EngineError
     from xds_server.logs import configure_logs
     from xds_server.loop import loop_factory
     from xds_server.store import StoreError
     from xds_server.web import Access
+    from xds_server.xds.server import CertificatesError, ListenerConfig
 
     configure_logs(log_level)
     if tls is None and not xds.loopback:
@@ -215,7 +215,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             consequence="tokens travel in the clear unless something before this port speaks TLS",
         )
     config = Config(
-        door=Door(address=str(xds), identifier=identifier, tls=tls, identity=rules),
+        door=ListenerConfig(address=str(xds), identifier=identifier, tls=tls, identity=rules),
         http_host=http.host,
         http_port=http.port,
         store=store,
@@ -267,7 +267,7 @@ def _tls(
         return None
     if plaintext:
         raise click.UsageError("--xds-plaintext and --xds-tls-cert exclude each other")
-    from xds_server.ads import TlsFiles
+    from xds_server.xds.server import TlsFiles
 
     return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
 
@@ -294,7 +294,7 @@ def _http_tls(
 
 def _rules(templates: tuple[str, ...], tls: TlsFiles | None) -> tuple[IdentityRule, ...]:
     """Return the rules for nodes' certificates, where nodes show any."""
-    from xds_server.protocol import DEFAULT_TEMPLATES, TemplateError, parse_rule
+    from xds_server.xds.session import DEFAULT_TEMPLATES, TemplateError, parse_rule
 
     if tls is None or tls.client_ca is None:
         if templates:

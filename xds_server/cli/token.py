@@ -33,7 +33,7 @@ class _Life(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS):
             self.fail(f"{text!r} is no duration; such as 30m, 12h, 90d or 8w is allowed", param, ctx)
         found = int(number) * _UNITS[unit]
-        from xds_server.identity import LIVES
+        from xds_server.access.identity import LIVES
 
         if not LIVES[0] <= found <= LIVES[1]:
             self.fail(f"{text!r} is out of bounds; from 1m to 366d is allowed", param, ctx)
@@ -44,7 +44,7 @@ class _Name(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from xds_server.identity import NAMES
+        from xds_server.access.identity import NAMES
 
         if re.fullmatch(NAMES, str(value)) is None:
             allowed = "up to 63 letters, digits and . _ @ - are allowed, a letter or digit first"
@@ -132,8 +132,15 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
     """Make a token in a store that a control plane may have open."""
     import secrets
 
-    from xds_server.audit import Deed
-    from xds_server.identity import Grant, Role, SelectorError, new_token, parse_selector, token_to_json
+    from xds_server.access.audit import AuditEvent
+    from xds_server.access.identity import (
+        Grant,
+        Role,
+        SelectorError,
+        new_token,
+        parse_selector,
+        token_to_json,
+    )
     from xds_server.store import AccessStore, SqliteStore, StoreError
 
     try:
@@ -151,7 +158,7 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
             now=now,
             expires_in=body["expires_in"],
         )
-        deed = Deed(
+        deed = AuditEvent(
             at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=new.words
         )
         AccessStore(store.file).add_token(new, deed)

@@ -12,18 +12,18 @@ from xds_server.engine.errors import (
     TooManyRefusalsError,
     UnknownRouteError,
 )
-from xds_server.engine.live import Action, Applied, AppliedRoute, Only
+from xds_server.engine.live import Action, AppliedRoute, ApplyResult, SpecPrecondition
 
 __all__ = [
     "Action",
-    "Applied",
     "AppliedRoute",
+    "ApplyResult",
     "Caller",
     "CommandRefusedError",
     "Engine",
     "EngineError",
     "ForbiddenError",
-    "Only",
+    "SpecPrecondition",
     "SpecRefusedError",
     "StaleError",
     "TooManyRefusalsError",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xds_server import rollout
 from xds_server.engine.caller import standing
 from xds_server.engine.errors import SpecRefusedError
-from xds_server.engine.live import AppliedRoute, Live
+from xds_server.engine.live import AppliedRoute, LiveRoute
 from xds_server.spec import Loaded, check_together, digest
 from xds_server.store import Change
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["accept", "refuse_wrong", "words_of"]
 
 
-def refuse_wrong(loaded: Loaded, routes: Mapping[str, Live]) -> None:
+def refuse_wrong(loaded: Loaded, routes: Mapping[str, LiveRoute]) -> None:
     """Refuse a file that is wrong alone, or beside the routes that run.
 
     Raises:
@@ -38,8 +38,8 @@ def refuse_wrong(loaded: Loaded, routes: Mapping[str, Live]) -> None:
 
 
 def accept(
-    document: Document, live: Live | None, action: str, *, by: Caller, checked: bool, now: float
-) -> tuple[AppliedRoute, Change | None, Live]:
+    document: Document, live: LiveRoute | None, action: str, *, by: Caller, checked: bool, now: float
+) -> tuple[AppliedRoute, Change | None, LiveRoute]:
     """Return what would become of a route, None for a new one; no change where the spec means the same.
 
     `action` is what the audit calls it. With `checked`, somebody tells which backends live.
@@ -55,7 +55,7 @@ def accept(
     after, effects = rollout.step(None if live is None else live.state, event, now)
     if live is not None and after == live.state:
         return AppliedRoute(name=name, action="unchanged", generation=after.generation), None, live
-    becoming = Live(document=document, state=after, seq=None)
+    becoming = LiveRoute(document=document, state=after, seq=None)
     if live is not None:
         becoming.events = live.events
     change = Change(

@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xds_server.audit import Deed, Outcome
+from xds_server.access.audit import AuditEvent, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from xds_server.rollout import State
 
-__all__ = ["Caller", "Told", "anything", "standing"]
+__all__ = ["Caller", "OperatorRequest", "anything", "standing"]
 
 
 def anything(_labels: Mapping[str, str]) -> bool:
@@ -47,9 +47,9 @@ class Caller:
         detail: str = "",
         before: str = "",
         after: str = "",
-    ) -> Deed:
+    ) -> AuditEvent:
         """Return what is written down of something they did."""
-        return Deed(
+        return AuditEvent(
             at=at,
             actor=self.actor,
             action=action,
@@ -67,7 +67,7 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class OperatorRequest:
     """Something a caller told a route to do."""
 
     by: Caller

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server import rollout
-from xds_server.audit import Outcome
+from xds_server.access.audit import Outcome
+from xds_server.access.identity import FailureLimiter
 from xds_server.engine.acceptance import words_of
+from xds_server.engine.analysis_service import BLOCKS_KEPT
 from xds_server.engine.caller import standing
-from xds_server.engine.court import BLOCKS_KEPT
 from xds_server.engine.desk import Desk
 from xds_server.engine.errors import EngineError, TooManyRefusalsError
-from xds_server.engine.live import EVENTS_KEPT, Live, event_view, watched
-from xds_server.identity import Failures
+from xds_server.engine.live import EVENTS_KEPT, LiveRoute, event_view, watched
 from xds_server.spec import load
 from xds_server.store import Change, ConflictError, soon
 from xds_server.view import EventView
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from xds_server import ir
-    from xds_server.audit import Anchor, Deed
-    from xds_server.engine.caller import Caller, Told
+    from xds_server.access.audit import AuditEvent, Checkpoint
+    from xds_server.engine.caller import Caller, OperatorRequest
     from xds_server.engine.desk import Summary
-    from xds_server.engine.worlds import Worlds
-    from xds_server.snapshot import Snapshot
-    from xds_server.sources import Watched
+    from xds_server.engine.snapshots import SnapshotCompiler
+    from xds_server.health import Watched
     from xds_server.store import SqliteStore
+    from xds_server.xds.snapshot import Snapshot
 
 __all__ = ["Changes"]
 
@@ -57,7 +57,7 @@ class Changes(Desk):
     def __init__(
         self,
         store: SqliteStore,
-        worlds: Worlds,
+        worlds: SnapshotCompiler,
         summary: Summary,
         clock: Callable[[], float],
         *,
@@ -70,7 +70,7 @@ class Changes(Desk):
         """Whether proxies read from answers how many tokens they took; to be set before any comes in."""
         self._worlds = worlds
         self._checks_health = checks_health
-        self._refused = Failures(burst=_MOST_REFUSALS)
+        self._refused = FailureLimiter(burst=_MOST_REFUSALS)
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
@@ -105,11 +105,11 @@ class Changes(Desk):
         self._refused.note(who, now)
         await self.note(by.deed(action, name, self._clock(), outcome=Outcome.REFUSED, detail=words))
 
-    async def note(self, deed: Deed) -> None:
+    async def note(self, deed: AuditEvent) -> None:
         """Write down what somebody did that is not about a rollout, or was refused."""
         await soon(self._store.note, deed)
 
-    def compile(self, proxies: ir.Proxies) -> Snapshot:
+    def compile(self, proxies: ir.NodeClass) -> Snapshot:
         """Return the newest world of a class of proxies.
 
         Raises:
@@ -119,7 +119,9 @@ class Changes(Desk):
 
     # Inside
 
-    async def _feed(self, name: str, event: rollout.Event, actor: str, told: Told | None = None) -> None:
+    async def _feed(
+        self, name: str, event: rollout.Event, actor: str, told: OperatorRequest | None = None
+    ) -> None:
         """Let a route take an event: decide, keep, then publish."""
         live = self._live(name)
         now = self._clock()
@@ -167,14 +169,14 @@ class Changes(Desk):
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
-            live = Live(document=loaded.documents[0], state=stored.state, seq=stored.seq)
+            live = LiveRoute(document=loaded.documents[0], state=stored.state, seq=stored.seq)
             history = await soon(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._routes[live.name] = live
             blocks = await soon(self._store.blocks, live.name, BLOCKS_KEPT)
             self._court.resume(live, blocks, self._clock())
 
-    def _record(self, live: Live, effects: tuple[rollout.Effect, ...], actor: str) -> None:
+    def _record(self, live: LiveRoute, effects: tuple[rollout.Effect, ...], actor: str) -> None:
         state = live.state
         for effect in effects:
             if isinstance(effect, rollout.Record):
@@ -217,6 +219,6 @@ class Changes(Desk):
         self._wake.set()
 
 
-def _audited(anchor: Anchor) -> None:
+def _audited(anchor: Checkpoint) -> None:
     """Say where the chain of the audit is, so that the log knows it too."""
     log.info("audited", seq=anchor.seq, hash=anchor.hash)

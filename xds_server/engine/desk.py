@@ -14,27 +14,28 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from xds_server import rollout
-from xds_server.analysis import PairCounts, Resemblance, likeness
-from xds_server.audit import Outcome, entry_to_json
+from xds_server.access.audit import Outcome, entry_to_json
+from xds_server.analysis.counts import block_to_json
+from xds_server.analysis.verdicts import EquivalenceResult, PairCounts, likeness
+from xds_server.engine.analysis_service import AnalysisService
 from xds_server.engine.caller import anything
-from xds_server.engine.court import Court
 from xds_server.engine.errors import UnknownRouteError
-from xds_server.engine.live import Live, event_view, experiment_of, shadow_budget
+from xds_server.engine.live import LiveRoute, event_view, experiment_of, shadow_budget
 from xds_server.sources import Asked
 from xds_server.store import soon
-from xds_server.telemetry import block_to_json
 from xds_server.view import Convergence, EventView, ProxyView, RouteView, route_view, to_json
+from xds_server.view.equivalence import equivalence_view
 from xds_server.view.experiments import experiment_view
-from xds_server.view.likeness import likeness_view
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
-    from xds_server.ads import Fleet, Hub
-    from xds_server.audit import Anchor, Break, Entry
+    from xds_server.access.audit import Break, Checkpoint, Entry
     from xds_server.engine.caller import Caller
     from xds_server.store import SqliteStore
+    from xds_server.xds.server import Hub
+    from xds_server.xds.workers import WorkerPool
 
 __all__ = ["Desk", "Summary", "no_summary"]
 
@@ -64,9 +65,9 @@ class Desk:
         self._store = store
         self._summary = summary
         self._clock = clock
-        self._routes: dict[str, Live] = {}
-        self._court = Court()
-        self._hub: Hub | Fleet | None = None
+        self._routes: dict[str, LiveRoute] = {}
+        self._court = AnalysisService()
+        self._hub: Hub | WorkerPool | None = None
         # What takes long, and what is wide, is done one after the other, so that threads are left.
         self._long, self._wide = asyncio.Lock(), asyncio.Lock()
         self._exposed: Callable[[str, str], Mapping[str, Any] | None] = lambda _route, _experiment: None
@@ -102,7 +103,7 @@ class Desk:
         return replace(
             view,
             shadow_budget=shadow_budget(live.state, view.pairs),
-            likeness=likeness_view(self._resemblance(live)),
+            likeness=equivalence_view(self._resemblance(live)),
             capture_lost=self._lost(live.group),
             actions=live.allowed(self._clock()),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
@@ -179,7 +180,7 @@ class Desk:
         wanted = partial(self._store.audit, limit, route=name, routes=routes, before=before)
         return list(await self.apart(wanted))
 
-    async def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
+    async def audit_breaks(self, anchors: Iterable[Checkpoint] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold."""
         async with self._long:
             return await asyncio.to_thread(self._store.audit_breaks, tuple(anchors))
@@ -236,14 +237,14 @@ class Desk:
 
     # Inside
 
-    def _live(self, name: str, seen: May = anything) -> Live:
+    def _live(self, name: str, seen: May = anything) -> LiveRoute:
         live = self._routes.get(name)
         if live is None:
             known = ", ".join(self.names(seen)) or "none yet"
             raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
         return live
 
-    def _resemblance(self, live: Live) -> Resemblance | None:
+    def _resemblance(self, live: LiveRoute) -> EquivalenceResult | None:
         """Return how alike the shadow's backends answer; None outside of a shadow or without a pair."""
         spec, began = live.route.spec, live.state.step_began_at
         if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:

@@ -14,42 +14,43 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server import ir, rollout
-from xds_server.alarms import Seen
+from xds_server.alarms import FiringAlerts
+from xds_server.analysis.counts import by_route
 from xds_server.engine.acceptance import accept, refuse_wrong
-from xds_server.engine.caller import Told, standing
+from xds_server.engine.analysis_service import DAYS_KEPT, KEPT_SECONDS
+from xds_server.engine.caller import OperatorRequest, standing
 from xds_server.engine.changes import Changes
 from xds_server.engine.claims import same_claim, takes_from
-from xds_server.engine.court import DAYS_KEPT, KEPT_SECONDS
 from xds_server.engine.desk import no_summary
 from xds_server.engine.errors import CommandRefusedError, ForbiddenError, StaleError
 from xds_server.engine.live import (
     Action,
-    Applied,
-    Only,
+    ApplyResult,
+    SpecPrecondition,
     alarm_event,
     asked_for,
     event_of,
     heard,
     learned,
 )
-from xds_server.engine.worlds import Worlds
+from xds_server.engine.snapshots import SnapshotCompiler
 from xds_server.spec import Loaded, load
 from xds_server.store import StoreError, soon
-from xds_server.telemetry import by_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from xds_server.ads import Fleet, Hub
     from xds_server.alarms import Alert
+    from xds_server.analysis.counts import Counts, Leg
     from xds_server.engine.caller import Caller
     from xds_server.engine.desk import Summary
-    from xds_server.engine.live import Live
+    from xds_server.engine.live import LiveRoute
     from xds_server.spec import ModelRoute
     from xds_server.store import SqliteStore
-    from xds_server.telemetry import Counts, Leg
     from xds_server.translate import Scripts
     from xds_server.view import RouteView
+    from xds_server.xds.server import Hub
+    from xds_server.xds.workers import WorkerPool
 
 __all__ = ["Engine"]
 
@@ -77,7 +78,9 @@ class Engine(Changes):
 
         With `checks_health` somebody tells which backends live, and candidates wait for that.
         """
-        super().__init__(store, Worlds(scripts, collector), summary, clock, checks_health=checks_health)
+        super().__init__(
+            store, SnapshotCompiler(scripts, collector), summary, clock, checks_health=checks_health
+        )
         self.store_failures = 0
         """How often rollouts stood still because the store did not take what happened."""
         self.hears_proxies = True
@@ -86,9 +89,9 @@ class Engine(Changes):
         self._swept = 0.0
         self._tallied = 0.0
         self._health: dict[tuple[str, str], rollout.Health] = {}
-        self._alarms = Seen()
+        self._alarms = FiringAlerts()
 
-    def attach(self, hub: Hub | Fleet) -> None:
+    def attach(self, hub: Hub | WorkerPool) -> None:
         """Publish through this hub, and hear from it who accepted what."""
         self._hub = hub
         hub.on_change = self._note
@@ -138,8 +141,8 @@ class Engine(Changes):
     # What may be done
 
     async def apply(
-        self, text: str, *, file: str, by: Caller, dry_run: bool = False, only: Only | None = None
-    ) -> Applied:
+        self, text: str, *, file: str, by: Caller, dry_run: bool = False, only: SpecPrecondition | None = None
+    ) -> ApplyResult:
         """Accept the routes of a spec file, all of them or none; of one route `only`, where that is said.
 
         Raises:
@@ -166,7 +169,7 @@ class Engine(Changes):
             await self._permit(by, action.value, name, live.labels)
             try:
                 with self.span("command", route=name, command=action.value, actor=by.actor):
-                    await self._feed(name, event, by.actor, Told(by=by, action=action.value))
+                    await self._feed(name, event, by.actor, OperatorRequest(by=by, action=action.value))
             except rollout.Refused as error:
                 await self.refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
@@ -210,7 +213,7 @@ class Engine(Changes):
         """
         heard_of: dict[str, str] = {}
         async with self._lock:
-            for alert in [alert for alert in alerts if self._alarms.is_news(alert)]:
+            for alert in [alert for alert in alerts if self._alarms.is_new(alert)]:
                 for live in list(self._routes.values()):
                     rule = asked_for(live.route.spec, alert)
                     if rule is not None:
@@ -260,7 +263,9 @@ class Engine(Changes):
             await self.refuse(by, action, name, words)
             raise ForbiddenError(words)
 
-    async def _leave_to_others(self, by: Caller, action: str, route: ModelRoute, live: Live | None) -> None:
+    async def _leave_to_others(
+        self, by: Caller, action: str, route: ModelRoute, live: LiveRoute | None
+    ) -> None:
         """Refuse a new claim to requests of a route that is not the caller's."""
         if live is not None and same_claim(live.route, route):
             return
@@ -280,8 +285,8 @@ class Engine(Changes):
         *,
         by: Caller,
         dry_run: bool = False,
-        only: Only | None = None,
-    ) -> Applied:
+        only: SpecPrecondition | None = None,
+    ) -> ApplyResult:
         """Try the whole file, keep it in one transaction, and publish it once."""
         for document in loaded.documents:
             name, live = document.route.metadata.name, self._routes.get(document.route.metadata.name)
@@ -314,7 +319,7 @@ class Engine(Changes):
         }
         for group in groups:
             # Whatever the world would look like is built once before anything is kept.
-            anybody = ir.Proxies(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True)
+            anybody = ir.NodeClass(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True)
             self._worlds.tried(anybody, becoming.values(), reads_usage=self.reads_usage)
         if changes and not dry_run:
             numbers = await self._keep(*changes)
@@ -326,9 +331,11 @@ class Engine(Changes):
             for group in groups:
                 self._publish(group)
             self._wake.set()
-        return Applied(routes=tuple(applied for applied, _, _ in accepted), warnings=tuple(loaded.problems))
+        return ApplyResult(
+            routes=tuple(applied for applied, _, _ in accepted), warnings=tuple(loaded.problems)
+        )
 
-    async def _only(self, loaded: Loaded, only: Only, by: Caller) -> None:
+    async def _only(self, loaded: Loaded, only: SpecPrecondition, by: Caller) -> None:
         names = [document.route.metadata.name for document in loaded.documents]
         if names != [only.name]:
             raise CommandRefusedError(

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server import rollout
-from xds_server.sources import Target, Watched
+from xds_server.health import Target, Watched
 from xds_server.spec import digest
 from xds_server.view import Convergence, EventView
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xds_server.alarms import Alert
-    from xds_server.analysis import Resemblance
+    from xds_server.analysis.verdicts import EquivalenceResult
     from xds_server.spec import Alarm, Backend, Document, ModelRoute, Problem, RouteSpec
     from xds_server.store import StoredEvent
 
 __all__ = [
     "EVENTS_KEPT",
     "Action",
-    "Applied",
     "AppliedRoute",
-    "Live",
-    "Only",
+    "ApplyResult",
+    "LiveRoute",
+    "SpecPrecondition",
     "alarm_event",
     "allowed",
     "asked_for",
@@ -66,7 +66,7 @@ class AppliedRoute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class ApplyResult:
     """What became of one file."""
 
     routes: tuple[AppliedRoute, ...]
@@ -74,7 +74,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Only:
+class SpecPrecondition:
     """The one route a file may be about, and the tag its spec must have; `*` for any, None for no matter."""
 
     name: str
@@ -82,7 +82,7 @@ class Only:
 
 
 @dataclass(slots=True, kw_only=True)
-class Live:
+class LiveRoute:
     """A route the engine runs. `seq` is the store's number of its last event."""
 
     document: Document
@@ -129,7 +129,7 @@ class Live:
 
 def event_of(action: Action, *, actor: str, reason: str) -> rollout.Command:
     """Return what the machine hears of an operator's command."""
-    return rollout.Command(command=rollout.CommandKind(action.value), actor=actor, reason=reason)
+    return rollout.Command(command=rollout.Action(action.value), actor=actor, reason=reason)
 
 
 def allowed(state: rollout.State, now: float) -> tuple[str, ...]:
@@ -193,7 +193,7 @@ def shadow_budget(state: rollout.State, summary: dict[str, Any] | None) -> dict[
 
 
 def learned(
-    state: rollout.State, summary: dict[str, Any] | None, resemblance: Resemblance | None
+    state: rollout.State, summary: dict[str, Any] | None, resemblance: EquivalenceResult | None
 ) -> list[rollout.Event]:
     """Return what the machine should hear of a shadow's pairs and costs, if it would change anything."""
     step = state.current
@@ -214,7 +214,7 @@ def learned(
     return found
 
 
-def watched(lives: Iterable[Live]) -> Iterator[Watched]:
+def watched(lives: Iterable[LiveRoute]) -> Iterator[Watched]:
     """Yield the backends whose health decides over users."""
     for live in lives:
         backends = {backend.name: backend for backend in live.route.spec.backends}

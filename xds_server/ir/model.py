@@ -23,12 +23,11 @@ __all__ = [
     "ClusterKind",
     "ClusterName",
     "Condition",
-    "Gate",
-    "Group",
-    "HopRoute",
     "Limits",
     "Listener",
     "Mirror",
+    "MirrorRoute",
+    "NodeClass",
     "Op",
     "PassiveHealth",
     "PathMatch",
@@ -36,9 +35,10 @@ __all__ = [
     "PromptMode",
     "PromptPin",
     "PromptText",
-    "Proxies",
+    "ProxyConfig",
     "Role",
     "Route",
+    "RuntimeFraction",
     "Stickiness",
     "Tls",
     "TokenIssuer",
@@ -102,7 +102,7 @@ class PromptMode(Enum):
     APPEND = "append"
 
 
-class _Remembered:
+class _CachedHash:
     """A value that is looked up in every compile, thousands at a time: its hash is worked out once."""
 
     __slots__ = ("_hash",)
@@ -158,13 +158,13 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster(_Remembered):
+class Cluster(_CachedHash):
     """A set of equal endpoints. `limits` of None means: never turn a user's request away.
 
     With `tls` it is spoken to in TLS.
     """
 
-    __hash__ = _Remembered.__hash__
+    __hash__ = _CachedHash.__hash__
 
     name: ClusterName
     kind: ClusterKind
@@ -197,7 +197,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class RuntimeFraction:
     """Which share of the requests a route takes; the others go on to the next route.
 
     `now` is what the share is at this moment, told under `key` in the runtime layer; a proxy that does not
@@ -295,7 +295,7 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route(_Remembered):
+class Route(_CachedHash):
     """One route of the entry listener; of a spec's routes the first whose conditions hold takes a request.
 
     `split` names what the arms are the split of: routes of one spec and split split alike. `timeout` None
@@ -303,7 +303,7 @@ class Route(_Remembered):
     that decide and must not leave the proxy.
     """
 
-    __hash__ = _Remembered.__hash__
+    __hash__ = _CachedHash.__hash__
 
     name: str
     route: str
@@ -315,7 +315,7 @@ class Route(_Remembered):
     retries: int
     response_headers: bool
     conditions: tuple[Condition, ...] = ()
-    gate: Gate | None = None
+    gate: RuntimeFraction | None = None
     stickiness: Stickiness | None = None
     mirrors: tuple[Mirror, ...] = ()
     capture: Capture | None = None
@@ -324,10 +324,10 @@ class Route(_Remembered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HopRoute(_Remembered):
+class MirrorRoute(_CachedHash):
     """One route of the hop listener: the shadow leg, with limits of its own and no retries."""
 
-    __hash__ = _Remembered.__hash__
+    __hash__ = _CachedHash.__hash__
 
     name: str
     leg: str
@@ -337,10 +337,10 @@ class HopRoute(_Remembered):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualHost(_Remembered):
+class VirtualHost(_CachedHash):
     """All routes that claim one host, most specific path first."""
 
-    __hash__ = _Remembered.__hash__
+    __hash__ = _CachedHash.__hash__
 
     name: str
     host: str
@@ -378,7 +378,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proxies:
+class NodeClass:
     """A class of proxies that are all told the same: same group, same entry address, same version.
 
     `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40. With
@@ -392,11 +392,11 @@ class Proxies:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
+class ProxyConfig:
     """The whole world of one class of proxies."""
 
-    proxies: Proxies
+    proxies: NodeClass
     listener: Listener
     virtual_hosts: tuple[VirtualHost, ...]
-    hop_routes: tuple[HopRoute, ...]
+    mirror_routes: tuple[MirrorRoute, ...]
     clusters: tuple[Cluster, ...]

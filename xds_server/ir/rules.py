@@ -17,8 +17,8 @@ from xds_server.ir.model import (
     Cluster,
     ClusterKind,
     ClusterName,
-    Group,
     Listener,
+    ProxyConfig,
     Route,
     VirtualHost,
 )
@@ -26,14 +26,14 @@ from xds_server.ir.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WorldError", "violations"]
+__all__ = ["UnsafeConfigError", "violations"]
 
 
-class WorldError(Exception):
+class UnsafeConfigError(Exception):
     """The world would break a rule that protects users; each broken rule is one sentence of the message."""
 
 
-def violations(group: Group) -> tuple[str, ...]:
+def violations(group: ProxyConfig) -> tuple[str, ...]:
     """Return one sentence per broken rule, in a stable order; empty for a world that may be served."""
     clusters = {cluster.name: cluster for cluster in group.clusters}
     return (
@@ -47,25 +47,25 @@ def violations(group: Group) -> tuple[str, ...]:
     )
 
 
-def _routes(group: Group) -> Iterator[Route]:
+def _routes(group: ProxyConfig) -> Iterator[Route]:
     for host in group.virtual_hosts:
         yield from host.routes
 
 
-def _unique_names(group: Group) -> Iterator[str]:
+def _unique_names(group: ProxyConfig) -> Iterator[str]:
     for what, names in (
         ("cluster", [cluster.name for cluster in group.clusters]),
         ("virtual host", [host.name for host in group.virtual_hosts]),
         ("host", [host.host for host in group.virtual_hosts]),
-        ("hop leg", [route.leg for route in group.hop_routes]),
+        ("hop leg", [route.leg for route in group.mirror_routes]),
     ):
         for name, count in Counter(names).items():
             if count > 1:
                 yield f"{what} {name!r} appears {count} times; Envoy would refuse the whole message"
 
 
-def _references(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
-    legs = {route.leg for route in group.hop_routes}
+def _references(group: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
+    legs = {route.leg for route in group.mirror_routes}
     for route in _routes(group):
         for arm in route.arms:
             if arm.cluster not in clusters:
@@ -75,7 +75,7 @@ def _references(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[
                 yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which is not there"
             if mirror.leg not in legs:
                 yield f"route {route.name!r} mirrors leg {mirror.leg!r}, which the hop does not know"
-    for hop in group.hop_routes:
+    for hop in group.mirror_routes:
         if hop.arm.cluster not in clusters:
             yield f"hop route {hop.name!r} points at cluster {hop.arm.cluster!r}, which is not there"
     yield from _listener_references(group.listener, clusters)
@@ -104,9 +104,9 @@ def _split(route: Route) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
+def _bounded(group: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
     copied = {mirror.cluster for route in _routes(group) for mirror in route.mirrors}
-    copied |= {hop.arm.cluster for hop in group.hop_routes}
+    copied |= {hop.arm.cluster for hop in group.mirror_routes}
     copied |= {
         c.name for c in group.clusters if c.kind in {ClusterKind.HOP, ClusterKind.COLLECTOR, ClusterKind.KEYS}
     }
@@ -122,7 +122,7 @@ def _bounded(group: Group, clusters: dict[ClusterName, Cluster]) -> Iterator[str
         if route.idle_timeout <= 0:
             yield f"route {route.name!r} has no idle timeout: a stuck stream would never end"
         yield from _mirror_fits(route, clusters)
-    for hop in group.hop_routes:
+    for hop in group.mirror_routes:
         if hop.timeout <= 0:
             yield f"hop route {hop.name!r} has no timeout: a hanging shadow would leak requests"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from xds_server import ir
 from xds_server.plan.attributes import claim_header
 from xds_server.plan.clusters import COLLECTOR, clusters, collector_cluster, keys_name
-from xds_server.plan.routes import hop_routes, routes
+from xds_server.plan.routes import mirror_routes, routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class _Parts:
     """What one route adds to a world. Two are equal only if they are one, so that hosts are found by them."""
 
     clusters: tuple[ir.Cluster, ...]
-    hop_routes: tuple[ir.HopRoute, ...]
+    mirror_routes: tuple[ir.MirrorRoute, ...]
     routes: tuple[ir.Route, ...]
     tokens: tuple[ir.TokenIssuer, ...]
 
@@ -38,19 +38,19 @@ class _Parts:
 def _parts(item: Traffic, *, captured: bool) -> _Parts:
     return _Parts(
         tuple(clusters(item.route)),
-        tuple(hop_routes(item, captured=captured)),
+        tuple(mirror_routes(item, captured=captured)),
         tuple(routes(item, captured=captured)),
         tuple(_tokens(item.route)),
     )
 
 
 def plan(
-    proxies: ir.Proxies,
+    proxies: ir.NodeClass,
     traffic: Sequence[Traffic],
     collector: ir.Address | None,
     *,
     reads_usage: bool = True,
-) -> ir.Group:
+) -> ir.ProxyConfig:
     """Return the world of one class of proxies; the order of `traffic` does not matter."""
     ordered = sorted(traffic, key=lambda item: item.route.metadata.name)
     parts = [_parts(item, captured=collector is not None) for item in ordered]
@@ -59,7 +59,7 @@ def plan(
         for host in item.route.spec.match.hosts:
             claims.setdefault(host, []).append(own)
     sink = () if collector is None else (collector_cluster(collector),)
-    return ir.Group(
+    return ir.ProxyConfig(
         proxies=proxies,
         listener=ir.Listener(
             entry=proxies.entry,
@@ -71,7 +71,7 @@ def plan(
             _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider(host)) if c in claims))
             for host in sorted(claims)
         ),
-        hop_routes=tuple(route for own in parts for route in own.hop_routes),
+        mirror_routes=tuple(route for own in parts for route in own.mirror_routes),
         clusters=(*sink, *(cluster for own in parts for cluster in own.clusters)),
     )
 

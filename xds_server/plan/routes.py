@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xds_server.plan.traffic import Traffic
     from xds_server.spec import ModelRoute, RouteSpec, Serve, Shadow, Stickiness
 
-__all__ = ["hop_routes", "routes"]
+__all__ = ["mirror_routes", "routes"]
 
 _MODES: Final = {
     "Insert": ir.PromptMode.INSERT,
@@ -40,7 +40,7 @@ def routes(item: Traffic, *, captured: bool) -> Iterator[ir.Route]:
     yield exposed
 
 
-def hop_routes(item: Traffic, *, captured: bool) -> Iterator[ir.HopRoute]:
+def mirror_routes(item: Traffic, *, captured: bool) -> Iterator[ir.MirrorRoute]:
     """Yield the hop listener's routes: where copies go."""
     shadow, candidate = shadow_of(item.route), item.route.spec.candidate
     if shadow is None or candidate is None:
@@ -51,7 +51,7 @@ def hop_routes(item: Traffic, *, captured: bool) -> Iterator[ir.HopRoute]:
         ends.append((ir.Role.NOISE, stable, noise_name(item.route, stable)))
     for role, variant, cluster in ends:
         leg = f"{item.route.metadata.name}/{role.value}"
-        yield ir.HopRoute(
+        yield ir.MirrorRoute(
             name=leg,
             leg=leg,
             arm=ir.Arm(cluster=cluster, variant=variant, weight=ir.FULL, model=_models(item.route)[variant]),
@@ -84,7 +84,9 @@ def _kill(item: Traffic, plain: ir.Route) -> ir.Route:
         plain,
         name=f"{plain.name}/killed",
         split="killed",
-        gate=ir.Gate(key=f"shiftplane.{plain.name}.kill", default=0, now=ir.FULL if item.killed else 0),
+        gate=ir.RuntimeFraction(
+            key=f"shiftplane.{plain.name}.kill", default=0, now=ir.FULL if item.killed else 0
+        ),
         arms=_whole(item.route, item.route.spec.kill_switch.serve or item.route.spec.stable),
         stickiness=None,
         prompt=None,
@@ -160,7 +162,7 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
             plain,
             name=f"{plain.name}/sampled/noise",
             conditions=clauses,
-            gate=ir.Gate(
+            gate=ir.RuntimeFraction(
                 key=f"shiftplane.{plain.name}.noise",
                 default=_part(shadow.percentage, baseline.percentage),
                 now=_part(item.mirror, baseline.percentage),
@@ -175,7 +177,9 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
         plain,
         name=f"{plain.name}/sampled",
         conditions=clauses,
-        gate=ir.Gate(key=f"shiftplane.{plain.name}.shadow", default=shadow.percentage, now=item.mirror),
+        gate=ir.RuntimeFraction(
+            key=f"shiftplane.{plain.name}.shadow", default=shadow.percentage, now=item.mirror
+        ),
         mirrors=(_mirror(item, shadow, ir.Role.SHADOW),),
         capture=capture,
     )

@@ -8,9 +8,9 @@ from xds_server.rollout.codec import (
     state_to_json,
 )
 from xds_server.rollout.events import (
+    Action,
     Alarm,
     Command,
-    CommandKind,
     Converged,
     Effect,
     Event,
@@ -50,7 +50,6 @@ from xds_server.rollout.state import (
 )
 from xds_server.rollout.step import next_deadline, step
 from xds_server.rollout.transitions import TABLE, Transition
-from xds_server.rollout.vitality import UNSEEN, Pulse, Vital, felt, summed
 
 __all__ = [
     "FULL",
@@ -58,12 +57,11 @@ __all__ = [
     "PROMPT",
     "STRATEGY",
     "TABLE",
-    "UNSEEN",
+    "Action",
     "Alarm",
     "Analysis",
     "Bake",
     "Command",
-    "CommandKind",
     "Converged",
     "Effect",
     "Event",
@@ -78,7 +76,6 @@ __all__ = [
     "Phase",
     "Program",
     "Publish",
-    "Pulse",
     "Record",
     "Refused",
     "RolloutError",
@@ -96,10 +93,8 @@ __all__ = [
     "Undecided",
     "UnreadableError",
     "Verdict",
-    "Vital",
     "event_from_json",
     "event_to_json",
-    "felt",
     "length",
     "moved",
     "next_deadline",
@@ -110,5 +105,4 @@ __all__ = [
     "state_from_json",
     "state_to_json",
     "step",
-    "summed",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xds_server.rollout.events import CommandKind
+from xds_server.rollout.events import Action
 from xds_server.rollout.state import LIVE, Phase
 from xds_server.rollout.transitions import TABLE
 
@@ -61,7 +61,7 @@ def _names(phases: tuple[Phase, ...]) -> str:
 
 
 def _word(kind: EventKind) -> str:
-    return kind.value if isinstance(kind, CommandKind) else kind
+    return kind.value if isinstance(kind, Action) else kind
 
 
 def _place(phase: Phase) -> str:

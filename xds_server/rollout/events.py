@@ -9,9 +9,9 @@ from typing import Literal
 from xds_server.rollout.state import Finding, Program  # noqa: TC001 - the codec reads annotations at run time
 
 __all__ = [
+    "Action",
     "Alarm",
     "Command",
-    "CommandKind",
     "Converged",
     "Effect",
     "Event",
@@ -41,7 +41,7 @@ class Refused(RolloutError):  # noqa: N818 - a refusal is an answer, not a defec
     """The phase does not allow the command; the message says what is allowed."""
 
 
-class CommandKind(Enum):
+class Action(Enum):
     """What an operator may say."""
 
     PROMOTE = "promote"
@@ -99,7 +99,7 @@ class NotConverged:
 class Command:
     """An operator says something, and why."""
 
-    command: CommandKind
+    command: Action
     actor: str
     reason: str
     kind: Literal["command"] = "command"

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from xds_server.rollout import commands, moves
-from xds_server.rollout.events import CommandKind
+from xds_server.rollout.events import Action
 from xds_server.rollout.state import Phase, State
 from xds_server.rollout.steps import Result
 
 __all__ = ["TABLE", "EventKind", "Move", "Transition", "behind"]
 
 Move = Callable[[Any, Any, float], Result]
-EventKind = str | CommandKind
+EventKind = str | Action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,8 @@ _STEPS: Final = (Phase.PROGRESSING, Phase.SHADOWING, Phase.PAUSED, Phase.BAKING,
 _KEEP: Final = Transition(move=moves.keep)
 _ROLL_BACK: Final = (Phase.ROLLING_BACK,)
 _KILL: Final[Mapping[EventKind, Transition]] = {
-    CommandKind.KILL: Transition(move=commands.kill, when="with a reason", to=(Phase.KILLED,)),
-    CommandKind.UNKILL: Transition(move=commands.not_killed),
+    Action.KILL: Transition(move=commands.kill, when="with a reason", to=(Phase.KILLED,)),
+    Action.UNKILL: Transition(move=commands.not_killed),
 }
 _HEALTH: Final[Mapping[EventKind, Transition]] = {
     "health": Transition(
@@ -75,17 +75,17 @@ _LIVE: Final[Mapping[EventKind, Transition]] = {
     "alarm": Transition(
         move=moves.alarmed, when="one that says so, while somebody is exposed", to=_ROLL_BACK
     ),
-    CommandKind.ABORT: Transition(move=commands.abort, to=_ROLL_BACK),
-    CommandKind.UNDO: Transition(move=commands.undo, to=_ROLL_BACK),
-    CommandKind.RETRY: Transition(move=commands.runs),
+    Action.ABORT: Transition(move=commands.abort, to=_ROLL_BACK),
+    Action.UNDO: Transition(move=commands.undo, to=_ROLL_BACK),
+    Action.RETRY: Transition(move=commands.runs),
 }
 # Nothing that has a deadline waits for proxies here; who is missing is said all the same.
 _NO_WAIT: Final[Mapping[EventKind, Transition]] = {"notConverged": Transition(move=moves.degrade_or_wait)}
 _PROMOTE: Final[Mapping[EventKind, Transition]] = {
-    CommandKind.PROMOTE: Transition(
+    Action.PROMOTE: Transition(
         move=commands.promote, when="the proxies hold the step, the candidate lives", to=_STEPS
     ),
-    CommandKind.PROMOTE_FULL: Transition(
+    Action.PROMOTE_FULL: Transition(
         move=commands.promote_full, when="the proxies hold the step, the candidate lives", to=_STEPS
     ),
 }
@@ -100,15 +100,15 @@ _RUNNING: Final[Mapping[EventKind, Transition]] = {
     ),
     "evidence": Transition(move=moves.proved),
     "spent": Transition(move=moves.spent),
-    CommandKind.PAUSE: Transition(move=commands.hold, to=(Phase.PAUSED,)),
-    CommandKind.RESUME: _KEEP,
+    Action.PAUSE: Transition(move=commands.hold, to=(Phase.PAUSED,)),
+    Action.RESUME: _KEEP,
 }
 _OVER: Final[Mapping[EventKind, Transition]] = {
     **_KILL,
     "health": Transition(move=moves.lives),
-    CommandKind.ABORT: _KEEP,
+    Action.ABORT: _KEEP,
     **dict.fromkeys(
-        (CommandKind.PROMOTE, CommandKind.PROMOTE_FULL, CommandKind.PAUSE, CommandKind.RESUME),
+        (Action.PROMOTE, Action.PROMOTE_FULL, Action.PAUSE, Action.RESUME),
         Transition(move=commands.too_early),
     ),
 }
@@ -129,17 +129,17 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_NO_WAIT,
         "tick": _KEEP,
         "converged": Transition(move=moves.note_converged),
-        CommandKind.PAUSE: Transition(move=commands.hold),
-        CommandKind.RESUME: Transition(move=commands.resume, to=(*_STEPS, Phase.PENDING, Phase.DEGRADED)),
+        Action.PAUSE: Transition(move=commands.hold),
+        Action.RESUME: Transition(move=commands.resume, to=(*_STEPS, Phase.PENDING, Phase.DEGRADED)),
     },
     Phase.DEGRADED: {
         **_LIVE,
         **_NO_WAIT,
         **_PROMOTE,
         "converged": _KEEP,
-        CommandKind.PAUSE: Transition(move=commands.hold),
-        CommandKind.RESUME: _KEEP,
-        CommandKind.RETRY: Transition(
+        Action.PAUSE: Transition(move=commands.hold),
+        Action.RESUME: _KEEP,
+        Action.RETRY: Transition(
             move=commands.restart_wait, to=(Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING)
         ),
     },
@@ -148,25 +148,25 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_NO_WAIT,
         "verdict": Transition(move=moves.judged, when="Fail, while the candidate has users", to=_ROLL_BACK),
         "converged": Transition(move=moves.settled),
-        CommandKind.PROMOTE: _KEEP,
-        CommandKind.PROMOTE_FULL: _KEEP,
-        CommandKind.PAUSE: Transition(move=commands.too_early),
-        CommandKind.RESUME: _KEEP,
-        CommandKind.RETRY: Transition(move=commands.retry, when="it was not promoted", to=(Phase.PENDING,)),
+        Action.PROMOTE: _KEEP,
+        Action.PROMOTE_FULL: _KEEP,
+        Action.PAUSE: Transition(move=commands.too_early),
+        Action.RESUME: _KEEP,
+        Action.RETRY: Transition(move=commands.retry, when="it was not promoted", to=(Phase.PENDING,)),
     },
     Phase.ROLLING_BACK: {
         **_OVER,
         "notConverged": Transition(move=moves.degrade_or_wait),
         "converged": Transition(move=moves.finish_rollback, to=(Phase.ROLLED_BACK,)),
-        CommandKind.UNDO: _KEEP,
-        CommandKind.RETRY: Transition(move=commands.runs),
+        Action.UNDO: _KEEP,
+        Action.RETRY: Transition(move=commands.runs),
     },
     Phase.ROLLED_BACK: {
         **_OVER,
         "notConverged": _KEEP,
         "converged": Transition(move=moves.settled),
-        CommandKind.UNDO: Transition(move=commands.undo),
-        CommandKind.RETRY: Transition(move=commands.retry, to=(Phase.PENDING,)),
+        Action.UNDO: Transition(move=commands.undo),
+        Action.RETRY: Transition(move=commands.retry, to=(Phase.PENDING,)),
     },
     Phase.KILLED: {
         "converged": Transition(move=moves.kill_held),
@@ -174,21 +174,21 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         "health": Transition(move=behind(moves.lives)),
         "verdict": Transition(move=behind(moves.judged)),
         "alarm": Transition(move=behind(moves.alarmed)),
-        CommandKind.ABORT: Transition(move=behind(commands.abort)),
-        CommandKind.UNDO: Transition(move=behind(commands.undo)),
-        CommandKind.KILL: _KEEP,
-        CommandKind.UNKILL: Transition(
+        Action.ABORT: Transition(move=behind(commands.abort)),
+        Action.UNDO: Transition(move=behind(commands.undo)),
+        Action.KILL: _KEEP,
+        Action.UNKILL: Transition(
             move=commands.unkill,
             when="the kill was not the spec's",
             to=tuple(phase for phase in Phase if phase is not Phase.KILLED),
         ),
         **dict.fromkeys(
             (
-                CommandKind.PROMOTE,
-                CommandKind.PROMOTE_FULL,
-                CommandKind.PAUSE,
-                CommandKind.RESUME,
-                CommandKind.RETRY,
+                Action.PROMOTE,
+                Action.PROMOTE_FULL,
+                Action.PAUSE,
+                Action.RESUME,
+                Action.RETRY,
             ),
             Transition(move=commands.is_killed),
         ),

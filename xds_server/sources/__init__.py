@@ -2,7 +2,6 @@
 
 from xds_server.sources.collector import CollectorSource
 from xds_server.sources.evidence import EvidenceBlocks, EvidenceSource
-from xds_server.sources.health import HealthChecks, Target, Watched
 from xds_server.sources.prometheus import Asked, Prometheus
 from xds_server.sources.scripts import load_scripts
 from xds_server.sources.spec_files import SpecFolder
@@ -12,10 +11,7 @@ __all__ = [
     "CollectorSource",
     "EvidenceBlocks",
     "EvidenceSource",
-    "HealthChecks",
     "Prometheus",
     "SpecFolder",
-    "Target",
-    "Watched",
     "load_scripts",
 ]

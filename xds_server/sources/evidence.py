@@ -15,8 +15,8 @@ import grpc
 import grpc.aio
 import structlog
 
-from xds_server.analysis import PairCounts, Signs
-from xds_server.wire import evidence_pb2 as wire
+from xds_server.analysis.verdicts import ComparisonCounts, PairCounts
+from xds_server.sources.wire import evidence_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -139,7 +139,7 @@ def _counts(block: Any) -> PairCounts:
         trios=block.trios,
         repeated=block.repeated,
         signs={
-            name: Signs(less=signs.less, more=signs.more, same=signs.same)
+            name: ComparisonCounts(less=signs.less, more=signs.more, same=signs.same)
             for name, signs in block.signs.items()
         },
         tokens=dict(block.tokens),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import structlog
 
-from xds_server.telemetry.scraped import QUERY, Scraped
+from xds_server.analysis.counts.scraped import QUERY, Scraped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from xds_server.telemetry import Counts, Leg
+    from xds_server.analysis.counts import Counts, Leg
 
 __all__ = ["Asked", "Prometheus", "number_of", "samples_of"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.identity import Role, Session, Token, grants_from_json, grants_to_json
+from xds_server.access.identity import Role, Session, Token, grants_from_json, grants_to_json
 
 if TYPE_CHECKING:
-    from xds_server.audit import Deed
+    from xds_server.access.audit import AuditEvent
     from xds_server.store.file import StoreFile
 
 __all__ = ["AccessStore"]
@@ -35,7 +35,7 @@ class AccessStore:
             row = db.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
         return None if row is None else _token(row)
 
-    def add_token(self, token: Token, deed: Deed) -> None:
+    def add_token(self, token: Token, deed: AuditEvent) -> None:
         """Keep a new token. Another admin's ends the one of the first run."""
         with self._file.writing() as db:
             if not token.first and any(g.role is Role.ADMIN and not g.labels for g in token.grants):
@@ -57,7 +57,7 @@ class AccessStore:
             )
             self._file.audit(deed)
 
-    def revoke(self, ident: str, deed: Deed) -> bool:
+    def revoke(self, ident: str, deed: AuditEvent) -> bool:
         """End a token and the sessions that began with it; return whether there was one."""
         with self._file.writing() as db:
             found = db.execute("DELETE FROM tokens WHERE id = ?", (ident,)).rowcount > 0
@@ -77,7 +77,7 @@ class AccessStore:
             row = db.execute(statement, (digest,)).fetchone()
         return None if row is None else _session(row)
 
-    def add_session(self, session: Session, deed: Deed) -> None:
+    def add_session(self, session: Session, deed: AuditEvent) -> None:
         """Keep a new session, and forget those that have ended."""
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE expires_at < ?", (session.created_at,))
@@ -103,7 +103,7 @@ class AccessStore:
         with self._file.writing() as db:
             db.execute("UPDATE sessions SET seen_at = ? WHERE digest = ?", (now, digest))
 
-    def end_session(self, digest: str, deed: Deed) -> None:
+    def end_session(self, digest: str, deed: AuditEvent) -> None:
         """Forget a session."""
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE digest = ?", (digest,))

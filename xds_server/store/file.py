@@ -8,15 +8,15 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from xds_server.audit import Anchor
-from xds_server.store import trail
+from xds_server.access.audit import Checkpoint
+from xds_server.store import audit_log
 from xds_server.store.model import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from xds_server.audit import Deed
+    from xds_server.access.audit import AuditEvent
 
 __all__ = ["StoreFile"]
 
@@ -83,7 +83,7 @@ _MIGRATIONS: Final = (
     CREATE INDEX audit_deletions ON audit (route, seq) WHERE action = 'delete' AND outcome <> 'refused';
     """,
 )
-_AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: trail.import_events}
+_AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: audit_log.import_events}
 """What a version needs beside its tables."""
 
 _APPLICATION: Final = 0x53504C4E  # marks the file as ours
@@ -99,9 +99,9 @@ class StoreFile:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
         self.path = path
-        self.on_audited: Callable[[Anchor], None] = lambda _anchor: None
+        self.on_audited: Callable[[Checkpoint], None] = lambda _anchor: None
         """Hears of each entry of the audit once it is on the disk, in the thread that wrote it."""
-        self._written: list[Anchor] = []
+        self._written: list[Checkpoint] = []
         self._lock = threading.Lock()
         try:
             if path != ":memory:":
@@ -145,10 +145,10 @@ class StoreFile:
         for anchor in written:
             self.on_audited(anchor)
 
-    def audit(self, deed: Deed) -> None:
+    def audit(self, deed: AuditEvent) -> None:
         """Put a deed after the last one, within `writing`."""
-        entry = trail.append(self._db, deed)
-        self._written.append(Anchor(seq=entry.seq, hash=entry.hash))
+        entry = audit_log.append(self._db, deed)
+        self._written.append(Checkpoint(seq=entry.seq, hash=entry.hash))
 
     def _open(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()

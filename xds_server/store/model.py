@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xds_server.audit import Deed
+    from xds_server.access.audit import AuditEvent
+    from xds_server.analysis.counts import Block
     from xds_server.rollout import Effect, Event, State
-    from xds_server.telemetry import Block
 
 __all__ = [
     "Change",
@@ -55,7 +55,7 @@ class Change:
     effects: tuple[Effect, ...]
     text: str | None = None
     file: str | None = None
-    deed: Deed | None = None
+    deed: AuditEvent | None = None
     """What somebody did, where it was somebody."""
 
 

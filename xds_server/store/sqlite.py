@@ -11,7 +11,17 @@ import json
 import zlib
 from typing import TYPE_CHECKING, Final
 
-from xds_server.audit import verify
+from xds_server.access.audit import verify
+from xds_server.analysis.counts import (
+    Counts,
+    Leg,
+    Role,
+    added,
+    block_of_json,
+    block_to_json,
+    counts_of_json,
+    counts_to_json,
+)
 from xds_server.rollout import (
     Record,
     UnreadableError,
@@ -20,7 +30,7 @@ from xds_server.rollout import (
     state_from_json,
     state_to_json,
 )
-from xds_server.store import notified, trail
+from xds_server.store import audit_log, delivery
 from xds_server.store.file import StoreFile
 from xds_server.store.model import (
     Change,
@@ -33,23 +43,13 @@ from xds_server.store.model import (
     StoredSpec,
     StoreError,
 )
-from xds_server.telemetry import (
-    Counts,
-    Leg,
-    Role,
-    added,
-    block_of_json,
-    block_to_json,
-    counts_of_json,
-    counts_to_json,
-)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from xds_server.audit import Anchor, Break, Deed, Entry
+    from xds_server.access.audit import AuditEvent, Break, Checkpoint, Entry
     from xds_server.rollout import Effect, Event
 
 __all__ = ["SqliteStore"]
@@ -97,7 +97,7 @@ class SqliteStore:
         with self.file.writing() as db:
             return tuple(self._keep(db, change) for change in changes)
 
-    def delete(self, name: str, *, deed: Deed) -> None:
+    def delete(self, name: str, *, deed: AuditEvent) -> None:
         """Forget a route and what was counted of it; its history stays, and ends with that."""
         with self.file.writing() as db:
             record = Record(what="deleted", message="the route was deleted")
@@ -107,15 +107,15 @@ class SqliteStore:
                 db.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))  # noqa: S608 - our own names
             self.file.audit(deed)
 
-    def note(self, deed: Deed) -> None:
+    def note(self, deed: AuditEvent) -> None:
         """Write down what somebody did that changed no route, or was refused."""
         with self.file.writing():
             self.file.audit(deed)
 
-    def head(self) -> Anchor:
+    def head(self) -> Checkpoint:
         """Return the last entry of the audit."""
         with self.file.reading() as db:
-            return trail.head(db)
+            return audit_log.head(db)
 
     def history(
         self, name: str, limit: int, before: int | None = None, *, whole: bool = True
@@ -134,12 +134,12 @@ class SqliteStore:
                 "ORDER BY e.seq DESC, r.place DESC LIMIT ?",
                 (name, before, before, whole, name, limit),
             ).fetchall()
-        return tuple(notified.event(*row) for row in reversed(rows))
+        return tuple(delivery.event(*row) for row in reversed(rows))
 
     def lines(self, after: Mark, limit: int) -> tuple[StoredLine, ...]:
         """Return the lines of all routes' histories that follow another, oldest first."""
         with self.file.reading() as db:
-            return notified.lines(db, after, limit)
+            return delivery.lines(db, after, limit)
 
     def marks(self, targets: Collection[str]) -> dict[str, Mark]:
         """Return up to which line each target was told; one not known before begins with what comes next.
@@ -147,7 +147,7 @@ class SqliteStore:
         Targets that are not named are forgotten.
         """
         with self.file.writing() as db:
-            return notified.marks(db, targets)
+            return delivery.marks(db, targets)
 
     def keep_marks(self, marks: Mapping[str, Mark]) -> None:
         """Keep up to which line targets were told.
@@ -156,7 +156,7 @@ class SqliteStore:
             StoreError: The disk is full or gone.
         """
         with self.file.writing() as db:
-            notified.keep(db, marks)
+            delivery.keep(db, marks)
 
     def audit(
         self,
@@ -168,26 +168,26 @@ class SqliteStore:
     ) -> tuple[Entry, ...]:
         """Return the newest `limit` entries, oldest first: of one route, of some or of any."""
         with self.file.reading() as db:
-            return trail.newest(db, limit, route=route, routes=routes, before=before)
+            return audit_log.newest(db, limit, route=route, routes=routes, before=before)
 
     def audit_by_key(self, actor: str, key: str) -> tuple[Entry, ...]:
         """Return what somebody did under an idempotency key."""
         with self.file.reading() as db:
-            return trail.by_key(db, actor, key)
+            return audit_log.by_key(db, actor, key)
 
-    def audit_breaks(self, anchors: Iterable[Anchor] = ()) -> tuple[int, list[Break]]:
+    def audit_breaks(self, anchors: Iterable[Checkpoint] = ()) -> tuple[int, list[Break]]:
         """Return how many entries the audit has, and where its chain does not hold.
 
         What is written meanwhile waits for some entries at a time and never for all; it is not looked at.
         """
         with self.file.reading() as db:
-            head, highest = trail.ends(db)
+            head, highest = audit_log.ends(db)
         return head.seq, list(verify(self._entries(highest), head, anchors))
 
     def audit_following(self, after: int, last: int, limit: int) -> tuple[Entry, ...]:
         """Return the next entries after a number up to a last one, in order."""
         with self.file.reading() as db:
-            return trail.following(db, after, last, limit)
+            return audit_log.following(db, after, last, limit)
 
     def _entries(self, last: int) -> Iterator[Entry]:
         after = -1

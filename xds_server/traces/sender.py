@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import structlog
 
 from xds_server import __version__
-from xds_server.notify import Format, Message, Secret, Target
-from xds_server.outbox import post, session
+from xds_server.notifications.delivery import post, session
+from xds_server.notifications.messages import Format, Message, Secret, Target
 from xds_server.traces.model import export_request
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from xds_server.translate.routes import (
     entry_routes,
     entry_table,
     entry_virtual_host,
-    hop_routes,
+    mirror_routes,
 )
 from xds_server.translate.runtime import RUNTIME_LAYER, runtime
 
@@ -60,7 +60,7 @@ class Resource:
     refers_to: frozenset[tuple[str, str]]
 
 
-def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
+def resources(group: ir.ProxyConfig, scripts: Scripts) -> tuple[Resource, ...]:
     """Return everything one class of proxies is served."""
     found: list[Resource] = []
     for source in group.clusters:
@@ -73,8 +73,8 @@ def resources(group: ir.Group, scripts: Scripts) -> tuple[Resource, ...]:
         table, hosts = entry_routes(group.virtual_hosts)
         entry_refs = {name for host in group.virtual_hosts for name in _named(host)}
         found.append(_resource(ENTRY_ROUTES, table, _clusters(entry_refs), hosts))
-    hop_refs = {route.arm.cluster for route in group.hop_routes}
-    table, hosts = hop_routes(group.hop_routes)
+    hop_refs = {route.arm.cluster for route in group.mirror_routes}
+    table, hosts = mirror_routes(group.mirror_routes)
     found.append(_resource(HOP_ROUTES, table, _clusters(hop_refs), hosts))
     found.append(_resource(RUNTIME_LAYER, runtime(group.virtual_hosts)))
     return tuple(found)

@@ -59,7 +59,7 @@ __all__ = [
     "entry_routes",
     "entry_table",
     "entry_virtual_host",
-    "hop_routes",
+    "mirror_routes",
 ]
 
 CAPTURE_FILTER: Final = "shiftplane.capture"
@@ -109,7 +109,7 @@ def apart_name(host: str) -> str:
     return f"{ENTRY_ROUTES}/{host}"
 
 
-def hop_routes(routes: tuple[ir.HopRoute, ...]) -> tuple[RouteConfiguration, bytes]:
+def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguration, bytes]:
     """Return the routes that copies take; the leg header, set by the mirror, tells them apart."""
     table = RouteConfiguration(name=HOP_ROUTES, request_headers_to_remove=[LEG_HEADER])
     host = encode(VirtualHost(name=HOP_ROUTES, domains=["*"]))
@@ -128,7 +128,7 @@ def _entry_route_bytes(route: ir.Route) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def _hop_route_bytes(route: ir.HopRoute) -> bytes:
+def _hop_route_bytes(route: ir.MirrorRoute) -> bytes:
     return encode(_hop_route(route))
 
 
@@ -176,7 +176,7 @@ def _answer_headers(route: ir.Route) -> list[HeaderValueOption]:
     return found
 
 
-def _hop_route(route: ir.HopRoute) -> Route:
+def _hop_route(route: ir.MirrorRoute) -> Route:
     filters = {} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)}
     message = Route(
         name=route.name,

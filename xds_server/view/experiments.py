@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xds_server.experiment import Arm, Asked, Column, chi_square, compare, holm, report
+from xds_server.analysis.experiments import Arm, Asked, Column, chi_square, compare, holm, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xds_server.experiment import Report
+    from xds_server.analysis.experiments import Report
     from xds_server.spec import AbTest, RouteSpec
 
 __all__ = ["experiment_view"]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xds_server.analysis import METRICS, Price, cost
+from xds_server.analysis.verdicts import METRICS, Price, cost
 from xds_server.view.model import AnalysisView, CostView, MetricView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xds_server.analysis import Arm, MetricVerdict, Ruling
+    from xds_server.analysis.counts import Counts, Leg
+    from xds_server.analysis.verdicts import AnalysisResult, Arm, MetricVerdict
     from xds_server.spec import Backend, RouteSpec
-    from xds_server.telemetry import Counts, Leg
 
 __all__ = ["analysis_view", "cost_view", "estimated_tokens"]
 
 
-def analysis_view(ruling: Ruling | None, *, dry_run: bool) -> AnalysisView | None:
+def analysis_view(ruling: AnalysisResult | None, *, dry_run: bool) -> AnalysisView | None:
     """Return the verdict on a candidate; None before anything was asked or seen."""
     if ruling is None or not ruling.metrics:
         return None

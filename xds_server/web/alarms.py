@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xds_server.alarms import Alert
     from xds_server.engine import Engine
-    from xds_server.web.gate import Gate
+    from xds_server.web.authenticator import Authenticator
 
 __all__ = ["alarm_operations"]
 
@@ -37,7 +37,7 @@ _NEEDED: Final = "alarms need serve --alarm-secret-file: whoever may post one ma
 log = structlog.get_logger()
 
 
-def alarm_operations(engine: Engine, secret: bytes | None, gate: Gate) -> list[Operation]:
+def alarm_operations(engine: Engine, secret: bytes | None, gate: Authenticator) -> list[Operation]:
     """Return the doors. With a `secret`, Alertmanager must show it as its bearer token.
 
     The generic webhook is always signed; without a secret there is none. Only where nobody has to log in does

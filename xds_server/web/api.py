@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from xds_server.engine import Action, Caller, Only
-from xds_server.identity import Role
+from xds_server.access.identity import Role
+from xds_server.engine import Action, Caller, SpecPrecondition
 from xds_server.view import to_json
 from xds_server.web import schemas
-from xds_server.web.gate import PRINCIPAL, caller, header_text, need, need_somewhere
+from xds_server.web.authenticator import PRINCIPAL, caller, header_text, need, need_somewhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json, spec_problem
 from xds_server.web.schemas import paged
@@ -24,8 +24,8 @@ from xds_server.web.visible import visible_proxies, visible_routes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xds_server.audit import Entry
-    from xds_server.engine import Applied, Engine
+    from xds_server.access.audit import Entry
+    from xds_server.engine import ApplyResult, Engine
     from xds_server.view import RouteView
 
 __all__ = ["proxies", "routes"]
@@ -270,9 +270,11 @@ class _Routes:
         return await self._applied(request, None)
 
     async def put(self, request: web.Request) -> web.Response:
-        return await self._applied(request, Only(name=request.match_info["name"], tag=_tag(request)))
+        return await self._applied(
+            request, SpecPrecondition(name=request.match_info["name"], tag=_tag(request))
+        )
 
-    async def _applied(self, request: web.Request, only: Only | None) -> web.Response:
+    async def _applied(self, request: web.Request, only: SpecPrecondition | None) -> web.Response:
         """Apply a spec, of one route `only` where that is said; once, however often it is sent with a key."""
         name = () if only is None else (only.name,)
         await need_somewhere(request, self._engine, Role.OPERATOR, "apply", *name)
@@ -351,7 +353,7 @@ def _page(
     return [item for _, item in page], page[-1][0] if len(found) > limit else None
 
 
-def _applied(applied: Applied) -> dict[str, Any]:
+def _applied(applied: ApplyResult) -> dict[str, Any]:
     return {
         "applied": [
             {"name": item.name, "action": item.action, "generation": item.generation}

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from xds_server.web.gate import COOKIE
+from xds_server.web.authenticator import COOKIE
 
 if TYPE_CHECKING:
-    from xds_server.web.gate import Gate
+    from xds_server.web.authenticator import Authenticator
 
 __all__ = ["local", "logged_in"]
 
 
-def logged_in(request: web.Request, gate: Gate, text: str, following: str) -> web.StreamResponse:
+def logged_in(request: web.Request, gate: Authenticator, text: str, following: str) -> web.StreamResponse:
     """Return the answer that begins a session in the browser."""
     answer = web.Response(status=303, headers={"location": following})
     secure = request.scheme == "https" or gate.public_url.startswith("https:")

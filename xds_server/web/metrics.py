@@ -12,16 +12,17 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xds_server.ads import Fleet, Hub
     from xds_server.engine import Engine
-    from xds_server.outbox import Outbox
+    from xds_server.notifications.delivery import Outbox
     from xds_server.traces import Sender
+    from xds_server.xds.server import Hub
+    from xds_server.xds.workers import WorkerPool
 
 __all__ = ["registry"]
 
 
 def registry(
-    engine: Engine, hub: Hub | Fleet, outbox: Outbox | None = None, spans: Sender | None = None
+    engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None = None, spans: Sender | None = None
 ) -> CollectorRegistry:
     """Return a registry of its own with everything the control plane tells about itself."""
     found = CollectorRegistry()
@@ -30,7 +31,9 @@ def registry(
 
 
 class _Collector(Collector):
-    def __init__(self, engine: Engine, hub: Hub | Fleet, outbox: Outbox | None, spans: Sender | None) -> None:
+    def __init__(
+        self, engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None, spans: Sender | None
+    ) -> None:
         self._engine = engine
         self._hub = hub
         self._outbox = outbox

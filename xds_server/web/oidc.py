@@ -24,14 +24,14 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from xds_server.identity import Principal, granted, said
+from xds_server.access.identity import Principal, granted, said
 from xds_server.web.landing import local, logged_in
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xds_server.web.gate import Gate
+    from xds_server.web.authenticator import Authenticator
     from xds_server.web.pages.frame import Frame
     from xds_server.web.settings import Oidc
 
@@ -79,7 +79,9 @@ class _Begun:
 class Provider:
     """One identity provider."""
 
-    def __init__(self, settings: Oidc, gate: Gate, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Oidc, gate: Authenticator, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         import jwt  # noqa: PLC0415 - an extra of its own
 
         self._jwt = jwt

@@ -12,7 +12,7 @@ from xds_server.web.problems import ProblemError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from xds_server.identity import Role
+    from xds_server.access.identity import Role
 
 __all__ = ["Answer", "Operation", "Parameter", "number", "registered"]
 

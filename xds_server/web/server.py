@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from xds_server.engine import Engine
-    from xds_server.web.gate import Gate
+    from xds_server.web.authenticator import Authenticator
     from xds_server.web.oidc import Provider
 
 __all__ = ["Site", "build", "operations"]
@@ -38,7 +38,7 @@ class Site:
 
     engine: Engine
     registry: CollectorRegistry
-    gate: Gate
+    gate: Authenticator
     alarm_secret: bytes | None = None
     provider: Provider | None = None
     """Who else may say who somebody is."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from xds_server.identity import ClaimRule, Grant, Role
+from xds_server.access.identity import ClaimRule, Grant, Role
 from xds_server.spec import Finding, read_as
 from xds_server.spec.scalars import Long, Part, Plain, Url
 

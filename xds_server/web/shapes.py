@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xds_server.identity import LIVES, NAMES, Grant, Role, SelectorError, parse_selector
+from xds_server.access.identity import LIVES, NAMES, Grant, Role, SelectorError, parse_selector
 from xds_server.web.problems import ProblemError
 
 __all__ = ["CommandBody", "PromoteBody", "TokenBody", "UndoBody"]

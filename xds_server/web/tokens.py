@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from xds_server.audit import entry_to_json, parse_anchor
-from xds_server.identity import Role, new_token, token_to_json
+from xds_server.access.audit import entry_to_json, parse_checkpoint
+from xds_server.access.identity import Role, new_token, token_to_json
 from xds_server.store import soon
 from xds_server.web import schemas
-from xds_server.web.gate import PRINCIPAL, caller, need_everywhere
+from xds_server.web.authenticator import PRINCIPAL, caller, need_everywhere
 from xds_server.web.operations import Answer, Operation, Parameter, number
 from xds_server.web.problems import ProblemError, read_json
 from xds_server.web.schemas import AUDIT_PAGE, VERIFIED, WHO, paged
@@ -177,7 +177,7 @@ class _Desk:
         if len(texts) > _MOST_ANCHORS:
             raise ProblemError(400, "bad_request", f"anchor: {_MOST_ANCHORS} at once are allowed")
         try:
-            anchors = [parse_anchor(text) for text in texts]
+            anchors = [parse_checkpoint(text) for text in texts]
         except ValueError as error:
             raise ProblemError(400, "bad_request", f"anchor: {error}") from error
         entries, breaks = await self._engine.audit_breaks(anchors)

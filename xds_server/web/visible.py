@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from xds_server.identity import Principal, Role
+from xds_server.access.identity import Principal, Role
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine

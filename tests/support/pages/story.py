@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xds_server.analysis import Guardrail, Policy, fresh, heard, ruling
-from xds_server.telemetry import Block, Counts, Leg
+from xds_server.analysis.counts import Block, Counts, Leg
+from xds_server.analysis.verdicts import Guardrail, Policy, fresh, heard, ruling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xds_server.analysis import Ruling
+    from xds_server.analysis.verdicts import AnalysisResult
 
 __all__ = ["Told", "alike", "incident", "told", "worse"]
 
@@ -20,7 +20,7 @@ _SECONDS: Final = 10
 _REQUESTS: Final = (25, 475)
 """Fifty requests a second, 5 % of them to the candidate, in ten seconds."""
 
-Told = tuple[int, "Ruling"]
+Told = tuple[int, "AnalysisResult"]
 _Failures = tuple[int, int]
 
 

@@ -14,16 +14,16 @@ from aiohttp import web
 
 from xds_server.engine import ForbiddenError, TooManyRefusalsError, UnknownRouteError
 from xds_server.store import StoreError
-from xds_server.web.gate import PRINCIPAL, SESSION
+from xds_server.web.authenticator import PRINCIPAL, SESSION
 from xds_server.web.pages.shapes import bar, dot
-from xds_server.web.pages.words import FILTERS, GLOBALS
+from xds_server.web.pages.text import FILTERS, GLOBALS
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from xds_server.identity import Principal
-    from xds_server.web.gate import Gate
+    from xds_server.access.identity import Principal
+    from xds_server.web.authenticator import Authenticator
 
 __all__ = ["Frame"]
 
@@ -43,7 +43,7 @@ _STATIC: Final = {"app.css": "text/css", "app.js": "text/javascript"}
 class Frame:
     """The pages' common parts; holds the secret of forms where nobody has to log in."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Authenticator) -> None:
         self.gate = gate
         self._csrf = secrets.token_urlsafe(32)
         folder = files("xds_server.web.pages")

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from xds_server.web.gate import COOKIE, SESSION
+from xds_server.web.authenticator import COOKIE, SESSION
 from xds_server.web.landing import local, logged_in
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
-    from xds_server.web.gate import Gate
+    from xds_server.web.authenticator import Authenticator
     from xds_server.web.oidc import Provider
     from xds_server.web.pages.frame import Frame
 
 __all__ = ["login_routes"]
 
 
-def login_routes(gate: Gate, frame: Frame, provider: Provider | None) -> list[web.RouteDef]:
+def login_routes(gate: Authenticator, frame: Frame, provider: Provider | None) -> list[web.RouteDef]:
     """Return the routes of logging in and out."""
     named = "" if provider is None else provider.name
 

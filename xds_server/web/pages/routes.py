@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from xds_server.access.identity import Role
 from xds_server.engine import Action, CommandRefusedError
-from xds_server.identity import Role
-from xds_server.web.gate import PRINCIPAL, caller, need
+from xds_server.web.authenticator import PRINCIPAL, caller, need
 from xds_server.web.operations import number
 from xds_server.web.pages.live import Live
 from xds_server.web.pages.shapes import weights_chart
 from xds_server.web.pages.specs import SpecPages
-from xds_server.web.pages.words import BUTTONS, buttons, progress
+from xds_server.web.pages.text import BUTTONS, buttons, progress
 from xds_server.web.visible import audited_routes, visible_proxies, visible_routes
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from xds_server.engine import CommandRefusedError, Only, SpecRefusedError, StaleError
-from xds_server.identity import Role
-from xds_server.web.gate import caller, need, need_somewhere
+from xds_server.access.identity import Role
+from xds_server.engine import CommandRefusedError, SpecPrecondition, SpecRefusedError, StaleError
+from xds_server.web.authenticator import caller, need, need_somewhere
 
 if TYPE_CHECKING:
-    from xds_server.engine import Applied, Engine
+    from xds_server.engine import ApplyResult, Engine
     from xds_server.web.pages.frame import Frame
 
 __all__ = ["SpecPages"]
@@ -52,7 +52,7 @@ class SpecPages:
             tag=str(form.get("tag", "")),
             reason=str(form.get("reason", ""))[:2_000],
         )
-        only = Only(name=written.name, tag=written.tag) if written.name else None
+        only = SpecPrecondition(name=written.name, tag=written.tag) if written.name else None
         by, check = caller(request, Role.OPERATOR, reason=written.reason), form.get("do") == "check"
         try:
             applied = await self._engine.apply(written.text, file="page", by=by, dry_run=check, only=only)
@@ -96,6 +96,6 @@ class _Answer:
     lines: tuple[str, ...] = ()
 
 
-def _would(applied: Applied) -> str:
+def _would(applied: ApplyResult) -> str:
     said = ", ".join(f"route {one.name} would be {one.action}" for one in applied.routes)
     return f"No problem: {said}." if said else "No problem, and no route in it."

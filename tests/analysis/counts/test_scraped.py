@@ -1,0 +1,92 @@
+"""Counts from cumulative series: whole numbers, whatever was scraped when."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import accumulate
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xds_server.analysis.counts import DURATION_MS, Counts, Leg, added
+from xds_server.analysis.counts.scraped import Scraped
+from xds_server.sources.prometheus import number_of, samples_of
+
+V2 = Leg(route="chat", variant="v2")
+Sample = tuple[dict[str, str], float]
+
+
+def requests(value: float, instance: str = "a", code: str = "200") -> Sample:
+    labels = {"__name__": "envoy_llm_requests", "cluster": "chat/v2", "instance": instance, "code": code}
+    return labels, value
+
+
+def buckets(row: list[int], instance: str = "a") -> list[Sample]:
+    told = {"__name__": "envoy_llm_duration_ms_bucket", "cluster": "chat/v2", "instance": instance}
+    edges = [*(f"{edge:g}" for edge in DURATION_MS), "+Inf"]
+    return [({**told, "le": edge}, float(n)) for edge, n in zip(edges, accumulate(row), strict=True)]
+
+
+def test_the_first_look_only_says_where_counting_begins() -> None:
+    scraped = Scraped()
+    assert scraped.look([requests(100)]) == {}
+    assert scraped.look([requests(103), requests(5, "b")])[V2].requests == 8
+
+
+def test_a_proxy_that_began_anew_counts_from_nothing() -> None:
+    scraped = Scraped()
+    scraped.look([requests(100)])
+    assert scraped.look([requests(4)])[V2].requests == 4
+
+
+def test_a_scrape_that_failed_loses_nothing() -> None:
+    scraped = Scraped()
+    scraped.look([requests(100)])
+    assert scraped.look([]) == {}
+    assert scraped.look([requests(107)])[V2].requests == 7
+
+
+ROW = st.lists(st.integers(0, 5), min_size=len(DURATION_MS) + 1, max_size=len(DURATION_MS) + 1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), ROW, st.integers(0, 50)), max_size=8))
+def test_what_proxies_counted_is_what_is_found(steps: list[tuple[str, list[int], int]]) -> None:
+    scraped, total = Scraped(), Counts()
+    rows = {"a": [0] * (len(DURATION_MS) + 1), "b": [0] * (len(DURATION_MS) + 1)}
+    asked: Counter[str] = Counter()
+
+    def look() -> Counts:
+        told = [sample for name in rows for sample in buckets(rows[name], name)]
+        found = scraped.look([*told, *(requests(asked[name], name) for name in rows)])
+        return found.get(V2, Counts())
+
+    look()
+    for name, row, more in steps:
+        rows[name] = [old + new for old, new in zip(rows[name], row, strict=True)]
+        asked[name] += more
+        total = added(total, look())
+    assert total.requests == asked.total()
+    assert list(total.duration_ms) == [one + other for one, other in zip(rows["a"], rows["b"], strict=True)]
+
+
+def test_foreign_series_are_left_out() -> None:
+    scraped = Scraped()
+    scraped.look([])
+    nan = float("nan")
+    others: list[Sample] = [
+        ({"__name__": "envoy_llm_requests", "code": "200"}, 3.0),
+        ({"__name__": "envoy_llm_duration_ms_count", "cluster": "chat/v2"}, 3.0),
+        ({"__name__": "envoy_llm_requests", "cluster": "chat/hop", "code": "200"}, 3.0),
+        ({"__name__": "envoy_llm_requests", "cluster": "chat/v2", "code": "200"}, nan),
+    ]
+    assert scraped.look(others) == {}
+
+
+def test_an_answer_is_one_number_or_none() -> None:
+    one = {"metric": {}, "value": [0, "0.5"]}
+    assert number_of({"resultType": "vector", "result": [one]}) == 0.5
+    assert number_of({"resultType": "scalar", "result": [0, "3"]}) == 3.0
+    assert number_of({"resultType": "vector", "result": []}) is None
+    assert number_of({"resultType": "vector", "result": [one, one]}) is None
+    assert number_of({"resultType": "vector", "result": [{"metric": {}, "value": [0, "NaN"]}]}) is None
+    assert list(samples_of({"resultType": "matrix", "result": []})) == []

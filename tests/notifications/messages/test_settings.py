@@ -1,0 +1,96 @@
+"""The file of `serve --notify`: what it means, and everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.notices import EXAMPLE, HOOK, NOTIFY, loaded, messages
+from xds_server.notifications.messages import Format, Secret, render
+
+ROOT = Path(__file__).resolve().parents[3]
+
+GOOD = """
+publicUrl: https://shiftplane.example.com/
+targets:
+  - {name: ops, type: slack, urlFile: hook, events: [rolled_back, "candidate_*"]}
+  - name: audit
+    type: webhook
+    url: http://127.0.0.1:9000/in
+    secretFile: secret
+    routes: {names: ["chat*"], labels: {team: platform}}
+    template: "{{ route }}: {{ message | truncate(80) }}"
+    maxAge: 10m
+"""
+
+
+def test_a_file_becomes_targets() -> None:
+    found, problems = loaded(GOOD)
+    assert problems == ()
+    assert found is not None
+    ops, audit = found.targets
+    assert found.public_url == "https://shiftplane.example.com/"
+    assert (ops.name, ops.format, ops.url.value) == ("ops", Format.SLACK, HOOK)
+    assert (ops.events, ops.routes, ops.secret, ops.max_age) == (
+        ("rolled_back", "candidate_*"),
+        ("*",),
+        None,
+        3600,
+    )
+    assert audit.secret is not None
+    assert audit.secret.value == "only between us"
+    assert (audit.routes, audit.labels, audit.max_age) == (("chat*",), {"team": "platform"}, 600)
+
+
+def test_secrets_do_not_print_themselves() -> None:
+    found, _ = loaded(GOOD)
+    assert "wH1sp3r" not in repr(found)
+    assert "between us" not in repr(found)
+    assert f"{Secret('x')} {Secret('x')!r}" == "[redacted] [redacted]"
+
+
+def test_all_problems_are_told_at_once_with_their_places() -> None:
+    assert messages() == (NOTIFY / "bad.txt").read_text(encoding="utf-8"), "make golden writes it anew"
+
+
+def test_secrets_are_told_nobody_even_where_they_are_wrong() -> None:
+    assert not re.search("s3cret|wH1sp3r", messages())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the file holds no mapping"),
+        ("- 1", "the file holds no mapping"),
+        ("a: [", "not YAML"),
+        ("{}", "targets: is missing"),
+        ("targets: []", "targets: is empty"),
+        ("targets: {a: 1}", "targets: must be a list"),
+        ("---\na: 1\n---\nb: 2\n", "several documents"),
+        ("targets: [1]", "targets[0]: must be a mapping, found 1"),
+        ("targets: [{name: x, type: webhook, url: 7}]", "targets[0].url: must be text"),
+        ("targets: [{name: x, type: webhook, url: 'http://a:99999/'}]", "targets[0].url: is not a URL"),
+        ("targets: [{name: x, type: webhook, urlFile: {}}]", "targets[0].urlFile: must be text"),
+    ],
+)
+def test_whatever_is_in_the_file_there_is_a_message(text: str, said: str) -> None:
+    found, problems = loaded(text)
+    assert found is None
+    assert said in "\n".join(str(problem) for problem in problems)
+
+
+def test_the_settings_in_the_docs_are_settings() -> None:
+    page = (ROOT / "docs/notifications.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    found, problems = loaded(text.replace("slack-hook", "hook").replace("audit-secret", "secret"))
+    assert problems == ()
+    assert found is not None
+    on_call, audit = found.targets
+    assert on_call.template is not None
+    assert json.loads(render(on_call, EXAMPLE, found.public_url).body)["blocks"][1]["text"]["text"] == (
+        "*chat* failed: success-rate: 91.2 % against 99.4 %, odds 8.1"
+    )
+    assert audit.max_age == 86_400

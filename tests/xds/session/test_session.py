@@ -1,0 +1,409 @@
+"""The session, driven from the client's side in both flavours."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import worlds
+from tests.support.client import NODE, URLS, Client, Got
+from xds_server.xds.session import Acked, Identified, Nacked, ProtocolError, Stale
+from xds_server.xds.snapshot import CLUSTER, ROUTE
+from xds_server.xds.wire import discovery_pb2 as wire
+
+BASE = worlds.snapshot(worlds.group(500))
+HEAVIER = worlds.snapshot(worlds.group(2_500))
+SHADOWED = worlds.snapshot(worlds.group(500, shadow=True))
+ALONE = worlds.snapshot(worlds.without_candidate(worlds.group(500)))
+
+both = pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
+
+
+def booted(*, delta: bool) -> Client:
+    client = Client(delta)
+    client.boot(BASE)
+    return client
+
+
+@both
+def test_the_first_request_must_name_its_node(delta: bool) -> None:
+    client = Client(delta)
+    client.opened = True
+    with pytest.raises(ProtocolError, match=r"node\.id"):
+        client.ask("CDS")
+
+
+@both
+def test_a_request_must_name_its_type(delta: bool) -> None:
+    with pytest.raises(ProtocolError, match="type_url"):
+        Client(delta).ask("")
+
+
+@both
+def test_garbage_is_a_protocol_error(delta: bool) -> None:
+    with pytest.raises(ProtocolError):
+        Client(delta).session.receive(b"\xff\xff\xff\xff")
+
+
+def test_the_node_is_kept_without_its_bulk() -> None:
+    node = wire.Node(id="n", cluster="g", user_agent_name="envoy")
+    node.metadata.update({"shiftplane": {"mode": "sidecar", "entry": "127.0.0.1:1"}, "other": "x"})
+    node.user_agent_build_version.version.major_number = 1
+    node.user_agent_build_version.version.minor_number = 40
+    session = Client(delta=True).session
+    request = wire.DeltaDiscoveryRequest(node=node, type_url=CLUSTER)
+    (event,) = session.receive(request.SerializeToString())
+    assert isinstance(event, Identified)
+    assert (event.node.id, event.node.group, event.node.version) == ("n", "g", "1.40.0")
+    assert dict(event.node.metadata) == {"mode": "sidecar", "entry": "127.0.0.1:1"}
+
+
+@both
+def test_nothing_is_said_before_a_world_is_offered(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("CDS")
+    assert client.take() is None
+
+
+@both
+def test_boot_ends_synced_and_silent(delta: bool) -> None:
+    client = booted(delta=delta)
+    assert client.take() is None
+    client.offer(worlds.snapshot(worlds.group(500)))
+    assert client.take() is None
+
+
+@both
+def test_a_weight_step_is_one_message(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(HEAVIER)
+    (got,) = client.take_all()
+    assert (got.type, got.names) == ("RDS", ("entry",))
+    assert not client.session.synced
+    client.accept(got, "entry", "hop")
+    assert client.session.synced
+
+
+@both
+def test_nonces_are_unique_and_never_empty(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("CDS")
+    client.ask("LDS")
+    client.ask("EDS", "chat/v1")
+    client.offer(BASE)
+    nonces = [got.nonce for got in client.take_all()]
+    assert all(nonces)
+    assert len(set(nonces)) == len(nonces) == 3
+
+
+@both
+def test_additions_travel_before_what_refers_to_them(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(SHADOWED)
+    first = client.take_all()
+    assert [got.type for got in first] == ["CDS"], "routes wait until their clusters are accepted"
+    client.accept(first[0])
+    client.ask("EDS", *(() if delta else ("chat/v1", "chat/v2")), "chat/v2/shadow")
+    rest = client.take_all()
+    assert [got.type for got in rest] == ["EDS", "RDS"]
+
+
+@both
+def test_a_refused_cluster_keeps_routes_away_from_it(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(SHADOWED)
+    (got,) = client.take_all()
+    client.ask("CDS", nonce=got.nonce, error="no such extension")
+    assert client.take_all() == []
+    assert not client.session.synced
+
+
+@both
+def test_removals_wait_for_the_routes_that_left(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(ALONE)
+    (routes,) = client.take_all()
+    assert routes.type == "RDS"
+    client.accept(routes, "entry", "hop")
+    (clusters,) = client.take_all()
+    assert clusters.type == "CDS"
+    assert clusters.removed == (("chat/v2",) if delta else ())
+    assert delta or clusters.names == ("chat/v1",)
+    client.accept(clusters)
+    assert client.session.synced
+
+
+@both
+def test_a_refused_route_keeps_its_clusters_alive(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(ALONE)
+    (routes,) = client.take_all()
+    client.ask("RDS", *(() if delta else ("entry", "hop")), nonce=routes.nonce, error="bad route")
+    assert client.take_all() == [], "the proxy still routes to the old candidate"
+
+
+@both
+def test_a_refusal_is_recorded_and_not_repeated(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(HEAVIER)
+    (got,) = client.take_all()
+    names = () if delta else ("entry", "hop")
+    (event,) = client.ask("RDS", *names, nonce=got.nonce, error="x" * 10_000)
+    assert isinstance(event, Nacked)
+    assert event.names == ("entry",)
+    assert len(event.message) == 2_000
+    assert client.take() is None
+    client.offer(HEAVIER)
+    assert client.take() is None, "the same version is not sent again"
+    client.offer(BASE)
+    (back,) = client.take_all()
+    client.accept(back, *names)
+    assert client.session.synced
+    assert client.session.rejections == ()
+
+
+@both
+def test_a_first_ever_refusal_counts(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("CDS")
+    client.offer(BASE)
+    (got,) = client.take_all()
+    (event,) = client.ask("CDS", nonce=got.nonce, error="no")
+    assert isinstance(event, Nacked)
+
+
+@both
+def test_types_do_not_disturb_each_other(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("CDS")
+    client.ask("LDS")
+    client.offer(BASE)
+    clusters, listeners = client.take_all()
+    client.ask("CDS", nonce=clusters.nonce, error="no")
+    (event,) = client.ask("LDS", nonce=listeners.nonce)
+    assert isinstance(event, Acked)
+
+
+@both
+def test_a_stale_nonce_is_no_answer_but_its_names_count(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("EDS", "chat/v1")
+    client.offer(BASE)
+    (first,) = client.take_all()
+    client.accept(first, "chat/v1")
+    moved = worlds.group(500)
+    moved = type(moved)(
+        proxies=moved.proxies,
+        listener=moved.listener,
+        virtual_hosts=moved.virtual_hosts,
+        mirror_routes=moved.mirror_routes,
+        clusters=(worlds.cluster("chat/v1", 9_101), worlds.cluster("chat/v2", 9_102)),
+    )
+    client.offer(worlds.snapshot(moved))
+    (second,) = client.take_all()
+    (event,) = client.ask("EDS", *(() if delta else ("chat/v1",)), "chat/v2", nonce=first.nonce)
+    assert isinstance(event, Stale)
+    client.accept(second, "chat/v1", "chat/v2")
+    (third,) = client.take_all()
+    assert third.names == ("chat/v2",)
+
+
+@both
+def test_one_response_per_type_and_the_newest_wins(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.offer(HEAVIER)
+    (got,) = client.take_all()
+    for weight in (3_000, 4_000, 5_000):
+        client.offer(worlds.snapshot(worlds.group(weight)))
+        assert client.take() is None
+    client.accept(got, "entry", "hop")
+    (last,) = client.take_all()
+    client.accept(last, "entry", "hop")
+    assert client.session.synced
+    assert last.version == worlds.snapshot(worlds.group(5_000)).version
+
+
+@both
+def test_endpoints_are_repeated_after_a_cluster_changed(delta: bool) -> None:
+    client = booted(delta=delta)
+    changed = worlds.group(500)
+    slower = tuple(
+        type(c)(name=c.name, kind=c.kind, addresses=c.addresses, connect_timeout=9.0)
+        for c in changed.clusters
+    )
+    client.offer(
+        worlds.snapshot(
+            type(changed)(
+                proxies=changed.proxies,
+                listener=changed.listener,
+                virtual_hosts=changed.virtual_hosts,
+                mirror_routes=(),
+                clusters=slower,
+            )
+        )
+    )
+    kinds = [(got.type, got.names) for got in client.take_all()]
+    assert kinds == [("CDS", ("chat/v1", "chat/v2")), ("EDS", ("chat/v1", "chat/v2"))]
+
+
+@both
+def test_an_unknown_type_is_survived(delta: bool) -> None:
+    client = booted(delta=delta)
+    client.ask("type.googleapis.com/some.Thing", "x")
+    got = client.take_all()
+    assert [g.removed for g in got] == ([("x",)] if delta else [])
+
+
+@both
+def test_naming_nothing_means_nothing_for_routes(delta: bool) -> None:
+    client = Client(delta)
+    client.ask("RDS")
+    client.offer(BASE)
+    assert client.take() is None
+
+
+def test_delta_missing_names_are_said_once_and_sent_when_they_come() -> None:
+    client = Client(delta=True)
+    client.ask("EDS", "chat/v1", "chat/v2/shadow")
+    client.offer(BASE)
+    (got,) = client.take_all()
+    assert (got.names, got.removed) == (("chat/v1",), ("chat/v2/shadow",))
+    client.accept(got)
+    assert client.take() is None
+    client.offer(SHADOWED)
+    (came,) = client.take_all()
+    assert came.names == ("chat/v2/shadow",)
+
+
+def test_delta_subscribing_again_sends_again() -> None:
+    client = booted(delta=True)
+    client.ask("EDS", "chat/v1")
+    (got,) = client.take_all()
+    assert got.names == ("chat/v1",)
+
+
+def test_delta_reconnect_tells_only_what_differs_for_wildcards() -> None:
+    held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
+    client = Client(delta=True)
+    client.ask("CDS", holds={**held, "gone": "1"})
+    client.offer(BASE)
+    (got,) = client.take_all()
+    assert (got.names, got.removed) == ((), ("gone",))
+
+
+def test_delta_reconnect_with_nothing_to_say_is_answered_all_the_same() -> None:
+    held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
+    client = Client(delta=True)
+    client.ask("CDS", holds=held)
+    client.offer(BASE)
+    (got,) = client.take_all()
+    assert (got.names, got.removed) == ((), ())
+
+
+def test_delta_reconnect_repeats_every_named_resource() -> None:
+    held = {"chat/v1": next(iter(BASE.of(URLS["EDS"]).values())).version}
+    client = Client(delta=True)
+    client.ask("EDS", "chat/v1", "chat/v2", holds=held)
+    client.offer(BASE)
+    (got,) = client.take_all()
+    assert got.names == ("chat/v1", "chat/v2")
+
+
+def test_delta_reconnect_keeps_clusters_an_unknown_route_may_use() -> None:
+    client = Client(delta=True)
+    client.ask("RDS", "entry", holds={"entry": "older"})
+    held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
+    client.ask("CDS", holds={**held, "chat/old": "1"})
+    client.offer(BASE)
+    first = {got.type: got for got in client.take_all()}
+    assert first["CDS"].removed == ()
+    client.accept(first["CDS"])
+    (routes,) = [first["RDS"]] if "RDS" in first else client.take_all()
+    client.accept(routes)
+    (later,) = client.take_all()
+    assert later.removed == ("chat/old",)
+
+
+def test_delta_explicit_wildcard_can_be_left() -> None:
+    client = Client(delta=True)
+    client.ask("CDS", "*", "chat/v1")
+    client.offer(BASE)
+    (got,) = client.take_all()
+    client.accept(got)
+    client.ask("CDS", without=("*",))
+    client.offer(worlds.snapshot(worlds.group(500, shadow=True)))
+    assert client.take() is None
+
+
+def test_sotw_an_empty_list_after_names_means_nothing() -> None:
+    client = Client(delta=False)
+    client.ask("CDS", "chat/v1")
+    client.offer(BASE)
+    (got,) = client.take_all()
+    assert got.names == ("chat/v1",)
+    client.ask("CDS", nonce=got.nonce)
+    client.offer(SHADOWED)
+    assert [g.names for g in client.take_all()] in ([], [()])
+
+
+def test_sotw_a_name_asked_for_again_is_sent_again() -> None:
+    client = Client(delta=False)
+    client.ask("EDS", "chat/v1")
+    client.offer(BASE)
+    (got,) = client.take_all()
+    client.accept(got)
+    assert client.take() is None
+    client.ask("EDS", "chat/v1", nonce=got.nonce)
+    (again,) = client.take_all()
+    assert again.names == ("chat/v1",)
+
+
+STEP = st.sampled_from(["base", "heavier", "shadowed", "alone", "take", "accept", "refuse"])
+
+
+@both
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEP, max_size=40))
+def test_whatever_happens_it_ends_equal_and_never_dangling(delta: bool, steps: list[str]) -> None:
+    client = booted(delta=delta)
+    worlds_by_name = {"base": BASE, "heavier": HEAVIER, "shadowed": SHADOWED, "alone": ALONE}
+    open_: dict[str, Got] = {}
+    follow = {"CDS": (), "LDS": (), "EDS": ("chat/v1", "chat/v2", "chat/v2/shadow"), "RDS": ("entry", "hop")}
+
+    def check() -> None:
+        held = client.session._types
+        routes = [*held[ROUTE].accepted.values()]
+        present = held[CLUSTER].accepted
+        assert all(name in present for entry in routes for name in entry.clusters or ())
+
+    for step in [*steps, "base"]:
+        if step in worlds_by_name:
+            client.offer(worlds_by_name[step])
+        elif step == "take" and (got := client.take()) is not None:
+            open_[got.type] = got
+        elif step in {"accept", "refuse"} and open_:
+            kind, waiting = open_.popitem()
+            names = () if delta else follow[kind]
+            client.ask(kind, *names, nonce=waiting.nonce, error="no" if step == "refuse" else None)
+        check()
+    final = worlds.snapshot(worlds.group(777))
+    client.offer(final)
+    for _ in range(20):
+        for kind, waiting in list(open_.items()):
+            client.ask(kind, *(() if delta else follow[kind]), nonce=waiting.nonce)
+        open_.clear()
+        if (got := client.take()) is None:
+            break
+        open_[got.type] = got
+        check()
+    refused = {r.type_url for r in client.session.rejections}
+    assert client.session.synced or refused
+
+
+def test_requests_without_a_node_are_fine_later() -> None:
+    client = Client(delta=True)
+    client.ask("CDS")
+    assert client.session.node is not None
+    assert client.session.node.id == NODE.id
+    client.ask("LDS")

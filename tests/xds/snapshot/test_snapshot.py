@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import pytest
+
+from tests.support import worlds
+from xds_server.translate import resources
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, DanglingReferenceError, build, changes
+from xds_server.xds.wire import discovery_pb2 as wire
+
+FOUND = resources(worlds.group(shadow=True), worlds.SCRIPTS)
+
+
+def test_the_order_of_resources_does_not_matter() -> None:
+    assert build(FOUND).version == build(tuple(reversed(FOUND))).version
+
+
+def test_versions_follow_content() -> None:
+    one, other = worlds.snapshot(worlds.group(500)), worlds.snapshot(worlds.group(600))
+    assert changes(one, other) == {ROUTE: {"entry"}}
+    assert one.version != other.version
+
+
+def test_what_did_not_change_is_shared_with_the_former_world() -> None:
+    former = worlds.snapshot(worlds.group(500))
+    after = build(resources(worlds.group(600), worlds.SCRIPTS), former)
+    assert after.of(CLUSTER) is former.of(CLUSTER)
+    assert after.of(ROUTE)["hop"] is former.of(ROUTE)["hop"]
+    assert changes(former, after) == {ROUTE: {"entry"}}
+    assert build(resources(worlds.group(500), worlds.SCRIPTS), former) is former
+
+
+def test_changes_name_what_is_new_and_what_is_gone() -> None:
+    whole = worlds.group(500)
+    full, less = worlds.snapshot(whole), worlds.snapshot(worlds.without_candidate(whole))
+    assert changes(full, less)[CLUSTER] == changes(less, full)[CLUSTER] == {"chat/v2"}
+    assert changes(None, full)[CLUSTER] == {"chat/v1", "chat/v2"}
+    empty = build([])
+    assert changes(full, empty)[LISTENER] == {"entry", "hop"}
+
+
+def test_a_dangling_reference_is_refused_with_all_that_is_missing() -> None:
+    without = [r for r in FOUND if (r.type_url, r.name) not in {(CLUSTER, "chat/v2"), (ENDPOINT, "chat/v1")}]
+    with pytest.raises(DanglingReferenceError) as caught:
+        build(without)
+    assert caught.value.missing == (
+        ("Cluster 'chat/v1'", "ClusterLoadAssignment 'chat/v1'"),
+        ("RouteConfiguration 'entry'", "Cluster 'chat/v2'"),
+    )
+
+
+def test_the_delta_form_wraps_the_same_body() -> None:
+    for entry in build(FOUND).of(LISTENER).values():
+        resource = wire.Resource.FromString(entry.delta)
+        assert (resource.name, resource.version, resource.resource) == (entry.name, entry.version, entry.body)
+
+
+def test_a_type_nobody_knows_is_empty() -> None:
+    assert build(FOUND).of("type.googleapis.com/some.Thing") == {}
+
+
+def test_a_changed_body_changes_the_world() -> None:
+    changed = [replace(r, version="other") if r.name == "hop" else r for r in FOUND]
+    assert build(changed).version != build(FOUND).version

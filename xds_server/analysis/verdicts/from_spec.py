@@ -1,0 +1,65 @@
+"""Spec → policy: the only place where verdicts meet the spec (pure)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xds_server.analysis.verdicts.metrics import METRICS, Price
+from xds_server.analysis.verdicts.policy import Comparison, Guardrail, Policy, RegressionAction, Threshold
+from xds_server.spec import read_limit
+
+if TYPE_CHECKING:
+    from xds_server.spec import AnalysisMetric, RouteSpec
+
+__all__ = ["policy_from_spec"]
+
+
+def policy_from_spec(spec: RouteSpec) -> Policy:
+    """Return what a spec asks of the evidence."""
+    asked = spec.analysis
+    return Policy(
+        guardrails=tuple(_guardrail(metric) for metric in asked.metrics if metric.threshold is None),
+        thresholds=tuple(_threshold(metric) for metric in asked.metrics if metric.threshold is not None),
+        alpha=asked.alpha,
+        initial_delay=asked.initial_delay.total_seconds(),
+        dry_run=asked.dry_run,
+        prices={
+            backend.name: Price(
+                input_per_million=backend.price.input_per_million,
+                output_per_million=backend.price.output_per_million,
+            )
+            for backend in spec.backends
+            if backend.price is not None
+        },
+    )
+
+
+def _guardrail(metric: AnalysisMetric) -> Guardrail:
+    usual = METRICS[metric.name]
+    tolerated = usual.max_ratio if metric.max_ratio is None else metric.max_ratio
+    # What must be excluded lies above what is tolerated, by as much as it usually does.
+    margin = usual.margin * tolerated if metric.margin is None else metric.margin
+    return Guardrail(
+        metric=metric.name,
+        action=RegressionAction(metric.on_regression),
+        max_ratio=tolerated,
+        margin=margin,
+        min_samples=metric.min_samples,
+        acceptable=metric.acceptable / 10_000,
+    )
+
+
+def _threshold(metric: AnalysisMetric) -> Threshold:
+    comparison, limit, lasting = read_limit(metric.threshold or "")
+    return Threshold(
+        name=metric.name,
+        metric=None if metric.query is not None else metric.name,
+        query=metric.query,
+        comparison=Comparison(comparison),
+        limit=limit,
+        window=metric.window.total_seconds(),
+        lasting=lasting,
+        failure_limit=metric.failure_limit,
+        error_limit=metric.consecutive_error_limit,
+        action=RegressionAction(metric.on_regression),
+    )

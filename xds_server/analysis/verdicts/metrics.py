@@ -1,0 +1,140 @@
+"""The metrics people name in a policy, and what each of them reads from the counts of two arms (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import log
+from typing import TYPE_CHECKING, Final
+
+from xds_server.analysis.counts import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["METRICS", "Kind", "Metric", "Price", "cost", "mean_log_tokens"]
+
+
+class Kind(Enum):
+    """How two arms are compared."""
+
+    SHARE = "share"
+    """The odds of failing."""
+    EXCEEDANCE = "exceedance"
+    """The odds of taking longer than what was usual of control before, at its median or 99th percentile."""
+    MEAN = "mean"
+    """A ratio of means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a million tokens cost."""
+
+    input_per_million: float = 0.0
+    output_per_million: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One metric, with what is usual unless a policy says otherwise.
+
+    `max_ratio` is what a candidate may be worse by, and `margin` what must be excluded before it is promoted.
+    `share` gives (failed, all); `buckets` with `edges` and `quantile` what is exceeded; `mean` gives (value,
+    weight).
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    max_ratio: float
+    margin: float
+    share: Callable[[Counts], tuple[int, int]] | None = None
+    buckets: Callable[[Counts], Buckets] | None = None
+    edges: tuple[float, ...] = ()
+    quantile: float = 0.0
+    mean: Callable[[Counts, Price], tuple[float, int] | None] | None = None
+
+
+def _failures(counts: Counts) -> tuple[int, int]:
+    return counts.failed, counts.requests
+
+
+def _invalid(counts: Counts) -> tuple[int, int]:
+    return counts.invalid, counts.metered + counts.unmetered + counts.invalid
+
+
+def cost(counts: Counts, price: Price) -> float:
+    """Return what the metered answers cost."""
+    return (
+        counts.prompt_tokens * price.input_per_million + counts.completion_tokens * price.output_per_million
+    ) / 1e6
+
+
+def mean_log_tokens(buckets: Buckets) -> tuple[float, int] | None:
+    """Return the mean logarithm of the tokens of an answer, and how many answers there were."""
+    n = sum(buckets)
+    return (sum(c * v for c, v in zip(buckets, _TOKEN_LOGS, strict=True)) / n, n) if n else None
+
+
+def _middles(edges: tuple[float, ...]) -> tuple[float, ...]:
+    lows = (edges[0] / 2, *edges)
+    highs = (*edges, edges[-1] * 2)
+    return tuple((log(low) + log(high)) / 2 for low, high in zip(lows, highs, strict=True))
+
+
+_TOKEN_LOGS: Final = _middles(TOKENS)
+
+
+def _tokens(counts: Counts, _price: Price) -> tuple[float, int] | None:
+    return mean_log_tokens(counts.tokens)
+
+
+def _cost(counts: Counts, price: Price) -> tuple[float, int] | None:
+    return (cost(counts, price) / counts.metered, counts.metered) if counts.metered else None
+
+
+def _inter_token(counts: Counts, _price: Price) -> tuple[float, int] | None:
+    n = counts.streamed_tokens
+    return (counts.stream_ms / n, counts.metered) if n else None
+
+
+def _latency(
+    name: str, buckets: Callable[[Counts], Buckets], edges: tuple[float, ...]
+) -> tuple[Metric, Metric]:
+    """Return the metrics of a median and a 99th percentile."""
+    common = {"kind": Kind.EXCEEDANCE, "unit": "ms", "max_ratio": 1.0, "buckets": buckets, "edges": edges}
+    return (
+        Metric(name=f"{name}-p50", quantile=0.5, margin=1.5, **common),  # type: ignore[arg-type]
+        Metric(name=f"{name}-p99", quantile=0.99, margin=3.0, **common),  # type: ignore[arg-type]
+    )
+
+
+METRICS: Final = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            name="success-rate",
+            kind=Kind.SHARE,
+            unit="of requests",
+            max_ratio=1.0,
+            margin=3.0,
+            share=_failures,
+        ),
+        Metric(
+            name="valid-json-rate",
+            kind=Kind.SHARE,
+            unit="of answers",
+            max_ratio=1.0,
+            margin=3.0,
+            share=_invalid,
+        ),
+        *_latency("ttft", lambda counts: counts.first_token_ms, FIRST_TOKEN_MS),
+        *_latency("duration", lambda counts: counts.duration_ms, DURATION_MS),
+        Metric(name="inter-token", kind=Kind.MEAN, unit="ms", max_ratio=1.0, margin=1.25, mean=_inter_token),
+        Metric(
+            name="tokens-per-request", kind=Kind.MEAN, unit="tokens", max_ratio=1.0, margin=1.25, mean=_tokens
+        ),
+        Metric(name="cost-per-request", kind=Kind.MEAN, unit="", max_ratio=1.0, margin=1.25, mean=_cost),
+    )
+}
+"""By name. Means of tokens are geometric, those of cost and time between tokens arithmetic."""

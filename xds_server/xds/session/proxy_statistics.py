@@ -1,0 +1,106 @@
+"""What a proxy tells its metrics service → counts by leg (pure).
+
+Counters come as what was added since the last message, histograms as what was seen since. What is not ours,
+cannot be read, or belongs to a cluster that serves no backend is left out; nothing a proxy says is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import DecodeError
+
+from xds_server.analysis.counts.proxy_counters import EDGES, Sums
+from xds_server.xds.wire import metrics_pb2 as wire
+
+if TYPE_CHECKING:
+    from xds_server.analysis.counts import Counts, Leg
+
+__all__ = ["StatisticsMessage", "read_statistics"]
+
+_PREFIX: Final = "llm."
+_COLLECTOR: Final = "shiftplane/collector"
+_COPIES: Final = ("/hop", "/shadow", "/noise")
+_LOSSES: Final = {
+    "access_logs.grpc_access_log.logs_dropped": "log_entries_dropped",
+    "cluster.upstream_cx_connect_fail": "collector_unreachable",
+    "cluster.upstream_rq_pending_overflow": "copies_cut_off",
+}
+"""By the name of a counter: why a captured leg, or a copy, is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsMessage:
+    """One message: whose it is, where it is said, and what was counted."""
+
+    node: str
+    group: str
+    legs: dict[Leg, Counts]
+    lost: dict[str, int]
+    """What the proxy had to give up of captured legs and copies, by reason."""
+
+
+def read_statistics(raw: bytes) -> StatisticsMessage | None:
+    """Return what a message says; None for what is no message."""
+    try:
+        message = wire.Message.FromString(raw)
+    except DecodeError:
+        return None
+    sums, lost = Sums(), dict[str, int]()
+    for family in message.families:
+        name = family.name
+        if name in _LOSSES:
+            reason = _LOSSES[name]
+            count = sum(
+                int(metric.counter.value) for metric in family.metric if _counts_as_lost(name, metric)
+            )
+            if count > 0:
+                lost[reason] = lost.get(reason, 0) + count
+            continue
+        if name.startswith(_PREFIX):
+            for metric in family.metric:
+                _add(sums, name[len(_PREFIX) :], metric)
+    return StatisticsMessage(
+        node=message.identifier.node.id,
+        group=message.identifier.node.cluster,
+        legs=dict(sums.legs()),
+        lost=lost,
+    )
+
+
+def _counts_as_lost(name: str, metric: wire.Metric) -> bool:
+    """Whether a counter is of copies or captured legs, and not of users' requests."""
+    if not 0 < metric.counter.value < 1 << 53:
+        return False
+    cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
+    match name.removeprefix("cluster."):
+        case "upstream_cx_connect_fail":
+            return cluster == _COLLECTOR
+        case "upstream_rq_pending_overflow":
+            return cluster.endswith(_COPIES)
+        case _:
+            return True
+
+
+def _add(sums: Sums, name: str, metric: wire.Metric) -> None:
+    labels = {label.name: label.value for label in metric.label}
+    cluster = labels.get("cluster")
+    if cluster is None:
+        return
+    if not metric.HasField("histogram"):
+        sums.count(cluster, name, metric.counter.value, labels.get("code"))
+    elif name in EDGES and metric.histogram.sample_count:
+        _sort(sums, cluster, name, metric.histogram)
+
+
+def _sort(sums: Sums, cluster: str, name: str, histogram: wire.Histogram) -> None:
+    """Add a histogram; what a proxy with other edges counted goes above all of ours."""
+    edges, before = EDGES[name], 0
+    for bucket in histogram.bucket:
+        more = bucket.cumulative_count - before
+        if more > 0:
+            sums.sort(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
+            before = bucket.cumulative_count
+    if histogram.sample_count > before:
+        sums.sort(cluster, name, len(edges), histogram.sample_count - before)
