@@ -139,7 +139,11 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     engine.reads_usage = config.token_statistics
     health = HealthChecks(engine.note_health)
     engine.on_watched = health.watch
-    hub = Hub(engine.compile) if config.acceptors == 1 else _fleet(config, engine)
+    hub = (
+        Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
+        if config.acceptors == 1
+        else _fleet(config, engine)
+    )
     engine.attach(hub)
     await engine.load()
     outbox = await _outbox(config, store, engine)
@@ -241,13 +245,7 @@ def _traced(url: str, engine: Engine, hub: Hub | WorkerPool) -> Sender:
     sender = Sender(url)
     tracer = Tracer(sender.take, hub.convergence)
     engine.span, engine.on_published = tracer.span, tracer.published
-    note = hub.on_change
-
-    def changed(group: str) -> None:
-        note(group)
-        tracer.look(group)
-
-    hub.on_change = changed
+    engine.on_group_changed = tracer.look
     return sender
 
 
@@ -268,7 +266,9 @@ def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 def _fleet(config: Config, engine: Engine) -> WorkerPool:
     own = {"door": config.door.to_json(), "log_level": config.log_level}
     command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(own)]
-    return WorkerPool(engine.compile, command, config.acceptors)
+    return WorkerPool(
+        engine.compile, command, config.acceptors, on_change=engine.group_changed, on_counts=engine.count
+    )
 
 
 async def _apply(engine: Engine, text: str, file: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tests.collector.running import Collector
-    from xds_server.analysis import PairCounts
+    from xds_server.analysis.verdicts import PairCounts
 
     Start = Callable[..., AbstractAsyncContextManager[Collector]]
 

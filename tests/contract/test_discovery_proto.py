@@ -99,7 +99,7 @@ def test_responses_of_ours_parse_into_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proto", "package"), [("discovery", "xds_server"), ("accesslog", "mirror_collector")]
+    ("proto", "package"), [("discovery", "xds_server/xds"), ("accesslog", "mirror_collector")]
 )
 def test_the_generated_code_is_current(proto: str, package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-Iprotos"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from tests.support.worlds import SCRIPTS
-from xds_server import rollout
 from xds_server.engine import Action, Caller, Engine
 from xds_server.store import SqliteStore
 from xds_server.xds.server import Hub
@@ -32,7 +31,12 @@ class House:
         self.path = path
         self.store = SqliteStore(path)
         self.engine = Engine(self.store, SCRIPTS, clock=lambda: self.now, **settings)
-        self.hub = Hub(self.engine.compile, clock=lambda: self.now)
+        self.hub = Hub(
+            self.engine.compile,
+            on_change=self.engine.group_changed,
+            on_counts=self.engine.count,
+            clock=lambda: self.now,
+        )
         self.engine.attach(self.hub)
 
     async def apply(self, text: str) -> str:

@@ -59,7 +59,7 @@ async def lived(path: Path, now: list[float], chance: random.Random) -> None:
     store = Mortal(path)
     store.ends, store.after = chance.randint(1, 4), chance.random() < 0.5
     engine = Engine(store, SCRIPTS, clock=lambda: now[0])
-    hub = Hub(engine.compile)
+    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
     engine.attach(hub)
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -73,7 +73,7 @@ async def lived(path: Path, now: list[float], chance: random.Random) -> None:
                 break
             if chance.random() < 0.2:
                 now[0] += chance.choice([1, 30, 61])
-                hub.on_change("chat")  # Somebody looks: what is due is due.
+                engine.group_changed("chat")  # Somebody looks: what is due is due.
             if chance.random() < 0.02:
                 await operate(engine, chance)
     except (Death, ConflictError):

@@ -101,7 +101,7 @@ async def serving(
     """Run a server over a store; `alive`, rollouts go on, too."""
     store = SqliteStore(path / "state.sqlite")
     engine = Engine(store, SCRIPTS)
-    hub = Hub(engine.compile)
+    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
     engine.attach(hub)
     await engine.load()
     access = AccessStore(store.file)

@@ -112,7 +112,7 @@ class TimedPlane:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
     async def _run(self) -> None:
-        hub = Hub(self.engine.compile)
+        hub = Hub(self.engine.compile, on_change=self.engine.group_changed, on_counts=self.engine.count)
         self.engine.attach(hub)
         health = HealthChecks(self.engine.note_health)
         self.engine.on_watched = health.watch

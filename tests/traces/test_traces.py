@@ -32,13 +32,7 @@ async def traced(path: Path) -> AsyncIterator[tuple[House, list[Span]]]:
     async with living(path) as house:
         tracer = Tracer(spans.append, house.hub.convergence)
         house.engine.span, house.engine.on_published = tracer.span, tracer.published
-        note = house.hub.on_change
-
-        def changed(group: str) -> None:
-            note(group)
-            tracer.look(group)
-
-        house.hub.on_change = changed
+        house.engine.on_group_changed = tracer.look
         yield house, spans
 
 

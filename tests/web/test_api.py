@@ -126,7 +126,7 @@ async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
 async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
     engine = Engine(store, SCRIPTS)
-    hub = Hub(engine.compile)
+    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
     engine.attach(hub)
     gate = Authenticator(AccessStore(store.file), engine, is_open=True)
     site = Site(engine=engine, registry=registry(engine, hub), gate=gate)

@@ -16,7 +16,7 @@ from tests.support.site import GOOD, serving, spec
 from xds_server.access.audit import AuditEvent, Checkpoint, entry_from_json, verify
 from xds_server.access.identity import Role
 from xds_server.analysis.counts import Block, Counts, Leg
-from xds_server.store import StoredBlock, trail
+from xds_server.store import StoredBlock, audit_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ def filled(store: SqliteStore, entries: int) -> None:
     """Put that many entries into the audit, in one transaction."""
     with store.file.writing() as db:
         for number in range(entries):
-            trail.append(db, AuditEvent(at=float(number), actor="ada", action="see", route="chat"))
+            audit_log.append(db, AuditEvent(at=float(number), actor="ada", action="see", route="chat"))
 
 
 async def test_tokens_and_logins_too_leave_an_anchor_in_the_log(served: Served) -> None:

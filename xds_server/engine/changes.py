@@ -74,6 +74,7 @@ class Changes(Desk):
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
         self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
+        self.on_group_changed: Callable[[str], None] = lambda _group: None
         self.on_event: Callable[[], None] = lambda: None
         """Called whenever a line was added to the history of a route; may neither wait nor fail."""
         self.on_published: Callable[[str], None] = lambda _group: None
@@ -209,12 +210,14 @@ class Changes(Desk):
             with self.span("publish", group=group):
                 self._hub.publish(group)
                 self.on_published(group)
-        self._note(group)
+        self.group_changed(group)
 
     def _watch(self) -> None:
         self.on_watched(tuple(watched(self._routes.values())) if self._checks_health else ())
 
-    def _note(self, group: str) -> None:
+    def group_changed(self, group: str) -> None:
+        """Note that the convergence of a group of proxies changed."""
+        self.on_group_changed(group)
         self._moved.add(group)
         self._wake.set()
 

@@ -94,8 +94,6 @@ class Engine(Changes):
     def attach(self, hub: Hub | WorkerPool) -> None:
         """Publish through this hub, and hear from it who accepted what."""
         self._hub = hub
-        hub.on_change = self._note
-        hub.on_counts = self.count
 
     def note_health(self, route: str, found: rollout.Health) -> None:
         """Hear how many endpoints of a backend live; the newest word counts."""

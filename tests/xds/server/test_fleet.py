@@ -34,7 +34,8 @@ class House:
 
     def __init__(self) -> None:
         self.world = worlds.snapshot(worlds.group(500))
-        self.fleet = WorkerPool(self.world_of, [], 2)
+        self.changed: list[str] = []
+        self.fleet = WorkerPool(self.world_of, [], 2, on_change=self.changed.append)
         self.compiled: Callable[[ir.NodeClass], None] = lambda _proxies: None
         self.acceptors: list[Worker] = []
         self.jobs: list[list[asyncio.Task[None]]] = []
@@ -123,11 +124,10 @@ async def test_an_acceptor_that_ends_takes_its_proxies_out_of_the_count(house: H
         FakeProxy(house.acceptors[number % 2].hub, f"proxy-{number}")
     await until(lambda: house.acked() == (4, 4))
     await until(lambda: house.fleet.counters.pushes > 0)
-    heard: list[str] = []
-    house.fleet.on_change = heard.append
+    house.changed.clear()
     await house.lose(1)
     await until(lambda: house.acked() == (2, 2))
-    assert set(heard) == {"chat"}, "rollouts hear of it"
+    assert set(house.changed) == {"chat"}, "rollouts hear of it"
 
 
 async def test_acceptors_are_ready_when_their_port_is_open(tmp_path: Path) -> None:

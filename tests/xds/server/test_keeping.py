@@ -37,7 +37,7 @@ class House:
         config = {"door": ListenerConfig(address=f"127.0.0.1:{self.port}").to_json(), "log_level": "warning"}
         command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(config)]
         patience = WorkerTimeouts(seconds=0.5, silent=6, hung=12)
-        self.fleet = WorkerPool(self.world_of, command, 2, patience=patience)
+        self.fleet = WorkerPool(self.world_of, command, 2, timeouts=patience)
 
     def world_of(self, _proxies: ir.NodeClass) -> Snapshot:
         return self.world

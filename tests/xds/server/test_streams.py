@@ -34,9 +34,8 @@ class Desk:
 
     def __init__(self, admission: Admission | None = None) -> None:
         self.world = worlds.snapshot(worlds.group(500))
-        self.hub = Hub(self.compile)
         self.changed: list[str] = []
-        self.hub.on_change = self.changed.append
+        self.hub = Hub(self.compile, on_change=self.changed.append)
         self.server = Server(self.hub, identifier="test", admission=admission)
         self.port = 0
 

@@ -46,13 +46,21 @@ _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 log = structlog.get_logger()
 
 
+def _ignore(*_: object) -> None:
+    """Stand in for a callback that is not given."""
+
+
 class Hub:
     """The meeting place of streams and worlds. Not thread-safe: everything runs on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each party it reports to
         self,
         world_of: Callable[[ir.NodeClass], Snapshot | None],
         *,
+        on_change: Callable[[str], None] = _ignore,
+        on_counts: Callable[[str, Mapping[Leg, Counts]], None] = _ignore,
+        on_nack: Callable[[ir.NodeClass, str, Nack], None] = _ignore,
+        on_unused: Callable[[ir.NodeClass], None] = _ignore,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
         write_seconds: float = 10.0,
@@ -62,12 +70,16 @@ class Hub:
         None means that it is not known yet: clients wait until it is supplied. One that cannot be built is as
         if it were the one before. A client that does not take a response within `write_seconds` is
         disconnected. `clock` is what people see; what is measured and waited for goes by `steady`.
+
+        `on_change` receives the name of a group whose convergence changed; `on_counts` what a proxy counted;
+        `on_nack` the node class, version and reason of a version that a probe NACKed; `on_unused` a
+        node class whose last client disconnected. None of them may block or raise.
         """
         self.counters = Counters()
-        self.on_change: Callable[[str], None] = lambda _group: None
-        self.on_counts: Callable[[str, Mapping[Leg, Counts]], None] = lambda _group, _legs: None
-        self.on_refused: Callable[[ir.NodeClass, str, Nack], None] = lambda *_: None
-        self.on_empty: Callable[[ir.NodeClass], None] = lambda _proxies: None
+        self.on_counts = on_counts
+        self._on_change = on_change
+        self._on_nack = on_nack
+        self._on_unused = on_unused
         self._world_of = SnapshotBuilder(world_of, self.counters)
         self._parked: dict[ir.NodeClass, list[Stream]] = {}
         self._clock = clock
@@ -149,7 +161,7 @@ class Hub:
         group = self._groups.get(proxies.group)
         if group is not None:
             self._enqueue_all(group.stop(proxies, version, refusal))
-            self.on_change(group.name)
+            self._on_change(group.name)
 
     async def drain(self, seconds: float) -> None:
         """End every stream within `seconds`; clients keep what they have and look for another server."""
@@ -285,10 +297,10 @@ class Hub:
             ),
         )
         self._enqueue_all(probes)
-        self.on_change(group.name)
+        self._on_change(group.name)
         refusal = group.refusal_of(stream.proxies)
         if probes and refusal is not None:
-            self.on_refused(stream.proxies, *refusal)
+            self._on_nack(stream.proxies, *refusal)
 
     def _leave(self, stream: Stream, proxies: ir.NodeClass) -> None:
         if not stream.joined:
@@ -296,15 +308,15 @@ class Hub:
             waiting.remove(stream)
             if not waiting:
                 del self._parked[proxies]
-                self.on_empty(proxies)
+                self._on_unused(proxies)
             return
         group = self._groups[proxies.group]
         self._enqueue_all(group.leave(stream, self._steady()))
         if not group.has(proxies):
-            self.on_empty(proxies)
+            self._on_unused(proxies)
         if group.empty:
             del self._groups[group.name]
-        self.on_change(group.name)
+        self._on_change(group.name)
 
     def _join(
         self, stream: Stream, proxies: ir.NodeClass, world: Snapshot, held: PriorState | None = None
@@ -312,7 +324,7 @@ class Hub:
         group = self._groups.setdefault(proxies.group, Group(proxies.group))
         stream.joined = True
         group.join(stream, proxies, world, self._steady(), held)
-        self.on_change(group.name)
+        self._on_change(group.name)
 
     def _note(self, group: Group, stream: Stream) -> None:
         before = group.progress
@@ -321,7 +333,7 @@ class Hub:
             if group.settled and group.published_at:
                 self.counters.convergence_seconds.observe(self._steady() - group.published_at)
                 group.published_at = 0.0
-            self.on_change(group.name)
+            self._on_change(group.name)
 
     def _enqueue_all(self, streams: list[Stream]) -> None:
         for stream in streams:

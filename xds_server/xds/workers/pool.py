@@ -49,16 +49,21 @@ class WorkerPool:
         command: Sequence[str],
         number: int,
         *,
-        patience: WorkerTimeouts | None = None,
+        on_change: Callable[[str], None] = lambda _group: None,
+        on_counts: Callable[[str, Mapping[Leg, Counts]], None] = lambda _group, _legs: None,
+        timeouts: WorkerTimeouts | None = None,
     ) -> None:
-        """`command` starts an acceptor; the path of the feed's socket is added to it."""
-        self.on_change: Callable[[str], None] = lambda _group: None
-        self.on_counts: Callable[[str, Mapping[Leg, Counts]], None] = lambda _group, _legs: None
+        """`command` starts a worker; the path of the worker protocol's socket is appended to it.
+
+        `on_change` receives the name of a group whose convergence changed, `on_counts` what proxies counted.
+        """
+        self._on_change = on_change
+        self._on_counts = on_counts
         self._own = Counters()
         self._world_of = SnapshotBuilder(world_of, self._own)
         self._command = tuple(command)
         self._number = number
-        self._patience = WorkerTimeouts() if patience is None else patience
+        self._timeouts = WorkerTimeouts() if timeouts is None else timeouts
         self._links: set[WorkerConnection] = set()
         self._ledger = VersionRegistry()
         self._unbuilt: dict[ir.NodeClass, str] = {}
@@ -76,7 +81,7 @@ class WorkerPool:
             async with await asyncio.start_unix_server(self._serve, path), asyncio.TaskGroup() as tasks:
                 keeper = WorkerSupervisor(
                     command=(*self._command, str(path)),
-                    patience=self._patience,
+                    patience=self._timeouts,
                     link_of=self._link_of,
                     started=self._listening.is_set,
                 )
@@ -171,7 +176,7 @@ class WorkerPool:
             with contextlib.suppress(ConnectionError):
                 writer.close()
             for group in link.standings:
-                self.on_change(group)
+                self._on_change(group)
 
     def _hear(self, link: WorkerConnection, message: wire.FromAcceptor) -> None:
         link.heard = True
@@ -232,7 +237,7 @@ class WorkerPool:
 
     def _take_counts(self, message: wire.CountedLegs) -> None:
         for group, leg, counts in counted_of(message):
-            self.on_counts(group, {leg: counts})
+            self._on_counts(group, {leg: counts})
 
     def _owe(self, proxies: ir.NodeClass) -> None:
         for link in self._links:
@@ -254,7 +259,7 @@ class WorkerPool:
             link.standings[standing.group] = standing
         else:
             link.standings.pop(standing.group, None)
-        self.on_change(standing.group)
+        self._on_change(standing.group)
 
     def _take_report(self, link: WorkerConnection, report: dict[str, Any]) -> None:
         link.counters = Counters.of_json(report["counters"])

@@ -77,11 +77,13 @@ class Worker:
     counts: dict[tuple[str, Leg], Counts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.hub = Hub(self._known_or_asked)
-        self.hub.on_change = self.moved.add
-        self.hub.on_refused = self._refused
-        self.hub.on_empty = self._forget
-        self.hub.on_counts = self._counted
+        self.hub = Hub(
+            self._known_or_asked,
+            on_change=self.moved.add,
+            on_counts=self._counted,
+            on_nack=self._refused,
+            on_unused=self._forget,
+        )
 
     async def listen(self) -> None:
         """Take worlds and refusals until the feed ends."""
