@@ -134,6 +134,7 @@ async def test_an_edit_without_effect_is_not_recorded(harness: EngineHarness) ->
     await harness.until(lambda: "pause" in harness.engine.queries.view("chat").events[-1].message)
     before = await harness.engine.queries.events("chat", 100)
     assert await harness.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
+    await harness.ticks()
     assert await harness.engine.queries.events("chat", 100) == before
 
 
@@ -150,6 +151,8 @@ async def test_candidates_wait_for_health_and_are_rolled_back_when_unhealthy(tmp
         )
         assert watched.control.endpoints == (("127.0.0.1", 9001),)
         await harness.until(lambda: "not seen alive" in harness.engine.queries.view("chat").message)
+        await harness.ticks()
+        assert harness.engine.queries.view("chat").weights["v2"] == 0
         harness.engine.inbox.health_reported("chat", Health(backend="v2", healthy=1, total=1))
         await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
         harness.engine.inbox.health_reported(
@@ -171,9 +174,9 @@ async def test_a_shadow_is_followed_by_its_canary_after_enough_pairs(tmp_path: P
         await harness.apply(route(V1, V2, both))
         await harness.phase("Shadowing")
         await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
-        harness.now += 5
+        await harness.ticks()
         found["pairs"] = 14
-        harness.now += 5
+        await harness.ticks()
         assert harness.engine.queries.view("chat").phase == "Shadowing"
         found["pairs"] = 15
         harness.now += 5
