@@ -1,4 +1,4 @@
-"""Tokens and the audit over HTTP."""
+"""API operations for tokens and the audit log."""
 
 from __future__ import annotations
 
@@ -11,184 +11,191 @@ from aiohttp import web
 
 from xds_server.access.audit import entry_to_json, parse_checkpoint
 from xds_server.access.identity import Role, new_token, token_to_json
-from xds_server.store import soon
+from xds_server.store import run_in_store_thread
 from xds_server.web import schemas
-from xds_server.web.authenticator import PRINCIPAL, caller, need_everywhere
-from xds_server.web.operations import Answer, Operation, Parameter, number
+from xds_server.web.authenticator import PRINCIPAL, require_role_everywhere, to_caller
+from xds_server.web.bodies import TokenBody
+from xds_server.web.operations import Operation, Parameter, SuccessResponse, query_number
 from xds_server.web.problems import ProblemError, read_json
-from xds_server.web.schemas import AUDIT_PAGE, VERIFIED, WHO, paged
-from xds_server.web.shapes import TokenBody
-from xds_server.web.visible import audited_routes
+from xds_server.web.schemas import AUDIT_PAGE, VERIFIED, WHO_AM_I, page_parameters
+from xds_server.web.visibility import audited_routes
 
 if TYPE_CHECKING:
     from xds_server.engine import Engine
     from xds_server.store import AccessStore
 
-__all__ = ["people"]
+__all__ = ["access_operations"]
 
-_MOST: Final = 10_000
-_MOST_ANCHORS: Final = 100
+_MAX_LIMIT: Final = 10_000
+_MAX_CHECKPOINTS: Final = 100
 
 
-def people(engine: Engine, access: AccessStore) -> list[Operation]:
-    """Return what can be asked about who may do what, and who did what."""
-    desk = _Desk(engine, access)
+def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
+    """Return the operations about the caller's identity, tokens and the audit log."""
+    handlers = _AccessHandlers(engine, access)
     return [
         Operation(
             method="GET",
             path="/v1/whoami",
             name="whoAmI",
-            about="Say who asks, and what they may do.",
+            summary="Return the caller's identity and grants.",
             role=Role.VIEWER,
-            handler=desk.who,
-            answer=Answer(about="Who asks.", schema=WHO),
+            handler=handlers.who_am_i,
+            response=SuccessResponse(description="The caller.", schema=WHO_AM_I),
         ),
         Operation(
             method="GET",
             path="/v1/tokens",
             name="listTokens",
-            about="List tokens, without their secrets.",
+            summary="List tokens, without their secrets.",
             role=Role.ADMIN,
-            handler=desk.tokens,
-            answer=Answer(about="All tokens.", schema=schemas.TOKENS),
+            handler=handlers.list_tokens,
+            response=SuccessResponse(description="All tokens.", schema=schemas.TOKENS),
         ),
         Operation(
             method="POST",
             path="/v1/tokens",
             name="createToken",
-            about="Make a token; its text is in this answer and never again.",
+            summary="Create a token; its text is returned only once, in this response.",
             role=Role.ADMIN,
-            handler=desk.create,
+            handler=handlers.create_token,
             body={"application/json": TokenBody.model_json_schema()},
-            answer=Answer(about="The token and its text.", schema=schemas.NEW_TOKEN),
+            response=SuccessResponse(description="The token and its text.", schema=schemas.NEW_TOKEN),
         ),
         Operation(
             method="DELETE",
             path="/v1/tokens/{id}",
             name="revokeToken",
-            about="End a token, and the logins that began with it.",
+            summary="Revoke a token, and end the sessions that were started with it.",
             role=Role.ADMIN,
-            handler=desk.revoke,
-            answer=Answer(about="It has ended.", schema=schemas.REVOKED),
-            refusals=(404,),
+            handler=handlers.revoke_token,
+            response=SuccessResponse(description="The token was revoked.", schema=schemas.REVOKED),
+            error_statuses=(404,),
         ),
         Operation(
             method="GET",
             path="/v1/audit",
             name="listAudit",
-            about="Say who did what, and why, refused tries included; oldest first, the newest page first.",
+            summary="List audit entries, including refused actions; each page is sorted oldest first, and "
+            "the first page has the newest entries.",
             role=Role.VIEWER,
-            handler=desk.audit,
+            handler=handlers.list_audit,
             parameters=(
-                Parameter(name="route", about="Of this route only.", schema={"type": "string"}),
-                *paged(_MOST),
+                Parameter(name="route", description="Only entries of this route.", schema={"type": "string"}),
+                *page_parameters(_MAX_LIMIT),
             ),
-            answer=Answer(about="A page of the audit.", schema=AUDIT_PAGE),
+            response=SuccessResponse(description="A page of audit entries.", schema=AUDIT_PAGE),
         ),
         Operation(
             method="GET",
             path="/v1/audit/verify",
             name="verifyAudit",
-            about="Check the chain of the audit, and that it holds entries that are known from elsewhere.",
+            summary="Verify the hash chain of the audit log, and that it contains the given checkpoints.",
             role=Role.VIEWER,
-            handler=desk.verify,
+            handler=handlers.verify_audit,
             parameters=(
                 Parameter(
                     name="anchor",
-                    about="An entry that is known from elsewhere, as NUMBER:HASH; repeatable.",
+                    description="A checkpoint recorded elsewhere, as NUMBER:HASH; repeatable.",
                     schema={"type": "string", "pattern": "^[0-9]{1,15}:[0-9a-f]{64}$"},
                 ),
             ),
-            answer=Answer(about="Where the chain does not hold.", schema=VERIFIED),
+            response=SuccessResponse(
+                description="Whether the chain is intact, and where it is broken.", schema=VERIFIED
+            ),
         ),
         Operation(
             method="GET",
             path="/v1/audit/export",
             name="exportAudit",
-            about="Return the whole audit with its hashes, one entry a line.",
+            summary="Export the whole audit log with its hashes, one entry per line.",
             role=Role.VIEWER,
-            handler=desk.export,
-            answer=Answer(about="One JSON object a line.", content_type="application/x-ndjson"),
+            handler=handlers.export_audit,
+            response=SuccessResponse(
+                description="One JSON object per line.", content_type="application/x-ndjson"
+            ),
         ),
     ]
 
 
-class _Desk:
+class _AccessHandlers:
     def __init__(self, engine: Engine, access: AccessStore) -> None:
         self._engine = engine
         self._access = access
 
-    async def who(self, request: web.Request) -> web.Response:
-        by = caller(request, Role.VIEWER)
+    async def who_am_i(self, request: web.Request) -> web.Response:
+        by = to_caller(request, Role.VIEWER)
         principal = request[PRINCIPAL]
-        grants = [{"role": g.role.word, "routes": dict(g.labels)} for g in principal.grants]
+        grants = [{"role": grant.role.text, "routes": dict(grant.labels)} for grant in principal.grants]
         return web.json_response({"name": principal.name, "actor": by.actor, "via": by.via, "grants": grants})
 
-    async def tokens(self, request: web.Request) -> web.Response:
-        await need_everywhere(request, self._engine, Role.ADMIN, "list tokens")
-        found = await soon(self._access.tokens)
-        return web.json_response({"tokens": [token_to_json(one) for one in found]})
+    async def list_tokens(self, request: web.Request) -> web.Response:
+        await require_role_everywhere(request, self._engine, Role.ADMIN, "list tokens")
+        tokens = await run_in_store_thread(self._access.tokens)
+        return web.json_response({"tokens": [token_to_json(token) for token in tokens]})
 
-    async def create(self, request: web.Request) -> web.Response:
-        await need_everywhere(request, self._engine, Role.ADMIN, "make tokens")
-        asked, now = await read_json(request, TokenBody), time.time()
-        by = caller(request, Role.ADMIN)
+    async def create_token(self, request: web.Request) -> web.Response:
+        await require_role_everywhere(request, self._engine, Role.ADMIN, "make tokens")
+        body, now = await read_json(request, TokenBody), time.time()
+        by = to_caller(request, Role.ADMIN)
         token, text = new_token(
             secrets.token_bytes(38),
-            name=asked.name,
-            grant=asked.grant,
+            name=body.name,
+            grant=body.grant,
             by=by.actor,
             now=now,
-            expires_in=asked.expires_in,
+            expires_in=body.expires_in,
         )
-        deed = by.deed("create-token", "", now, detail=token.words)
-        await soon(self._access.add_token, token, deed)
+        event = by.deed("create-token", "", now, detail=token.description)
+        await run_in_store_thread(self._access.add_token, token, event)
         return web.json_response(
             {"token": token_to_json(token), "text": text}, headers={"cache-control": "no-store"}
         )
 
-    async def revoke(self, request: web.Request) -> web.Response:
-        await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
+    async def revoke_token(self, request: web.Request) -> web.Response:
+        await require_role_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
-        deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
-        if not await soon(self._access.revoke, ident, deed):
+        event = to_caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
+        if not await run_in_store_thread(self._access.revoke_token, ident, event):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
         return web.json_response({"revoked": ident})
 
-    async def audit(self, request: web.Request) -> web.Response:
-        caller(request, Role.VIEWER)
-        limit = number(request, "limit", default=100, most=_MOST) or 100
-        found = await self._engine.audit(
+    async def list_audit(self, request: web.Request) -> web.Response:
+        to_caller(request, Role.VIEWER)  # Rejects requests that are not authenticated.
+        limit = query_number(request, "limit", default=100, maximum=_MAX_LIMIT) or 100
+        entries = await self._engine.audit(
             limit,
             request.query.get("route"),
             routes=audited_routes(self._engine, request[PRINCIPAL]),
-            before=number(request, "before", default=None),
+            before=query_number(request, "before", default=None),
         )
-        following = found[0].seq if len(found) == limit and found[0].seq > 1 else None
-        # Entries hold whole specs: what is made of many is no work for the loop that all others wait for.
-        told = await self._engine.apart(
-            lambda: json.dumps({"entries": [entry_to_json(one) for one in found], "next": following})
+        following = entries[0].seq if len(entries) == limit and entries[0].seq > 1 else None
+        # Entries contain whole specs; encoding many of them would block the event loop.
+        text = await self._engine.apart(
+            lambda: json.dumps({"entries": [entry_to_json(entry) for entry in entries], "next": following})
         )
-        return web.json_response(text=told)
+        return web.json_response(text=text)
 
-    async def verify(self, request: web.Request) -> web.Response:
-        await need_everywhere(request, self._engine, Role.VIEWER, "verify the audit")
+    async def verify_audit(self, request: web.Request) -> web.Response:
+        await require_role_everywhere(request, self._engine, Role.VIEWER, "verify the audit")
         texts = request.query.getall("anchor", [])
-        if len(texts) > _MOST_ANCHORS:
-            raise ProblemError(400, "bad_request", f"anchor: {_MOST_ANCHORS} at once are allowed")
+        if len(texts) > _MAX_CHECKPOINTS:
+            raise ProblemError(
+                400, "bad_request", f"anchor: allowed: up to {_MAX_CHECKPOINTS} per request, got {len(texts)}"
+            )
         try:
-            anchors = [parse_checkpoint(text) for text in texts]
+            checkpoints = [parse_checkpoint(text) for text in texts]
         except ValueError as error:
             raise ProblemError(400, "bad_request", f"anchor: {error}") from error
-        entries, breaks = await self._engine.audit_breaks(anchors)
-        found = [{"seq": one.seq, "words": one.words} for one in breaks]
-        return web.json_response({"holds": not found, "entries": entries, "breaks": found})
+        count, breaks = await self._engine.audit_breaks(checkpoints)
+        found = [{"seq": chain_break.seq, "words": chain_break.message} for chain_break in breaks]
+        return web.json_response({"holds": not found, "entries": count, "breaks": found})
 
-    async def export(self, request: web.Request) -> web.StreamResponse:
-        await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
-        answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
-        await answer.prepare(request)
+    async def export_audit(self, request: web.Request) -> web.StreamResponse:
+        await require_role_everywhere(request, self._engine, Role.VIEWER, "export the audit")
+        response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
+        await response.prepare(request)
         async for lines in self._engine.audit_lines():
-            await answer.write(lines)
-        await answer.write_eof()
-        return answer
+            await response.write(lines)
+        await response.write_eof()
+        return response

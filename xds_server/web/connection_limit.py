@@ -1,6 +1,7 @@
-"""How many connections the HTTP port takes, so that those who only hold some do not take the proxies' place.
+"""Listen for HTTP with a limited number of connections.
 
-Every connection costs a file descriptor, and streams of proxies and the store need some too.
+Each connection uses a file descriptor. Without a limit, idle HTTP clients could use up the descriptors that
+xDS streams and the store need.
 """
 
 from __future__ import annotations
@@ -16,36 +17,42 @@ if TYPE_CHECKING:
 
 __all__ = ["listen"]
 
-_MOST: Final = 2_000
+_MAX_CONNECTIONS: Final = 2_000
 
 
 async def listen(
-    runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext | None = None, *, most: int | None = None
+    runner: web.AppRunner,
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    max_connections: int | None = None,
 ) -> asyncio.Server:
-    """Listen for a runner that was set up; at the `most` so many connections, beyond them they are closed."""
+    """Listen for a runner that was set up; connections beyond `max_connections` are closed."""
     if runner.server is None:
         raise RuntimeError("the runner was not set up")
-    bounded = _Bounded(runner.server, _most_connections() if most is None else most)
-    return await asyncio.get_running_loop().create_server(bounded, host, port, ssl=tls)
+    limit = _default_limit() if max_connections is None else max_connections
+    factory = _ProtocolFactory(runner.server, limit)
+    return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
 
 
-def _most_connections() -> int:
-    """Raise the limit of open files as far as is allowed, and return how many of them HTTP may take."""
+def _default_limit() -> int:
+    """Raise the soft limit of open files to the hard limit; return the share of it that HTTP may use."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return _MOST if hard == resource.RLIM_INFINITY else max(1, min(_MOST, hard // 4))
+    return _MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else max(1, min(_MAX_CONNECTIONS, hard // 4))
 
 
-class _Bounded:
-    def __init__(self, server: web.Server, most: int) -> None:
+class _ProtocolFactory:
+    def __init__(self, server: web.Server, limit: int) -> None:
         self._server = server
-        self._most = most
+        self._limit = limit
 
     def __call__(self) -> asyncio.BaseProtocol:
-        return self._server() if len(self._server.connections) < self._most else _Closed()
+        return self._server() if len(self._server.connections) < self._limit else _CloseImmediately()
 
 
-class _Closed(asyncio.Protocol):
+class _CloseImmediately(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

@@ -1,4 +1,4 @@
-"""The first run: one admin's token, shown once, so that nobody ever has a default password."""
+"""Create the admin token of the first run, which is shown once, so that there is no default password."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ import secrets
 from typing import TYPE_CHECKING, Final
 
 from xds_server.access.audit import AuditEvent
-from xds_server.access.identity import EVERYTHING, new_token
+from xds_server.access.identity import FULL_ACCESS, new_token
 
 if TYPE_CHECKING:
     from xds_server.store import AccessStore
 
-__all__ = ["first_token"]
+__all__ = ["create_first_run_token"]
 
-_LIFE: Final = 86_400.0
+_LIFETIME_SECONDS: Final = 86_400.0
 
 
-def first_token(access: AccessStore, now: float) -> str | None:
-    """Make the token of the first run and return its text; None where somebody can come in already.
+def create_first_run_token(access: AccessStore, now: float) -> str | None:
+    """Create an admin token and return its text; None if the store already has a usable token.
 
-    It ends after a day, and as soon as an admin made another for an admin.
+    The token expires after a day, and is deleted when another admin token for all routes is added.
     """
-    known = access.tokens()
-    if any(not token.first or token.lives(now) for token in known):
+    tokens = access.tokens()
+    if any(not token.first or token.is_valid(now) for token in tokens):
         return None
-    for token in known:
-        access.revoke(
+    for token in tokens:
+        access.revoke_token(
             token.id, AuditEvent(at=now, actor="shiftplane", action="revoke-token", detail=token.id)
         )
     token, text = new_token(
         secrets.token_bytes(38),
         name="first-run",
-        grant=EVERYTHING,
+        grant=FULL_ACCESS,
         by="shiftplane",
         now=now,
-        expires_in=_LIFE,
+        expires_in=_LIFETIME_SECONDS,
         first=True,
     )
-    access.add_token(token, AuditEvent(at=now, actor="shiftplane", action="create-token", detail=token.words))
+    event = AuditEvent(at=now, actor="shiftplane", action="create-token", detail=token.description)
+    access.add_token(token, event)
     return text

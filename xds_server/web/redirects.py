@@ -1,4 +1,4 @@
-"""Where a login lands: the cookie that begins a session in a browser, and a page of our own."""
+"""Redirect after a login: set the session cookie, and validate the target path."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from xds_server.web.authenticator import COOKIE
 if TYPE_CHECKING:
     from xds_server.web.authenticator import Authenticator
 
-__all__ = ["local", "logged_in"]
+__all__ = ["local_path", "login_redirect"]
 
 
-def logged_in(request: web.Request, gate: Authenticator, text: str, following: str) -> web.StreamResponse:
-    """Return the answer that begins a session in the browser."""
-    answer = web.Response(status=303, headers={"location": following})
-    secure = request.scheme == "https" or gate.public_url.startswith("https:")
-    answer.set_cookie(
+def login_redirect(
+    request: web.Request, authenticator: Authenticator, secret: str, path: str
+) -> web.StreamResponse:
+    """Return a redirect to `path` that sets the session cookie to `secret`."""
+    response = web.Response(status=303, headers={"location": path})
+    secure = request.scheme == "https" or authenticator.public_url.startswith("https:")
+    response.set_cookie(
         COOKIE,
-        text,
+        secret,
         path="/",
         httponly=True,
         samesite="Lax",
         secure=secure,
-        max_age=int(gate.limits.lifetime),
+        max_age=int(authenticator.limits.lifetime),
     )
-    return answer
+    return response
 
 
-def local(path: str) -> str:
-    """Return a path of our own, whatever was asked for."""
-    # Browsers leave tabs and line ends out of addresses: what is no plain text could come to begin with //.
+def local_path(path: str) -> str:
+    """Return `path` if it is a path on this server, and `/` otherwise."""
+    # Browsers remove tabs and line breaks from URLs, so that a text with them may become one with //.
     plain = path.isascii() and path.isprintable() and " " not in path and "\\" not in path
-    good = plain and path.startswith("/") and not path.startswith("//")
-    return path if good and len(path) <= 2_000 else "/"
+    is_local = plain and path.startswith("/") and not path.startswith("//")
+    return path if is_local and len(path) <= 2_000 else "/"

@@ -1,92 +1,88 @@
-"""The control plane's HTTP API about routes: one handler per thing a person or a program can do."""
+"""API operations for routes and proxies."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from xds_server.access.identity import Role
-from xds_server.engine import Action, Caller, SpecPrecondition
+from xds_server.engine import Action
 from xds_server.view import to_json
 from xds_server.web import schemas
-from xds_server.web.authenticator import PRINCIPAL, caller, header_text, need, need_somewhere
-from xds_server.web.operations import Answer, Operation, Parameter, number
-from xds_server.web.problems import ProblemError, read_json, spec_problem
-from xds_server.web.schemas import paged
-from xds_server.web.shapes import CommandBody, PromoteBody, UndoBody
-from xds_server.web.visible import visible_proxies, visible_routes
+from xds_server.web.authenticator import PRINCIPAL, to_caller
+from xds_server.web.bodies import CommandBody
+from xds_server.web.operations import Operation, Parameter, SuccessResponse
+from xds_server.web.route_handlers import COMMAND_BODIES, MAX_LIMIT, RouteHandlers, page_by_name
+from xds_server.web.schemas import page_parameters
+from xds_server.web.visibility import visible_proxies
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xds_server.access.audit import Entry
-    from xds_server.engine import ApplyResult, Engine
-    from xds_server.view import RouteView
+    from xds_server.engine import Engine
 
-__all__ = ["proxies", "routes"]
+__all__ = ["proxy_operations", "route_operations"]
 
-_MOST: Final = 10_000
-_TAIL: Final = 50
-"""Lines that one event of history has at the most."""
-
-_ABOUT: Final = {
-    Action.PROMOTE: "Go on to the next step, or with full to the last weight.",
-    Action.PAUSE: "Stop the clock where it stands.",
-    Action.RESUME: "Let the clock go on with the time that was left.",
-    Action.ABORT: "Take the candidate's weight and its shadow back to zero at once.",
-    Action.UNDO: "Take back what a rollout did; with to, accept an earlier spec once more.",
-    Action.RETRY: "Begin a rollout that was taken back anew.",
-    Action.KILL: "Have one backend serve everyone, at once. Needs a reason.",
-    Action.UNKILL: "Take a kill back.",
+_COMMANDS: Final = {
+    Action.PROMOTE: "Promote to the next step; with full, to the final weight.",
+    Action.PAUSE: "Pause the rollout: stop the timer of the current step.",
+    Action.RESUME: "Resume a paused rollout with the remaining time of its step.",
+    Action.ABORT: "Abort: set the candidate's weight and mirror share to 0 at once.",
+    Action.UNDO: "Undo a rollout; with to, apply the spec of an earlier generation again.",
+    Action.RETRY: "Restart a rollout that was rolled back.",
+    Action.KILL: "Send all users to one backend at once (kill switch). Requires a reason.",
+    Action.UNKILL: "End a kill.",
 }
-_BODIES: Final[dict[Action, type[CommandBody]]] = {Action.PROMOTE: PromoteBody, Action.UNDO: UndoBody}
-_TAGS: Final = re.compile(r'\*|(?:W/)?"(?P<tag>[0-9]+-[0-9a-f]{12})"')
 _YAML: Final = {"application/yaml": {"type": "string", "description": "ModelRoute documents."}}
-_DRY: Final = Parameter(
+_DRY_RUN: Final = Parameter(
     name="dryRun",
-    about="Check it, and change nothing.",
+    description="Validate the spec without applying it.",
     schema={"type": "string", "enum": ["true", "false"], "default": "false"},
 )
-_KEY: Final = Parameter(
+_IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
-    about="A command sent again with the same key is done once.",
+    description="A request that is repeated with the same key is executed once.",
     schema={"type": "string", "maxLength": 128, "pattern": "^[!-~]*$"},
     header=True,
 )
-_MATCH: Final = Parameter(
+_IF_MATCH: Final = Parameter(
     name="If-Match",
-    about="Only while the spec has this tag, or * for any.",
+    description="Execute the request only if the current spec has this tag; * matches any tag.",
     schema={"type": "string", "pattern": '^(\\*|"[0-9]+-[0-9a-f]{12}")$'},
     header=True,
 )
-_AFTER: Final = (
+_NAME_PAGE: Final = (
     Parameter(
         name="limit",
-        about="How many at the most.",
-        schema={"type": "integer", "minimum": 1, "maximum": _MOST},
+        description="Maximum number of items to return.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT},
     ),
-    Parameter(name="after", about="Go on after this: `next` of the page before.", schema={"type": "string"}),
+    Parameter(
+        name="after",
+        description="Return items after this name: `next` of the previous page.",
+        schema={"type": "string"},
+    ),
 )
 
 
-def routes(engine: Engine) -> list[Operation]:
-    """Return what can be asked about routes."""
-    desk = _Routes(engine)
-    return [*_reading(desk), *_specs(desk), *(_command(desk, action) for action in _ABOUT)]
+def route_operations(engine: Engine) -> list[Operation]:
+    """Return the operations for routes."""
+    handlers = RouteHandlers(engine)
+    return [
+        *_read_operations(handlers),
+        *_spec_operations(handlers),
+        *(_command_operation(handlers, action) for action in _COMMANDS),
+    ]
 
 
-def proxies(engine: Engine) -> list[Operation]:
-    """Return what can be asked about proxies."""
+def proxy_operations(engine: Engine) -> list[Operation]:
+    """Return the operations for proxies."""
 
-    async def connected(request: web.Request) -> web.Response:
-        caller(request, Role.VIEWER)
-        found = visible_proxies(engine, request[PRINCIPAL], request.query.get("group", ""))
-        page, following = _page([(view.id, to_json(view)) for view in found], request)
+    async def list_proxies(request: web.Request) -> web.Response:
+        to_caller(request, Role.VIEWER)  # Rejects requests that are not authenticated.
+        visible = visible_proxies(engine, request[PRINCIPAL], request.query.get("group", ""))
+        page, following = page_by_name([(view.id, to_json(view)) for view in visible], request)
         return web.json_response({"proxies": page, "next": following})
 
     return [
@@ -94,315 +90,142 @@ def proxies(engine: Engine) -> list[Operation]:
             method="GET",
             path="/v1/proxies",
             name="listProxies",
-            about="List connected proxies and what they hold.",
+            summary="List connected proxies and their sync status.",
             role=Role.VIEWER,
-            handler=connected,
+            handler=list_proxies,
             parameters=(
-                Parameter(name="group", about="Of this group only.", schema={"type": "string"}),
-                *_AFTER,
+                Parameter(name="group", description="Only proxies of this group.", schema={"type": "string"}),
+                *_NAME_PAGE,
             ),
-            answer=Answer(about="Connected proxies.", schema=schemas.PROXY_PAGE),
+            response=SuccessResponse(description="Connected proxies.", schema=schemas.PROXY_PAGE),
         )
     ]
 
 
-def _reading(desk: _Routes) -> Iterable[Operation]:
+def _read_operations(handlers: RouteHandlers) -> Iterable[Operation]:
     yield Operation(
         method="GET",
         path="/v1/routes",
         name="listRoutes",
-        about="List routes.",
+        summary="List routes.",
         role=Role.VIEWER,
-        handler=desk.all,
-        parameters=_AFTER,
-        answer=Answer(about="Routes by name.", schema=schemas.ROUTE_PAGE),
+        handler=handlers.list_routes,
+        parameters=_NAME_PAGE,
+        response=SuccessResponse(description="Routes, sorted by name.", schema=schemas.ROUTE_PAGE),
     )
     yield Operation(
         method="GET",
         path="/v1/routes/{name}",
         name="getRoute",
-        about="Say how a route stands.",
+        summary="Return the state of a route.",
         role=Role.VIEWER,
-        handler=desk.one,
-        answer=Answer(about="The route.", schema=schemas.ROUTE),
-        refusals=(404,),
+        handler=handlers.get_route,
+        response=SuccessResponse(description="The route.", schema=schemas.ROUTE),
+        error_statuses=(404,),
     )
     yield Operation(
         method="GET",
         path="/v1/routes/{name}/spec",
         name="getSpec",
-        about="Return the accepted spec, and its tag.",
+        summary="Return the accepted spec, and its tag.",
         role=Role.VIEWER,
-        handler=desk.spec,
-        answer=Answer(about="The spec.", content_type="application/yaml", headers=("ETag",)),
-        refusals=(404,),
+        handler=handlers.get_spec,
+        response=SuccessResponse(description="The spec.", content_type="application/yaml", headers=("ETag",)),
+        error_statuses=(404,),
     )
     yield Operation(
         method="GET",
         path="/v1/routes/{name}/events",
         name="listEvents",
-        about="Say what happened to a route; oldest first, the newest page first.",
+        summary="List the events of a route; each page is sorted oldest first, and the first page has the "
+        "newest events.",
         role=Role.VIEWER,
-        handler=desk.events,
-        parameters=paged(_MOST),
-        answer=Answer(about="A page of its history.", schema=schemas.EVENT_PAGE),
-        refusals=(404,),
+        handler=handlers.list_events,
+        parameters=page_parameters(MAX_LIMIT),
+        response=SuccessResponse(description="A page of events.", schema=schemas.EVENT_PAGE),
+        error_statuses=(404,),
     )
     yield Operation(
         method="GET",
         path="/v1/routes/{name}/blocks",
         name="listBlocks",
-        about="Return what was counted, block by block, with the run it is of.",
+        summary="Return the blocks of counts, each with the number of its rollout run.",
         role=Role.VIEWER,
-        handler=desk.blocks,
-        answer=Answer(about="One JSON object a line.", content_type="application/x-ndjson"),
-        refusals=(404,),
+        handler=handlers.list_blocks,
+        response=SuccessResponse(
+            description="One JSON object per line.", content_type="application/x-ndjson"
+        ),
+        error_statuses=(404,),
     )
     yield Operation(
         method="GET",
         path="/v1/routes/{name}/costs",
         name="listCosts",
-        about="Say what each backend took and cost, by day.",
+        summary="Return the usage and cost of each backend by day.",
         role=Role.VIEWER,
-        handler=desk.costs,
-        answer=Answer(about="Days, oldest first.", schema=schemas.COST_PAGE),
-        refusals=(404,),
+        handler=handlers.list_costs,
+        response=SuccessResponse(description="Days, oldest first.", schema=schemas.COST_PAGE),
+        error_statuses=(404,),
     )
 
 
-def _specs(desk: _Routes) -> Iterable[Operation]:
+def _spec_operations(handlers: RouteHandlers) -> Iterable[Operation]:
     yield Operation(
         method="POST",
         path="/v1/routes",
         name="apply",
-        about="Accept the routes of a file, all of them or none.",
+        summary="Apply the specs of a file: all of them or none.",
         role=Role.OPERATOR,
-        handler=desk.apply,
-        parameters=(_DRY, _KEY),
+        handler=handlers.apply,
+        parameters=(_DRY_RUN, _IDEMPOTENCY_KEY),
         body=_YAML,
-        answer=Answer(about="What became of them.", schema=schemas.APPLIED),
-        refusals=(422,),
+        response=SuccessResponse(
+            description="The action for each route, and warnings.", schema=schemas.APPLIED
+        ),
+        error_statuses=(422,),
     )
     yield Operation(
         method="PUT",
         path="/v1/routes/{name}/spec",
         name="putSpec",
-        about="Accept the spec of one route, if it is still the one it should be.",
+        summary="Apply the spec of one route, if its current spec matches If-Match.",
         role=Role.OPERATOR,
-        handler=desk.put,
-        parameters=(_DRY, _KEY, _MATCH),
+        handler=handlers.put_spec,
+        parameters=(_DRY_RUN, _IDEMPOTENCY_KEY, _IF_MATCH),
         body=_YAML,
-        answer=Answer(about="What became of it.", schema=schemas.APPLIED, headers=("ETag",)),
-        refusals=(409, 412, 422),
+        response=SuccessResponse(
+            description="The action for the route, and warnings.", schema=schemas.APPLIED, headers=("ETag",)
+        ),
+        error_statuses=(409, 412, 422),
     )
     yield Operation(
         method="DELETE",
         path="/v1/routes/{name}",
         name="deleteRoute",
-        about="Forget a route; its proxies answer 404 for it afterwards.",
+        summary="Delete a route; its proxies then answer its requests with 404.",
         role=Role.ADMIN,
-        handler=desk.delete,
-        parameters=(_MATCH,),
-        answer=Answer(about="It is gone.", schema=schemas.DELETED),
-        refusals=(404, 412),
+        handler=handlers.delete,
+        parameters=(_IF_MATCH,),
+        response=SuccessResponse(description="The route was deleted.", schema=schemas.DELETED),
+        error_statuses=(404, 412),
     )
 
 
-def _command(desk: _Routes, action: Action) -> Operation:
+def _command_operation(handlers: RouteHandlers, action: Action) -> Operation:
     async def handler(request: web.Request) -> web.Response:
-        return await desk.command(request, action)
+        return await handlers.command(request, action)
 
     return Operation(
         method="POST",
         path=f"/v1/routes/{{name}}/{action.value}",
         name=action.value,
-        about=_ABOUT[action],
+        summary=_COMMANDS[action],
         role=Role.OPERATOR,
         handler=handler,
-        parameters=(_KEY,),
-        body={"application/json": _BODIES.get(action, CommandBody).model_json_schema()},
-        answer=Answer(about="How the route stands then.", schema=schemas.ROUTE),
-        refusals=(404, 409, 422),
+        parameters=(_IDEMPOTENCY_KEY,),
+        body={"application/json": COMMAND_BODIES.get(action, CommandBody).model_json_schema()},
+        response=SuccessResponse(
+            description="The state of the route after the command.", schema=schemas.ROUTE
+        ),
+        error_statuses=(404, 409, 422),
     )
-
-
-class _Routes:
-    """The handlers; they hold no state but the order of requests with the same key."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._keyed = asyncio.Lock()
-
-    async def all(self, request: web.Request) -> web.Response:
-        caller(request, Role.VIEWER)
-        seen = visible_routes(self._engine, request[PRINCIPAL])
-        page, following = _page([(view.name, to_json(view)) for view in seen], request)
-        return web.json_response({"routes": page, "next": following})
-
-    async def one(self, request: web.Request) -> web.Response:
-        return web.json_response(to_json(self._engine.view(await self._seen(request))))
-
-    async def spec(self, request: web.Request) -> web.Response:
-        name = await self._seen(request)
-        tag = {"etag": f'"{self._engine.spec_tag(name)}"'}
-        return web.Response(text=self._engine.spec_text(name), content_type="application/yaml", headers=tag)
-
-    async def events(self, request: web.Request) -> web.Response:
-        name, limit = await self._seen(request), number(request, "limit", default=100, most=_MOST) or 100
-        before = number(request, "before", default=None)
-        whole = request[PRINCIPAL].may_everywhere(Role.VIEWER)
-        found = await self._engine.events(name, limit + _TAIL, before, whole=whole)
-        # An event has several lines, and a page none of them in part.
-        newest = found[-limit:]
-        page = [event for event in found if newest and event.seq >= newest[0].seq]
-        following = page[0].seq if len(page) < len(found) else None
-        told = await self._engine.apart(lambda: [to_json(event) for event in page])
-        return web.json_response({"events": told, "next": following})
-
-    async def blocks(self, request: web.Request) -> web.Response:
-        lines = await self._engine.blocks(await self._seen(request), _MOST)
-        return web.Response(body=lines, content_type="application/x-ndjson", charset="utf-8")
-
-    async def costs(self, request: web.Request) -> web.Response:
-        return web.json_response({"days": await self._engine.costs(await self._seen(request))})
-
-    async def apply(self, request: web.Request) -> web.Response:
-        return await self._applied(request, None)
-
-    async def put(self, request: web.Request) -> web.Response:
-        return await self._applied(
-            request, SpecPrecondition(name=request.match_info["name"], tag=_tag(request))
-        )
-
-    async def _applied(self, request: web.Request, only: SpecPrecondition | None) -> web.Response:
-        """Apply a spec, of one route `only` where that is said; once, however often it is sent with a key."""
-        name = () if only is None else (only.name,)
-        await need_somewhere(request, self._engine, Role.OPERATOR, "apply", *name)
-        text, file, dry = await _text(request), _file(request), request.query.get("dryRun") == "true"
-        by = _by(request, text)
-        before: tuple[Entry, ...] = ()
-        if dry or not by.key:
-            done = await self._engine.apply(text, file=file, by=by, dry_run=dry, only=only)
-            answer = _applied(done)
-        else:
-            async with self._keyed:
-                before = await self._before(by)
-                if before:
-                    answer = _told_again(before)
-                else:
-                    answer = _applied(await self._engine.apply(text, file=file, by=by, only=only))
-        headers = {"idempotent-replayed": "true"} if before else {}
-        if only is not None and not dry:
-            headers["etag"] = f'"{self._engine.spec_tag(only.name)}"'
-        return web.json_response(answer, headers=headers or None)
-
-    async def _before(self, by: Caller) -> tuple[Entry, ...]:
-        """Return what this caller did under the key of its request.
-
-        Raises:
-            ProblemError: It stands for another request.
-        """
-        found = await self._engine.done_before(by)
-        if any(entry.deed.digest != by.digest for entry in found):
-            raise ProblemError(422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request")
-        return found
-
-    async def delete(self, request: web.Request) -> web.Response:
-        name, tag = request.match_info["name"], _tag(request)
-        await self._engine.delete(name, by=caller(request, Role.ADMIN, reason=_reason(request)), tag=tag)
-        return web.json_response({"deleted": name})
-
-    async def command(self, request: web.Request, action: Action) -> web.Response:
-        name, body = request.match_info["name"], await read_json(request, _BODIES.get(action, CommandBody))
-        asked = _digest(request, body.model_dump_json())
-        by = caller(request, Role.OPERATOR, reason=body.reason, asked=asked, said=body.actor)
-        if not by.key:
-            return web.json_response(to_json(await self._do(name, action, body, by)))
-        async with self._keyed:
-            before = await self._before(by)
-            if before:
-                # What was allowed then need not be any more, and the answer says how the route stands.
-                await need(request, self._engine, Role.OPERATOR, name, action.value)
-            view = self._engine.view(name) if before else await self._do(name, action, body, by)
-        headers = {"idempotent-replayed": "true"} if before else None
-        return web.json_response(to_json(view), headers=headers)
-
-    async def _do(self, name: str, action: Action, body: CommandBody, by: Caller) -> RouteView:
-        if isinstance(body, UndoBody) and body.to is not None:
-            return await self._engine.undo_to(name, body.to, by=by)
-        full = isinstance(body, PromoteBody) and body.full
-        return await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
-
-    async def _seen(self, request: web.Request) -> str:
-        """Return the name of a route that whoever asks may see."""
-        name = request.match_info["name"]
-        await need(request, self._engine, Role.VIEWER, name, "see")
-        return name
-
-
-def _page(
-    items: list[tuple[str, dict[str, Any]]], request: web.Request
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Return so many of what comes after a name, and after which name the rest comes."""
-    limit, after = (
-        number(request, "limit", default=_MOST, most=_MOST) or _MOST,
-        request.query.get("after", ""),
-    )
-    found = [(name, item) for name, item in sorted(items, key=lambda one: one[0]) if name > after]
-    page = found[:limit]
-    return [item for _, item in page], page[-1][0] if len(found) > limit else None
-
-
-def _applied(applied: ApplyResult) -> dict[str, Any]:
-    return {
-        "applied": [
-            {"name": item.name, "action": item.action, "generation": item.generation}
-            for item in applied.routes
-        ],
-        "warnings": [spec_problem(problem) for problem in applied.warnings],
-    }
-
-
-def _told_again(before: Iterable[Entry]) -> dict[str, Any]:
-    """Return what an application answers that was done before: what became of its routes then."""
-    told = []
-    for entry in before:
-        after = json.loads(entry.deed.after or "{}")
-        action = "updated" if entry.deed.before else "created"
-        told.append({"name": entry.deed.route, "action": action, "generation": after.get("generation", 0)})
-    return {"applied": told, "warnings": []}
-
-
-async def _text(request: web.Request) -> str:
-    try:
-        return (await request.read()).decode()
-    except UnicodeDecodeError as error:
-        raise ProblemError(400, "bad_request", f"the body is not UTF-8 text (byte {error.start})") from error
-
-
-def _file(request: web.Request) -> str:
-    return header_text(request, "x-shiftplane-file") or "<api>"
-
-
-def _reason(request: web.Request) -> str:
-    return header_text(request, "x-shiftplane-reason")
-
-
-def _by(request: web.Request, text: str) -> Caller:
-    return caller(request, Role.OPERATOR, reason=_reason(request), asked=_digest(request, text))
-
-
-def _digest(request: web.Request, body: str) -> str:
-    return sha256(f"{request.method} {request.path_qs}\n{body}".encode()).hexdigest()
-
-
-def _tag(request: web.Request) -> str | None:
-    text = request.headers.get("if-match")
-    if text is None:
-        return None
-    found = _TAGS.fullmatch(text.strip())
-    if found is None:
-        raise ProblemError(
-            400, "bad_request", 'If-Match: * or one tag as GET …/spec gives it is allowed, in ""'
-        )
-    return found["tag"] or "*"

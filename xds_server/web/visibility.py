@@ -1,4 +1,4 @@
-"""What of all there is somebody may see, for API and pages alike."""
+"""Filter routes, proxies and audit entries by what a principal may view, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ if TYPE_CHECKING:
 __all__ = ["audited_routes", "visible_proxies", "visible_routes"]
 
 
-def visible_routes(engine: Engine, who: Principal) -> list[RouteView]:
-    """Return how their routes stand, by name."""
-    return engine.views(partial(who.may, Role.VIEWER))
+def visible_routes(engine: Engine, principal: Principal) -> list[RouteView]:
+    """Return the routes that a principal may view, by name."""
+    return engine.views(partial(principal.may, Role.VIEWER))
 
 
-def visible_proxies(engine: Engine, who: Principal, group: str = "") -> tuple[ProxyView, ...]:
-    """Return the connected proxies, of one group where that is asked; of some routes only their groups'."""
+def visible_proxies(engine: Engine, principal: Principal, group: str = "") -> tuple[ProxyView, ...]:
+    """Return the connected proxies of groups that serve visible routes; only of `group` if it is set."""
     found = engine.proxies()
-    if not who.may_everywhere(Role.VIEWER):
-        groups = engine.groups(partial(who.may, Role.VIEWER))
+    if not principal.may_everywhere(Role.VIEWER):
+        groups = engine.groups(partial(principal.may, Role.VIEWER))
         found = tuple(view for view in found if view.group in groups)
     return tuple(view for view in found if group in {"", view.group})
 
 
-def audited_routes(engine: Engine, who: Principal) -> list[str] | None:
-    """Return whose entries of the audit they see; None for all, those of no route and of deleted ones too."""
-    return None if who.may_everywhere(Role.VIEWER) else engine.names(partial(who.may, Role.VIEWER))
+def audited_routes(engine: Engine, principal: Principal) -> list[str] | None:
+    """Return the routes whose audit entries a principal may view.
+
+    None means all entries, including those of deleted routes and those that concern no route.
+    """
+    return (
+        None if principal.may_everywhere(Role.VIEWER) else engine.names(partial(principal.may, Role.VIEWER))
+    )

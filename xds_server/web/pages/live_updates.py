@@ -1,4 +1,4 @@
-"""What is new on a page, as server-sent events: the part that changed, whole, whenever it differs."""
+"""Send page updates as server-sent events: the whole fragment whenever its HTML changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from xds_server.store import StoreError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
-__all__ = ["Live"]
+__all__ = ["LiveUpdates"]
 
-_EVERY: Final = 1.0
-_PING_EVERY: Final = 15.0
-_LONGEST: Final = 3_600.0
-"""Seconds, after which the browser comes anew and shows again who it is."""
-_MOST: Final = 200
+_RENDER_SECONDS: Final = 1.0
+_PING_SECONDS: Final = 15.0
+_MAX_STREAM_SECONDS: Final = 3_600.0
+"""Lifetime of a stream; the browser then reconnects and is authenticated again."""
+_MAX_STREAMS: Final = 200
 _HEADERS: Final = {
     "content-type": "text/event-stream",
     "cache-control": "no-store",
@@ -29,71 +29,76 @@ _HEADERS: Final = {
 }
 
 
-class Live:
-    """Follows pages for browsers; beyond the most, pages stay as they were loaded.
+class LiveUpdates:
+    """Stream fragments to browsers; beyond the limit of streams, pages stay as they were loaded.
 
-    What several see alike is made once for all of them.
+    A fragment that is the same for several browsers is rendered once for all of them.
     """
 
-    def __init__(self, most: int = _MOST) -> None:
-        self._room = most
-        self._made: dict[Hashable, tuple[float, asyncio.Future[str]]] = {}
+    def __init__(self, max_streams: int = _MAX_STREAMS) -> None:
+        """Allow at most `max_streams` open streams."""
+        self._free_streams = max_streams
+        self._rendered: dict[Hashable, tuple[float, asyncio.Future[str]]] = {}
 
-    async def follow(
+    async def stream(
         self,
         request: web.Request,
         key: Hashable,
-        part: Callable[[], Awaitable[str]],
-        still: Callable[[], Awaitable[bool]],
+        fragment: Callable[[], Awaitable[str]],
+        is_allowed: Callable[[], Awaitable[bool]],
     ) -> web.StreamResponse:
-        """Send a part of a page whenever it is another, until the browser leaves.
+        """Send a fragment whenever it changes, until the browser disconnects.
 
-        `key` is the same for all who see the same; `still` says whether this one may go on looking.
+        `key` is equal for browsers that see the same fragment. `is_allowed` returns whether this browser may
+        still see it.
         """
-        if self._room <= 0:
-            return web.Response(status=204)  # Tells the browser not to come again.
-        self._room -= 1
-        answer = web.StreamResponse(headers=_HEADERS)
+        if self._free_streams <= 0:
+            return web.Response(status=204)  # Makes the browser stop reconnecting.
+        self._free_streams -= 1
+        response = web.StreamResponse(headers=_HEADERS)
         try:
-            await answer.prepare(request)
-            await self._send(answer, key, part, still)
+            await response.prepare(request)
+            await self._send(response, key, fragment, is_allowed)
         except ConnectionError:
-            pass  # The browser left.
+            pass  # The browser disconnected.
         finally:
-            self._room += 1
-        return answer
+            self._free_streams += 1
+        return response
 
     async def _send(
         self,
-        answer: web.StreamResponse,
+        response: web.StreamResponse,
         key: Hashable,
-        part: Callable[[], Awaitable[str]],
-        still: Callable[[], Awaitable[bool]],
+        fragment: Callable[[], Awaitable[str]],
+        is_allowed: Callable[[], Awaitable[bool]],
     ) -> None:
-        last, ends, pinged = "", time.monotonic() + _LONGEST, time.monotonic()
-        while time.monotonic() < ends:
+        last, ends_at, pinged_at = "", time.monotonic() + _MAX_STREAM_SECONDS, time.monotonic()
+        while time.monotonic() < ends_at:
             try:
-                text = await self._shared(key, part) if await still() else None
+                html = await self._render_once(key, fragment) if await is_allowed() else None
             except UnknownRouteError:
-                text = None
+                html = None
             except StoreError:
-                text = last  # What is shown stays until the store can be read again.
-            if text is None:
-                await answer.write(b"event: end\ndata: gone\n\n")
+                html = last  # The browser keeps the last fragment until the store can be read again.
+            if html is None:
+                await response.write(b"event: end\ndata: gone\n\n")
                 return
-            if text != last:
-                last = text
-                await answer.write(f"event: page\ndata: {json.dumps(text)}\n\n".encode())
-            elif time.monotonic() - pinged >= _PING_EVERY:
-                pinged = time.monotonic()
-                await answer.write(b": ping\n\n")
-            await asyncio.sleep(_EVERY)
+            if html != last:
+                last = html
+                await response.write(f"event: page\ndata: {json.dumps(html)}\n\n".encode())
+            elif time.monotonic() - pinged_at >= _PING_SECONDS:
+                pinged_at = time.monotonic()
+                await response.write(b": ping\n\n")
+            await asyncio.sleep(_RENDER_SECONDS)
 
-    async def _shared(self, key: Hashable, part: Callable[[], Awaitable[str]]) -> str:
+    async def _render_once(self, key: Hashable, fragment: Callable[[], Awaitable[str]]) -> str:
+        """Return the fragment, shared by all streams with the same key within half a second."""
         now = time.monotonic()
-        at, making = self._made.get(key, (-_EVERY, None))
-        if making is None or now - at >= _EVERY / 2:
-            self._made = {one: made for one, made in self._made.items() if now - made[0] < _EVERY}
-            making = asyncio.ensure_future(part())
-            self._made[key] = now, making
-        return await asyncio.shield(making)
+        rendered_at, rendering = self._rendered.get(key, (-_RENDER_SECONDS, None))
+        if rendering is None or now - rendered_at >= _RENDER_SECONDS / 2:
+            self._rendered = {
+                other: entry for other, entry in self._rendered.items() if now - entry[0] < _RENDER_SECONDS
+            }
+            rendering = asyncio.ensure_future(fragment())
+            self._rendered[key] = now, rendering
+        return await asyncio.shield(rendering)

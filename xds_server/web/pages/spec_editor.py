@@ -1,4 +1,4 @@
-"""The page on which a spec is written, checked and applied."""
+"""The page that edits, checks and applies a spec."""
 
 from __future__ import annotations
 
@@ -9,77 +9,77 @@ from aiohttp import web
 
 from xds_server.access.identity import Role
 from xds_server.engine import CommandRefusedError, SpecPrecondition, SpecRefusedError, StaleError
-from xds_server.web.authenticator import caller, need, need_somewhere
+from xds_server.web.authenticator import require_role, require_role_somewhere, to_caller
 
 if TYPE_CHECKING:
     from xds_server.engine import ApplyResult, Engine
-    from xds_server.web.pages.frame import Frame
+    from xds_server.web.pages.renderer import PageRenderer
 
-__all__ = ["SpecPages"]
+__all__ = ["SpecEditor"]
 
 
-class SpecPages:
-    """A new spec, or a change of one that runs."""
+class SpecEditor:
+    """Handlers that edit a new spec or the spec of an existing route."""
 
-    def __init__(self, engine: Engine, frame: Frame) -> None:
+    def __init__(self, engine: Engine, renderer: PageRenderer) -> None:
+        """Create handlers that apply specs with `engine`."""
         self._engine = engine
-        self._frame = frame
+        self._renderer = renderer
 
-    async def new(self, request: web.Request) -> web.StreamResponse:
-        """Show an empty page."""
-        self._frame.who(request)
-        return self._shown(request, _Written())
+    async def show_empty(self, request: web.Request) -> web.StreamResponse:
+        """Show an empty form."""
+        self._renderer.principal(request)
+        return self._page(request, _Form())
 
-    async def change(self, request: web.Request) -> web.StreamResponse:
-        """Show the spec that runs."""
-        self._frame.who(request)
+    async def show_spec(self, request: web.Request) -> web.StreamResponse:
+        """Show a form with the current spec of a route."""
+        self._renderer.principal(request)
         name = request.match_info["name"]
-        await need(request, self._engine, Role.OPERATOR, name, "change")
+        await require_role(request, self._engine, Role.OPERATOR, name, "change")
         tag = self._engine.spec_tag(name)
-        return self._shown(request, _Written(name=name, text=self._engine.spec_text(name), tag=tag))
+        return self._page(request, _Form(name=name, text=self._engine.spec_text(name), tag=tag))
 
-    async def take(self, request: web.Request) -> web.StreamResponse:
-        """Check or apply what was written; what is refused comes back with everything that is wrong."""
-        self._frame.who(request)
-        form = await request.post()
-        self._frame.check(request, form.get("csrf", ""))
-        await need_somewhere(
+    async def submit(self, request: web.Request) -> web.StreamResponse:
+        """Check or apply the submitted spec; on errors show the form again with all problems."""
+        self._renderer.principal(request)
+        fields = await request.post()
+        self._renderer.check_csrf(request, fields.get("csrf", ""))
+        await require_role_somewhere(
             request, self._engine, Role.OPERATOR, "apply", request.match_info.get("name", "")
         )
-        written = _Written(
+        form = _Form(
             name=request.match_info.get("name", ""),
-            text=str(form.get("spec", "")).replace("\r\n", "\n"),
-            tag=str(form.get("tag", "")),
-            reason=str(form.get("reason", ""))[:2_000],
+            text=str(fields.get("spec", "")).replace("\r\n", "\n"),
+            tag=str(fields.get("tag", "")),
+            reason=str(fields.get("reason", ""))[:2_000],
         )
-        only = SpecPrecondition(name=written.name, tag=written.tag) if written.name else None
-        by, check = caller(request, Role.OPERATOR, reason=written.reason), form.get("do") == "check"
+        only = SpecPrecondition(name=form.name, tag=form.tag) if form.name else None
+        by, check = to_caller(request, Role.OPERATOR, reason=form.reason), fields.get("do") == "check"
         try:
-            applied = await self._engine.apply(written.text, file="page", by=by, dry_run=check, only=only)
+            applied = await self._engine.apply(form.text, file="page", by=by, dry_run=check, only=only)
         except SpecRefusedError as error:
-            words = _Answer(refused="Nothing was changed:", lines=tuple(map(str, error.problems)))
-            return self._shown(request, written, words, status=422)
+            result = _Result(error="Nothing was changed:", lines=tuple(map(str, error.problems)))
+            return self._page(request, form, result, status=422)
         except (CommandRefusedError, StaleError) as error:
             status = 412 if isinstance(error, StaleError) else 409
-            words = _Answer(refused=f"Nothing was changed: {error}")
-            return self._shown(request, written, words, status=status)
+            return self._page(request, form, _Result(error=f"Nothing was changed: {error}"), status=status)
         if check:
-            words = _Answer(checked=_would(applied), lines=tuple(map(str, applied.warnings)))
-            return self._shown(request, written, words)
+            result = _Result(success=_check_message(applied), lines=tuple(map(str, applied.warnings)))
+            return self._page(request, form, result)
         first = applied.routes[0].name if applied.routes else ""
         raise web.HTTPSeeOther(f"/routes/{first}" if first else "/")
 
-    def _shown(
-        self, request: web.Request, written: _Written, answer: _Answer | None = None, *, status: int = 200
+    def _page(
+        self, request: web.Request, form: _Form, result: _Result | None = None, *, status: int = 200
     ) -> web.Response:
-        return self._frame.page(
-            request, "apply.html", status=status, written=written, answer=answer or _Answer()
+        return self._renderer.page(
+            request, "apply.html", status=status, form=form, result=result or _Result()
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Written:
-    """What stands in the form; `tag` is that of the spec it began with."""
+class _Form:
+    """The content of the form; `tag` is the tag of the spec that was loaded into it."""
 
     name: str = ""
     text: str = ""
@@ -88,14 +88,14 @@ class _Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
-    """What is said of it: refused, or checked, with a line for each problem or warning."""
+class _Result:
+    """The result of a submission: an error or the success of a check, with problems or warnings."""
 
-    refused: str = ""
-    checked: str = ""
+    error: str = ""
+    success: str = ""
     lines: tuple[str, ...] = ()
 
 
-def _would(applied: ApplyResult) -> str:
-    said = ", ".join(f"route {one.name} would be {one.action}" for one in applied.routes)
-    return f"No problem: {said}." if said else "No problem, and no route in it."
+def _check_message(applied: ApplyResult) -> str:
+    actions = ", ".join(f"route {route.name} would be {route.action}" for route in applied.routes)
+    return f"No problems: {actions}." if actions else "No problems, but the spec contains no route."
