@@ -95,7 +95,7 @@ class CollectorSource:
 
 
 def _shadow_tokens(summary: dict[str, Any]) -> float:
-    """Return the total tokens of all compared shadow responses of a route."""
+    """Return the total tokens of a route's compared shadow responses and noise baseline responses."""
     total = 0.0
     for comparison in summary.get("comparisons", ()):
         tokens = comparison.get("tokens") or {}
