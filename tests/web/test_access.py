@@ -35,7 +35,7 @@ async def test_without_a_token_requests_are_rejected(served: Served) -> None:
 
 async def test_a_viewer_can_change_nothing_and_each_refusal_is_audited(served: Served) -> None:
     await served.apply(GOOD)
-    before = served.engine.view("chat")
+    before = served.engine.queries.view("chat")
     token = served.token(Role.VIEWER, "vera")
     attempts: list[tuple[str, str, Any]] = [("POST", f"/v1/routes/chat/{verb}", b"{}") for verb in COMMANDS]
     attempts += [
@@ -52,7 +52,7 @@ async def test_a_viewer_can_change_nothing_and_each_refusal_is_audited(served: S
         assert status == 403, path
         assert "vera may not" in body["detail"]
     assert (await served.request("GET", "/v1/routes/chat", token=token))[0] == 200
-    assert served.engine.view("chat") == before
+    assert served.engine.queries.view("chat") == before
     refused = [event for event in served.audit_events() if event[3] == "refused"]
     assert len(refused) == len(attempts)
     assert {event[0] for event in refused} == {"vera"}
@@ -82,7 +82,7 @@ async def test_an_operator_of_one_team_cannot_change_routes_of_another(served: S
     assert (
         await served.request("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search"))
     )[0] == 200
-    assert served.engine.labels("ads") == {"team": "ads"}
+    assert served.engine.queries.labels("ads") == {"team": "ads"}
     mine = (await served.request("GET", "/v1/audit", token=token))[1]["enattempts"]
     assert {entry["route"] for entry in mine} == {"search", "new"}
     assert ("sam", "kill", "ads", "refused") in served.audit_events()
@@ -206,7 +206,7 @@ async def test_cross_site_requests_are_rejected(client: Client, headers: dict[st
 
 async def test_the_first_run_creates_one_token(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.engine._clock()
+        now = served.time.time()
         text = create_first_run_token(served.access, now)
         assert text is not None
         assert create_first_run_token(served.access, now) is None, "only once"
@@ -223,7 +223,7 @@ async def test_the_first_run_creates_one_token(tmp_path: Path) -> None:
 
 async def test_an_expired_first_run_token_is_replaced(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.engine._clock()
+        now = served.time.time()
         first = create_first_run_token(served.access, now)
         assert create_first_run_token(served.access, now + 80_000) is None
         second = create_first_run_token(served.access, now + 90_000)
@@ -287,7 +287,7 @@ async def test_a_repeated_apply_does_not_overwrite_a_newer_spec(served: Served) 
     again = await served.request("POST", "/v1/routes", **send)
     assert again[:2] == first[:2]
     assert again[2]["idempotent-replayed"] == "true"
-    assert "setWeight: 7" in served.engine.spec_text("chat")
+    assert "setWeight: 7" in served.engine.queries.spec_text("chat")
     status, body, _ = await served.request("PUT", "/v1/routes/chat/spec", **send)
     assert (status, body["type"]) == (422, "urn:shiftplane:problem:key_reused")
 
@@ -307,7 +307,7 @@ async def test_if_match_prevents_overwriting_a_newer_spec(served: Served) -> Non
     )
     assert (status, headers["etag"] != tag) == (200, True)
     status, body, _ = await served.request("PUT", path, token=token, data=GOOD, headers={"if-match": tag})
-    assert (status, "changed meanwhile" in body["detail"]) == (412, True)
+    assert (status, "changed in the meantime" in body["detail"]) == (412, True)
     admin = served.token(Role.ADMIN)
     assert (await served.request("DELETE", "/v1/routes/chat", token=admin, headers={"if-match": tag}))[
         0

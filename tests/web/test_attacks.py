@@ -16,6 +16,7 @@ from tests.support.site import GOOD, serving, spec
 from xds_server.access.audit import AuditEvent, Checkpoint, entry_from_json, verify
 from xds_server.access.identity import Role
 from xds_server.analysis.counts import Block, Counts, Leg
+from xds_server.engine.queries import RouteQueries
 from xds_server.store import StoredBlock, audit_log
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.support.site import Served
     from xds_server.store import SqliteStore
+    from xds_server.view import RouteView
 
 
 async def test_a_refused_command_is_refused_again_when_it_is_repeated_with_its_key(served: Served) -> None:
@@ -62,7 +64,7 @@ async def test_parsing_a_large_spec_does_not_delay_a_kill(served: Served) -> Non
     await served.apply(GOOD)
     token, large = served.token(Role.OPERATOR), f"a: [{'1,' * 150_000}1]\n"
     reading = asyncio.create_task(served.request("POST", "/v1/routes", token=token, data=large))
-    await served.until(served.engine._reads.locked)
+    await served.until(served.engine.routes._loading.locked)
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     assert (await served.request("POST", "/v1/routes/chat/kill", **kill))[0] == 200
     assert not reading.done(), "the kill waited for the spec"
@@ -84,7 +86,7 @@ async def test_verifying_or_exporting_a_long_audit_log_does_not_block_writers(se
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     for path in ("/v1/audit/verify", "/v1/audit/export"):
         reading = asyncio.create_task(read(served, path, token))
-        await served.until(served.engine._long.locked)
+        await served.until(served.engine.queries._long.locked)
         for verb in ("kill", "unkill"):
             assert (await served.request("POST", f"/v1/routes/chat/{verb}", **kill))[0] == 200
         assert not reading.done(), path
@@ -142,7 +144,7 @@ async def test_many_readers_of_blocks_do_not_block_writers(served: Served) -> No
     ]
     served.store.save_blocks(kept, drop_before=0)
     reading = [asyncio.create_task(read(served, "/v1/routes/chat/blocks", token)) for _ in range(12)]
-    await served.until(served.engine._wide.locked)
+    await served.until(served.engine.queries._wide.locked)
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     assert (await served.request("POST", "/v1/routes/chat/kill", **kill))[0] == 200
     assert not all(task.done() for task in reading)
@@ -176,14 +178,19 @@ async def test_live_updates_end_when_the_route_moves_to_another_team(served: Ser
     assert b"team=ads" not in rest
 
 
-async def test_a_fragment_for_many_browsers_is_rendered_once(served: Served) -> None:
+async def test_a_fragment_for_many_browsers_is_rendered_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await served.apply(GOOD)
     rendered: list[str] = []
 
-    def summary(route: str, _stable: str, _candidate: str | None) -> None:
-        rendered.append(route)
+    view = RouteQueries.view
 
-    served.engine._summary = summary
+    def counted_view(queries: RouteQueries, name: str) -> RouteView:
+        rendered.append(name)
+        return view(queries, name)
+
+    monkeypatch.setattr(RouteQueries, "view", counted_view)
     headers = {"authorization": f"Bearer {served.token(Role.VIEWER)}"}
     async with AsyncExitStack() as stack:
         following = [

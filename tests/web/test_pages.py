@@ -76,7 +76,7 @@ async def run_command(page: Page, served: Served, action: str, reason: str) -> N
 async def send_counts(served: Served, failed: int) -> None:
     for _ in range(3):
         counts = {CANDIDATE: Counts(requests=100, failed=failed), CONTROL: Counts(requests=900, failed=5)}
-        served.engine.count("chat", counts)
+        served.engine.analysis.count_from_proxy("chat", counts)
         await asyncio.sleep(1.1)
 
 
@@ -130,7 +130,7 @@ async def test_three_roles_operate_a_rollout(site: Served) -> None:
         ada = await log_in(browser, site, site.token(Role.ADMIN, "ada"))
         await run_command(ada, site, "Undo", "worse after all")
         await expect(vera.locator("#phase")).to_have_text(re.compile("RolledBack"))
-        assert site.engine.view("search").weights["v2"] == 0
+        assert site.engine.queries.view("search").weights["v2"] == 0
     done = site.audit_events()
     for event in (("sam", "abort", "search", "done"), ("ada", "undo", "search", "done")):
         assert event in done
@@ -147,9 +147,9 @@ async def test_a_kill_requires_a_reason_and_is_in_the_audit_log(site: Served) ->
         ada = await log_in(browser, site, site.token(Role.ADMIN, "ada"))
         await ada.goto(address(site, "/routes/search/kill"))
         await ada.get_by_role("button", name="Kill now").click()
-        assert site.engine.view("search").kill is None
+        assert site.engine.queries.view("search").kill is None
         await run_command(ada, site, "Kill", "v2 leaks names")
-        assert site.engine.view("search").kill is not None
+        assert site.engine.queries.view("search").kill is not None
         await run_command(ada, site, "Unkill", "fixed")
         await ada.goto(address(site, "/audit"))
         for text in ("refused: vera may not kill", "v2 leaks names"):
@@ -165,8 +165,10 @@ async def test_a_kill_requires_a_reason_and_is_in_the_audit_log(site: Served) ->
 async def test_pages_are_accessible_and_fit_on_phones(site: Served, scheme: str) -> None:
     FakeProxy(site.hub)
     await site.apply(spec("search", "/search/", team="search") + "  " + ANALYSIS)
-    await site.until(lambda: site.engine.view("search").phase == "Paused")
-    site.engine.count("chat", {CANDIDATE: Counts(requests=90), CONTROL: Counts(requests=900, failed=5)})
+    await site.until(lambda: site.engine.queries.view("search").phase == "Paused")
+    site.engine.analysis.count_from_proxy(
+        "chat", {CANDIDATE: Counts(requests=90), CONTROL: Counts(requests=900, failed=5)}
+    )
     async with chromium() as browser:
         options: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": 390, "height": 844}}
         page = await log_in(browser, site, site.token(Role.ADMIN), **options)
@@ -184,13 +186,13 @@ async def test_pages_are_accessible_and_fit_on_phones(site: Served, scheme: str)
 async def test_pages_work_without_javascript(site: Served) -> None:
     FakeProxy(site.hub)
     await site.apply(spec("search", "/search/", team="search"))
-    await site.until(lambda: site.engine.view("search").phase == "Paused")
+    await site.until(lambda: site.engine.queries.view("search").phase == "Paused")
     async with chromium() as browser:
         page = await log_in(browser, site, site.token(Role.OPERATOR), java_script_enabled=False)
         await page.goto(address(site, "/routes/search"))
         await expect(page.locator("#phase")).to_have_text("Paused")
         await run_command(page, site, "Abort", "works without JavaScript")
-    assert site.engine.view("search").weights["v2"] == 0
+    assert site.engine.queries.view("search").weights["v2"] == 0
 
 
 async def test_a_page_is_small_and_loads_one_style_sheet_and_one_script(site: Served) -> None:
@@ -212,7 +214,7 @@ async def test_a_page_is_small_and_loads_one_style_sheet_and_one_script(site: Se
 async def test_pages_can_be_used_with_the_keyboard(site: Served) -> None:
     FakeProxy(site.hub)
     await site.apply(spec("search", "/search/", team="search"))
-    await site.until(lambda: site.engine.view("search").phase == "Paused")
+    await site.until(lambda: site.engine.queries.view("search").phase == "Paused")
     async with chromium() as browser:
         page = await log_in(browser, site, site.token(Role.OPERATOR))
         await page.goto(address(site, "/routes/search"))
@@ -242,7 +244,7 @@ async def test_forms_without_csrf_token_are_rejected(site: Served) -> None:
     for form in ({}, {"csrf": "x"}, {"csrf": ""}):
         async with site.client.post("/routes/chat/abort", data=form, allow_redirects=False) as response:
             assert response.status == 403
-    assert site.engine.view("chat").phase != "RolledBack"
+    assert site.engine.queries.view("chat").phase != "RolledBack"
     # A session cookie does not authenticate API requests, which have no CSRF token.
     assert (await site.request("POST", "/v1/routes/chat/abort"))[0] == 401
 

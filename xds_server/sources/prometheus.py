@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from xds_server.analysis.counts import Counts, Leg
 
-__all__ = ["MetricQuery", "Prometheus", "number_of", "samples_of"]
+__all__ = ["MetricQuery", "Prometheus", "QueryResults", "number_of", "samples_of"]
 
 _POLL_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
@@ -38,13 +38,34 @@ class MetricQuery:
     interval: float
 
 
+class QueryResults:
+    """The latest result of each query: a number, or None if the last evaluation failed."""
+
+    def __init__(self) -> None:
+        """Start without results."""
+        self._values: dict[tuple[str, str], float | None] = {}
+
+    def results(self, route: str) -> dict[str, float | None]:
+        """Return the latest results of a route's queries, by metric name."""
+        return {name: value for (of_route, name), value in self._values.items() if of_route == route}
+
+    def keep_only(self, keys: Collection[tuple[str, str]]) -> None:
+        """Drop the results of all other queries; a key is a route and a metric name."""
+        self._values = {key: value for key, value in self._values.items() if key in keys}
+
+    def put(self, key: tuple[str, str], value: float | None) -> None:
+        """Replace the result of one query."""
+        self._values[key] = value
+
+
 class Prometheus:
-    """Evaluate queries; the latest result of each is a number, or None if the last evaluation failed."""
+    """Evaluate queries on a Prometheus server, and store their results in `QueryResults`."""
 
     def __init__(
         self,
         url: str,
         queries: Callable[[], Collection[MetricQuery]],
+        results: QueryResults,
         *,
         on_counts: Callable[[Mapping[Leg, Counts]], None] | None = None,
     ) -> None:
@@ -53,13 +74,9 @@ class Prometheus:
         self._queries = queries
         self._on_counts = on_counts
         self._scraped = Scraped()
-        self._results: dict[tuple[str, str], float | None] = {}
+        self._results = results
         self._due_at: dict[tuple[str, str], float] = {}
         self._reachable = True
-
-    def results(self, route: str) -> dict[str, float | None]:
-        """Return the latest results of a route's queries, by metric name."""
-        return {name: value for (of_route, name), value in self._results.items() if of_route == route}
 
     async def run(self) -> None:
         """Evaluate queries until canceled."""
@@ -70,12 +87,12 @@ class Prometheus:
 
     async def _poll(self, session: aiohttp.ClientSession, now: float) -> None:
         queries = {(query.route, query.name): query for query in self._queries()}
-        self._results = {key: value for key, value in self._results.items() if key in queries}
+        self._results.keep_only(queries)
         for key, query in queries.items():
             if now >= self._due_at.get(key, 0.0):
                 self._due_at[key] = now + query.interval
                 data = await self._evaluate(session, query.query, route=query.route, metric=query.name)
-                self._results[key] = None if data is None else number_of(data)
+                self._results.put(key, None if data is None else number_of(data))
         if self._on_counts is not None:
             data = await self._evaluate(session, QUERY)
             if data is not None:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessStore"]
 
-_TOKEN_COLUMNS: Final = (
-    "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"  # noqa: S105 - not a secret
-)
+_TOKEN_COLUMNS: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"  # noqa: S105 - not a secret
 _SESSION_COLUMNS: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
 
 

@@ -92,15 +92,18 @@ _APPLICATION_ID: Final = 0x53504C4E  # identifies the file as a shiftplane store
 class StoreFile:
     """An open store file; its methods may be called from any thread and run one at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
+    ) -> None:
         """Open or create the file.
+
+        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
 
         Raises:
             StoreError: The file cannot be opened, is not a store, or was written by a newer version.
         """
         self.path = path
-        self.on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
-        """Called for each audit entry after its commit, in the thread that wrote it."""
+        self._on_audited = on_audited
         self._uncommitted: list[Checkpoint] = []
         self._lock = threading.Lock()
         try:
@@ -143,7 +146,7 @@ class StoreFile:
                 raise StoreError(f"the store {self.path} cannot be written: {error}") from error
             committed = self._uncommitted
         for checkpoint in committed:
-            self.on_audited(checkpoint)
+            self._on_audited(checkpoint)
 
     def audit(self, event: AuditEvent) -> None:
         """Append an event to the audit log, inside of `writing`."""

@@ -47,7 +47,7 @@ from xds_server.store.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.access.audit import AuditEvent, Break, Checkpoint, Entry
@@ -62,13 +62,17 @@ _AUDIT_PAGE: Final = 500
 class SqliteStore:
     """One file, one connection; methods may be called from any thread and run one at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
+    ) -> None:
         """Open or create the file.
+
+        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
 
         Raises:
             StoreError: The file cannot be opened, is not a store, or was written by a newer version.
         """
-        self.file = StoreFile(path)
+        self.file = StoreFile(path, on_audited=on_audited)
 
     def load(self) -> tuple[StoredRoute, ...]:
         """Return all routes.

@@ -43,13 +43,11 @@ class Tracer:
     def __init__(
         self,
         on_end: Callable[[Span], None],
-        convergence: Callable[[str], Convergence],
         *,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`convergence` returns the current convergence of a group's proxies."""
+        """`clock` returns nanoseconds since the epoch."""
         self._on_end = on_end
-        self._convergence = convergence
         self._clock = clock
         self._converging: dict[str, _OpenSpan] = {}
 
@@ -83,26 +81,23 @@ class Tracer:
                 )
             )
 
-    def published(self, group: str) -> None:
+    def published(self, group: str, convergence: Convergence) -> None:
         """Start a `converge` span for a group's new snapshot; ends the span of the previous snapshot."""
         parent = _current.get()
         if parent is not None:
-            self._end_convergence(group, superseded=True)
+            self._end_convergence(group, convergence, superseded=True)
             self._converging[group] = parent
-            self.group_changed(group)
+            self.group_changed(group, convergence)
 
-    def group_changed(self, group: str) -> None:
+    def group_changed(self, group: str, convergence: Convergence) -> None:
         """End a group's `converge` span if all of its connected proxies have acknowledged the snapshot."""
-        if group in self._converging:
-            convergence = self._convergence(group)
-            if convergence.acked == convergence.connected:
-                self._end_convergence(group, superseded=False)
+        if group in self._converging and convergence.acked == convergence.connected:
+            self._end_convergence(group, convergence, superseded=False)
 
-    def _end_convergence(self, group: str, *, superseded: bool) -> None:
+    def _end_convergence(self, group: str, convergence: Convergence, *, superseded: bool) -> None:
         parent = self._converging.pop(group, None)
         if parent is None:
             return
-        convergence = self._convergence(group)
         self._on_end(
             Span(
                 trace_id=parent.trace_id,

@@ -146,7 +146,7 @@ class _AccessHandlers:
             now=now,
             expires_in=body.expires_in,
         )
-        event = by.deed("create-token", "", now, detail=token.description)
+        event = by.audit_event("create-token", "", now, detail=token.description)
         await run_in_store_thread(self._access.add_token, token, event)
         return web.json_response(
             {"token": token_to_json(token), "text": text}, headers={"cache-control": "no-store"}
@@ -155,7 +155,7 @@ class _AccessHandlers:
     async def revoke_token(self, request: web.Request) -> web.Response:
         await require_role_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
-        event = to_caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
+        event = to_caller(request, Role.ADMIN).audit_event("revoke-token", "", now, detail=ident)
         if not await run_in_store_thread(self._access.revoke_token, ident, event):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
         return web.json_response({"revoked": ident})
@@ -163,7 +163,7 @@ class _AccessHandlers:
     async def list_audit(self, request: web.Request) -> web.Response:
         to_caller(request, Role.VIEWER)  # Rejects requests that are not authenticated.
         limit = query_number(request, "limit", default=100, maximum=_MAX_LIMIT) or 100
-        entries = await self._engine.audit(
+        entries = await self._engine.queries.audit(
             limit,
             request.query.get("route"),
             routes=audited_routes(self._engine, request[PRINCIPAL]),
@@ -171,7 +171,7 @@ class _AccessHandlers:
         )
         following = entries[0].seq if len(entries) == limit and entries[0].seq > 1 else None
         # Entries contain whole specs; encoding many of them would block the event loop.
-        text = await self._engine.apart(
+        text = await self._engine.queries.in_thread(
             lambda: json.dumps({"entries": [entry_to_json(entry) for entry in entries], "next": following})
         )
         return web.json_response(text=text)
@@ -187,7 +187,7 @@ class _AccessHandlers:
             checkpoints = [parse_checkpoint(text) for text in texts]
         except ValueError as error:
             raise ProblemError(400, "bad_request", f"anchor: {error}") from error
-        count, breaks = await self._engine.audit_breaks(checkpoints)
+        count, breaks = await self._engine.queries.audit_breaks(checkpoints)
         found = [{"seq": chain_break.seq, "words": chain_break.message} for chain_break in breaks]
         return web.json_response({"holds": not found, "entries": count, "breaks": found})
 
@@ -195,7 +195,7 @@ class _AccessHandlers:
         await require_role_everywhere(request, self._engine, Role.VIEWER, "export the audit")
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await response.prepare(request)
-        async for lines in self._engine.audit_lines():
+        async for lines in self._engine.queries.audit_lines():
             await response.write(lines)
         await response.write_eof()
         return response

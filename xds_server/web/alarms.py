@@ -129,7 +129,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
 
 async def _process(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
     found = list(alerts)
-    routes = await engine.alarm(found)
+    routes = await engine.routes.alarm(found)
     return web.json_response({"alerts": len(found), "routes": routes})
 
 

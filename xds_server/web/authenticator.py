@@ -159,7 +159,7 @@ class Authenticator:
             detail=_storable(reason),
             source=source,
         )
-        await self._engine.note(event)
+        await self._engine.audit.record(event)
 
     async def is_still_valid(self, request: web.Request) -> bool:
         """Return whether the request's token or session is still valid, for long-lived responses.
@@ -322,7 +322,9 @@ async def require_role(request: web.Request, engine: Engine, role: Role, name: s
         UnknownRouteError: The route does not exist.
     """
     principal = _principal(request)
-    if not principal.may(role, engine.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))):
+    if not principal.may(
+        role, engine.queries.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))
+    ):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
 
 
@@ -352,7 +354,7 @@ async def require_role_everywhere(request: web.Request, engine: Engine, role: Ro
 
 
 async def _refuse(request: web.Request, engine: Engine, action: str, route: str, message: str) -> None:
-    await engine.refuse(to_caller(request, Role.VIEWER), action, route, message)
+    await engine.audit.refuse(to_caller(request, Role.VIEWER), action, route, message)
     raise ProblemError(403, "forbidden", f"{message}; granted: {_principal(request).description}")
 
 

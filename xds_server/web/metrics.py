@@ -89,7 +89,7 @@ class _Collector(Collector):
             "Cost of responses since the process started, at the prices of the spec.",
             labels=["route", "variant", "role", "currency"],
         )
-        for view in self._engine.views():
+        for view in self._engine.queries.views():
             for leg in view.costs:
                 if leg.cost is not None:
                     cost.add_metric([view.name, leg.variant, leg.role, leg.currency or ""], leg.cost)
@@ -111,7 +111,7 @@ class _Collector(Collector):
             "shiftplane_proxies", "Number of connected proxies by sync status.", labels=["group", "status"]
         )
         counts: dict[tuple[str, str], int] = {}
-        for view in self._engine.proxies():
+        for view in self._engine.queries.proxies():
             key = (view.group, view.status.value)
             counts[key] = counts.get(key, 0) + 1
         for (group, status), number in sorted(counts.items()):
@@ -122,7 +122,7 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_store_failures",
             "Number of failed writes to the store that paused rollouts since the process started.",
-            value=self._engine.store_failures,
+            value=self._engine.reconciler.store_failures,
         )
 
     def _notifications(self) -> Iterator[Metric]:

@@ -61,13 +61,15 @@ class RouteHandlers:
 
     async def get_route(self, request: web.Request) -> web.Response:
         """Return the state of a route."""
-        return web.json_response(to_json(self._engine.view(await self._visible_name(request))))
+        return web.json_response(to_json(self._engine.queries.view(await self._visible_name(request))))
 
     async def get_spec(self, request: web.Request) -> web.Response:
         """Return the accepted spec of a route, with its entity tag."""
         name = await self._visible_name(request)
-        tag = {"etag": f'"{self._engine.spec_tag(name)}"'}
-        return web.Response(text=self._engine.spec_text(name), content_type="application/yaml", headers=tag)
+        tag = {"etag": f'"{self._engine.queries.spec_tag(name)}"'}
+        return web.Response(
+            text=self._engine.queries.spec_text(name), content_type="application/yaml", headers=tag
+        )
 
     async def list_events(self, request: web.Request) -> web.Response:
         """Return a page of a route's history."""
@@ -75,22 +77,24 @@ class RouteHandlers:
         limit = query_number(request, "limit", default=100, maximum=MAX_LIMIT) or 100
         before = query_number(request, "before", default=None)
         whole = request[PRINCIPAL].may_everywhere(Role.VIEWER)
-        found = await self._engine.events(name, limit + _MAX_RECORDS_PER_EVENT, before, whole=whole)
+        found = await self._engine.queries.events(name, limit + _MAX_RECORDS_PER_EVENT, before, whole=whole)
         # An event has several records, and a page contains either all or none of them.
         newest = found[-limit:]
         page = [event for event in found if newest and event.seq >= newest[0].seq]
         following = page[0].seq if len(page) < len(found) else None
-        events = await self._engine.apart(lambda: [to_json(event) for event in page])
+        events = await self._engine.queries.in_thread(lambda: [to_json(event) for event in page])
         return web.json_response({"events": events, "next": following})
 
     async def list_blocks(self, request: web.Request) -> web.Response:
         """Return the newest blocks of counts of a route."""
-        lines = await self._engine.blocks(await self._visible_name(request), MAX_LIMIT)
+        lines = await self._engine.queries.blocks(await self._visible_name(request), MAX_LIMIT)
         return web.Response(body=lines, content_type="application/x-ndjson", charset="utf-8")
 
     async def list_costs(self, request: web.Request) -> web.Response:
         """Return the daily usage and cost of a route's backends."""
-        return web.json_response({"days": await self._engine.costs(await self._visible_name(request))})
+        return web.json_response(
+            {"days": await self._engine.queries.costs(await self._visible_name(request))}
+        )
 
     async def apply(self, request: web.Request) -> web.Response:
         """Apply the specs of a file."""
@@ -110,7 +114,7 @@ class RouteHandlers:
         by = to_caller(request, Role.OPERATOR, reason=_reason(request), digest=_content_digest(request, text))
         earlier: tuple[Entry, ...] = ()
         if dry or not by.key:
-            result = await self._engine.apply(text, file=file, by=by, dry_run=dry, only=only)
+            result = await self._engine.routes.apply(text, file=file, by=by, dry_run=dry, only=only)
             response = _apply_response(result)
         else:
             async with self._idempotency_lock:
@@ -118,10 +122,12 @@ class RouteHandlers:
                 if earlier:
                     response = _replayed_apply_response(earlier)
                 else:
-                    response = _apply_response(await self._engine.apply(text, file=file, by=by, only=only))
+                    response = _apply_response(
+                        await self._engine.routes.apply(text, file=file, by=by, only=only)
+                    )
         headers = {"idempotent-replayed": "true"} if earlier else {}
         if only is not None and not dry:
-            headers["etag"] = f'"{self._engine.spec_tag(only.name)}"'
+            headers["etag"] = f'"{self._engine.queries.spec_tag(only.name)}"'
         return web.json_response(response, headers=headers or None)
 
     async def _entries_of_key(self, by: Caller) -> tuple[Entry, ...]:
@@ -130,7 +136,7 @@ class RouteHandlers:
         Raises:
             ProblemError: The earlier request had a different content.
         """
-        found = await self._engine.done_before(by)
+        found = await self._engine.queries.done_before(by)
         if any(entry.event.digest != by.digest for entry in found):
             raise ProblemError(
                 422,
@@ -142,7 +148,9 @@ class RouteHandlers:
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a route."""
         name, tag = request.match_info["name"], _if_match(request)
-        await self._engine.delete(name, by=to_caller(request, Role.ADMIN, reason=_reason(request)), tag=tag)
+        await self._engine.routes.delete(
+            name, by=to_caller(request, Role.ADMIN, reason=_reason(request)), tag=tag
+        )
         return web.json_response({"deleted": name})
 
     async def command(self, request: web.Request, action: Action) -> web.Response:
@@ -160,15 +168,15 @@ class RouteHandlers:
             if earlier:
                 # The caller may have lost the role since then, and the response shows the route's state.
                 await require_role(request, self._engine, Role.OPERATOR, name, action.value)
-            view = self._engine.view(name) if earlier else await self._run(name, action, body, by)
+            view = self._engine.queries.view(name) if earlier else await self._run(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if earlier else None
         return web.json_response(to_json(view), headers=headers)
 
     async def _run(self, name: str, action: Action, body: CommandBody, by: Caller) -> RouteView:
         if isinstance(body, UndoBody) and body.to is not None:
-            return await self._engine.undo_to(name, body.to, by=by)
+            return await self._engine.routes.undo_to(name, body.to, by=by)
         full = isinstance(body, PromoteBody) and body.full
-        return await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+        return await self._engine.routes.command(name, Action.PROMOTE_FULL if full else action, by=by)
 
     async def _visible_name(self, request: web.Request) -> str:
         """Return the route name in the path, and require that the caller may view the route."""

@@ -91,7 +91,7 @@ def _health_operations(site: Site) -> list[Operation]:
         return web.json_response({"status": "ok"})
 
     async def readyz(_request: web.Request) -> web.Response:
-        if not site.engine.ready:
+        if not site.engine.committer.ready:
             raise ProblemError(
                 503, "not_ready", "the store is not loaded yet, and proxies cannot connect; retry later"
             )

@@ -16,14 +16,14 @@ __all__ = ["audited_routes", "visible_proxies", "visible_routes"]
 
 def visible_routes(engine: Engine, principal: Principal) -> list[RouteView]:
     """Return the routes that a principal may view, by name."""
-    return engine.views(partial(principal.may, Role.VIEWER))
+    return engine.queries.views(partial(principal.may, Role.VIEWER))
 
 
 def visible_proxies(engine: Engine, principal: Principal, group: str = "") -> tuple[ProxyView, ...]:
     """Return the connected proxies of groups that serve visible routes; only of `group` if it is set."""
-    found = engine.proxies()
+    found = engine.queries.proxies()
     if not principal.may_everywhere(Role.VIEWER):
-        groups = engine.groups(partial(principal.may, Role.VIEWER))
+        groups = engine.queries.groups(partial(principal.may, Role.VIEWER))
         found = tuple(view for view in found if view.group in groups)
     return tuple(view for view in found if group in {"", view.group})
 
@@ -34,5 +34,7 @@ def audited_routes(engine: Engine, principal: Principal) -> list[str] | None:
     None means all entries, including those of deleted routes and those that concern no route.
     """
     return (
-        None if principal.may_everywhere(Role.VIEWER) else engine.names(partial(principal.may, Role.VIEWER))
+        None
+        if principal.may_everywhere(Role.VIEWER)
+        else engine.queries.names(partial(principal.may, Role.VIEWER))
     )

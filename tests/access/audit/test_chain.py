@@ -173,12 +173,12 @@ def test_an_empty_chain_is_valid_unless_the_head_has_an_entry() -> None:
 
 def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    server, command = SqliteStore(path), SqliteStore(path)
+    reported: list[Checkpoint] = []
+    server, command = SqliteStore(path, on_audited=reported.append), SqliteStore(path)
     for number in range(LENGTH):
         (server, command)[number % 2].add_audit_event(audit_event(number))
     assert server.audit_breaks() == (LENGTH, [])
-    reported: list[Checkpoint] = []
-    server.file.on_audited = reported.append
+    reported.clear()
     server.add_audit_event(audit_event(LENGTH))
     (last,) = command.audit(1)
     assert reported == [Checkpoint(seq=last.seq, hash=last.hash)], "it follows the other process's entry"

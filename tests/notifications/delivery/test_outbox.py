@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from demo.processes import free_port
-from tests.engine.house import CANARY, V1, V2, House, living
+from tests.engine.harness import CANARY, V1, V2, EngineHarness, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.receiver import Receiver, Reply, receiving
@@ -44,8 +44,8 @@ class FakeClock:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with living(tmp_path / "state.sqlite") as alive:
+async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "state.sqlite") as alive:
         yield alive
 
 
@@ -61,7 +61,7 @@ def target(url: str, name: str = "ops", **more: Any) -> Target:
 
 @asynccontextmanager
 async def delivering(
-    house: House,
+    harness: EngineHarness,
     *targets: Target,
     clock: FakeClock | None = None,
     attempt_timeout: float = 10.0,
@@ -72,7 +72,7 @@ async def delivering(
     clock = clock or FakeClock()
     retry = RetryPolicy(first_delay=1.0, longest_delay=longest_delay, jitter=0.5)
     outbox = Outbox(
-        house.store,
+        harness.store,
         Notifications(targets=targets),
         DeliverySettings(timeout=attempt_timeout, retry=retry, poll_interval=poll_interval),
         clock=lambda: clock.now,
@@ -80,7 +80,7 @@ async def delivering(
         random_number=lambda: 1.0,
     )
     await outbox.load_cursors()
-    house.engine.on_event = outbox.wake
+    harness.observer.on_event = outbox.wake
     running = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -89,39 +89,43 @@ async def delivering(
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def history(house: House) -> list[str]:
-    return [event.kind for event in await house.engine.events("chat", 100)]
+async def history(harness: EngineHarness) -> list[str]:
+    return [event.kind for event in await harness.engine.queries.events("chat", 100)]
 
 
-async def test_all_events_are_delivered_once_and_in_order(house: House, receiver: Receiver) -> None:
-    async with delivering(house, target(receiver.url)) as outbox:
-        FakeProxy(house.hub)
-        await house.apply(SPEC)
-        await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-        await house.act(Action.ABORT)
-        await house.phase("RolledBack")
-        expected = await history(house)
+async def test_all_events_are_delivered_once_and_in_order(harness: EngineHarness, receiver: Receiver) -> None:
+    async with delivering(harness, target(receiver.url)) as outbox:
+        FakeProxy(harness.hub)
+        await harness.apply(SPEC)
+        await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
+        await harness.act(Action.ABORT)
+        await harness.phase("RolledBack")
+        expected = await history(harness)
         await receiver.until(len(expected))
         # A delivery is counted when the response arrives, shortly after the receiver has the message.
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": len(expected)})
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": len(expected)})
     assert receiver.kinds == expected
     assert (expected[0], expected[-1]) == ("accepted", "rolled_back")
     assert len(set(receiver.ids)) == len(expected)
     assert all(message["labels"] == {"team": "platform"} for message in receiver.messages)
 
 
-async def test_each_target_receives_the_events_it_selects(house: House, receiver: Receiver) -> None:
+async def test_each_target_receives_the_events_it_selects(harness: EngineHarness, receiver: Receiver) -> None:
     async with receiving() as other, receiving() as third:
         kills = target(receiver.url, "kills", events=("kill*", "unkilled"))
         ours = target(other.url, "ours", labels={"team": "platform"}, events=("deleted", "accepted"))
         theirs = target(third.url, "theirs", labels={"team": "search"})
-        async with delivering(house, kills, ours, theirs) as outbox:
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+        async with delivering(harness, kills, ours, theirs) as outbox:
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.engine.routes.command(
+                "chat", Action.UNKILL, by=Caller(actor="ada", reason="mended")
+            )
             await receiver.until(2)
             await other.until(1)
-            await house.engine.delete("chat", by=Caller(actor="ada"))
+            await harness.engine.routes.delete("chat", by=Caller(actor="ada"))
             await other.until(2)
         assert receiver.kinds == ["killed", "unkilled"]
         assert receiver.messages[0]["message"] == "v1 serves everyone: v2 leaks"
@@ -133,49 +137,51 @@ async def test_each_target_receives_the_events_it_selects(house: House, receiver
         assert outbox.counts["theirs"].results == {}
 
 
-async def test_failed_deliveries_are_retried_with_backoff_and_the_same_id(house: House) -> None:
+async def test_failed_deliveries_are_retried_with_backoff_and_the_same_id(harness: EngineHarness) -> None:
     clock = FakeClock()
     async with (
         receiving(*[Reply(status=500)] * 5, Reply(status=503)) as receiver,
-        delivering(house, target(receiver.url), clock=clock, longest_delay=10) as outbox,
+        delivering(harness, target(receiver.url), clock=clock, longest_delay=10) as outbox,
     ):
-        await house.apply(SPEC)
+        await harness.apply(SPEC)
         await receiver.until(7)
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
     assert clock.slept == [1, 2, 4, 8, 10, 10]
     assert len(set(receiver.ids)) == 1
     assert outbox.counts["ops"].retries == 6
 
 
 @pytest.mark.parametrize("header", ["77", formatdate(1_077.0, usegmt=True)])
-async def test_retry_after_delays_the_next_attempt(house: House, header: str) -> None:
+async def test_retry_after_delays_the_next_attempt(harness: EngineHarness, header: str) -> None:
     clock = FakeClock()
     async with (
         receiving(Reply(status=429, headers={"Retry-After": header})) as receiver,
-        delivering(house, target(receiver.url), clock=clock),
+        delivering(harness, target(receiver.url), clock=clock),
     ):
-        await house.apply(SPEC)
+        await harness.apply(SPEC)
         await receiver.until(2)
     assert clock.slept == [77]
 
 
-async def test_an_event_that_is_too_old_is_not_delivered(house: House) -> None:
+async def test_an_event_that_is_too_old_is_not_delivered(harness: EngineHarness) -> None:
     clock = FakeClock()
     async with receiving(*[Reply(status=500)] * 1_000) as receiver:
         found = target(receiver.url, max_age=60, events=("accepted", "killed"))
-        async with delivering(house, found, clock=clock) as outbox:
+        async with delivering(harness, found, clock=clock) as outbox:
             with capture_logs() as logs:
-                await house.apply(SPEC)
-                await house.until(lambda: outbox.counts["ops"].results == {"too_old": 1})
+                await harness.apply(SPEC)
+                await harness.until(lambda: outbox.counts["ops"].results == {"too_old": 1})
             assert sum(clock.slept) == pytest.approx(60)
             assert [log["event"] for log in logs if log["event"].startswith("notification")] == [
                 "notification_delayed",
                 "notification_expired",
             ]
             receiver.replies.clear()
-            house.now = clock.now
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.until(lambda: outbox.counts["ops"].results == {"too_old": 1, "delivered": 1})
+            harness.now = clock.now
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.until(lambda: outbox.counts["ops"].results == {"too_old": 1, "delivered": 1})
 
 
 @pytest.mark.parametrize(
@@ -185,66 +191,74 @@ async def test_an_event_that_is_too_old_is_not_delivered(house: House) -> None:
         Reply(status=307, headers={"Location": "/hooks/elsewhere"}),
     ],
 )
-async def test_a_rejected_event_does_not_block_later_events(house: House, reply: Reply) -> None:
+async def test_a_rejected_event_does_not_block_later_events(harness: EngineHarness, reply: Reply) -> None:
     async with receiving(reply) as receiver:
         with capture_logs() as logs:
-            async with delivering(house, target(receiver.url)) as outbox:
-                await house.apply(SPEC)
-                await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+            async with delivering(harness, target(receiver.url)) as outbox:
+                await harness.apply(SPEC)
+                await harness.engine.routes.command(
+                    "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+                )
                 await receiver.until(2)
-                await house.until(lambda: outbox.counts["ops"].results == {"refused": 1, "delivered": 1})
+                await harness.until(lambda: outbox.counts["ops"].results == {"refused": 1, "delivered": 1})
         assert receiver.kinds == ["accepted", "killed"]
         (refused,) = [log for log in logs if log["event"] == "notification_rejected"]
         assert (refused["target"], refused["route"], refused["status"]) == ("ops", "chat", reply.status)
 
 
-async def test_a_hanging_target_does_not_delay_other_targets(house: House, receiver: Receiver) -> None:
+async def test_a_hanging_target_does_not_delay_other_targets(
+    harness: EngineHarness, receiver: Receiver
+) -> None:
     async with (
         receiving(Reply(hangs=True)) as hung,
-        delivering(house, target(hung.url, "hung"), target(receiver.url), attempt_timeout=3_600),
+        delivering(harness, target(hung.url, "hung"), target(receiver.url), attempt_timeout=3_600),
     ):
-        FakeProxy(house.hub)
-        await house.apply(SPEC)
+        FakeProxy(harness.hub)
+        await harness.apply(SPEC)
         await hung.until(1)
         for _ in range(20):
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
-        await house.act(Action.ABORT)
-        await house.phase("RolledBack")
-        expected = await history(house)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.engine.routes.command(
+                "chat", Action.UNKILL, by=Caller(actor="ada", reason="mended")
+            )
+        await harness.act(Action.ABORT)
+        await harness.phase("RolledBack")
+        expected = await history(harness)
         await receiver.until(len(expected))
         assert receiver.kinds == expected
         assert hung.kinds == ["accepted"]
 
 
-async def test_a_missing_response_times_out(house: House) -> None:
+async def test_a_missing_response_times_out(harness: EngineHarness) -> None:
     async with (
         receiving(Reply(hangs=True)) as receiver,
-        delivering(house, target(receiver.url), attempt_timeout=0.05) as outbox,
+        delivering(harness, target(receiver.url), attempt_timeout=0.05) as outbox,
     ):
         with capture_logs() as logs:
-            await house.apply(SPEC)
+            await harness.apply(SPEC)
             await receiver.until(2)
     assert outbox.counts["ops"].retries == 1
     assert {"no response within 0.05 s"} == {log["reason"] for log in logs if "reason" in log}
 
 
-async def test_an_endless_response_is_cut_off(house: House) -> None:
+async def test_an_endless_response_is_cut_off(harness: EngineHarness) -> None:
     async with (
         receiving(Reply(endless=True)) as receiver,
-        delivering(house, target(receiver.url), attempt_timeout=3_600) as outbox,
+        delivering(harness, target(receiver.url), attempt_timeout=3_600) as outbox,
     ):
-        await house.apply(SPEC)
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": 2})
+        await harness.apply(SPEC)
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 2})
 
 
-async def test_an_unreachable_target_is_retried_until_it_is_reachable(house: House) -> None:
+async def test_an_unreachable_target_is_retried_until_it_is_reachable(harness: EngineHarness) -> None:
     port, clock = free_port(), FakeClock()
-    async with delivering(house, target(f"http://127.0.0.1:{port}/hooks/wH1sp3r"), clock=clock) as outbox:
+    async with delivering(harness, target(f"http://127.0.0.1:{port}/hooks/wH1sp3r"), clock=clock) as outbox:
         with capture_logs() as logs:
-            await house.apply(SPEC)
-            await house.until(lambda: outbox.counts["ops"].retries > 2)
+            await harness.apply(SPEC)
+            await harness.until(lambda: outbox.counts["ops"].retries > 2)
         async with receiving(port=port) as receiver:
             await receiver.until(1)
     assert receiver.kinds == ["accepted"]
@@ -252,15 +266,17 @@ async def test_an_unreachable_target_is_retried_until_it_is_reachable(house: Hou
     assert "wH1sp3r" not in str(logs)
 
 
-async def test_a_restart_resumes_at_the_saved_cursor(house: House) -> None:
+async def test_a_restart_resumes_at_the_saved_cursor(harness: EngineHarness) -> None:
     async with receiving(Reply(), Reply(hangs=True)) as receiver:
         found = target(receiver.url)
-        async with delivering(house, found, attempt_timeout=3_600):
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+        async with delivering(harness, found, attempt_timeout=3_600):
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
             await receiver.until(2)
-        await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
-        async with delivering(house, found):
+        await harness.engine.routes.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+        async with delivering(harness, found):
             await receiver.until(4)
     assert receiver.kinds == ["accepted", "killed", "killed", "unkilled"]
     assert len(set(receiver.ids)) == 3
@@ -268,35 +284,35 @@ async def test_a_restart_resumes_at_the_saved_cursor(house: House) -> None:
 
 async def test_events_after_the_saved_cursor_are_delivered_again_with_the_same_id(tmp_path: Path) -> None:
     class FailingToSave(SqliteStore):
-        def save_cursors(self, cursors: Mapping[str, Cursor]) -> None:  # noqa: ARG002 - the base class's
+        def save_cursors(self, cursors: Mapping[str, Cursor]) -> None:
             raise StoreError("the disk is full")
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        found, own_store = target(receiver.url), house.store
-        house.store = FailingToSave(path)
-        async with delivering(house, found) as outbox:
-            await house.apply(SPEC)
-            await house.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
-        house.store.close()
-        house.store = own_store
-        async with delivering(house, found):
+    async with receiving() as receiver, running_engine(path) as harness:
+        found, own_store = target(receiver.url), harness.store
+        harness.store = FailingToSave(path)
+        async with delivering(harness, found) as outbox:
+            await harness.apply(SPEC)
+            await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
+        harness.store.close()
+        harness.store = own_store
+        async with delivering(harness, found):
             await receiver.until(2)
     assert receiver.kinds == ["accepted", "accepted"]
     assert len(set(receiver.ids)) == 1
 
 
-async def test_a_new_target_receives_only_new_events(house: House, receiver: Receiver) -> None:
-    await house.apply(SPEC)
-    async with delivering(house, target(receiver.url)):
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+async def test_a_new_target_receives_only_new_events(harness: EngineHarness, receiver: Receiver) -> None:
+    await harness.apply(SPEC)
+    async with delivering(harness, target(receiver.url)):
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
         await receiver.until(1)
     # A target that was removed and added again is a new target.
-    async with delivering(house, target(receiver.url, "other")):
-        await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+    async with delivering(harness, target(receiver.url, "other")):
+        await harness.engine.routes.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
         await receiver.until(2)
-    async with delivering(house, target(receiver.url)):
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="again"))
+    async with delivering(harness, target(receiver.url)):
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="again"))
         await receiver.until(3)
     assert receiver.kinds == ["killed", "unkilled", "killed"]
 
@@ -312,21 +328,25 @@ async def test_a_failed_read_of_the_store_is_retried(tmp_path: Path) -> None:
             return super().events_after(cursor, limit)
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        own_store = house.store
-        house.store = FailingToRead(path)
-        async with delivering(house, target(receiver.url), poll_interval=0.01):
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+    async with receiving() as receiver, running_engine(path) as harness:
+        own_store = harness.store
+        harness.store = FailingToRead(path)
+        async with delivering(harness, target(receiver.url), poll_interval=0.01):
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
             await receiver.until(2)
-        house.store.close()
-        house.store = own_store
+        harness.store.close()
+        harness.store = own_store
     assert receiver.kinds == ["accepted", "killed"]
 
 
-async def test_messages_are_signed_with_the_secret_of_the_target(house: House, receiver: Receiver) -> None:
-    async with delivering(house, target(receiver.url, secret=Secret("between us"))):
-        await house.apply(SPEC)
+async def test_messages_are_signed_with_the_secret_of_the_target(
+    harness: EngineHarness, receiver: Receiver
+) -> None:
+    async with delivering(harness, target(receiver.url, secret=Secret("between us"))):
+        await harness.apply(SPEC)
         await receiver.until(1)
     (headers,), (body,) = receiver.headers, receiver.bodies
     stamp, given = headers["X-Shiftplane-Timestamp"], headers["X-Shiftplane-Signature"]
@@ -344,22 +364,24 @@ async def test_an_event_during_a_read_of_the_history_is_not_missed(tmp_path: Pat
             return found
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        own_store, slow = house.store, SlowStore(path)
-        house.store = slow
-        async with delivering(house, target(receiver.url)):
+    async with receiving() as receiver, running_engine(path) as harness:
+        own_store, slow = harness.store, SlowStore(path)
+        harness.store = slow
+        async with delivering(harness, target(receiver.url)):
             assert await asyncio.to_thread(slow.read.wait, 10)
-            await house.apply(SPEC)
+            await harness.apply(SPEC)
             slow.resume.set()
             await receiver.until(1)
         slow.close()
-        house.store = own_store
+        harness.store = own_store
     assert receiver.kinds == ["accepted"]
 
 
-async def test_events_of_another_writer_are_found_by_polling(house: House, receiver: Receiver) -> None:
-    async with delivering(house, target(receiver.url), poll_interval=0.01):
-        house.engine.on_event = lambda: None
-        await house.apply(SPEC)
+async def test_events_of_another_writer_are_found_by_polling(
+    harness: EngineHarness, receiver: Receiver
+) -> None:
+    async with delivering(harness, target(receiver.url), poll_interval=0.01):
+        harness.observer.on_event = lambda: None
+        await harness.apply(SPEC)
         await receiver.until(1)
     assert receiver.kinds == ["accepted"]

@@ -98,18 +98,21 @@ class _Pages:
             return self._renderer.fragment(request, "route_live.html", **values)
 
         async def is_allowed() -> bool:
-            principal, labels = request[PRINCIPAL], self._engine.labels(name)
+            principal, labels = request[PRINCIPAL], self._engine.queries.labels(name)
             return principal.may(Role.VIEWER, labels) and await self._renderer.authenticator.is_still_valid(
                 request
             )
 
-        may_operate = request[PRINCIPAL].may(Role.OPERATOR, self._engine.labels(name))
+        may_operate = request[PRINCIPAL].may(Role.OPERATOR, self._engine.queries.labels(name))
         return await self._live.stream(request, (name, may_operate), fragment, is_allowed)
 
     async def spec(self, request: web.Request) -> web.StreamResponse:
         name = await self._visible_name(request)
         return self._renderer.page(
-            request, "spec.html", view=self._engine.view(name), text=self._engine.spec_text(name)
+            request,
+            "spec.html",
+            view=self._engine.queries.view(name),
+            text=self._engine.queries.spec_text(name),
         )
 
     async def confirm_command(self, request: web.Request) -> web.StreamResponse:
@@ -129,7 +132,7 @@ class _Pages:
         by = to_caller(request, Role.OPERATOR, reason=reason)
         full = action is Action.PROMOTE and form.get("full") == "true"
         try:
-            await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+            await self._engine.routes.command(name, Action.PROMOTE_FULL if full else action, by=by)
         except CommandRefusedError as error:
             return self._confirm_page(request, name, action, error=str(error), reason=reason, status=409)
         raise web.HTTPSeeOther(f"/routes/{name}?done={action.value}")
@@ -144,11 +147,11 @@ class _Pages:
         principal, route = self._renderer.principal(request), request.query.get("route") or None
         routes = audited_routes(self._engine, principal)
         before = query_number(request, "before", default=None)
-        entries = await self._engine.audit(_AUDIT_PAGE, route, routes=routes, before=before)
+        entries = await self._engine.queries.audit(_AUDIT_PAGE, route, routes=routes, before=before)
         chain = None
         if routes is None and before is None:
-            count = await self._engine.audit_end()
-            breaks = (await self._engine.audit_breaks())[1] if count <= _MAX_VERIFIED else None
+            count = await self._engine.queries.audit_end()
+            breaks = (await self._engine.queries.audit_breaks())[1] if count <= _MAX_VERIFIED else None
             chain = {"entries": count, "breaks": breaks}
         older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
         return self._renderer.page(
@@ -169,7 +172,7 @@ class _Pages:
             request,
             "confirm.html",
             status=status,
-            view=self._engine.view(name),
+            view=self._engine.queries.view(name),
             action=BUTTONS[action],
             error=error,
             reason=reason,
@@ -189,13 +192,13 @@ class _Pages:
         if not cached or not view.events or cached[-1].seq != view.events[-1].seq:
             if len(self._histories) >= _MAX_HISTORIES:
                 self._histories.clear()
-            cached = self._histories[view.name] = await self._engine.events(
+            cached = self._histories[view.name] = await self._engine.queries.events(
                 view.name, _CHART_EVENTS, whole=False
             )
         return cached
 
     async def _route_values(self, request: web.Request, name: str) -> dict[str, Any]:
-        view, now = self._engine.view(name), time.time()
+        view, now = self._engine.queries.view(name), time.time()
         events = await self._history(view)
         return {
             "view": view,

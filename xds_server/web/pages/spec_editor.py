@@ -36,8 +36,8 @@ class SpecEditor:
         self._renderer.principal(request)
         name = request.match_info["name"]
         await require_role(request, self._engine, Role.OPERATOR, name, "change")
-        tag = self._engine.spec_tag(name)
-        return self._page(request, _Form(name=name, text=self._engine.spec_text(name), tag=tag))
+        tag = self._engine.queries.spec_tag(name)
+        return self._page(request, _Form(name=name, text=self._engine.queries.spec_text(name), tag=tag))
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Check or apply the submitted spec; on errors show the form again with all problems."""
@@ -56,7 +56,7 @@ class SpecEditor:
         only = SpecPrecondition(name=form.name, tag=form.tag) if form.name else None
         by, check = to_caller(request, Role.OPERATOR, reason=form.reason), fields.get("do") == "check"
         try:
-            applied = await self._engine.apply(form.text, file="page", by=by, dry_run=check, only=only)
+            applied = await self._engine.routes.apply(form.text, file="page", by=by, dry_run=check, only=only)
         except SpecRefusedError as error:
             result = _Result(error="Nothing was changed:", lines=tuple(map(str, error.problems)))
             return self._page(request, form, result, status=422)
