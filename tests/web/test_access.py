@@ -1,8 +1,9 @@
-"""Authorization: roles by labels, tokens, wrong secrets, cross-site requests, and their audit enattempts."""
+"""Authorization: roles by labels, tokens, wrong secrets, cross-site requests, and their audit entries."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -83,7 +84,7 @@ async def test_an_operator_of_one_team_cannot_change_routes_of_another(served: S
         await served.request("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search"))
     )[0] == 200
     assert served.engine.queries.labels("ads") == {"team": "ads"}
-    mine = (await served.request("GET", "/v1/audit", token=token))[1]["enattempts"]
+    mine = (await served.request("GET", "/v1/audit", token=token))[1]["entries"]
     assert {entry["route"] for entry in mine} == {"search", "new"}
     assert ("sam", "kill", "ads", "refused") in served.audit_events()
 
@@ -139,8 +140,8 @@ async def test_deleting_requires_an_admin_of_the_route(served: Served) -> None:
 
 async def test_tokens_can_be_created_used_and_revoked(served: Served) -> None:
     admin = served.token(Role.ADMIN)
-    body = {"name": "ci", "role": "operator", "routes": "team=search", "expires_in": 60}
-    status, body, headers = await served.request("POST", "/v1/tokens", token=admin, json=body)
+    wanted = {"name": "ci", "role": "operator", "routes": "team=search", "expires_in": 60}
+    status, body, headers = await served.request("POST", "/v1/tokens", token=admin, json=wanted)
     assert (status, headers["cache-control"]) == (200, "no-store")
     text, ident = body["text"], body["token"]["id"]
     who = (await served.request("GET", "/v1/whoami", token=text))[1]
@@ -167,7 +168,7 @@ async def test_an_expired_token_is_rejected(served: Served) -> None:
     assert (status, "has expired" in body["detail"]) == (401, True)
 
 
-async def test_too_many_wrong_secrets_are_rejected_without_audit_enattempts(served: Served) -> None:
+async def test_too_many_wrong_secrets_are_rejected_without_audit_entries(served: Served) -> None:
     good, wrong = served.token(Role.VIEWER), "spt_000000000000_" + "A" * 43
     statuses = [(await served.request("GET", "/v1/routes", token=wrong))[0] for _ in range(15)]
     assert statuses == [401] * 10 + [429] * 5
@@ -206,7 +207,7 @@ async def test_cross_site_requests_are_rejected(client: Client, headers: dict[st
 
 async def test_the_first_run_creates_one_token(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.time.time()
+        now = time.time()
         text = create_first_run_token(served.access, now)
         assert text is not None
         assert create_first_run_token(served.access, now) is None, "only once"
@@ -223,7 +224,7 @@ async def test_the_first_run_creates_one_token(tmp_path: Path) -> None:
 
 async def test_an_expired_first_run_token_is_replaced(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.time.time()
+        now = time.time()
         first = create_first_run_token(served.access, now)
         assert create_first_run_token(served.access, now + 80_000) is None
         second = create_first_run_token(served.access, now + 90_000)
@@ -338,14 +339,14 @@ async def test_lists_are_read_in_pages(served: Served) -> None:
             break
         before = {"before": body["next"]}
     assert pages == whole
-    enattempts, before = [], {}
+    entries, before = [], {}
     while True:
         body = (await served.request("GET", "/v1/audit", token=token, params={"limit": 2, **before}))[1]
-        enattempts = body["enattempts"] + enattempts
+        entries = body["entries"] + entries
         if body["next"] is None:
             break
         before = {"before": body["next"]}
-    assert [entry["seq"] for entry in enattempts] == list(range(1, served.store.head().seq + 1))
+    assert [entry["seq"] for entry in entries] == list(range(1, served.store.head().seq + 1))
 
 
 async def test_unknown_query_parameters_are_rejected(served: Served) -> None:
@@ -374,13 +375,13 @@ async def test_the_audit_log_can_be_exported_and_verified(served: Served) -> Non
         served.store.add_audit_event(AuditEvent(at=1.0, actor="test", action="promote", detail=str(number)))
     headers = {"authorization": f"Bearer {admin}"}
     async with served.client.get("/v1/audit/export", headers=headers) as response:
-        enattempts = [entry_from_json(json.loads(line)) for line in (await response.text()).splitlines()]
-    assert tuple(enattempts) == served.store.audit(1_000)
-    checkpoints = [("anchor", f"{one.seq}:{one.hash}") for one in enattempts]
+        entries = [entry_from_json(json.loads(line)) for line in (await response.text()).splitlines()]
+    assert tuple(entries) == served.store.audit(1_000)
+    checkpoints = [("anchor", f"{one.seq}:{one.hash}") for one in entries]
     path = "/v1/audit/verify"
     status, body, _ = await served.request("GET", path, token=admin, params=checkpoints[:90])
-    assert (status, body) == (200, {"holds": True, "enattempts": 601, "breaks": []})
-    wrong = ("anchor", f"601:{enattempts[0].hash}")
+    assert (status, body) == (200, {"holds": True, "entries": 601, "breaks": []})
+    wrong = ("anchor", f"601:{entries[0].hash}")
     status, body, _ = await served.request("GET", path, token=admin, params=[*checkpoints[:90], wrong])
     assert (status, body["holds"]) == (200, False)
     status, body, _ = await served.request("GET", path, token=admin, params=[*checkpoints[:100], wrong])

@@ -152,7 +152,7 @@ async def test_a_real_provider_logs_in_users_with_a_role(tmp_path: Path) -> None
                     assert response.status == status, text
                 if status == 200:
                     assert "ada@example.com" in text
-                    assert re.search(r"<h1>Audit</h1>", text)
+                    assert re.search(r"<h1>Audit log</h1>", text)
                 else:
                     assert "has no role" in text
             events = served.audit_events()
