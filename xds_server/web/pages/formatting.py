@@ -137,6 +137,10 @@ def _phase(view: RouteView) -> str:
     return text if view.kill is None or view.phase == "Killed" else f"Killed ({text})"
 
 
+def _equivalence(view: RouteView) -> dict[str, Any] | None:
+    return view.likeness
+
+
 def _tone(view: RouteView) -> str:
     return "bad" if view.kill is not None else _PHASE_TONES.get(view.phase, "")
 
@@ -189,13 +193,14 @@ def _effect(metric: MetricView) -> str:
     return f"{_TIMES} {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
 
 
-FILTERS: Final[dict[str, Callable[..., str]]] = {
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "percent": _percent,
     "clock": _clock,
     "phase": _phase,
     "tone": _tone,
     "waiting": _waiting,
     "step_text": _step_text,
+    "equivalence": _equivalence,
     "arm": _arm,
     "effect": _effect,
 }
