@@ -49,7 +49,7 @@ class Commands:
         with self._log.open("ab") as sink:
             sink.write(f"\n$ {' '.join(command)}\n".encode())
             sink.flush()
-            start = sink.tell()
+            start = sink.seek(0, os.SEEK_END)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -108,7 +108,7 @@ def test_certificates_of_clients_are_held_against_templates(
         (MTLS[2:], "--xds-tls-client-ca needs --xds-tls-cert"),
         ((*TLS, "--xds-plaintext"), "exclude each other"),
         ((*TLS, "--xds-identity=dns:{id}"), "--xds-identity needs --xds-tls-client-ca"),
-        ((*MTLS, "--xds-identity=dns:mesh"), "it would let its holder be any node"),
+        ((*MTLS, "--xds-identity=dns:mesh"), "it would match every node"),
         (("--xds-tls-cert=@nowhere", TLS[1]), "does not exist"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.k8s.manifests import EXAMPLE, EXAMPLE_TLS, Container, Labels, flag, manifests
-from xds_server.xds.session import Peer, parse_rule, vet
+from xds_server.xds.session import Peer, authorize_node, parse_rule
 
 FOLDER = "/etc/shiftplane/xds-tls"
 FLAGS = {
@@ -77,4 +77,4 @@ def test_each_end_accepts_the_identity_of_the_other() -> None:
         bootstrap = manifests(EXAMPLE_TLS).container(workload, "proxy-bootstrap")
         assert _expanded(bootstrap, "xds-tls-name") == _spiffe_id("xds-server")
         group = _group(manifests(EXAMPLE_TLS).labels(workload))
-        vet([rule], Peer(uris=(_spiffe_id(workload),)), node_id="any", group=group)
+        authorize_node([rule], Peer(uris=(_spiffe_id(workload),)), node_id="any", group=group)

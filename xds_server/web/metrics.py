@@ -176,23 +176,23 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_xds_stale_nonces",
             "Number of xDS requests with the nonce of an older response since the process started.",
-            counters.stale,
+            counters.stale_nonces,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_slow_clients_closed",
             "Number of xDS streams closed because the client did not read since the process started.",
-            counters.slow_closed,
+            counters.slow_clients_closed,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_turned_away",
             "Number of xDS streams rejected because too many were opened at once since the process started.",
-            counters.turned_away,
+            counters.streams_rejected,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_identity_refused",
             "Number of xDS streams rejected because the client certificate does not match the node since "
             "the process started.",
-            counters.identity_refused,
+            counters.nodes_denied,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_versions_stopped",
@@ -203,12 +203,12 @@ class _Collector(Collector):
             "shiftplane_xds_worlds_failed",
             "Number of snapshots that could not be built since the process started; proxies kept the "
             "previous one.",
-            counters.worlds_failed,
+            counters.snapshot_builds_failed,
         )
         yield CounterMetricFamily(
             "shiftplane_statistics_messages",
             "Number of statistics messages received from proxies since the process started.",
-            counters.statistics,
+            counters.statistics_messages,
         )
         yield CounterMetricFamily(
             "shiftplane_statistics_bytes",
@@ -228,7 +228,7 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_statistics_refused",
             "Number of statistics streams closed because they exceeded a limit since the process started.",
-            counters.statistics_refused,
+            counters.statistics_streams_rejected,
         )
         yield GaugeMetricFamily(
             "shiftplane_xds_acceptors",
@@ -255,12 +255,12 @@ class _Collector(Collector):
             (
                 "shiftplane_xds_acks",
                 "Number of acknowledged xDS responses (ACK) by type since the process started.",
-                counters.accepted,
+                counters.acks,
             ),
             (
                 "shiftplane_xds_nacks",
                 "Number of rejected xDS responses (NACK) by type since the process started.",
-                counters.rejected,
+                counters.nacks,
             ),
         ):
             family = CounterMetricFamily(name, text, labels=["type"])
