@@ -78,13 +78,13 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(harness: EngineHarnes
         await harness.engine.routes.undo_to("chat", 7, by=Caller(actor="ada"))
     with pytest.raises(CommandRefusedError, match="at generation 2 already"):
         await harness.engine.routes.undo_to("chat", 2, by=Caller(actor="ada"))
-    tried = [(e.deed.action, e.deed.outcome) for e in await harness.engine.queries.audit(2)]
+    tried = [(e.event.action, e.event.outcome) for e in await harness.engine.queries.audit(2)]
     assert tried == [("undo", Outcome.REFUSED)] * 2
     view = await harness.engine.routes.undo_to("chat", 1, by=Caller(actor="ada", reason="v2 is worse"))
     assert (view.generation, view.candidate, view.weights) == (3, None, {"v1": 100.0})
     await harness.phase("Healthy")
     (last,) = await harness.engine.queries.audit(1)
-    assert (last.deed.actor, last.deed.action, last.deed.reason) == (
+    assert (last.event.actor, last.event.action, last.event.reason) == (
         "ada",
         "undo",
         "undo to generation 1: v2 is worse",
@@ -99,7 +99,7 @@ async def test_the_audit_log_keeps_actor_action_and_reason_of_deleted_routes(
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
     await harness.engine.routes.command("chat", Action.ABORT, by=Caller(actor="ada", reason="worse answers"))
     await harness.engine.routes.delete("chat", by=Caller(actor="bob"))
-    found = [(e.deed.actor, e.deed.action, e.deed.reason) for e in await harness.engine.queries.audit(10)]
+    found = [(e.event.actor, e.event.action, e.event.reason) for e in await harness.engine.queries.audit(10)]
     assert found == [("test", "apply", ""), ("ada", "abort", "worse answers"), ("bob", "delete", "")]
     assert await harness.engine.queries.audit(10, "other") == []
 
