@@ -37,7 +37,7 @@ async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Pa
         "revision": view.revision,
         "phase": "Killed",
         "actor": "ada",
-        "message": "v1 serves everyone: v2 leaks",
+        "message": "v1 serves all users: v2 leaks",
     }
 
 

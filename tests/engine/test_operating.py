@@ -144,7 +144,7 @@ async def test_candidates_wait_for_life_and_their_death_is_taken_back(tmp_path: 
         (asked,) = watched[-1]
         assert (asked.route, asked.backend, asked.target.endpoints) == ("chat", "v2", (("127.0.0.1", 9002),))
         assert asked.control.endpoints == (("127.0.0.1", 9001),)
-        await house.until(lambda: "not seen alive" in house.engine.view("chat").message)
+        await house.until(lambda: "not seen healthy" in house.engine.view("chat").message)
         house.engine.note_health("chat", Health(backend="v2", healthy=1, total=1))
         await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
         house.engine.note_health("chat", Health(backend="v2", healthy=0, total=1, detail="refused"))

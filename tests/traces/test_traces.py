@@ -84,7 +84,7 @@ async def test_what_fails_says_so(tmp_path: Path) -> None:
         await house.phase("Pending")
         with pytest.raises(CommandRefusedError):
             await house.act(Action.RETRY)
-        assert [span.error for span in spans if span.name == "command"] == ["Refused"]
+        assert [span.error for span in spans if span.name == "command"] == ["CommandNotAllowedError"]
 
 
 async def test_a_world_that_is_refused_is_followed_by_nobody_until_the_next(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ class Engine(Changes):
             try:
                 with self.span("command", route=name, command=action.value, actor=by.actor):
                     await self._feed(name, event, by.actor, OperatorRequest(by=by, action=action.value))
-            except rollout.Refused as error:
+            except rollout.CommandNotAllowedError as error:
                 await self.refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
         self._wake.set()

@@ -138,7 +138,7 @@ def allowed(state: rollout.State, now: float) -> tuple[str, ...]:
     for action in Action:
         try:
             after, _ = rollout.step(state, event_of(action, actor="somebody", reason="to see"), now)
-        except rollout.Refused:
+        except rollout.CommandNotAllowedError:
             continue
         if after != state:
             found.append(action.value)
@@ -206,11 +206,11 @@ def learned(
         before = state.pairs_before
         counts = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
         owed = step.min_pairs is not None and not state.proven and counts
-        if owed or (verdict and verdict != state.likeness):
+        if owed or (verdict and verdict != state.equivalence):
             words = "" if resemblance is None else resemblance.words
-            found.append(rollout.Evidence(pairs=pairs, likeness=verdict, detail=words))
+            found.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=words))
     if step.tokens_per_second is not None and isinstance(rate, int | float):
-        found.append(rollout.Spent(tokens_per_second=float(rate)))
+        found.append(rollout.ShadowTokenRate(tokens_per_second=float(rate)))
     return found
 
 

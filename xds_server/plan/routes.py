@@ -65,9 +65,9 @@ def _plain(item: Traffic) -> ir.Route:
     return ir.Route(
         name=name,
         route=name,
-        split=rollout.STRATEGY,
+        split=rollout.STRATEGY_SPLIT,
         path=ir.PathMatch(prefix=spec.match.path.prefix, exact=spec.match.path.exact),
-        arms=_arms(item.route, item.segments(rollout.STRATEGY)),
+        arms=_arms(item.route, item.segments(rollout.STRATEGY_SPLIT)),
         stickiness=_sticky(item.route, _stickiness(spec), name),
         prompt=_prompt(item),
         timeout=None if spec.timeouts.request is None else spec.timeouts.request.total_seconds(),
@@ -112,7 +112,7 @@ def _targets(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
 def _rules(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
     route = item.route
     for rule in route.spec.targeting.rules:
-        split = rollout.rule_split(rule.name)
+        split = rollout.rule_split_name(rule.name)
         if isinstance(rule.serve, str):
             arms, sticky = _whole(route, _alive(item, rule.serve)), None
         else:
@@ -291,7 +291,7 @@ def _prompt(item: Traffic) -> ir.Prompt | None:
     sticky = None
     if wanted.rollout is not None:
         sticky = _sticky(
-            item.route, wanted.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT}"
+            item.route, wanted.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT_SPLIT}"
         )
     return ir.Prompt(
         texts=tuple(
@@ -304,5 +304,5 @@ def _prompt(item: Traffic) -> ir.Prompt | None:
             for pin in wanted.overrides
         ),
         stickiness=sticky,
-        slots=tuple((segment.variant, segment.slots) for segment in item.segments(rollout.PROMPT)),
+        slots=tuple((segment.variant, segment.slots) for segment in item.segments(rollout.PROMPT_SPLIT)),
     )

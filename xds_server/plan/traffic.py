@@ -49,8 +49,8 @@ class Traffic:
         )
         state, _ = rollout.step(None, accepted, 0.0)
         wanted = {} if route.spec.candidate is None else {route.spec.candidate: weight}
-        split = rollout.Split(name=rollout.STRATEGY, segments=rollout.relaid((), route.spec.stable, wanted))
-        others = tuple(other for other in state.splits if other.name != rollout.STRATEGY)
+        split = rollout.Split(name=rollout.STRATEGY_SPLIT, segments=rollout.reallocate((), route.spec.stable, wanted))
+        others = tuple(other for other in state.splits if other.name != rollout.STRATEGY_SPLIT)
         return cls(route=route, splits=(split, *others), mirror=mirror)
 
     def segments(self, name: str) -> tuple[rollout.Segment, ...]:

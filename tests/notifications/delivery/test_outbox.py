@@ -114,7 +114,7 @@ async def test_each_target_is_told_what_it_asked_for(house: House, receiver: Rec
             await house.engine.delete("chat", by=Caller(actor="ada"))
             await other.until(2)
         assert receiver.kinds == ["killed", "unkilled"]
-        assert receiver.messages[0]["message"] == "v1 serves everyone: v2 leaks"
+        assert receiver.messages[0]["message"] == "v1 serves all users: v2 leaks"
         # A route that is gone still has the labels it had.
         assert [(m["kind"], m["labels"]) for m in other.messages] == [
             ("accepted", {"team": "platform"}),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.engine import Action
-from xds_server.rollout import length
+from xds_server.rollout import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -148,7 +148,7 @@ def _waits(view: RouteView) -> str:
 
 
 def _length(value: float | None) -> str:
-    return "until promoted" if value is None else length(value)
+    return "until promoted" if value is None else format_duration(value)
 
 
 def _step_words(step: StepView) -> str:
