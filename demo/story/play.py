@@ -174,8 +174,8 @@ class _Story:
         )
         self._check(view["weights"]["v2"] == 0, "no user was served by the new model")
         if self._options.vllm is None:
-            view = await self._until(lambda view: view["likeness"] is not None, 30)
-            found = view["likeness"]
+            view = await self._until(lambda view: view["equivalence"] is not None, 30)
+            found = view["equivalence"]
             self._tell.say(
                 f"are the new answers as good? {found['verdict']} so far, from {found['trios']} pairs "
                 "with a noise baseline (the old model against itself)"

@@ -39,7 +39,7 @@ async def on_its_way(house: House, more: str) -> FakeProxy:
 def began(house: House) -> float:
     """Return since when the block that is counted now is counted; without one, it is all the same."""
     docket = house.engine._court._dockets.get("chat")
-    return house.now if docket is None else docket.began
+    return house.now if docket is None else docket.block_started
 
 
 async def counted(house: House, failed: int, *, blocks: int = 6, group: str = "chat") -> None:

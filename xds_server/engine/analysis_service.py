@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from xds_server.analysis.counts import added
+from xds_server.analysis.counts import add_counts
 from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
 from xds_server.rollout import Finding, Verdict
 from xds_server.store import StoredBlock
@@ -52,12 +52,12 @@ class AnalysisService:
         known = {backend.name for backend in live.route.spec.backends}
         own = {leg: counts for leg, counts in legs.items() if leg.variant in known}
         if own:
-            self._docket(live.name, now).count(own)
+            self._docket(live.name, now).add_counts(own)
 
     def resume(self, live: LiveRoute, blocks: Iterable[StoredBlock], now: float) -> None:
         """Hear again what was kept of a route before a restart."""
         docket = self._docket(live.name, now)
-        docket.resume(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
+        docket.restore(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
 
     def forget(self, name: str) -> None:
         """Let go of a route."""
@@ -68,18 +68,18 @@ class AnalysisService:
         """Cut a block if it is time, and return the verdict if the machine does not know it yet."""
         interval = live.route.spec.analysis.interval.total_seconds()
         docket = self._docket(live.name, now)
-        block = docket.cut(now, interval)
+        block = docket.close_block(now, interval)
         if block is None:
             return None
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()
         for leg, counts in block.legs.items():
             known = self.days.get((day, leg))
-            self.days[day, leg] = counts if known is None else added(known, counts)
+            self.days[day, leg] = counts if known is None else add_counts(known, counts)
         policy, state = self.policy(live), live.state
-        docket.hear(block, state, policy, self.answers(live))
+        docket.add_block(block, state, policy, self.answers(live))
         if block.legs and state.program.variants:
             self.kept.append(StoredBlock(route=live.name, run=state.run, block=block))
-        ruling = docket.ruling
+        ruling = docket.result
         if ruling is None or not (policy.guardrails or policy.thresholds):
             return None
         if policy.dry_run:
@@ -88,7 +88,7 @@ class AnalysisService:
         exposed = state.weight or state.mirror
         if ruling.finding is state.finding or not exposed:
             return None
-        return Verdict(finding=ruling.finding, detail=ruling.words)
+        return Verdict(finding=ruling.finding, detail=ruling.message)
 
     def policy(self, live: LiveRoute) -> Policy:
         """Return what a route asks of the evidence."""
@@ -100,7 +100,7 @@ class AnalysisService:
     def ruling(self, name: str) -> AnalysisResult | None:
         """Return the newest verdict on a route's candidate."""
         docket = self._dockets.get(name)
-        return None if docket is None else docket.ruling
+        return None if docket is None else docket.result
 
     def totals(self, name: str) -> Mapping[Leg, Counts]:
         """Return what was counted of a route since this process started."""
@@ -120,11 +120,11 @@ class AnalysisService:
     def _docket(self, name: str, now: float) -> RouteAnalysis:
         found = self._dockets.get(name)
         if found is None:
-            found = self._dockets[name] = RouteAnalysis(began=now)
+            found = self._dockets[name] = RouteAnalysis(block_started=now)
         return found
 
     def _say(self, name: str, ruling: AnalysisResult) -> None:
         """Log what a dry run would have done, once."""
         if self._said.get(name) is not ruling.finding:
             self._said[name] = ruling.finding
-            log.info("dry_run_verdict", route=name, finding=ruling.finding.value, detail=ruling.words)
+            log.info("dry_run_verdict", route=name, finding=ruling.finding.value, detail=ruling.message)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from xds_server import rollout
 from xds_server.access.audit import Outcome, entry_to_json
 from xds_server.analysis.counts import block_to_json
-from xds_server.analysis.verdicts import EquivalenceResult, PairCounts, likeness
+from xds_server.analysis.verdicts import EquivalenceResult, PairCounts, assess_equivalence
 from xds_server.engine.analysis_service import AnalysisService
 from xds_server.engine.caller import anything
 from xds_server.engine.errors import UnknownRouteError
@@ -103,7 +103,7 @@ class Desk:
         return replace(
             view,
             shadow_budget=shadow_budget(live.state, view.pairs),
-            likeness=equivalence_view(self._resemblance(live)),
+            equivalence=equivalence_view(self._resemblance(live)),
             capture_lost=self._lost(live.group),
             actions=live.allowed(self._clock()),
             analysis=analysis_view(self._court.ruling(name), dry_run=spec.analysis.dry_run),
@@ -111,7 +111,7 @@ class Desk:
             experiment=experiment_view(
                 spec,
                 self._exposed(name, experiment_of(live.route)),
-                began=live.state.step_began_at,
+                started=live.state.step_began_at,
                 now=self._clock(),
             ),
         )
@@ -250,7 +250,7 @@ class Desk:
         if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
             return None
         counts = self._evidence(live.name, spec.stable, spec.candidate, began)
-        return None if counts is None else likeness(counts)
+        return None if counts is None else assess_equivalence(counts)
 
     def _convergence(self, group: str) -> Convergence:
         if self._hub is None:

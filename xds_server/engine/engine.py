@@ -15,7 +15,7 @@ import structlog
 
 from xds_server import ir, rollout
 from xds_server.alarms import FiringAlerts
-from xds_server.analysis.counts import by_route
+from xds_server.analysis.counts import group_by_route
 from xds_server.engine.acceptance import accept, refuse_wrong
 from xds_server.engine.analysis_service import DAYS_KEPT, KEPT_SECONDS
 from xds_server.engine.caller import OperatorRequest, standing
@@ -112,7 +112,7 @@ class Engine(Changes):
 
     def _count(self, legs: Mapping[Leg, Counts], group: str | None) -> None:
         now = self._clock()
-        for name, own in by_route(legs).items():
+        for name, own in group_by_route(legs).items():
             live = self._routes.get(name)
             if live is not None and group in {None, live.group}:
                 self._court.count(live, own, now)

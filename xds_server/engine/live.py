@@ -202,12 +202,12 @@ def learned(
     found: list[rollout.Event] = []
     pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
     if isinstance(pairs, int):
-        verdict = "" if resemblance is None else resemblance.likeness.value
+        verdict = "" if resemblance is None else resemblance.equivalence.value
         before = state.pairs_before
         counts = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
         owed = step.min_pairs is not None and not state.proven and counts
         if owed or (verdict and verdict != state.equivalence):
-            words = "" if resemblance is None else resemblance.words
+            words = "" if resemblance is None else resemblance.message
             found.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=words))
     if step.tokens_per_second is not None and isinstance(rate, int | float):
         found.append(rollout.ShadowTokenRate(tokens_per_second=float(rate)))

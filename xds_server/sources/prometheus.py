@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import structlog
 
-from xds_server.analysis.counts.scraped import QUERY, Scraped
+from xds_server.analysis.counts.cumulative_series import QUERY, CumulativeSeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -52,7 +52,7 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._asked = asked
         self._on_counts = on_counts
-        self._scraped = Scraped()
+        self._scraped = CumulativeSeries()
         self._answers: dict[tuple[str, str], float | None] = {}
         self._next: dict[tuple[str, str], float] = {}
         self._reachable = True
@@ -79,7 +79,7 @@ class Prometheus:
         if self._on_counts is not None:
             found = await self._query(session, QUERY)
             if found is not None:
-                self._on_counts(self._scraped.look(samples_of(found)))
+                self._on_counts(self._scraped.increments(samples_of(found)))
 
     async def _query(self, session: aiohttp.ClientSession, query: str, **of: str) -> Any:
         try:

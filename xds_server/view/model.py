@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 __all__ = [
     "AnalysisView",
@@ -20,6 +22,8 @@ __all__ = [
     "StepView",
     "to_json",
 ]
+
+_DeprecatedObject = Annotated[dict[str, Any] | None, Field(deprecated=True)]
 
 
 class ProxyStatus(Enum):
@@ -213,12 +217,19 @@ class RouteView:
     costs: tuple[CostView, ...] = ()
     experiment: dict[str, Any] | None = None
     shadow_budget: dict[str, float | None] | None = None
-    likeness: dict[str, Any] | None = None
+    equivalence: dict[str, Any] | None = None
+    likeness: _DeprecatedObject = None
+    """The deprecated name of `equivalence`, with the same content."""
+
     actions: tuple[str, ...] = ()
     """What an operator may do now."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
     """Captured legs and copies that proxies of the group gave up since the control plane started."""
+
+    def __post_init__(self) -> None:
+        """Fill the deprecated field."""
+        object.__setattr__(self, "likeness", self.equivalence)
 
 
 def to_json(view: RouteView | ProxyView | EventView | CostView) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xds_server.analysis.counts import Counts, Leg
-    from xds_server.analysis.verdicts import AnalysisResult, Arm, MetricVerdict
+    from xds_server.analysis.verdicts import AnalysisResult, ArmSummary, MetricVerdict
     from xds_server.spec import Backend, RouteSpec
 
 __all__ = ["analysis_view", "cost_view", "estimated_tokens"]
@@ -23,7 +23,7 @@ def analysis_view(ruling: AnalysisResult | None, *, dry_run: bool) -> AnalysisVi
         return None
     return AnalysisView(
         finding=ruling.finding.value,
-        words=ruling.words,
+        words=ruling.message,
         dry_run=dry_run,
         metrics=tuple(_metric(metric) for metric in ruling.metrics),
     )
@@ -77,7 +77,7 @@ def _metric(verdict: MetricVerdict) -> MetricView:
         kind=known.kind.value if known is not None and compared else "threshold",
         finding=verdict.finding.value,
         action=verdict.action.value,
-        words=verdict.words,
+        words=verdict.message,
         unit=verdict.unit,
         candidate=_arm(verdict.candidate),
         control=_arm(verdict.control),
@@ -94,5 +94,5 @@ def _metric(verdict: MetricVerdict) -> MetricView:
     )
 
 
-def _arm(arm: Arm) -> dict[str, float | None]:
+def _arm(arm: ArmSummary) -> dict[str, float | None]:
     return {"n": arm.n, "x": arm.x, "value": arm.value}

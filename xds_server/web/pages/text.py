@@ -198,7 +198,7 @@ FILTERS: Final[dict[str, Callable[..., str]]] = {
 }
 GLOBALS: Final[dict[str, Any]] = {
     "marks": {"done": "✓", "current": "▶", "pending": "·", "stopped": "✗"},
-    "likeness_tone": {"Equivalent": "good", "Different": "bad", "Inconclusive": "warn"},
+    "equivalence_tone": {"Equivalent": "good", "Different": "bad", "Inconclusive": "warn"},
     "finding_tone": {"Pass": "good", "Fail": "bad", "Inconclusive": "warn", "NoData": "warn", "Error": "bad"},
     "proxy_tone": {"SYNCED": "good", "STALE": "warn", "NACKED": "bad"},
 }

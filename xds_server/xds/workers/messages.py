@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
-from xds_server.analysis.counts import Counts, Leg, Role, of_values, to_values
+from xds_server.analysis.counts import Counts, Leg, Role, counts_from_values, counts_to_values
 from xds_server.xds.session import Nack
 from xds_server.xds.snapshot import CLUSTER, Snapshot, build, changes
 from xds_server.xds.wire import feed_pb2 as wire
@@ -163,7 +163,7 @@ def counted(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountedLegs:
                 route=leg.route,
                 variant=leg.variant,
                 shadow=leg.role is Role.SHADOW,
-                values=to_values(counts),
+                values=counts_to_values(counts),
             )
             for (group, leg), counts in legs.items()
         ]
@@ -174,4 +174,4 @@ def counted_of(message: wire.CountedLegs) -> Iterator[tuple[str, Leg, Counts]]:
     """Yield what was sent of each group and leg."""
     for one in message.legs:
         role = Role.SHADOW if one.shadow else Role.PRIMARY
-        yield one.group, Leg(route=one.route, variant=one.variant, role=role), of_values(one.values)
+        yield one.group, Leg(route=one.route, variant=one.variant, role=role), counts_from_values(one.values)
