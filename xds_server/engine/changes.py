@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from xds_server.engine.caller import Caller, OperatorRequest
     from xds_server.engine.desk import Summary
     from xds_server.engine.snapshots import SnapshotCompiler
-    from xds_server.health import Watched
+    from xds_server.health import BackendCheck
     from xds_server.store import SqliteStore
     from xds_server.xds.snapshot import Snapshot
 
@@ -73,7 +73,7 @@ class Changes(Desk):
         self._refused = FailureLimiter(burst=_MOST_REFUSALS)
         self._wake = asyncio.Event()
         self._moved: set[str] = set()
-        self.on_watched: Callable[[Collection[Watched]], None] = lambda _watched: None
+        self.on_watched: Callable[[Collection[BackendCheck]], None] = lambda _watched: None
         self.on_group_changed: Callable[[str], None] = lambda _group: None
         self.on_event: Callable[[], None] = lambda: None
         """Called whenever a line was added to the history of a route; may neither wait nor fail."""

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server import rollout
-from xds_server.health import Target, Watched
+from xds_server.health import BackendCheck, Target
 from xds_server.spec import digest
 from xds_server.view import Convergence, EventView
 
@@ -214,14 +214,14 @@ def learned(
     return found
 
 
-def watched(lives: Iterable[LiveRoute]) -> Iterator[Watched]:
+def watched(lives: Iterable[LiveRoute]) -> Iterator[BackendCheck]:
     """Yield the backends whose health decides over users."""
     for live in lives:
         backends = {backend.name: backend for backend in live.route.spec.backends}
         stable = _target(backends[live.route.spec.stable])
         for name in live.state.program.checked:
             check = backends[name].health_check
-            yield Watched(
+            yield BackendCheck(
                 route=live.name,
                 backend=name,
                 target=_target(backends[name]),
