@@ -168,7 +168,7 @@ def alarm_event(alert: Alert, *, rollback: bool) -> rollout.Alarm:
     """Return what the machine hears of an alert."""
     labels = dict(alert.labels)
     name = labels.get("alertname", alert.source)
-    words = alert.words or ", ".join(f"{key}={value}" for key, value in alert.labels)
+    words = alert.message or ", ".join(f"{key}={value}" for key, value in alert.labels)
     return rollout.Alarm(name=name, detail=words, rollback=rollback)
 
 
