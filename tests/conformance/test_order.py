@@ -208,6 +208,6 @@ def test_a_world_with_a_dangling_reference_is_refused(made: tuple[Resource, ...]
 def test_a_mirror_needs_its_cluster_too() -> None:
     whole = worlds.group(shadow=True)
     broken = replace(whole, clusters=tuple(c for c in whole.clusters if c.name != "chat/hop"))
-    assert any("mirrors to cluster 'chat/hop'" in said for said in ir.violations(broken))
+    assert any("mirrors to cluster 'chat/hop'" in message for message in ir.violations(broken))
     with pytest.raises(DanglingReferenceError, match="chat/hop"):
         build(resources(broken, worlds.SCRIPTS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xds_server.compiler import compile_resources
-from xds_server.plan import Traffic
+from xds_server.plan import RouteTraffic
 from xds_server.xds.snapshot import Snapshot, build
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SnapshotCompiler:
         Raises:
             WorldError: It would break a rule that protects users.
         """
-        traffic = [Traffic.of(live.route, live.state) for live in routes]
+        traffic = [RouteTraffic.from_state(live.route, live.state) for live in routes]
         found = compile_resources(
             proxies, traffic, self._scripts, collector=self._collector, reads_usage=reads_usage
         )

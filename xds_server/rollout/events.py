@@ -42,7 +42,7 @@ class RolloutError(Exception):
 
 
 class CommandNotAllowedError(RolloutError):
-    """The phase does not allow the command; the message says what is allowed."""
+    """The phase does not allow the command; the message names what is allowed."""
 
 
 class Action(Enum):
@@ -73,7 +73,7 @@ class SpecAccepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Time has passed; `synced` says whether a quorum of connected proxies has the newest revision now."""
+    """Time has passed; `synced` is whether a quorum of connected proxies has the newest revision now."""
 
     synced: bool
     kind: Literal["tick"] = "tick"
@@ -152,7 +152,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """An external alarm started to fire; `rollback` says whether it requests a rollback."""
+    """An external alarm started to fire; `rollback` is whether it requests a rollback."""
 
     name: str
     detail: str

@@ -30,7 +30,7 @@ PROMPT_SPLIT = "prompt"
 
 
 def program(route: spec.ModelRoute, *, checked: bool = True) -> Program:
-    """Return the program of a spec; `checked` says whether backends are health-checked at all."""
+    """Return the program of a spec; `checked` is whether backends are health-checked at all."""
     route_spec = route.spec
     kill = route_spec.kill_switch
     keep_warm = 0.0

@@ -85,7 +85,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepNow:
-    """The current step and what it waits for: convergence, health, time, evidence, a verdict or an operator."""
+    """The current step and what it waits for, such as convergence, health, time or an operator."""
 
     index: int
     kind: str

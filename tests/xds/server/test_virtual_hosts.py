@@ -31,7 +31,7 @@ NAMES = {
 
 
 def world(proxies: ir.NodeClass) -> Snapshot:
-    return worlds.snapshot(replace(worlds.group(500), proxies=proxies))
+    return worlds.snapshot(replace(worlds.group(500), node_class=proxies))
 
 
 class Returning:
@@ -141,6 +141,6 @@ def test_only_an_aggregated_delta_stream_is_incremental() -> None:
 
 def test_a_world_without_routes_holds_a_host_that_nobody_can_ask_for() -> None:
     empty = replace(
-        worlds.group(500), virtual_hosts=(), proxies=replace(worlds.PROXIES, virtual_hosts_apart=True)
+        worlds.group(500), virtual_hosts=(), node_class=replace(worlds.PROXIES, virtual_hosts_apart=True)
     )
     assert worlds.snapshot(empty).of(VIRTUAL_HOST).keys() == {"entry/nobody.invalid"}

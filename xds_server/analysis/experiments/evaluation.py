@@ -25,7 +25,7 @@ class ExperimentFinding(Enum):
     NO_DIFFERENCE = "NoDifference"
     """No significant difference; this does not prove that there is none."""
     UNNAMED = "Unnamed"
-    """The spec does not say whether the counted event is good or bad."""
+    """The spec does not define whether the counted event is good or bad."""
     VOID = "Void"
     """Users were not split as intended: the numbers of this test are not valid."""
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server import ir
-from xds_server.ir.names import holds_whole_table
-from xds_server.ir.versions import discovers_virtual_hosts, is_envoy, reduced, served_as, too_old
+from xds_server.ir.names import has_inline_virtual_hosts
+from xds_server.ir.versions import discovers_virtual_hosts, is_envoy, missing_features, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.xds.server.counters import Counters
 from xds_server.xds.server.group import Group, PriorState
@@ -239,7 +239,7 @@ class Hub:
 
         What it is told in the two forms differs in its routes alone, and it was told none of them yet.
         """
-        if holds_whole_table(holds):
+        if has_inline_virtual_hosts(holds):
             self._leave(stream, proxies)
             stream.session.withhold()
             stream.joined, stream.proxies = False, replace(proxies, virtual_hosts_apart=False)
@@ -419,7 +419,7 @@ class Hub:
             connected_since=stream.connected_since,
             last_seen=stream.last_seen,
             detail=detail,
-            reduced=() if node is None else reduced(node.version),
+            reduced=() if node is None else missing_features(node.version),
         )
 
 
