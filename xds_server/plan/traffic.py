@@ -57,7 +57,7 @@ class RouteTraffic:
 
     def segments(self, name: str) -> tuple[rollout.Segment, ...]:
         """Return the layout of a split; empty if there is no such split."""
-        return next((split.segments for split in self.splits if split.name == name), ())
+        return rollout.segments_of(self.splits, name)
 
     def __eq__(self, other: object) -> bool:
         """Compare the route by identity and the rest by value."""

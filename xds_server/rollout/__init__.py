@@ -33,7 +33,15 @@ from xds_server.rollout.events import (
     Verdict,
 )
 from xds_server.rollout.program import PROMPT_SPLIT, program, rule_split_name
-from xds_server.rollout.slots import FULL, Segment, Split, count_moved, reallocate, slots_by_variant
+from xds_server.rollout.slots import (
+    FULL,
+    Segment,
+    Split,
+    count_moved,
+    reallocate,
+    segments_of,
+    slots_by_variant,
+)
 from xds_server.rollout.state import (
     ACTIVE_PHASES,
     STRATEGY_SPLIT,
@@ -106,6 +114,7 @@ __all__ = [
     "program",
     "reallocate",
     "rule_split_name",
+    "segments_of",
     "slots_by_variant",
     "state_from_json",
     "state_to_json",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["FULL", "Segment", "Split", "count_moved", "reallocate", "slots_by_variant"]
+__all__ = ["FULL", "Segment", "Split", "count_moved", "reallocate", "segments_of", "slots_by_variant"]
 
 FULL: Final = 10_000
 """The number of slots of a split: weights and percentages are basis points."""
@@ -86,6 +86,11 @@ def _nearest(free: set[int], base_slots: list[int], from_base: int, after: int, 
             from_base -= 1
         found.append(slot)
     return found
+
+
+def segments_of(splits: Iterable[Split], name: str) -> tuple[Segment, ...]:
+    """Return the layout of the split with this name; empty if there is no such split."""
+    return next((split.segments for split in splits if split.name == name), ())
 
 
 def slots_by_variant(segments: Iterable[Segment]) -> dict[str, int]:

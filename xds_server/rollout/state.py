@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from xds_server.rollout.slots import Segment, Split, slots_by_variant
+from xds_server.rollout.slots import Segment, Split, segments_of, slots_by_variant
 
 __all__ = [
     "ACTIVE_PHASES",
@@ -307,7 +307,7 @@ class State:
 
     def segments(self, name: str) -> tuple[Segment, ...]:
         """Return the layout of a split; empty if there is no such split."""
-        return next((split.segments for split in self.splits if split.name == name), ())
+        return segments_of(self.splits, name)
 
     @property
     def weights(self) -> dict[str, int]:

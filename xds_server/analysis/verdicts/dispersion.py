@@ -20,7 +20,7 @@ _PRIOR_PHI: Final = 2.0
 _PRIOR_BLOCKS: Final = 3.0
 _FADING: Final = 0.5 ** (1 / 120)
 """The weight of a block relative to the next one; it halves every 120 blocks."""
-_LEAP: Final = 9.0
+_JUMP: Final = 9.0
 _FOLLOWS: Final = 2.0
 
 _Share = tuple[int, int]
@@ -47,7 +47,7 @@ class Dispersion:
             return replace(self, last=control, last_candidate=candidate)
         difference, chance = _change(self.last, control)
         moved = replace(self, last=control, last_candidate=candidate)
-        if difference**2 > _LEAP * chance and _candidate_leapt_too(
+        if difference**2 > _JUMP * chance and _candidate_jumped_too(
             self.last_candidate, candidate, difference
         ):
             return moved
@@ -76,7 +76,7 @@ def _change(before: _Share, after: _Share) -> tuple[float, float]:
     return y / m - x / n, share * (1 - share) * (1 / n + 1 / m)
 
 
-def _candidate_leapt_too(before: _Share, after: _Share, difference: float) -> bool:
+def _candidate_jumped_too(before: _Share, after: _Share, difference: float) -> bool:
     """Return whether the candidate's share jumped in the same direction."""
     if not before[1] or not after[1]:
         return False

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from math import exp, inf, lgamma, log, log1p
+from math import inf, lgamma, log, log1p
 from typing import TYPE_CHECKING, Final
 
 from scipy.special import betainc
+
+from xds_server.analysis.verdicts.e_values import log_mean_exp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -295,5 +297,4 @@ def _log_evidence_within(better: int, equal: int, worse: int, margin: float) -> 
         bets.append(
             better * log1p(bet * bound) + equal * log1p(bet * (bound - 0.5)) + (worse * low if worse else 0.0)
         )
-    top = max(bets)
-    return top + log(sum(exp(value - top) for value in bets) / len(bets))
+    return log_mean_exp(bets)

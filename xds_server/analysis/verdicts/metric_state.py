@@ -7,11 +7,12 @@ learnt from control alone, before and while the candidate has users.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import exp, inf, log
+from math import inf, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Buckets, nearest_edge
 from xds_server.analysis.verdicts.dispersion import Dispersion
+from xds_server.analysis.verdicts.e_values import log_mean_exp
 from xds_server.analysis.verdicts.mean_difference import Means
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.odds_ratio import Odds, Table, grid_with
@@ -175,23 +176,20 @@ class MetricState:
                 return compared
             case Kind.SHARE:
                 # The mean of two e-values is an e-value: either proof suffices.
-                rare = self._log_evidence_rarer_than(guardrail.acceptable)
-                top = max(compared, rare)
-                return top + log((exp(compared - top) + exp(rare - top)) / 2)
+                return log_mean_exp((compared, self._log_evidence_rarer_than(guardrail.acceptable)))
 
     def _log_evidence_rarer_than(self, limit: float) -> float:
         """Return the log evidence that the candidate fails less often than `limit`."""
         if not 0 < limit < 1:
             return -inf
         x, n = self.candidate.x, self.candidate.n
-        found = []
+        ratios = []
         for halvings in range(1, 9):
             share = limit / 2**halvings
-            found.append(
+            ratios.append(
                 (x * log(share / limit) + (n - x) * log((1 - share) / (1 - limit))) / self.dispersion.phi
             )
-        top = max(found)
-        return top + log(sum(exp(value - top) for value in found) / len(found))
+        return log_mean_exp(ratios)
 
 
 def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> MetricState:

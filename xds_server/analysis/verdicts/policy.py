@@ -90,8 +90,8 @@ class Guardrail:
 class Threshold:
     """A fixed limit on the candidate's value over `window` seconds, or on the result of a query.
 
-    It is a regression if the value compares to the limit for `lasting` seconds without interruption, or more
-    often than `failure_limit` times. If a query fails more than `error_limit` times in a row, there is no
+    It is a regression if the comparison holds for `lasting` seconds without interruption, or more often than
+    `failure_limit` times. If a query fails more than `error_limit` times in a row, there is no
     verdict.
     """
 
