@@ -39,9 +39,9 @@ class Alert:
     message: str
     identity: str
 
-    def matches(self, wanted: dict[str, str]) -> bool:
+    def matches(self, labels: dict[str, str]) -> bool:
         """Return whether the alert has all these labels."""
-        return wanted.items() <= dict(self.labels).items()
+        return labels.items() <= dict(self.labels).items()
 
 
 def alertmanager(document: Any) -> tuple[Alert, ...]:
@@ -79,13 +79,13 @@ def webhook(document: Any) -> Alert:
             problems.append(f"{name}: must be text")
     if problems:
         raise PayloadError("; ".join(problems))
-    own = document.get("id") or ",".join(f"{name}={value}" for name, value in labels)
+    identity = document.get("id") or ",".join(f"{name}={value}" for name, value in labels)
     return Alert(
         source="webhook",
         firing=firing,
         labels=labels,
         message=str(document.get("reason", "")),
-        identity=str(own),
+        identity=str(identity),
     )
 
 

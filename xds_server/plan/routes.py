@@ -121,8 +121,9 @@ def _rules(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
                 for segment in item.segments(split)
             )
             arms = _arms(route, healthy)
-            wanted = _rule_stickiness(route.spec, rule.serve)
-            sticky = _sticky(route, wanted, f"{route.metadata.name}/{split}")
+            sticky = _sticky(
+                route, _rule_stickiness(route.spec, rule.serve), f"{route.metadata.name}/{split}"
+            )
         yield replace(
             plain,
             name=f"{plain.name}/{split}",
@@ -253,10 +254,10 @@ def _rule_stickiness(spec: RouteSpec, serve: Serve) -> Stickiness | None:
     return None if inherited is None else inherited.model_copy(update={"salt": None})
 
 
-def _sticky(route: ModelRoute, wanted: Stickiness | None, salt: str) -> ir.Stickiness | None:
-    if wanted is None:
+def _sticky(route: ModelRoute, stickiness: Stickiness | None, salt: str) -> ir.Stickiness | None:
+    if stickiness is None:
         return None
-    return ir.Stickiness(header=header_of(route, wanted.attribute), salt=wanted.salt or salt)
+    return ir.Stickiness(header=header_of(route, stickiness.attribute), salt=stickiness.salt or salt)
 
 
 def _capture(route: ModelRoute, role: ir.Role) -> ir.Capture:
@@ -285,23 +286,23 @@ def _exposure(route: ModelRoute) -> ir.Capture | None:
 
 
 def _prompt(item: RouteTraffic) -> ir.Prompt | None:
-    wanted = item.route.spec.prompt
-    if wanted is None:
+    prompt = item.route.spec.prompt
+    if prompt is None:
         return None
     sticky = None
-    if wanted.rollout is not None:
+    if prompt.rollout is not None:
         sticky = _sticky(
-            item.route, wanted.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT_SPLIT}"
+            item.route, prompt.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT_SPLIT}"
         )
     return ir.Prompt(
         texts=tuple(
             ir.PromptText(version=version, text=text.system, mode=_MODES[text.mode])
-            for version, text in wanted.versions.items()
+            for version, text in prompt.versions.items()
         ),
-        default=wanted.default or "",
+        default=prompt.default or "",
         pins=tuple(
             ir.PromptPin(header=header_of(item.route, pin.attribute), values=pin.values, version=pin.version)
-            for pin in wanted.overrides
+            for pin in prompt.overrides
         ),
         stickiness=sticky,
         slots=tuple((segment.variant, segment.slots) for segment in item.segments(rollout.PROMPT_SPLIT)),

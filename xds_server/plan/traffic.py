@@ -48,9 +48,9 @@ class RouteTraffic:
             route=route.metadata.name, program=rollout.program(route), digest="", actor=""
         )
         state, _ = rollout.step(None, accepted, 0.0)
-        wanted = {} if route.spec.candidate is None else {route.spec.candidate: weight}
+        weights = {} if route.spec.candidate is None else {route.spec.candidate: weight}
         split = rollout.Split(
-            name=rollout.STRATEGY_SPLIT, segments=rollout.reallocate((), route.spec.stable, wanted)
+            name=rollout.STRATEGY_SPLIT, segments=rollout.reallocate((), route.spec.stable, weights)
         )
         others = tuple(other for other in state.splits if other.name != rollout.STRATEGY_SPLIT)
         return cls(route=route, splits=(split, *others), mirror=mirror)

@@ -38,7 +38,7 @@ class Transition:
 def under_kill(handler: Handler) -> Handler:
     """Return the handler for a killed route: it changes the suspended state and keeps the kill."""
 
-    def covered(state: State, event: Any, now: float) -> Result:
+    def while_killed(state: State, event: Any, now: float) -> Result:
         inner = commands.without_kill(state, now)
         after, effects = handler(inner, event, now)
         if after is inner or state.kill is None:
@@ -47,7 +47,7 @@ def under_kill(handler: Handler) -> Handler:
         kill = replace(state.kill, phase=after.phase, left=left)
         return replace(after, phase=Phase.KILLED, kill=kill, ends_at=None), effects
 
-    return covered
+    return while_killed
 
 
 _TO_STEPS: Final = (Phase.PROGRESSING, Phase.SHADOWING, Phase.PAUSED, Phase.BAKING, Phase.HEALTHY)

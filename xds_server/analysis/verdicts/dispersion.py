@@ -80,5 +80,5 @@ def _candidate_jumped_too(before: _Share, after: _Share, difference: float) -> b
     """Return whether the candidate's share jumped in the same direction."""
     if not before[1] or not after[1]:
         return False
-    own, chance = _change(before, after)
-    return own * difference > 0 and own**2 > _FOLLOWS**2 * chance
+    change, chance = _change(before, after)
+    return change * difference > 0 and change**2 > _FOLLOWS**2 * chance
