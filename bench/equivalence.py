@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo.simulated.answers import Flavour, Question, answer, varied
-from mirror_collector.compare import Block, compare
+from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
 from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, assess_equivalence
 
@@ -76,20 +76,20 @@ def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]
 
 def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivalence, int]:
     """Assess after every pair until there is a verdict."""
-    block = Block()
+    block = EvidenceBlock()
     for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
-        block.add(compare(pair), fresh=True, fresh_floor=True)
+        block.add(compare(pair), first_of_unit=True, first_baseline_of_unit=True)
         verdict = assess_equivalence(counts(block)).equivalence
         if verdict is not Equivalence.INCONCLUSIVE or n == most:
             return verdict, n
     raise AssertionError("the pairs never end")
 
 
-def counts(block: Block) -> PairCounts:
+def counts(block: EvidenceBlock) -> PairCounts:
     """Return a collector's block as the control plane's counts."""
     outcomes = {
         name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
-        for name, one in block.signs.by_measure.items()
+        for name, one in block.outcomes.by_measure.items()
     }
     return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, outcomes=outcomes)
 

@@ -52,7 +52,7 @@ def test_loopback_may_be_plaintext(serve: Serve, address: str) -> None:
         result = serve("--xds", address)
     assert result.exit_code == 0, result.output
     assert serve.config is not None
-    assert serve.config.door.tls is None
+    assert serve.config.listener.tls is None
     assert logs == []
 
 
@@ -75,9 +75,9 @@ def test_tls_goes_anywhere(serve: Serve) -> None:
     with capture_logs() as logs:
         assert serve("--xds=0.0.0.0:1", *TLS).exit_code == 0
     assert serve.config is not None
-    assert serve.config.door.tls is not None
-    assert serve.config.door.tls.client_ca is None
-    assert serve.config.door.identity == ()
+    assert serve.config.listener.tls is not None
+    assert serve.config.listener.tls.client_ca is None
+    assert serve.config.listener.identity == ()
     assert logs == []
 
 
@@ -97,7 +97,7 @@ def test_certificates_of_clients_are_held_against_templates(
 ) -> None:
     assert serve(*MTLS, *words).exit_code == 0
     assert serve.config is not None
-    assert [rule.template for rule in serve.config.door.identity] == templates
+    assert [rule.template for rule in serve.config.listener.identity] == templates
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_certificates_of_clients_are_held_against_templates(
         (MTLS[2:], "--xds-tls-client-ca needs --xds-tls-cert"),
         ((*TLS, "--xds-plaintext"), "exclude each other"),
         ((*TLS, "--xds-identity=dns:{id}"), "--xds-identity needs --xds-tls-client-ca"),
-        ((*MTLS, "--xds-identity=dns:mesh"), "it would let its holder be any node"),
+        ((*MTLS, "--xds-identity=dns:mesh"), "it would match every node"),
         (("--xds-tls-cert=@nowhere", TLS[1]), "does not exist"),
     ],
 )

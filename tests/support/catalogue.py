@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mirror_collector.compare import Ledger
-from mirror_collector.serve import LedgerCollector
+from mirror_collector.compare import CollectorTotals
+from mirror_collector.serve import MetricsCollector
 from tests.support.worlds import SCRIPTS
-from xds_server.engine import Engine
+from xds_server.engine import build_engine
 from xds_server.notifications.delivery import Outbox
 from xds_server.notifications.messages import Notifications
 from xds_server.store import SqliteStore
@@ -54,7 +54,9 @@ class _Empty:
 
 def catalogue(program: str) -> list[Series]:
     """Return the series of a program by name."""
-    families = _control_plane() if program == "xds_server" else LedgerCollector(Ledger, _Empty()).collect()
+    families = (
+        _control_plane() if program == "xds_server" else MetricsCollector(CollectorTotals, _Empty()).collect()
+    )
     found = [
         Series(
             name=f"{family.name}{_SUFFIX.get(family.type, '')}",
@@ -70,8 +72,8 @@ def catalogue(program: str) -> list[Series]:
 def _control_plane() -> Iterable[Metric]:
     store = SqliteStore(":memory:")
     try:
-        engine = Engine(store, SCRIPTS)
+        engine, hub = build_engine(store, SCRIPTS, Hub)
         outbox = Outbox(store, Notifications(targets=()))
-        return list(registry(engine, Hub(engine.compile), outbox).collect())
+        return list(registry(engine, hub, outbox).collect())
     finally:
         store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xds_server.xds.session import Delta, Event, Session, StateOfTheWorld
+from xds_server.xds.session import Delta, Event, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, short_name
 from xds_server.xds.wire import discovery_pb2 as wire
 
@@ -26,15 +26,15 @@ class Got:
 
 @dataclass(slots=True)
 class Client:
-    """One stream of one client; `delta` chooses the flavour."""
+    """One stream of one client; `delta` chooses the variant."""
 
     delta: bool
     session: Session = field(init=False)
     opened: bool = False
 
     def __post_init__(self) -> None:
-        flavour = Delta() if self.delta else StateOfTheWorld()
-        self.session = Session(flavour, identifier="test", nonce_prefix="n")
+        variant = Delta() if self.delta else Sotw()
+        self.session = Session(variant, identifier="test", nonce_prefix="n")
 
     def ask(
         self,
