@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from tests.support.drawn import PICTURES, ROOT, drawn_pages, redrawn
+from tests.support.drawn import PICTURES, ROOT, generated_pages, regenerate
 from tests.support.pages import specs
 from tests.support.pages.commands import command_pages, verbs
 from xds_server.cli import main
 from xds_server.rollout import Phase
 from xds_server.spec import DeploymentStrategy, Endpoint, ModelRoute, scalars
 
-PAGES = drawn_pages()
+PAGES = generated_pages()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_parts_from_the_code_are_as_it_has_them(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert redrawn(text) == text, "make golden writes it anew"
+    assert regenerate(text) == text, "make golden writes it anew"
 
 
 @pytest.mark.parametrize("picture", PICTURES)

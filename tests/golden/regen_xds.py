@@ -1,4 +1,4 @@
-"""Write what proxies would be told for every case anew, and delete what belongs to no case."""
+"""Regenerate the golden resources of every case; delete folders without a case."""
 
 from __future__ import annotations
 

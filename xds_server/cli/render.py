@@ -230,8 +230,9 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
     if view["pairs"] is not None:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
-    if view.get("likeness") is not None:
-        table.add_row(Text("answers", style="dim"), _likeness(view["likeness"]))
+    equivalence = view.get("equivalence") or view.get("likeness")  # Older servers send only `likeness`.
+    if equivalence is not None:
+        table.add_row(Text("answers", style="dim"), _equivalence(equivalence))
     if view.get("capture_lost"):
         lost = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in view["capture_lost"].items())
         table.add_row(Text("lost", style="dim"), Text(f"proxies: {lost}", style="yellow"))
@@ -311,11 +312,11 @@ def _pairs(pairs: View) -> Text:
     return Text(" · ".join(words), style="magenta")
 
 
-_LIKENESS: Final = {"Equivalent": "green", "Different": "bold red", "Inconclusive": "yellow"}
+_EQUIVALENCE: Final = {"Equivalent": "green", "Different": "bold red", "Inconclusive": "yellow"}
 
 
-def _likeness(found: View) -> Text:
-    words = Text(found["verdict"], style=_LIKENESS.get(found["verdict"], ""))
+def _equivalence(found: View) -> Text:
+    words = Text(found["verdict"], style=_EQUIVALENCE.get(found["verdict"], ""))
     words.append(f" ({found['trios']:,} of {found['pairs']:,} pairs with a noise baseline): ", style="dim")
     words.append(found["words"])
     if found["limited"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Block, Counts, Leg
-from xds_server.analysis.verdicts import Guardrail, Policy, fresh, heard, ruling
+from xds_server.analysis.verdicts import Guardrail, Policy, add_block, analyze, start_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +26,16 @@ _Failures = tuple[int, int]
 
 def told(failures: Sequence[_Failures]) -> list[Told]:
     """Return what is said after each block of ten seconds, of failures of the candidate and of control."""
-    case, said = fresh(_ASKED, _NEW, _OLD), []
+    evidence, said = start_evidence(_ASKED, _NEW, _OLD), []
     for number, (mine, others) in enumerate(failures):
         legs = {
             _NEW: Counts(requests=_REQUESTS[0], failed=mine),
             _OLD: Counts(requests=_REQUESTS[1], failed=others),
         }
         block = Block(start=float(number * _SECONDS), seconds=float(_SECONDS), legs=legs)
-        case = heard(case, _ASKED, block)
+        evidence = add_block(evidence, _ASKED, block)
         seconds = (number + 1) * _SECONDS
-        said.append((seconds, ruling(case, _ASKED, float(seconds))))
+        said.append((seconds, analyze(evidence, _ASKED, float(seconds))))
     return said
 
 
@@ -63,7 +63,7 @@ def _table(said: list[Told], at: tuple[int, ...]) -> str:
     lines = ["| after | verdict | what it says |", "|---|---|---|"]
     for seconds, ruled in said:
         if seconds == first or (seconds in at and (first is None or seconds < first)):
-            lines.append(f"| {_after(seconds)} | {ruled.finding.value} | {ruled.words} |")
+            lines.append(f"| {_after(seconds)} | {ruled.finding.value} | {ruled.message} |")
     return "\n".join(lines)
 
 
