@@ -56,7 +56,7 @@ EVERY = sorted(parts(ModelRoute) | parts(DeploymentStrategy), key=lambda part: p
 
 @pytest.mark.parametrize("part", EVERY, ids=lambda part: part.__name__)
 def test_every_field_has_its_sentence(part: type[BaseModel]) -> None:
-    said = specs.sentences(part)
+    said = specs.descriptions(part)
     assert set(part.model_fields) <= set(said)
     assert all(one.endswith(".") and len(one) > len("As said.") for one in said.values()), said
 
@@ -71,9 +71,9 @@ def test_every_kind_of_value_has_a_name() -> None:
 def test_a_limit_that_changes_changes_the_page() -> None:
     page = specs.field_tables()
     assert "| `threshold` | [comparison](#kinds-of-values) |" in page
-    assert "| `serve` | [name](#kinds-of-values) or [mapping](#spectargetingrulesserve) | needed |" in page
+    assert "| `serve` | [name](#kinds-of-values) or [mapping](#spectargetingrulesserve) | required |" in page
     assert "| `retries` | [whole number](#kinds-of-values), from 0 to 5 | `1` |" in page
-    assert "| `maxRequestSize` | [size](#kinds-of-values), 1KiB to 64MiB | `32MiB` |" in page
+    assert "| `maxRequestSize` | [size](#kinds-of-values), from 1KiB to 64MiB | `32MiB` |" in page
 
 
 def test_every_verb_is_in_the_reference() -> None:

@@ -1,4 +1,4 @@
-"""Write the messages of all bad specs anew, and delete those without a spec."""
+"""Regenerate the messages of all invalid specs; delete messages without a spec."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).resolve().parent / "bad_specs"
 
 
 def messages(path: Path) -> str:
-    """Return everything that is said of a file, a line each."""
+    """Return all problems of a file, one per line."""
     loaded = load(path.read_text(encoding="utf-8"), file=path.name)
     return "".join(f"{problem}\n" for problem in (*loaded.problems, *check_together([loaded])))
 

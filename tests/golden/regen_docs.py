@@ -1,4 +1,4 @@
-"""Write the parts of the docs that come from the code, and the pictures, anew."""
+"""Regenerate the parts of the docs that are generated from the code, and the pictures."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from xds_server.access.identity import ClaimRule, Grant, Role
 from xds_server.spec import Finding, read_as
-from xds_server.spec.scalars import Long, Part, Plain, Url
+from xds_server.spec.scalars import DurationMin1s, ShortText, SpecModel, Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,35 +33,39 @@ class SessionLimits:
 _USUAL: Final = SessionLimits()
 
 
-class _Rule(Part):
+class _Rule(SpecModel):
     """Whoever has this value in this claim has this role, over routes with these labels."""
 
-    claim: Plain
-    value: Plain
+    claim: ShortText
+    value: ShortText
     role: Literal["viewer", "operator", "admin"]
     routes: dict[str, str] = Field(default_factory=dict)
 
 
-class _Oidc(Part):
+class _Oidc(SpecModel):
     """An identity provider."""
 
     issuer: Url
-    client_id: Plain
-    client_secret_file: Plain
-    label: Plain | None = None
-    scopes: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)] = ("openid", "profile", "email")
-    name_claim: Plain = "email"
+    client_id: ShortText
+    client_secret_file: ShortText
+    label: ShortText | None = None
+    scopes: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1)] = (
+        "openid",
+        "profile",
+        "email",
+    )
+    name_claim: ShortText = "email"
     roles: Annotated[tuple[_Rule, ...], Field(strict=False, min_length=1)]
 
 
-class _Session(Part):
+class _Session(SpecModel):
     """How long a login lasts, and may lie unused."""
 
-    lifetime: Long = timedelta(seconds=_USUAL.lifetime)
-    idle: Long = timedelta(seconds=_USUAL.idle)
+    lifetime: DurationMin1s = timedelta(seconds=_USUAL.lifetime)
+    idle: DurationMin1s = timedelta(seconds=_USUAL.idle)
 
 
-class _Access(Part):
+class _Access(SpecModel):
     """The whole file."""
 
     oidc: _Oidc | None = None
@@ -95,7 +99,7 @@ def load_access(
     """Return what a file says, or None and all that is wrong with it; `read` reads files it names."""
     secrets: list[str] = []
 
-    def meaning(values: dict[str, Any]) -> Iterator[Finding]:
+    def check(values: dict[str, Any]) -> Iterator[Finding]:
         oidc = values.get("oidc")
         if not isinstance(oidc, dict):
             return
@@ -113,7 +117,7 @@ def load_access(
                     ("oidc", "clientSecretFile"), f"{name}: {words}", "a file that can be read is needed"
                 )
 
-    model, problems = read_as(text, _Access, file=file, needed=_NEEDED, meaning=meaning)
+    model, problems = read_as(text, _Access, file=file, expected=_NEEDED, check=check)
     if model is None or problems:
         return None, problems
     found = model.oidc
