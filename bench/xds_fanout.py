@@ -64,7 +64,7 @@ class Server:
 
     def __init__(self, folder: Path, acceptors: int) -> None:
         self.xds, self.http = free_port(), free_port()
-        flags = [f"--acceptors={acceptors}"] if acceptors > 1 else []
+        flags = [f"--workers={acceptors}"] if acceptors > 1 else []
         self._log = (folder / "serve.log").open("wb")
         self._process = subprocess.Popen(
             [

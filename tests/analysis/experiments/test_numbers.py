@@ -205,7 +205,7 @@ def test_the_command_prints_what_it_takes() -> None:
     assert code == 0
     assert (found["per_group"], found["total"], found["sides"], found["formula"]) == (686, 1372, 2, "pooled")
     code, text = run("--baseline", "0.10", "--mde", "0.05", "--absolute", "--users-per-day", "100")
-    assert "686 users per group, 1,372 in all" in text
+    assert "686 users per group, 1,372 in total" in text
     assert "13.7 days" in text
     assert "2,348 per group" in text
     assert "+2.59 points" in text
@@ -214,5 +214,5 @@ def test_the_command_prints_what_it_takes() -> None:
 def test_the_command_says_all_that_is_wrong() -> None:
     code, text = run("--baseline", "1.10", "--mde", "0.05", "--split", "1", "--alpha", "2")
     assert code == 2
-    for words in ("--baseline 1.1", "--alpha 2", "--split '1'", "say --absolute", "--relative"):
+    for words in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
         assert words in " ".join(text.split())
