@@ -160,8 +160,8 @@ def test_only_the_token_is_printed_to_stdout(run: Run, control_plane: FakeContro
 
 
 def test_an_invalid_audit_log_exits_with_1(run: Run, control_plane: FakeControlPlane) -> None:
-    result = {"holds": False, "entries": 9, "breaks": [{"seq": 4, "words": "entry 4 was changed"}]}
-    control_plane.responses["GET /v1/audit/verify"] = (200, json.dumps(result))
+    verification = {"holds": False, "entries": 9, "breaks": [{"seq": 4, "words": "entry 4 was changed"}]}
+    control_plane.responses["GET /v1/audit/verify"] = (200, json.dumps(verification))
     result = run("audit", "verify", "--server", control_plane.url)
     assert result.exit_code == 1
     assert "entry 4 was changed" in result.output
