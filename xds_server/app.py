@@ -1,7 +1,7 @@
-"""The composition root of the control plane: builds everything once, runs it, ends it in reverse.
+"""The composition root of the control plane: constructs every part once, runs their tasks, stops in reverse.
 
-Order matters at the start: the store is loaded before the discovery port opens, so no proxy is ever told of
-an empty or older world.
+`_serve` reads as the table of contents of the program. The store is loaded before the discovery port opens,
+so no proxy ever receives an empty or older configuration.
 """
 
 from __future__ import annotations
@@ -12,19 +12,38 @@ import signal
 import ssl
 import sys
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
 
 from xds_server import __version__
+from xds_server.clock import SystemClock
 from xds_server.compiler import UnsafeConfigError
-from xds_server.engine import Caller, Engine, SpecRefusedError, no_summary
+from xds_server.engine import (
+    Caller,
+    Engine,
+    ReconcileInbox,
+    SpecRefusedError,
+    build_engine,
+    log_checkpoint,
+)
 from xds_server.health import HealthChecks
 from xds_server.notifications.delivery import Outbox
 from xds_server.notifications.messages import Notifications
-from xds_server.sources import CollectorSource, EvidenceSource, Prometheus, SpecFolder, load_scripts
+from xds_server.observers import Observers
+from xds_server.sources import (
+    CollectorEvidence,
+    CollectorSource,
+    EvidenceSource,
+    Prometheus,
+    QueryResults,
+    SpecFolder,
+    load_scripts,
+)
 from xds_server.store import AccessStore, SqliteStore, StoreError
 from xds_server.traces import Sender, Tracer
 from xds_server.web import Access, Authenticator, Provider, Site, build, first_token, listen, registry
@@ -32,8 +51,9 @@ from xds_server.xds.server import Hub, ListenerConfig
 from xds_server.xds.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
+    from typing import Any
 
     from prometheus_client import CollectorRegistry
 
@@ -42,70 +62,77 @@ if TYPE_CHECKING:
 __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
-_FIRST: Final = """\
-First run: nobody has a token yet. This one is an admin's. It is shown once, and ends after a day or as soon
-as another admin's token is made with it:
+_FIRST_RUN: Final = """\
+First run: no token exists yet. This is a token with the role admin. It is shown once, and expires after a day
+or as soon as another admin token is created with it:
 
     {text}
 
-    shiftplane login                                          # asks for it
-    shiftplane token create NAME --role admin                 # then one to keep
+    shiftplane login                                          # prompts for the token
+    shiftplane token create NAME --role admin                 # creates one to keep
 """
 
 log = structlog.get_logger()
 
+Job = tuple[str, "Callable[[], Coroutine[Any, Any, None]]"]
+"""The name of a task, and the coroutine function it runs until it is canceled."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an operator decides. `door` is the discovery port; `collector_http` is a base URL.
+    """What the operator configures."""
 
-    Without `health_checks` candidates are given users unseen, as where the control plane reaches no backend.
-    With `token_statistics` proxies read from answers how many tokens they took. `alarm_secret` is the file of
-    what senders of alarms share. `prometheus` is the base URL of what answers the queries of policies, and
-    with `counts_from_prometheus` tells what proxies counted as well.
-    """
-
-    door: ListenerConfig
+    listener: ListenerConfig
+    """Address, TLS and node authorization of the discovery port."""
     http_host: str
     http_port: int
     store: Path
     specs: Path | None = None
+    """A folder of spec files that are applied at the start and on every change."""
     collector_grpc: ir.Address | None = None
+    """Where proxies send captured legs."""
     collector_http: str | None = None
+    """The base URL of the collector's HTTP API."""
     collector_token: Path | None = None
-    """A file with the token the collector lets this in by."""
+    """The file of the token for the collector's HTTP API."""
     evidence: tuple[ir.Address, ...] = ()
-    """Where collectors stream their evidence; by default where proxies send legs."""
-    acceptors: int = 1
+    """The collectors that stream evidence; by default `collector_grpc`."""
+    workers: int = 1
+    """The number of processes that serve discovery streams; 1 serves them in this process."""
     health_checks: bool = True
+    """Without, candidates receive users unchecked: for networks where this process reaches no backend."""
     token_statistics: bool = True
+    """Whether proxies parse the token usage that answers report."""
     alarm_secret: Path | None = None
+    """The file of the secret that senders of alarms share."""
     prometheus: str | None = None
+    """The base URL of a Prometheus that answers the queries of analysis policies."""
     counts_from_prometheus: bool = False
+    """Whether proxies' counters are read from that Prometheus, too."""
     notifications: Notifications | None = None
-    """Who is told of what happens to routes."""
+    """The targets of notifications."""
     otlp: str | None = None
-    """The base URL of an OpenTelemetry collector that takes spans."""
+    """The base URL of an OpenTelemetry collector that receives spans."""
     log_level: str = "info"
     is_open: bool = False
-    """Whether nobody has to log in; for loopback alone."""
+    """Whether requests need no token; for loopback only."""
     access: Access = field(default_factory=Access)
-    """Who may log in, tokens aside."""
+    """Login through an identity provider, and the lifetime of sessions."""
     collector_pages: str | None = None
-    """Where people reach the collector's pages, if that is not `collector_http`."""
+    """The URL under which users open the collector's pages; by default `collector_http`."""
     public_url: str = ""
-    """Where people reach the pages, if that is not where this listens."""
+    """The URL under which users open the pages; empty for the address of the HTTP port."""
     http_tls: tuple[Path, Path] | None = None
-    """Certificate chain and key of the HTTP port."""
+    """Certificate chain and private key of the HTTP port."""
     show: Callable[[str], None] = lambda _text: None
-    """Shows somebody at the terminal what no log may hold."""
+    """Prints to the operator's terminal what must not be logged, such as the first token."""
 
 
 async def run(config: Config) -> None:
     """Run the control plane until SIGTERM or SIGINT.
 
     Raises:
-        OSError: An address cannot be had.
+        OSError: An address cannot be bound.
         StoreError: The store cannot be used.
         CertificatesError: The certificates of the discovery port cannot be used.
     """
@@ -113,144 +140,198 @@ async def run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    store = SqliteStore(config.store)
+    store = SqliteStore(config.store, on_audited=log_checkpoint)
     try:
         await _serve(config, store, stopping)
     except BaseExceptionGroup as group:
-        # No except* here: early releases of Python 3.11 put what is raised in it into a group again.
+        # No except* here: early releases of Python 3.11 wrap what is raised in it into a group again.
         if group.split(OSError)[1] is not None:
             raise
-        raise _first(group) from group
+        raise _first_error(group) from group
     finally:
         await asyncio.to_thread(store.close)
 
 
 async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) -> None:
-    config.door.certificates()  # Wrong files are said at once, also where other processes will read them.
-    token = "" if config.collector_token is None else config.collector_token.read_text().strip()
-    collector = None if config.collector_http is None else CollectorSource(config.collector_http, token)
-    engine = Engine(
+    config.listener.certificates()  # Fails here rather than in a worker process.
+    clock, inbox, results = SystemClock(), ReconcileInbox(), QueryResults()
+
+    # What the engine reads and reports to
+    summaries, streams = _summaries(config), _streams(config)
+    health = HealthChecks(inbox.health_reported)
+    outbox = await _outbox(config, store)
+    spans = None if config.otlp is None else Sender(config.otlp)
+    tracer = None if spans is None else Tracer(spans.take)
+
+    engine, publisher = build_engine(
         store,
         load_scripts(),
+        _make_publisher(config),
         collector=config.collector_grpc,
-        summary=no_summary if collector is None else collector.summary,
-        checks_health=config.health_checks,
+        token_statistics=config.token_statistics,
+        evidence=CollectorEvidence(summaries, streams),
+        metrics=results,
+        health=health if config.health_checks else None,
+        inbox=inbox,
+        observer=Observers(outbox, tracer),
+        clock=clock,
     )
-    engine.reads_usage = config.token_statistics
-    health = HealthChecks(engine.note_health)
-    engine.on_watched = health.watch
-    hub = (
-        Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
-        if config.acceptors == 1
-        else _fleet(config, engine)
-    )
-    engine.attach(hub)
-    await engine.load()
-    outbox = await _outbox(config, store, engine)
-    spans = None if config.otlp is None else _traced(config.otlp, engine, hub)
-    jobs = [hub.run, engine.run, health.run, outbox.run, *([] if spans is None else [spans.run])]
-    if collector is not None:
-        engine.on_exposures(collector.exposed)
-        jobs.append(collector.run)
-    jobs += _evidence(config, engine)
-    if config.specs is not None:
-        folder = SpecFolder(config.specs, lambda text, file: _apply(engine, text, file))
+    await engine.committer.load()
+
+    # What feeds the engine
+    prometheus = _prometheus(config, engine, results)
+    folder = None if config.specs is None else SpecFolder(config.specs, partial(_apply, engine))
+    if folder is not None:
         await folder.scan()
-        jobs.append(folder.run)
-    server = config.door.server(hub) if isinstance(hub, Hub) else None
-    site = await _site(config, store, engine, registry(engine, hub, outbox, spans))
-    runner = web.AppRunner(build(site), access_log=None, shutdown_timeout=_GRACE_SECONDS)
-    await runner.setup()
-    http: asyncio.Server | None = None
-    try:
-        xds = config.door.address if server is None else await server.start(config.door.address)
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(job()) for job in jobs]
-            if isinstance(hub, WorkerPool):
-                await hub.ready()
-            # Who asks whether this is ready is answered once proxies can come in.
-            tls = None if config.http_tls is None else _http_tls(*config.http_tls)
-            http = await listen(runner, config.http_host, config.http_port, tls)
-            log.info(
-                "listening",
-                version=__version__,
-                xds=xds,
-                xds_security=config.door.security,
-                http=http.sockets[0].getsockname()[1],
-                http_security="tls" if tls is not None else "plaintext",
-                login="nobody has to log in" if config.is_open else "tokens",
-                acceptors=config.acceptors,
-            )
+
+    site = await _site(config, store, engine, registry(engine, publisher, outbox, spans))
+    jobs: list[Job] = [
+        ("publisher", publisher.run),
+        ("reconciler", engine.reconciler.run),
+        ("health checks", health.run),
+        ("notifications", outbox.run),
+    ]
+    optional = (
+        ("spans", spans),
+        ("collector summaries", summaries),
+        ("collector evidence", streams),
+        ("prometheus", prometheus),
+        ("spec folder", folder),
+    )
+    jobs += [(name, part.run) for name, part in optional if part is not None]
+
+    async with _discovery(config, publisher) as xds_port, asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(job(), name=name) for name, job in jobs]
+        if isinstance(publisher, WorkerPool):
+            await publisher.ready()
+        # Readiness is answered only once proxies can connect.
+        async with _http(config, site) as http_port:
+            _log_listening(config, xds_port, http_port)
             await stopping.wait()
             log.info("stopping")
             for task in running:
                 task.cancel()
-    finally:
-        if server is not None:
-            await server.stop(_GRACE_SECONDS)
-        if http is not None:
-            http.close()
-        await runner.cleanup()
 
 
-def _evidence(config: Config, engine: Engine) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-    """Connect the engine with what others count, and return what listens to them."""
-    jobs: list[Callable[[], Coroutine[Any, Any, None]]] = []
-    watched = config.evidence or (() if config.collector_grpc is None else (config.collector_grpc,))
-    if watched:
-        evidence = EvidenceSource([_target(address) for address in watched])
-        engine.on_evidence(evidence.counts)
-        jobs.append(evidence.run)
-    if config.prometheus is not None:
-        from_there = engine.count_all if config.counts_from_prometheus else None
-        prometheus = Prometheus(config.prometheus, engine.queries, on_counts=from_there)
-        engine.on_answers(prometheus.answers)
-        jobs.append(prometheus.run)
-    return jobs
+def _make_publisher(config: Config) -> Callable[..., Hub | WorkerPool]:
+    """Return the constructor of the hub of this process, or of a pool of worker processes."""
+    if config.workers == 1:
+        return Hub
+    worker = {"listener": config.listener.to_json(), "log_level": config.log_level}
+    command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(worker)]
+    return partial(WorkerPool, command=command, number=config.workers)
+
+
+def _summaries(config: Config) -> CollectorSource | None:
+    token = "" if config.collector_token is None else config.collector_token.read_text().strip()
+    return None if config.collector_http is None else CollectorSource(config.collector_http, token)
+
+
+def _streams(config: Config) -> EvidenceSource | None:
+    collectors = config.evidence or (() if config.collector_grpc is None else (config.collector_grpc,))
+    return EvidenceSource([_target(address) for address in collectors]) if collectors else None
+
+
+def _prometheus(config: Config, engine: Engine, results: QueryResults) -> Prometheus | None:
+    if config.prometheus is None:
+        return None
+    on_counts = engine.analysis.count_from_prometheus if config.counts_from_prometheus else None
+    return Prometheus(config.prometheus, engine.analysis.queries, results, on_counts=on_counts)
+
+
+async def _outbox(config: Config, store: SqliteStore) -> Outbox:
+    """Return the notifications' outbox; it loads its cursors before any event can happen."""
+    configured = config.notifications or Notifications(targets=())
+    public_url = configured.public_url or config.public_url or None
+    outbox = Outbox(store, replace(configured, public_url=public_url))
+    await outbox.begin()
+    return outbox
 
 
 async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:
-    """Return what the HTTP server is made of; where nobody could come in, a first token is made and shown."""
-    access, allowed = AccessStore(store.file), config.access
-    gate = Authenticator(
-        access, engine, is_open=config.is_open, public_url=config.public_url, limits=allowed.limits
+    """Return the parts of the HTTP server; where no user could log in, create a first token and show it."""
+    access = AccessStore(store.file)
+    authenticator = Authenticator(
+        access, engine, is_open=config.is_open, public_url=config.public_url, limits=config.access.limits
     )
-    provider = None if allowed.oidc is None else Provider(allowed.oidc, gate)
+    oidc = config.access.oidc
+    provider = None if oidc is None else Provider(oidc, authenticator)
     if not config.is_open and provider is None:
         text = await asyncio.to_thread(first_token, access, time.time())
         if text is not None:
-            config.show(_FIRST.format(text=text))
+            config.show(_FIRST_RUN.format(text=text))
     pairs = config.collector_pages or config.collector_http
     return Site(
         engine=engine,
         registry=series,
-        gate=gate,
+        gate=authenticator,
         alarm_secret=None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip(),
         provider=provider,
         pairs_url="" if pairs is None else f"{pairs.rstrip('/')}/pairs",
     )
 
 
-async def _outbox(config: Config, store: SqliteStore, engine: Engine) -> Outbox:
-    """Return what tells others; it knows who was told of what before anything more can happen."""
-    told = config.notifications or Notifications(targets=())
-    outbox = Outbox(store, replace(told, public_url=told.public_url or config.public_url or None))
-    await outbox.begin()
-    engine.on_event = outbox.wake
-    return outbox
+@asynccontextmanager
+async def _discovery(config: Config, publisher: Hub | WorkerPool) -> AsyncIterator[int | str]:
+    """Serve discovery streams in this process; yield the port, or the configured address of the workers."""
+    if isinstance(publisher, WorkerPool):
+        yield config.listener.address
+        return
+    server = config.listener.server(publisher)
+    port = await server.start(config.listener.address)
+    try:
+        yield port
+    finally:
+        await server.stop(_GRACE_SECONDS)
 
 
-def _traced(url: str, engine: Engine, hub: Hub | WorkerPool) -> Sender:
-    """Have spans made of what the engine does, and of how long proxies take to follow."""
-    sender = Sender(url)
-    tracer = Tracer(sender.take, hub.convergence)
-    engine.span, engine.on_published = tracer.span, tracer.published
-    engine.on_group_changed = tracer.look
-    return sender
+@asynccontextmanager
+async def _http(config: Config, site: Site) -> AsyncIterator[int]:
+    """Serve API and pages; yield the port."""
+    runner = web.AppRunner(build(site), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    await runner.setup()
+    try:
+        tls = None if config.http_tls is None else _http_tls(*config.http_tls)
+        server = await listen(runner, config.http_host, config.http_port, tls)
+        try:
+            yield int(server.sockets[0].getsockname()[1])
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> OSError:
-    """Return one of the errors of a group: what failed first is what there is to say."""
+def _log_listening(config: Config, xds: int | str, http: int) -> None:
+    log.info(
+        "listening",
+        version=__version__,
+        xds=xds,
+        xds_security=config.listener.security,
+        http=http,
+        http_security="plaintext" if config.http_tls is None else "tls",
+        login="not required" if config.is_open else "tokens",
+        workers=config.workers,
+    )
+
+
+async def _apply(engine: Engine, text: str, file: str) -> None:
+    """Apply a file of the spec folder; one that is refused leaves the live routes as they are."""
+    caller = Caller(actor="spec-folder", via="spec folder", source=file)
+    try:
+        applied = await engine.routes.apply(text, file=file, by=caller)
+    except (StoreError, UnsafeConfigError):
+        # The next change of the file, or the next start, is another attempt.
+        log.exception("spec_not_applied", file=file)
+    except SpecRefusedError as error:
+        for problem in error.problems:
+            log.error("spec_refused", file=file, problem=str(problem))  # noqa: TRY400 - an input, not a bug
+    else:
+        for item in applied.routes:
+            log.info("spec_applied", file=file, route=item.name, action=item.action)
+
+
+def _first_error(group: BaseExceptionGroup[BaseException]) -> OSError:
+    """Return the first error of a group; the others follow from it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -263,31 +344,6 @@ def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _fleet(config: Config, engine: Engine) -> WorkerPool:
-    own = {"door": config.door.to_json(), "log_level": config.log_level}
-    command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(own)]
-    return WorkerPool(
-        engine.compile, command, config.acceptors, on_change=engine.group_changed, on_counts=engine.count
-    )
-
-
-async def _apply(engine: Engine, text: str, file: str) -> None:
-    try:
-        applied = await engine.apply(
-            text, file=file, by=Caller(actor="spec-folder", via="spec folder", source=file)
-        )
-    except (StoreError, UnsafeConfigError):
-        # What runs goes on as it is; the next change of the file, or the next start, is another try.
-        log.exception("spec_not_applied", file=file)
-    except SpecRefusedError as error:
-        # A refused file leaves what runs as it was; the next change of the file is another try.
-        for problem in error.problems:
-            log.error("spec_refused", file=file, problem=str(problem))  # noqa: TRY400 - an input, not a bug
-    else:
-        for item in applied.routes:
-            log.info("spec_applied", file=file, route=item.name, action=item.action)
-
-
 def _target(address: ir.Address) -> str:
-    """Return an address as gRPC wants it."""
+    """Return an address in gRPC's notation."""
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"

@@ -52,7 +52,7 @@ def test_plaintext_is_allowed_on_loopback(serve: Serve, address: str) -> None:
         result = serve("--xds", address)
     assert result.exit_code == 0, result.output
     assert serve.config is not None
-    assert serve.config.door.tls is None
+    assert serve.config.listener.tls is None
     assert logs == []
 
 
@@ -75,9 +75,9 @@ def test_tls_is_allowed_on_any_address(serve: Serve) -> None:
     with capture_logs() as logs:
         assert serve("--xds=0.0.0.0:1", *TLS).exit_code == 0
     assert serve.config is not None
-    assert serve.config.door.tls is not None
-    assert serve.config.door.tls.client_ca is None
-    assert serve.config.door.identity == ()
+    assert serve.config.listener.tls is not None
+    assert serve.config.listener.tls.client_ca is None
+    assert serve.config.listener.identity == ()
     assert logs == []
 
 
@@ -97,7 +97,7 @@ def test_client_certificates_are_checked_with_templates(
 ) -> None:
     assert serve(*MTLS, *args).exit_code == 0
     assert serve.config is not None
-    assert [rule.template for rule in serve.config.door.identity] == templates
+    assert [rule.template for rule in serve.config.listener.identity] == templates
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_the_former_name_of_workers_is_a_deprecated_alias(serve: Serve) -> None:
     assert result.exit_code == 0, result.output
     assert result.stderr == "option '--acceptors' is deprecated; use '--workers'\n"
     assert serve.config is not None
-    assert serve.config.acceptors == 3
+    assert serve.config.workers == 3
     assert serve("--workers=4").stderr == ""
-    assert serve.config.acceptors == 4
+    assert serve.config.workers == 4
 
 
 def test_workers_and_its_former_name_are_mutually_exclusive(serve: Serve) -> None:

@@ -23,7 +23,7 @@ from tests.conformance.peer import Peer, connect
 from tests.conformance.peer import node as node_of
 from tests.conformance.world import snapshot
 from xds_server import app
-from xds_server.engine import Engine
+from xds_server.engine.committer import Committer
 from xds_server.store import SqliteStore
 from xds_server.xds.server import ListenerConfig, NodeAuthorizer, Server, service
 from xds_server.xds.server.admission import Admission
@@ -181,22 +181,22 @@ async def test_worlds_are_loaded_before_the_port_opens(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     order: list[str] = []
-    load, start = Engine.load, Server.start
+    load, start = Committer.load, Server.start
 
-    async def noted_load(engine: Engine) -> None:
-        await load(engine)
+    async def noted_load(committer: Committer) -> None:
+        await load(committer)
         order.append("loaded")
 
     async def noted_start(server: Server, address: str) -> int:
         order.append("open")
         return await start(server, address)
 
-    monkeypatch.setattr(Engine, "load", noted_load)
+    monkeypatch.setattr(Committer, "load", noted_load)
     monkeypatch.setattr(Server, "start", noted_start)
     stopping = asyncio.Event()
     stopping.set()
     config = app.Config(
-        door=ListenerConfig(address="127.0.0.1:0"),
+        listener=ListenerConfig(address="127.0.0.1:0"),
         http_host="127.0.0.1",
         http_port=0,
         store=tmp_path / "store",

@@ -1,4 +1,4 @@
-"""Whose requests a route would take."""
+"""Which requests a new route takes from another one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def claiming(match: str, group: str = "chat") -> ModelRoute:
             "{path: {prefix: /}}",
             "{path: {prefix: /ads/}}",
             False,
-        ),  # theirs is the longer path, and goes first
+        ),  # the other path is longer and is matched first
         ("{path: {exact: /ads/x}}", "{path: {prefix: /ads/}}", True),
         ("{path: {exact: /ads}}", "{path: {prefix: /ads/}}", False),
         ("{path: {prefix: /ads/x}}", "{path: {exact: /ads/x}}", False),
         ("{path: {prefix: /search/}}", "{path: {prefix: /ads/}}", False),
-        # A narrower host goes first, whatever the paths.
+        # The narrower host is matched first, whatever the paths.
         ("{hosts: [a.example.com], path: {prefix: /}}", "{path: {prefix: /ads/}}", True),
         (
             "{hosts: [a.example.com], path: {prefix: /}}",
@@ -45,6 +45,6 @@ def claiming(match: str, group: str = "chat") -> ModelRoute:
         ("{hosts: ['*'], path: {prefix: /ads/x}}", "{hosts: [a.example.com], path: {prefix: /ads/}}", False),
     ],
 )
-def test_who_goes_first_takes(new: str, other: str, takes: bool) -> None:
+def test_the_more_specific_claim_takes_requests(new: str, other: str, takes: bool) -> None:
     assert takes_from(claiming(new), claiming(other)) is takes
     assert not takes_from(claiming(new, group="elsewhere"), claiming(other)), "other proxies, other requests"

@@ -1,7 +1,7 @@
-"""A thousand deaths of a control plane in the middle of rollouts: nothing is skipped, nothing is done twice.
+"""A thousand crashes of a control plane in the middle of rollouts: no step is skipped or done twice.
 
-A death is sudden: just before or just after something was kept, or between any two steps of the event loop.
-What lives on is the file. The proxies come back to whoever opens it next.
+A crash happens just before or just after a commit, or between any two steps of the event loop. Only the file
+survives; the proxies connect to the next process that opens it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import random
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tests.support.clock import ManualClock
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.worlds import SCRIPTS
-from xds_server.engine import Action, Caller, CommandRefusedError, Engine
+from xds_server.engine import Action, Caller, CommandRefusedError, Engine, build_engine
 from xds_server.rollout import Phase, SetWeight, State, step
 from xds_server.store import Change, ConflictError, SqliteStore
 from xds_server.xds.server import Hub
@@ -22,7 +23,7 @@ from xds_server.xds.server import Hub
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEATHS = 1_000
+CRASHES = 1_000
 STEPS = (
     "[{setWeight: 5}, {pause: {duration: 1m}}, {setWeight: 25}, {pause: {duration: 1m}}, {setWeight: 100}]"
 )
@@ -34,12 +35,12 @@ SPEC = route(
 WEIGHTS = (0, 500, 2_500, 10_000)
 
 
-class Death(BaseException):
-    """The process is gone."""
+class Crash(BaseException):
+    """The process ends without any cleanup."""
 
 
-class Mortal(SqliteStore):
-    """A store that dies before or after its `ends`-th change."""
+class CrashingStore(SqliteStore):
+    """A store that crashes before or after its `ends`-th commit."""
 
     ends: int = -1
     after: bool = False
@@ -47,37 +48,35 @@ class Mortal(SqliteStore):
     def commit(self, *changes: Change) -> tuple[int, ...]:
         self.ends -= 1
         if self.ends == 0 and not self.after:
-            raise Death
+            raise Crash
         numbers = super().commit(*changes)
         if self.ends == 0:
-            raise Death
+            raise Crash
         return numbers
 
 
-async def lived(path: Path, now: list[float], chance: random.Random) -> None:
-    """Let one control plane live until it dies; time and an operator go on."""
-    store = Mortal(path)
+async def run_until_death(path: Path, now: list[float], chance: random.Random) -> None:
+    """Run one control plane until it crashes, while time passes and an operator gives commands."""
+    store = CrashingStore(path)
     store.ends, store.after = chance.randint(1, 4), chance.random() < 0.5
-    engine = Engine(store, SCRIPTS, clock=lambda: now[0])
-    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
-    engine.attach(hub)
+    engine, hub = build_engine(store, SCRIPTS, Hub, clock=ManualClock(lambda: now[0]))
     tasks: list[asyncio.Task[None]] = []
     try:
-        await engine.load()
-        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(engine.run())]
+        await engine.committer.load()
+        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(engine.reconciler.run())]
         FakeProxy(hub)
-        await engine.apply(SPEC, file="chat.yaml", by=Caller(actor="test"))
+        await engine.routes.apply(SPEC, file="chat.yaml", by=Caller(actor="test"))
         for _ in range(chance.randint(1, 60)):
             await asyncio.sleep(0)
             if tasks[1].done():
                 break
             if chance.random() < 0.2:
                 now[0] += chance.choice([1, 30, 61])
-                engine.group_changed("chat")  # Somebody looks: what is due is due.
+                engine.inbox.group_changed("chat")  # Starts a pass, in which everything due happens.
             if chance.random() < 0.02:
                 await operate(engine, chance)
-    except (Death, ConflictError):
-        assert store.ends <= 0, "what waited for the lock of the dead comes too late, nothing else does"
+    except (Crash, ConflictError):
+        assert store.ends <= 0, "only a command that waited for the crashed writer may conflict"
     finally:
         for task in tasks:
             task.cancel()
@@ -90,31 +89,31 @@ async def operate(engine: Engine, chance: random.Random) -> None:
         [Action.PROMOTE, Action.PAUSE, Action.RESUME, Action.ABORT, Action.RETRY, Action.KILL]
     )
     try:
-        await engine.command("chat", action, by=Caller(actor="test", reason="chance"))
+        await engine.routes.command("chat", action, by=Caller(actor="test", reason="chance"))
         if action is Action.KILL:
-            await engine.command("chat", Action.UNKILL, by=Caller(actor="test", reason="chance"))
+            await engine.routes.command("chat", Action.UNKILL, by=Caller(actor="test", reason="chance"))
     except CommandRefusedError:
         return
 
 
-async def test_a_thousand_deaths(tmp_path: Path) -> None:
+async def test_a_thousand_crashes(tmp_path: Path) -> None:
     chance, now, path = random.Random(11), [1_000.0], tmp_path / "state.sqlite"
     finished = 0
-    for life in range(DEATHS):
-        await lived(path, now, chance)
+    for attempt in range(CRASHES):
+        await run_until_death(path, now, chance)
         store = SqliteStore(path)
         stored = store.load()
         if stored and stored[0].state.phase in {Phase.HEALTHY, Phase.ROLLED_BACK}:
-            follow(store, stored[0].state)
+            replay_events(store, stored[0].state)
             finished += 1
             path.unlink()
             store.close()
             clear(tmp_path)
             continue
-        if life % 50 == 0 and stored:
-            follow(store, stored[0].state)
+        if attempt % 50 == 0 and stored:
+            replay_events(store, stored[0].state)
         store.close()
-    assert finished > 20, "rollouts end although the control plane keeps dying"
+    assert finished > 20, "rollouts finish although the control plane keeps crashing"
 
 
 def clear(folder: Path) -> None:
@@ -122,24 +121,24 @@ def clear(folder: Path) -> None:
         rest.unlink()
 
 
-def follow(store: SqliteStore, kept: State) -> None:
-    """Replay the history: the same state, each weight entered once and in its order, each gate passed."""
+def replay_events(store: SqliteStore, stored: State) -> None:
+    """Check that the history replays to the stored state, with each weight once and in order."""
     state: State | None = None
     states: list[State] = []
     for event, at in store.events("chat"):
         before = state
         state, effects = step(state, event, at)
-        assert state != before, "nothing is kept that changes nothing"
+        assert state != before, "every stored event changes the state"
         assert effects is not None
         states.append(state)
-    assert state == kept
+    assert state == stored
     for before, after in pairwise(states):
         assert after.weight in WEIGHTS
         assert after.revision in {before.revision, before.revision + 1}, (
-            "no world is published twice or left out"
+            "every snapshot is published exactly once"
         )
         if after.weight > before.weight:
-            assert WEIGHTS.index(after.weight) == WEIGHTS.index(before.weight) + 1, "no weight is left out"
+            assert WEIGHTS.index(after.weight) == WEIGHTS.index(before.weight) + 1, "no weight is skipped"
             steps = [s.weight for s in before.program.steps[: after.step + 1] if isinstance(s, SetWeight)]
             assert steps[-1] == after.weight
             assert before.converged or before.phase is Phase.PENDING, "the gate before it was passed"

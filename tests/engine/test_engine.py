@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.house import CANARY, SHADOW, V1, V2, House, living
+from tests.engine.harness import CANARY, SHADOW, V1, V2, EngineHarness, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.engine import (
@@ -26,181 +26,187 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with living(tmp_path / "state.sqlite") as alive:
+async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "state.sqlite") as alive:
         yield alive
 
 
-async def test_a_canary_moves_on_as_proxies_accept(house: House) -> None:
-    assert await house.apply(route(V1, V2, CANARY)) == "created"
-    assert house.engine.view("chat").phase == "Pending"
-    proxy = FakeProxy(house.hub)
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-    await house.until(lambda: (step := house.engine.view("chat").step) is not None and step.kind == "pause")
+async def test_a_canary_moves_on_as_proxies_accept(harness: EngineHarness) -> None:
+    assert await harness.apply(route(V1, V2, CANARY)) == "created"
+    assert harness.engine.queries.view("chat").phase == "Pending"
+    proxy = FakeProxy(harness.hub)
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
+    await harness.until(
+        lambda: (step := harness.engine.queries.view("chat").step) is not None and step.kind == "pause"
+    )
     assert set(proxy.held[CLUSTER]) == {"chat/v1", "chat/v2"}
-    await house.act(Action.PROMOTE)
-    await house.phase("Baking")
-    house.now += 61
-    await house.phase("Healthy")
-    assert house.engine.view("chat").weights == {"v1": 0.0, "v2": 100.0}
-    kinds = [event.kind for event in house.engine.view("chat").events]
+    await harness.act(Action.PROMOTE)
+    await harness.phase("Baking")
+    harness.now += 61
+    await harness.phase("Healthy")
+    assert harness.engine.queries.view("chat").weights == {"v1": 0.0, "v2": 100.0}
+    kinds = [event.kind for event in harness.engine.queries.view("chat").events]
     assert kinds[0] == "accepted"
     assert kinds[-1] == "healthy"
 
 
-async def test_nothing_begins_without_a_proxy(house: House) -> None:
-    await house.apply(route(V1, V2, CANARY))
-    house.now += 100_000
+async def test_nothing_begins_without_a_proxy(harness: EngineHarness) -> None:
+    await harness.apply(route(V1, V2, CANARY))
+    harness.now += 100_000
     await asyncio.sleep(0)
-    assert house.engine.view("chat").phase in {"Pending", "Degraded"}
-    assert house.engine.view("chat").weights["v2"] == 0
+    assert harness.engine.queries.view("chat").phase in {"Pending", "Degraded"}
+    assert harness.engine.queries.view("chat").weights["v2"] == 0
 
 
-async def test_a_proxy_that_refuses_holds_the_step(house: House) -> None:
-    proxy = FakeProxy(house.hub)
-    await house.apply(route(V1))
-    await house.phase("Healthy")
+async def test_a_proxy_that_refuses_holds_the_step(harness: EngineHarness) -> None:
+    proxy = FakeProxy(harness.hub)
+    await harness.apply(route(V1))
+    await harness.phase("Healthy")
     proxy.refuse = {CLUSTER}
-    await house.apply(route(V1, V2, CANARY))
-    await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
-    await house.until(lambda: "refused by the test" in house.engine.view("chat").message)
-    assert house.engine.view("chat").phase == "Pending"
-    assert house.engine.view("chat").weights["v2"] == 0
+    await harness.apply(route(V1, V2, CANARY))
+    await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
+    await harness.until(lambda: "refused by the test" in harness.engine.queries.view("chat").message)
+    assert harness.engine.queries.view("chat").phase == "Pending"
+    assert harness.engine.queries.view("chat").weights["v2"] == 0
     proxy.refuse = set()
-    await house.apply(route(("v1", "127.0.0.1:9003"), V2, CANARY).replace("/v1/", "/"))
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
+    await harness.apply(route(("v1", "127.0.0.1:9003"), V2, CANARY).replace("/v1/", "/"))
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
 
 
-async def test_one_silent_proxy_of_two_holds_the_step(house: House) -> None:
-    FakeProxy(house.hub, "one")
-    slow = FakeProxy(house.hub, "two")
-    await house.apply(route(V1))
-    await house.phase("Healthy")
+async def test_one_silent_proxy_of_two_holds_the_step(harness: EngineHarness) -> None:
+    FakeProxy(harness.hub, "one")
+    slow = FakeProxy(harness.hub, "two")
+    await harness.apply(route(V1))
+    await harness.phase("Healthy")
     slow.silent = True
-    await house.apply(route(V1, V2, CANARY))
-    await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
-    assert house.engine.view("chat").weights["v2"] == 0
-    assert "two" in house.engine.view("chat").convergence.detail
+    await harness.apply(route(V1, V2, CANARY))
+    await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
+    assert harness.engine.queries.view("chat").weights["v2"] == 0
+    assert "two" in harness.engine.queries.view("chat").convergence.detail
     slow.silent = False
     slow.answer()
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
 
 
-async def test_a_silent_proxy_that_leaves_holds_nobody_up(house: House) -> None:
-    FakeProxy(house.hub, "one")
-    slow = FakeProxy(house.hub, "two")
-    await house.apply(route(V1))
-    await house.phase("Healthy")
+async def test_a_silent_proxy_that_leaves_holds_nobody_up(harness: EngineHarness) -> None:
+    FakeProxy(harness.hub, "one")
+    slow = FakeProxy(harness.hub, "two")
+    await harness.apply(route(V1))
+    await harness.phase("Healthy")
     slow.silent = True
-    await house.apply(route(V1, V2, CANARY))
-    await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
+    await harness.apply(route(V1, V2, CANARY))
+    await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
     slow.leave()
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
 
 
 async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    async with living(path) as first:
+    async with running_engine(path) as first:
         FakeProxy(first.hub)
         await first.apply(route(V1, V2, CANARY))
-        await first.until(lambda: (s := first.engine.view("chat").step) is not None and s.kind == "pause")
-        before = first.engine.view("chat")
-        world = first.engine.compile(next(iter(first.hub._streams)).proxies)  # type: ignore[arg-type]
-    async with living(path) as second:
-        after = second.engine.view("chat")
+        await first.until(
+            lambda: (s := first.engine.queries.view("chat").step) is not None and s.kind == "pause"
+        )
+        before = first.engine.queries.view("chat")
+        world = first.engine.snapshots.newest(next(iter(first.hub._streams)).proxies)  # type: ignore[arg-type]
+    async with running_engine(path) as second:
+        after = second.engine.queries.view("chat")
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)
         assert [event.message for event in after.events] == [event.message for event in before.events]
         second.now = 1_000.0 + 3_601
         await asyncio.sleep(0.05)
-        assert second.engine.view("chat").weights["v2"] == 5, "no step ends before a proxy is back"
+        assert second.engine.queries.view("chat").weights["v2"] == 5, "no step ends before a proxy is back"
         proxy = FakeProxy(second.hub)
         assert proxy.stream.session.snapshot is not None
         assert proxy.stream.session.snapshot.version == world.version
-        await second.until(lambda: second.engine.view("chat").weights["v2"] == 100)
+        await second.until(lambda: second.engine.queries.view("chat").weights["v2"] == 100)
 
 
-async def test_the_same_spec_again_changes_nothing(house: House) -> None:
-    await house.apply(route(V1, V2, CANARY))
-    revision = house.engine.view("chat").revision
-    assert await house.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
-    assert house.engine.view("chat").revision == revision
+async def test_the_same_spec_again_changes_nothing(harness: EngineHarness) -> None:
+    await harness.apply(route(V1, V2, CANARY))
+    revision = harness.engine.queries.view("chat").revision
+    assert await harness.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
+    assert harness.engine.queries.view("chat").revision == revision
 
 
-async def test_a_dry_run_changes_nothing(house: House) -> None:
-    applied = await house.engine.apply(route(V1), file="x", by=Caller(actor="test"), dry_run=True)
+async def test_a_dry_run_changes_nothing(harness: EngineHarness) -> None:
+    applied = await harness.engine.routes.apply(route(V1), file="x", by=Caller(actor="test"), dry_run=True)
     assert applied.routes[0].action == "created"
-    assert house.engine.views() == []
+    assert harness.engine.queries.views() == []
 
 
-async def test_a_refused_spec_leaves_everything_as_it_was(house: House) -> None:
-    await house.apply(route(V1))
-    before = house.engine.view("chat")
+async def test_a_refused_spec_leaves_everything_as_it_was(harness: EngineHarness) -> None:
+    await harness.apply(route(V1))
+    before = harness.engine.queries.view("chat")
     with pytest.raises(SpecRefusedError) as caught:
-        await house.apply(route(V1, V2, CANARY).replace("setWeight: 5", "setWeight: 500"))
+        await harness.apply(route(V1, V2, CANARY).replace("setWeight: 5", "setWeight: 500"))
     assert len(caught.value.problems) == 1
-    assert house.engine.view("chat") == before
+    assert harness.engine.queries.view("chat") == before
 
 
-async def test_a_file_is_accepted_whole_or_not_at_all(house: House) -> None:
+async def test_a_file_is_accepted_whole_or_not_at_all(harness: EngineHarness) -> None:
     other = route(V1).replace("name: chat", "name: other").replace("/v1/", "/v2/")
     with pytest.raises(SpecRefusedError):
-        await house.engine.apply(other + "---\n" + route(V1, V2, "{}"), file="x", by=Caller(actor="test"))
-    assert house.engine.views() == []
+        await harness.engine.routes.apply(
+            other + "---\n" + route(V1, V2, "{}"), file="x", by=Caller(actor="test")
+        )
+    assert harness.engine.queries.views() == []
 
 
-async def test_two_routes_may_not_claim_the_same(house: House) -> None:
-    await house.apply(route(V1))
+async def test_two_routes_may_not_claim_the_same(harness: EngineHarness) -> None:
+    await harness.apply(route(V1))
     with pytest.raises(SpecRefusedError) as caught:
-        await house.apply(route(V1).replace("name: chat", "name: other"))
+        await harness.apply(route(V1).replace("name: chat", "name: other"))
     assert "two routes match" in str(caught.value.problems[0])
 
 
-async def test_commands_that_make_no_sense_say_what_does(house: House) -> None:
+async def test_commands_that_make_no_sense_say_what_does(harness: EngineHarness) -> None:
     with pytest.raises(UnknownRouteError, match="there is no route 'chat'"):
-        await house.act(Action.ABORT)
-    FakeProxy(house.hub)
-    await house.apply(route(V1, V2, CANARY))
-    await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-    await house.act(Action.ABORT)
-    await house.phase("RolledBack")
+        await harness.act(Action.ABORT)
+    FakeProxy(harness.hub)
+    await harness.apply(route(V1, V2, CANARY))
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
+    await harness.act(Action.ABORT)
+    await harness.phase("RolledBack")
     with pytest.raises(CommandRefusedError, match="apply a spec"):
-        await house.act(Action.PROMOTE)
+        await harness.act(Action.PROMOTE)
 
 
-async def test_a_deleted_route_is_gone_from_proxies_too(house: House) -> None:
-    proxy = FakeProxy(house.hub)
-    await house.apply(route(V1))
-    await house.until(lambda: "chat/v1" in proxy.held.get(CLUSTER, {}))
-    await house.engine.delete("chat", by=Caller(actor="test"))
-    await house.until(lambda: proxy.held[CLUSTER] == {})
-    assert house.engine.views() == []
+async def test_a_deleted_route_is_gone_from_proxies_too(harness: EngineHarness) -> None:
+    proxy = FakeProxy(harness.hub)
+    await harness.apply(route(V1))
+    await harness.until(lambda: "chat/v1" in proxy.held.get(CLUSTER, {}))
+    await harness.engine.routes.delete("chat", by=Caller(actor="test"))
+    await harness.until(lambda: proxy.held[CLUSTER] == {})
+    assert harness.engine.queries.views() == []
 
 
-async def test_a_route_that_changes_its_group_leaves_the_old_one(house: House) -> None:
-    old, new = FakeProxy(house.hub, "old"), FakeProxy(house.hub, "new", group="other")
-    await house.apply(route(V1))
-    await house.until(lambda: "chat/v1" in old.held.get(CLUSTER, {}))
-    await house.apply(route(V1).replace("{group: chat}", "{group: other}"))
-    await house.until(lambda: "chat/v1" in new.held.get(CLUSTER, {}) and old.held[CLUSTER] == {})
+async def test_a_route_that_changes_its_group_leaves_the_old_one(harness: EngineHarness) -> None:
+    old, new = FakeProxy(harness.hub, "old"), FakeProxy(harness.hub, "new", group="other")
+    await harness.apply(route(V1))
+    await harness.until(lambda: "chat/v1" in old.held.get(CLUSTER, {}))
+    await harness.apply(route(V1).replace("{group: chat}", "{group: other}"))
+    await harness.until(lambda: "chat/v1" in new.held.get(CLUSTER, {}) and old.held[CLUSTER] == {})
 
 
-async def test_a_shadow_is_planned_and_ended(house: House) -> None:
-    proxy = FakeProxy(house.hub)
-    await house.apply(route(V1, V2, SHADOW))
-    await house.until(lambda: house.engine.view("chat").mirror_percent == 20)
+async def test_a_shadow_is_planned_and_ended(harness: EngineHarness) -> None:
+    proxy = FakeProxy(harness.hub)
+    await harness.apply(route(V1, V2, SHADOW))
+    await harness.until(lambda: harness.engine.queries.view("chat").mirror_percent == 20)
     assert {"chat/hop", "chat/v2/shadow"} <= set(proxy.held[CLUSTER])
-    await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
-    await house.until(
-        lambda: (s := house.engine.view("chat").step) is not None and s.waiting_for == "operator"
+    await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
+    await harness.until(
+        lambda: (s := harness.engine.queries.view("chat").step) is not None and s.waiting_for == "operator"
     )
-    await house.act(Action.PROMOTE)
-    await house.phase("Healthy")
-    assert house.engine.view("chat").mirror_percent == 0
+    await harness.act(Action.PROMOTE)
+    await harness.phase("Healthy")
+    assert harness.engine.queries.view("chat").mirror_percent == 0
 
 
-async def test_a_store_that_fails_changes_nothing(house: House) -> None:
-    await house.apply(route(V1))
-    house.store.close()
+async def test_a_store_that_fails_changes_nothing(harness: EngineHarness) -> None:
+    await harness.apply(route(V1))
+    harness.store.close()
     with pytest.raises(StoreError):
-        await house.apply(route(V1, V2, CANARY))
-    assert house.engine.view("chat").candidate is None
+        await harness.apply(route(V1, V2, CANARY))
+    assert harness.engine.queries.view("chat").candidate is None

@@ -1,4 +1,4 @@
-"""Lines of the log say whom they are about: the route, the node, the version."""
+"""Log events carry the route, node and version that they concern."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from structlog.testing import capture_logs
 
-from tests.engine.house import CANARY, V1, V2, living
+from tests.engine.harness import CANARY, V1, V2, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.engine import Action, Caller
@@ -20,14 +20,16 @@ def first(logs: list[Any], event: str) -> dict[str, Any]:
     return dict(next(entry for entry in logs if entry["event"] == event))
 
 
-async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Path) -> None:
-    async with living(tmp_path / "state.sqlite") as house:
-        FakeProxy(house.hub)
-        await house.apply(route(V1, V2, CANARY))
-        await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
+async def test_an_event_is_logged_with_the_route_and_its_state(tmp_path: Path) -> None:
+    async with running_engine(tmp_path / "state.sqlite") as harness:
+        FakeProxy(harness.hub)
+        await harness.apply(route(V1, V2, CANARY))
+        await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
         with capture_logs() as logs:
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-    view = house.engine.view("chat")
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+    view = harness.engine.queries.view("chat")
     assert first(logs, "killed") == {
         "event": "killed",
         "log_level": "info",
@@ -41,17 +43,17 @@ async def test_what_happens_to_a_route_says_which_and_how_it_stands(tmp_path: Pa
     }
 
 
-async def test_a_refusal_says_who_refused_which_version(tmp_path: Path) -> None:
-    async with living(tmp_path / "state.sqlite") as house:
-        proxy = FakeProxy(house.hub)
-        await house.apply(route(V1))
-        await house.phase("Healthy")
-        held = house.engine.view("chat").convergence.version
+async def test_a_nack_is_logged_with_node_and_version(tmp_path: Path) -> None:
+    async with running_engine(tmp_path / "state.sqlite") as harness:
+        proxy = FakeProxy(harness.hub)
+        await harness.apply(route(V1))
+        await harness.phase("Healthy")
+        held = harness.engine.queries.view("chat").convergence.version
         proxy.refuse = {CLUSTER}
         with capture_logs() as logs:
-            await house.apply(route(V1, more="timeouts: {connect: 3s}"))
-            await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
-        said = first(logs, "config_rejected")
-        assert (said["node"], said["group"], said["peer"]) == ("proxy-1", "chat", "test")
-        assert said["version"] == house.engine.view("chat").convergence.version
-        assert said["version"] != held
+            await harness.apply(route(V1, more="timeouts: {connect: 3s}"))
+            await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
+        entry = first(logs, "config_rejected")
+        assert (entry["node"], entry["group"], entry["peer"]) == ("proxy-1", "chat", "test")
+        assert entry["version"] == harness.engine.queries.view("chat").convergence.version
+        assert entry["version"] != held

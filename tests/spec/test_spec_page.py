@@ -42,7 +42,7 @@ def test_the_steps_of_each_preset_are_listed(name: str) -> None:
     pauses = {step.duration for step in steps if isinstance(step, Pause)}
     pace = " at once" if not pauses else ", " + "".join(_short(pause or 0) for pause in pauses) + " each"
     bake = next(step.duration for step in steps if isinstance(step, Bake))
-    assert f"| `{name}` | {weights} %{pace}; {_short(bake)} last look |" in PAGE
+    assert f"| `{name}` | {weights} %{pace}; {_short(bake)} bake |" in PAGE
 
 
 def _short(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mirror_collector.compare import Ledger
 from mirror_collector.serve import LedgerCollector
 from tests.support.worlds import SCRIPTS
-from xds_server.engine import Engine
+from xds_server.engine import build_engine
 from xds_server.notifications.delivery import Outbox
 from xds_server.notifications.messages import Notifications
 from xds_server.store import SqliteStore
@@ -70,8 +70,8 @@ def catalogue(program: str) -> list[Series]:
 def _control_plane() -> Iterable[Metric]:
     store = SqliteStore(":memory:")
     try:
-        engine = Engine(store, SCRIPTS)
+        engine, hub = build_engine(store, SCRIPTS, Hub)
         outbox = Outbox(store, Notifications(targets=()))
-        return list(registry(engine, Hub(engine.compile), outbox).collect())
+        return list(registry(engine, hub, outbox).collect())
     finally:
         store.close()

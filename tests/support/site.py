@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from tests.support.plane import route
 from tests.support.worlds import SCRIPTS
 from xds_server.access.audit import AuditEvent
 from xds_server.access.identity import Grant, Role, new_token
-from xds_server.engine import Caller, Engine
+from xds_server.engine import Caller, Engine, build_engine
 from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Authenticator, Provider, Site, build, registry
 from xds_server.xds.server import Hub
@@ -54,7 +55,7 @@ class Served:
 
     def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
         """Make a token and return its text."""
-        now = self.engine._clock()
+        now = time.time()
         grant = Grant(role=role, labels=tuple(sorted(labels.items())))
         token, text = new_token(
             secrets.token_bytes(38), name=name or role.word, grant=grant, by="test", now=now, expires_in=life
@@ -63,7 +64,7 @@ class Served:
         return text
 
     async def apply(self, text: str) -> None:
-        await self.engine.apply(text, file="test.yaml", by=Caller(actor="test"))
+        await self.engine.routes.apply(text, file="test.yaml", by=Caller(actor="test"))
 
     async def ask(
         self, method: str, path: str, *, token: str = "", **more: Any
@@ -100,10 +101,8 @@ async def serving(
 ) -> AsyncIterator[Served]:
     """Run a server over a store; `alive`, rollouts go on, too."""
     store = SqliteStore(path / "state.sqlite")
-    engine = Engine(store, SCRIPTS)
-    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
-    engine.attach(hub)
-    await engine.load()
+    engine, hub = build_engine(store, SCRIPTS, Hub)
+    await engine.committer.load()
     access = AccessStore(store.file)
     gate = Authenticator(access, engine, is_open=is_open)
     site = Site(
@@ -113,7 +112,7 @@ async def serving(
         alarm_secret=secret,
         provider=None if oidc is None else Provider(oidc, gate),
     )
-    jobs = [asyncio.create_task(job()) for job in (hub.run, engine.run)] if alive else []
+    jobs = [asyncio.create_task(job()) for job in (hub.run, engine.reconciler.run)] if alive else []
     async with TestClient(TestServer(build(site))) as found:
         yield Served(found, engine, store, access, hub)
     for job in jobs:

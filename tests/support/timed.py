@@ -11,12 +11,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from tests.support.clock import ManualClock
 from tests.support.plane import eventually
 from tests.support.worlds import SCRIPTS
 from xds_server import ir
-from xds_server.engine import Action, Caller, Engine, no_summary
+from xds_server.engine import Action, Caller, ReconcileInbox, build_engine
 from xds_server.health import HealthChecks
-from xds_server.sources import CollectorSource
+from xds_server.sources import CollectorEvidence, CollectorSource
 from xds_server.store import SqliteStore
 from xds_server.view import to_json
 from xds_server.xds.server import Hub, ListenerConfig
@@ -38,13 +39,17 @@ class TimedPlane:
         self.ahead = 0.0
         self._store = SqliteStore(folder / "timed.sqlite")
         source = None if collector is None else CollectorSource(f"http://127.0.0.1:{collector[1]}")
-        self.engine = Engine(
+        inbox = ReconcileInbox()
+        self._health = HealthChecks(inbox.health_reported)
+        self.engine, self._hub = build_engine(
             self._store,
             SCRIPTS,
+            Hub,
             collector=None if collector is None else ir.Address(host="127.0.0.1", port=collector[0]),
-            summary=no_summary if source is None else source.summary,
-            checks_health=True,
-            clock=lambda: time.time() + self.ahead,
+            evidence=CollectorEvidence(source, None),
+            health=self._health,
+            inbox=inbox,
+            clock=ManualClock(lambda: time.time() + self.ahead),
         )
         self._source = source
         self._port = port
@@ -72,18 +77,20 @@ class TimedPlane:
 
     def apply(self, text: str) -> list[str]:
         """Apply a spec; return what became of its routes."""
-        applied = self._call(self.engine.apply(text, file="test.yaml", by=Caller(actor="test")))
+        applied = self._call(self.engine.routes.apply(text, file="test.yaml", by=Caller(actor="test")))
         return [item.action for item in applied.routes]
 
     def act(self, action: Action, reason: str = "the test says so", name: str = "chat") -> dict[str, Any]:
         """Tell a route something."""
-        return to_json(self._call(self.engine.command(name, action, by=Caller(actor="test", reason=reason))))
+        return to_json(
+            self._call(self.engine.routes.command(name, action, by=Caller(actor="test", reason=reason)))
+        )
 
     def view(self, name: str = "chat") -> dict[str, Any]:
         """Return how a route stands."""
 
         async def ask() -> dict[str, Any]:
-            return to_json(self.engine.view(name))
+            return to_json(self.engine.queries.view(name))
 
         return self._call(ask())
 
@@ -106,22 +113,19 @@ class TimedPlane:
 
     def kinds(self) -> list[str]:
         """Return the kinds of what was recorded of the route, oldest first."""
-        return [event.kind for event in self._call(self.engine.events("chat", 1_000))]
+        return [event.kind for event in self._call(self.engine.queries.events("chat", 1_000))]
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
     async def _run(self) -> None:
-        hub = Hub(self.engine.compile, on_change=self.engine.group_changed, on_counts=self.engine.count)
-        self.engine.attach(hub)
-        health = HealthChecks(self.engine.note_health)
-        self.engine.on_watched = health.watch
-        await self.engine.load()
+        hub = self._hub
+        await self.engine.committer.load()
         door = ListenerConfig(address=f"127.0.0.1:{self._port}")
         server = door.server(hub)
         await server.start(door.address)
         async with asyncio.TaskGroup() as tasks:
-            jobs = [hub.run, self.engine.run, health.run]
+            jobs = [hub.run, self.engine.reconciler.run, self._health.run]
             if self._source is not None:
                 jobs.append(self._source.run)
             running = [tasks.create_task(job()) for job in jobs]

@@ -22,7 +22,7 @@ __all__ = ["BANNED", "EXEMPT_FILES", "Hit", "find", "find_all"]
 _LIST: Final = """
 world worlds court courts docket dockets desk desks deed deeds keeper keepers ruling rulings
 likeness likenesses patience pulse pulses tally tallies tallied unbuilt told tell tells telling hear
-hears heard hearing owe owed owes say says said saying vital vitality courier couriers acceptor
+hears heard hearing owe owed owes said vital vitality courier couriers acceptor
 acceptors resemblance nobody somebody anybody everybody whoever whomever noes liken likened
 """
 BANNED: Final = frozenset(_LIST.split())

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from structlog.testing import capture_logs
 
-from tests.engine.house import CANARY, V1, V2, House, living
+from tests.engine.harness import CANARY, V1, V2, EngineHarness, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.receiver import Reply, receiving
@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def traced(path: Path) -> AsyncIterator[tuple[House, list[Span]]]:
+async def traced(path: Path) -> AsyncIterator[tuple[EngineHarness, list[Span]]]:
     spans: list[Span] = []
-    async with living(path) as house:
-        tracer = Tracer(spans.append, house.hub.convergence)
-        house.engine.span, house.engine.on_published = tracer.span, tracer.published
-        house.engine.on_group_changed = tracer.look
-        yield house, spans
+    async with running_engine(path) as harness:
+        harness.observer.tracer = Tracer(spans.append)
+        yield harness, spans
 
 
 def tree(spans: list[Span], root: Span) -> dict[str, Any]:
@@ -44,14 +42,14 @@ def tree(spans: list[Span], root: Span) -> dict[str, Any]:
 
 
 async def test_a_command_is_kept_published_and_followed(tmp_path: Path) -> None:
-    async with traced(tmp_path / "state.sqlite") as (house, spans):
-        FakeProxy(house.hub)
-        await house.apply(route(V1, V2, CANARY))
-        await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-        await house.until(lambda: house.engine.view("chat").convergence.acked == 1)
+    async with traced(tmp_path / "state.sqlite") as (harness, spans):
+        FakeProxy(harness.hub)
+        await harness.apply(route(V1, V2, CANARY))
+        await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
+        await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
         spans.clear()
-        await house.act(Action.ABORT)
-        await house.until(lambda: any(span.name == "converge" for span in spans))
+        await harness.act(Action.ABORT)
+        await harness.until(lambda: any(span.name == "converge" for span in spans))
         root = next(span for span in spans if span.name == "command")
         assert tree(spans, root) == {"move": {"keep": {}, "publish": {"converge": {}}}}
         assert dict(root.fields) == {"route": "chat", "command": "abort", "actor": "test"}
@@ -66,38 +64,38 @@ async def test_a_command_is_kept_published_and_followed(tmp_path: Path) -> None:
 
 
 async def test_an_apply_is_a_trace_of_its_own(tmp_path: Path) -> None:
-    async with traced(tmp_path / "state.sqlite") as (house, spans):
-        await house.apply(route(V1, V2, CANARY))
+    async with traced(tmp_path / "state.sqlite") as (harness, spans):
+        await harness.apply(route(V1, V2, CANARY))
         first = next(span for span in spans if span.name == "apply")
         assert tree(spans, first) == {"keep": {}, "publish": {"converge": {}}}
         # Nobody is there to follow, which is known at once.
         assert next(span for span in spans if span.name == "converge").fields["proxies"] == 0
-        assert await house.apply(route(V1, V2, CANARY)) == "unchanged"
+        assert await harness.apply(route(V1, V2, CANARY)) == "unchanged"
         second = [span for span in spans if span.name == "apply"][-1]
         assert tree(spans, second) == {}
         assert second.trace != first.trace
 
 
 async def test_what_fails_says_so(tmp_path: Path) -> None:
-    async with traced(tmp_path / "state.sqlite") as (house, spans):
-        await house.apply(route(V1))
-        await house.phase("Pending")
+    async with traced(tmp_path / "state.sqlite") as (harness, spans):
+        await harness.apply(route(V1))
+        await harness.phase("Pending")
         with pytest.raises(CommandRefusedError):
-            await house.act(Action.RETRY)
+            await harness.act(Action.RETRY)
         assert [span.error for span in spans if span.name == "command"] == ["Refused"]
 
 
 async def test_a_world_that_is_refused_is_followed_by_nobody_until_the_next(tmp_path: Path) -> None:
-    async with traced(tmp_path / "state.sqlite") as (house, spans):
-        proxy = FakeProxy(house.hub)
-        await house.apply(route(V1))
-        await house.phase("Healthy")
+    async with traced(tmp_path / "state.sqlite") as (harness, spans):
+        proxy = FakeProxy(harness.hub)
+        await harness.apply(route(V1))
+        await harness.phase("Healthy")
         spans.clear()
         proxy.refuse = {CLUSTER}
-        await house.apply(route(V1, more="timeouts: {connect: 3s}"))
-        await house.until(lambda: house.engine.view("chat").convergence.nacked == 1)
+        await harness.apply(route(V1, more="timeouts: {connect: 3s}"))
+        await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
         assert not [span for span in spans if span.name == "converge"]
-        await house.apply(route(V1, more="timeouts: {connect: 4s}"))
+        await harness.apply(route(V1, more="timeouts: {connect: 4s}"))
         (given_up,) = [span for span in spans if span.name == "converge"]
         assert (given_up.fields["superseded"], given_up.fields["acked"]) == (True, 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,7 +36,7 @@ async def test_without_a_token_nothing_is_told(served: Served) -> None:
 
 async def test_a_viewer_can_change_nothing_and_each_try_is_in_the_audit(served: Served) -> None:
     await served.apply(GOOD)
-    before = served.engine.view("chat")
+    before = served.engine.queries.view("chat")
     token = served.token(Role.VIEWER, "vera")
     tries: list[tuple[str, str, Any]] = [("POST", f"/v1/routes/chat/{verb}", b"{}") for verb in COMMANDS]
     tries += [("DELETE", "/v1/routes/chat", b""), ("POST", "/v1/routes", GOOD.replace("v2", "v3").encode())]
@@ -49,7 +50,7 @@ async def test_a_viewer_can_change_nothing_and_each_try_is_in_the_audit(served: 
         assert status == 403, path
         assert "vera may not" in said["detail"]
     assert (await served.ask("GET", "/v1/routes/chat", token=token))[0] == 200
-    assert served.engine.view("chat") == before
+    assert served.engine.queries.view("chat") == before
     refused = [deed for deed in served.deeds() if deed[3] == "refused"]
     assert len(refused) == len(tries)
     assert {deed[0] for deed in refused} == {"vera"}
@@ -79,7 +80,7 @@ async def test_an_operator_touches_no_route_of_another_team(served: Served) -> N
     assert (await served.ask("POST", "/v1/routes", token=token, data=spec("new", "/new/", team="search")))[
         0
     ] == 200
-    assert served.engine.labels("ads") == {"team": "ads"}
+    assert served.engine.queries.labels("ads") == {"team": "ads"}
     mine = (await served.ask("GET", "/v1/audit", token=token))[1]["entries"]
     assert {entry["route"] for entry in mine} == {"search", "new"}
     assert ("sam", "kill", "ads", "refused") in served.deeds()
@@ -203,7 +204,7 @@ async def test_a_page_of_another_site_can_change_nothing(client: Client, headers
 
 async def test_the_first_run_shows_a_token_once(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.engine._clock()
+        now = time.time()
         text = first_token(served.access, now)
         assert text is not None
         assert first_token(served.access, now) is None, "once"
@@ -218,7 +219,7 @@ async def test_the_first_run_shows_a_token_once(tmp_path: Path) -> None:
 
 async def test_a_first_token_nobody_used_in_time_is_followed_by_another(tmp_path: Path) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        now = served.engine._clock()
+        now = time.time()
         first = first_token(served.access, now)
         assert first_token(served.access, now + 80_000) is None
         second = first_token(served.access, now + 90_000)
@@ -282,7 +283,7 @@ async def test_a_spec_sent_again_late_does_not_go_over_a_newer_one(served: Serve
     again = await served.ask("POST", "/v1/routes", **send)
     assert again[:2] == first[:2]
     assert again[2]["idempotent-replayed"] == "true"
-    assert "setWeight: 7" in served.engine.spec_text("chat")
+    assert "setWeight: 7" in served.engine.queries.spec_text("chat")
     status, said, _ = await served.ask("PUT", "/v1/routes/chat/spec", **send)
     assert (status, said["type"]) == (422, "urn:shiftplane:problem:key_reused")
 
@@ -300,7 +301,7 @@ async def test_a_spec_goes_in_only_over_the_one_that_was_read(served: Served) ->
     status, _, headers = await served.ask("PUT", path, token=token, data=changed, headers={"if-match": tag})
     assert (status, headers["etag"] != tag) == (200, True)
     status, said, _ = await served.ask("PUT", path, token=token, data=GOOD, headers={"if-match": tag})
-    assert (status, "changed meanwhile" in said["detail"]) == (412, True)
+    assert (status, "changed in the meantime" in said["detail"]) == (412, True)
     admin = served.token(Role.ADMIN)
     assert (await served.ask("DELETE", "/v1/routes/chat", token=admin, headers={"if-match": tag}))[0] == 412
     two = GOOD + "---\n" + spec("other", "/other/")

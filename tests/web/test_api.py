@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.site import GOOD
 from tests.support.worlds import SCRIPTS
-from xds_server.engine import Engine
+from xds_server.engine import build_engine
 from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Authenticator, Site, build, registry
 from xds_server.xds.server import Hub
@@ -125,9 +125,7 @@ async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
 
 async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
-    engine = Engine(store, SCRIPTS)
-    hub = Hub(engine.compile, on_change=engine.group_changed, on_counts=engine.count)
-    engine.attach(hub)
+    engine, hub = build_engine(store, SCRIPTS, Hub)
     gate = Authenticator(AccessStore(store.file), engine, is_open=True)
     site = Site(engine=engine, registry=registry(engine, hub), gate=gate)
     async with TestClient(TestServer(build(site))) as found:
@@ -135,7 +133,7 @@ async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
             assert answer.status == 200
         async with found.get("/readyz") as answer:
             assert (answer.status, answer.content_type) == (503, "application/problem+json")
-        await engine.load()
+        await engine.committer.load()
         async with found.get("/readyz") as answer:
             assert answer.status == 200
     store.close()

@@ -38,14 +38,14 @@ async def test_a_spec_of_another_route_comes_back_with_what_is_wrong(served: Ser
     await logged_in(served, Role.OPERATOR)
     secret = await secret_of(served, "/routes/chat/edit")
     text = spec("other", "/other/")
-    tag = served.engine.spec_tag("chat")
+    tag = served.engine.queries.spec_tag("chat")
     status, page = await shown(
         served, "/routes/chat/edit", {"csrf": secret, "tag": tag, "spec": text, "do": "apply"}
     )
     assert status == 409
-    assert "Nothing was changed: a spec of route &#39;chat&#39; alone is needed, not of other" in page
+    assert "Nothing was changed: the file must hold the spec of route &#39;chat&#39; alone, not of other" in page
     assert "prefix: /other/" in page
-    assert [view.name for view in served.engine.views()] == ["chat"]
+    assert [view.name for view in served.engine.queries.views()] == ["chat"]
 
 
 async def test_what_is_refused_around_logging_in_is_said_on_a_page(served: Served) -> None:

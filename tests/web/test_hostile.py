@@ -16,6 +16,7 @@ from tests.support.site import GOOD, serving, spec
 from xds_server.access.audit import AuditEvent, Checkpoint, entry_from_json, verify
 from xds_server.access.identity import Role
 from xds_server.analysis.counts import Block, Counts, Leg
+from xds_server.engine.queries import RouteQueries
 from xds_server.store import StoredBlock, audit_log
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.support.site import Served
     from xds_server.store import SqliteStore
+    from xds_server.view import RouteView
 
 
 async def test_a_refused_command_sent_again_with_its_key_is_refused_again(served: Served) -> None:
@@ -62,7 +64,7 @@ async def test_a_large_spec_keeps_nobody_waiting_while_it_is_read(served: Served
     await served.apply(GOOD)
     token, large = served.token(Role.OPERATOR), f"a: [{'1,' * 150_000}1]\n"
     reading = asyncio.create_task(served.ask("POST", "/v1/routes", token=token, data=large))
-    await served.until(served.engine._reads.locked)
+    await served.until(served.engine.routes._loading.locked)
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
     assert not reading.done(), "the kill did not wait for the spec"
@@ -84,7 +86,7 @@ async def test_verifying_and_exporting_a_long_audit_let_others_write(served: Ser
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     for path in ("/v1/audit/verify", "/v1/audit/export"):
         reading = asyncio.create_task(read(served, path, token))
-        await served.until(served.engine._long.locked)
+        await served.until(served.engine.queries._long.locked)
         for verb in ("kill", "unkill"):
             assert (await served.ask("POST", f"/v1/routes/chat/{verb}", **kill))[0] == 200
         assert not reading.done(), path
@@ -140,7 +142,7 @@ async def test_many_who_read_all_blocks_let_others_write(served: Served) -> None
     ]
     served.store.keep_blocks(kept, drop_before=0)
     reading = [asyncio.create_task(read(served, "/v1/routes/chat/blocks", token)) for _ in range(12)]
-    await served.until(served.engine._wide.locked)
+    await served.until(served.engine.queries._wide.locked)
     kill: dict[str, Any] = {"token": token, "json": {"reason": "why"}}
     assert (await served.ask("POST", "/v1/routes/chat/kill", **kill))[0] == 200
     assert not all(task.done() for task in reading)
@@ -174,14 +176,17 @@ async def test_who_follows_a_route_is_sent_away_when_it_is_somebody_elses(served
     assert b"team=ads" not in rest
 
 
-async def test_what_many_follow_is_made_once_for_all(served: Served) -> None:
+async def test_what_many_follow_is_made_once_for_all(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     await served.apply(GOOD)
     made: list[str] = []
 
-    def summary(route: str, _stable: str, _candidate: str | None) -> None:
-        made.append(route)
+    view = RouteQueries.view
 
-    served.engine._summary = summary
+    def counted_view(queries: RouteQueries, name: str) -> RouteView:
+        made.append(name)
+        return view(queries, name)
+
+    monkeypatch.setattr(RouteQueries, "view", counted_view)
     headers = {"authorization": f"Bearer {served.token(Role.VIEWER)}"}
     async with AsyncExitStack() as stack:
         following = [

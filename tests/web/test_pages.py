@@ -76,7 +76,7 @@ async def told(page: Page, served: Served, action: str, reason: str) -> None:
 async def counted(served: Served, failed: int) -> None:
     for _ in range(3):
         counts = {CANDIDATE: Counts(requests=100, failed=failed), CONTROL: Counts(requests=900, failed=5)}
-        served.engine.count("chat", counts)
+        served.engine.analysis.count_from_proxy("chat", counts)
         await asyncio.sleep(1.1)
 
 
@@ -130,7 +130,7 @@ async def test_three_roles_and_a_rollout(living: Served) -> None:
         ada = await logged_in(browser, living, living.token(Role.ADMIN, "ada"))
         await told(ada, living, "Undo", "worse after all")
         await expect(vera.locator("#phase")).to_have_text(re.compile("RolledBack"))
-        assert living.engine.view("search").weights["v2"] == 0
+        assert living.engine.queries.view("search").weights["v2"] == 0
     done = living.deeds()
     for deed in (("sam", "abort", "search", "done"), ("ada", "undo", "search", "done")):
         assert deed in done
@@ -147,9 +147,9 @@ async def test_a_kill_takes_a_reason_and_the_audit_says_it_all(living: Served) -
         ada = await logged_in(browser, living, living.token(Role.ADMIN, "ada"))
         await ada.goto(address(living, "/routes/search/kill"))
         await ada.get_by_role("button", name="Kill now").click()
-        assert living.engine.view("search").kill is None
+        assert living.engine.queries.view("search").kill is None
         await told(ada, living, "Kill", "v2 leaks names")
-        assert living.engine.view("search").kill is not None
+        assert living.engine.queries.view("search").kill is not None
         await told(ada, living, "Take the kill back", "mended")
         await ada.goto(address(living, "/audit"))
         for words in ("refused: vera may not kill", "v2 leaks names"):
@@ -165,8 +165,10 @@ async def test_a_kill_takes_a_reason_and_the_audit_says_it_all(living: Served) -
 async def test_axe_finds_nothing_and_phones_need_no_sideways(living: Served, scheme: str) -> None:
     FakeProxy(living.hub)
     await living.apply(spec("search", "/search/", team="search") + "  " + JUDGED)
-    await living.until(lambda: living.engine.view("search").phase == "Paused")
-    living.engine.count("chat", {CANDIDATE: Counts(requests=90), CONTROL: Counts(requests=900, failed=5)})
+    await living.until(lambda: living.engine.queries.view("search").phase == "Paused")
+    living.engine.analysis.count_from_proxy(
+        "chat", {CANDIDATE: Counts(requests=90), CONTROL: Counts(requests=900, failed=5)}
+    )
     async with chromium() as browser:
         how: dict[str, Any] = {"color_scheme": scheme, "viewport": {"width": 390, "height": 844}}
         page = await logged_in(browser, living, living.token(Role.ADMIN), **how)
@@ -184,13 +186,13 @@ async def test_axe_finds_nothing_and_phones_need_no_sideways(living: Served, sch
 async def test_without_scripts_everything_can_be_read_and_done(living: Served) -> None:
     FakeProxy(living.hub)
     await living.apply(spec("search", "/search/", team="search"))
-    await living.until(lambda: living.engine.view("search").phase == "Paused")
+    await living.until(lambda: living.engine.queries.view("search").phase == "Paused")
     async with chromium() as browser:
         page = await logged_in(browser, living, living.token(Role.OPERATOR), java_script_enabled=False)
         await page.goto(address(living, "/routes/search"))
         await expect(page.locator("#phase")).to_have_text("Paused")
         await told(page, living, "Abort", "no scripts needed")
-    assert living.engine.view("search").weights["v2"] == 0
+    assert living.engine.queries.view("search").weights["v2"] == 0
 
 
 async def test_a_page_is_light_and_comes_with_one_style_and_one_script(living: Served) -> None:
@@ -212,7 +214,7 @@ async def test_a_page_is_light_and_comes_with_one_style_and_one_script(living: S
 async def test_keys_alone_reach_everything(living: Served) -> None:
     FakeProxy(living.hub)
     await living.apply(spec("search", "/search/", team="search"))
-    await living.until(lambda: living.engine.view("search").phase == "Paused")
+    await living.until(lambda: living.engine.queries.view("search").phase == "Paused")
     async with chromium() as browser:
         page = await logged_in(browser, living, living.token(Role.OPERATOR))
         await page.goto(address(living, "/routes/search"))
@@ -242,7 +244,7 @@ async def test_forms_of_other_pages_are_refused(living: Served) -> None:
     for form in ({}, {"csrf": "x"}, {"csrf": ""}):
         async with living.client.post("/routes/chat/abort", data=form, allow_redirects=False) as answer:
             assert answer.status == 403
-    assert living.engine.view("chat").phase != "RolledBack"
+    assert living.engine.queries.view("chat").phase != "RolledBack"
     # Nor does a login open the API, where no form's secret protects it.
     assert (await living.ask("POST", "/v1/routes/chat/abort"))[0] == 401
 

@@ -245,7 +245,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             consequence="tokens are sent unencrypted unless a proxy in front of this port terminates TLS",
         )
     config = Config(
-        door=ListenerConfig(address=str(xds), identifier=identifier, tls=tls, identity=rules),
+        listener=ListenerConfig(address=str(xds), identifier=identifier, tls=tls, identity=rules),
         http_host=http.host,
         http_port=http.port,
         store=store,
@@ -256,7 +256,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         collector_http=collector_http,
         collector_token=collector_token_file,
         evidence=tuple(ir.Address(host=one.host, port=one.port) for one in evidence_from),
-        acceptors=workers,
+        workers=workers,
         health_checks=health_checks,
         token_statistics=statistics == "envoy",
         alarm_secret=alarm_secret_file,

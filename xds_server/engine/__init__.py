@@ -1,8 +1,9 @@
-"""The shell around rollouts: specs, commands and facts in; stored events and published worlds out."""
+"""The I/O shell around rollouts: specs, commands and observations in; stored events and snapshots out."""
 
+from xds_server.engine.acceptance import AppliedRoute, ApplyResult, SpecPrecondition
+from xds_server.engine.audit import log_checkpoint
 from xds_server.engine.caller import Caller
-from xds_server.engine.desk import no_summary
-from xds_server.engine.engine import Engine
+from xds_server.engine.engine import Engine, build_engine
 from xds_server.engine.errors import (
     CommandRefusedError,
     EngineError,
@@ -12,7 +13,8 @@ from xds_server.engine.errors import (
     TooManyRefusalsError,
     UnknownRouteError,
 )
-from xds_server.engine.live import Action, AppliedRoute, ApplyResult, SpecPrecondition
+from xds_server.engine.inbox import ReconcileInbox
+from xds_server.rollout import Action
 
 __all__ = [
     "Action",
@@ -23,10 +25,12 @@ __all__ = [
     "Engine",
     "EngineError",
     "ForbiddenError",
+    "ReconcileInbox",
     "SpecPrecondition",
     "SpecRefusedError",
     "StaleError",
     "TooManyRefusalsError",
     "UnknownRouteError",
-    "no_summary",
+    "build_engine",
+    "log_checkpoint",
 ]

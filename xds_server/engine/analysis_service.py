@@ -1,130 +1,160 @@
-"""Where evidence meets rollouts: counts of proxies in, verdicts for the machine and numbers for people out.
+"""Connects the counts of proxies with rollouts: blocks of counts in, verdicts and results out.
 
-It decides nothing about users: whether a verdict moves anybody is the machine's business.
+A verdict is an event for the rollout's state machine, which decides whether it moves any user.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from xds_server.analysis.counts import added
+from xds_server.analysis.counts import added, by_route
 from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
 from xds_server.rollout import Finding, Verdict
+from xds_server.sources import Asked
 from xds_server.store import StoredBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from xds_server.analysis.counts import Counts, Leg
-    from xds_server.engine.live import LiveRoute
+    from xds_server.clock import Clock
+    from xds_server.engine.ports import MetricsSource
+    from xds_server.engine.routes import LiveRoute, RouteTable
 
-__all__ = ["BLOCKS_KEPT", "DAYS_KEPT", "KEPT_SECONDS", "AnalysisService"]
+__all__ = ["BLOCKS_RESUMED", "DAYS_STORED", "SECONDS_STORED", "AnalysisService"]
 
-BLOCKS_KEPT: Final = 2_000
-"""Blocks that are heard again after a restart; what lay before is forgotten, which errs on the safe side."""
-KEPT_SECONDS: Final = 7 * 86_400.0
-DAYS_KEPT: Final = 400
+BLOCKS_RESUMED: Final = 2_000
+"""Blocks of a route that are evaluated again after a restart; older evidence is dropped, never invented."""
+SECONDS_STORED: Final = 7 * 86_400.0
+DAYS_STORED: Final = 400
 
 log = structlog.get_logger()
 
 
-def _no_answers(_live: LiveRoute) -> dict[str, float | None]:
-    return {}
-
-
-@dataclass(slots=True)
 class AnalysisService:
-    """The dockets of all routes. `answers` tells what a policy's queries found last."""
+    """The analysis of every live route."""
 
-    answers: Callable[[LiveRoute], Mapping[str, float | None]] = _no_answers
-    kept: list[StoredBlock] = field(default_factory=list)
-    days: dict[tuple[str, Leg], Counts] = field(default_factory=dict)
-    _dockets: dict[str, RouteAnalysis] = field(default_factory=dict)
-    _policies: dict[str, tuple[object, Policy]] = field(default_factory=dict)
-    _said: dict[str, Finding] = field(default_factory=dict)
+    def __init__(self, table: RouteTable, metrics: MetricsSource, clock: Clock) -> None:
+        """`metrics` holds the newest results of the policies' queries."""
+        self._table = table
+        self._metrics = metrics
+        self._clock = clock
+        self._proxies_count = True
+        self._analyses: dict[str, RouteAnalysis] = {}
+        self._policies: dict[str, tuple[object, Policy]] = {}
+        self._logged: dict[str, Finding] = {}
+        self._blocks: list[StoredBlock] = []
+        self._days: dict[tuple[str, Leg], Counts] = {}
 
-    def count(self, live: LiveRoute, legs: Mapping[Leg, Counts], now: float) -> None:
-        """Take in what a proxy counted of a route; of backends the route does not have, nothing."""
-        known = {backend.name for backend in live.route.spec.backends}
-        own = {leg: counts for leg, counts in legs.items() if leg.variant in known}
-        if own:
-            self._docket(live.name, now).count(own)
+    def count_from_proxy(self, group: str, legs: Mapping[Leg, Counts]) -> None:
+        """Add what a proxy of a group counted; counts of routes that another group serves are ignored."""
+        if self._proxies_count:
+            self._count(legs, group)
+
+    def count_from_prometheus(self, legs: Mapping[Leg, Counts]) -> None:
+        """Add what Prometheus reports of all proxies; from then on, the proxies' own reports are ignored."""
+        self._proxies_count = False
+        self._count(legs, None)
+
+    def _count(self, legs: Mapping[Leg, Counts], group: str | None) -> None:
+        now = self._clock.now()
+        for name, counts in by_route(legs).items():
+            live = self._table.find(name)
+            if live is None or group not in {None, live.group}:
+                continue
+            backends = {backend.name for backend in live.route.spec.backends}
+            known = {leg: count for leg, count in counts.items() if leg.variant in backends}
+            if known:
+                self._analysis(name, now).count(known)
 
     def resume(self, live: LiveRoute, blocks: Iterable[StoredBlock], now: float) -> None:
-        """Hear again what was kept of a route before a restart."""
-        docket = self._docket(live.name, now)
-        docket.resume(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
+        """Evaluate the stored blocks of a route again, oldest first, after a restart."""
+        analysis = self._analysis(live.name, now)
+        analysis.resume(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
 
     def forget(self, name: str) -> None:
-        """Let go of a route."""
-        for known in (self._dockets, self._policies, self._said):
+        """Drop everything known of a route."""
+        for known in (self._analyses, self._policies, self._logged):
             known.pop(name, None)
 
-    def hear(self, live: LiveRoute, now: float) -> Verdict | None:
-        """Cut a block if it is time, and return the verdict if the machine does not know it yet."""
+    def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
+        """Close the block of counts if its interval is over, and return a verdict that the rollout lacks."""
         interval = live.route.spec.analysis.interval.total_seconds()
-        docket = self._docket(live.name, now)
-        block = docket.cut(now, interval)
+        analysis = self._analysis(live.name, now)
+        block = analysis.cut(now, interval)
         if block is None:
             return None
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()
         for leg, counts in block.legs.items():
-            known = self.days.get((day, leg))
-            self.days[day, leg] = counts if known is None else added(known, counts)
+            total = self._days.get((day, leg))
+            self._days[day, leg] = counts if total is None else added(total, counts)
         policy, state = self.policy(live), live.state
-        docket.hear(block, state, policy, self.answers(live))
+        analysis.hear(block, state, policy, self._metrics.results(live.name))
         if block.legs and state.program.variants:
-            self.kept.append(StoredBlock(route=live.name, run=state.run, block=block))
-        ruling = docket.ruling
-        if ruling is None or not (policy.guardrails or policy.thresholds):
+            self._blocks.append(StoredBlock(route=live.name, run=state.run, block=block))
+        result = analysis.ruling
+        if result is None or not (policy.guardrails or policy.thresholds):
             return None
         if policy.dry_run:
-            self._say(live.name, ruling)
+            self._log_dry_run(live.name, result)
             return None
         exposed = state.weight or state.mirror
-        if ruling.finding is state.finding or not exposed:
+        if result.finding is state.finding or not exposed:
             return None
-        return Verdict(finding=ruling.finding, detail=ruling.words)
+        return Verdict(finding=result.finding, detail=result.words)
 
     def policy(self, live: LiveRoute) -> Policy:
-        """Return what a route asks of the evidence."""
+        """Return the analysis policy of a route's spec."""
         known = self._policies.get(live.name)
         if known is None or known[0] is not live.document:
             known = self._policies[live.name] = live.document, policy_from_spec(live.route.spec)
         return known[1]
 
-    def ruling(self, name: str) -> AnalysisResult | None:
-        """Return the newest verdict on a route's candidate."""
-        docket = self._dockets.get(name)
-        return None if docket is None else docket.ruling
+    def queries(self) -> list[Asked]:
+        """Return the PromQL queries of all routes."""
+        return [
+            Asked(
+                route=live.name,
+                name=threshold.name,
+                query=threshold.query,
+                interval=live.route.spec.analysis.interval.total_seconds(),
+            )
+            for live in self._table
+            for threshold in self.policy(live).thresholds
+            if threshold.query is not None
+        ]
+
+    def result(self, name: str) -> AnalysisResult | None:
+        """Return the newest result for a route's candidates; None before the first block."""
+        analysis = self._analyses.get(name)
+        return None if analysis is None else analysis.ruling
 
     def totals(self, name: str) -> Mapping[Leg, Counts]:
         """Return what was counted of a route since this process started."""
-        docket = self._dockets.get(name)
-        return {} if docket is None else docket.totals
+        analysis = self._analyses.get(name)
+        return {} if analysis is None else analysis.totals
 
-    def take_kept(self) -> list[StoredBlock]:
-        """Return the blocks that wait to be kept, and let go of them."""
-        kept, self.kept = self.kept, []
-        return kept
+    def take_blocks(self) -> list[StoredBlock]:
+        """Return the closed blocks that are not stored yet, and hand them over."""
+        blocks, self._blocks = self._blocks, []
+        return blocks
 
     def take_days(self) -> dict[tuple[str, Leg], Counts]:
-        """Return what was counted by day since the last call."""
-        days, self.days = self.days, {}
+        """Return the counts by day (such as 2026-01-31, UTC) since the last call, and hand them over."""
+        days, self._days = self._days, {}
         return days
 
-    def _docket(self, name: str, now: float) -> RouteAnalysis:
-        found = self._dockets.get(name)
+    def _analysis(self, name: str, now: float) -> RouteAnalysis:
+        found = self._analyses.get(name)
         if found is None:
-            found = self._dockets[name] = RouteAnalysis(began=now)
+            found = self._analyses[name] = RouteAnalysis(began=now)
         return found
 
-    def _say(self, name: str, ruling: AnalysisResult) -> None:
-        """Log what a dry run would have done, once."""
-        if self._said.get(name) is not ruling.finding:
-            self._said[name] = ruling.finding
-            log.info("dry_run_verdict", route=name, finding=ruling.finding.value, detail=ruling.words)
+    def _log_dry_run(self, name: str, result: AnalysisResult) -> None:
+        """Log what a dry run would have decided, once per change."""
+        if self._logged.get(name) is not result.finding:
+            self._logged[name] = result.finding
+            log.info("dry_run_verdict", route=name, finding=result.finding.value, detail=result.words)

@@ -1,4 +1,4 @@
-"""Who asks for a change and why, what they may touch, and what is written down of it (pure)."""
+"""Who requests a change and why, what they may change, and the audit event of it (pure)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ if TYPE_CHECKING:
 
     from xds_server.rollout import State
 
-__all__ = ["Caller", "OperatorRequest", "anything", "standing"]
+__all__ = ["Caller", "OperatorRequest", "anything", "audited_state"]
 
 
 def anything(_labels: Mapping[str, str]) -> bool:
-    """Stand in for a caller that nobody limits."""
+    """Permit every route: the rights of a caller without limits."""
     return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Somebody who asks for a change.
+    """The user or program that requests a change.
 
-    `via` says how they came in, `source` from which address. `key` is the idempotency key of the request and
-    `digest` one of what it asks for. `may` says whether they may do this to a route with these labels.
+    `via` names the way in (a token, a login, the spec folder), `source` the address it came from. `key` is
+    the idempotency key of the request and `digest` a hash of its content. `may` returns whether the caller
+    may change a route with these labels.
     """
 
     actor: str
@@ -37,7 +38,7 @@ class Caller:
     digest: str = ""
     may: Callable[[Mapping[str, str]], bool] = anything
 
-    def deed(  # noqa: PLR0913 - the fields of a deed
+    def audit_event(  # noqa: PLR0913 - the fields of an audit event
         self,
         action: str,
         route: str,
@@ -48,7 +49,7 @@ class Caller:
         before: str = "",
         after: str = "",
     ) -> AuditEvent:
-        """Return what is written down of something they did."""
+        """Return the audit event of something this caller did or attempted at `at` (epoch seconds)."""
         return AuditEvent(
             at=at,
             actor=self.actor,
@@ -68,17 +69,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRequest:
-    """Something a caller told a route to do."""
+    """A request of a caller that is audited; `action` is its name in the audit log."""
 
     by: Caller
     action: str
 
 
-def standing(state: State | None, spec: str | None = None) -> str:
-    """Return how a route stands, as the audit keeps it; empty for one that is not there."""
+def audited_state(state: State | None, spec: str | None = None) -> str:
+    """Return a route's state as the audit log stores it (JSON); empty for a route that does not exist."""
     if state is None:
         return ""
-    found = {
+    document = {
         "phase": state.phase.value,
         "generation": state.generation,
         "revision": state.revision,
@@ -87,5 +88,5 @@ def standing(state: State | None, spec: str | None = None) -> str:
         "killed_to": None if state.kill is None else state.kill.serve,
     }
     if spec is not None:
-        found["spec"] = spec
-    return json.dumps(found, sort_keys=True, separators=(",", ":"))
+        document["spec"] = spec
+    return json.dumps(document, sort_keys=True, separators=(",", ":"))

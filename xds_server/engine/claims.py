@@ -1,4 +1,4 @@
-"""Whose requests a route would take: what its match has in common with those of other routes (pure)."""
+"""Which requests a route claims, and whether a new claim takes requests of another route (pure)."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ def same_claim(one: ModelRoute, other: ModelRoute) -> bool:
 
 
 def takes_from(new: ModelRoute, other: ModelRoute) -> bool:
-    """Return whether some requests that `other` claims would go to `new`.
+    """Return whether proxies would send some requests that `other` claims to `new`.
 
-    Proxies look for the narrowest host first, whatever its paths, and for the longest path within it.
+    A proxy selects the virtual host with the narrowest host first, then the route with the longest path.
     """
     if new.spec.proxies.group != other.spec.proxies.group:
         return False
-    ours, theirs = new.spec.match, other.spec.match
-    for host in map(str.lower, ours.hosts):
-        for claimed in map(str.lower, theirs.hosts):
-            if host == claimed and _within(ours.path, theirs.path):
+    new_match, other_match = new.spec.match, other.spec.match
+    for host in map(str.lower, new_match.hosts):
+        for claimed in map(str.lower, other_match.hosts):
+            if host == claimed and _within(new_match.path, other_match.path):
                 return True
-            if host != claimed and _covers(claimed, host) and _meet(ours.path, theirs.path):
+            if host != claimed and _covers(claimed, host) and _overlap(new_match.path, other_match.path):
                 return True
     return False
 
 
 def _covers(claimed: str, host: str) -> bool:
-    """Return whether a claim to hosts holds another: `*` and `*.example.com` hold many."""
+    """Return whether a host pattern (`*`, `*.example.com` or a name) covers another."""
     return claimed == "*" or (claimed.startswith("*") and host.endswith(claimed[1:]))
 
 
-def _meet(one: PathMatch, other: PathMatch) -> bool:
+def _overlap(one: PathMatch, other: PathMatch) -> bool:
     return _within(one, other) or _within(other, one)
 
 
 def _within(inner: PathMatch, outer: PathMatch) -> bool:
-    """Return whether all paths of one are paths of the other."""
+    """Return whether every path that `inner` matches is matched by `outer`."""
     if outer.exact is not None:
         return inner.exact == outer.exact
     return (inner.exact or inner.prefix or "/").startswith(outer.prefix or "/")

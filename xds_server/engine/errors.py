@@ -1,4 +1,4 @@
-"""What the engine refuses."""
+"""The errors of the engine."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = [
 
 
 class EngineError(Exception):
-    """Root of what the engine refuses.
+    """Root of the engine's errors.
 
     EngineError
     ├── UnknownRouteError     there is no such route
-    ├── CommandRefusedError   the route is in a phase in which the command makes no sense
-    ├── ForbiddenError        the caller may not do this to a route with these labels
-    ├── StaleError            the route is no longer what the caller believes it is
-    ├── TooManyRefusalsError  the caller was refused so often that no more of it is written down
-    └── SpecRefusedError      the spec has problems; the running world stays as it was
+    ├── CommandRefusedError   the route's phase does not allow the command
+    ├── ForbiddenError        the caller may not change a route with these labels
+    ├── StaleError            the spec changed since the caller read it
+    ├── TooManyRefusalsError  the caller was refused too often; further attempts are not audited
+    └── SpecRefusedError      the spec has problems; the live routes stay as they were
 
-    A WorldError of the compiler passes through: it would be a bug of ours, and nothing was published.
+    An UnsafeConfigError of the compiler passes through: a bug of this program; nothing was published.
     """
 
 
@@ -38,23 +38,23 @@ class UnknownRouteError(EngineError):
 
 
 class CommandRefusedError(EngineError):
-    """The route is in a phase in which the command makes no sense; the message says what is allowed."""
+    """The route's phase does not allow the command; the message lists what it allows."""
 
 
 class ForbiddenError(EngineError):
-    """The caller may not do this to a route with these labels."""
+    """The caller may not change a route with these labels."""
 
 
 class StaleError(EngineError):
-    """The route is no longer what the caller believes it is; the message says how to find out."""
+    """The spec changed since the caller read it."""
 
 
 class TooManyRefusalsError(EngineError):
-    """The caller was refused so often that this try is not written down; the next is in `wait` seconds."""
+    """The caller was refused so often that this attempt is not audited; retry after `wait` seconds."""
 
-    def __init__(self, words: str, wait: float) -> None:
+    def __init__(self, reason: str, wait: float) -> None:
         self.wait = wait
-        super().__init__(f"{words}; too many tries were refused, the next is heard in {wait:.0f} s")
+        super().__init__(f"{reason}; too many attempts were refused, retry in {wait:.0f} s")
 
 
 class SpecRefusedError(EngineError):

@@ -1,9 +1,10 @@
-"""What each class of proxies would be told of the routes that run, as a snapshot."""
+"""Snapshots of the live routes, one per node class."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from xds_server import ir
 from xds_server.compiler import compile_resources
 from xds_server.plan import Traffic
 from xds_server.xds.snapshot import Snapshot, build
@@ -11,44 +12,64 @@ from xds_server.xds.snapshot import Snapshot, build
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xds_server import ir
-    from xds_server.engine.live import LiveRoute
+    from xds_server.engine.routes import LiveRoute, RouteTable
     from xds_server.translate import Scripts
 
 __all__ = ["SnapshotCompiler"]
 
-_MOST_CLASSES: Final = 1_024
+_MAX_CLASSES: Final = 1_024
+_ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 
 class SnapshotCompiler:
-    """Compiles worlds, and remembers the newest of each class: what did not change is not made again."""
+    """Builds snapshots from the route table; an unchanged resource is the same object in the next one."""
 
-    def __init__(self, scripts: Scripts, collector: ir.Address | None) -> None:
-        """`collector` is where proxies send captured legs."""
+    def __init__(
+        self,
+        table: RouteTable,
+        scripts: Scripts,
+        *,
+        collector: ir.Address | None,
+        token_statistics: bool = True,
+    ) -> None:
+        """`collector` is where proxies send captured legs.
+
+        With `token_statistics`, proxies parse the token usage that answers report.
+        """
+        self._table = table
         self._scripts = scripts
         self._collector = collector
+        self._token_statistics = token_statistics
         self._newest: dict[ir.NodeClass, Snapshot] = {}
 
-    def tried(self, proxies: ir.NodeClass, routes: Iterable[LiveRoute], *, reads_usage: bool) -> Snapshot:
-        """Return the world of a class of proxies with these routes, without remembering it.
+    def newest(self, node_class: ir.NodeClass) -> Snapshot:
+        """Return the snapshot of the live routes for a node class.
 
         Raises:
-            WorldError: It would break a rule that protects users.
+            UnsafeConfigError: It would break a rule that protects users.
         """
+        snapshot = self._build(node_class, self._table)
+        if len(self._newest) >= _MAX_CLASSES and node_class not in self._newest:
+            # Clients choose their class, so the cache is bounded; it only saves work.
+            self._newest.clear()
+        self._newest[node_class] = snapshot
+        return snapshot
+
+    def check(self, group: str, routes: Iterable[LiveRoute]) -> None:
+        """Build the snapshot of a group with these routes, and discard it.
+
+        Raises:
+            UnsafeConfigError: It would break a rule that protects users.
+        """
+        self._build(ir.NodeClass(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True), routes)
+
+    def _build(self, node_class: ir.NodeClass, routes: Iterable[LiveRoute]) -> Snapshot:
         traffic = [Traffic.of(live.route, live.state) for live in routes]
-        found = compile_resources(
-            proxies, traffic, self._scripts, collector=self._collector, reads_usage=reads_usage
+        resources = compile_resources(
+            node_class,
+            traffic,
+            self._scripts,
+            collector=self._collector,
+            reads_usage=self._token_statistics,
         )
-        return build(found, self._newest.get(proxies))
-
-    def newest(self, proxies: ir.NodeClass, routes: Iterable[LiveRoute], *, reads_usage: bool) -> Snapshot:
-        """Return the world of a class of proxies with the routes that run.
-
-        Raises:
-            WorldError: It would break a rule that protects users.
-        """
-        world = self.tried(proxies, routes, reads_usage=reads_usage)
-        if len(self._newest) >= _MOST_CLASSES and proxies not in self._newest:
-            self._newest.clear()  # Only a memory of what could be shared; clients choose their own class.
-        self._newest[proxies] = world
-        return world
+        return build(resources, self._newest.get(node_class))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from xds_server.analysis.counts import Counts, Leg
 
-__all__ = ["Asked", "Prometheus", "number_of", "samples_of"]
+__all__ = ["Asked", "Prometheus", "QueryResults", "number_of", "samples_of"]
 
 _EVERY: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
@@ -38,13 +38,33 @@ class Asked:
     interval: float
 
 
+class QueryResults:
+    """The newest results of queries by route and name; None for a query that failed."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], float | None] = {}
+
+    def results(self, route: str) -> dict[str, float | None]:
+        """Return the newest results of a route's queries by name."""
+        return {name: value for (of, name), value in self._values.items() if of == route}
+
+    def keep_only(self, wanted: Collection[tuple[str, str]]) -> None:
+        """Drop the results of queries that no policy has any more."""
+        self._values = {key: value for key, value in self._values.items() if key in wanted}
+
+    def put(self, key: tuple[str, str], value: float | None) -> None:
+        """Replace the result of one query."""
+        self._values[key] = value
+
+
 class Prometheus:
-    """Answers by (route, name): a number, or None where the last try brought none."""
+    """Polls a Prometheus server: the queries of policies, and proxies' counters where configured."""
 
     def __init__(
         self,
         url: str,
         asked: Callable[[], Collection[Asked]],
+        results: QueryResults,
         *,
         on_counts: Callable[[Mapping[Leg, Counts]], None] | None = None,
     ) -> None:
@@ -53,13 +73,9 @@ class Prometheus:
         self._asked = asked
         self._on_counts = on_counts
         self._scraped = Scraped()
-        self._answers: dict[tuple[str, str], float | None] = {}
+        self._results = results
         self._next: dict[tuple[str, str], float] = {}
         self._reachable = True
-
-    def answers(self, route: str) -> dict[str, float | None]:
-        """Return what the queries of a route brought last."""
-        return {name: value for (of, name), value in self._answers.items() if of == route}
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -70,12 +86,12 @@ class Prometheus:
 
     async def _round(self, session: aiohttp.ClientSession, now: float) -> None:
         wanted = {(asked.route, asked.name): asked for asked in self._asked()}
-        self._answers = {key: value for key, value in self._answers.items() if key in wanted}
+        self._results.keep_only(wanted)
         for key, asked in wanted.items():
             if now >= self._next.get(key, 0.0):
                 self._next[key] = now + asked.interval
                 found = await self._query(session, asked.query, route=asked.route, metric=asked.name)
-                self._answers[key] = None if found is None else number_of(found)
+                self._results.put(key, None if found is None else number_of(found))
         if self._on_counts is not None:
             found = await self._query(session, QUERY)
             if found is not None:

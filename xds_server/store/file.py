@@ -92,15 +92,18 @@ _APPLICATION: Final = 0x53504C4E  # marks the file as ours
 class StoreFile:
     """One open file; its methods may be called from any thread, one at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
+    ) -> None:
         """Open or create the file.
+
+        `on_audited` receives the head of the audit chain after each write, in the thread that wrote it.
 
         Raises:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
         self.path = path
-        self.on_audited: Callable[[Checkpoint], None] = lambda _anchor: None
-        """Hears of each entry of the audit once it is on the disk, in the thread that wrote it."""
+        self._on_audited = on_audited
         self._written: list[Checkpoint] = []
         self._lock = threading.Lock()
         try:
@@ -143,7 +146,7 @@ class StoreFile:
                 raise StoreError(f"the store {self.path} cannot be written: {error}") from error
             written = self._written
         for anchor in written:
-            self.on_audited(anchor)
+            self._on_audited(anchor)
 
     def audit(self, deed: AuditEvent) -> None:
         """Put a deed after the last one, within `writing`."""

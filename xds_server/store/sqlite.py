@@ -46,7 +46,7 @@ from xds_server.store.model import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from xds_server.access.audit import AuditEvent, Break, Checkpoint, Entry
@@ -61,13 +61,17 @@ _AT_ONCE: Final = 500
 class SqliteStore:
     """One file, one connection; methods may be called from any thread, one at a time."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
+    ) -> None:
         """Open or create the file.
+
+        `on_audited` receives the head of the audit chain after each write, in the thread that wrote it.
 
         Raises:
             StoreError: It cannot be opened, is something else, or was written by a newer version.
         """
-        self.file = StoreFile(path)
+        self.file = StoreFile(path, on_audited=on_audited)
 
     def load(self) -> tuple[StoredRoute, ...]:
         """Return all routes.

@@ -43,13 +43,11 @@ class Tracer:
     def __init__(
         self,
         take: Callable[[Span], None],
-        convergence: Callable[[str], Convergence],
         *,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`convergence` tells how far the proxies of a group have got."""
+        """`take` receives each span when it ends; `clock` returns nanoseconds since the epoch."""
         self._take = take
-        self._convergence = convergence
         self._clock = clock
         self._waiting: dict[str, _Open] = {}
 
@@ -83,26 +81,23 @@ class Tracer:
                 )
             )
 
-    def published(self, group: str) -> None:
-        """Hear that a group was offered a new world; how it followed the one before is no news any more."""
+    def published(self, group: str, convergence: Convergence) -> None:
+        """Start the `converge` span of a group's new snapshot; end the span of the snapshot before."""
         around = _current.get()
         if around is not None:
-            self._end(group, superseded=True)
+            self._end(group, convergence, superseded=True)
             self._waiting[group] = around
-            self.look(group)
+            self.group_changed(group, convergence)
 
-    def look(self, group: str) -> None:
-        """Hear that something changed among the proxies of a group."""
-        if group in self._waiting:
-            found = self._convergence(group)
-            if found.acked == found.connected:
-                self._end(group, superseded=False)
+    def group_changed(self, group: str, convergence: Convergence) -> None:
+        """End the `converge` span of a group once all of its proxies are synced."""
+        if group in self._waiting and convergence.acked == convergence.connected:
+            self._end(group, convergence, superseded=False)
 
-    def _end(self, group: str, *, superseded: bool) -> None:
+    def _end(self, group: str, found: Convergence, *, superseded: bool) -> None:
         waiting = self._waiting.pop(group, None)
         if waiting is None:
             return
-        found = self._convergence(group)
         self._take(
             Span(
                 trace=waiting.trace,

@@ -107,7 +107,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, gate: Authenticator) 
 
 async def _take(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
     found = list(alerts)
-    routes = await engine.alarm(found)
+    routes = await engine.routes.alarm(found)
     return web.json_response({"alerts": len(found), "routes": routes})
 
 

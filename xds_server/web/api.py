@@ -240,31 +240,33 @@ class _Routes:
         return web.json_response({"routes": page, "next": following})
 
     async def one(self, request: web.Request) -> web.Response:
-        return web.json_response(to_json(self._engine.view(await self._seen(request))))
+        return web.json_response(to_json(self._engine.queries.view(await self._seen(request))))
 
     async def spec(self, request: web.Request) -> web.Response:
         name = await self._seen(request)
-        tag = {"etag": f'"{self._engine.spec_tag(name)}"'}
-        return web.Response(text=self._engine.spec_text(name), content_type="application/yaml", headers=tag)
+        tag = {"etag": f'"{self._engine.queries.spec_tag(name)}"'}
+        return web.Response(
+            text=self._engine.queries.spec_text(name), content_type="application/yaml", headers=tag
+        )
 
     async def events(self, request: web.Request) -> web.Response:
         name, limit = await self._seen(request), number(request, "limit", default=100, most=_MOST) or 100
         before = number(request, "before", default=None)
         whole = request[PRINCIPAL].may_everywhere(Role.VIEWER)
-        found = await self._engine.events(name, limit + _TAIL, before, whole=whole)
+        found = await self._engine.queries.events(name, limit + _TAIL, before, whole=whole)
         # An event has several lines, and a page none of them in part.
         newest = found[-limit:]
         page = [event for event in found if newest and event.seq >= newest[0].seq]
         following = page[0].seq if len(page) < len(found) else None
-        told = await self._engine.apart(lambda: [to_json(event) for event in page])
+        told = await self._engine.queries.in_thread(lambda: [to_json(event) for event in page])
         return web.json_response({"events": told, "next": following})
 
     async def blocks(self, request: web.Request) -> web.Response:
-        lines = await self._engine.blocks(await self._seen(request), _MOST)
+        lines = await self._engine.queries.blocks(await self._seen(request), _MOST)
         return web.Response(body=lines, content_type="application/x-ndjson", charset="utf-8")
 
     async def costs(self, request: web.Request) -> web.Response:
-        return web.json_response({"days": await self._engine.costs(await self._seen(request))})
+        return web.json_response({"days": await self._engine.queries.costs(await self._seen(request))})
 
     async def apply(self, request: web.Request) -> web.Response:
         return await self._applied(request, None)
@@ -282,7 +284,7 @@ class _Routes:
         by = _by(request, text)
         before: tuple[Entry, ...] = ()
         if dry or not by.key:
-            done = await self._engine.apply(text, file=file, by=by, dry_run=dry, only=only)
+            done = await self._engine.routes.apply(text, file=file, by=by, dry_run=dry, only=only)
             answer = _applied(done)
         else:
             async with self._keyed:
@@ -290,10 +292,10 @@ class _Routes:
                 if before:
                     answer = _told_again(before)
                 else:
-                    answer = _applied(await self._engine.apply(text, file=file, by=by, only=only))
+                    answer = _applied(await self._engine.routes.apply(text, file=file, by=by, only=only))
         headers = {"idempotent-replayed": "true"} if before else {}
         if only is not None and not dry:
-            headers["etag"] = f'"{self._engine.spec_tag(only.name)}"'
+            headers["etag"] = f'"{self._engine.queries.spec_tag(only.name)}"'
         return web.json_response(answer, headers=headers or None)
 
     async def _before(self, by: Caller) -> tuple[Entry, ...]:
@@ -302,14 +304,16 @@ class _Routes:
         Raises:
             ProblemError: It stands for another request.
         """
-        found = await self._engine.done_before(by)
+        found = await self._engine.queries.done_before(by)
         if any(entry.deed.digest != by.digest for entry in found):
             raise ProblemError(422, "key_reused", f"Idempotency-Key {by.key!r} stands for another request")
         return found
 
     async def delete(self, request: web.Request) -> web.Response:
         name, tag = request.match_info["name"], _tag(request)
-        await self._engine.delete(name, by=caller(request, Role.ADMIN, reason=_reason(request)), tag=tag)
+        await self._engine.routes.delete(
+            name, by=caller(request, Role.ADMIN, reason=_reason(request)), tag=tag
+        )
         return web.json_response({"deleted": name})
 
     async def command(self, request: web.Request, action: Action) -> web.Response:
@@ -323,15 +327,15 @@ class _Routes:
             if before:
                 # What was allowed then need not be any more, and the answer says how the route stands.
                 await need(request, self._engine, Role.OPERATOR, name, action.value)
-            view = self._engine.view(name) if before else await self._do(name, action, body, by)
+            view = self._engine.queries.view(name) if before else await self._do(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if before else None
         return web.json_response(to_json(view), headers=headers)
 
     async def _do(self, name: str, action: Action, body: CommandBody, by: Caller) -> RouteView:
         if isinstance(body, UndoBody) and body.to is not None:
-            return await self._engine.undo_to(name, body.to, by=by)
+            return await self._engine.routes.undo_to(name, body.to, by=by)
         full = isinstance(body, PromoteBody) and body.full
-        return await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+        return await self._engine.routes.command(name, Action.PROMOTE_FULL if full else action, by=by)
 
     async def _seen(self, request: web.Request) -> str:
         """Return the name of a route that whoever asks may see."""

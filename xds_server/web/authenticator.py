@@ -153,7 +153,7 @@ class Authenticator:
             detail=_text(why),
             source=source,
         )
-        await self._engine.note(deed)
+        await self._engine.audit.record(deed)
 
     async def still(self, request: web.Request) -> bool:
         """Return whether who asked could still come in, for answers that go on; looking on is no use.
@@ -310,7 +310,9 @@ async def need(request: web.Request, engine: Engine, role: Role, name: str, acti
         UnknownRouteError: There is no such route.
     """
     principal = _known(request)
-    if not principal.may(role, engine.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))):
+    if not principal.may(
+        role, engine.queries.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))
+    ):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
 
 
@@ -332,7 +334,7 @@ async def need_everywhere(request: web.Request, engine: Engine, role: Role, acti
 
 
 async def _refuse(request: web.Request, engine: Engine, action: str, route: str, words: str) -> None:
-    await engine.refuse(caller(request, Role.VIEWER), action, route, words)
+    await engine.audit.refuse(caller(request, Role.VIEWER), action, route, words)
     raise ProblemError(403, "forbidden", f"{words}; they are {_known(request).words}")
 
 

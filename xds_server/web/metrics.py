@@ -80,7 +80,7 @@ class _Collector(Collector):
             "What answers cost since the start, at the prices of the spec.",
             labels=["route", "variant", "role", "currency"],
         )
-        for view in self._engine.views():
+        for view in self._engine.queries.views():
             for one in view.costs:
                 if one.cost is not None:
                     cost.add_metric([view.name, one.variant, one.role, one.currency or ""], one.cost)
@@ -102,7 +102,7 @@ class _Collector(Collector):
             "shiftplane_proxies", "Connected proxies by what they hold.", labels=["group", "status"]
         )
         counted: dict[tuple[str, str], int] = {}
-        for view in self._engine.proxies():
+        for view in self._engine.queries.proxies():
             key = (view.group, view.status.value)
             counted[key] = counted.get(key, 0) + 1
         for (group, status), number in sorted(counted.items()):
@@ -113,7 +113,7 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_store_failures",
             "Times rollouts stood still because the store did not take what happened.",
-            value=self._engine.store_failures,
+            value=self._engine.reconciler.store_failures,
         )
 
     def _notifications(self) -> Iterator[Metric]:

@@ -89,7 +89,7 @@ def _health(site: Site) -> list[Operation]:
         return web.json_response({"status": "ok"})
 
     async def readyz(_request: web.Request) -> web.Response:
-        if not site.engine.ready:
+        if not site.engine.committer.ready:
             raise ProblemError(503, "not_ready", "the store is not loaded yet, and no proxy may come in")
         return web.json_response({"ready": True})
 

@@ -141,7 +141,7 @@ class _Desk:
             now=now,
             expires_in=asked.expires_in,
         )
-        deed = by.deed("create-token", "", now, detail=token.words)
+        deed = by.audit_event("create-token", "", now, detail=token.words)
         await soon(self._access.add_token, token, deed)
         return web.json_response(
             {"token": token_to_json(token), "text": text}, headers={"cache-control": "no-store"}
@@ -150,7 +150,7 @@ class _Desk:
     async def revoke(self, request: web.Request) -> web.Response:
         await need_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
-        deed = caller(request, Role.ADMIN).deed("revoke-token", "", now, detail=ident)
+        deed = caller(request, Role.ADMIN).audit_event("revoke-token", "", now, detail=ident)
         if not await soon(self._access.revoke, ident, deed):
             raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
         return web.json_response({"revoked": ident})
@@ -158,7 +158,7 @@ class _Desk:
     async def audit(self, request: web.Request) -> web.Response:
         caller(request, Role.VIEWER)
         limit = number(request, "limit", default=100, most=_MOST) or 100
-        found = await self._engine.audit(
+        found = await self._engine.queries.audit(
             limit,
             request.query.get("route"),
             routes=audited_routes(self._engine, request[PRINCIPAL]),
@@ -166,7 +166,7 @@ class _Desk:
         )
         following = found[0].seq if len(found) == limit and found[0].seq > 1 else None
         # Entries hold whole specs: what is made of many is no work for the loop that all others wait for.
-        told = await self._engine.apart(
+        told = await self._engine.queries.in_thread(
             lambda: json.dumps({"entries": [entry_to_json(one) for one in found], "next": following})
         )
         return web.json_response(text=told)
@@ -180,7 +180,7 @@ class _Desk:
             anchors = [parse_checkpoint(text) for text in texts]
         except ValueError as error:
             raise ProblemError(400, "bad_request", f"anchor: {error}") from error
-        entries, breaks = await self._engine.audit_breaks(anchors)
+        entries, breaks = await self._engine.queries.audit_breaks(anchors)
         found = [{"seq": one.seq, "words": one.words} for one in breaks]
         return web.json_response({"holds": not found, "entries": entries, "breaks": found})
 
@@ -188,7 +188,7 @@ class _Desk:
         await need_everywhere(request, self._engine, Role.VIEWER, "export the audit")
         answer = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await answer.prepare(request)
-        async for lines in self._engine.audit_lines():
+        async for lines in self._engine.queries.audit_lines():
             await answer.write(lines)
         await answer.write_eof()
         return answer

@@ -171,12 +171,12 @@ def test_an_empty_chain_holds() -> None:
 
 def test_the_chain_stays_whole_while_another_program_writes(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    server, command = SqliteStore(path), SqliteStore(path)
+    told: list[Checkpoint] = []
+    server, command = SqliteStore(path, on_audited=told.append), SqliteStore(path)
     for number in range(LENGTH):
         (server, command)[number % 2].note(deed(number))
     assert server.audit_breaks() == (LENGTH, [])
-    told: list[Checkpoint] = []
-    server.file.on_audited = told.append
+    told.clear()
     server.note(deed(LENGTH))
     (last,) = command.audit(1)
     assert told == [Checkpoint(seq=last.seq, hash=last.hash)], "what is told to the log follows the other's"

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from demo.processes import free_port
-from tests.engine.house import CANARY, V1, V2, House, living
+from tests.engine.harness import CANARY, V1, V2, EngineHarness, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from tests.support.receiver import Receiver, Reply, receiving
@@ -43,8 +43,8 @@ class Time:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with living(tmp_path / "state.sqlite") as alive:
+async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
+    async with running_engine(tmp_path / "state.sqlite") as alive:
         yield alive
 
 
@@ -59,10 +59,12 @@ def target(url: str, name: str = "ops", **more: Any) -> Target:
 
 
 @asynccontextmanager
-async def telling(house: House, *targets: Target, time: Time | None = None, **patience: float) -> Any:
+async def telling(
+    harness: EngineHarness, *targets: Target, time: Time | None = None, **patience: float
+) -> Any:
     time = time or Time()
     outbox = Outbox(
-        house.store,
+        harness.store,
         Notifications(targets=targets),
         RetryPolicy(**{"look": 3_600, **patience}),
         clock=lambda: time.now,
@@ -70,7 +72,7 @@ async def telling(house: House, *targets: Target, time: Time | None = None, **pa
         chance=lambda: 1.0,
     )
     await outbox.begin()
-    house.engine.on_event = outbox.wake
+    harness.observer.on_event = outbox.wake
     running = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -79,39 +81,43 @@ async def telling(house: House, *targets: Target, time: Time | None = None, **pa
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def history(house: House) -> list[str]:
-    return [event.kind for event in await house.engine.events("chat", 100)]
+async def history(harness: EngineHarness) -> list[str]:
+    return [event.kind for event in await harness.engine.queries.events("chat", 100)]
 
 
-async def test_everything_is_told_in_its_order_once(house: House, receiver: Receiver) -> None:
-    async with telling(house, target(receiver.url)) as outbox:
-        FakeProxy(house.hub)
-        await house.apply(SPEC)
-        await house.until(lambda: house.engine.view("chat").weights["v2"] == 5)
-        await house.act(Action.ABORT)
-        await house.phase("RolledBack")
-        expected = await history(house)
+async def test_everything_is_told_in_its_order_once(harness: EngineHarness, receiver: Receiver) -> None:
+    async with telling(harness, target(receiver.url)) as outbox:
+        FakeProxy(harness.hub)
+        await harness.apply(SPEC)
+        await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
+        await harness.act(Action.ABORT)
+        await harness.phase("RolledBack")
+        expected = await history(harness)
         await receiver.until(len(expected))
         # Who was told is counted once the answer is there, a moment after the receiver has it.
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": len(expected)})
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": len(expected)})
     assert receiver.kinds == expected
     assert (expected[0], expected[-1]) == ("accepted", "rolled_back")
     assert len(set(receiver.ids)) == len(expected)
     assert all(message["labels"] == {"team": "platform"} for message in receiver.messages)
 
 
-async def test_each_target_is_told_what_it_asked_for(house: House, receiver: Receiver) -> None:
+async def test_each_target_is_told_what_it_asked_for(harness: EngineHarness, receiver: Receiver) -> None:
     async with receiving() as other, receiving() as third:
         kills = target(receiver.url, "kills", events=("kill*", "unkilled"))
         ours = target(other.url, "ours", labels={"team": "platform"}, events=("deleted", "accepted"))
         theirs = target(third.url, "theirs", labels={"team": "search"})
-        async with telling(house, kills, ours, theirs) as outbox:
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+        async with telling(harness, kills, ours, theirs) as outbox:
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.engine.routes.command(
+                "chat", Action.UNKILL, by=Caller(actor="ada", reason="mended")
+            )
             await receiver.until(2)
             await other.until(1)
-            await house.engine.delete("chat", by=Caller(actor="ada"))
+            await harness.engine.routes.delete("chat", by=Caller(actor="ada"))
             await other.until(2)
         assert receiver.kinds == ["killed", "unkilled"]
         assert receiver.messages[0]["message"] == "v1 serves everyone: v2 leaks"
@@ -123,49 +129,51 @@ async def test_each_target_is_told_what_it_asked_for(house: House, receiver: Rec
         assert outbox.counts["theirs"].results == {}
 
 
-async def test_what_fails_is_tried_again_later_and_later_with_the_same_id(house: House) -> None:
+async def test_what_fails_is_tried_again_later_and_later_with_the_same_id(harness: EngineHarness) -> None:
     time = Time()
     async with (
         receiving(*[Reply(status=500)] * 5, Reply(status=503)) as receiver,
-        telling(house, target(receiver.url), time=time, first=1, longest=10) as outbox,
+        telling(harness, target(receiver.url), time=time, first=1, longest=10) as outbox,
     ):
-        await house.apply(SPEC)
+        await harness.apply(SPEC)
         await receiver.until(7)
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
     assert time.slept == [1, 2, 4, 8, 10, 10]
     assert len(set(receiver.ids)) == 1
     assert outbox.counts["ops"].retries == 6
 
 
 @pytest.mark.parametrize("said", ["77", formatdate(1_077.0, usegmt=True)])
-async def test_a_target_says_how_long_to_stay_away(house: House, said: str) -> None:
+async def test_a_target_says_how_long_to_stay_away(harness: EngineHarness, said: str) -> None:
     time = Time()
     async with (
         receiving(Reply(status=429, headers={"Retry-After": said})) as receiver,
-        telling(house, target(receiver.url), time=time),
+        telling(harness, target(receiver.url), time=time),
     ):
-        await house.apply(SPEC)
+        await harness.apply(SPEC)
         await receiver.until(2)
     assert time.slept == [77]
 
 
-async def test_news_that_is_old_is_none(house: House) -> None:
+async def test_news_that_is_old_is_none(harness: EngineHarness) -> None:
     time = Time()
     async with receiving(*[Reply(status=500)] * 1_000) as receiver:
         found = target(receiver.url, max_age=60, events=("accepted", "killed"))
-        async with telling(house, found, time=time) as outbox:
+        async with telling(harness, found, time=time) as outbox:
             with capture_logs() as logs:
-                await house.apply(SPEC)
-                await house.until(lambda: outbox.counts["ops"].results == {"too_old": 1})
+                await harness.apply(SPEC)
+                await harness.until(lambda: outbox.counts["ops"].results == {"too_old": 1})
             assert sum(time.slept) == pytest.approx(60)
             assert [log["event"] for log in logs if log["event"].startswith("notification")] == [
                 "notification_delayed",
                 "notification_too_old",
             ]
             receiver.replies.clear()
-            house.now = time.now
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.until(lambda: outbox.counts["ops"].results == {"too_old": 1, "delivered": 1})
+            harness.now = time.now
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.until(lambda: outbox.counts["ops"].results == {"too_old": 1, "delivered": 1})
 
 
 @pytest.mark.parametrize(
@@ -175,66 +183,76 @@ async def test_news_that_is_old_is_none(house: House) -> None:
         Reply(status=307, headers={"Location": "/hooks/elsewhere"}),
     ],
 )
-async def test_what_is_refused_is_told_no_more_and_keeps_nothing_up(house: House, reply: Reply) -> None:
+async def test_what_is_refused_is_told_no_more_and_keeps_nothing_up(
+    harness: EngineHarness, reply: Reply
+) -> None:
     async with receiving(reply) as receiver:
         with capture_logs() as logs:
-            async with telling(house, target(receiver.url)) as outbox:
-                await house.apply(SPEC)
-                await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+            async with telling(harness, target(receiver.url)) as outbox:
+                await harness.apply(SPEC)
+                await harness.engine.routes.command(
+                    "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+                )
                 await receiver.until(2)
-                await house.until(lambda: outbox.counts["ops"].results == {"refused": 1, "delivered": 1})
+                await harness.until(lambda: outbox.counts["ops"].results == {"refused": 1, "delivered": 1})
         assert receiver.kinds == ["accepted", "killed"]
         (refused,) = [log for log in logs if log["event"] == "notification_refused"]
         assert (refused["target"], refused["route"], refused["status"]) == ("ops", "chat", reply.status)
 
 
-async def test_a_target_that_hangs_keeps_nobody_else_waiting(house: House, receiver: Receiver) -> None:
+async def test_a_target_that_hangs_keeps_nobody_else_waiting(
+    harness: EngineHarness, receiver: Receiver
+) -> None:
     async with (
         receiving(Reply(hangs=True)) as hung,
-        telling(house, target(hung.url, "hung"), target(receiver.url), timeout=3_600),
+        telling(harness, target(hung.url, "hung"), target(receiver.url), timeout=3_600),
     ):
-        FakeProxy(house.hub)
-        await house.apply(SPEC)
+        FakeProxy(harness.hub)
+        await harness.apply(SPEC)
         await hung.until(1)
         for _ in range(20):
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-            await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
-        await house.act(Action.ABORT)
-        await house.phase("RolledBack")
-        expected = await history(house)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
+            await harness.engine.routes.command(
+                "chat", Action.UNKILL, by=Caller(actor="ada", reason="mended")
+            )
+        await harness.act(Action.ABORT)
+        await harness.phase("RolledBack")
+        expected = await history(harness)
         await receiver.until(len(expected))
         assert receiver.kinds == expected
         assert hung.kinds == ["accepted"]
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for(house: House) -> None:
+async def test_an_answer_that_does_not_come_is_not_waited_for(harness: EngineHarness) -> None:
     async with (
         receiving(Reply(hangs=True)) as receiver,
-        telling(house, target(receiver.url), timeout=0.05) as outbox,
+        telling(harness, target(receiver.url), timeout=0.05) as outbox,
     ):
         with capture_logs() as logs:
-            await house.apply(SPEC)
+            await harness.apply(SPEC)
             await receiver.until(2)
     assert outbox.counts["ops"].retries == 1
     assert {"no answer within 0.05 s"} == {log["reason"] for log in logs if "reason" in log}
 
 
-async def test_an_answer_without_end_is_cut_off(house: House) -> None:
+async def test_an_answer_without_end_is_cut_off(harness: EngineHarness) -> None:
     async with (
         receiving(Reply(endless=True)) as receiver,
-        telling(house, target(receiver.url), timeout=3_600) as outbox,
+        telling(harness, target(receiver.url), timeout=3_600) as outbox,
     ):
-        await house.apply(SPEC)
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
-        await house.until(lambda: outbox.counts["ops"].results == {"delivered": 2})
+        await harness.apply(SPEC)
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+        await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 2})
 
 
-async def test_nobody_there_is_tried_until_somebody_is(house: House) -> None:
+async def test_nobody_there_is_tried_until_somebody_is(harness: EngineHarness) -> None:
     port, time = free_port(), Time()
-    async with telling(house, target(f"http://127.0.0.1:{port}/hooks/wH1sp3r"), time=time) as outbox:
+    async with telling(harness, target(f"http://127.0.0.1:{port}/hooks/wH1sp3r"), time=time) as outbox:
         with capture_logs() as logs:
-            await house.apply(SPEC)
-            await house.until(lambda: outbox.counts["ops"].retries > 2)
+            await harness.apply(SPEC)
+            await harness.until(lambda: outbox.counts["ops"].retries > 2)
         async with receiving(port=port) as receiver:
             await receiver.until(1)
     assert receiver.kinds == ["accepted"]
@@ -242,15 +260,17 @@ async def test_nobody_there_is_tried_until_somebody_is(house: House) -> None:
     assert "wH1sp3r" not in str(logs)
 
 
-async def test_a_restart_takes_up_where_it_was(house: House) -> None:
+async def test_a_restart_takes_up_where_it_was(harness: EngineHarness) -> None:
     async with receiving(Reply(), Reply(hangs=True)) as receiver:
         found = target(receiver.url)
-        async with telling(house, found, timeout=3_600):
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+        async with telling(harness, found, timeout=3_600):
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
             await receiver.until(2)
-        await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
-        async with telling(house, found):
+        await harness.engine.routes.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+        async with telling(harness, found):
             await receiver.until(4)
     assert receiver.kinds == ["accepted", "killed", "killed", "unkilled"]
     assert len(set(receiver.ids)) == 3
@@ -262,31 +282,31 @@ async def test_what_a_crash_forgets_is_told_again_with_the_same_id(tmp_path: Pat
             raise StoreError("the disk is full")
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        found, own = target(receiver.url), house.store
-        house.store = Forgetful(path)
-        async with telling(house, found) as outbox:
-            await house.apply(SPEC)
-            await house.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
-        house.store.close()
-        house.store = own
-        async with telling(house, found):
+    async with receiving() as receiver, running_engine(path) as harness:
+        found, own = target(receiver.url), harness.store
+        harness.store = Forgetful(path)
+        async with telling(harness, found) as outbox:
+            await harness.apply(SPEC)
+            await harness.until(lambda: outbox.counts["ops"].results == {"delivered": 1})
+        harness.store.close()
+        harness.store = own
+        async with telling(harness, found):
             await receiver.until(2)
     assert receiver.kinds == ["accepted", "accepted"]
     assert len(set(receiver.ids)) == 1
 
 
-async def test_a_new_target_begins_with_what_comes_next(house: House, receiver: Receiver) -> None:
-    await house.apply(SPEC)
-    async with telling(house, target(receiver.url)):
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+async def test_a_new_target_begins_with_what_comes_next(harness: EngineHarness, receiver: Receiver) -> None:
+    await harness.apply(SPEC)
+    async with telling(harness, target(receiver.url)):
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
         await receiver.until(1)
     # One that was taken away and comes back is new.
-    async with telling(house, target(receiver.url, "other")):
-        await house.engine.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
+    async with telling(harness, target(receiver.url, "other")):
+        await harness.engine.routes.command("chat", Action.UNKILL, by=Caller(actor="ada", reason="mended"))
         await receiver.until(2)
-    async with telling(house, target(receiver.url)):
-        await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="again"))
+    async with telling(harness, target(receiver.url)):
+        await harness.engine.routes.command("chat", Action.KILL, by=Caller(actor="ada", reason="again"))
         await receiver.until(3)
     assert receiver.kinds == ["killed", "unkilled", "killed"]
 
@@ -302,21 +322,23 @@ async def test_a_store_that_fails_is_asked_again(tmp_path: Path) -> None:
             return super().lines(after, limit)
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        own = house.store
-        house.store = Failing(path)
-        async with telling(house, target(receiver.url), look=0.01):
-            await house.apply(SPEC)
-            await house.engine.command("chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks"))
+    async with receiving() as receiver, running_engine(path) as harness:
+        own = harness.store
+        harness.store = Failing(path)
+        async with telling(harness, target(receiver.url), look=0.01):
+            await harness.apply(SPEC)
+            await harness.engine.routes.command(
+                "chat", Action.KILL, by=Caller(actor="ada", reason="v2 leaks")
+            )
             await receiver.until(2)
-        house.store.close()
-        house.store = own
+        harness.store.close()
+        harness.store = own
     assert receiver.kinds == ["accepted", "killed"]
 
 
-async def test_what_arrives_is_signed(house: House, receiver: Receiver) -> None:
-    async with telling(house, target(receiver.url, secret=Secret("between us"))):
-        await house.apply(SPEC)
+async def test_what_arrives_is_signed(harness: EngineHarness, receiver: Receiver) -> None:
+    async with telling(harness, target(receiver.url, secret=Secret("between us"))):
+        await harness.apply(SPEC)
         await receiver.until(1)
     (headers,), (body,) = receiver.headers, receiver.bodies
     stamp, given = headers["X-Shiftplane-Timestamp"], headers["X-Shiftplane-Signature"]
@@ -334,22 +356,22 @@ async def test_what_happens_while_history_is_read_is_not_missed(tmp_path: Path) 
             return found
 
     path = tmp_path / "state.sqlite"
-    async with receiving() as receiver, living(path) as house:
-        own, slow = house.store, Slow(path)
-        house.store = slow
-        async with telling(house, target(receiver.url)):
+    async with receiving() as receiver, running_engine(path) as harness:
+        own, slow = harness.store, Slow(path)
+        harness.store = slow
+        async with telling(harness, target(receiver.url)):
             assert await asyncio.to_thread(slow.read.wait, 10)
-            await house.apply(SPEC)
+            await harness.apply(SPEC)
             slow.gate.set()
             await receiver.until(1)
         slow.close()
-        house.store = own
+        harness.store = own
     assert receiver.kinds == ["accepted"]
 
 
-async def test_what_somebody_else_wrote_is_found_too(house: House, receiver: Receiver) -> None:
-    async with telling(house, target(receiver.url), look=0.01):
-        house.engine.on_event = lambda: None
-        await house.apply(SPEC)
+async def test_what_somebody_else_wrote_is_found_too(harness: EngineHarness, receiver: Receiver) -> None:
+    async with telling(harness, target(receiver.url), look=0.01):
+        harness.observer.on_event = lambda: None
+        await harness.apply(SPEC)
         await receiver.until(1)
     assert receiver.kinds == ["accepted"]

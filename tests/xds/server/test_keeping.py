@@ -34,7 +34,10 @@ class House:
     def __init__(self) -> None:
         self.world = worlds.snapshot(worlds.group(500))
         self.port = free_port()
-        config = {"door": ListenerConfig(address=f"127.0.0.1:{self.port}").to_json(), "log_level": "warning"}
+        config = {
+            "listener": ListenerConfig(address=f"127.0.0.1:{self.port}").to_json(),
+            "log_level": "warning",
+        }
         command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(config)]
         patience = WorkerTimeouts(seconds=0.5, silent=6, hung=12)
         self.fleet = WorkerPool(self.world_of, command, 2, timeouts=patience)

@@ -96,16 +96,19 @@ class _Pages:
             return self._frame.part(request, "route_live.html", **await self._route(request, name))
 
         async def still() -> bool:
-            who, labels = request[PRINCIPAL], self._engine.labels(name)
+            who, labels = request[PRINCIPAL], self._engine.queries.labels(name)
             return who.may(Role.VIEWER, labels) and await self._frame.gate.still(request)
 
-        operates = request[PRINCIPAL].may(Role.OPERATOR, self._engine.labels(name))
+        operates = request[PRINCIPAL].may(Role.OPERATOR, self._engine.queries.labels(name))
         return await self._live.follow(request, (name, operates), part, still)
 
     async def spec(self, request: web.Request) -> web.StreamResponse:
         name = await self._name(request)
         return self._frame.page(
-            request, "spec.html", view=self._engine.view(name), text=self._engine.spec_text(name)
+            request,
+            "spec.html",
+            view=self._engine.queries.view(name),
+            text=self._engine.queries.spec_text(name),
         )
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
@@ -125,7 +128,7 @@ class _Pages:
         by = caller(request, Role.OPERATOR, reason=reason)
         full = action is Action.PROMOTE and form.get("full") == "true"
         try:
-            await self._engine.command(name, Action.PROMOTE_FULL if full else action, by=by)
+            await self._engine.routes.command(name, Action.PROMOTE_FULL if full else action, by=by)
         except CommandRefusedError as error:
             return self._confirm(request, name, action, error=str(error), reason=reason, status=409)
         raise web.HTTPSeeOther(f"/routes/{name}?done={action.value}")
@@ -140,11 +143,11 @@ class _Pages:
         who, route = self._frame.who(request), request.query.get("route") or None
         routes = audited_routes(self._engine, who)
         before = number(request, "before", default=None)
-        entries = await self._engine.audit(_AUDIT_PAGE, route, routes=routes, before=before)
+        entries = await self._engine.queries.audit(_AUDIT_PAGE, route, routes=routes, before=before)
         chain = None
         if routes is None and before is None:
-            count = await self._engine.audit_end()
-            breaks = (await self._engine.audit_breaks())[1] if count <= _MOST_VERIFIED else None
+            count = await self._engine.queries.audit_end()
+            breaks = (await self._engine.queries.audit_breaks())[1] if count <= _MOST_VERIFIED else None
             chain = {"entries": count, "breaks": breaks}
         older = entries[0].seq if len(entries) == _AUDIT_PAGE else None
         return self._frame.page(
@@ -165,7 +168,7 @@ class _Pages:
             request,
             "confirm.html",
             status=status,
-            view=self._engine.view(name),
+            view=self._engine.queries.view(name),
             action=BUTTONS[action],
             error=error,
             reason=reason,
@@ -185,13 +188,13 @@ class _Pages:
         if not known or not view.events or known[-1].seq != view.events[-1].seq:
             if len(self._histories) >= _MOST_HISTORIES:
                 self._histories.clear()
-            known = self._histories[view.name] = await self._engine.events(
+            known = self._histories[view.name] = await self._engine.queries.events(
                 view.name, _CHART_EVENTS, whole=False
             )
         return known
 
     async def _route(self, request: web.Request, name: str) -> dict[str, Any]:
-        view, now = self._engine.view(name), time.time()
+        view, now = self._engine.queries.view(name), time.time()
         events = await self._events(view)
         return {
             "view": view,

@@ -35,8 +35,8 @@ class SpecPages:
         self._frame.who(request)
         name = request.match_info["name"]
         await need(request, self._engine, Role.OPERATOR, name, "change")
-        tag = self._engine.spec_tag(name)
-        return self._shown(request, _Written(name=name, text=self._engine.spec_text(name), tag=tag))
+        tag = self._engine.queries.spec_tag(name)
+        return self._shown(request, _Written(name=name, text=self._engine.queries.spec_text(name), tag=tag))
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         """Check or apply what was written; what is refused comes back with everything that is wrong."""
@@ -55,7 +55,9 @@ class SpecPages:
         only = SpecPrecondition(name=written.name, tag=written.tag) if written.name else None
         by, check = caller(request, Role.OPERATOR, reason=written.reason), form.get("do") == "check"
         try:
-            applied = await self._engine.apply(written.text, file="page", by=by, dry_run=check, only=only)
+            applied = await self._engine.routes.apply(
+                written.text, file="page", by=by, dry_run=check, only=only
+            )
         except SpecRefusedError as error:
             words = _Answer(refused="Nothing was changed:", lines=tuple(map(str, error.problems)))
             return self._shown(request, written, words, status=422)

@@ -191,7 +191,7 @@ class Worker:
 async def _run(config: dict[str, Any], path: str) -> None:
     loop = asyncio.get_running_loop()
     acceptor = Worker(*await asyncio.open_unix_connection(path))
-    door = ListenerConfig.of_json(config["door"])
+    door = ListenerConfig.of_json(config["listener"])
     server = door.server(acceptor.hub, shared=True)
     await server.start(door.address)
     acceptor.listening()

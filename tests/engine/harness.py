@@ -1,0 +1,133 @@
+"""An engine with a real store and a real hub in the test's own loop; the test moves the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tests.support.clock import ManualClock
+from tests.support.worlds import SCRIPTS
+from xds_server.engine import Action, Caller, build_engine
+from xds_server.store import SqliteStore
+from xds_server.xds.server import Hub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from xds_server.analysis.verdicts import PairCounts
+    from xds_server.health import Watched
+    from xds_server.traces import Tracer
+    from xds_server.view import Convergence
+
+__all__ = ["CANARY", "SHADOW", "V1", "V2", "EngineHarness", "RecordingHealth", "running_engine"]
+
+V1, V2 = ("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002")
+CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {duration: 1h}}, {setWeight: 100}], finalBakeTime: 1m}}"
+SHADOW = "{shadow: {percentage: 20}}"
+
+
+def _ignore() -> None:
+    """Stand in for a callback that a test does not need."""
+
+
+@dataclass
+class _Observer:
+    """Passes on what the engine reports to what a test puts here."""
+
+    on_event: Callable[[], None] = _ignore
+    tracer: Tracer | None = None
+
+    def span(self, name: str, **fields: str | int) -> AbstractContextManager[None]:
+        return nullcontext() if self.tracer is None else self.tracer.span(name, **fields)
+
+    def event_recorded(self) -> None:
+        self.on_event()
+
+    def published(self, group: str, convergence: Convergence) -> None:
+        if self.tracer is not None:
+            self.tracer.published(group, convergence)
+
+    def group_changed(self, group: str, convergence: Convergence) -> None:
+        if self.tracer is not None:
+            self.tracer.group_changed(group, convergence)
+
+
+@dataclass
+class _Evidence:
+    """Answers with what a test puts here."""
+
+    found: dict[str, Any] | None = None
+    exposed: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
+        return self.found
+
+    def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
+        return None
+
+    def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
+        return self.exposed.get((route, experiment))
+
+
+@dataclass
+class RecordingHealth:
+    """Records which backends the engine wants checked; a test reports their health."""
+
+    watched: list[tuple[Watched, ...]] = field(default_factory=list)
+
+    def watch(self, watched: Collection[Watched]) -> None:
+        self.watched.append(tuple(watched))
+
+
+class EngineHarness:
+    """An engine over a file, which can be closed and opened again."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self.now: float = settings.pop("now", 1_000.0)
+        self.path = path
+        self.store = SqliteStore(path)
+        self.observer = _Observer()
+        self.evidence = _Evidence(found=settings.pop("summary", None))
+        self.engine, self.hub = build_engine(
+            self.store,
+            SCRIPTS,
+            partial(Hub, clock=lambda: self.now),
+            evidence=self.evidence,
+            observer=self.observer,
+            clock=ManualClock(lambda: self.now),
+            **settings,
+        )
+
+    async def apply(self, text: str) -> str:
+        applied = await self.engine.routes.apply(text, file="test.yaml", by=Caller(actor="test"))
+        return applied.routes[0].action
+
+    async def act(self, action: Action) -> None:
+        await self.engine.routes.command("chat", action, by=Caller(actor="test"))
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                await asyncio.sleep(0.002)
+
+    async def phase(self, phase: str) -> None:
+        await self.until(lambda: self.engine.queries.view("chat").phase == phase)
+
+
+@asynccontextmanager
+async def running_engine(path: Path, **settings: Any) -> AsyncIterator[EngineHarness]:
+    harness = EngineHarness(path, **settings)
+    await harness.engine.committer.load()
+    jobs = [asyncio.create_task(harness.hub.run()), asyncio.create_task(harness.engine.reconciler.run())]
+    try:
+        yield harness
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        harness.store.close()

@@ -1,0 +1,30 @@
+"""The one source of time for everything that stamps or waits; tests pass one that they move by hand."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """Time in seconds. Wall time is stored and shown; monotonic time measures intervals."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch; may jump when the system clock is set."""
+
+    def monotonic(self) -> float:
+        """Return seconds since an arbitrary start; never goes back."""
+
+
+class SystemClock:
+    """The clocks of the operating system."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds of the monotonic clock."""
+        return time.monotonic()

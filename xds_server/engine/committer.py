@@ -1,0 +1,247 @@
+"""The only writer of routes: decide, store, publish.
+
+Every change of a route goes through these three steps in this order:
+
+1. **decide**: `rollout.step` returns the next state and the effects (pure).
+2. **store**: the event, the state and the audit event are written in one transaction.
+3. **publish**: the route table changes, and the publisher sends the new snapshot to the proxies.
+
+A process that is killed between 2 and 3 loses nothing: on its next start it loads the stored state, refuses
+streams until then, and serves the snapshot of that state to every proxy that connects. A process that is
+killed before 2 has changed nothing.
+
+The steps are separate methods, so that a kill or an abort can be published first when the store is too slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from xds_server import rollout
+from xds_server.engine.acceptance import message_of
+from xds_server.engine.analysis_service import BLOCKS_RESUMED
+from xds_server.engine.caller import audited_state
+from xds_server.engine.errors import EngineError
+from xds_server.engine.observations import watched_backends
+from xds_server.engine.routes import EVENTS_KEPT, LiveRoute, event_view
+from xds_server.spec import load
+from xds_server.store import Change, ConflictError, soon
+from xds_server.view import EventView
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from xds_server.access.audit import AuditEvent
+    from xds_server.clock import Clock
+    from xds_server.engine.acceptance import Candidate
+    from xds_server.engine.analysis_service import AnalysisService
+    from xds_server.engine.audit import AuditRecorder
+    from xds_server.engine.caller import OperatorRequest
+    from xds_server.engine.inbox import ReconcileInbox
+    from xds_server.engine.ports import EngineObserver, HealthWatcher, Publisher
+    from xds_server.engine.routes import RouteTable
+    from xds_server.store import SqliteStore
+
+__all__ = ["Committer"]
+
+log = structlog.get_logger()
+
+
+class Committer:
+    """Applies changes to the route table, the store and the proxies, one after the other."""
+
+    def __init__(  # noqa: PLR0913 - the composition root passes each part
+        self,
+        *,
+        store: SqliteStore,
+        table: RouteTable,
+        publisher: Publisher,
+        analysis: AnalysisService,
+        audit: AuditRecorder,
+        inbox: ReconcileInbox,
+        observer: EngineObserver,
+        clock: Clock,
+        health: HealthWatcher | None,
+    ) -> None:
+        """`health` is None where backends are not checked."""
+        self.ready = False
+        """Whether the store was loaded; no stream may be served before."""
+        self._store = store
+        self._table = table
+        self._publisher = publisher
+        self._analysis = analysis
+        self._audit = audit
+        self._inbox = inbox
+        self._observer = observer
+        self._clock = clock
+        self._health = health
+        self._lock = asyncio.Lock()
+
+    @property
+    def checks_health(self) -> bool:
+        """Whether backends are health-checked, so that candidates wait for a healthy endpoint."""
+        return self._health is not None
+
+    def exclusive(self) -> asyncio.Lock:
+        """Return the lock that orders all changes; hold it around every other method of this class."""
+        return self._lock
+
+    async def load(self) -> None:
+        """Load the stored routes into the table.
+
+        Raises:
+            EngineError: A stored spec cannot be read by this version.
+            StoreError: The store cannot be read.
+        """
+        await self._load_routes()
+        self.ready = True
+        log.info("store_loaded", routes=len(self._table))
+        self._watch_backends()
+
+    async def apply_event(
+        self, name: str, event: rollout.Event, actor: str, request: OperatorRequest | None = None
+    ) -> None:
+        """Give an event to a route's state machine; store and publish what follows.
+
+        `request` is the audited request of an operator, None for what the engine observes itself.
+
+        Raises:
+            UnknownRouteError: There is no such route.
+            Refused: The route's phase does not allow the command; nothing changed.
+            ConflictError: The store holds a newer state; it was loaded, and nothing changed.
+            StoreError: The store cannot write; nothing changed.
+        """
+        live = self._table.get(name)
+        now = self._clock.now()
+        state, effects = rollout.step(live.state, event, now)
+        if state == live.state and not effects:
+            if request is not None:
+                unchanged = request.by.audit_event(request.action, name, now, detail="nothing to change")
+                await self._audit.record(unchanged)
+            return
+        audited = None
+        if request is not None:
+            audited = request.by.audit_event(
+                request.action,
+                name,
+                now,
+                detail=message_of(effects),
+                before=audited_state(live.state),
+                after=audited_state(state),
+            )
+        change = Change(
+            name=name,
+            expected=live.seq,
+            event=event,
+            actor=actor,
+            at=now,
+            state=state,
+            effects=effects,
+            deed=audited,
+        )
+        with self._observer.span("move", route=name, event=type(event).__name__, actor=actor):
+            (live.seq,) = await self._store_changes(change)
+            live.state = state
+            self._record(live, effects, actor)
+            if any(isinstance(effect, rollout.Publish) for effect in effects):
+                self._publish(live.group)
+
+    async def apply_specs(
+        self, candidates: Collection[Candidate], groups: Collection[str], actor: str
+    ) -> None:
+        """Store the changed routes of a file in one transaction, and publish each group once.
+
+        Raises:
+            ConflictError: The store holds a newer state; it was loaded, and nothing changed.
+            StoreError: The store cannot write; nothing changed.
+        """
+        changed = [(c.change, c.becoming) for c in candidates if c.change is not None]
+        numbers = await self._store_changes(*(change for change, _ in changed))
+        for (change, becoming), seq in zip(changed, numbers, strict=True):
+            becoming.seq = seq
+            self._table.put(becoming)
+            self._record(becoming, change.effects, actor)
+        self._watch_backends()
+        for group in groups:
+            self._publish(group)
+        self._inbox.wake()
+
+    async def delete(self, live: LiveRoute, event: AuditEvent) -> None:
+        """Delete a route from the store, then from the table and the proxies.
+
+        Raises:
+            StoreError: The store cannot write; nothing changed.
+        """
+        await soon(self._store.delete, live.name, deed=event)
+        self._table.remove(live.name)
+        self._analysis.forget(live.name)
+        log.info("route_deleted", route=live.name, actor=event.actor)
+        self._observer.event_recorded()
+        self._watch_backends()
+        self._publish(live.group)
+
+    async def _store_changes(self, *changes: Change) -> tuple[int, ...]:
+        """Write changes in one transaction; return the numbers of their events."""
+        try:
+            with self._observer.span("keep", changes=len(changes)):
+                return await soon(self._store.commit, *changes)
+        except ConflictError:
+            # The store went on without this process, for example after an error that arrived too late.
+            await self._load_routes()
+            raise
+
+    async def _load_routes(self) -> None:
+        for stored in await soon(self._store.load):
+            loaded = load(stored.text, file=stored.file)
+            if not loaded.documents or not loaded.ok:
+                problems = "; ".join(str(problem) for problem in loaded.problems)
+                raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
+            live = LiveRoute(document=loaded.documents[0], state=stored.state, seq=stored.seq)
+            history = await soon(self._store.history, live.name, EVENTS_KEPT, whole=False)
+            live.events.extend(event_view(event) for event in history)
+            self._table.put(live)
+            blocks = await soon(self._store.blocks, live.name, BLOCKS_RESUMED)
+            self._analysis.resume(live, blocks, self._clock.now())
+
+    def _record(self, live: LiveRoute, effects: tuple[rollout.Effect, ...], actor: str) -> None:
+        """Log the records of a change and append them to the route's recent history."""
+        state = live.state
+        for effect in effects:
+            if isinstance(effect, rollout.Record):
+                log.info(
+                    effect.what,
+                    route=live.name,
+                    group=live.group,
+                    generation=state.generation,
+                    revision=state.revision,
+                    phase=state.phase.value,
+                    actor=actor,
+                    message=effect.message,
+                )
+                view = EventView(
+                    seq=live.seq or 0,
+                    at=self._clock.now(),
+                    kind=effect.what,
+                    actor=actor,
+                    message=effect.message,
+                    phase=state.phase.value,
+                    generation=state.generation,
+                    revision=state.revision,
+                    weights={variant: share / 100 for variant, share in state.weights.items()},
+                )
+                live.events.append(view)
+                self._observer.event_recorded()
+
+    def _publish(self, group: str) -> None:
+        """Send the newest snapshots of a group to its proxies."""
+        with self._observer.span("publish", group=group):
+            self._publisher.publish(group)
+            self._observer.published(group, self._publisher.convergence(group))
+        self._inbox.group_changed(group)
+
+    def _watch_backends(self) -> None:
+        if self._health is not None:
+            self._health.watch(tuple(watched_backends(self._table)))

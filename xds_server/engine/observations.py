@@ -1,0 +1,123 @@
+"""What proxies, collectors, alarms and health checks report, as events of a rollout (pure)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xds_server import rollout
+from xds_server.health import Target, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from xds_server.alarms import Alert
+    from xds_server.analysis.verdicts import EquivalenceResult
+    from xds_server.engine.routes import LiveRoute
+    from xds_server.spec import Alarm, Backend, ModelRoute, RouteSpec
+    from xds_server.view import Convergence
+
+__all__ = [
+    "alarm_event",
+    "convergence_event",
+    "experiment_name",
+    "matching_alarm",
+    "shadow_budget",
+    "shadow_events",
+    "watched_backends",
+]
+
+
+def convergence_event(state: rollout.State, convergence: Convergence, *, reached: bool) -> rollout.Event:
+    """Return the event for the convergence of a route's group; `reached` is whether the quorum is synced."""
+    if reached:
+        return rollout.Converged(
+            revision=state.revision, acked=convergence.acked, connected=convergence.connected
+        )
+    detail = convergence.detail or "no proxy of this group is connected"
+    return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
+
+
+def shadow_events(
+    state: rollout.State, summary: Mapping[str, Any] | None, equivalence: EquivalenceResult | None
+) -> list[rollout.Event]:
+    """Return the events for a shadow's pairs and token costs; none where they would change nothing."""
+    step = state.current
+    if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
+        return []
+    events: list[rollout.Event] = []
+    pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
+    if isinstance(pairs, int):
+        verdict = "" if equivalence is None else equivalence.likeness.value
+        before = state.pairs_before
+        enough = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
+        needed = step.min_pairs is not None and not state.proven and enough
+        if needed or (verdict and verdict != state.likeness):
+            detail = "" if equivalence is None else equivalence.words
+            events.append(rollout.Evidence(pairs=pairs, likeness=verdict, detail=detail))
+    if step.tokens_per_second is not None and isinstance(rate, int | float):
+        events.append(rollout.Spent(tokens_per_second=float(rate)))
+    return events
+
+
+def shadow_budget(state: rollout.State, summary: Mapping[str, Any] | None) -> dict[str, float | None] | None:
+    """Return limit, spent and left of a shadow in tokens per second; None for a shadow without a limit."""
+    step = state.current
+    if not isinstance(step, rollout.Shadow) or step.tokens_per_second is None:
+        return None
+    spent = None if summary is None else summary.get("shadow_tokens_per_second")
+    left = None if spent is None else max(0.0, step.tokens_per_second - spent)
+    return {"limit": float(step.tokens_per_second), "spent": spent, "left": left}
+
+
+def matching_alarm(spec: RouteSpec, alert: Alert) -> Alarm | None:
+    """Return the first alarm of a spec that an alert matches."""
+    return next(
+        (
+            alarm
+            for alarm in spec.analysis.alarms
+            if alarm.source == alert.source and alert.matches(alarm.match)
+        ),
+        None,
+    )
+
+
+def alarm_event(alert: Alert, *, rollback: bool) -> rollout.Alarm:
+    """Return the event for a firing alert."""
+    labels = dict(alert.labels)
+    name = labels.get("alertname", alert.source)
+    detail = alert.words or ", ".join(f"{key}={value}" for key, value in alert.labels)
+    return rollout.Alarm(name=name, detail=detail, rollback=rollback)
+
+
+def experiment_name(route: ModelRoute) -> str:
+    """Return the name under which proxies report the exposures of a route's A/B test."""
+    strategy = route.spec.strategy
+    test = None if strategy is None else strategy.ab_test
+    return (None if test is None else test.salt) or route.metadata.name
+
+
+def watched_backends(routes: Iterable[LiveRoute]) -> Iterator[Watched]:
+    """Yield the backends whose health decides whether they receive users."""
+    for live in routes:
+        backends = {backend.name: backend for backend in live.route.spec.backends}
+        stable = _target(backends[live.route.spec.stable])
+        for name in live.state.program.checked:
+            check = backends[name].health_check
+            yield Watched(
+                route=live.name,
+                backend=name,
+                target=_target(backends[name]),
+                control=stable,
+                path=check.path,
+                interval=check.interval.total_seconds(),
+                timeout=check.timeout.total_seconds(),
+                threshold=check.unhealthy_threshold,
+            )
+
+
+def _target(backend: Backend) -> Target:
+    endpoints = backend.endpoints if backend.dns is None else (backend.dns,)
+    return Target(
+        endpoints=tuple((endpoint.host, endpoint.port) for endpoint in endpoints or ()),
+        dns=backend.dns is not None,
+    )
