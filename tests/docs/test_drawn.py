@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from tests.support.drawn import PICTURES, ROOT, drawn_pages, redrawn
 from tests.support.pages import specs
-from tests.support.pages.commands import command_pages, verbs
+from tests.support.pages.commands import command_pages, commands
 from xds_server.cli import main
 from xds_server.rollout import Phase
 from xds_server.spec import DeploymentStrategy, Endpoint, ModelRoute, scalars
@@ -78,7 +78,7 @@ def test_a_limit_that_changes_changes_the_page() -> None:
 
 def test_every_verb_is_in_the_reference() -> None:
     page = command_pages("shiftplane", main)
-    named = [" ".join(words) for words, _ in verbs("shiftplane", main)]
+    named = [" ".join(names) for names, _ in commands("shiftplane", main)]
     assert len(named) > 20
     assert all(f"# {name}\n" in page for name in named)
 

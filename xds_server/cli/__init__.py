@@ -47,7 +47,7 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "proxies": ("proxies", "proxies", "List connected proxies and their sync status."),
     "login": ("config", "login", "Log in to a control plane with a token."),
     "logout": ("config", "logout", "Remove the stored token of a control plane."),
-    "whoami": ("config", "whoami", "Show the identity and roles of the caller."),
+    "whoami": ("config", "whoami", "Show the current identity and its roles."),
     "token": ("token", "token", "Create, list and revoke tokens."),
     "config": ("config", "config", "Manage contexts, which are named control planes."),
     "completion": ("completion", "completion", "Print the completion script of a shell."),

@@ -16,7 +16,9 @@ __all__ = ["apply", "delete"]
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--dry-run", is_flag=True, help="Only check the specs on the control plane, without a change.")
+@click.option(
+    "--dry-run", is_flag=True, help="Validate the specs on the control plane without applying them."
+)
 @click.option("--reason", "-m", default="", help="Reason for the change, recorded in the history.")
 @server_option
 @output_option

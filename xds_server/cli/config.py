@@ -139,7 +139,7 @@ def logout(server: str) -> None:
 @server_option
 @output_option
 def whoami(server: str, output: str) -> None:
-    """Show the identity and roles of the caller.
+    """Show the current identity and its roles.
 
     Example: shiftplane whoami
     """

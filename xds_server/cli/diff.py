@@ -27,16 +27,16 @@ __all__ = ["diff"]
     "--against",
     default=None,
     metavar="FILE",
-    help="Compare with this file instead of the running spec; needs no server.",
+    help="File to compare with instead of the running spec. Needs no server.",
 )
-@click.option("--exit-code", is_flag=True, help="Exit with code 1 if there is a difference.")
+@click.option("--exit-code", is_flag=True, help="Exit with code 1 if there are differences.")
 @output_option
 @server_option
 @click.pass_context
 def diff(
     ctx: click.Context, new: str, against: str | None, output: str, server: str, *, exit_code: bool
 ) -> None:
-    """Compare a spec with the running one or with another file, without a change.
+    """Compare a spec with the running one or with another file. Nothing is applied.
 
     Prints the difference of the specs including defaults, then the Envoy resources that would change.
     Example: shiftplane diff chat.yaml --against chat.old.yaml

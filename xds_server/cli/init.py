@@ -87,8 +87,18 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.command()
 @click.argument("name", default="chat")
 @click.option("--group", default=None, help="Group of the proxies. Default: the name of the route.")
-@click.option("--stable", type=_Address(), prompt="1/5 Address of the stable backend (host:port)")
-@click.option("--candidate", type=_Address(), prompt="2/5 Address of the candidate (host:port)")
+@click.option(
+    "--stable",
+    type=_Address(),
+    prompt="1/5 Address of the stable backend (host:port)",
+    help="Address of the stable backend.",
+)
+@click.option(
+    "--candidate",
+    type=_Address(),
+    prompt="2/5 Address of the candidate (host:port)",
+    help="Address of the candidate.",
+)
 @click.option(
     "--infrastructure/--model",
     prompt="3/5 Is it the same model on another engine, quantization or machine",

@@ -13,7 +13,7 @@ __all__ = ["lint"]
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--strict", is_flag=True, help="Exit with code 1 on warnings too.")
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
 @output_option
 @click.pass_context
 def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:

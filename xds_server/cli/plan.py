@@ -33,7 +33,7 @@ _SHOWN = 3
 def plan(
     ctx: click.Context, paths: tuple[str, ...], output: str, step: int | None, *, resources: bool
 ) -> None:
-    """Show the steps of a rollout and the Envoy resources of its proxies, without a change.
+    """Show the steps of a rollout and the Envoy resources of its proxies. Nothing is applied.
 
     Example: shiftplane plan chat.yaml --step 1 --resources
     """

@@ -29,13 +29,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--blocks",
     type=_FILE,
     default=None,
-    help="File of recorded blocks (JSON lines) instead of those of the server.",
+    help="File of recorded evidence blocks (JSON lines). Default: the blocks of the server.",
 )
 @click.option(
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
-    help="File to write the blocks to.",
+    help="File to write the evidence blocks to.",
 )
 @click.option("--run", type=int, default=None, help="Number of the run. Default: all runs.")
 @output_option
@@ -49,7 +49,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     output: str,
     server: str,
 ) -> None:
-    """Run the analysis of SPEC on recorded blocks, and show whether and when it would roll back.
+    """Run the analysis of SPEC on recorded evidence blocks, and show whether and when it would roll back.
 
     Example: shiftplane replay chat.yaml --run 3
     """

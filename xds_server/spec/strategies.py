@@ -115,7 +115,7 @@ class Compare(SpecModel):
     """How the answers of both backends are compared."""
 
     noise_baseline: NoiseBaseline | None = None
-    """The second copies that the stable backend answers. Without them no verdict `Equivalent` is possible."""
+    """The second copies that the stable backend answers. Without them, no verdict on the text is possible."""
 
     session_attribute: ShortText | None = None
     """The attribute that identifies a user or session. Only the first pair of each value counts as evidence,
@@ -316,10 +316,9 @@ class StrategyRef(SpecModel):
 
 
 class Strategy(SpecModel):
-    """The rollout strategy: exactly one field, or a canary together with `shadow` or `blue_green`.
+    """The rollout strategy: exactly one field, or a canary together with `shadow` or `blue_green`."""
 
-    When a `strategy_ref` is resolved, the model also carries its values as `growth`.
-    """
+    # A resolved `strategy_ref` is stored beside the `growth` that it refers to.
 
     canary: Canary | None = None
     """Move users step by step."""

@@ -427,10 +427,10 @@ def test_who_follows_clusters_by_name_is_told_of_the_route_first() -> None:
     client = Client(delta=False)
     client.offer(worlds[0])
     for kind, name in (("LDS", "entry"), ("RDS", "entry-routes"), ("CDS", "c1"), ("EDS", "c1")):
-        client.ask(kind, name)
+        client.request(kind, name)
         got = client.take()
         assert got is not None
-        client.accept(got, name)
+        client.ack(got, name)
     assert client.session.synced
     client.offer(worlds[1])
     (got,) = client.take_all()
