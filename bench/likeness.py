@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from demo.simulated.answers import Flavour, Question, answer, varied
-from mirror_collector.compare import Block, compare
+from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
 from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, likeness
 
@@ -76,20 +76,20 @@ def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]
 
 def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivalence, int]:
     """Ask for the verdict after every pair until there is one."""
-    block = Block()
+    block = EvidenceBlock()
     for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
-        block.add(compare(pair), fresh=True, fresh_floor=True)
+        block.add(compare(pair), first_of_unit=True, first_baseline_of_unit=True)
         found = likeness(counts(block)).likeness
         if found is not Equivalence.INCONCLUSIVE or n == most:
             return found, n
     raise AssertionError("the pairs never end")
 
 
-def counts(block: Block) -> PairCounts:
+def counts(block: EvidenceBlock) -> PairCounts:
     """Return a block as the control plane has it."""
     signs = {
         name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
-        for name, one in block.signs.by_measure.items()
+        for name, one in block.outcomes.by_measure.items()
     }
     return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, signs=signs)
 

@@ -30,7 +30,7 @@ from demo.processes import free_port
 from demo.prompts import load
 from demo.real import ServerConfig, launch
 from demo.real.server import RealVllm, cores, wait_ready
-from mirror_collector.compare import Block, compare
+from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Pair, Role
 from xds_server.analysis.verdicts import EquivalenceResult, likeness
 
@@ -85,12 +85,13 @@ async def answers(url: str, model: str, asked: list[str], tokens: int, name: str
 
 def verdict(old: list[str], new: list[str], again: list[str]) -> dict[str, Any]:
     """Return the verdict after all pairs, and after how many the first word was said."""
-    block, first, found = Block(), None, None
+    block, first, found = EvidenceBlock(), None, None
     for number, said in enumerate(zip(old, new, again, strict=True), start=1):
         legs = [
             leg(role, text) for role, text in zip((Role.PRIMARY, Role.SHADOW, Role.NOISE), said, strict=True)
         ]
-        block.add(compare(Pair(primary=legs[0], shadow=legs[1], noise=legs[2])), fresh=True, fresh_floor=True)
+        comparison = compare(Pair(primary=legs[0], shadow=legs[1], noise=legs[2]))
+        block.add(comparison, first_of_unit=True, first_baseline_of_unit=True)
         found = likeness(counts(block))
         if first is None and found.likeness.value != "Inconclusive":
             first = (number, found.likeness.value)

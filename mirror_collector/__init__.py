@@ -1,10 +1,13 @@
-"""The collector: captured exchanges in, evidence out.
+"""The shadow collector: receives captured exchanges and serves evidence about two variants.
 
-A proxy records what users asked and were answered (the primary leg) and what the shadow answered to a copy of
-the same request (the shadow leg). This program pairs the two, compares them, keeps both and adds them up.
+A proxy captures each request of a client with its response (the primary leg), and the response of the shadow
+variant to a copy of the request (the shadow leg). The collector pairs the legs, compares them, stores both
+and adds up the results::
 
-It refuses to be in anybody's way: what it cannot take it drops and counts by reason, and no proxy ever waits
-for it. It shares no code with the control plane.
+    receive -> exchange -> compare -> store -> serve | consumers
+
+The collector never delays a proxy: legs it cannot process are dropped and counted by reason. It shares no
+code with the control plane.
 """
 
 from __future__ import annotations

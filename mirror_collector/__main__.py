@@ -1,4 +1,4 @@
-"""``python -m mirror_collector`` is ``mirror-collector``."""
+"""Runs the ``mirror-collector`` command line as ``python -m mirror_collector``."""
 
 from mirror_collector.cli import main
 

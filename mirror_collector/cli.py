@@ -1,4 +1,4 @@
-"""``mirror-collector``: the command line of the collector."""
+"""The command line of the collector, ``mirror-collector``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mirror_collector.app import Config
-    from mirror_collector.store import Reader
+    from mirror_collector.store import StoreReader
 
 __all__ = ["main"]
 
@@ -31,15 +31,15 @@ Example:
 """
 
 
-class _Written(click.ParamType[Any]):
-    """A value people write with its unit."""
+class _ParsedParam(click.ParamType[Any]):
+    """A parameter that `parse` converts from text, such as a duration or a size."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text; what is parsed already passes."""
+        """Parse text; values that are not text, such as defaults, stay unchanged."""
         if not isinstance(value, str):
             return value
         try:
@@ -52,73 +52,109 @@ def _positive(parse: Callable[[str], _T]) -> Callable[[str], _T]:
     def parse_positive(text: str) -> _T:
         value = parse(text)
         if not value:
-            raise ValueError(f"{text!r} must be more than nothing")
+            raise ValueError(f"{text!r} must be greater than zero")
         return value
 
     return parse_positive
 
 
-_ADDRESS = _Written("host:port", parse_address)
-_DURATION = _Written("duration", _positive(parse_duration))
-_SIZE = _Written("size", _positive(parse_size))
+_ADDRESS = _ParsedParam("host:port", parse_address)
+_DURATION = _ParsedParam("duration", _positive(parse_duration))
+_SIZE = _ParsedParam("size", _positive(parse_size))
 
 
-_EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
+_EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shiftplane")
 def main() -> None:
-    """Pair shadow answers with the answers users got, compare them, and keep the evidence."""
+    """Pair the answers of a shadow with the answers of the primary, compare them and serve the results."""
 
 
 @main.command(epilog=_EXAMPLE, context_settings={"show_default": True})
-@click.option("--grpc", type=_ADDRESS, default="127.0.0.1:18002", help="Access log service, for proxies.")
-@click.option("--http", type=_ADDRESS, default="127.0.0.1:18003", help="HTTP API and metrics.")
+@click.option(
+    "--grpc",
+    type=_ADDRESS,
+    default="127.0.0.1:18002",
+    help="Address of the gRPC server: access log service and evidence service.",
+)
+@click.option(
+    "--http",
+    type=_ADDRESS,
+    default="127.0.0.1:18003",
+    help="Address of the HTTP server: API, pages and metrics.",
+)
 @click.option(
     "--store",
     default="mirror-collector.sqlite",
     envvar="MIRROR_COLLECTOR_STORE",
-    help="What keeps the evidence: a file, made if missing, or postgresql://user@host/database.",
+    help="Store: path of a SQLite file (created if missing), or postgresql://user@host/database.",
 )
-@click.option("--config", type=_EXISTING, default=None, help="Settings: privacy, access, extras (YAML).")
-@click.option("--encryption-keys", type=_EXISTING, default=None, help="Keys that seal messages, one a line.")
+@click.option(
+    "--config",
+    type=_EXISTING_FILE,
+    default=None,
+    help="Path to the settings file: privacy, access tokens, judge and sinks (YAML).",
+)
+@click.option(
+    "--encryption-keys",
+    type=_EXISTING_FILE,
+    default=None,
+    help="Path to the encryption keys of stored messages, one per line.",
+)
 @click.option(
     "--pair-window",
     type=_DURATION,
     default="180s",
-    help="How long a leg waits for the other; more than a shadow may take.",
+    help="How long a request waits for its legs; must exceed the timeout of the shadow.",
 )
-@click.option("--retention", type=_DURATION, default="7d", help="How long pairs are kept.")
-@click.option("--max-store-size", type=_SIZE, default="2GiB", help="Beyond this the oldest pairs go.")
-@click.option("--max-body", type=_SIZE, default="1MiB", help="Kept of each body.")
-@click.option("--max-queue-size", type=_SIZE, default="256MiB", help="Legs not worked off yet.")
-@click.option("--max-waiting-size", type=_SIZE, default="256MiB", help="Legs waiting for the other.")
-def serve(**chosen: Any) -> None:
+@click.option("--retention", type=_DURATION, default="7d", help="How long pairs are stored.")
+@click.option(
+    "--max-store-size",
+    type=_SIZE,
+    default="2GiB",
+    help="Maximum size of the store; beyond it, the oldest pairs are deleted.",
+)
+@click.option("--max-body", type=_SIZE, default="1MiB", help="Maximum size stored of each message body.")
+@click.option(
+    "--max-queue-size",
+    type=_SIZE,
+    default="256MiB",
+    help="Maximum size of received legs that are not paired yet.",
+)
+@click.option(
+    "--max-waiting-size",
+    type=_SIZE,
+    default="256MiB",
+    help="Maximum size of legs that wait for their counterpart.",
+)
+def serve(**options: Any) -> None:
     """Run the collector until SIGTERM or SIGINT.
 
-    Log events go to stderr, as JSON unless that is a terminal; `listening` carries the addresses.
+    Log events are written to stderr: as JSON, or as text on a terminal. The event `listening` contains the
+    addresses.
     """
-    # Here, so that --help does not wait for gRPC to load.
+    # Imported here so that --help does not load gRPC.
     from mirror_collector.app import Config  # noqa: PLC0415
     from mirror_collector.exchange import PairingLimits  # noqa: PLC0415
-    from mirror_collector.receive import IntakeLimits  # noqa: PLC0415
+    from mirror_collector.receive import LegQueueLimits  # noqa: PLC0415
     from mirror_collector.settings import Settings, SettingsError, load_settings  # noqa: PLC0415
     from mirror_collector.store import StoreError, StoreLimits  # noqa: PLC0415
 
     try:
-        settings = Settings() if chosen["config"] is None else load_settings(chosen["config"])
+        settings = Settings() if options["config"] is None else load_settings(options["config"])
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     config = Config(
-        store=chosen["store"],
+        store=options["store"],
         settings=settings,
-        key_file=chosen["encryption_keys"],
-        grpc=chosen["grpc"],
-        http=chosen["http"],
-        pairing=PairingLimits(window=chosen["pair_window"], max_bytes=chosen["max_waiting_size"]),
-        intake=IntakeLimits(max_bytes=chosen["max_queue_size"], max_body=chosen["max_body"]),
-        limits=StoreLimits(retention=chosen["retention"], max_size=chosen["max_store_size"]),
+        key_file=options["encryption_keys"],
+        grpc=options["grpc"],
+        http=options["http"],
+        pairing=PairingLimits(window=options["pair_window"], max_bytes=options["max_waiting_size"]),
+        queue=LegQueueLimits(max_bytes=options["max_queue_size"], max_body=options["max_body"]),
+        limits=StoreLimits(retention=options["retention"], max_size=options["max_store_size"]),
     )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -132,9 +168,14 @@ _STORE = click.option(
     default="mirror-collector.sqlite",
     show_default=True,
     envvar="MIRROR_COLLECTOR_STORE",
-    help="The file, or postgresql://user@host/database.",
+    help="Store: path of a SQLite file, or postgresql://user@host/database.",
 )
-_KEYS = click.option("--encryption-keys", type=_EXISTING, default=None, help="Keys that sealed messages.")
+_KEYS = click.option(
+    "--encryption-keys",
+    type=_EXISTING_FILE,
+    default=None,
+    help="Path to the encryption keys of stored messages.",
+)
 
 
 @main.command(
@@ -142,34 +183,42 @@ _KEYS = click.option("--encryption-keys", type=_EXISTING, default=None, help="Ke
 )
 @_STORE
 @_KEYS
-@click.option("--format", "form", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True)
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: stdout."
+    "--format", "file_format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True
 )
-@click.option("--route", default=None, help="Only this route's pairs.")
-@click.option("--without-messages", is_flag=True, help="Figures only.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Path of the output file; stdout if not given.",
+)
+@click.option("--route", default=None, help="Export only the pairs of this route.")
+@click.option("--without-messages", is_flag=True, help="Export without message texts.")
 def export(
     *,
     store: str,
     encryption_keys: Path | None,
-    form: str,
+    file_format: str,
     output: Path | None,
     route: str | None,
     without_messages: bool,
 ) -> None:
-    """Write stored pairs to a file, oldest first, one flat record each; the collector may go on running."""
+    """Write stored pairs to a file, one flat record per pair, oldest first.
+
+    The collector may be running.
+    """
     from mirror_collector.export import ExportError, write_jsonl, write_parquet  # noqa: PLC0415
 
-    if form == "parquet" and output is None:
-        raise click.UsageError("a Parquet file needs --output")
+    if file_format == "parquet" and output is None:
+        raise click.UsageError("--format parquet requires --output")
     try:
-        with _reader(store, encryption_keys) as reader:
-            pairs = reader.every(route)
-            if form == "parquet" and output is not None:
-                written = write_parquet(pairs, output, bodies=not without_messages, told=_told)
+        with _open_reader(store, encryption_keys) as reader:
+            pairs = reader.all_pairs(route)
+            if file_format == "parquet" and output is not None:
+                written = write_parquet(pairs, output, bodies=not without_messages, progress=_show_progress)
             else:
                 with click.open_file("-" if output is None else str(output), "wb") as out:
-                    written = write_jsonl(pairs, out, bodies=not without_messages, told=_told)
+                    written = write_jsonl(pairs, out, bodies=not without_messages, progress=_show_progress)
     except (ExportError, _store_error(), OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{written:,} pairs written", err=True)
@@ -179,59 +228,59 @@ def export(
 @_STORE
 @_KEYS
 def recompare(*, store: str, encryption_keys: Path | None) -> None:
-    """Measure stored pairs again with this version's comparison; the collector must not run.
+    """Compare stored pairs again with the comparison of this release; the collector must not be running.
 
-    Sums and evidence of this comparison are made anew from the pairs there are.
+    Totals and evidence of this comparison are rebuilt from the stored pairs.
     """
-    from mirror_collector.store import Database, StoreLimits  # noqa: PLC0415
+    from mirror_collector.store import StoreLimits, StoreWriter  # noqa: PLC0415
 
     try:
-        with _reader(store, encryption_keys, make=True) as reader:
-            database = Database(store, StoreLimits())
+        with _open_reader(store, encryption_keys, migrate=True) as reader:
+            writer = StoreWriter(store, StoreLimits())
             try:
-                done = database.recompare(reader, _told)
+                result = writer.recompare(reader, _show_progress)
             finally:
-                database.close()
+                writer.close()
     except _store_error() as error:
         raise click.ClickException(str(error)) from error
-    left = f", {done.without_messages:,} without messages keep what they had" if done.without_messages else ""
-    click.echo(f"{done.measured:,} pairs measured again{left}")
+    skipped = f", {result.without_messages:,} skipped without messages" if result.without_messages else ""
+    click.echo(f"{result.measured:,} pairs compared again{skipped}")
 
 
 @main.command(epilog="\b\nExample:\n  mirror-collector forget --unit ada")
 @_STORE
-@click.option("--unit", default="", help="A user or session, as requests name it.")
-@click.option("--request-id", default="", help="One request.")
+@click.option("--unit", default="", help="User or session, as named in requests.")
+@click.option("--request-id", default="", help="Id of a request.")
 def forget(*, store: str, unit: str, request_id: str) -> None:
-    """Delete everything of one user, session or request.
+    """Delete all data of one user, session or request.
 
-    The collector must not run; it has DELETE /v1/pairs itself.
+    The collector must not be running; use DELETE /v1/pairs on a running collector.
     """
     if bool(unit) == bool(request_id):
-        raise click.UsageError("exactly one of --unit and --request-id is needed")
-    from mirror_collector.store import Database, StoreLimits  # noqa: PLC0415
+        raise click.UsageError("exactly one of --unit and --request-id is required")
+    from mirror_collector.store import StoreLimits, StoreWriter  # noqa: PLC0415
 
     try:
-        database = Database(store, StoreLimits())
+        writer = StoreWriter(store, StoreLimits())
         try:
-            deleted = database.forget(request_id=request_id, unit=unit)
+            deleted = writer.forget(request_id=request_id, unit=unit)
         finally:
-            database.close()
+            writer.close()
     except _store_error() as error:
         raise click.ClickException(str(error)) from error
     click.echo(", ".join(f"{count:,} {table}" for table, count in deleted.items()) + " deleted")
 
 
 @contextmanager
-def _reader(store: str, keys: Path | None, *, make: bool = False) -> Iterator[Reader]:
-    """Open what is there for reading; with `make` an older store is brought up to date first."""
-    from mirror_collector.store import Database, Reader, StoreError, StoreLimits, Vault  # noqa: PLC0415
+def _open_reader(store: str, keys: Path | None, *, migrate: bool = False) -> Iterator[StoreReader]:
+    """Open an existing store for reading; with `migrate`, migrate an older store first."""
+    from mirror_collector.store import MessageCipher, StoreError, StoreLimits, StoreReader, StoreWriter  # noqa: PLC0415
 
     if "://" not in store and not Path(store).exists():
-        raise StoreError(f"there is no store {store}")
-    if make:
-        Database(store, StoreLimits()).close()
-    reader = Reader(store, Vault() if keys is None else Vault.from_file(keys))
+        raise StoreError(f"no store found at {store}")
+    if migrate:
+        StoreWriter(store, StoreLimits()).close()
+    reader = StoreReader(store, MessageCipher() if keys is None else MessageCipher.from_key_file(keys))
     try:
         yield reader
     finally:
@@ -244,9 +293,9 @@ def _store_error() -> type[Exception]:
     return StoreError
 
 
-def _told(done: int) -> None:
+def _show_progress(count: int) -> None:
     if sys.stderr.isatty():
-        click.echo(f"\r{done:,} pairs", nl=False, err=True)
+        click.echo(f"\r{count:,} pairs", nl=False, err=True)
 
 
 async def _serve(config: Config) -> None:
@@ -257,19 +306,19 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
 
-    def ask_to_stop() -> None:
+    def request_stop() -> None:
         stop.set()
-        # A second signal ends the process at once.
+        # A second signal terminates the process immediately.
         for number in signals:
             loop.remove_signal_handler(number)
 
     for number in signals:
-        loop.add_signal_handler(number, ask_to_stop)
+        loop.add_signal_handler(number, request_stop)
     await run(config, stop=stop, log=start_logging(sys.stderr))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where it is installed, else None: the standard one."""
+    """Return the event loop factory of uvloop, or None for the default loop if it is not installed."""
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     except ImportError:

@@ -1,4 +1,4 @@
-"""Stored pairs as files for other programs: JSON lines, or Parquet for analysts."""
+"""Export of stored pairs as JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -15,94 +15,112 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportError", "as_row", "write_jsonl", "write_parquet"]
 
-_CHUNK: Final = 1_000
+_ROWS_PER_CHUNK: Final = 1_000
 
 
 class ExportError(Exception):
-    """It cannot be written; the message says why."""
+    """The export failed; the message gives the reason."""
 
 
 def as_row(pair: StoredPair, *, bodies: bool) -> dict[str, Any]:
-    """Return a pair as one flat record; without `bodies` nothing of what was said."""
-    listed, found = pair.listed, pair.listed.get("comparison") or {}
-    floor = found.get("floor") or {}
+    """Return a pair as one flat record; without `bodies`, it contains no message texts."""
+    summary, comparison = pair.summary, pair.summary.get("comparison") or {}
+    baseline = comparison.get("floor") or {}
     row: dict[str, Any] = {
-        "id": int(listed["id"]),
-        "route": listed.get("route"),
-        "request_id": listed.get("request_id"),
-        "started_at": listed["started_at"],
-        "stored_at": listed["stored_at"],
-        "primary_variant": listed.get("primary_variant"),
-        "shadow_variant": listed.get("shadow_variant"),
-        "comparator": found.get("version"),
-        "similarity": listed["similarity"],
-        "exact": found.get("exact"),
-        "rouge_l": found.get("rouge_l"),
-        "edit": found.get("edit"),
-        "floor_rouge_l": floor.get("rouge_l"),
-        "floor_edit": floor.get("edit"),
-        "length_ratio": found.get("length_ratio"),
-        "flags": listed.get("flags", []),
+        "id": int(summary["id"]),
+        "route": summary.get("route"),
+        "request_id": summary.get("request_id"),
+        "started_at": summary["started_at"],
+        "stored_at": summary["stored_at"],
+        "primary_variant": summary.get("primary_variant"),
+        "shadow_variant": summary.get("shadow_variant"),
+        "comparator": comparison.get("version"),
+        "similarity": summary["similarity"],
+        "exact": comparison.get("exact"),
+        "rouge_l": comparison.get("rouge_l"),
+        "edit": comparison.get("edit"),
+        "floor_rouge_l": baseline.get("rouge_l"),
+        "floor_edit": baseline.get("edit"),
+        "length_ratio": comparison.get("length_ratio"),
+        "flags": summary.get("flags", []),
     }
     for side in ("primary", "shadow", "noise"):
-        measured = found.get(side) or {}
+        measures = comparison.get(side) or {}
         for name in ("status", "first_token_ms", "total_ms", "tokens", "finish_reason"):
-            row[f"{side}_{name}"] = measured.get(name)
+            row[f"{side}_{name}"] = measures.get(name)
         if bodies:
             leg = pair.legs.get(side)
             row[f"{side}_text"] = None if leg is None or leg.reply is None else leg.reply.text
     if bodies:
-        asked = pair.legs.get("primary")
-        row["request"] = None if asked is None else asked.request.decode("utf-8", "replace")
+        primary = pair.legs.get("primary")
+        row["request"] = None if primary is None else primary.request.decode("utf-8", "replace")
     return row
 
 
 def write_jsonl(
-    pairs: Iterable[StoredPair], out: IO[bytes], *, bodies: bool, told: Callable[[int], None]
+    pairs: Iterable[StoredPair], out: IO[bytes], *, bodies: bool, progress: Callable[[int], None]
 ) -> int:
-    """Write one JSON object a line; returns how many."""
+    """Write one JSON object per line; return the number of pairs.
+
+    Args:
+        pairs: the pairs.
+        out: the file.
+        bodies: whether to include message texts.
+        progress: called with the number of pairs written so far.
+    """
     written = 0
     for pair in pairs:
         out.write(orjson.dumps(as_row(pair, bodies=bodies)) + b"\n")
         written += 1
-        if written % _CHUNK == 0:
-            told(written)
+        if written % _ROWS_PER_CHUNK == 0:
+            progress(written)
     return written
 
 
 def write_parquet(
-    pairs: Iterable[StoredPair], path: Path, *, bodies: bool, told: Callable[[int], None]
+    pairs: Iterable[StoredPair], path: Path, *, bodies: bool, progress: Callable[[int], None]
 ) -> int:
-    """Write a Parquet file; returns how many pairs; raises ExportError without the library."""
+    """Write a Parquet file; return the number of pairs.
+
+    Args:
+        pairs: the pairs.
+        path: path of the file.
+        bodies: whether to include message texts.
+        progress: called with the number of pairs written so far.
+
+    Raises:
+        ExportError: `pyarrow` is not installed.
+    """
     try:
         import pyarrow as pa  # noqa: PLC0415 - an extra of its own
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
         raise ExportError("Parquet needs the extra: pip install 'shiftplane[parquet]'") from error
-    kinds = {"number": pa.float64(), "integer": pa.int64(), "text": pa.string(), "truth": pa.bool_()}
-    schema = pa.schema(
-        [
-            (name, pa.list_(pa.string()) if kind == "list" else kinds[kind])
-            for name, kind in _kinds(bodies=bodies)
-        ]
-    )
+    types = {
+        "number": pa.float64(),
+        "integer": pa.int64(),
+        "text": pa.string(),
+        "boolean": pa.bool_(),
+        "list": pa.list_(pa.string()),
+    }
+    schema = pa.schema([(name, types[type_name]) for name, type_name in _columns(bodies=bodies)])
     written = 0
     with parquet.ParquetWriter(path, schema) as writer:
         for chunk in _chunks(pairs):
             rows = [as_row(pair, bodies=bodies) for pair in chunk]
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
             written += len(rows)
-            told(written)
+            progress(written)
     return written
 
 
 def _chunks(pairs: Iterable[StoredPair]) -> Iterator[list[StoredPair]]:
-    running = iter(pairs)
-    while chunk := list(itertools.islice(running, _CHUNK)):
+    remaining = iter(pairs)
+    while chunk := list(itertools.islice(remaining, _ROWS_PER_CHUNK)):
         yield chunk
 
 
-def _kinds(*, bodies: bool) -> Iterator[tuple[str, str]]:
+def _columns(*, bodies: bool) -> Iterator[tuple[str, str]]:
     yield from (
         ("id", "integer"),
         *((name, "text") for name in ("route", "request_id")),
@@ -110,7 +128,7 @@ def _kinds(*, bodies: bool) -> Iterator[tuple[str, str]]:
         *((name, "text") for name in ("primary_variant", "shadow_variant")),
         ("comparator", "integer"),
         ("similarity", "number"),
-        ("exact", "truth"),
+        ("exact", "boolean"),
         *((name, "number") for name in ("rouge_l", "edit", "floor_rouge_l", "floor_edit", "length_ratio")),
         ("flags", "list"),
     )

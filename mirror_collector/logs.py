@@ -1,6 +1,6 @@
-"""Where log events go: one JSON object a line, or coloured text on a terminal.
+"""Logging: one JSON object per line, or colored text on a terminal.
 
-Bodies never get here; an event carries names, counts and reasons.
+Log events contain names, counts and reasons, and never message bodies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["start_logging"]
 
 
 def start_logging(stream: TextIO) -> FilteringBoundLogger:
-    """Send our events and those of the libraries to `stream`; returns the logger to pass on."""
+    """Write log events of the collector and of libraries to `stream`; return the logger."""
     stamps: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

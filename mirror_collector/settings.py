@@ -1,43 +1,42 @@
-"""The settings file of the collector: what is kept of messages, who may read them, and the extras.
+"""The settings file: privacy of stored messages, access tokens, embedding, judge and sinks.
 
-Everything in it is optional. All problems of a file are told at once, each with its place.
+All settings are optional. A file with errors is rejected with all of them, each with its field.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from mirror_collector.exchange.redaction import MASKED, Redaction, Secret
-from mirror_collector.store import Keep, Privacy, RoutePrivacy
+from mirror_collector.exchange.redaction import MASKED, Redaction, SecretKind
+from mirror_collector.store import MessageStorage, PrivacyPolicy, RoutePrivacyPolicy
 from mirror_collector.units import parse_duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mirror_collector.exchange.redaction import Mask
 
-__all__ = ["AccessSettings", "Settings", "SettingsError", "TokenSettings", "load_settings"]
+__all__ = ["AccessSettings", "Settings", "SettingsError", "TokenSettings", "load_settings", "read_text"]
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message names every problem, one a line."""
+    """The settings are invalid or incomplete; the message lists all problems, one per line."""
 
 
-class _Part(BaseModel):
+class _SettingsModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, alias_generator=None)
 
 
-def _path(text: str) -> str:
-    """Check a JSONPath by compiling it."""
+def _valid_json_path(text: str) -> str:
+    """Return `text` if it is a valid JSONPath; raises ValueError otherwise."""
     _mask(text)
     return text
 
 
-def _digest(text: str) -> str:
+def _valid_digest(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise ValueError("must be the SHA-256 of the token, 64 hexadecimal digits")
     return text
@@ -48,11 +47,11 @@ def _seconds(value: Any) -> Any:
 
 
 _Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
-_JsonPath = Annotated[str, AfterValidator(_path)]
+_JsonPath = Annotated[str, AfterValidator(_valid_json_path)]
 
 
-class KeptSettings(_Part):
-    """What is kept of messages; what a route does not say is as for all."""
+class MessageSettings(_SettingsModel):
+    """How messages are stored; a setting a route lacks has the value for all routes."""
 
     store: Literal["none", "hashes", "bodies"] | None = None
     redact: tuple[Literal["email", "phone", "card", "secret", "bearer"], ...] | None = None
@@ -60,47 +59,47 @@ class KeptSettings(_Part):
     retention: _Seconds | None = None
 
 
-class PrivacySettings(KeptSettings):
-    """What is kept of the messages of all routes, and of single ones."""
+class PrivacySettings(MessageSettings):
+    """How messages are stored, for all routes and for single routes."""
 
-    routes: dict[str, KeptSettings] = {}
+    routes: dict[str, MessageSettings] = {}
 
 
-class TokenSettings(_Part):
-    """Who may come in: a viewer sees figures, a reader messages too, an admin may delete."""
+class TokenSettings(_SettingsModel):
+    """An access token: viewers read figures, readers also read messages, admins also delete data."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
-    sha256: Annotated[str, AfterValidator(_digest)]
+    sha256: Annotated[str, AfterValidator(_valid_digest)]
     role: Literal["viewer", "reader", "admin"]
 
 
-class AccessSettings(_Part):
-    """Who may come in; without tokens everybody who reaches the address may do everything."""
+class AccessSettings(_SettingsModel):
+    """The access tokens; without tokens, every client has the role admin."""
 
     tokens: tuple[TokenSettings, ...] = ()
 
 
-class EmbeddingSettings(_Part):
-    """Whether answers are compared by a static embedding as well."""
+class EmbeddingSettings(_SettingsModel):
+    """Comparison of answers by word embeddings."""
 
     enabled: bool = False
 
 
-class PriceSettings(_Part):
-    """What a judge costs, per million tokens."""
+class PriceSettings(_SettingsModel):
+    """Prices of the judge model per million tokens."""
 
     input_per_million: Annotated[float, Field(ge=0, alias="inputPerMillion")] = 0.0
     output_per_million: Annotated[float, Field(ge=0, alias="outputPerMillion")] = 0.0
 
 
-class JudgeSettings(_Part):
-    """A model that is asked which of two answers is better, in both orders, for a sample of pairs."""
+class JudgeSettings(_SettingsModel):
+    """A model that judges, for a sample of pairs, which answer is better."""
 
     url: str
     model: str
     api_key_file: Annotated[str | None, Field(alias="apiKeyFile")] = None
     sample: Annotated[float, Field(gt=0, le=100)] = 5.0
-    """Percent of pairs."""
+    """Percentage of pairs."""
 
     per_minute: Annotated[float, Field(gt=0, le=100_000, alias="perMinute")] = 30.0
     cost_per_day: Annotated[float, Field(ge=0, alias="costPerDay")] = 5.0
@@ -108,8 +107,8 @@ class JudgeSettings(_Part):
     prompt_file: Annotated[str | None, Field(alias="promptFile")] = None
 
 
-class OtlpSettings(_Part):
-    """Spans to an OpenTelemetry collector."""
+class OtlpSettings(_SettingsModel):
+    """A sink that sends spans to an OpenTelemetry collector."""
 
     type: Literal["otlp"]
     url: str
@@ -117,8 +116,8 @@ class OtlpSettings(_Part):
     bodies: bool = False
 
 
-class LangfuseSettings(_Part):
-    """Traces and scores to Langfuse."""
+class LangfuseSettings(_SettingsModel):
+    """A sink that sends traces and scores to Langfuse."""
 
     type: Literal["langfuse"]
     url: str
@@ -127,8 +126,8 @@ class LangfuseSettings(_Part):
     bodies: bool = False
 
 
-class Settings(_Part):
-    """All of the file."""
+class Settings(_SettingsModel):
+    """The settings file."""
 
     privacy: PrivacySettings = PrivacySettings()
     access: AccessSettings = AccessSettings()
@@ -136,38 +135,38 @@ class Settings(_Part):
     judge: JudgeSettings | None = None
     sinks: tuple[Annotated[OtlpSettings | LangfuseSettings, Field(discriminator="type")], ...] = ()
 
-    def kept(self) -> Privacy:
-        """Return what the store goes by."""
+    def privacy_policy(self) -> PrivacyPolicy:
+        """Return the privacy policy of the store and the sinks."""
         common = self.privacy
-        default = _kept(common, common)
-        routes = {name: _kept(one, common) for name, one in common.routes.items()}
-        return Privacy(default=default, routes=routes)
+        default = _route_policy(common, common)
+        routes = {name: _route_policy(own, common) for name, own in common.routes.items()}
+        return PrivacyPolicy(default=default, routes=routes)
 
 
-def _kept(one: KeptSettings, common: KeptSettings) -> RoutePrivacy:
-    def said(name: str, usual: Any) -> Any:
-        for part in (one, common):
+def _route_policy(own: MessageSettings, common: MessageSettings) -> RoutePrivacyPolicy:
+    def setting(name: str, default: Any) -> Any:
+        for part in (own, common):
             if getattr(part, name) is not None:
                 return getattr(part, name)
-        return usual
+        return default
 
-    return RoutePrivacy(
-        keep=Keep(said("store", Keep.BODIES.value)),
+    return RoutePrivacyPolicy(
+        storage=MessageStorage(setting("store", MessageStorage.BODIES.value)),
         redaction=Redaction(
-            classes=frozenset(Secret(name) for name in said("redact", [kind.value for kind in Secret])),
-            masks=tuple(_mask(text) for text in said("masks", ())),
+            classes=frozenset(map(SecretKind, setting("redact", [kind.value for kind in SecretKind]))),
+            masks=tuple(_mask(text) for text in setting("masks", ())),
         ),
-        retention=said("retention", None),
+        retention=setting("retention", None),
     )
 
 
 def _mask(text: str) -> Mask:
-    import jsonpath  # noqa: PLC0415 - only where masks are asked for
+    import jsonpath  # noqa: PLC0415 - only needed for masks
 
     try:
         compiled = jsonpath.compile(text)
     except jsonpath.JSONPathError as error:
-        raise ValueError(f"{text!r} is no JSONPath: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{text!r} is not a valid JSONPath: {str(error).splitlines()[0]}") from error
 
     def mask(value: Any) -> None:
         for match in list(compiled.finditer(value)):
@@ -178,27 +177,35 @@ def _mask(text: str) -> Mask:
     return mask
 
 
-_TOP: Final = "settings"
+_ROOT: Final = "settings"
 
 
 def load_settings(path: Path) -> Settings:
-    """Read a settings file; raises SettingsError with every problem."""
+    """Read a settings file; raises SettingsError with all problems."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"cannot read {path}: {error}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     try:
         return Settings.model_validate({} if document is None else document)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        raise SettingsError("\n".join(f"{path}: {_told(one)}" for one in found)) from error
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError("\n".join(f"{path}: {_describe(problem)}" for problem in problems)) from error
 
 
-def _told(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"]) or _TOP
-    words = str(problem["msg"]).removeprefix("Value error, ")
+def _describe(problem: Any) -> str:
+    field = ".".join(str(part) for part in problem["loc"]) or _ROOT
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown"
-    return f"{place}: {words[:1].lower()}{words[1:]}"
+        return f"{field}: unknown field"
+    return f"{field}: {message[:1].lower()}{message[1:]}"
+
+
+def read_text(path: str) -> str:
+    """Read a file the settings refer to, such as an API key; raises SettingsError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Durations, sizes and addresses as people write them."""
+"""Parsing of durations, sizes and addresses from command line and settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIZE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?) ?([A-Za-z]{1,3})", re.ASCII
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where to listen."""
+    """A host and a port to listen on."""
 
     host: str
     port: int
@@ -39,30 +39,35 @@ class Address:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``90s``, ``1h30m``, ``250ms``, ``7d``; raises ValueError."""
+    """Parse a duration such as ``90s``, ``1h30m`` or ``7d`` into seconds; raises ValueError."""
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(
-            f"{text!r} is no duration; write a number with ms, s, m, h or d, such as 90s or 1h30m"
+            f"{text!r} is not a duration; use numbers with the units ms, s, m, h or d, such as 90s or 1h30m"
         )
     return math.fsum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``512KiB``, ``2GiB``, ``10MB``; raises ValueError."""
+    """Parse a size such as ``512KiB``, ``2GiB`` or ``10MB`` into bytes; raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None or match[2] not in _BYTES:
-        raise ValueError(f"{text!r} is no size; write a number with B, KiB, MiB, GiB, kB, MB or GB")
+        raise ValueError(
+            f"{text!r} is not a size; use a number with the unit B, KiB, MiB, GiB, TiB, kB, MB, GB or TB"
+        )
     return round(float(match[1]) * _BYTES[match[2]])
 
 
 def parse_address(text: str) -> Address:
-    """``127.0.0.1:18002`` or ``[::1]:18002``; port 0 lets the system choose; raises ValueError."""
+    """Parse an address such as ``127.0.0.1:18002`` or ``[::1]:18002``; raises ValueError.
+
+    With port 0, the system chooses a port when the address is bound.
+    """
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         host = ""
     if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16):
-        raise ValueError(f"{text!r} is no address; write host:port or [ipv6]:port")
+        raise ValueError(f"{text!r} is not an address; use host:port or [ipv6]:port")
     return Address(host=host, port=int(port))

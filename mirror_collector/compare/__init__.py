@@ -1,62 +1,70 @@
-"""What differs between the answers of a pair, and the sums over many pairs.
+"""Comparison of the legs of a pair, and totals over many pairs.
 
-Pure. It judges nothing: it measures, and it says what could not be measured.
+Pure: no I/O, no clock. This package measures and counts; verdicts are made by the control plane.
 """
 
 from __future__ import annotations
 
+from mirror_collector.compare.collector_totals import CollectorTotals, LegCounts, PairKey
 from mirror_collector.compare.comparison import (
-    AGREEMENT,
+    AGREEMENT_MEASURES,
     VERSION,
+    Agreement,
+    ComparedPair,
     Comparison,
-    Likeness,
-    Measures,
+    LegMeasures,
     Replies,
     TokenSource,
     compare,
 )
-from mirror_collector.compare.evidence import BLOCK, Block, block_of
+from mirror_collector.compare.confidence_sequence import confidence_sequence
+from mirror_collector.compare.evidence import BLOCK_SECONDS, EvidenceBlock, block_start
 from mirror_collector.compare.histogram import Histogram
-from mirror_collector.compare.interval import always_valid
-from mirror_collector.compare.language import language
-from mirror_collector.compare.ledger import Counts, Ledger, PairKey
-from mirror_collector.compare.signs import MEASURES, Signs, SignTable, has_floor, signs_of
-from mirror_collector.compare.tally import LegTally, Mean, PairTally, RouteTally, Share
-from mirror_collector.compare.text import edit_similarity, rouge_l
-from mirror_collector.compare.traits import TRAITS, Traits, asks_for_json, traits
+from mirror_collector.compare.language import detect_language
+from mirror_collector.compare.outcomes import (
+    MEASURES,
+    ComparisonOutcomes,
+    OutcomesByMeasure,
+    has_baseline,
+    outcomes_of,
+)
+from mirror_collector.compare.similarity import edit_similarity, rouge_l
+from mirror_collector.compare.totals import LegTotals, Mean, PairTotals, Proportion, RouteTotals
+from mirror_collector.compare.traits import TRAITS, Traits, detect_traits, requests_json
 
 __all__ = [
-    "AGREEMENT",
-    "BLOCK",
+    "AGREEMENT_MEASURES",
+    "BLOCK_SECONDS",
     "MEASURES",
     "TRAITS",
     "VERSION",
-    "Block",
+    "Agreement",
+    "CollectorTotals",
+    "ComparedPair",
     "Comparison",
-    "Counts",
+    "ComparisonOutcomes",
+    "EvidenceBlock",
     "Histogram",
-    "Ledger",
-    "LegTally",
-    "Likeness",
+    "LegCounts",
+    "LegMeasures",
+    "LegTotals",
     "Mean",
-    "Measures",
+    "OutcomesByMeasure",
     "PairKey",
-    "PairTally",
+    "PairTotals",
+    "Proportion",
     "Replies",
-    "RouteTally",
-    "Share",
-    "SignTable",
-    "Signs",
+    "RouteTotals",
     "TokenSource",
     "Traits",
-    "always_valid",
-    "asks_for_json",
-    "block_of",
+    "block_start",
     "compare",
+    "confidence_sequence",
+    "detect_language",
+    "detect_traits",
     "edit_similarity",
-    "has_floor",
-    "language",
+    "has_baseline",
+    "outcomes_of",
+    "requests_json",
     "rouge_l",
-    "signs_of",
-    "traits",
 ]

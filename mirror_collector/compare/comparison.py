@@ -1,13 +1,14 @@
-"""The differences between the legs of one pair, and how much answers differ by themselves.
+"""The comparison of one pair: how its legs differ, and how much the primary's variant differs from itself.
 
-Text is compared only where there is something to compare: the primary gave a whole answer, the shadow began
-one, and neither was cut by the capture's own cap. A shadow that broke off or reported an error in mid-stream
-*is* compared; that it fell short is a finding. Where the client left, nothing is compared: the cut is the
-user's, not the model's. Where limits on copies are why there is no answer, nothing is compared either: that
-is our doing, and counted as such.
+Texts are compared only if the primary's answer is complete, the shadow at least began an answer, and neither
+body was truncated by the capture limit. A shadow that stopped early or reported an error within its stream is
+compared, because an incomplete answer is a difference. Nothing is compared if the client disconnected: the
+client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
+answer; such pairs are counted as limited.
 
-The second answer of the primary's variant, where there is one, is held against the primary by the very same
-rules: were both variants the same model, it and the shadow's answer could change places.
+If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
+the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
+are interchangeable.
 """
 
 from __future__ import annotations
@@ -18,38 +19,58 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from mirror_collector.compare.text import edit_similarity, rouge_l
-from mirror_collector.compare.traits import Traits, asks_for_json, traits
+from mirror_collector.compare.similarity import edit_similarity, rouge_l
+from mirror_collector.compare.traits import Traits, detect_traits, requests_json
 from mirror_collector.exchange import Reply, ToolCall, read_reply
 
 if TYPE_CHECKING:
-    from mirror_collector.compare.embedding import Embedder
+    from mirror_collector.compare.embedding import EmbeddingSimilarity
     from mirror_collector.exchange import Leg, Pair
 
-__all__ = ["AGREEMENT", "VERSION", "Comparison", "Likeness", "Measures", "Replies", "TokenSource", "compare"]
+__all__ = [
+    "AGREEMENT_MEASURES",
+    "VERSION",
+    "Agreement",
+    "ComparedPair",
+    "Comparison",
+    "LegMeasures",
+    "Replies",
+    "TokenSource",
+    "compare",
+]
 
 VERSION: Final = 2
-"""Grows whenever the same pair would be measured differently; results of different versions do not mix."""
+"""Version of the comparison. It increases whenever a pair would be measured differently; results of different
+versions are never added up."""
 
-AGREEMENT: Final = ("exact", "rouge_l", "edit", "meaning", "finish_reason", "tool_calls", "language")
-"""By what two answers to one request are compared, as named in `Likeness`."""
+AGREEMENT_MEASURES: Final = (
+    "exact",
+    "rouge_l",
+    "edit",
+    "meaning",
+    "finish_reason",
+    "tool_calls",
+    "language",
+)
+"""Names of the measures that compare two answers to one request; each is a field of `Agreement`."""
 
 
 class TokenSource(Enum):
-    """Where token counts come from."""
+    """Source of the token counts of a comparison."""
 
     USAGE = "usage"
-    """Both legs reported their usage."""
+    """The usage both answers reported."""
 
     CHUNKS = "chunks"
-    """An estimate: tokens by log probabilities, else events that carried content, of two streams."""
+    """An estimate from two streams: tokens with log probabilities, else events that carried content."""
 
     NONE = "none"
+    """The tokens of the two answers could not be counted in the same way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measures:
-    """One leg in numbers."""
+class LegMeasures:
+    """The measurements of one leg."""
 
     traits: Traits
     kind: str
@@ -58,14 +79,14 @@ class Measures:
     succeeded: bool
     first_token_ms: float | None
     inter_token_ms: float | None
-    """Mean time between content events of a stream."""
+    """Mean time between the content events of a stream."""
 
     total_ms: float | None
     tokens: int | None
-    """Completion tokens, counted in one way for both legs."""
+    """Completion tokens, counted by the same source for both legs of the pair."""
 
-    spent: int | None
-    """Completion tokens by the best count there is of this leg alone."""
+    tokens_used: int | None
+    """Completion tokens by the best source available for this leg alone."""
 
     characters: int
     finish_reason: str | None
@@ -73,68 +94,68 @@ class Measures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
-    """How alike two answers to one request are; None where that could not be said."""
+class Agreement:
+    """How far two answers to one request agree; None for each measure that could not be determined."""
 
     exact: bool | None = None
-    """The same text and the same tool calls (or, for opaque bodies, the same bytes)."""
+    """Whether text and tool calls are equal (for opaque bodies: whether the bytes are equal)."""
 
     rouge_l: float | None = None
     edit: float | None = None
     meaning: float | None = None
-    """By word embeddings, where those are asked for."""
+    """Similarity of word embeddings, if enabled."""
 
     finish_reason: bool | None = None
     tool_calls: bool | None = None
-    """The same names in the same order with equal JSON arguments; None where neither called a tool."""
+    """Whether the tool calls have equal names in equal order and equal JSON arguments; None without calls."""
 
     language: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One pair in numbers; None stands for what could not be compared."""
+    """The result of comparing one pair; None for whatever could not be compared."""
 
     version: int
     client_left: bool
     limited: bool
-    """Whether our own limits on copies kept the shadow from answering."""
+    """Whether the limits on shadow traffic prevented the shadow's answer."""
 
-    primary: Measures
-    shadow: Measures
-    noise: Measures | None
+    primary: LegMeasures
+    shadow: LegMeasures
+    noise: LegMeasures | None
     status_same: bool
-    """The same status, and both or neither came to a proper end."""
+    """Whether both legs have the same status, and both or neither ended properly."""
 
     status_class_same: bool
-    like: Likeness
-    """The shadow's answer and the primary's."""
+    agreement: Agreement
+    """Agreement of the shadow's answer with the primary's."""
 
-    floor: Likeness | None
-    """The second answer of the primary's variant and the primary's; None without one that counts."""
+    baseline: Agreement | None
+    """The noise baseline: agreement of the noise leg's answer with the primary's; None if unusable."""
 
     length_ratio: float | None
-    """Characters of the shadow's text by those of the primary's."""
+    """Length of the shadow's text divided by the length of the primary's text, in characters."""
 
     token_source: TokenSource
 
     @property
     def similarity(self) -> float | None:
-        """One number to sort by, 0.0 (worst) to 1.0; None where the pair says nothing about quality."""
+        """Score for sorting pairs, from 0.0 (worst) to 1.0; None if the pair does not measure quality."""
         if self.client_left or self.limited:
             return None
-        if not self.status_same or self.like.tool_calls is False:
+        if not self.status_same or self.agreement.tool_calls is False:
             return 0.0
-        if self.like.exact:
+        if self.agreement.exact:
             return 1.0
-        if self.like.exact is None:
+        if self.agreement.exact is None:
             return None
-        return self.like.rouge_l or 0.0
+        return self.agreement.rouge_l or 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replies:
-    """What was said on each leg."""
+    """The parsed answers of the legs of a pair."""
 
     primary: Reply
     shadow: Reply
@@ -142,7 +163,7 @@ class Replies:
 
     @classmethod
     def of(cls, pair: Pair) -> Replies:
-        """Read the answers of a pair."""
+        """Parse the answers of a pair."""
         return cls(
             primary=read_reply(pair.primary.response),
             shadow=read_reply(pair.shadow.response),
@@ -150,137 +171,159 @@ class Replies:
         )
 
 
-def compare(pair: Pair, replies: Replies | None = None, *, embedder: Embedder | None = None) -> Comparison:
-    """Measure one pair; never raises, whatever the bodies hold.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedPair:
+    """A pair, the replies parsed from its legs, and the comparison of both."""
+
+    pair: Pair
+    replies: Replies
+    comparison: Comparison
+    pair_id: int = 0
+    """Id of the pair in the store; 0 before it is stored."""
+
+
+def compare(
+    pair: Pair, replies: Replies | None = None, *, embedding: EmbeddingSimilarity | None = None
+) -> Comparison:
+    """Compare the legs of one pair; never raises, whatever the bodies contain.
 
     Args:
         pair: the legs.
-        replies: those of `Replies.of`, where they are known already.
-        embedder: how meanings are compared, if at all.
+        replies: the parsed answers, if the caller has parsed them already.
+        embedding: computes the similarity of meaning; None skips that measure.
     """
-    said = replies or Replies.of(pair)
+    replies = replies or Replies.of(pair)
     primary, shadow, noise = pair.primary, pair.shadow, pair.noise
-    source = _token_source(said.primary, said.shadow)
-    json_asked = asks_for_json(primary.request)
-    mine = _measures(shadow, said.shadow, source, wants_json=json_asked)
-    users = _measures(primary, said.primary, source, wants_json=json_asked)
-    second = None
-    if noise is not None and said.noise is not None:
-        second = _measures(noise, said.noise, source, wants_json=json_asked)
-    counts = not pair.client_left and not shadow.limited
-    tongue = users.traits.language
-    like = Likeness()
-    if counts:
-        like = _likeness(pair, shadow, said.primary, said.shadow, (tongue, mine.traits.language))
-    floor = None
-    if counts and noise is not None and said.noise is not None and second is not None and not noise.limited:
-        floor = _likeness(pair, noise, said.primary, said.noise, (tongue, second.traits.language))
-    if embedder is not None:
-        like = _with_meaning(like, said.primary, said.shadow, embedder)
-        if floor is not None and said.noise is not None:
-            floor = _with_meaning(floor, said.primary, said.noise, embedder)
-    spoke = like.rouge_l is not None and said.primary.text
+    source = _token_source(replies.primary, replies.shadow)
+    wants_json = requests_json(primary.request)
+    shadow_measures = _measures(shadow, replies.shadow, source, wants_json=wants_json)
+    primary_measures = _measures(primary, replies.primary, source, wants_json=wants_json)
+    noise_measures = None
+    if noise is not None and replies.noise is not None:
+        noise_measures = _measures(noise, replies.noise, source, wants_json=wants_json)
+    usable = not pair.client_left and not shadow.limited
+    languages = primary_measures.traits.language, shadow_measures.traits.language
+    agreement = Agreement()
+    if usable:
+        agreement = _agreement(pair, shadow, replies.primary, replies.shadow, languages)
+    baseline = None
+    if usable and noise is not None and replies.noise is not None and noise_measures is not None:
+        languages = primary_measures.traits.language, noise_measures.traits.language
+        if not noise.limited:
+            baseline = _agreement(pair, noise, replies.primary, replies.noise, languages)
+    if embedding is not None:
+        agreement = _with_meaning(agreement, replies.primary, replies.shadow, embedding)
+        if baseline is not None and replies.noise is not None:
+            baseline = _with_meaning(baseline, replies.primary, replies.noise, embedding)
+    texts_compared = agreement.rouge_l is not None and replies.primary.text
     return Comparison(
         version=VERSION,
         client_left=pair.client_left,
         limited=shadow.limited,
-        primary=users,
-        shadow=mine,
-        noise=second,
-        status_same=primary.status == shadow.status and _ended(primary) == _ended(shadow),
-        status_class_same=_class(primary) == _class(shadow) and _ended(primary) == _ended(shadow),
-        like=like,
-        floor=floor,
-        length_ratio=len(said.shadow.text) / len(said.primary.text) if spoke else None,
+        primary=primary_measures,
+        shadow=shadow_measures,
+        noise=noise_measures,
+        status_same=primary.status == shadow.status and _completed(primary) == _completed(shadow),
+        status_class_same=(
+            _status_class(primary) == _status_class(shadow) and _completed(primary) == _completed(shadow)
+        ),
+        agreement=agreement,
+        baseline=baseline,
+        length_ratio=len(replies.shadow.text) / len(replies.primary.text) if texts_compared else None,
         token_source=source,
     )
 
 
-def _likeness(
-    pair: Pair, other: Leg, said: Reply, answered: Reply, tongues: tuple[str | None, str | None]
-) -> Likeness:
-    """Hold the answer of a copy against that of the primary; `tongues` are the languages of both."""
-    if not _comparable(pair.primary, said, other):
-        return Likeness()
-    if not said.spoken:
-        return Likeness(exact=pair.primary.response.data == other.response.data)
-    if not answered.spoken:
-        # The primary spoke and the copy uttered something else: nothing in common.
-        return Likeness(exact=False, rouge_l=0.0, edit=0.0)
-    same_calls = _same_calls(said.tool_calls, answered.tool_calls)
-    whole = answered.whole and not answered.error
-    same = said.text == answered.text
-    return Likeness(
-        exact=whole and same and same_calls is not False,
-        rouge_l=_if_said(said, 1.0) if same else rouge_l(said.text, answered.text),
-        edit=_if_said(said, 1.0) if same else edit_similarity(said.text, answered.text),
-        finish_reason=said.finish_reason == answered.finish_reason,
+def _agreement(
+    pair: Pair, other: Leg, first: Reply, second: Reply, languages: tuple[str | None, str | None]
+) -> Agreement:
+    """Compare the answer of a copy (`other`, `second`) with the answer of the primary (`first`)."""
+    if not _comparable(pair.primary, first, other):
+        return Agreement()
+    if not first.is_answer:
+        return Agreement(exact=pair.primary.response.data == other.response.data)
+    if not second.is_answer:
+        # The primary returned a model's answer and the copy did not: they have nothing in common.
+        return Agreement(exact=False, rouge_l=0.0, edit=0.0)
+    same_calls = _same_calls(first.tool_calls, second.tool_calls)
+    complete = second.whole and not second.error
+    same_text = first.text == second.text
+    return Agreement(
+        exact=complete and same_text and same_calls is not False,
+        rouge_l=_if_text(first, 1.0) if same_text else rouge_l(first.text, second.text),
+        edit=_if_text(first, 1.0) if same_text else edit_similarity(first.text, second.text),
+        finish_reason=first.finish_reason == second.finish_reason,
         tool_calls=same_calls,
-        language=None if None in tongues else tongues[0] == tongues[1],
+        language=None if None in languages else languages[0] == languages[1],
     )
 
 
-def _with_meaning(like: Likeness, said: Reply, answered: Reply, embedder: Embedder) -> Likeness:
-    if like.rouge_l is None:
-        return like
-    return replace(like, meaning=embedder(said.text, answered.text))
+def _with_meaning(
+    agreement: Agreement, first: Reply, second: Reply, embedding: EmbeddingSimilarity
+) -> Agreement:
+    if agreement.rouge_l is None:
+        return agreement
+    return replace(agreement, meaning=embedding(first.text, second.text))
 
 
-def _if_said(reply: Reply, value: float) -> float | None:
+def _if_text(reply: Reply, value: float) -> float | None:
     return value if reply.text.strip() else None
 
 
-def _comparable(primary: Leg, said: Reply, other: Leg) -> bool:
-    capped = primary.response.capped or other.response.capped
+def _comparable(primary: Leg, reply: Reply, other: Leg) -> bool:
+    truncated = primary.response.truncated or other.response.truncated
     answered = other.status is not None and other.status < 400
-    return primary.succeeded and said.whole and not said.error and answered and not capped
+    return primary.succeeded and reply.whole and not reply.error and answered and not truncated
 
 
-def _same_calls(one: tuple[ToolCall, ...], two: tuple[ToolCall, ...]) -> bool | None:
-    if not one and not two:
+def _same_calls(first: tuple[ToolCall, ...], second: tuple[ToolCall, ...]) -> bool | None:
+    if not first and not second:
         return None
-    if len(one) != len(two):
+    if len(first) != len(second):
         return False
     return all(
-        first.name == second.name and _same_json(first.arguments, second.arguments)
-        for first, second in zip(one, two, strict=True)
+        one.name == other.name and _same_json(one.arguments, other.arguments)
+        for one, other in zip(first, second, strict=True)
     )
 
 
-def _same_json(one: str, two: str) -> bool:
-    """Equal by value: key order, spacing and the spelling of numbers do not matter."""
-    if one == two:
+def _same_json(first: str, second: str) -> bool:
+    """Whether two JSON texts have equal values, regardless of key order, spacing and number format."""
+    if first == second:
         return True
     try:
-        return _equal(json.loads(one, parse_float=Decimal), json.loads(two, parse_float=Decimal))
+        return _equal(json.loads(first, parse_float=Decimal), json.loads(second, parse_float=Decimal))
     except (ArithmeticError, RecursionError, ValueError):
         return False
 
 
-def _equal(one: Any, two: Any) -> bool:
-    """True and 1 are equal in Python, but not in JSON."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(_equal(value, two[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(two, list):
-        return len(one) == len(two) and all(map(_equal, one, two))
-    if isinstance(one, bool) or isinstance(two, bool):
-        return one is two
-    return bool(one == two)
+def _equal(first: Any, second: Any) -> bool:
+    """Compare two JSON values; unlike in Python, true and 1 are different."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(
+            _equal(value, second[key]) for key, value in first.items()
+        )
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    if isinstance(first, bool) or isinstance(second, bool):
+        return first is second
+    return bool(first == second)
 
 
-def _token_source(one: Reply, two: Reply) -> TokenSource:
-    if one.completion_tokens is not None and two.completion_tokens is not None:
+def _token_source(first: Reply, second: Reply) -> TokenSource:
+    if first.completion_tokens is not None and second.completion_tokens is not None:
         return TokenSource.USAGE
-    if one.content_chunks is not None and two.content_chunks is not None:
+    if first.content_chunks is not None and second.content_chunks is not None:
         return TokenSource.CHUNKS
     return TokenSource.NONE
 
 
-def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) -> Measures:
-    first, total = _since(leg.started_us, leg.first_chunk_us), _since(leg.started_us, leg.last_chunk_us)
+def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) -> LegMeasures:
+    first = _elapsed_ms(leg.started_us, leg.first_chunk_us)
+    total = _elapsed_ms(leg.started_us, leg.last_chunk_us)
     events = reply.content_chunks or 0
-    return Measures(
-        traits=traits(leg, reply, wants_json=wants_json),
+    return LegMeasures(
+        traits=detect_traits(leg, reply, wants_json=wants_json),
         kind=reply.kind.value,
         status=leg.status,
         failure=None if leg.failure is None else leg.failure.value,
@@ -291,7 +334,7 @@ def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) 
         else None,
         total_ms=total,
         tokens=_tokens(reply, source),
-        spent=reply.content_chunks if reply.completion_tokens is None else reply.completion_tokens,
+        tokens_used=reply.content_chunks if reply.completion_tokens is None else reply.completion_tokens,
         characters=len(reply.text),
         finish_reason=reply.finish_reason,
         mean_logprob=reply.mean_logprob,
@@ -310,14 +353,14 @@ def _tokens(reply: Reply, source: TokenSource) -> int | None:
             assert_never(source)
 
 
-def _since(start_us: int, end_us: int | None) -> float | None:
-    """Milliseconds; None where the end is unknown or, by a clock that was set, before the start."""
+def _elapsed_ms(start_us: int, end_us: int | None) -> float | None:
+    """Milliseconds between two times; None without an end, or if a clock change put it before the start."""
     return (end_us - start_us) / 1000 if end_us is not None and end_us >= start_us else None
 
 
-def _ended(leg: Leg) -> bool:
+def _completed(leg: Leg) -> bool:
     return leg.failure is None and leg.complete
 
 
-def _class(leg: Leg) -> int | None:
+def _status_class(leg: Leg) -> int | None:
     return None if leg.status is None else leg.status // 100

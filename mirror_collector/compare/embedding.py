@@ -1,23 +1,23 @@
-"""Likeness of meaning by static word embeddings, where the extra is installed; nothing is ever downloaded."""
+"""Similarity of meaning by static word embeddings; needs the `embedding` extra and downloads nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Embedder", "load_embedder"]
+__all__ = ["EmbeddingSimilarity", "load_embedding_similarity"]
 
-Embedder = Callable[[str, str], float | None]
-"""Two texts → cosine of their meanings, 0 to 1; None where either is empty."""
+EmbeddingSimilarity = Callable[[str, str], float | None]
+"""Returns the cosine similarity of the embeddings of two texts in [0, 1]; None if either text is empty."""
 
 
-def load_embedder() -> Embedder | None:
-    """Load the model that comes with the package; None where that is not installed."""
+def load_embedding_similarity() -> EmbeddingSimilarity | None:
+    """Load the embedding model that is part of the `wordllama` package; None if it is not installed."""
     try:
         import wordllama  # noqa: PLC0415 - an extra of its own
     except ImportError:
         return None
-    # The weights and the tokenizer are in the wheel; the usual folder for downloads would miss the latter.
+    # The wheel contains weights and tokenizer; the default cache folder would lack the tokenizer.
     folder = Path(wordllama.__file__).parent
     model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
 

@@ -1,7 +1,9 @@
-"""Evidence: what the pairs of ten seconds say of two variants, in counts that add up.
+"""Evidence blocks: comparison outcomes of the pairs of two variants, counted per ten seconds.
 
-Pairs of one user or session may be alike in ways prompts are not; where requests say whose they are, only the
-first of each counts here. A block is never closed for good: the same block, counted further, replaces itself.
+Pairs of one user or session can resemble each other in ways independent prompts do not. Where requests carry
+a user or session, only the first pair of each user or session is therefore counted in the outcomes.
+
+A block is never final. If more pairs are counted in a block, the store replaces the block as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_collector.compare.signs import SignTable, has_floor, signs_of
+from mirror_collector.compare.outcomes import OutcomesByMeasure, has_baseline, outcomes_of
 from mirror_collector.compare.traits import TRAITS
 
 if TYPE_CHECKING:
@@ -18,79 +20,84 @@ if TYPE_CHECKING:
 
     from mirror_collector.compare.comparison import Comparison
 
-__all__ = ["BLOCK", "Block", "block_of"]
+__all__ = ["BLOCK_SECONDS", "EvidenceBlock", "block_start"]
 
-BLOCK: Final = 10
-"""Seconds a block lasts."""
+BLOCK_SECONDS: Final = 10
+"""Duration of a block in seconds."""
 
-_ALONE: Final = frozenset({*TRAITS, "length"})
+_WITHOUT_BASELINE: Final = frozenset({*TRAITS, "length"})
+"""Measures that need no noise leg."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Block:
-    """Counts of one block. Tokens are those of all legs of all pairs, as far as they were counted."""
+class EvidenceBlock:
+    """The counts of one block."""
 
     pairs: int = 0
     client_left: int = 0
     limited: int = 0
     counted: int = 0
-    """Pairs whose signs are in `signs`."""
+    """Pairs counted in `outcomes`."""
 
     trios: int = 0
-    """Those of them with a second answer of the primary's variant."""
+    """Pairs counted in `outcomes` that have a usable noise leg."""
 
     repeated: int = 0
-    """Pairs left out of `signs` because their user or session is in it already."""
+    """Pairs not counted in `outcomes` because an earlier pair of their user or session is."""
 
-    signs: SignTable = field(default_factory=SignTable)
+    outcomes: OutcomesByMeasure = field(default_factory=OutcomesByMeasure)
+    """Comparison outcomes by measure."""
+
     tokens: Counter[str] = field(default_factory=Counter)
-    """By role."""
+    """Completion tokens of all legs by role, as far as they could be counted."""
 
-    def add(self, found: Comparison, *, fresh: bool, fresh_floor: bool) -> None:
+    def add(self, comparison: Comparison, *, first_of_unit: bool, first_baseline_of_unit: bool) -> None:
         """Count one pair.
 
         Args:
-            found: what was measured.
-            fresh: whether nothing of its user or session was counted before.
-            fresh_floor: whether no pair with a second answer was.
+            comparison: the comparison of the pair.
+            first_of_unit: whether no earlier pair of its user or session was counted.
+            first_baseline_of_unit: whether no earlier pair with a noise leg of that unit was counted.
         """
         self.pairs += 1
         for role, measures in (
-            ("primary", found.primary),
-            ("shadow", found.shadow),
-            ("noise", found.noise),
+            ("primary", comparison.primary),
+            ("shadow", comparison.shadow),
+            ("noise", comparison.noise),
         ):
-            if measures is not None and measures.spent:
-                self.tokens[role] += measures.spent
-        if found.client_left or found.limited:
-            self.client_left += found.client_left
-            self.limited += found.limited and not found.client_left
+            if measures is not None and measures.tokens_used:
+                self.tokens[role] += measures.tokens_used
+        if comparison.client_left or comparison.limited:
+            self.client_left += comparison.client_left
+            self.limited += comparison.limited and not comparison.client_left
             return
-        with_floor = has_floor(found) and fresh_floor
-        signs = signs_of(found)
-        self.signs.add(
-            {name: sign for name, sign in signs.items() if (fresh if name in _ALONE else fresh_floor)}
+        self.outcomes.add(
+            {
+                measure: outcome
+                for measure, outcome in outcomes_of(comparison).items()
+                if (first_of_unit if measure in _WITHOUT_BASELINE else first_baseline_of_unit)
+            }
         )
-        self.counted += fresh
-        self.trios += with_floor
-        self.repeated += not fresh
+        self.counted += first_of_unit
+        self.trios += has_baseline(comparison) and first_baseline_of_unit
+        self.repeated += not first_of_unit
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
+        """Return a JSON object that `from_json` reads."""
         numbers = {name: getattr(self, name) for name in _NUMBERS}
-        return {**numbers, "signs": self.signs.to_json(), "tokens": dict(self.tokens)}
+        return {**numbers, "signs": self.outcomes.to_json(), "tokens": dict(self.tokens)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Block:
-        """The block `to_json` wrote."""
+    def from_json(cls, value: Mapping[str, Any]) -> EvidenceBlock:
+        """Return the block that `to_json` wrote."""
         numbers = {name: value[name] for name in _NUMBERS}
-        signs = SignTable.from_json(value["signs"])
-        return cls(**numbers, signs=signs, tokens=Counter(value["tokens"]))
+        outcomes = OutcomesByMeasure.from_json(value["signs"])
+        return cls(**numbers, outcomes=outcomes, tokens=Counter(value["tokens"]))
 
 
 _NUMBERS: Final = ("pairs", "client_left", "limited", "counted", "trios", "repeated")
 
 
-def block_of(now: float) -> int:
-    """Return the beginning of the block a moment is in, in seconds since the epoch."""
-    return int(now // BLOCK) * BLOCK
+def block_start(now: float) -> int:
+    """Return the start of the block that contains `now`, in seconds since the epoch."""
+    return int(now // BLOCK_SECONDS) * BLOCK_SECONDS

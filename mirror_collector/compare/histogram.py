@@ -1,6 +1,6 @@
-"""A histogram of durations with buckets of equal relative width, which can be added up and stored.
+"""A histogram of durations with buckets of equal relative width.
 
-Any quantile is right within one percent. Its size is bounded by the range it covers: a microsecond to a day.
+Quantiles are accurate to one percent. The range from one microsecond to one day bounds the number of buckets.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ if TYPE_CHECKING:
 __all__ = ["Histogram"]
 
 _LOG_GROWTH: Final = math.log(1.02)
-_LEAST_MS: Final = 1e-3
-_MOST_MS: Final = 8.64e7
+_MIN_MS: Final = 1e-3
+_MAX_MS: Final = 8.64e7
 
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts by bucket; bucket *i* holds values in (1.02^(i-1), 1.02^i] milliseconds."""
+    """Counts by bucket; bucket *i* contains values in (1.02^(i-1), 1.02^i] milliseconds."""
 
     buckets: dict[int, int] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
-        """Values added so far."""
+        """Number of values."""
         return sum(self.buckets.values())
 
     def add(self, value_ms: float) -> None:
-        """Count one value; what lies outside the range counts at its edge."""
-        clamped = min(max(value_ms, _LEAST_MS), _MOST_MS)
+        """Count one value; a value outside the range is counted in the first or the last bucket."""
+        clamped = min(max(value_ms, _MIN_MS), _MAX_MS)
         bucket = math.ceil(math.log(clamped) / _LOG_GROWTH)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
     def quantile(self, q: float) -> float | None:
-        """The milliseconds that the share `q` (0..1) of all values does not exceed; None without values."""
+        """Return the `q` quantile (`q` in [0, 1]) in milliseconds; None without values."""
         rank = max(1, math.ceil(q * self.count))
-        below = 0
+        cumulative = 0
         for bucket in sorted(self.buckets):
-            below += self.buckets[bucket]
-            if below >= rank:
+            cumulative += self.buckets[bucket]
+            if cumulative >= rank:
                 return math.exp((bucket - 0.5) * _LOG_GROWTH)
         return None
 
     def merge(self, other: Histogram) -> None:
-        """Add all of `other`."""
+        """Add the counts of `other`."""
         for bucket, count in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + count
 
     def to_json(self) -> dict[str, int]:
-        """A JSON object that `from_json` reads."""
+        """Return a JSON object that `from_json` reads."""
         return {str(bucket): count for bucket, count in sorted(self.buckets.items())}
 
     @classmethod
     def from_json(cls, value: Mapping[str, int]) -> Histogram:
-        """The histogram `to_json` wrote."""
+        """Return the histogram that `to_json` wrote."""
         return cls({int(bucket): count for bucket, count in value.items()})

@@ -1,7 +1,7 @@
-"""What can be said of one answer by itself: did it fail, is it empty, a refusal, broken JSON.
+"""Traits of a single answer: failed, empty, refused, cut off, invalid JSON, invalid tool calls.
 
-Every trait is such that of a model and its equal neither has it more often. A trait that does not apply, as
-broken JSON where nobody asked for JSON, is None.
+Two equal models have every trait equally often. A trait that does not apply is None, such as invalid JSON if
+the request did not require JSON.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.compare.language import language
+from mirror_collector.compare.language import detect_language
 
 if TYPE_CHECKING:
     from mirror_collector.exchange import Body, Leg, Reply
 
-__all__ = ["TRAITS", "Traits", "asks_for_json", "traits"]
+__all__ = ["TRAITS", "Traits", "detect_traits", "requests_json"]
 
 TRAITS: Final = ("failed", "empty", "refused", "cut", "invalid_json", "invalid_calls")
-"""The names of those that are good or bad, worst first."""
+"""Names of the traits that count against a model, worst first."""
 
-_OPENING: Final = 320
-_DEEDS: Final = (
+_REFUSAL_WINDOW: Final = 320
+_REFUSED_ACTIONS: Final = (
     "help|assist|provide|comply|fulfil|fulfill|do that|do this|support|answer|create|write|generate|engage"
     "|share|give|offer|discuss|participate"
 )
 _REFUSAL: Final = re.compile(
     r"\b(?:i(?:['\u2019]m| am)(?: (?:very|really|so|truly|deeply))? sorry,? (?:but|i)\b"
     r"|i (?:can(?:not|['\u2019]t| not)|am (?:unable|not able)|won['\u2019]t|will not|must decline)"
-    rf"(?: be able)?(?: to)? (?:{_DEEDS})"
+    rf"(?: be able)?(?: to)? (?:{_REFUSED_ACTIONS})"
     r"|i['\u2019]m (?:unable|not able) to|i can(?:not|['\u2019]t) (?:in good conscience)"
     r"|as an ai(?: language)?(?: model| assistant)?,? i (?:can(?:not|['\u2019]t)|am not|do not|don['\u2019]t)"
     r"|(?:es )?tut mir leid,? (?:aber|das|ich)"
@@ -39,69 +39,69 @@ _REFUSAL: Final = re.compile(
     r"|je suis désolée?,? mais|je ne peux pas (?:vous )?(?:aider|fournir|répondre)"
     r"|lo siento,? pero|no puedo (?:ayudar|proporcionar|cumplir))"
 )
-_REFUSAL_MARKS: Final = (
+_REFUSAL_HINTS: Final = (
     *("sorry", "i can", "i am ", "i won", "i will not", "i must decline", "unable", "not able", "as an ai"),
     *("mir leid", "kann ich", "désol", "je ne peux", "lo siento", "no puedo"),
 )
-"""Without any of these there is no refusal, and the pattern need not look."""
+"""Every refusal contains one of these; the regex is only run on texts that do."""
 
-_JSON_MARKS: Final = (b"response_format", b"guided_json", b"json_schema", b"json_object")
+_JSON_HINTS: Final = (b"response_format", b"guided_json", b"json_schema", b"json_object")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """One answer; None where a trait does not apply or nothing was said."""
+    """The traits of one answer; None for a trait that does not apply."""
 
     failed: bool
     empty: bool | None = None
     refused: bool | None = None
     cut: bool | None = None
-    """Ended by the limit of tokens."""
+    """Whether the token limit ended the answer."""
 
     invalid_json: bool | None = None
     invalid_calls: bool | None = None
-    """A tool call whose arguments are no JSON object."""
+    """Whether the arguments of any tool call are not a JSON object."""
 
     language: str | None = None
 
 
-def traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
-    """Look at one answer.
+def detect_traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
+    """Return the traits of one answer.
 
     Args:
-        leg: how it came.
-        reply: what was said.
-        wants_json: whether the request asked for JSON.
+        leg: the leg the answer belongs to.
+        reply: the parsed answer.
+        wants_json: whether the request requires a JSON answer.
     """
-    # A retried request failed once; copies are never retried, so that has to count as one.
+    # The proxy retries primaries but never copies; a retried primary therefore counts as failed.
     failed = not leg.succeeded or reply.error or leg.attempts > 1
-    if not leg.succeeded or not reply.spoken or leg.response.capped:
+    if not leg.succeeded or not reply.is_answer or leg.response.truncated:
         return Traits(failed=failed)
-    said = reply.text.strip()
+    text = reply.text.strip()
     return Traits(
         failed=failed,
-        empty=not said and not reply.tool_calls,
-        refused=reply.refused or _refuses(said[:_OPENING].casefold()),
+        empty=not text and not reply.tool_calls,
+        refused=reply.refused or _is_refusal(text[:_REFUSAL_WINDOW].casefold()),
         cut=reply.finish_reason == "length",
-        invalid_json=not _is_json(said) if wants_json and said else None,
+        invalid_json=not _is_json(text) if wants_json and text else None,
         invalid_calls=(
             not all(_is_object(call.arguments) for call in reply.tool_calls) if reply.tool_calls else None
         ),
-        language=language(said),
+        language=detect_language(text),
     )
 
 
-def _refuses(opening: str) -> bool:
-    # Every answer passes here, and a generator costs more than the search itself.
-    for mark in _REFUSAL_MARKS:
-        if mark in opening:
+def _is_refusal(opening: str) -> bool:
+    # This runs for every answer, and a generator expression costs more than the searches.
+    for hint in _REFUSAL_HINTS:
+        if hint in opening:
             return _REFUSAL.search(opening) is not None
     return False
 
 
-def asks_for_json(request: Body) -> bool:
-    """Whether a request asks for an answer in JSON; by ``response_format`` and its kin."""
-    if not any(mark in request.data for mark in _JSON_MARKS):
+def requests_json(request: Body) -> bool:
+    """Whether a request requires a JSON answer, by ``response_format`` or an equivalent parameter."""
+    if not any(hint in request.data for hint in _JSON_HINTS):
         return False
     try:
         value = orjson.loads(request.data)
@@ -119,23 +119,23 @@ def asks_for_json(request: Body) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    return _loaded(text) is not _NOTHING
+    return _load_json(text) is not _INVALID
 
 
 def _is_object(text: str) -> bool:
-    return isinstance(_loaded(text or "{}"), dict)
+    return isinstance(_load_json(text or "{}"), dict)
 
 
-_NOTHING: Final = object()
+_INVALID: Final = object()
 
 
-def _loaded(text: str) -> Any:
+def _load_json(text: str) -> Any:
     try:
         return orjson.loads(text)
     except ValueError:
         pass
     try:
-        # What the standard library reads as well is no fault of a model: numbers of any size, for one.
+        # The standard library accepts more than orjson, such as integers of any size; these count as valid.
         return json.loads(text)
     except (ValueError, RecursionError):
-        return _NOTHING
+        return _INVALID

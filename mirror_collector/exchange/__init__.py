@@ -1,14 +1,14 @@
-"""Captured exchanges as values: legs, how they are read from the wire, how they are paired and understood.
+"""Captured exchanges as values: legs, their parsing, their pairing, and the answers they contain.
 
-Pure: no I/O, no clock, no randomness. What comes in is hostile until proven otherwise; whatever cannot be
-read becomes a `Rejection` with a reason, never an exception.
+Pure: no I/O, no clock, no randomness. All input is untrusted. Input that cannot be parsed becomes a
+`Rejection` with a reason and never raises.
 """
 
 from __future__ import annotations
 
 from mirror_collector.exchange.document import parse_document
-from mirror_collector.exchange.entry import CAPTURE_NAMESPACE, Message, parse_entry, parse_message
-from mirror_collector.exchange.exposure import Exposure, Exposures, Feedback, Outcome
+from mirror_collector.exchange.exposure import Conversion, Exposure, ExposureCounts, Feedback
+from mirror_collector.exchange.log_entry import CAPTURE_NAMESPACE, LogMessage, parse_entry, parse_message
 from mirror_collector.exchange.model import (
     Body,
     Failure,
@@ -24,22 +24,23 @@ from mirror_collector.exchange.model import (
     Variant,
 )
 from mirror_collector.exchange.openai import read_reply
-from mirror_collector.exchange.pairing import Pairing, PairingLimits, Settled
+from mirror_collector.exchange.pairing import Pairing, PairingLimits, PairingResult
 from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall
 
 __all__ = [
     "CAPTURE_NAMESPACE",
     "Body",
+    "Conversion",
     "Exposure",
-    "Exposures",
+    "ExposureCounts",
     "Failure",
     "Feedback",
     "Leg",
-    "Message",
-    "Outcome",
+    "LogMessage",
     "Pair",
     "Pairing",
     "PairingLimits",
+    "PairingResult",
     "Rejection",
     "RejectionReason",
     "Reply",
@@ -47,7 +48,6 @@ __all__ = [
     "RequestId",
     "Role",
     "RouteName",
-    "Settled",
     "ToolCall",
     "Unpaired",
     "UnpairedReason",

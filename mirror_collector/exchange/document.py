@@ -1,7 +1,7 @@
-"""A leg from one JSON object, for senders that are no Envoy.
+"""Parsing of legs from JSON objects, for senders other than Envoy.
 
-Unknown fields are refused, so that a misspelt one is noticed. Bodies are given as text (``body``) or, where
-they are not text, as ``body_base64``. Times are seconds since the epoch.
+Unknown fields are rejected, so that typing errors are noticed. Bodies are text (``body``) or base64
+(``body_base64``). Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ class _Document(BaseModel):
 
 
 class BodyDocument(_Document):
-    """One message body."""
+    """A message body."""
 
     body: str | None = None
     body_base64: str | None = None
     total: _Count | None = None
-    """Bytes on the wire, where ``body`` is only the beginning."""
+    """Size on the wire in bytes, if ``body`` is only the beginning."""
 
     content_type: Annotated[str, Field(max_length=256)] = "application/json"
     content_encoding: Annotated[str, Field(max_length=256)] = ""
 
 
 class ResponseDocument(BodyDocument):
-    """The answer."""
+    """The response."""
 
     status: Annotated[int, Field(ge=100, le=599)] | None = None
-    """Absent where there was no answer."""
+    """Absent if there was no response."""
 
     headers_at: _Seconds | None = None
     first_chunk_at: _Seconds | None = None
@@ -63,7 +63,7 @@ class ResponseDocument(BodyDocument):
 
 
 class LegDocument(_Document):
-    """One leg."""
+    """A leg."""
 
     route: _Name
     role: Role
@@ -78,16 +78,16 @@ class LegDocument(_Document):
     client_left: bool = False
     failure: Failure | None = None
     unit: Annotated[str, Field(max_length=256)] = ""
-    """Whose request it was: a user or a session."""
+    """User or session of the request."""
 
     expects_noise: bool = False
-    """Of a primary: a second copy went to its own variant, and comes as role ``noise``."""
+    """For a primary: whether a leg of role ``noise`` will be sent for the same request."""
 
     node: Annotated[str, Field(max_length=256)] = ""
 
 
 def parse_document(value: Any, *, max_body: int = 1 << 20) -> Leg | Rejection:
-    """Read one leg from decoded JSON; `max_body` bytes are kept of each body."""
+    """Parse one leg from a decoded JSON value; at most `max_body` bytes of each body are kept."""
     try:
         document = LegDocument.model_validate(value)
     except ValidationError as error:
@@ -99,15 +99,15 @@ def parse_document(value: Any, *, max_body: int = 1 << 20) -> Leg | Rejection:
 
 
 def _explain(error: ValidationError) -> str:
-    """Say where and what, without what was sent."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {problem['msg']}" for problem in found]
-    more = [f"and {len(told) - _MAX_PROBLEMS} more"] if len(told) > _MAX_PROBLEMS else []
-    return "; ".join(told[:_MAX_PROBLEMS] + more)[:1024]
+    """Describe the invalid fields without quoting their values."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    problems = [f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {problem['msg']}" for problem in errors]
+    more = [f"and {len(problems) - _MAX_PROBLEMS} more"] if len(problems) > _MAX_PROBLEMS else []
+    return "; ".join(problems[:_MAX_PROBLEMS] + more)[:1024]
 
 
 def _leg(document: LegDocument, *, max_body: int) -> Leg:
-    answer = document.response
+    response = document.response
     return Leg(
         route=RouteName(document.route),
         role=document.role,
@@ -118,14 +118,14 @@ def _leg(document: LegDocument, *, max_body: int) -> Leg:
         started_us=_micros(document.started_at),
         request=_body(document.request, max_body=max_body, ended=True),
         request_ended_us=_micros_or_none(document.request_ended_at),
-        status=answer.status,
+        status=response.status,
         details="",
-        response=_body(answer, max_body=max_body, ended=answer.complete),
-        headers_us=_micros_or_none(answer.headers_at),
-        first_chunk_us=_micros_or_none(answer.first_chunk_at),
-        last_chunk_us=_micros_or_none(answer.last_chunk_at),
-        chunks=answer.chunks,
-        complete=answer.complete and answer.status is not None,
+        response=_body(response, max_body=max_body, ended=response.complete),
+        headers_us=_micros_or_none(response.headers_at),
+        first_chunk_us=_micros_or_none(response.first_chunk_at),
+        last_chunk_us=_micros_or_none(response.last_chunk_at),
+        chunks=response.chunks,
+        complete=response.complete and response.status is not None,
         client_left=document.client_left,
         failure=document.failure,
         node=document.node,
@@ -136,7 +136,7 @@ def _leg(document: LegDocument, *, max_body: int) -> Leg:
 
 def _body(document: BodyDocument, *, max_body: int, ended: bool) -> Body:
     if document.body_base64 is not None:
-        # Text beyond ASCII is a ValueError, not a binascii.Error; encoding first makes it one.
+        # Decoding a non-ASCII str raises ValueError; decoding its bytes raises binascii.Error.
         data = base64.b64decode(document.body_base64.encode(), validate=True)
     else:
         data = (document.body or "").encode()

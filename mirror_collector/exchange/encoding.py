@@ -1,6 +1,6 @@
-"""Undoing a content encoding, within a bound.
+"""Decoding of content encodings, with a limit on the output size.
 
-Knows gzip and deflate; anything else is left to the caller as it is.
+Supports gzip and deflate; data in any other encoding is returned unchanged.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ _RAW = -zlib.MAX_WBITS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What came out."""
+    """The result of decoding a body."""
 
     data: bytes
-    understood: bool
-    """False where the encoding is unknown or the data is not in it; `data` is then the input."""
+    ok: bool
+    """False if the encoding is not supported or the data is invalid; `data` is then the input."""
 
-    whole: bool
-    """False where the input ended early or the bound was reached."""
+    complete: bool
+    """False if the input was truncated or the limit was reached."""
 
 
 def decode(data: bytes, encoding: str, *, limit: int) -> Decoded:
-    """Undo `encoding` (a Content-Encoding value) and return at most `limit` bytes."""
+    """Decode `data` by `encoding`, a Content-Encoding value, and return at most `limit` bytes."""
     match encoding.strip().lower():
         case "" | "identity":
-            return Decoded(data=data[:limit], understood=True, whole=len(data) <= limit)
+            return Decoded(data=data[:limit], ok=True, complete=len(data) <= limit)
         case "gzip" | "x-gzip":
-            found = _inflate(data, _GZIP_OR_ZLIB, limit)
+            decoded = _inflate(data, _GZIP_OR_ZLIB, limit)
         case "deflate":
-            # The name means zlib, but some senders mean the bare stream.
-            found = _inflate(data, _GZIP_OR_ZLIB, limit) or _inflate(data, _RAW, limit)
+            # The name stands for the zlib format, but some senders use raw deflate.
+            decoded = _inflate(data, _GZIP_OR_ZLIB, limit) or _inflate(data, _RAW, limit)
         case _:
-            found = None
-    return found or Decoded(data=data[:limit], understood=False, whole=len(data) <= limit)
+            decoded = None
+    return decoded or Decoded(data=data[:limit], ok=False, complete=len(data) <= limit)
 
 
 def _inflate(data: bytes, bits: int, limit: int) -> Decoded | None:
-    inflater = zlib.decompressobj(bits)
+    decompressor = zlib.decompressobj(bits)
     try:
-        out = inflater.decompress(data, limit)
+        out = decompressor.decompress(data, limit)
     except zlib.error:
         return None
-    return Decoded(data=out, understood=True, whole=inflater.eof)
+    return Decoded(data=out, ok=True, complete=decompressor.eof)

@@ -1,4 +1,4 @@
-"""That a user was served by a variant of an A/B test: no leg, no body, nothing to pair."""
+"""Records of A/B tests: exposures of users to variants, conversions, and feedback on answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from mirror_collector.exchange.model import RouteName, Variant
 
-__all__ = ["Exposure", "Exposures", "Feedback", "Outcome"]
+__all__ = ["Conversion", "Exposure", "ExposureCounts", "Feedback"]
 
-_MOST: Final = 200_000
+_MAX_ENTRIES: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """One request of a test; `unit` is whose it was, empty where the request did not say."""
+    """One request of an A/B test; `unit` is its user or session, empty if the request has none."""
 
     route: RouteName
     experiment: str
@@ -25,8 +25,8 @@ class Exposure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A user did what is counted, whichever variant that is the doing of; `unit` is named as in requests."""
+class Conversion:
+    """A conversion of a user; `unit` names the user as requests do. The variant is found by the exposures."""
 
     route: RouteName
     metric: str
@@ -35,9 +35,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """What was said of an answer: by the id of its request, or of whatever a user got.
+    """Feedback on the answer to one request, or on the answers one user received.
 
-    `value` is 1 or 0 for a thumb up or down, else a rating. The same `id` counts once.
+    `value` is 1 or 0 for thumbs up or down, else a rating. Feedback with a known `id` is ignored.
     """
 
     id: str
@@ -47,26 +47,24 @@ class Feedback:
     request_id: str = ""
     unit: str = ""
     variant: str = ""
-    """Who answered, where the sender knows; else it is found by the request id."""
+    """Variant that answered, if the sender knows it; else the store finds it by the request id."""
 
 
 @dataclass(slots=True)
-class Exposures:
-    """How many requests each unit sent to each variant, until somebody takes them; bounded in units.
-
-    What finds no room is counted in `lost` and not held up.
-    """
+class ExposureCounts:
+    """Number of requests by exposure, until they are written to the store; limited in distinct exposures."""
 
     requests: Counter[Exposure] = field(default_factory=Counter)
-    lost: int = 0
+    dropped: int = 0
+    """Requests that were not counted because the limit was reached."""
 
     def __bool__(self) -> bool:
-        """Whether anything waits."""
+        """Whether any request was counted."""
         return bool(self.requests)
 
     def add(self, exposure: Exposure) -> None:
-        """Count a request."""
-        if exposure in self.requests or len(self.requests) < _MOST:
+        """Count one request."""
+        if exposure in self.requests or len(self.requests) < _MAX_ENTRIES:
             self.requests[exposure] += 1
         else:
-            self.lost += 1
+            self.dropped += 1

@@ -1,7 +1,10 @@
-"""One captured exchange: a leg is one request and its answer, a pair is two legs of one request.
+"""The data model of captured exchanges.
 
-Times are whole microseconds since the epoch, as the proxy's clock had them; both legs of a pair come from the
-same proxy, so their times may be subtracted.
+A leg is one request and its response. A pair is the primary leg and the shadow leg of one request, and
+optionally a noise leg: a second copy of the request, answered by the primary's variant.
+
+Times are microseconds since the epoch by the clock of the proxy. All legs of a pair come from one proxy, so
+their times can be compared.
 """
 
 from __future__ import annotations
@@ -31,20 +34,20 @@ Variant = NewType("Variant", str)
 
 
 class Role(Enum):
-    """What the leg was for."""
+    """Role of a leg within its pair."""
 
     PRIMARY = "primary"
-    """The user got this answer."""
+    """The request of the client; the client received the response."""
 
     SHADOW = "shadow"
-    """Nobody got this answer."""
+    """A copy sent to the shadow variant; the proxy discarded the response."""
 
     NOISE = "noise"
-    """A second answer of the primary's variant, which nobody got: how much answers differ by themselves."""
+    """A copy sent to the primary's variant to measure how much its answers vary; response discarded."""
 
 
 class Failure(Enum):
-    """Why a backend gave no proper answer, in the words of the proxy's response flags."""
+    """Why a backend did not answer properly; the values are the names of Envoy's response flags."""
 
     FAILED_LOCAL_HEALTHCHECK = "failed_local_healthcheck"
     NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
@@ -67,91 +70,95 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """The beginning of a message body, as it was on the wire."""
+    """The captured beginning of a message body, in its content encoding."""
 
     data: bytes = b""
     total: int | None = None
-    """Bytes on the wire; None where the message never ended."""
+    """Size on the wire in bytes; None if the message did not end."""
 
     content_type: str = ""
     content_encoding: str = ""
-    kept: int | None = None
-    """Bytes that were captured, where `data` is not all of them any more."""
+    captured: int | None = None
+    """Number of captured bytes, if `data` no longer contains all of them; else None."""
 
     @property
-    def capped(self) -> bool:
-        """Whether more was sent than was captured."""
-        captured = len(self.data) if self.kept is None else self.kept
+    def truncated(self) -> bool:
+        """Whether the message was larger than the captured part."""
+        captured = len(self.data) if self.captured is None else self.captured
         return self.total is not None and self.total > captured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """One request and the answer one variant gave."""
+    """One request and the response of one variant."""
 
     route: RouteName
     role: Role
     request_id: RequestId
     variant: Variant
-    """Empty where the proxy found no backend at all."""
+    """Empty if the proxy selected no backend."""
 
     method: str
     path: str
     started_us: int
     request: Body
     request_ended_us: int | None
-    """None where the client stopped sending before the end."""
+    """None if the client did not send the complete request."""
 
     status: int | None
-    """None where no response was begun."""
+    """None if no response started."""
 
     details: str
-    """The proxy's word on where the response came from, such as ``via_upstream``."""
+    """Response code details of the proxy, such as ``via_upstream``."""
 
     response: Body
     headers_us: int | None
     first_chunk_us: int | None
     last_chunk_us: int | None
-    """The end of the response where it is known, else the last chunk that was recorded."""
+    """End of the response if known, else the time of the last recorded chunk."""
 
     chunks: int
     complete: bool
-    """Whether the response came to its proper end."""
+    """Whether the response ended properly."""
 
     client_left: bool
+    """Whether the client disconnected before the end of the response."""
+
     failure: Failure | None
     attempts: int = 1
+    """Number of upstream attempts, including retries."""
+
     prompt: str = ""
-    """The version of the system prompt that the proxy put in; empty for none."""
+    """Version of the system prompt that the proxy inserted; empty if none."""
 
     rewrite: str = ""
-    """Why the request body was sent on unchanged although it should have been rewritten; empty otherwise."""
+    """Why the proxy did not rewrite a request body that it was configured to rewrite; empty otherwise."""
 
     node: str = ""
-    """The proxy that saw it."""
+    """Id of the proxy that captured the leg."""
 
     unit: str = ""
-    """Whose request it was, in the words of the request; empty where nobody asked or it did not say."""
+    """User or session of the request, as the request names it; empty if not configured or not given."""
 
     expects_noise: bool = False
-    """Whether a second copy went to the primary's variant; only primaries know."""
+    """Whether a noise leg was sent for this request; only set on primaries."""
 
-    times: tuple[tuple[int, int], ...] = ()
-    """For the first chunks of the response: microseconds since the epoch, bytes."""
+    chunk_times: tuple[tuple[int, int], ...] = ()
+    """Time (microseconds since the epoch) and size in bytes of the first chunks of the response."""
 
     @property
     def limited(self) -> bool:
-        """Whether limits of the copy's own, and no backend, are why there is no proper answer."""
+        """Whether limits on shadow traffic, and not a backend, prevented a proper answer."""
         return self.role is not Role.PRIMARY and self.failure in _LIMITS
 
     @property
     def size(self) -> int:
-        """Bytes of memory it is accounted for: its bodies and a flat amount for the rest."""
+        """Bytes charged to the memory limits: the bodies plus a flat amount for everything else."""
         return len(self.request.data) + len(self.response.data) + 1024
 
     @property
     def succeeded(self) -> bool:
-        """Whether the backend answered with a success and came to its end."""
+        """Whether the backend returned a complete response with a status below 400."""
         return self.failure is None and self.complete and self.status is not None and self.status < 400
 
 
@@ -160,10 +167,7 @@ _LIMITS = frozenset({Failure.UPSTREAM_OVERFLOW, Failure.OVERLOAD_MANAGER})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """The answer the user got and the one the shadow gave to a copy of the same request.
-
-    `noise` is the answer of the primary's variant to a second copy, where one was made.
-    """
+    """The legs of one request; `noise` is None if the request has no noise leg."""
 
     primary: Leg
     shadow: Leg
@@ -171,76 +175,76 @@ class Pair:
 
     @property
     def legs(self) -> tuple[Leg, ...]:
-        """All legs there are."""
+        """The legs of the pair: primary, shadow, and noise if present."""
         return (self.primary, self.shadow) if self.noise is None else (self.primary, self.shadow, self.noise)
 
     @property
     def client_left(self) -> bool:
-        """Whether the client hung up; such a pair says nothing about quality."""
+        """Whether the client disconnected; such a pair does not measure quality."""
         return self.primary.client_left or self.shadow.client_left
 
 
 class UnpairedReason(Enum):
-    """Why a leg did not become half of a stored pair."""
+    """Why a leg did not become part of a stored pair."""
 
     NO_SHADOW = "no_shadow"
-    """A primary whose shadow did not come within the window."""
+    """A primary whose shadow did not arrive within the pairing window."""
 
     NO_PRIMARY = "no_primary"
-    """A copy whose primary did not come within the window."""
+    """A copy whose primary did not arrive within the pairing window."""
 
     NO_NOISE = "no_noise"
-    """A primary whose second copy did not come within the window; it may be half of a pair all the same."""
+    """A primary whose noise leg did not arrive within the window; it may still be part of a pair."""
 
     DUPLICATE = "duplicate"
-    """The same role was already there for this request."""
+    """The request already had a leg of this role."""
 
     LATE = "late"
-    """The other leg had been given up on before."""
+    """The pairing window of the request had already ended."""
 
     EVICTED = "evicted"
-    """Pushed out by newer legs while it waited."""
+    """Removed while waiting because newer legs needed the space."""
 
     SHUTDOWN = "shutdown"
-    """The collector was asked to stop while it waited."""
+    """The collector stopped while the leg was waiting."""
 
     RESTART = "restart"
-    """The collector died while it waited."""
+    """The collector process died while the leg was waiting."""
 
     STORED_BEFORE = "stored_before"
-    """The pair is in the store already."""
+    """The store already contains the pair."""
 
     STORE_FAILED = "store_failed"
-    """The store refused the pair."""
+    """The store could not write the pair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unpaired:
-    """A leg that will not become half of a pair."""
+    """A leg that will not become part of a pair."""
 
     leg: Leg
     reason: UnpairedReason
 
 
 class RejectionReason(Enum):
-    """Why something that was sent is no leg."""
+    """Why received data was not accepted as a leg."""
 
     MALFORMED = "malformed"
-    """Not the message or the JSON it should be."""
+    """It is not a valid message or not valid JSON."""
 
     NOT_CAPTURED = "not_captured"
-    """A log entry without captured data."""
+    """The log entry has no captured data."""
 
     BAD_FIELD = "bad_field"
-    """A required value is missing or is not what it must be."""
+    """A required field is missing or invalid."""
 
     BAD_BASE64 = "bad_base64"
     BAD_NUMBER = "bad_number"
     TOO_MANY_ROUTES = "too_many_routes"
-    """The sender names more routes than the collector keeps books for."""
+    """The leg names a new route, and the maximum number of routes is reached."""
 
     QUEUE_FULL = "queue_full"
-    """Legs come in faster than they can be compared and stored."""
+    """Legs arrive faster than they can be compared and stored."""
 
     STOPPING = "stopping"
     """The collector is shutting down."""
@@ -248,7 +252,7 @@ class RejectionReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """Something that is no leg, and why; the detail never quotes a body."""
+    """Received data that is not a leg, and why; the detail never contains body text."""
 
     reason: RejectionReason
     detail: str = ""

@@ -1,8 +1,8 @@
-"""What a model said, from the bytes it was said in.
+"""Parsing of response bodies of OpenAI-compatible endpoints.
 
-Understands the answers of OpenAI's chat, text completion and responses endpoints, plain and streamed, as vLLM
-sends them. Anything else is opaque: it can be compared by its bytes only. Every input yields a `Reply`;
-broken JSON, broken UTF-8, absurd nesting and absurd numbers are all just opaque.
+Supports chat completions, text completions and responses, plain and streamed, as vLLM sends them. Any other
+body is opaque and can only be compared by its bytes. Every input yields a `Reply`: invalid JSON, invalid
+UTF-8, excessive nesting and absurd numbers result in an opaque reply.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.exchange.assembly import Assembly
+from mirror_collector.exchange.completions import CompletionBuilder
 from mirror_collector.exchange.encoding import decode
 from mirror_collector.exchange.reply import Reply, ReplyKind
-from mirror_collector.exchange.responses import Responses
-from mirror_collector.exchange.sse import events
+from mirror_collector.exchange.responses import ResponseBuilder
+from mirror_collector.exchange.sse import event_data
 
 if TYPE_CHECKING:
     from mirror_collector.exchange.model import Body
@@ -30,16 +30,16 @@ _OPAQUE: Final = Reply(kind=ReplyKind.OPAQUE)
 
 
 def read_reply(body: Body) -> Reply:
-    """Put an answer together; never raises."""
+    """Parse the answer in a response body; never raises."""
     if not body.data:
         return _EMPTY
-    media = body.content_type.partition(";")[0].strip().lower()
+    media_type = body.content_type.partition(";")[0].strip().lower()
     decoded = decode(body.data, body.content_encoding, limit=_MAX_DECODED)
-    if not decoded.understood:
+    if not decoded.ok:
         return _OPAQUE
-    if media == "text/event-stream":
+    if media_type == "text/event-stream":
         return _streamed(decoded.data)
-    if media == "application/json" or media.endswith("+json"):
+    if media_type == "application/json" or media_type.endswith("+json"):
         return _plain(decoded.data)
     return _OPAQUE
 
@@ -47,15 +47,15 @@ def read_reply(body: Body) -> Reply:
 def _plain(data: bytes) -> Reply:
     match _json(data):
         case {"choices": [*choices], **rest}:
-            answer = Assembly()
+            completion = CompletionBuilder()
             for choice in choices:
-                answer.choice(choice, key="message")
-            answer.usage(rest.get("usage"))
-            return answer.reply(streamed=False, whole=True)
-        case {"object": "response"} as response:
-            found = Responses()
-            found.whole_response(response)
-            return found.reply(streamed=False)
+                completion.add_choice(choice, key="message")
+            completion.add_usage(rest.get("usage"))
+            return completion.build(streamed=False, whole=True)
+        case {"object": "response"} as value:
+            response = ResponseBuilder()
+            response.add_response(value)
+            return response.build(streamed=False)
         case {"error": error} if error:
             return Reply(kind=ReplyKind.ERROR, error=True)
         case {"object": "error"}:
@@ -65,33 +65,33 @@ def _plain(data: bytes) -> Reply:
 
 
 def _streamed(data: bytes) -> Reply:
-    answer, responses = Assembly(), Responses()
+    completion, response = CompletionBuilder(), ResponseBuilder()
     done = failed = False
-    for text in events(data, limit=_MAX_EVENTS):
+    for text in event_data(data, limit=_MAX_EVENTS):
         event = text.strip()
         if event == b"[DONE]":
             done = True
             break
         value = _json(event) if event[:1] == b"{" else None
         if not isinstance(value, dict):
-            # Comments, pings and the piece a cut stream breaks off in.
+            # A comment, a ping, or an event that the end of a truncated stream cut off.
             continue
         choices, kind = value.get("choices"), value.get("type")
         if isinstance(choices, list):
-            answer.event(choices, value.get("usage"))
-        elif isinstance(kind, str) and _of_responses(kind, responses):
-            responses.event(kind, value)
+            completion.add_event(choices, value.get("usage"))
+        elif isinstance(kind, str) and _is_response_event(kind, response):
+            response.add_event(kind, value)
         elif value.get("error"):
             failed = True
-    if responses.seen:
-        return responses.reply(streamed=True)
-    if not answer.seen:
+    if response.seen:
+        return response.build(streamed=True)
+    if not completion.seen:
         return Reply(kind=ReplyKind.ERROR, error=True, streamed=True) if failed else _OPAQUE
-    return answer.reply(streamed=True, whole=done or answer.finished, error=failed)
+    return completion.build(streamed=True, whole=done or completion.finished, error=failed)
 
 
-def _of_responses(kind: str, responses: Responses) -> bool:
-    return kind.startswith("response.") or (kind == "error" and responses.seen)
+def _is_response_event(kind: str, response: ResponseBuilder) -> bool:
+    return kind.startswith("response.") or (kind == "error" and response.seen)
 
 
 def _json(data: bytes) -> Any:
@@ -100,7 +100,7 @@ def _json(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        # Slower, and takes what is almost JSON: halves of surrogate pairs, NaN, broken UTF-8 in a text.
+        # Slower, but accepts what orjson does not: lone surrogates, NaN, and invalid UTF-8 within strings.
         return json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None

@@ -1,4 +1,4 @@
-"""One answer of a model, put together again."""
+"""The parsed answer of a model."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-__all__ = ["Reply", "ReplyKind", "ToolCall", "clean"]
+__all__ = ["Reply", "ReplyKind", "ToolCall", "replace_surrogates"]
 
 
 class ReplyKind(Enum):
-    """What sort of body it is."""
+    """Kind of response body."""
 
     CHAT = "chat"
     COMPLETION = "completion"
     RESPONSE = "response"
-    """Of the responses endpoint."""
+    """An answer of the responses endpoint."""
 
     ERROR = "error"
-    """An error object and nothing else."""
+    """An error object only."""
 
     EMPTY = "empty"
     OPAQUE = "opaque"
+    """A body that is not a known answer format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call the model asks for; the arguments are JSON text as the model wrote it."""
+    """A tool call of the model; `arguments` is the JSON text as the model wrote it."""
 
     name: str
     arguments: str
@@ -34,61 +35,61 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One answer, put together again."""
+    """One answer, assembled from a plain body or from the events of a stream."""
 
     kind: ReplyKind
     streamed: bool = False
     text: str = ""
-    """What the model said; several choices are joined by a form feed."""
+    """Content of the answer; the contents of several choices are joined by a form feed."""
 
     reasoning: str = ""
-    """What it thought aloud; costs tokens and is no part of the answer."""
+    """Reasoning content; it uses tokens but is not part of the answer."""
 
     refused: bool = False
-    """Whether it said in a field of its own that it will not."""
+    """Whether the answer contains an explicit refusal field."""
 
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     content_chunks: int | None = None
-    """Of a stream: tokens by log probabilities, else events that carried content. None for a plain answer."""
+    """For a stream: tokens with log probabilities, else events that carried content. None if not streamed."""
 
     mean_logprob: float | None = None
-    """Of the tokens, where the request asked for log probabilities."""
+    """Mean log probability of the tokens, if the request asked for log probabilities."""
 
     error: bool = False
-    """Whether an error was reported, be it alone or in the middle of a stream."""
+    """Whether the body reports an error, either alone or within a stream."""
 
     whole: bool = True
-    """Whether the answer came to its own end (a finish reason, ``[DONE]``, a closed JSON object)."""
+    """Whether the answer is complete: it has a finish reason, ``[DONE]`` or a closed JSON object."""
 
     @property
-    def spoken(self) -> bool:
-        """Whether it is an answer of a model at all."""
-        return self.kind in _SPOKEN
+    def is_answer(self) -> bool:
+        """Whether the body contains an answer of a model."""
+        return self.kind in _ANSWER_KINDS
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads; what is as usual is left out."""
-        found: dict[str, Any] = {"kind": self.kind.value}
-        for name, usual in _USUAL.items():
-            value = getattr(self, name)
-            if value != usual:
-                found[name] = value
+        """Return a JSON object that `from_json` reads; fields with default values are omitted."""
+        value: dict[str, Any] = {"kind": self.kind.value}
+        for name, default in _DEFAULTS.items():
+            field = getattr(self, name)
+            if field != default:
+                value[name] = field
         if self.tool_calls:
-            found["tool_calls"] = [[call.name, call.arguments] for call in self.tool_calls]
-        return found
+            value["tool_calls"] = [[call.name, call.arguments] for call in self.tool_calls]
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Reply:
-        """The answer `to_json` wrote."""
+        """Return the reply that `to_json` wrote."""
         calls = tuple(ToolCall(name=name, arguments=text) for name, text in value.get("tool_calls", ()))
-        plain = {name: value[name] for name in _USUAL if name in value}
-        return cls(kind=ReplyKind(value["kind"]), tool_calls=calls, **plain)
+        fields = {name: value[name] for name in _DEFAULTS if name in value}
+        return cls(kind=ReplyKind(value["kind"]), tool_calls=calls, **fields)
 
 
-_SPOKEN = frozenset({ReplyKind.CHAT, ReplyKind.COMPLETION, ReplyKind.RESPONSE})
-_USUAL: dict[str, Any] = {
+_ANSWER_KINDS = frozenset({ReplyKind.CHAT, ReplyKind.COMPLETION, ReplyKind.RESPONSE})
+_DEFAULTS: dict[str, Any] = {
     "streamed": False,
     "text": "",
     "reasoning": "",
@@ -103,8 +104,8 @@ _USUAL: dict[str, Any] = {
 }
 
 
-def clean(text: str) -> str:
-    """Join surrogate pairs and replace halves: JSON can carry them, no file and no socket takes them."""
+def replace_surrogates(text: str) -> str:
+    """Join surrogate pairs and replace lone surrogates, which JSON can contain but UTF-8 cannot."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,6 +1,6 @@
-"""Server-sent events from a body that was captured whole or in part.
+"""Parsing of server-sent events from a complete or truncated body.
 
-Follows the event stream format of the HTML standard as far as a recorded body needs it: field ``data`` only.
+Follows the event stream format of the HTML standard, except that only the ``data`` field is read.
 """
 
 from __future__ import annotations
@@ -10,32 +10,29 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["events"]
+__all__ = ["event_data"]
 
-_MARK: Final = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def events(body: bytes, *, limit: int) -> Iterator[bytes]:
-    """Yield the data of at most `limit` events.
-
-    An event the body breaks off in is yielded too: whether it is of use is for the caller to see.
-    """
-    text = body.removeprefix(_MARK)
+def event_data(body: bytes, *, limit: int) -> Iterator[bytes]:
+    """Yield the data of at most `limit` events, including an event that the end of the body truncates."""
+    text = body.removeprefix(_BYTE_ORDER_MARK)
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    seen = 0
+    count = 0
     for block in text.split(b"\n\n"):
-        # Almost every event is one line, and a stream has hundreds of them.
-        event = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _lines(block)
-        if event is not None:
-            yield event
-            seen += 1
-            if seen >= limit:
+        # Nearly every event is a single line, and a stream has hundreds of events.
+        data = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _parse_block(block)
+        if data is not None:
+            yield data
+            count += 1
+            if count >= limit:
                 return
 
 
-def _lines(block: bytes) -> bytes | None:
-    """Return the data of an event of any form; None where it has none."""
+def _parse_block(block: bytes) -> bytes | None:
+    """Return the data of an event with any number of lines; None if it has no data."""
     data: list[bytes] = []
     for line in block.split(b"\n"):
         if line.startswith(b"data:"):

@@ -1,12 +1,13 @@
-"""``POST /v1/exchanges``: legs as JSON, for senders that are no Envoy.
+"""``POST /v1/exchanges``: legs as JSON, for senders other than Envoy.
 
-The body is one leg, a list of legs, ``{"legs": […]}`` or, as ``application/x-ndjson``, one leg a line; for
-the fields of a leg see `mirror_collector.exchange.document`. Good and bad legs may be mixed. The answer is
-202::
+The body is one leg, a list of legs, ``{"legs": […]}``, or one leg per line as ``application/x-ndjson``. The
+fields of a leg are documented in `mirror_collector.exchange.document`. Valid legs are accepted even if others
+are rejected. The response has status 202::
 
     {"accepted": 2, "rejected": [{"line": 3, "reason": "bad_field", "detail": "role: Input should be …"}]}
 
-where ``line`` counts legs from 1, or 400 where the body is not JSON at all, or 413 where it is too large.
+``line`` is the number of the leg, starting at 1. The status is 400 if the body is not JSON, and 413 if it
+contains too many legs.
 """
 
 from __future__ import annotations
@@ -20,56 +21,58 @@ from aiohttp import web
 from mirror_collector.exchange import Leg, Rejection, RejectionReason, parse_document
 
 if TYPE_CHECKING:
-    from mirror_collector.receive.intake import Intake
+    from mirror_collector.receive.queue import LegQueue
 
 __all__ = ["MAX_REQUEST", "exchange_routes"]
 
 MAX_REQUEST: Final = 32 << 20
 _MAX_LEGS: Final = 10_000
-_BREATH: Final = 64
+_YIELD_EVERY: Final = 64
+"""Number of legs after which other tasks of the event loop may run."""
+
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _NOT_JSON: Final = Rejection(reason=RejectionReason.MALFORMED, detail="not JSON")
 
 
-def exchange_routes(intake: Intake) -> list[web.RouteDef]:
-    """The route of this door."""
-    return [web.post("/v1/exchanges", _Door(intake).post)]
+def exchange_routes(queue: LegQueue) -> list[web.RouteDef]:
+    """Return the route of this endpoint; it puts the received legs into `queue`."""
+    return [web.post("/v1/exchanges", _ExchangeHandler(queue).post)]
 
 
-class _Door:
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+class _ExchangeHandler:
+    def __init__(self, queue: LegQueue) -> None:
+        self._queue = queue
 
     async def post(self, request: web.Request) -> web.Response:
         body = await request.read()
         values = _lines(body) if request.content_type in _NDJSON else _document(body)
         if isinstance(values, Rejection):
-            self._intake.refuse(values)
+            self._queue.reject(values)
             return web.json_response({"error": "malformed", "detail": values.detail}, status=400)
         if len(values) > _MAX_LEGS:
             detail = f"at most {_MAX_LEGS} legs in one request"
             return web.json_response({"error": "too_large", "detail": detail}, status=413)
         rejected: list[dict[str, Any]] = []
         for line, value in enumerate(values, start=1):
-            refused = self._accept(value)
-            if refused is not None:
-                rejected.append({"line": line, "reason": refused.reason.value, "detail": refused.detail})
-            if line % _BREATH == 0:
+            rejection = self._receive(value)
+            if rejection is not None:
+                rejected.append({"line": line, "reason": rejection.reason.value, "detail": rejection.detail})
+            if line % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        answer = {"accepted": len(values) - len(rejected), "rejected": rejected}
-        return web.json_response(answer, status=202)
+        result = {"accepted": len(values) - len(rejected), "rejected": rejected}
+        return web.json_response(result, status=202)
 
-    def _accept(self, value: Any) -> Rejection | None:
+    def _receive(self, value: Any) -> Rejection | None:
         if isinstance(value, Rejection):
-            return self._intake.refuse(value)
-        leg = parse_document(value, max_body=self._intake.limits.max_body)
-        return self._intake.offer(leg) if isinstance(leg, Leg) else self._intake.refuse(leg)
+            return self._queue.reject(value)
+        leg = parse_document(value, max_body=self._queue.limits.max_body)
+        return self._queue.put(leg) if isinstance(leg, Leg) else self._queue.reject(leg)
 
 
 def _document(body: bytes) -> list[Any] | Rejection:
     match _json(body):
-        case Rejection() as refused:
-            return refused
+        case Rejection() as rejection:
+            return rejection
         case [*legs] | {"legs": [*legs]}:
             return legs
         case leg:
@@ -77,7 +80,7 @@ def _document(body: bytes) -> list[Any] | Rejection:
 
 
 def _lines(body: bytes) -> list[Any]:
-    # One line more than is taken tells that there are too many; a body of newlines only must not explode.
+    # One split more than the maximum reveals too many legs, and bounds the list for a body of line breaks.
     return [_json(line) for line in body.split(b"\n", _MAX_LEGS) if line.strip()]
 
 

@@ -1,16 +1,18 @@
-"""``POST /v1/outcomes``: what became of answers: conversions, thumbs, ratings.
+"""``POST /v1/outcomes``: conversions of A/B tests, and feedback on answers.
 
-The body is one outcome, a list of them, or ``{"outcomes": […]}``, each::
+The body is one outcome, a list of outcomes, or ``{"outcomes": […]}``::
 
     {"route": "chat", "metric": "purchase", "unit": "ada"}
     {"route": "chat", "metric": "thumbs", "request_id": "…", "value": true, "id": "…"}
     {"route": "chat", "metric": "rating", "unit": "ada", "value": 4, "variant": "v2"}
 
-Without a ``value`` it is a conversion of an A/B test: it names the user as the requests do, and each user
-counts once per metric. With one it is feedback, of a request or of a user: ``true`` and ``false`` are thumbs,
-numbers ratings. ``id`` makes it count once however often it is sent; without one, a request or user has one
-say per metric. It may come long after the answer. All of a request are taken or none: the answer is 202
-``{"accepted": 2, "repeated": 0}``, or 400 with every problem.
+An outcome without ``value`` is a conversion. It names the user as the requests do, and each user counts once
+per metric. An outcome with ``value`` is feedback on a request or from a user: ``true`` and ``false`` are
+thumbs up and down, numbers are ratings. Feedback with the same ``id`` counts once; without ``id``, each
+request or user counts once per metric. Outcomes may be sent long after the answer.
+
+Either all outcomes of a request are accepted or none: the status is 202 with
+``{"accepted": 2, "repeated": 0}``, or 400 with all problems.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from mirror_collector.exchange import Feedback, Outcome, RouteName
+from mirror_collector.exchange import Conversion, Feedback, RouteName
 from mirror_collector.store import StoreError
 
 if TYPE_CHECKING:
@@ -30,30 +32,30 @@ if TYPE_CHECKING:
 
     from mirror_collector.store import Store
 
-__all__ = ["Outcomes", "outcome_routes", "parse_outcomes"]
+__all__ = ["ParsedOutcomes", "outcome_routes", "parse_outcomes"]
 
-_MOST: Final = 10_000
-_LONGEST: Final = 256
-_NEEDED: Final = ("route", "metric")
-_MAY: Final = ("unit", "request_id", "variant", "id")
-_FIELDS: Final = (*_NEEDED, *_MAY, "value")
-_LARGEST: Final = 1e9
+_MAX_OUTCOMES: Final = 10_000
+_MAX_TEXT: Final = 256
+_REQUIRED: Final = ("route", "metric")
+_OPTIONAL: Final = ("unit", "request_id", "variant", "id")
+_FIELDS: Final = (*_REQUIRED, *_OPTIONAL, "value")
+_MAX_VALUE: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcomes:
-    """What a request held."""
+class ParsedOutcomes:
+    """The outcomes of one request body."""
 
-    conversions: tuple[Outcome, ...]
+    conversions: tuple[Conversion, ...]
     feedback: tuple[Feedback, ...]
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of outcomes."""
         return len(self.conversions) + len(self.feedback)
 
 
 def outcome_routes(store: Store, clock: Callable[[], float]) -> list[web.RouteDef]:
-    """Return the route of this door."""
+    """Return the route of this endpoint; it writes the received outcomes to `store`."""
 
     async def post(request: web.Request) -> web.Response:
         try:
@@ -69,25 +71,25 @@ def outcome_routes(store: Store, clock: Callable[[], float]) -> list[web.RouteDe
     return [web.post("/v1/outcomes", post)]
 
 
-def parse_outcomes(document: Any) -> Outcomes:
-    """Return the outcomes of a body.
+def parse_outcomes(document: Any) -> ParsedOutcomes:
+    """Parse the outcomes of a decoded request body.
 
     Raises:
-        ValueError: It holds something else; the message names up to twenty problems.
+        ValueError: The body is invalid; the message lists up to twenty problems.
     """
     match document:
         case [*items] | {"outcomes": [*items]}:
             values = items
         case _:
             values = [document]
-    if len(values) > _MOST:
-        raise ValueError(f"{len(values)} outcomes; at most {_MOST} are allowed in one request")
-    problems = [words for number, value in enumerate(values) for words in _problems(number, value)]
+    if len(values) > _MAX_OUTCOMES:
+        raise ValueError(f"{len(values)} outcomes; at most {_MAX_OUTCOMES} are allowed in one request")
+    problems = [problem for number, value in enumerate(values) for problem in _problems(number, value)]
     if problems:
         raise ValueError("; ".join(problems[:20]))
-    return Outcomes(
+    return ParsedOutcomes(
         conversions=tuple(
-            Outcome(route=RouteName(value["route"]), metric=value["metric"], unit=value["unit"])
+            Conversion(route=RouteName(value["route"]), metric=value["metric"], unit=value["unit"])
             for value in values
             if "value" not in value
         ),
@@ -96,17 +98,17 @@ def parse_outcomes(document: Any) -> Outcomes:
 
 
 def _feedback(value: dict[str, Any]) -> Feedback:
-    about = value.get("request_id", ""), value.get("unit", "")
-    own = value.get("id")
-    # Lengths, so that no two different ones look alike once they are joined.
-    joined = "".join(f"{len(part)}:{part}" for part in (value["route"], value["metric"], *about))
+    request_id, unit = value.get("request_id", ""), value.get("unit", "")
+    given_id = value.get("id")
+    # Each part is prefixed with its length, so that different parts never join to the same text.
+    joined = "".join(f"{len(part)}:{part}" for part in (value["route"], value["metric"], request_id, unit))
     return Feedback(
-        id=f"={own}" if own else joined,
+        id=f"={given_id}" if given_id else joined,
         route=RouteName(value["route"]),
         metric=value["metric"],
         value=float(value["value"]),
-        request_id=about[0],
-        unit=about[1],
+        request_id=request_id,
+        unit=unit,
         variant=value.get("variant", ""),
     )
 
@@ -115,21 +117,21 @@ def _problems(number: int, value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"[{number}]: must be an object with {', '.join(_FIELDS)}"
         return
-    for name in (*_NEEDED, *(name for name in _MAY if name in value)):
+    for name in (*_REQUIRED, *(name for name in _OPTIONAL if name in value)):
         text = value.get(name)
-        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST:
-            yield f"[{number}].{name}: text of at most {_LONGEST} characters is needed"
+        if not isinstance(text, str) or not 0 < len(text) <= _MAX_TEXT:
+            yield f"[{number}].{name}: must be a text of 1 to {_MAX_TEXT} characters"
     if "value" in value:
-        yield from _problems_of_feedback(number, value)
+        yield from _feedback_problems(number, value)
     elif "unit" not in value:
-        yield f"[{number}].unit: a conversion needs the user; text of at most {_LONGEST} characters"
+        yield f"[{number}].unit: required for a conversion; must be a text of 1 to {_MAX_TEXT} characters"
     for name in sorted(set(value) - set(_FIELDS)):
-        yield f"[{number}].{name}: unknown; {', '.join(_FIELDS)} are allowed"
+        yield f"[{number}].{name}: unknown field; allowed fields: {', '.join(_FIELDS)}"
 
 
-def _problems_of_feedback(number: int, value: dict[str, Any]) -> Iterator[str]:
-    said = value["value"]
-    if not isinstance(said, int | float) or not math.isfinite(said) or abs(said) > _LARGEST:
-        yield f"[{number}].value: true, false or a number is needed"
+def _feedback_problems(number: int, value: dict[str, Any]) -> Iterator[str]:
+    given = value["value"]
+    if not isinstance(given, int | float) or not math.isfinite(given) or abs(given) > _MAX_VALUE:
+        yield f"[{number}].value: must be true, false or a number"
     if "unit" not in value and "request_id" not in value:
-        yield f"[{number}]: feedback needs a request_id or a unit"
+        yield f"[{number}]: feedback requires a request_id or a unit"

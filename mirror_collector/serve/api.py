@@ -1,18 +1,18 @@
-"""The HTTP API for reading, and for forgetting.
+"""The HTTP API for reading and deleting data.
 
 ===================  =====================================================================================
-GET /v1/summary      sums by route; ``?route=``
+GET /v1/summary      totals by route; ``?route=``
 GET /v1/pairs        a page of pairs; ``?route=&flags=refused,longer&limit=1..500&order=newest|worst&before=``
-GET /v1/pairs/{id}   one pair with both bodies of its legs, for who may read them
-DELETE /v1/pairs     everything of one request or of one user or session; ``?request_id=`` or ``?unit=``
+GET /v1/pairs/{id}   one pair; with the bodies of its legs for the roles reader and admin
+DELETE /v1/pairs     deletes all data of a request, or of a user or session; ``?request_id=`` or ``?unit=``
 GET /v1/exposures    A/B tests: units and requests by variant; ``?route=&experiment=``
 GET /v1/feedback     thumbs and ratings by variant; ``?route=``
 GET /healthz         200 while the process runs
-GET /readyz          200 while both doors are open and the store takes what it is given, else 503
-GET /metrics         for Prometheus
+GET /readyz          200 while both servers listen and the store accepts writes, else 503
+GET /metrics         Prometheus metrics
 ===================  =====================================================================================
 
-Errors are ``{"error": <word>, "detail": <sentence>}``.
+Errors are ``{"error": <code>, "detail": <message>}``.
 """
 
 from __future__ import annotations
@@ -22,38 +22,36 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from mirror_collector.serve.access import ROLE, Role, needs
+from mirror_collector.serve.auth import ACCESS_ROLE, AccessRole, require_role
+from mirror_collector.serve.query import pair_id, pair_query
 from mirror_collector.serve.views import experiment_view, feedback_view, pair_view, summary_view
-from mirror_collector.store import FLAGS, Cursor, Order, PairQuery, StoreError
+from mirror_collector.store import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from mirror_collector.compare import Ledger
+    from mirror_collector.compare import CollectorTotals
     from mirror_collector.store import Store
 
-__all__ = ["api_routes", "pair_query"]
-
-_MAX_LIMIT = 500
-_PARAMETERS = ("route", "flags", "limit", "order", "before")
+__all__ = ["api_routes"]
 
 
 def api_routes(
     store: Store,
     registry: CollectorRegistry,
     *,
-    ledger: Callable[[], Ledger],
-    unready: Callable[[], str | None],
+    totals: Callable[[], CollectorTotals],
+    not_ready_reason: Callable[[], str | None],
 ) -> list[web.RouteDef]:
-    """The routes of the API.
+    """Return the routes of the API.
 
     Args:
-        store: where pairs are read.
-        registry: where metrics come from.
-        ledger: the sums of this moment.
-        unready: says why the collector is not ready, None when it is.
+        store: the store to read from.
+        registry: the metrics.
+        totals: returns the current totals.
+        not_ready_reason: returns why the collector is not ready, or None if it is.
     """
-    api = _Api(store, registry, ledger, unready)
+    api = _Api(store, registry, totals, not_ready_reason)
     return [
         web.get("/v1/summary", api.summary),
         web.get("/v1/exposures", api.exposures),
@@ -72,23 +70,24 @@ class _Api:
         self,
         store: Store,
         registry: CollectorRegistry,
-        ledger: Callable[[], Ledger],
-        unready: Callable[[], str | None],
+        totals: Callable[[], CollectorTotals],
+        not_ready_reason: Callable[[], str | None],
     ) -> None:
         self._store = store
         self._registry = registry
-        self._ledger = ledger
-        self._unready = unready
+        self._totals = totals
+        self._not_ready_reason = not_ready_reason
 
     async def summary(self, request: web.Request) -> web.Response:
-        return web.json_response(summary_view(self._ledger(), route=request.query.get("route")))
+        return web.json_response(summary_view(self._totals(), route=request.query.get("route")))
 
     async def exposures(self, request: web.Request) -> web.Response:
+        route, experiment = request.query.get("route"), request.query.get("experiment")
         try:
-            found = await self._store.exposures(request.query.get("route"), request.query.get("experiment"))
+            experiments = await self._store.exposures(route, experiment)
         except StoreError as error:
             return _error(503, "store_failed", str(error))
-        return web.json_response({"experiments": [experiment_view(one) for one in found]})
+        return web.json_response({"experiments": [experiment_view(one) for one in experiments]})
 
     async def pairs(self, request: web.Request) -> web.Response:
         try:
@@ -99,37 +98,36 @@ class _Api:
             page = await self._store.page(query)
         except StoreError as error:
             return _error(503, "store", str(error))
-        following = None if page.following is None else str(page.following)
-        return web.json_response({"pairs": page.pairs, "next": following})
+        next_cursor = None if page.next_cursor is None else str(page.next_cursor)
+        return web.json_response({"pairs": page.pairs, "next": next_cursor})
 
     async def pair(self, request: web.Request) -> web.Response:
-        text = request.match_info["id"]
-        # Beyond 18 digits no id was ever given, and SQLite takes no such number.
-        known = text.isascii() and text.isdigit() and len(text) <= 18
+        number = pair_id(request.match_info["id"])
         try:
-            pair = await self._store.pair(int(text)) if known else None
+            pair = None if number is None else await self._store.pair(number)
         except StoreError as error:
             return _error(503, "store", str(error))
         if pair is None:
-            return _error(404, "not_found", "no such pair; it may be past its retention")
-        return web.json_response(pair_view(pair, bodies=request[ROLE] >= Role.READER))
+            return _error(404, "not_found", "no such pair; it may have been deleted after its retention time")
+        return web.json_response(pair_view(pair, bodies=request[ACCESS_ROLE] >= AccessRole.READER))
 
     async def feedback(self, request: web.Request) -> web.Response:
         try:
-            found = await self._store.feedback(request.query.get("route"))
+            feedback = await self._store.feedback(request.query.get("route"))
         except StoreError as error:
             return _error(503, "store", str(error))
-        return web.json_response({"feedback": [feedback_view(one) for one in found]})
+        return web.json_response({"feedback": [feedback_view(one) for one in feedback]})
 
     async def forget(self, request: web.Request) -> web.Response:
-        refused = needs(request, Role.ADMIN)
-        if refused is not None:
-            return refused
-        wanted = {name: request.query[name] for name in ("request_id", "unit") if request.query.get(name)}
-        if len(wanted) != 1 or len(request.query) != 1:
-            return _error(400, "bad_query", "exactly one of request_id and unit is needed, and nothing else")
+        forbidden = require_role(request, AccessRole.ADMIN)
+        if forbidden is not None:
+            return forbidden
+        selector = {name: request.query[name] for name in ("request_id", "unit") if request.query.get(name)}
+        if len(selector) != 1 or len(request.query) != 1:
+            detail = "exactly one of the parameters request_id and unit is required, and no other"
+            return _error(400, "bad_query", detail)
         try:
-            deleted = await self._store.forget(**wanted)
+            deleted = await self._store.forget(**selector)
         except StoreError as error:
             return _error(503, "store", str(error))
         return web.json_response({"deleted": deleted})
@@ -138,7 +136,7 @@ class _Api:
         return web.json_response({"status": "ok"})
 
     async def readyz(self, _request: web.Request) -> web.Response:
-        reason = self._unready()
+        reason = self._not_ready_reason()
         if reason is not None:
             return _error(503, "not_ready", reason)
         return web.json_response({"status": "ready"})
@@ -146,34 +144,6 @@ class _Api:
     async def metrics(self, _request: web.Request) -> web.Response:
         body = generate_latest(self._registry)
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def pair_query(given: Mapping[str, str]) -> PairQuery:
-    """Read which pairs are asked for; raises ValueError."""
-    unknown = sorted(given.keys() - _PARAMETERS)
-    if unknown:
-        known = ", ".join(_PARAMETERS[:-1])
-        raise ValueError(f"unknown parameter {unknown[0]!r}; known are {known} and {_PARAMETERS[-1]}")
-    try:
-        order = Order(given.get("order", "newest"))
-    except ValueError:
-        raise ValueError("order: must be newest or worst") from None
-    limit = given.get("limit", "50")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 3 and 1 <= int(limit) <= _MAX_LIMIT):
-        raise ValueError(f"limit: must be 1 to {_MAX_LIMIT}")
-    flags = frozenset(name for name in given.get("flags", "").split(",") if name)
-    if flags - FLAGS.keys():
-        strange = min(flags - FLAGS.keys())
-        raise ValueError(f"flags: {strange!r} is unknown; known are {', '.join(FLAGS)}")
-    before = None
-    if given.get("before"):
-        try:
-            before = Cursor.parse(given["before"], order)
-        except ValueError:
-            raise ValueError("before: must be the `next` of a page in the same order") from None
-    return PairQuery(
-        route=given.get("route") or None, flags=flags, order=order, before=before, limit=int(limit)
-    )
 
 
 def _error(status: int, error: str, detail: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""Prometheus metrics, made from the ledger whenever they are asked for."""
+"""Prometheus metrics, created from the current totals at each scrape."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from mirror_collector.compare import Ledger
+    from mirror_collector.compare import CollectorTotals
 
-__all__ = ["Gauges", "LedgerCollector"]
+__all__ = ["Gauges", "MetricsCollector"]
 
 _PREFIX = "mirror_collector"
 _PAIR = ["route", "primary", "shadow"]
@@ -25,114 +25,114 @@ _CHECKS = ("exact", "finish_reason", "tool_calls", "language")
 
 
 class Gauges(Protocol):
-    """What is not in the ledger: how full everything is at this moment."""
+    """The current fill levels of a collector, which are not part of its totals."""
 
     @property
     def queued_legs(self) -> int:
-        """Legs in the queue behind the doors."""
+        """Number of received legs that are not paired yet."""
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes they are accounted for."""
+        """Size of those legs in bytes, as charged to the queue limit."""
 
     @property
     def waiting_legs(self) -> int:
-        """Legs that wait for their other half."""
+        """Number of legs that wait for their counterpart."""
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes they are accounted for."""
+        """Size of those legs in bytes, as charged to the pairing limit."""
 
     @property
     def store_bytes(self) -> int:
-        """Bytes of the store in use."""
+        """Used size of the store in bytes."""
 
     @property
     def store_writable(self) -> bool:
         """Whether the last write succeeded."""
 
     def handed_on(self) -> Mapping[str, Mapping[str, int]]:
-        """What became of what was handed to sinks and to the judge, by name."""
+        """Return the number of forwarded items by result, for each sink and the judge."""
 
 
-class LedgerCollector(Collector):
-    """Metrics of one ledger and its gauges."""
+class MetricsCollector(Collector):
+    """The metrics of one collector."""
 
-    def __init__(self, ledger: Callable[[], Ledger], gauges: Gauges) -> None:
-        self._ledger = ledger
+    def __init__(self, totals: Callable[[], CollectorTotals], gauges: Gauges) -> None:
+        self._totals = totals
         self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now."""
-        ledger = self._ledger()
-        yield from _routes(ledger)
-        yield from _findings(ledger)
-        yield from _durations(ledger)
+        """Yield the current value of every metric."""
+        totals = self._totals()
+        yield from _route_metrics(totals)
+        yield from _pair_metrics(totals)
+        yield from _durations(totals)
         dropped = CounterMetricFamily(
-            f"{_PREFIX}_dropped", "What never became a leg or was lost, by reason.", labels=["reason"]
+            f"{_PREFIX}_dropped", "Rejected entries and lost legs, by reason.", labels=["reason"]
         )
-        for reason, n in sorted(ledger.drops.items()):
+        for reason, n in sorted(totals.drops.items()):
             dropped.add_metric([reason], n)
         yield dropped
-        onward = CounterMetricFamily(
+        forwarded = CounterMetricFamily(
             f"{_PREFIX}_handed_on",
-            "Items handed to sinks and to the judge, by what became of them.",
+            "Items forwarded to sinks and to the judge, by result.",
             labels=["to", "result"],
         )
         for name, results in self._gauges.handed_on().items():
             for result, n in sorted(results.items()):
-                onward.add_metric([name, result], n)
-        yield onward
-        yield from self._gauge_families()
+                forwarded.add_metric([name, result], n)
+        yield forwarded
+        yield from self._gauge_metrics()
 
-    def _gauge_families(self) -> Iterator[Metric]:
-        now = self._gauges
+    def _gauge_metrics(self) -> Iterator[Metric]:
+        gauges = self._gauges
         for name, help_text, value in (
-            ("queued_legs", "Legs in the queue behind the doors.", now.queued_legs),
-            ("queued_bytes", "Bytes of the legs in the queue.", now.queued_bytes),
-            ("waiting_legs", "Legs that wait for their other half.", now.waiting_legs),
-            ("waiting_bytes", "Bytes of the legs that wait.", now.waiting_bytes),
-            ("store_bytes", "Bytes of the store in use.", now.store_bytes),
-            ("store_writable", "1 if the last write to the store succeeded.", float(now.store_writable)),
+            ("queued_legs", "Received legs that are not paired yet.", gauges.queued_legs),
+            ("queued_bytes", "Size of the queued legs in bytes.", gauges.queued_bytes),
+            ("waiting_legs", "Legs that wait for their counterpart.", gauges.waiting_legs),
+            ("waiting_bytes", "Size of the waiting legs in bytes.", gauges.waiting_bytes),
+            ("store_bytes", "Used size of the store in bytes.", gauges.store_bytes),
+            ("store_writable", "1 if the last write to the store succeeded.", float(gauges.store_writable)),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", help_text, value=value)
 
 
-def _routes(ledger: Ledger) -> Iterator[Metric]:
+def _route_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     legs = CounterMetricFamily(f"{_PREFIX}_legs", "Legs received.", labels=["route", "role"])
     pairs = CounterMetricFamily(f"{_PREFIX}_pairs", "Pairs stored.", labels=["route"])
     unpaired = CounterMetricFamily(
         f"{_PREFIX}_unpaired_legs",
-        "Legs that did not become half of a stored pair.",
+        "Legs that did not become part of a stored pair, by reason.",
         labels=["route", "reason"],
     )
-    for route, tally in sorted(ledger.routes.items()):
-        pairs.add_metric([route], tally.pairs)
-        for role, n in tally.legs.items():
+    for route, route_totals in sorted(totals.routes.items()):
+        pairs.add_metric([route], route_totals.pairs)
+        for role, n in route_totals.legs.items():
             legs.add_metric([route, role.value], n)
-        for reason, n in tally.unpaired.items():
+        for reason, n in route_totals.unpaired.items():
             unpaired.add_metric([route, reason.value], n)
     yield from (legs, pairs, unpaired)
 
 
-def _findings(ledger: Ledger) -> Iterator[Metric]:
-    left = CounterMetricFamily(
-        f"{_PREFIX}_pairs_client_left", "Pairs whose client hung up; they count in no finding.", labels=_PAIR
+def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
+    client_left = CounterMetricFamily(
+        f"{_PREFIX}_pairs_client_left",
+        "Pairs whose client disconnected; the comparison metrics exclude them.",
+        labels=_PAIR,
     )
     checks = CounterMetricFamily(
-        f"{_PREFIX}_checks", "Findings over pairs, by check and result.", labels=[*_PAIR, "check", "result"]
+        f"{_PREFIX}_checks", "Compared pairs, by check and result.", labels=[*_PAIR, "check", "result"]
     )
     limited = CounterMetricFamily(
         f"{_PREFIX}_pairs_limited",
-        "Pairs whose copy was cut off by limits on copies; they count in no finding.",
+        "Pairs whose shadow exceeded the limits on shadow traffic; the comparison metrics exclude them.",
         labels=_PAIR,
     )
-    trios = CounterMetricFamily(
-        f"{_PREFIX}_pairs_with_noise", "Pairs with a second answer of the primary's variant.", labels=_PAIR
-    )
-    votes = CounterMetricFamily(
+    trios = CounterMetricFamily(f"{_PREFIX}_pairs_with_noise", "Pairs with a noise baseline.", labels=_PAIR)
+    outcomes = CounterMetricFamily(
         f"{_PREFIX}_signs",
-        "Pairs in which the candidate was less, more or as much like the user's answer as a second one.",
+        "Pairs by outcome: the candidate agreed less, more or as much with the primary as the noise leg did.",
         labels=[*_PAIR, "measure", "sign"],
     )
     traits = CounterMetricFamily(
@@ -141,41 +141,48 @@ def _findings(ledger: Ledger) -> Iterator[Metric]:
         labels=[*_PAIR, "trait", "role"],
     )
     failed = CounterMetricFamily(
-        f"{_PREFIX}_failed_legs", "Legs in pairs without a proper answer.", labels=[*_PAIR, "role"]
+        f"{_PREFIX}_failed_legs", "Legs in pairs without a successful answer.", labels=[*_PAIR, "role"]
     )
-    rouge = SummaryMetricFamily(f"{_PREFIX}_rouge_l", "ROUGE-L F1 of the pairs' texts.", labels=_PAIR)
-    for key, found in sorted(ledger.pairs.items()):
-        left.add_metric(key, found.client_left)
-        same = {name: (getattr(found, name).same, getattr(found, name).of) for name in _STATUS}
-        same |= {name: (found.like[name].total, found.like[name].n) for name in _CHECKS if name in found.like}
+    rouge = SummaryMetricFamily(
+        f"{_PREFIX}_rouge_l", "ROUGE-L F1 score of the texts of a pair.", labels=_PAIR
+    )
+    for key, pair_totals in sorted(totals.pairs.items()):
+        agreement = pair_totals.agreement
+        client_left.add_metric(key, pair_totals.client_left)
+        same = {name: (getattr(pair_totals, name).same, getattr(pair_totals, name).of) for name in _STATUS}
+        same |= {name: (agreement[name].total, agreement[name].n) for name in _CHECKS if name in agreement}
         for check, (agreed, of) in same.items():
             checks.add_metric([*key, check, "same"], agreed)
             checks.add_metric([*key, check, "different"], of - agreed)
-        for name, signs in found.signs.by_measure.items():
-            for sign in ("less", "more", "same"):
-                votes.add_metric([*key, name, sign], getattr(signs, sign))
-        for name, (primary, shadow, _of) in found.traits.items():
-            traits.add_metric([*key, name, "primary"], primary)
-            traits.add_metric([*key, name, "shadow"], shadow)
-        limited.add_metric(key, found.limited)
-        trios.add_metric(key, found.trios)
-        failed.add_metric([*key, "primary"], found.primary.failed)
-        failed.add_metric([*key, "shadow"], found.shadow.failed)
-        mean = found.like.get("rouge_l", Mean())
+        for measure, counts in pair_totals.outcomes.by_measure.items():
+            for outcome in ("less", "more", "same"):
+                outcomes.add_metric([*key, measure, outcome], getattr(counts, outcome))
+        for trait, (primary, shadow, _of) in pair_totals.traits.items():
+            traits.add_metric([*key, trait, "primary"], primary)
+            traits.add_metric([*key, trait, "shadow"], shadow)
+        limited.add_metric(key, pair_totals.limited)
+        trios.add_metric(key, pair_totals.trios)
+        failed.add_metric([*key, "primary"], pair_totals.primary.failed)
+        failed.add_metric([*key, "shadow"], pair_totals.shadow.failed)
+        mean = agreement.get("rouge_l", Mean())
         rouge.add_metric(key, count_value=mean.n, sum_value=mean.total)
-    yield from (left, limited, trios, checks, votes, traits, failed, rouge)
+    yield from (client_left, limited, trios, checks, outcomes, traits, failed, rouge)
 
 
-def _durations(ledger: Ledger) -> Iterator[Metric]:
+def _durations(totals: CollectorTotals) -> Iterator[Metric]:
     labels = [*_PAIR, "role", "quantile"]
     total = GaugeMetricFamily(
-        f"{_PREFIX}_answer_milliseconds", "Request headers to the end of a proper answer.", labels=labels
+        f"{_PREFIX}_answer_milliseconds",
+        "Time from the request headers to the end of a successful answer.",
+        labels=labels,
     )
     first = GaugeMetricFamily(
-        f"{_PREFIX}_first_token_milliseconds", "Request headers to the first byte of the body.", labels=labels
+        f"{_PREFIX}_first_token_milliseconds",
+        "Time from the request headers to the first byte of the response body.",
+        labels=labels,
     )
-    for key, found in sorted(ledger.pairs.items()):
-        for role, leg in (("primary", found.primary), ("shadow", found.shadow)):
+    for key, pair_totals in sorted(totals.pairs.items()):
+        for role, leg in (("primary", pair_totals.primary), ("shadow", pair_totals.shadow)):
             for family, histogram in ((total, leg.total), (first, leg.first_token)):
                 for quantile in (0.5, 0.99):
                     value = histogram.quantile(quantile)

@@ -1,4 +1,4 @@
-"""Ledger and stored pairs as the JSON people and programs read. Pure."""
+"""JSON views of totals and stored pairs, for the API and the pages. Pure."""
 
 from __future__ import annotations
 
@@ -6,103 +6,108 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from mirror_collector.compare import (
-    AGREEMENT,
+    AGREEMENT_MEASURES,
     MEASURES,
-    LegTally,
+    ComparisonOutcomes,
+    LegTotals,
     Mean,
-    PairTally,
-    Share,
-    Signs,
-    always_valid,
+    PairTotals,
+    Proportion,
+    confidence_sequence,
 )
 from mirror_collector.exchange import Role
 
 if TYPE_CHECKING:
-    from mirror_collector.compare import Histogram, Ledger
+    from mirror_collector.compare import CollectorTotals, Histogram
     from mirror_collector.exchange import Reply
     from mirror_collector.store import StoredExperiment, StoredFeedback, StoredLeg, StoredPair
 
 __all__ = ["experiment_view", "feedback_view", "pair_view", "summary_view"]
 
 
-def summary_view(ledger: Ledger, *, route: str | None = None) -> dict[str, Any]:
-    """Everything the ledger says, by route; only `route` where one is named.
+def summary_view(totals: CollectorTotals, *, route: str | None = None) -> dict[str, Any]:
+    """Return the totals of all routes, or only of `route`.
 
-    Legs are counted once each: legs = paired + unpaired + waiting.
+    Each received leg is counted once: legs = paired + unpaired + waiting.
     """
-    routes = [name for name in sorted(ledger.routes) if route in (None, name)]
+    routes = [name for name in sorted(totals.routes) if route in (None, name)]
     return {
-        "routes": [_route(ledger, name) for name in routes],
-        "dropped": dict(sorted(ledger.drops.items())),
+        "routes": [_route(totals, name) for name in routes],
+        "dropped": dict(sorted(totals.drops.items())),
     }
 
 
-def _route(ledger: Ledger, name: str) -> dict[str, Any]:
-    tally = next(value for route, value in ledger.routes.items() if route == name)
-    by_variants = {key[1:]: found for key, found in ledger.pairs.items() if key[0] == name}
-    total = PairTally()
-    for found in by_variants.values():
-        total.merge(found)
+def _route(totals: CollectorTotals, name: str) -> dict[str, Any]:
+    route = next(value for route, value in totals.routes.items() if route == name)
+    by_variants = {key[1:]: pairs for key, pairs in totals.pairs.items() if key[0] == name}
+    all_variants = PairTotals()
+    for pairs in by_variants.values():
+        all_variants.merge(pairs)
     return {
         "route": name,
-        "pairs": tally.pairs,
-        "paired": tally.paired,
-        "without_noise": tally.without_noise,
-        "legs": {role.value: tally.legs[role] for role in Role},
+        "pairs": route.pairs,
+        "paired": route.paired,
+        "without_noise": route.without_noise,
+        "legs": {role.value: route.legs[role] for role in Role},
         "unpaired": {
-            reason.value: n for reason, n in sorted(tally.unpaired.items(), key=lambda i: i[0].value)
+            reason.value: n for reason, n in sorted(route.unpaired.items(), key=lambda item: item[0].value)
         },
-        "waiting": tally.unaccounted,
-        **_findings(total),
+        "waiting": route.waiting,
+        **_comparisons(all_variants),
         "comparisons": [
             {
                 "primary_variant": primary,
                 "shadow_variant": shadow,
                 "pairs": by_variants[primary, shadow].pairs,
-                **_findings(by_variants[primary, shadow]),
+                **_comparisons(by_variants[primary, shadow]),
             }
             for primary, shadow in sorted(by_variants)
         ],
     }
 
 
-def _findings(found: PairTally) -> dict[str, Any]:
-    sides = {"primary": found.primary, "shadow": found.shadow}
-    like = found.like
+def _comparisons(totals: PairTotals) -> dict[str, Any]:
+    sides = {"primary": totals.primary, "shadow": totals.shadow}
+    agreement = totals.agreement
     return {
-        "client_left": found.client_left,
-        "limited": found.limited,
-        "trios": found.trios,
+        "client_left": totals.client_left,
+        "limited": totals.limited,
+        "trios": totals.trios,
         "agreement": {
-            "status": _share(found.status),
-            "status_class": _share(found.status_class),
+            "status": _proportion(totals.status),
+            "status_class": _proportion(totals.status_class),
             **{
-                name: _agreed(like.get(name)) for name in ("exact", "finish_reason", "tool_calls", "language")
+                measure: _agreed(agreement.get(measure))
+                for measure in ("exact", "finish_reason", "tool_calls", "language")
             },
         },
-        "rouge_l": _mean_of(like.get("rouge_l")),
-        "length_ratio": _mean_of(found.length_ratio),
-        "measures": {name: _measure(found, name) for name in MEASURES},
+        "rouge_l": _mean_view(agreement.get("rouge_l")),
+        "length_ratio": _mean_view(totals.length_ratio),
+        "measures": {measure: _measure(totals, measure) for measure in MEASURES},
         "failed": {side: leg.failed for side, leg in sides.items()},
         "latency_ms": {side: _quantiles(leg.total) for side, leg in sides.items()},
         "first_token_ms": {side: _quantiles(leg.first_token) for side, leg in sides.items()},
         "inter_token_ms": {side: _quantiles(leg.inter_token) for side, leg in sides.items()},
-        "tokens": _tokens(found, found.primary, found.shadow),
+        "tokens": _tokens(totals, totals.primary, totals.shadow),
     }
 
 
-def _measure(found: PairTally, name: str) -> dict[str, Any]:
-    """One measure: how it is with the candidate, how it is by itself, and how often which was more alike."""
-    signs = found.signs.by_measure.get(name, Signs())
-    view: dict[str, Any] = {"signs": {"less": signs.less, "more": signs.more, "same": signs.same}}
-    if signs.less or signs.more:
-        low, high = always_valid(signs.less, signs.more)
-        share = signs.less / (signs.less + signs.more)
-        view["signs"] |= {"share_less": round(share, 4), "low": round(low, 4), "high": round(high, 4)}
-    if name in AGREEMENT:
-        view |= {"candidate": _interval(found.like.get(name)), "floor": _interval(found.floor.get(name))}
-    elif name in found.traits:
-        primary, shadow, of = found.traits[name]
+def _measure(totals: PairTotals, measure: str) -> dict[str, Any]:
+    """Return the outcomes of a measure, and the means or counts of candidate and baseline."""
+    outcomes = totals.outcomes.by_measure.get(measure, ComparisonOutcomes())
+    signs: dict[str, Any] = {"less": outcomes.less, "more": outcomes.more, "same": outcomes.same}
+    if outcomes.less or outcomes.more:
+        low, high = confidence_sequence(outcomes.less, outcomes.more)
+        share = outcomes.less / (outcomes.less + outcomes.more)
+        signs |= {"share_less": round(share, 4), "low": round(low, 4), "high": round(high, 4)}
+    view: dict[str, Any] = {"signs": signs}
+    if measure in AGREEMENT_MEASURES:
+        view |= {
+            "candidate": _interval(totals.agreement.get(measure)),
+            "floor": _interval(totals.baseline.get(measure)),
+        }
+    elif measure in totals.traits:
+        primary, shadow, of = totals.traits[measure]
         view |= {"primary": primary, "shadow": shadow, "of": of}
     return view
 
@@ -118,15 +123,15 @@ def _interval(mean: Mean | None) -> dict[str, Any] | None:
     }
 
 
-def _share(share: Share) -> dict[str, int]:
-    return {"same": share.same, "of": share.of}
+def _proportion(proportion: Proportion) -> dict[str, int]:
+    return {"same": proportion.same, "of": proportion.of}
 
 
 def _agreed(mean: Mean | None) -> dict[str, int]:
     return {"same": round(mean.total), "of": mean.n} if mean is not None else {"same": 0, "of": 0}
 
 
-def _mean_of(mean: Mean | None) -> dict[str, Any]:
+def _mean_view(mean: Mean | None) -> dict[str, Any]:
     return {"mean": _mean(mean.total, mean.n), "of": mean.n} if mean is not None else {"mean": None, "of": 0}
 
 
@@ -139,48 +144,48 @@ def _quantiles(histogram: Histogram) -> dict[str, float | None]:
     return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
 
-def _tokens(found: PairTally, primary: LegTally, shadow: LegTally) -> dict[str, Any]:
+def _tokens(totals: PairTotals, primary: LegTotals, shadow: LegTotals) -> dict[str, Any]:
     return {
-        "primary_mean": _mean(primary.tokens, found.tokens_of),
-        "shadow_mean": _mean(shadow.tokens, found.tokens_of),
-        "of": found.tokens_of,
-        "estimated": found.tokens_estimated > 0,
-        "noise_total": found.noise_tokens,
+        "primary_mean": _mean(primary.tokens, totals.tokens_of),
+        "shadow_mean": _mean(shadow.tokens, totals.tokens_of),
+        "of": totals.tokens_of,
+        "estimated": totals.tokens_estimated > 0,
+        "noise_total": totals.noise_tokens,
     }
 
 
-def feedback_view(found: StoredFeedback) -> dict[str, Any]:
-    """What was said of the answers of one variant."""
+def feedback_view(feedback: StoredFeedback) -> dict[str, Any]:
+    """Return the feedback on the answers of one variant."""
     return {
-        "route": found.route,
-        "metric": found.metric,
-        "variant": found.variant or None,
-        "count": found.count,
-        "mean": round(found.total / found.count, 4),
-        "positive": found.positive,
+        "route": feedback.route,
+        "metric": feedback.metric,
+        "variant": feedback.variant or None,
+        "count": feedback.count,
+        "mean": round(feedback.total / feedback.count, 4),
+        "positive": feedback.positive,
     }
 
 
-def experiment_view(found: StoredExperiment) -> dict[str, Any]:
-    """One A/B test."""
+def experiment_view(experiment: StoredExperiment) -> dict[str, Any]:
+    """Return the results of one A/B test."""
     return {
-        "route": found.route,
-        "experiment": found.experiment,
+        "route": experiment.route,
+        "experiment": experiment.experiment,
         "variants": {
             variant: {"units": units, "requests": requests}
-            for variant, (units, requests) in found.variants.items()
+            for variant, (units, requests) in experiment.variants.items()
         },
-        "users": found.users,
-        "outcomes": found.outcomes,
-        "crossovers": found.crossovers,
-        "without_unit": found.without_unit,
+        "users": experiment.users,
+        "outcomes": experiment.outcomes,
+        "crossovers": experiment.crossovers,
+        "without_unit": experiment.without_unit,
     }
 
 
 def pair_view(pair: StoredPair, *, bodies: bool = True) -> dict[str, Any]:
-    """One pair with everything that is known of it; without `bodies` nothing of what was said."""
+    """Return a pair with its legs and judgements; without `bodies`, no message texts are included."""
     legs = {role: _leg(leg, bodies=bodies) for role, leg in pair.legs.items()}
-    return {**pair.listed, **legs, "judgements": list(pair.judgements)}
+    return {**pair.summary, **legs, "judgements": list(pair.judgements)}
 
 
 def _leg(leg: StoredLeg, *, bodies: bool) -> dict[str, Any]:

@@ -1,50 +1,51 @@
-"""Pairs, comparisons, evidence and the ledger, kept in SQLite or PostgreSQL.
+"""The store: pairs, comparisons, evidence and totals in SQLite or PostgreSQL.
 
-Writing and reading happen on threads of their own; the event loop only waits for them.
+Writing and reading run on two threads; the event loop only awaits them.
 """
 
 from __future__ import annotations
 
 from mirror_collector.store.codec import FLAGS
-from mirror_collector.store.database import Compared, Database, StoreLimits
-from mirror_collector.store.engine import StoreError
-from mirror_collector.store.location import Location, shown
-from mirror_collector.store.privacy import Keep, Privacy, RoutePrivacy, Vault
+from mirror_collector.store.connection import StoreError
+from mirror_collector.store.encryption import MessageCipher
+from mirror_collector.store.location import Location, redact_password
+from mirror_collector.store.privacy import MessageStorage, PrivacyPolicy, RoutePrivacyPolicy
 from mirror_collector.store.reader import (
     Cursor,
     Order,
     Page,
     PairQuery,
-    Reader,
-    StoredBlock,
+    StoredEvidenceBlock,
     StoredExperiment,
     StoredFeedback,
     StoredLeg,
     StoredPair,
+    StoreReader,
 )
+from mirror_collector.store.retention import StoreLimits
 from mirror_collector.store.store import Store
+from mirror_collector.store.writer import StoreWriter
 
 __all__ = [
     "FLAGS",
-    "Compared",
     "Cursor",
-    "Database",
-    "Keep",
     "Location",
+    "MessageCipher",
+    "MessageStorage",
     "Order",
     "Page",
     "PairQuery",
-    "Privacy",
-    "Reader",
-    "RoutePrivacy",
+    "PrivacyPolicy",
+    "RoutePrivacyPolicy",
     "Store",
     "StoreError",
     "StoreLimits",
-    "StoredBlock",
+    "StoreReader",
+    "StoreWriter",
+    "StoredEvidenceBlock",
     "StoredExperiment",
     "StoredFeedback",
     "StoredLeg",
     "StoredPair",
-    "Vault",
-    "shown",
+    "redact_password",
 ]

@@ -1,4 +1,4 @@
-"""Pairs and comparisons as JSON, the form in which they are stored and shown, and back again."""
+"""Conversion of pairs and comparisons to the JSON that is stored and served, and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.compare import AGREEMENT, TRAITS
+from mirror_collector.compare import AGREEMENT_MEASURES, TRAITS
 from mirror_collector.exchange import (
     Body,
     Failure,
@@ -18,20 +18,22 @@ from mirror_collector.exchange import (
     Variant,
     read_reply,
 )
-from mirror_collector.store.privacy import Keep
+from mirror_collector.store.privacy import MessageStorage
 
 if TYPE_CHECKING:
-    from mirror_collector.compare import Comparison, Likeness, Measures
+    from collections.abc import Callable
+
+    from mirror_collector.compare import Agreement, Comparison, LegMeasures
     from mirror_collector.exchange import Pair
-    from mirror_collector.exchange.redaction import Redaction
+    from mirror_collector.store.privacy import RoutePrivacyPolicy
 
 __all__ = [
     "FLAGS",
     "flags_of",
-    "kept_messages",
     "leg_document",
-    "leg_of",
-    "reply_of",
+    "load_leg",
+    "load_reply",
+    "stored_messages",
     "summary_document",
 ]
 
@@ -52,31 +54,33 @@ FLAGS: Final = {
     "noise": 8192,
     "different": 16384,
 }
-"""What lists of pairs are filtered by, as bits: traits of the shadow, what differs, what a pair is."""
+"""Flags of pairs as bits, for filtering: traits of the shadow, differences, and kinds of pairs."""
 
-_LONGER: Final = 2.0
-_SHORTER: Final = 0.5
-_AS_IT_CAME: Final = "raw"
+_LONGER_RATIO: Final = 2.0
+_SHORTER_RATIO: Final = 0.5
+_RAW: Final = "raw"
 _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
 
 
-def flags_of(found: Comparison) -> int:
+def flags_of(comparison: Comparison) -> int:
     """Return the flags of a pair."""
-    like, ratio = found.like, found.length_ratio
-    names = {name for name in TRAITS if getattr(found.shadow.traits, name)}
-    names |= {name for name in ("tool_calls", "language", "finish_reason") if getattr(like, name) is False}
-    names |= {"longer"} if ratio is not None and ratio >= _LONGER else set()
-    names |= {"shorter"} if ratio is not None and ratio <= _SHORTER else set()
-    names |= {name for name in ("client_left", "limited") if getattr(found, name)}
-    names |= {"noise"} if found.floor is not None else set()
-    names |= {"different"} if like.exact is False else set()
+    agreement, ratio = comparison.agreement, comparison.length_ratio
+    names = {name for name in TRAITS if getattr(comparison.shadow.traits, name)}
+    names |= {
+        name for name in ("tool_calls", "language", "finish_reason") if getattr(agreement, name) is False
+    }
+    names |= {"longer"} if ratio is not None and ratio >= _LONGER_RATIO else set()
+    names |= {"shorter"} if ratio is not None and ratio <= _SHORTER_RATIO else set()
+    names |= {name for name in ("client_left", "limited") if getattr(comparison, name)}
+    names |= {"noise"} if comparison.baseline is not None else set()
+    names |= {"different"} if agreement.exact is False else set()
     return sum(FLAGS[name] for name in names)
 
 
-def summary_document(pair: Pair, found: Comparison) -> dict[str, Any]:
-    """What a list of pairs shows of one."""
+def summary_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
+    """Return the JSON of a pair as shown in lists."""
     primary = pair.primary
     return {
         "route": primary.route,
@@ -85,12 +89,12 @@ def summary_document(pair: Pair, found: Comparison) -> dict[str, Any]:
         "path": _path(primary.path),
         "primary_variant": primary.variant,
         "shadow_variant": pair.shadow.variant,
-        "comparison": _comparison(found),
+        "comparison": _comparison(comparison),
     }
 
 
 def leg_document(leg: Leg) -> dict[str, Any]:
-    """Everything about a leg but the bytes of its bodies; times in seconds since the epoch."""
+    """Return the JSON of a leg without its bodies; times in seconds since the epoch."""
     return {
         "role": leg.role.value,
         "variant": leg.variant,
@@ -101,7 +105,7 @@ def leg_document(leg: Leg) -> dict[str, Any]:
         "first_chunk_at": _seconds(leg.first_chunk_us),
         "last_chunk_at": _seconds(leg.last_chunk_us),
         "chunks": leg.chunks,
-        "times": [[at - leg.started_us, size] for at, size in leg.times],
+        "times": [[at - leg.started_us, size] for at, size in leg.chunk_times],
         "status": leg.status,
         "details": leg.details,
         "complete": leg.complete,
@@ -115,39 +119,45 @@ def leg_document(leg: Leg) -> dict[str, Any]:
     }
 
 
-def kept_messages(
-    leg: Leg, reply: Reply, keep: Keep, redaction: Redaction, *, hashed: Any, same: bool = False
+def stored_messages(
+    leg: Leg,
+    reply: Reply,
+    policy: RoutePrivacyPolicy,
+    *,
+    hash_message: Callable[[bytes], str],
+    same_request: bool = False,
 ) -> tuple[dict[str, Any], bytes, bytes]:
-    """Return what is kept of a leg's messages: a note of how, the request, and the answer.
+    """Return the stored form of a leg's messages: a description of the form, the request, the response.
 
-    Where something is taken out, answers that could be read are kept put together, not as they were on the
-    wire: a secret cut in two by the chunks of a stream could not be found there. With `same` the request is
-    the user's own, and kept there alone.
+    With redaction, an answer is stored assembled and not as it was sent: a secret that the chunks of a stream
+    split could not be detected otherwise. With `same_request`, the request equals the primary's request and
+    is only stored there.
     """
-    if keep is Keep.NONE:
-        return {"kept": keep.value}, b"", b""
-    if keep is Keep.HASHES:
-        said = reply.text.encode() if reply.spoken else leg.response.data
-        hashes = {"request": hashed(leg.request.data), "response": hashed(said)}
-        return {"kept": keep.value, "hashes": hashes}, b"", b""
+    storage, redaction = policy.storage, policy.redaction
+    if storage is MessageStorage.NONE:
+        return {"kept": storage.value}, b"", b""
+    if storage is MessageStorage.HASHES:
+        text = reply.text.encode() if reply.is_answer else leg.response.data
+        hashes = {"request": hash_message(leg.request.data), "response": hash_message(text)}
+        return {"kept": storage.value, "hashes": hashes}, b"", b""
     if not redaction:
-        asked = _SAME if same else _AS_IT_CAME
-        note = {"kept": keep.value, "request": asked, "response": _AS_IT_CAME, "decoded": False}
-        return note, b"" if same else leg.request.data, leg.response.data
-    request = b"" if same else redaction.body(leg.request)
-    asked = _SAME if same else _AS_IT_CAME if request is not None else _UNREADABLE
-    if reply.spoken:
-        answer: bytes | None = orjson.dumps(redaction.reply(reply).to_json())
-        form = _ASSEMBLED
+        request_form = _SAME if same_request else _RAW
+        form = {"kept": storage.value, "request": request_form, "response": _RAW, "decoded": False}
+        return form, b"" if same_request else leg.request.data, leg.response.data
+    request = b"" if same_request else redaction.body(leg.request)
+    request_form = _SAME if same_request else _RAW if request is not None else _UNREADABLE
+    if reply.is_answer:
+        response: bytes | None = orjson.dumps(redaction.reply(reply).to_json())
+        response_form = _ASSEMBLED
     else:
-        answer = redaction.body(leg.response)
-        form = _AS_IT_CAME if answer is not None else _UNREADABLE
-    note = {"kept": keep.value, "request": asked, "response": form, "decoded": True}
-    return note, request or b"", answer or b""
+        response = redaction.body(leg.response)
+        response_form = _RAW if response is not None else _UNREADABLE
+    form = {"kept": storage.value, "request": request_form, "response": response_form, "decoded": True}
+    return form, request or b"", response or b""
 
 
-def leg_of(document: dict[str, Any], route: str, request_id: str, request: bytes, response: bytes) -> Leg:
-    """Return a leg as it is stored; its bodies hold what was kept of them."""
+def load_leg(document: dict[str, Any], route: str, request_id: str, request: bytes, response: bytes) -> Leg:
+    """Return a leg from its stored form; its bodies contain what was stored of them."""
     started = _micros(document["started_at"]) or 0
     decoded = bool(document.get("messages", {}).get("decoded"))
     return Leg(
@@ -174,12 +184,12 @@ def leg_of(document: dict[str, Any], route: str, request_id: str, request: bytes
         rewrite=document["rewrite"],
         prompt=document["prompt"],
         node=document["node"],
-        times=tuple((started + at, size) for at, size in document.get("times", ())),
+        chunk_times=tuple((started + at, size) for at, size in document.get("times", ())),
     )
 
 
-def reply_of(document: dict[str, Any], response: bytes) -> Reply:
-    """Return the answer of a stored leg, whichever way it was kept."""
+def load_reply(document: dict[str, Any], response: bytes) -> Reply:
+    """Return the reply of a stored leg, from an assembled or a raw response."""
     messages = document.get("messages", {})
     if messages.get("response") == _ASSEMBLED:
         return Reply.from_json(orjson.loads(response))
@@ -192,12 +202,12 @@ def _stored_body(document: dict[str, Any], data: bytes, *, decoded: bool) -> Bod
         total=document["bytes_total"],
         content_type=document["content_type"],
         content_encoding="" if decoded else document["content_encoding"],
-        kept=document["bytes_kept"],
+        captured=document["bytes_kept"],
     )
 
 
 def _path(path: str) -> str:
-    """Without the query: keys are sent there."""
+    """Return a path without its query, which can contain API keys."""
     return path.partition("?")[0]
 
 
@@ -206,40 +216,40 @@ def _body(body: Body) -> dict[str, Any]:
         "content_type": body.content_type,
         "content_encoding": body.content_encoding,
         "bytes_total": body.total,
-        "bytes_kept": len(body.data) if body.kept is None else body.kept,
-        "truncated": body.capped,
+        "bytes_kept": len(body.data) if body.captured is None else body.captured,
+        "truncated": body.truncated,
     }
 
 
-def _comparison(found: Comparison) -> dict[str, Any]:
-    like = found.like
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    agreement = comparison.agreement
     return {
-        "version": found.version,
-        "client_left": found.client_left,
-        "limited": found.limited,
-        "similarity": found.similarity,
-        "status_same": found.status_same,
-        "status_class_same": found.status_class_same,
-        "exact": like.exact,
-        "rouge_l": like.rouge_l,
-        "edit": like.edit,
-        "finish_reason_same": like.finish_reason,
-        "tool_calls_same": like.tool_calls,
-        "language_same": like.language,
-        "floor": None if found.floor is None else _likeness(found.floor),
-        "length_ratio": found.length_ratio,
-        "token_source": found.token_source.value,
-        "primary": _measures(found.primary),
-        "shadow": _measures(found.shadow),
-        "noise": None if found.noise is None else _measures(found.noise),
+        "version": comparison.version,
+        "client_left": comparison.client_left,
+        "limited": comparison.limited,
+        "similarity": comparison.similarity,
+        "status_same": comparison.status_same,
+        "status_class_same": comparison.status_class_same,
+        "exact": agreement.exact,
+        "rouge_l": agreement.rouge_l,
+        "edit": agreement.edit,
+        "finish_reason_same": agreement.finish_reason,
+        "tool_calls_same": agreement.tool_calls,
+        "language_same": agreement.language,
+        "floor": None if comparison.baseline is None else _agreement(comparison.baseline),
+        "length_ratio": comparison.length_ratio,
+        "token_source": comparison.token_source.value,
+        "primary": _measures(comparison.primary),
+        "shadow": _measures(comparison.shadow),
+        "noise": None if comparison.noise is None else _measures(comparison.noise),
     }
 
 
-def _likeness(like: Likeness) -> dict[str, Any]:
-    return {name: getattr(like, name) for name in AGREEMENT}
+def _agreement(agreement: Agreement) -> dict[str, Any]:
+    return {name: getattr(agreement, name) for name in AGREEMENT_MEASURES}
 
 
-def _measures(measures: Measures) -> dict[str, Any]:
+def _measures(measures: LegMeasures) -> dict[str, Any]:
     return {
         "kind": measures.kind,
         "status": measures.status,
@@ -249,7 +259,7 @@ def _measures(measures: Measures) -> dict[str, Any]:
         "inter_token_ms": measures.inter_token_ms,
         "total_ms": measures.total_ms,
         "tokens": measures.tokens,
-        "spent": measures.spent,
+        "spent": measures.tokens_used,
         "characters": measures.characters,
         "finish_reason": measures.finish_reason,
         "mean_logprob": measures.mean_logprob,

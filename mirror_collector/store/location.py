@@ -1,4 +1,4 @@
-"""Where a store is: a file, or a database by URL."""
+"""The location of a store: a file, or a database URL."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mirror_collector.store.engine import StoreError
-from mirror_collector.store.sqlite import Sqlite
+from mirror_collector.store.connection import StoreError
+from mirror_collector.store.sqlite import SqliteConnection
 
 if TYPE_CHECKING:
-    from mirror_collector.store.engine import Engine
+    from mirror_collector.store.connection import Connection
 
-__all__ = ["Location", "connect", "shown"]
+__all__ = ["Location", "connect", "redact_password"]
 
 Location = Path | str
-"""The path of a SQLite file, or ``postgresql://…``."""
+"""Path of a SQLite file, or a URL ``postgresql://…``."""
 
-_URL: Final = re.compile(r"postgres(?:ql)?://", re.ASCII)
+_POSTGRES_URL: Final = re.compile(r"postgres(?:ql)?://", re.ASCII)
 _PASSWORD: Final = re.compile(r"(?<=:)[^:@/]+(?=@)|(?<=password=)[^&]+")
 
 
-def connect(location: Location, *, read_only: bool = False) -> Engine:
+def connect(location: Location, *, read_only: bool = False) -> Connection:
     """Connect to a store; raises StoreError."""
     text = str(location)
-    if not _URL.match(text):
-        return Sqlite(Path(location), read_only=read_only)
+    if not _POSTGRES_URL.match(text):
+        return SqliteConnection(Path(location), read_only=read_only)
     try:
-        from mirror_collector.store.postgres import Postgres  # noqa: PLC0415 - an extra of its own
+        from mirror_collector.store.postgres import PostgresConnection  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
         raise StoreError("PostgreSQL needs the extra: pip install 'shiftplane[postgres]'") from error
-    return Postgres(text, read_only=read_only)
+    return PostgresConnection(text, read_only=read_only)
 
 
-def shown(location: Location) -> str:
-    """Return it as it may be logged."""
+def redact_password(location: Location) -> str:
+    """Return the location as text, without its password."""
     return _PASSWORD.sub("[redacted]", str(location))

@@ -1,7 +1,7 @@
-"""The store in a PostgreSQL database, in the schema the URL's ``search_path`` names.
+"""The store in a PostgreSQL database, in the schema given by ``search_path`` in the URL.
 
-A lost connection fails what was being done; the next use makes a new one. One process may write: it holds an
-advisory lock for as long as its session lives.
+If the connection is lost, the current operation fails and the next one reconnects. Only one process can
+write: it holds an advisory lock until its session ends.
 """
 
 from __future__ import annotations
@@ -14,46 +14,45 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg import sql
 
-from mirror_collector.store.engine import StoreError
-from mirror_collector.store.schema import TABLES
-from mirror_collector.store.schema import postgres as spelled
+from mirror_collector.store.connection import StoreError
+from mirror_collector.store.schema import TABLES, for_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Postgres"]
+__all__ = ["PostgresConnection"]
 
-_CONNECT_WITHIN: Final = 5
-_LOCKED_FOR: Final = 2.0
+_CONNECT_TIMEOUT: Final = 5
+_LOCK_TIMEOUT: Final = 2.0
 _LOCK: Final = (
     "SELECT pg_try_advisory_lock(hashtext('shiftplane.mirror_collector'), hashtext(current_schema()))"
 )
-_PATIENCE: Final = "SET statement_timeout = '30s'"
-"""A hung disk of the server must not hang the writer for good."""
+_SET_STATEMENT_TIMEOUT: Final = "SET statement_timeout = '30s'"
+"""The timeout keeps a server with a hanging disk from blocking the writer forever."""
 
 
-class Postgres:
+class PostgresConnection:
     """A connection to a database."""
 
     def __init__(self, url: str, *, read_only: bool = False) -> None:
         """Connect; raises StoreError."""
         self._url = url
         self._read_only = read_only
-        self._spelled: dict[str, str] = {}
-        self._within = False
-        self.session = 0
+        self._statements: dict[str, str] = {}
+        self._in_transaction = False
+        self.connect_count = 0
         self.raw = self._connect()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        with _translated("cannot connect to the store"):
+        with _translate_errors("cannot connect to the store"):
             raw = psycopg.connect(
                 self._url,
                 autocommit=True,
-                connect_timeout=_CONNECT_WITHIN,
+                connect_timeout=_CONNECT_TIMEOUT,
                 application_name="mirror-collector",
             )
             try:
-                raw.execute(_PATIENCE)
+                raw.execute(_SET_STATEMENT_TIMEOUT)
                 if self._read_only:
                     raw.execute("SET default_transaction_read_only = on")
                 else:
@@ -61,90 +60,104 @@ class Postgres:
             except BaseException:
                 raw.close()
                 raise
-        self.session += 1
+        self.connect_count += 1
         return raw
 
-    def _alive(self) -> psycopg.Connection[Any]:
-        if (self.raw.closed or self.raw.broken) and not self._within:
+    def _open_connection(self) -> psycopg.Connection[Any]:
+        if (self.raw.closed or self.raw.broken) and not self._in_transaction:
             self.raw = self._connect()
         return self.raw
 
-    def prepare(self, version: int) -> None:
-        """Create the tables in an empty schema; refuse those of another version."""
-        with _translated("cannot prepare the store"):
-            there = self.raw.execute("SELECT to_regclass('meta') IS NOT NULL").fetchone()
-            if there == (True,):
+    def migrate(self, version: int) -> None:
+        """Create the tables in an empty schema; reject tables of another version."""
+        with _translate_errors("cannot prepare the store"):
+            exists = self.raw.execute("SELECT to_regclass('meta') IS NOT NULL").fetchone()
+            if exists == (True,):
                 found = self.raw.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
                 if found != (str(version),):
-                    word = "another program's" if found is None else f"version {found[0]}"
-                    raise StoreError(f"its schema is {word}, this program reads version {version}")
+                    if found is None:
+                        raise StoreError("the schema contains a table `meta` of another program")
+                    raise StoreError(
+                        f"schema version {found[0]} is not supported; supported version: {version}"
+                    )
                 return
             with self.transaction():
-                self.raw.execute(sql.SQL(spelled(TABLES)))
+                self.raw.execute(sql.SQL(for_postgres(TABLES)))
                 self.raw.execute("INSERT INTO meta VALUES ('schema', %s)", (str(version),))
                 self.raw.execute("INSERT INTO secrets VALUES ('units', %s)", (secrets.token_bytes(32),))
 
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of a query."""
-        with _translated("cannot read the store"):
-            return self._alive().execute(self._spell(statement), _clean(values)).fetchall()
+        with _translate_errors("cannot read the store"):
+            return (
+                self._open_connection()
+                .execute(self._with_placeholders(statement), _without_nul(values))
+                .fetchall()
+            )
 
-    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
-        with _translated("cannot write to the store"):
-            return self._alive().execute(self._spell(statement), _clean(values)).rowcount
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """Run a statement; return the number of changed rows."""
+        with _translate_errors("cannot write to the store"):
+            return (
+                self._open_connection()
+                .execute(self._with_placeholders(statement), _without_nul(values))
+                .rowcount
+            )
 
-    def many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
-        """Run a statement once for each set of values, without waiting for each answer."""
-        with _translated("cannot write to the store"), self._alive().cursor() as cursor:
-            cursor.executemany(self._spell(statement), [_clean(row) for row in values])
+    def execute_many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
+        """Run a statement once for each set of values, in pipeline mode."""
+        with _translate_errors("cannot write to the store"), self._open_connection().cursor() as cursor:
+            cursor.executemany(self._with_placeholders(statement), [_without_nul(row) for row in values])
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is done within is kept together or not at all."""
-        with _translated("cannot write to the store"):
-            raw = self._alive()
-            self._within = True
+        """Commit the block as one transaction; roll it back on error."""
+        with _translate_errors("cannot write to the store"):
+            raw = self._open_connection()
+            self._in_transaction = True
             try:
                 with raw.transaction():
                     yield
             finally:
-                self._within = False
+                self._in_transaction = False
 
     def size(self) -> int:
-        """Bytes of all tables and indexes; room of deleted rows counts until the server reuses it."""
-        found = self.rows(
+        """Return the size of all tables and indexes in bytes, including space of deleted rows."""
+        found = self.query(
             "SELECT COALESCE(SUM(pg_total_relation_size(oid)), 0)::BIGINT FROM pg_class"
             " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
         )
         return int(found[0][0])
 
-    def shrink(self) -> None:
-        """Leave it to autovacuum."""
+    def reclaim_space(self) -> None:
+        """Do nothing; autovacuum reclaims space."""
 
     def close(self) -> None:
-        """Close the connection, which lets go of the lock."""
+        """Close the connection, which releases the lock."""
         self.raw.close()
 
-    def _spell(self, statement: str) -> Any:
-        found = self._spelled.get(statement)
+    def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        return self._open_connection().execute(self._with_placeholders(statement), _without_nul(values))
+
+    def _with_placeholders(self, statement: str) -> Any:
+        found = self._statements.get(statement)
         if found is None:
-            found = self._spelled[statement] = statement.replace("?", "%s")
+            found = self._statements[statement] = statement.replace("?", "%s")
         return found
 
 
 def _lock(raw: psycopg.Connection[Any]) -> None:
-    """Keep other writers away: the ledger lives in memory, so a second would overwrite its sums."""
-    end = time.monotonic() + _LOCKED_FOR
+    """Lock out other writers; the writer caches the totals, so a second writer would overwrite them."""
+    end = time.monotonic() + _LOCK_TIMEOUT
     while raw.execute(_LOCK).fetchone() != (True,):
-        # The session of a process that just died lives on until the server notices.
+        # The session of a killed process keeps the lock until the server detects the closed connection.
         if time.monotonic() > end:
             raise StoreError("another process uses it")
         time.sleep(0.1)
 
 
-def _clean(values: Sequence[Any]) -> list[Any]:
-    """PostgreSQL takes no zero byte in a text; hostile names may hold one."""
+def _without_nul(values: Sequence[Any]) -> list[Any]:
+    """Replace NUL characters, which PostgreSQL rejects in text and untrusted names can contain."""
     return [
         value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
         for value in values
@@ -152,10 +165,10 @@ def _clean(values: Sequence[Any]) -> list[Any]:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translate_errors(action: str) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise (error if str(error).startswith("cannot") else StoreError(f"{what}: {error}")) from error
+        raise (error if str(error).startswith("cannot") else StoreError(f"{action}: {error}")) from error
     except (psycopg.Error, OSError) as error:
-        raise StoreError(f"{what}: {' '.join(str(error).split())}") from error
+        raise StoreError(f"{action}: {' '.join(str(error).split())}") from error

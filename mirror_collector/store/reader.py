@@ -1,16 +1,16 @@
-"""The reading side of the store: pages of pairs, single pairs with their bodies, evidence, outcomes."""
+"""The reading side of the store: lists of pairs, single pairs, evidence, A/B tests and feedback."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
-from mirror_collector.store.codec import FLAGS, reply_of
+from mirror_collector.store.codec import FLAGS, load_reply
+from mirror_collector.store.encryption import MessageCipher
 from mirror_collector.store.location import connect
-from mirror_collector.store.privacy import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ __all__ = [
     "Order",
     "Page",
     "PairQuery",
-    "Reader",
-    "StoredBlock",
+    "StoreReader",
+    "StoredEvidenceBlock",
     "StoredExperiment",
     "StoredFeedback",
     "StoredLeg",
@@ -32,27 +32,29 @@ __all__ = [
 ]
 
 _COLUMNS: Final = "id, started_at, stored_at, similarity, summary, flags"
-_ALL_OR_ONE: Final = "(? = '' OR route = ?) AND (? = '' OR experiment = ?)"
-_EXPOSED: Final = f"""
+_OPTIONAL_FILTER: Final = "(? = '' OR route = ?) AND (? = '' OR experiment = ?)"
+_EXPOSURES: Final = f"""
 SELECT route, experiment, variant, length(unit) > 0, COUNT(*), CAST(SUM(requests) AS BIGINT) FROM exposures
-WHERE {_ALL_OR_ONE}
+WHERE {_OPTIONAL_FILTER}
 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3
 """  # noqa: S608 - fixed
-_CROSSED: Final = f"""
+_CROSSOVERS: Final = f"""
 SELECT route, experiment, COUNT(*) FROM (
   SELECT route, experiment, unit FROM exposures
-  WHERE {_ALL_OR_ONE} AND length(unit) > 0
+  WHERE {_OPTIONAL_FILTER} AND length(unit) > 0
   GROUP BY 1, 2, 3 HAVING COUNT(*) > 1
 ) AS crossed GROUP BY 1, 2
 """  # noqa: S608 - fixed
-_LOYAL: Final = f"""
+_SINGLE_VARIANT_UNITS: Final = f"""
 SELECT route, experiment, unit, min(variant) AS variant, min(first_at) AS first_at FROM exposures
-WHERE {_ALL_OR_ONE} AND length(unit) > 0
+WHERE {_OPTIONAL_FILTER} AND length(unit) > 0
 GROUP BY 1, 2, 3 HAVING COUNT(*) = 1
 """  # noqa: S608 - fixed
-_USERS: Final = f"SELECT route, experiment, variant, COUNT(*) FROM ({_LOYAL}) AS loyal GROUP BY 1, 2, 3"  # noqa: S608 - fixed
-_DONE: Final = f"""
-SELECT e.route, e.experiment, e.variant, o.metric, COUNT(*) FROM ({_LOYAL}) AS e
+_USERS: Final = f"""
+SELECT route, experiment, variant, COUNT(*) FROM ({_SINGLE_VARIANT_UNITS}) AS units GROUP BY 1, 2, 3
+"""  # noqa: S608 - fixed
+_CONVERSIONS: Final = f"""
+SELECT e.route, e.experiment, e.variant, o.metric, COUNT(*) FROM ({_SINGLE_VARIANT_UNITS}) AS e
 JOIN outcomes o ON o.route = e.route AND o.unit = e.unit AND o.last_at >= e.first_at
 GROUP BY 1, 2, 3, 4
 """  # noqa: S608 - fixed
@@ -68,11 +70,12 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredExperiment:
-    """An A/B test of a route: units and requests by variant, and what cannot be counted for one.
+    """The results of one A/B test of a route.
 
-    `crossovers` are units that met more than one variant; `without_unit` are requests that named nobody.
-    `users` are the units of each variant that met no other, `outcomes` how many of them did what is counted,
-    by metric.
+    A unit is a user or session. `variants` has the number of units and of requests of each variant.
+    `crossovers` is the number of units exposed to more than one variant; they are excluded from `users`, the
+    number of units of each variant, and from `outcomes`, the number of those units with a conversion, by
+    metric. `without_unit` is the number of requests without a unit.
     """
 
     route: str
@@ -85,27 +88,27 @@ class StoredExperiment:
 
 
 class Order(Enum):
-    """How a list of pairs is sorted."""
+    """Sort order of a list of pairs."""
 
     NEWEST = "newest"
     WORST = "worst"
-    """The least similar first; pairs that say nothing about quality are left out."""
+    """Lowest similarity first; pairs that do not measure quality are excluded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where the next page begins: after this pair."""
+    """Position in a list of pairs; the next page starts after this pair."""
 
     pair_id: int
     similarity: float | None = None
-    """Only where the order is `Order.WORST`."""
+    """Only set if the order is `Order.WORST`."""
 
     def __str__(self) -> str:
         return str(self.pair_id) if self.similarity is None else f"{self.similarity!r}:{self.pair_id}"
 
     @classmethod
     def parse(cls, text: str, order: Order) -> Cursor:
-        """Read what ``str`` gave; raises ValueError for anything else."""
+        """Parse the text form of a cursor; raises ValueError."""
         similarity, _, pair_id = text.rpartition(":")
         if (order is Order.WORST) != bool(similarity) or len(text) > 64:
             raise ValueError("not a cursor of this order")
@@ -122,7 +125,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairQuery:
-    """Which pairs, in which order, from where on. `flags` are names of `FLAGS`, all of which must hold."""
+    """Filters, order and position of a list of pairs; a pair must have all `flags` (names in `FLAGS`)."""
 
     route: str | None = None
     flags: frozenset[str] = frozenset()
@@ -134,17 +137,17 @@ class PairQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some pairs as JSON objects, and where the next page begins; None at the end."""
+    """A page of pairs as JSON objects, and the cursor of the next page; None on the last page."""
 
     pairs: tuple[dict[str, Any], ...]
-    following: Cursor | None
+    next_cursor: Cursor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLeg:
-    """One leg: a JSON object without its bodies, and the bodies as far as they were kept and can be opened.
+    """A stored leg: its JSON without bodies, and its bodies as far as they are stored and can be decrypted.
 
-    `reply` is the answer put together; None where nothing of it was kept.
+    `reply` is the parsed answer; None if no part of it is stored.
     """
 
     document: dict[str, Any]
@@ -155,16 +158,16 @@ class StoredLeg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPair:
-    """One pair as it is listed, and its legs by role."""
+    """A stored pair: its JSON as shown in lists, its legs by role, and its judgements."""
 
-    listed: dict[str, Any]
+    summary: dict[str, Any]
     legs: dict[str, StoredLeg]
     judgements: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredBlock:
-    """A block of evidence: whose, since when (seconds since the epoch), and its counts as JSON."""
+class StoredEvidenceBlock:
+    """A stored evidence block; `begins` in seconds since the epoch, `counts` as JSON."""
 
     route: str
     primary_variant: str
@@ -177,7 +180,7 @@ class StoredBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFeedback:
-    """What was said of the answers of one variant; `variant` is empty where nobody knows whose they were."""
+    """Feedback on the answers of one variant; `variant` is empty if it could not be determined."""
 
     route: str
     metric: str
@@ -187,24 +190,24 @@ class StoredFeedback:
     positive: int
 
 
-class Reader:
-    """A second connection, for reading only; belongs to the thread that opened it."""
+class StoreReader:
+    """A read-only connection to the store; belongs to the thread that opened it."""
 
-    def __init__(self, location: Location, vault: Vault | None = None) -> None:
-        self._engine = connect(location, read_only=True)
-        self._vault = vault or Vault()
+    def __init__(self, location: Location, cipher: MessageCipher | None = None) -> None:
+        self._connection = connect(location, read_only=True)
+        self._cipher = cipher or MessageCipher()
 
     def page(self, query: PairQuery) -> Page:
-        """List pairs; raises StoreError."""
+        """Return a page of pairs; raises StoreError."""
         conditions: list[str] = []
         values: list[Any] = []
         if query.route is not None:
             conditions.append("route = ?")
             values.append(query.route)
         if query.flags:
-            wanted = sum(FLAGS[name] for name in query.flags)
+            bits = sum(FLAGS[name] for name in query.flags)
             conditions.append("(flags & ?) = ?")
-            values += [wanted, wanted]
+            values += [bits, bits]
         if query.variants is not None:
             conditions.append("primary_variant = ? AND shadow_variant = ?")
             values += query.variants
@@ -218,40 +221,40 @@ class Reader:
             values.append(query.before.pair_id)
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         order = "similarity, id DESC" if query.order is Order.WORST else "id DESC"
-        rows = self._engine.rows(
-            # Only fixed text is put together here; what comes from outside is bound.
+        rows = self._connection.query(
+            # The statement is built from fixed text only; all values from outside are bound parameters.
             f"SELECT {_COLUMNS} FROM pairs {where} ORDER BY {order} LIMIT ?",  # noqa: S608
             (*values, query.limit + 1),
         )
         more = len(rows) > query.limit
         rows = rows[: query.limit]
-        following = None
+        next_cursor = None
         if more:
             similarity = rows[-1][3] if query.order is Order.WORST else None
-            following = Cursor(pair_id=rows[-1][0], similarity=similarity)
-        return Page(pairs=tuple(_listed(*row) for row in rows), following=following)
+            next_cursor = Cursor(pair_id=rows[-1][0], similarity=similarity)
+        return Page(pairs=tuple(_summary(*row) for row in rows), next_cursor=next_cursor)
 
     def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return what is known of A/B tests, of one route or experiment or of all."""
-        found: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
-        nameless: dict[tuple[str, str], int] = {}
-        ask = (route or "", route or "", experiment or "", experiment or "")
-        rows, crossed, loyal, done = (
-            self._engine.rows(query, ask) for query in (_EXPOSED, _CROSSED, _USERS, _DONE)
+        """Return the results of A/B tests, of one route or experiment or all."""
+        values = (route or "", route or "", experiment or "", experiment or "")
+        exposure_rows, crossover_rows, user_rows, conversion_rows = (
+            self._connection.query(statement, values)
+            for statement in (_EXPOSURES, _CROSSOVERS, _USERS, _CONVERSIONS)
         )
-        for name, test, variant, named, units, requests in rows:
-            key = (name, test)
-            mine = found.setdefault(key, {})
-            if named:
-                mine[variant] = (units, requests)
+        variants: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
+        without_unit: dict[tuple[str, str], int] = {}
+        for name, test, variant, has_unit, units, requests in exposure_rows:
+            counts = variants.setdefault((name, test), {})
+            if has_unit:
+                counts[variant] = (units, requests)
             else:
-                nameless[key] = nameless.get(key, 0) + requests
-        moved = {(name, test): count for name, test, count in crossed}
+                without_unit[name, test] = without_unit.get((name, test), 0) + requests
+        crossovers = {(name, test): count for name, test, count in crossover_rows}
         users: dict[tuple[str, str], dict[str, int]] = {}
-        for name, test, variant, count in loyal:
+        for name, test, variant, count in user_rows:
             users.setdefault((name, test), {})[variant] = count
         outcomes: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
-        for name, test, variant, metric, count in done:
+        for name, test, variant, metric, count in conversion_rows:
             outcomes.setdefault((name, test), {}).setdefault(metric, {})[variant] = count
         return [
             StoredExperiment(
@@ -259,16 +262,16 @@ class Reader:
                 outcomes=outcomes.get(key, {}),
                 route=key[0],
                 experiment=key[1],
-                variants=variants,
-                crossovers=moved.get(key, 0),
-                without_unit=nameless.get(key, 0),
+                variants=counts,
+                crossovers=crossovers.get(key, 0),
+                without_unit=without_unit.get(key, 0),
             )
-            for key, variants in found.items()
+            for key, counts in variants.items()
         ]
 
     def feedback(self, route: str | None) -> list[StoredFeedback]:
-        """Return what was said of answers, by variant."""
-        rows = self._engine.rows(_FEEDBACK, (route or "", route or ""))
+        """Return feedback by variant, of one route or all."""
+        rows = self._connection.query(_FEEDBACK, (route or "", route or ""))
         return [
             StoredFeedback(
                 route=name,
@@ -281,21 +284,24 @@ class Reader:
             for name, metric, variant, count, total, positive in rows
         ]
 
-    def evidence(self, after: int, *, limit: int = 500) -> list[StoredBlock]:
-        """Return blocks written after `after`, oldest first; those of one write are never torn apart."""
-        last = self._engine.rows(
+    def evidence(self, after: int, *, limit: int = 500) -> list[StoredEvidenceBlock]:
+        """Return about `limit` blocks with a sequence number above `after`, lowest number first.
+
+        Blocks with the same sequence number are always returned together.
+        """
+        last = self._connection.query(
             "SELECT MAX(seq) FROM (SELECT seq FROM evidence WHERE seq > ? ORDER BY seq LIMIT ?) AS next",
             (after, limit),
         )[0][0]
         if last is None:
             return []
-        rows = self._engine.rows(
+        rows = self._connection.query(
             "SELECT route, primary_variant, shadow_variant, comparator, block, seq, counts FROM evidence"
             " WHERE seq > ? AND seq <= ? ORDER BY seq",
             (after, last),
         )
         return [
-            StoredBlock(
+            StoredEvidenceBlock(
                 route=route,
                 primary_variant=primary,
                 shadow_variant=shadow,
@@ -308,67 +314,75 @@ class Reader:
         ]
 
     def pair(self, pair_id: int) -> StoredPair | None:
-        """One pair with its bodies, or None where there is none of that id; raises StoreError."""
-        rows = self._engine.rows(f"SELECT {_COLUMNS} FROM pairs WHERE id = ?", (pair_id,))  # noqa: S608 - fixed
+        """Return one pair with its bodies, or None if it does not exist; raises StoreError."""
+        rows = self._connection.query(f"SELECT {_COLUMNS} FROM pairs WHERE id = ?", (pair_id,))  # noqa: S608 - fixed
         if not rows:
             return None
-        judged = self._engine.rows(
+        judgement_rows = self._connection.query(
             "SELECT prompt, model, judgement, at FROM judgements WHERE pair_id = ? ORDER BY at", (pair_id,)
         )
         return StoredPair(
-            listed=_listed(*rows[0]),
+            summary=_summary(*rows[0]),
             legs=self._legs(pair_id),
             judgements=tuple(
                 {"prompt": prompt, "model": model, "judgement": judgement, "at": at}
-                for prompt, model, judgement, at in judged
+                for prompt, model, judgement, at in judgement_rows
             ),
         )
 
-    def every(self, route: str | None, after: int = 0) -> Iterator[StoredPair]:
-        """Yield all pairs with their bodies, oldest first; those that come meanwhile too."""
-        while rows := self._engine.rows(
+    def all_pairs(self, route: str | None, after: int = 0) -> Iterator[StoredPair]:
+        """Yield all pairs with their bodies, oldest first, including pairs stored meanwhile."""
+        while rows := self._connection.query(
             f"SELECT {_COLUMNS} FROM pairs WHERE id > ? AND (? = '' OR route = ?) ORDER BY id LIMIT 100",  # noqa: S608 - fixed
             (after, route or "", route or ""),
         ):
             for row in rows:
-                yield StoredPair(listed=_listed(*row), legs=self._legs(row[0]))
+                yield StoredPair(summary=_summary(*row), legs=self._legs(row[0]))
             after = rows[-1][0]
 
     def _legs(self, pair_id: int) -> dict[str, StoredLeg]:
-        rows = self._engine.rows(
+        rows = self._connection.query(
             "SELECT role, leg, request, response FROM legs WHERE pair_id = ?", (pair_id,)
         )
         legs = {
             role: self._leg(json.loads(leg), bytes(request), bytes(response))
             for role, leg, request, response in rows
         }
-        asked = legs["primary"].request if "primary" in legs else b""
-        for leg in legs.values():
-            if leg.document.get("messages", {}).get("request") == "same":
-                object.__setattr__(leg, "request", asked)
-        return dict(sorted(legs.items(), key=lambda item: _ROLES.index(item[0])))
+        primary_request = legs["primary"].request if "primary" in legs else b""
+        return {
+            role: replace(legs[role], request=primary_request) if _same_request(legs[role]) else legs[role]
+            for role in sorted(legs, key=_ROLES.index)
+        }
 
     def _leg(self, document: dict[str, Any], request: bytes, response: bytes) -> StoredLeg:
         messages = document.get("messages", {})
         if messages.get("sealed"):
-            asked, answered = self._vault.open(request), self._vault.open(response)
-            if asked is None or answered is None:
-                lost = {**document, "messages": {**messages, "unopened": True}}
-                return StoredLeg(document=lost, request=b"", response=b"", reply=None)
-            request, response = asked, answered
-        known = messages.get("kept", "bodies") == "bodies" and messages.get("response") != "unreadable"
-        reply = reply_of(document, response) if known else None
+            decrypted_request, decrypted_response = (
+                self._cipher.decrypt(request),
+                self._cipher.decrypt(response),
+            )
+            if decrypted_request is None or decrypted_response is None:
+                undecryptable = {**document, "messages": {**messages, "unopened": True}}
+                return StoredLeg(document=undecryptable, request=b"", response=b"", reply=None)
+            request, response = decrypted_request, decrypted_response
+        stored = messages.get("kept", "bodies") == "bodies" and messages.get("response") != "unreadable"
+        reply = load_reply(document, response) if stored else None
         return StoredLeg(document=document, request=request, response=response, reply=reply)
 
     def close(self) -> None:
         """Close the connection."""
-        self._engine.close()
+        self._connection.close()
 
 
 _ROLES: Final = ("primary", "shadow", "noise")
 
 
-def _listed(
+def _same_request(leg: StoredLeg) -> bool:
+    """Whether the request of a leg is only stored with the primary."""
+    return bool(leg.document.get("messages", {}).get("request") == "same")
+
+
+def _summary(
     pair_id: int, started_at: float, stored_at: float, similarity: float | None, summary: str, flags: int
 ) -> dict[str, Any]:
     return {

@@ -1,8 +1,7 @@
-"""Measuring stored pairs again, after the comparison has changed.
+"""Comparison of stored pairs with the current version of the comparison.
 
-What was kept is what is measured: redacted messages, and nothing where messages were not kept. Sums and
-evidence of the present comparison are made anew from the pairs there are; those of earlier comparisons stay
-as they are.
+The input is what was stored: redacted messages, and nothing for pairs without messages. Totals and evidence
+of the current version are rebuilt from the stored pairs; those of earlier versions are not changed.
 """
 
 from __future__ import annotations
@@ -13,100 +12,109 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.compare import VERSION, Block, PairTally, Replies, block_of, compare
+from mirror_collector.compare import VERSION, EvidenceBlock, PairTotals, Replies, block_start, compare
 from mirror_collector.exchange import Pair, Reply, ReplyKind
-from mirror_collector.store.codec import flags_of, leg_of, summary_document
+from mirror_collector.store.codec import flags_of, load_leg, summary_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mirror_collector.compare import Comparison
-    from mirror_collector.compare.embedding import Embedder
-    from mirror_collector.store.engine import Engine
-    from mirror_collector.store.reader import Reader, StoredLeg, StoredPair
+    from mirror_collector.compare.embedding import EmbeddingSimilarity
+    from mirror_collector.exchange import Leg
+    from mirror_collector.store.connection import Connection
+    from mirror_collector.store.reader import StoredLeg, StoredPair, StoreReader
 
-__all__ = ["Recompared", "recompare"]
+__all__ = ["RecompareResult", "recompare"]
 
-_STEP: Final = 200
+_PAIRS_PER_WRITE: Final = 200
 
 
 @dataclass(slots=True, kw_only=True)
-class Recompared:
-    """What became of the pairs; those without messages keep the figures they had."""
+class RecompareResult:
+    """The number of compared pairs, and the totals and evidence rebuilt from them."""
 
     measured: int = 0
     without_messages: int = 0
-    tallies: dict[tuple[str, str, str], PairTally] = field(default_factory=dict)
-    blocks: dict[tuple[str, str, str, int], Block] = field(default_factory=dict)
+    """Pairs without stored messages; they keep their earlier comparison."""
+
+    totals: dict[tuple[str, str, str], PairTotals] = field(default_factory=dict)
+    blocks: dict[tuple[str, str, str, int], EvidenceBlock] = field(default_factory=dict)
 
 
 def recompare(
-    engine: Engine, reader: Reader, progress: Callable[[int], None], embedder: Embedder | None = None
-) -> Recompared:
-    """Measure all pairs again; all or nothing. `progress` is told how many are done."""
-    done = Recompared()
-    with engine.transaction():
+    connection: Connection,
+    reader: StoreReader,
+    progress: Callable[[int], None],
+    embedding: EmbeddingSimilarity | None = None,
+) -> RecompareResult:
+    """Compare all stored pairs in one transaction; calls `progress` with the number of compared pairs."""
+    result = RecompareResult()
+    with connection.transaction():
         rows: list[tuple[Any, ...]] = []
-        for stored in reader.every(None):
-            pair, replies = _read(stored)
-            if pair is None or replies is None:
-                done.without_messages += 1
+        for stored in reader.all_pairs(None):
+            loaded = _load_pair(stored)
+            if loaded is None:
+                result.without_messages += 1
                 continue
-            found = compare(pair, replies, embedder=embedder)
-            _count(done, pair, found, stored.listed["stored_at"])
-            rows.append(_row(stored, pair, found))
-            if len(rows) == _STEP:
-                _write(engine, rows)
-                progress(done.measured)
-        _write(engine, rows)
-        _replace_sums(engine, done)
-    progress(done.measured)
-    return done
+            pair, replies = loaded
+            comparison = compare(pair, replies, embedding=embedding)
+            _count(result, pair, comparison, stored.summary["stored_at"])
+            rows.append(_row(stored, pair, comparison))
+            if len(rows) == _PAIRS_PER_WRITE:
+                _write(connection, rows)
+                progress(result.measured)
+        _write(connection, rows)
+        _replace_totals(connection, result)
+    progress(result.measured)
+    return result
 
 
-def _read(stored: StoredPair) -> tuple[Pair | None, Replies | None]:
-    legs = {role: _leg(stored, leg) for role, leg in stored.legs.items()}
+def _load_pair(stored: StoredPair) -> tuple[Pair, Replies] | None:
+    """Return a stored pair and its replies; None if the messages of the primary or shadow are missing."""
+    legs = {role: _load_leg(stored, leg) for role, leg in stored.legs.items()}
     primary, shadow, noise = (legs.get(role) for role in ("primary", "shadow", "noise"))
     if primary is None or shadow is None:
-        return None, None
+        return None
     pair = Pair(primary=primary[0], shadow=shadow[0], noise=None if noise is None else noise[0])
     return pair, Replies(primary=primary[1], shadow=shadow[1], noise=None if noise is None else noise[1])
 
 
-def _leg(stored: StoredPair, leg: StoredLeg) -> tuple[Any, Reply] | None:
+def _load_leg(stored: StoredPair, leg: StoredLeg) -> tuple[Leg, Reply] | None:
     if leg.reply is None or (leg.reply.kind is ReplyKind.OPAQUE and not leg.response):
         return None
-    listed = stored.listed
+    summary = stored.summary
     return (
-        leg_of(leg.document, listed["route"], listed["request_id"], leg.request, leg.response),
+        load_leg(leg.document, summary["route"], summary["request_id"], leg.request, leg.response),
         leg.reply,
     )
 
 
-def _count(done: Recompared, pair: Pair, found: Comparison, stored_at: float) -> None:
-    done.measured += 1
+def _count(result: RecompareResult, pair: Pair, comparison: Comparison, stored_at: float) -> None:
+    result.measured += 1
     key = (pair.primary.route, pair.primary.variant, pair.shadow.variant)
-    done.tallies.setdefault(key, PairTally()).add(found)
-    # Whose request it was is known as a hash only, and who came first no more: each counts as its own.
-    done.blocks.setdefault((*key, block_of(stored_at)), Block()).add(found, fresh=True, fresh_floor=True)
+    result.totals.setdefault(key, PairTotals()).add(comparison)
+    # The order of the pairs of a user or session is not stored, so each pair counts as the first of its unit.
+    block = result.blocks.setdefault((*key, block_start(stored_at)), EvidenceBlock())
+    block.add(comparison, first_of_unit=True, first_baseline_of_unit=True)
 
 
-def _row(stored: StoredPair, pair: Pair, found: Comparison) -> tuple[Any, ...]:
-    summary = summary_document(pair, found) | {
-        name: stored.listed[name] for name in ("method", "path") if name in stored.listed
+def _row(stored: StoredPair, pair: Pair, comparison: Comparison) -> tuple[Any, ...]:
+    summary = summary_document(pair, comparison) | {
+        name: stored.summary[name] for name in ("method", "path") if name in stored.summary
     }
     return (
-        found.similarity,
+        comparison.similarity,
         orjson.dumps(summary).decode(),
         VERSION,
-        flags_of(found),
-        found.length_ratio,
-        int(stored.listed["id"]),
+        flags_of(comparison),
+        comparison.length_ratio,
+        int(stored.summary["id"]),
     )
 
 
-def _write(engine: Engine, rows: list[tuple[Any, ...]]) -> None:
-    engine.many(
+def _write(connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+    connection.execute_many(
         "UPDATE pairs SET similarity = ?, summary = ?, comparator = ?, flags = ?, length_ratio = ?"
         " WHERE id = ?",
         rows,
@@ -114,17 +122,20 @@ def _write(engine: Engine, rows: list[tuple[Any, ...]]) -> None:
     rows.clear()
 
 
-def _replace_sums(engine: Engine, done: Recompared) -> None:
-    seq = engine.rows("SELECT COALESCE(MAX(seq), 0) + 1 FROM evidence")[0][0]
-    engine.run("DELETE FROM pair_tallies WHERE comparator = ?", (VERSION,))
-    engine.run("DELETE FROM evidence WHERE comparator = ?", (VERSION,))
-    engine.many(
+def _replace_totals(connection: Connection, result: RecompareResult) -> None:
+    seq = connection.query("SELECT COALESCE(MAX(seq), 0) + 1 FROM evidence")[0][0]
+    connection.execute("DELETE FROM pair_tallies WHERE comparator = ?", (VERSION,))
+    connection.execute("DELETE FROM evidence WHERE comparator = ?", (VERSION,))
+    connection.execute_many(
         "INSERT INTO pair_tallies (route, primary_variant, shadow_variant, comparator, tally)"
         " VALUES (?, ?, ?, ?, ?)",
-        [(*key, VERSION, json.dumps(tally.to_json())) for key, tally in done.tallies.items()],
+        [(*key, VERSION, json.dumps(totals.to_json())) for key, totals in result.totals.items()],
     )
-    engine.many(
+    connection.execute_many(
         "INSERT INTO evidence (route, primary_variant, shadow_variant, comparator, block, seq, counts)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(*key[:3], VERSION, key[3], seq, json.dumps(block.to_json())) for key, block in done.blocks.items()],
+        [
+            (*key[:3], VERSION, key[3], seq, json.dumps(block.to_json()))
+            for key, block in result.blocks.items()
+        ],
     )

@@ -1,10 +1,10 @@
-"""The tables, for both databases, and what files of earlier versions lack."""
+"""The database schema for SQLite and PostgreSQL, and the migrations from earlier versions."""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["LATER", "SCHEMA_VERSION", "TABLES", "postgres", "sqlite"]
+__all__ = ["MIGRATIONS", "SCHEMA_VERSION", "TABLES", "for_postgres", "for_sqlite"]
 
 SCHEMA_VERSION: Final = 4
 
@@ -12,7 +12,7 @@ _EXPOSURES: Final = """
 CREATE TABLE exposures (
     route TEXT NOT NULL,
     experiment TEXT NOT NULL,
-    unit {blob} NOT NULL,                   -- a keyed hash of who it was; empty where the request did not say
+    unit {blob} NOT NULL,                   -- keyed hash of the user or session; empty if unknown
     variant TEXT NOT NULL,
     first_at DOUBLE PRECISION NOT NULL,
     last_at DOUBLE PRECISION NOT NULL,
@@ -26,7 +26,7 @@ _OUTCOMES: Final = """
 CREATE TABLE outcomes (
     route TEXT NOT NULL,
     metric TEXT NOT NULL,
-    unit {blob} NOT NULL,                   -- hashed like that of an exposure; each counts once
+    unit {blob} NOT NULL,                   -- hashed like exposures.unit; each unit counts once
     first_at DOUBLE PRECISION NOT NULL,
     last_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (route, metric, unit)
@@ -39,27 +39,27 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE evidence (
     route TEXT NOT NULL, primary_variant TEXT NOT NULL, shadow_variant TEXT NOT NULL,
     comparator BIGINT NOT NULL,
-    block BIGINT NOT NULL,                  -- when it begins, seconds since the epoch, by our clock
-    seq BIGINT NOT NULL,                    -- grows with every write of any block: where a reader goes on
+    block BIGINT NOT NULL,                  -- start of the block, seconds since the epoch, collector's clock
+    seq BIGINT NOT NULL,                    -- increases with every write of a block; cursor of readers
     counts TEXT NOT NULL,                   -- JSON
     PRIMARY KEY (route, primary_variant, shadow_variant, comparator, block)
 );
 CREATE INDEX evidence_by_seq ON evidence (seq);
 CREATE TABLE seen_units (
     route TEXT NOT NULL, primary_variant TEXT NOT NULL, shadow_variant TEXT NOT NULL,
-    unit {blob} NOT NULL,                   -- hashed like that of an exposure
-    floored BIGINT NOT NULL,                -- 1: a pair with a second answer was counted as well
+    unit {blob} NOT NULL,                   -- hashed like exposures.unit
+    floored BIGINT NOT NULL,                -- 1: a pair with a noise baseline was counted as well
     last_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (route, primary_variant, shadow_variant, unit)
 ) {rowless};
 CREATE INDEX seen_units_by_age ON seen_units (last_at);
 CREATE TABLE feedback (
-    id TEXT PRIMARY KEY,                    -- given by the sender, so that the same is counted once
+    id TEXT PRIMARY KEY,                    -- hash of the sender's id; the same id counts once
     route TEXT NOT NULL,
     metric TEXT NOT NULL,
-    request_id TEXT NOT NULL,               -- empty where it is of a user only
-    unit {blob} NOT NULL,                   -- empty where it is of a request only
-    variant TEXT NOT NULL,                  -- empty where the sender did not say
+    request_id TEXT NOT NULL,               -- empty for feedback of a user
+    unit {blob} NOT NULL,                   -- hashed; empty for feedback on a request
+    variant TEXT NOT NULL,                  -- empty if the sender did not give it
     value DOUBLE PRECISION NOT NULL,
     at DOUBLE PRECISION NOT NULL
 );
@@ -74,7 +74,7 @@ CREATE TABLE judgements (
     PRIMARY KEY (pair_id, prompt, model)
 );
 """
-_NEWER: Final = """
+_COLUMNS: Final = """
 ALTER TABLE pairs ADD COLUMN comparator BIGINT NOT NULL DEFAULT 1;
 ALTER TABLE pairs ADD COLUMN primary_variant TEXT NOT NULL DEFAULT '';
 ALTER TABLE pairs ADD COLUMN shadow_variant TEXT NOT NULL DEFAULT '';
@@ -86,21 +86,21 @@ CREATE INDEX pairs_by_request ON pairs (request_id);
 INSERT INTO meta VALUES ('last_pair', (SELECT CAST(COALESCE(MAX(id), 0) AS TEXT) FROM pairs));
 """
 _UNITS_KEY: Final = "INSERT INTO secrets VALUES ('units', randomblob(32));"
-LATER: Final = {
-    1: _EXPOSURES + _UNITS_KEY + _OUTCOMES + _EVIDENCE + _NEWER,
-    2: _OUTCOMES + _EVIDENCE + _NEWER,
-    3: _EVIDENCE + _NEWER,
+MIGRATIONS: Final = {
+    1: _EXPOSURES + _UNITS_KEY + _OUTCOMES + _EVIDENCE + _COLUMNS,
+    2: _OUTCOMES + _EVIDENCE + _COLUMNS,
+    3: _EVIDENCE + _COLUMNS,
 }
-"""What SQLite files of earlier versions lack; there are no PostgreSQL stores of those."""
+"""Statements that migrate SQLite files of earlier versions; PostgreSQL stores have no earlier versions."""
 TABLES: Final = f"""
 CREATE TABLE pairs (
-    id {{id}},                              -- in order of storing; never used twice
+    id {{id}},                              -- increases with every stored pair; never reused
     route TEXT NOT NULL,
     request_id TEXT NOT NULL,
-    started_at DOUBLE PRECISION NOT NULL,   -- seconds since the epoch, by the proxy's clock
-    stored_at DOUBLE PRECISION NOT NULL,    -- seconds since the epoch, by ours
-    similarity DOUBLE PRECISION,            -- 0 (worst) .. 1; NULL where the pair says nothing about quality
-    summary TEXT NOT NULL,                  -- JSON: what a list of pairs shows
+    started_at DOUBLE PRECISION NOT NULL,   -- seconds since the epoch, proxy's clock
+    stored_at DOUBLE PRECISION NOT NULL,    -- seconds since the epoch, collector's clock
+    similarity DOUBLE PRECISION,            -- 0 (worst) .. 1; NULL if the pair does not measure quality
+    summary TEXT NOT NULL,                  -- JSON: the pair as shown in lists
     UNIQUE (route, request_id)
 );
 CREATE INDEX pairs_by_route ON pairs (route, id);
@@ -109,7 +109,7 @@ CREATE INDEX pairs_by_route_similarity ON pairs (route, similarity, id) WHERE si
 CREATE TABLE legs (
     pair_id BIGINT NOT NULL REFERENCES pairs (id) ON DELETE CASCADE,
     role TEXT NOT NULL,
-    leg TEXT NOT NULL,                      -- JSON: everything but the bodies, and how those are kept
+    leg TEXT NOT NULL,                      -- JSON: the leg without bodies, and the form of its bodies
     request {{blob}} NOT NULL,
     response {{blob}} NOT NULL,
     PRIMARY KEY (pair_id, role)
@@ -117,7 +117,7 @@ CREATE TABLE legs (
 CREATE TABLE route_tallies (route TEXT PRIMARY KEY, tally TEXT NOT NULL);
 CREATE TABLE pair_tallies (
     route TEXT NOT NULL, primary_variant TEXT NOT NULL, shadow_variant TEXT NOT NULL,
-    comparator BIGINT NOT NULL,             -- results of different comparators do not mix
+    comparator BIGINT NOT NULL,             -- results of different versions are never added up
     tally TEXT NOT NULL,
     PRIMARY KEY (route, primary_variant, shadow_variant, comparator)
 );
@@ -125,15 +125,15 @@ CREATE TABLE drops (reason TEXT PRIMARY KEY, n BIGINT NOT NULL);
 {_EXPOSURES}
 {_OUTCOMES}
 {_EVIDENCE}
-{_NEWER}
+{_COLUMNS}
 """
 
 
-def sqlite(text: str) -> str:
-    """Return statements as SQLite understands them."""
+def for_sqlite(text: str) -> str:
+    """Return schema statements with the types of SQLite."""
     return text.format(blob="BLOB", id="INTEGER PRIMARY KEY", rowless="WITHOUT ROWID")
 
 
-def postgres(text: str) -> str:
-    """Return statements as PostgreSQL understands them."""
+def for_postgres(text: str) -> str:
+    """Return schema statements with the types of PostgreSQL."""
     return text.format(blob="BYTEA", id="BIGINT PRIMARY KEY", rowless="")

@@ -1,4 +1,4 @@
-"""The store as the event loop sees it: writing and reading on two threads, failures counted and survived."""
+"""The asynchronous interface of the store: a writer thread, a reader thread, and failure handling."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from mirror_collector.compare import Counts, Ledger
+from mirror_collector.compare import CollectorTotals, LegCounts
 from mirror_collector.exchange import UnpairedReason
-from mirror_collector.store.database import Compared, Database, StoreLimits
-from mirror_collector.store.engine import StoreError
+from mirror_collector.store.connection import StoreError
 from mirror_collector.store.reader import (
     Page,
     PairQuery,
-    Reader,
-    StoredBlock,
+    StoredEvidenceBlock,
     StoredExperiment,
     StoredFeedback,
     StoredPair,
+    StoreReader,
 )
+from mirror_collector.store.writer import StoreLimits, StoreWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mirror_collector.compare.embedding import Embedder
-    from mirror_collector.exchange import Exposures, Feedback, Outcome, Pair
+    from mirror_collector.compare import ComparedPair
+    from mirror_collector.compare.embedding import EmbeddingSimilarity
+    from mirror_collector.exchange import Conversion, ExposureCounts, Feedback, Pair
+    from mirror_collector.store.encryption import MessageCipher
     from mirror_collector.store.location import Location
-    from mirror_collector.store.privacy import Privacy, Vault
+    from mirror_collector.store.privacy import PrivacyPolicy
 
 __all__ = ["Store"]
 
@@ -34,80 +36,88 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """An open store; made by `open`.
+    """An open store; `open` creates it.
 
-    A batch the disk refuses is lost and counted as ``store_failed``; counts are never lost, they are written
-    with the next batch that succeeds.
+    If a batch of pairs cannot be written, the pairs are lost and counted as ``store_failed``. Counts are
+    never lost: they are written with the next batch that succeeds.
     """
 
     def __init__(
-        self, database: Database, reader: Reader, writing: ThreadPoolExecutor, reading: ThreadPoolExecutor
+        self,
+        writer: StoreWriter,
+        reader: StoreReader,
+        write_thread: ThreadPoolExecutor,
+        read_thread: ThreadPoolExecutor,
     ) -> None:
-        self._database = database
+        self._writer = writer
         self._reader = reader
-        self._writing = writing
-        self._reading = reading
-        self._stored = database.ledger
-        self._unwritten = Counts()
+        self._write_thread = write_thread
+        self._read_thread = read_thread
+        self._stored_totals = writer.totals
+        self._unwritten = LegCounts()
         self._failure: StoreError | None = None
         self._size = 0
-        self.name = database.name
-        self.seq = database.seq
+        self.store_id = writer.store_id
+        self.evidence_seq = writer.evidence_seq
 
     @classmethod
     async def open(
         cls,
         location: Location,
         limits: StoreLimits,
-        privacy: Privacy | None = None,
-        vault: Vault | None = None,
-        embedder: Embedder | None = None,
+        privacy: PrivacyPolicy | None = None,
+        cipher: MessageCipher | None = None,
+        embedding: EmbeddingSimilarity | None = None,
     ) -> Store:
-        """Open or create it; raises StoreError."""
-        writing = ThreadPoolExecutor(1, "store-write")
-        reading = ThreadPoolExecutor(1, "store-read")
+        """Open the store, or create it; raises StoreError."""
+        write_thread = ThreadPoolExecutor(1, "store-write")
+        read_thread = ThreadPoolExecutor(1, "store-read")
         try:
-            database = await _run(writing, lambda: Database(location, limits, privacy, vault, embedder))
-            reader = await _run(reading, lambda: Reader(location, vault))
+            writer = await _run_in(
+                write_thread, lambda: StoreWriter(location, limits, privacy, cipher, embedding)
+            )
+            reader = await _run_in(read_thread, lambda: StoreReader(location, cipher))
         except BaseException:
-            writing.shutdown(wait=False)
-            reading.shutdown(wait=False)
+            write_thread.shutdown(wait=False)
+            read_thread.shutdown(wait=False)
             raise
-        return cls(database, reader, writing, reading)
+        return cls(writer, reader, write_thread, read_thread)
 
     @property
-    def ledger(self) -> Ledger:
-        """All sums, those not yet on disk included."""
+    def totals(self) -> CollectorTotals:
+        """The current totals, including counts that are not written yet."""
         if not self._unwritten:
-            return self._stored
-        ledger = self._stored.fork()
-        ledger.add_counts(self._unwritten)
-        return ledger
+            return self._stored_totals
+        totals = self._stored_totals.fork()
+        totals.add_counts(self._unwritten)
+        return totals
 
     @property
     def failure(self) -> StoreError | None:
-        """Why the last write failed; None where it did not."""
+        """The error of the last write; None if it succeeded."""
         return self._failure
 
     @property
     def size(self) -> int:
-        """Bytes in use after the last write or tidying."""
+        """Used size in bytes after the last write or deletion."""
         return self._size
 
-    async def write(self, pairs: Sequence[Pair], counts: Counts, now: float) -> list[Compared]:
-        """Store pairs and counts; on failure the pairs are counted as lost and `failure` is set.
+    async def write(self, pairs: Sequence[Pair], counts: LegCounts, now: float) -> list[ComparedPair]:
+        """Store pairs and counts; on failure, count the pairs as lost and set `failure`.
 
-        One call at a time.
+        Calls must not overlap.
 
         Returns:
-            The pairs that are new, as they were measured.
+            The pairs that were not stored before, with their comparisons.
         """
         self._unwritten.merge(counts)
         if not pairs and not self._unwritten:
             return []
         unwritten = self._unwritten
         try:
-            ledger, stored = await _run(self._writing, lambda: self._database.write(pairs, unwritten, now))
+            totals, stored = await _run_in(
+                self._write_thread, lambda: self._writer.write(pairs, unwritten, now)
+            )
         except StoreError as error:
             self._failure = error
             for pair in pairs:
@@ -115,82 +125,87 @@ class Store:
                 unwritten.drops[UnpairedReason.STORE_FAILED.value] += len(pair.legs)
             return []
         self._failure = None
-        self._stored, self._unwritten = ledger, Counts()
-        self.seq = self._database.seq
+        self._stored_totals, self._unwritten = totals, LegCounts()
+        self.evidence_seq = self._writer.evidence_seq
         await self._check_size(now)
         return stored
 
-    async def write_exposures(self, exposures: Exposures, now: float) -> None:
-        """Store who was exposed to what; on failure they are counted as lost and `failure` is set."""
+    async def write_exposures(self, exposures: ExposureCounts, now: float) -> None:
+        """Store exposures of A/B tests; on failure, count them as lost and set `failure`."""
         if not exposures:
             return
         try:
-            await _run(self._writing, lambda: self._database.write_exposures(exposures, now))
+            await _run_in(self._write_thread, lambda: self._writer.write_exposures(exposures, now))
         except StoreError as error:
             self._failure = error
             self._unwritten.drops[UnpairedReason.STORE_FAILED.value] += exposures.requests.total()
 
     async def write_outcomes(
-        self, outcomes: Sequence[Outcome], feedback: Sequence[Feedback], now: float
+        self, conversions: Sequence[Conversion], feedback: Sequence[Feedback], now: float
     ) -> int:
-        """Store who did what is counted and what was said; returns repetitions, raises StoreError."""
-        return await _run(self._writing, lambda: self._database.write_outcomes(outcomes, feedback, now))
+        """Store conversions and feedback; return the number of repeated feedback; raises StoreError."""
+        return await _run_in(
+            self._write_thread, lambda: self._writer.write_outcomes(conversions, feedback, now)
+        )
 
     async def write_judgement(
         self, pair_id: int, prompt: str, model: str, judgement: str, now: float
     ) -> None:
-        """Keep what a judge said; raises StoreError."""
-        await _run(
-            self._writing, lambda: self._database.write_judgement(pair_id, prompt, model, judgement, now)
+        """Store the judgement of a pair; raises StoreError."""
+        await _run_in(
+            self._write_thread,
+            lambda: self._writer.write_judgement(pair_id, prompt, model, judgement, now),
         )
 
     async def forget(self, *, request_id: str = "", unit: str = "") -> dict[str, int]:
-        """Delete everything of a request, a user or a session; raises StoreError."""
-        return await _run(self._writing, lambda: self._database.forget(request_id=request_id, unit=unit))
+        """Delete all data of a request, or of a user or session; raises StoreError."""
+        return await _run_in(
+            self._write_thread, lambda: self._writer.forget(request_id=request_id, unit=unit)
+        )
 
     async def feedback(self, route: str | None) -> list[StoredFeedback]:
-        """Return what was said of answers; raises StoreError."""
-        return await _run(self._reading, lambda: self._reader.feedback(route))
+        """Return feedback by variant, of one route or all; raises StoreError."""
+        return await _run_in(self._read_thread, lambda: self._reader.feedback(route))
 
-    async def evidence(self, after: int) -> list[StoredBlock]:
-        """Return blocks of evidence written after `after`; raises StoreError."""
-        return await _run(self._reading, lambda: self._reader.evidence(after))
+    async def evidence(self, after: int) -> list[StoredEvidenceBlock]:
+        """Return evidence blocks with a sequence number above `after`; raises StoreError."""
+        return await _run_in(self._read_thread, lambda: self._reader.evidence(after))
 
     async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return what is known of A/B tests; raises StoreError."""
-        return await _run(self._reading, lambda: self._reader.exposures(route, experiment))
+        """Return the results of A/B tests, of one route or experiment or all; raises StoreError."""
+        return await _run_in(self._read_thread, lambda: self._reader.exposures(route, experiment))
 
     async def _check_size(self, now: float) -> None:
         try:
-            self._size = await _run(self._writing, lambda: self._database.size)
-            if await _run(self._writing, lambda: self._database.oversize):
-                await self.tidy(now)
+            self._size = await _run_in(self._write_thread, lambda: self._writer.size)
+            if await _run_in(self._write_thread, lambda: self._writer.oversize):
+                await self.delete_expired(now)
         except StoreError as error:
             self._failure = error
 
-    async def tidy(self, now: float) -> int:
-        """Delete what is too old or too much, step by step; returns pairs deleted, raises StoreError."""
+    async def delete_expired(self, now: float) -> int:
+        """Delete expired rows in small batches; return the number of deleted rows; raises StoreError."""
         deleted = 0
-        while step := await _run(self._writing, lambda: self._database.tidy(now)):
-            deleted += step
-        self._size = await _run(self._writing, lambda: self._database.size)
+        while batch := await _run_in(self._write_thread, lambda: self._writer.delete_expired(now)):
+            deleted += batch
+        self._size = await _run_in(self._write_thread, lambda: self._writer.size)
         return deleted
 
     async def page(self, query: PairQuery) -> Page:
-        """List pairs; raises StoreError."""
-        return await _run(self._reading, lambda: self._reader.page(query))
+        """Return a page of pairs; raises StoreError."""
+        return await _run_in(self._read_thread, lambda: self._reader.page(query))
 
     async def pair(self, pair_id: int) -> StoredPair | None:
-        """One pair with its bodies, or None; raises StoreError."""
-        return await _run(self._reading, lambda: self._reader.pair(pair_id))
+        """Return one pair with its bodies, or None if it does not exist; raises StoreError."""
+        return await _run_in(self._read_thread, lambda: self._reader.pair(pair_id))
 
     async def close(self) -> None:
-        """Finish what was begun and close the file."""
-        await _run(self._reading, self._reader.close)
-        await _run(self._writing, self._database.close)
-        self._reading.shutdown()
-        self._writing.shutdown()
+        """Finish running operations and close the store."""
+        await _run_in(self._read_thread, self._reader.close)
+        await _run_in(self._write_thread, self._writer.close)
+        self._read_thread.shutdown()
+        self._write_thread.shutdown()
 
 
-async def _run(executor: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
+async def _run_in(executor: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
     return await asyncio.get_running_loop().run_in_executor(executor, call)

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom, and what a quick command may load."""
+"""Which packages may import which, and what a quick command may load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
 
 
 def loaded_by(arguments: list[str], code: int = 0) -> set[str]:
-    """The top-level modules a command loads in a fresh interpreter."""
+    """Return the top-level modules that a command loads in a fresh interpreter."""
     program = LOADED.format(arguments=arguments, code=code)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -32,17 +32,17 @@ def loaded_by(arguments: list[str], code: int = 0) -> set[str]:
 
 
 @pytest.mark.parametrize("output", ["table", "json"])
-def test_lint_loads_nothing_heavy(output: str) -> None:
+def test_lint_loads_no_heavy_module(output: str) -> None:
     found = loaded_by(["lint", "-o", output, "envoy/examples/02-canary.yaml"])
     assert not found & HEAVY
-    assert {"pydantic", "yaml", "click"} <= found, "it did read a spec"
+    assert {"pydantic", "yaml", "click"} <= found, "the command read a spec"
 
 
-def test_the_list_of_commands_loads_none_of_them() -> None:
+def test_help_loads_no_heavy_module() -> None:
     assert not loaded_by(["--help"]) & (HEAVY | {"pydantic", "yaml"})
 
 
-def test_an_acceptor_loads_no_messages_of_envoy() -> None:
+def test_a_worker_loads_no_envoy_messages() -> None:
     program = (
         "import sys, xds_server.xds.workers.worker; print(*{name.partition('.')[0] for name in sys.modules})"
     )
@@ -51,10 +51,10 @@ def test_an_acceptor_loads_no_messages_of_envoy() -> None:
     )
     found = set(done.stdout.split())
     assert not found & {"envoy_data_plane", "betterproto2", "yaml", "aiohttp", "sqlite3"}
-    assert "grpc" in found, "it did load what it runs"
+    assert "grpc" in found, "the worker module was imported"
 
 
-def test_contracts_of_the_packages_hold() -> None:
+def test_the_import_contracts_hold() -> None:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Legs, log entries and documents for the tests of the collector."""
+"""Builders of legs, log entries and documents."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 T0 = 1_700_000_000_000_000
-"""When every request of the tests began, in microseconds."""
+"""Start time of every request in the tests, in microseconds."""
 
 
 def chat_json(text: str, *, tokens: int | None = 3, finish: str = "stop") -> bytes:
-    """A plain chat completion."""
+    """Return a plain chat completion."""
     usage = {} if tokens is None else {"usage": {"prompt_tokens": 7, "completion_tokens": tokens}}
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": finish}
@@ -53,15 +53,15 @@ def chat_json(text: str, *, tokens: int | None = 3, finish: str = "stop") -> byt
 
 
 def chat_stream(pieces: Sequence[str], *, tokens: int | None = None, done: bool = True) -> bytes:
-    """A streamed chat completion, one event a piece."""
+    """Return a streamed chat completion with one event per piece."""
     events: list[Any] = [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}]
     events += [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
     if done:
         events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     if tokens is not None:
         events.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": tokens}})
-    said = [f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events]
-    return "".join([*said, "data: [DONE]\n\n"] if done else said).encode()
+    lines = [f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events]
+    return "".join([*lines, "data: [DONE]\n\n"] if done else lines).encode()
 
 
 def leg(
@@ -79,7 +79,7 @@ def leg(
     first_ms: float = 20.0,
     last_ms: float = 80.0,
 ) -> Leg:
-    """A leg of variant v1 (primary) or v2 (shadow)."""
+    """Return a leg of variant v1 (primary) or v2 (shadow, noise)."""
     data = body or chat_json("hello world")
     return Leg(
         route=RouteName(route),
@@ -109,7 +109,7 @@ def leg(
 
 
 def document(role: str = "primary", request_id: str = "r1", text: str = "hello world") -> dict[str, Any]:
-    """A leg as ``POST /v1/exchanges`` takes it."""
+    """Return a leg as JSON for ``POST /v1/exchanges``."""
     return {
         "route": "chat",
         "role": role,
@@ -128,7 +128,7 @@ def document(role: str = "primary", request_id: str = "r1", text: str = "hello w
 
 
 def capture(body: bytes, *, cuts: Sequence[int] = (), end: bool = True) -> dict[str, str]:
-    """The fields the capture script leaves for a response body cut into pieces."""
+    """Return the capture fields of a response body split into pieces."""
     edges = [0, *sorted(cuts), len(body)]
     pieces = [body[a:b] for a, b in pairwise(edges) if b > a]
     fields = {"th": str(T0 + 10_000)}
@@ -144,7 +144,7 @@ def capture(body: bytes, *, cuts: Sequence[int] = (), end: bool = True) -> dict[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryParts:
-    """What a test may want to say about a log entry."""
+    """The parts of a log entry that tests vary."""
 
     role: str = "primary"
     request_id: str = "r1"
@@ -158,7 +158,7 @@ class EntryParts:
 
 
 def entry(parts: EntryParts, **overrides: str | None) -> HttpAccessLogEntry:
-    """A log entry as Envoy makes it; `overrides` replace capture fields, None removes one."""
+    """Return a log entry of Envoy; `overrides` replace capture fields, None removes one."""
     fields: dict[str, str | None] = {
         "route": "chat",
         "role": parts.role,
@@ -213,7 +213,7 @@ def _flags(names: Sequence[str]) -> ResponseFlags:
 
 
 def message(*entries: HttpAccessLogEntry, node: str | None = "envoy-1") -> bytes:
-    """A message of the log stream, encoded."""
+    """Return an encoded message of the log stream."""
     identifier = None
     if node is not None:
         identifier = StreamAccessLogsMessageIdentifier(

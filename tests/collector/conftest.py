@@ -1,4 +1,4 @@
-"""What all tests of the collector share."""
+"""Fixtures of the collector tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
-    """A store that is not there yet: a file, and a schema of a real PostgreSQL."""
+    """The location of a new store: a file, and a schema of a PostgreSQL server."""
     if request.param == "sqlite":
         return tmp_path / "deep" / "pairs.sqlite"
     return fresh_schema()
@@ -27,5 +27,5 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Collector]]:
-    """Start a collector on the store of this test; ``async with start() as collector``."""
+    """Start a collector with a store of its own: ``async with start() as collector``."""
     return lambda setting=None: start_collector(tmp_path / "pairs.sqlite", setting or Setting())

@@ -1,4 +1,4 @@
-"""A collector in this process, on loopback, with doors on ports of its own."""
+"""A collector within the test process, on loopback ports chosen by the system."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from mirror_collector.app import Config, Listening, run
+from mirror_collector.app import BoundAddresses, Config, run
 from mirror_collector.exchange import PairingLimits
 from mirror_collector.logs import start_logging
-from mirror_collector.receive import IntakeLimits
+from mirror_collector.receive import LegQueueLimits
 from mirror_collector.settings import Settings
 from mirror_collector.store import StoreLimits
 from mirror_collector.units import Address
@@ -28,7 +28,7 @@ LOOPBACK = Address(host="127.0.0.1", port=0)
 
 @dataclass(slots=True, kw_only=True)
 class Clock:
-    """A clock that stands until it is told."""
+    """A clock that tests advance."""
 
     now: float = 1_700_000_100.0
 
@@ -38,9 +38,9 @@ class Clock:
 
 @dataclass(slots=True, kw_only=True)
 class Collector:
-    """A running collector and a client of its HTTP door."""
+    """A running collector and an HTTP client."""
 
-    at: Listening
+    at: BoundAddresses
     client: aiohttp.ClientSession
     clock: Clock
     stop: asyncio.Event
@@ -65,7 +65,7 @@ class Collector:
             return await response.json()
 
     async def summary_when(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Ask for the summary until it is as awaited; every answer gives the pipeline its turn."""
+        """Poll the summary until `done` returns True."""
         async with asyncio.timeout(10):
             while True:
                 summary: dict[str, Any] = await self.get("/v1/summary")
@@ -73,7 +73,7 @@ class Collector:
                     return summary
 
     async def pairs_when(self, n: int) -> dict[str, Any]:
-        """The summary of the route ``chat`` once it counts `n` pairs."""
+        """Return the summary of the route ``chat`` when it has `n` pairs."""
         summary = await self.summary_when(lambda s: any(r["pairs"] == n for r in s["routes"]))
         chat: dict[str, Any] = next(route for route in summary["routes"] if route["route"] == "chat")
         return chat
@@ -81,10 +81,10 @@ class Collector:
 
 @dataclass(slots=True, kw_only=True)
 class Setting:
-    """What a test may choose."""
+    """The configuration of the collector that tests vary."""
 
     pairing: PairingLimits = field(default_factory=PairingLimits)
-    intake: IntakeLimits = field(default_factory=IntakeLimits)
+    queue: LegQueueLimits = field(default_factory=LegQueueLimits)
     limits: StoreLimits = field(default_factory=StoreLimits)
     settings: Settings = field(default_factory=Settings)
 
@@ -97,12 +97,12 @@ def start_collector(path: Path, setting: Setting) -> AbstractAsyncContextManager
             grpc=LOOPBACK,
             http=LOOPBACK,
             pairing=setting.pairing,
-            intake=setting.intake,
+            queue=setting.queue,
             limits=setting.limits,
             settings=setting.settings,
         )
         clock, stop, log = Clock(), asyncio.Event(), io.StringIO()
-        listening: asyncio.Future[Listening] = asyncio.get_running_loop().create_future()
+        listening: asyncio.Future[BoundAddresses] = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(
             run(config, stop=stop, log=start_logging(log), clock=clock, listening=listening)
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from mirror_collector.compare import Ledger
-from mirror_collector.serve import LedgerCollector
+from mirror_collector.compare import CollectorTotals
+from mirror_collector.serve import MetricsCollector
 from tests.support.worlds import SCRIPTS
 from xds_server.engine import build_engine
 from xds_server.notifications.delivery import Outbox
@@ -54,7 +54,9 @@ class _Empty:
 
 def catalogue(program: str) -> list[Series]:
     """Return the series of a program, sorted by name."""
-    families = _control_plane() if program == "xds_server" else LedgerCollector(Ledger, _Empty()).collect()
+    families = (
+        _control_plane() if program == "xds_server" else MetricsCollector(CollectorTotals, _Empty()).collect()
+    )
     series = [
         Series(
             name=f"{family.name}{_SUFFIX.get(family.type, '')}",

@@ -23,7 +23,7 @@ _LEVELS: Final = {
 _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
     "stream.who": ("node", "group", "peer"),
     "of": ("route", "metric"),
-    "self._untold": ("one per reason",),
+    "self._unlogged_drops": ("one per reason",),
 }
 """Fields that are passed as one mapping, by the expression in the source."""
 

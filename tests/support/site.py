@@ -15,7 +15,7 @@ from tests.support.plane import route
 from tests.support.worlds import SCRIPTS
 from xds_server.access.audit import AuditEvent
 from xds_server.access.identity import Grant, Role, new_token
-from xds_server.engine import Caller, Engine, build_engine
+from xds_server.engine import Caller, Engine, build_engine, log_checkpoint
 from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Authenticator, Provider, Site, build, registry
 from xds_server.xds.server import Hub
@@ -100,7 +100,7 @@ async def serving(
     oidc: Oidc | None = None,
 ) -> AsyncIterator[Served]:
     """Run a server over a store; `alive`, rollouts go on, too."""
-    store = SqliteStore(path / "state.sqlite")
+    store = SqliteStore(path / "state.sqlite", on_audited=log_checkpoint)
     engine, hub = build_engine(store, SCRIPTS, Hub)
     await engine.committer.load()
     access = AccessStore(store.file)

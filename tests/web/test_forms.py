@@ -43,7 +43,9 @@ async def test_a_spec_of_another_route_comes_back_with_what_is_wrong(served: Ser
         served, "/routes/chat/edit", {"csrf": secret, "tag": tag, "spec": text, "do": "apply"}
     )
     assert status == 409
-    assert "Nothing was changed: the file must hold the spec of route &#39;chat&#39; alone, not of other" in page
+    assert (
+        "Nothing was changed: the file must hold the spec of route &#39;chat&#39; alone, not of other" in page
+    )
     assert "prefix: /other/" in page
     assert [view.name for view in served.engine.queries.views()] == ["chat"]
 

@@ -1,0 +1,190 @@
+"""Builder of a `Reply` from a chat or text completion, plain or streamed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall, replace_surrogates
+
+__all__ = ["MAX_CALLS", "MAX_CHOICES", "CompletionBuilder", "ToolCallBuilder", "token_count"]
+
+MAX_CHOICES: Final = 16
+MAX_CALLS: Final = 64
+_MAX_TOKENS: Final = 1_000_000_000
+_REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
+
+
+@dataclass(slots=True)
+class ToolCallBuilder:
+    """The pieces of a tool call."""
+
+    name: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+
+    def build(self) -> ToolCall:
+        """Return the tool call."""
+        return ToolCall(
+            name=replace_surrogates("".join(self.name)), arguments=replace_surrogates("".join(self.arguments))
+        )
+
+
+@dataclass(slots=True)
+class _Choice:
+    text: list[str] = field(default_factory=list)
+    calls: dict[int, ToolCallBuilder] = field(default_factory=dict)
+    finish: str | None = None
+
+
+@dataclass(slots=True)
+class CompletionBuilder:
+    """The pieces of a completion."""
+
+    choices: dict[int, _Choice] = field(default_factory=dict)
+    reasoning: list[str] = field(default_factory=list)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    chunks: int = 0
+    """Number of events that carried content."""
+
+    size: int = 0
+    """Number of characters of content, including reasoning."""
+
+    refused: bool = False
+    seen: bool = False
+    """Whether any choice was added."""
+
+    chat: bool = False
+    logprobs: int = 0
+    """Number of tokens with a log probability."""
+
+    logprob_sum: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has a finish reason."""
+        return bool(self.choices) and all(choice.finish is not None for choice in self.choices.values())
+
+    def add_event(self, choices: list[Any], usage: Any) -> None:
+        """Add one event of a stream."""
+        if usage is None and len(choices) == 1 and self._add_text_delta(choices[0]):
+            return
+        size_before = self.size
+        for choice in choices:
+            self.add_choice(choice, key="delta")
+        if usage is not None:
+            self.add_usage(usage)
+        self.chunks += self.size > size_before
+
+    def _add_text_delta(self, value: Any) -> bool:
+        """Add an event with text of the first choice only, the most common one; return False for others."""
+        if type(value) is not dict or value.get("index") != 0:
+            return False
+        delta = value.get("delta")
+        if type(delta) is not dict or len(delta) != 1 or type(text := delta.get("content")) is not str:
+            return False
+        if value.get("finish_reason") is not None or value.get("logprobs") is not None:
+            return False
+        choice = self.choices.get(0)
+        if choice is None:
+            choice = self.choices[0] = _Choice()
+        self.seen = self.chat = True
+        choice.text.append(text)
+        self.size += len(text)
+        self.chunks += bool(text)
+        return True
+
+    def add_choice(self, value: Any, *, key: str) -> None:
+        """Add one element of ``choices``; `key` is the name of its content: ``message`` or ``delta``."""
+        self.seen = True
+        if not isinstance(value, dict):
+            return
+        index = value.get("index", 0)
+        if not isinstance(index, int) or not 0 <= index < MAX_CHOICES:
+            return
+        choice = self.choices.get(index)
+        if choice is None:
+            choice = self.choices[index] = _Choice()
+        finish = value.get("finish_reason")
+        if isinstance(finish, str):
+            choice.finish = replace_surrogates(finish[:64])
+        if value.get("logprobs") is not None:
+            self._add_logprobs(value["logprobs"])
+        content = value.get(key)
+        if isinstance(content, dict):
+            self.chat = True
+            self._add_content(choice, content)
+        else:
+            self._append(choice.text, value.get("text"))
+
+    def _add_content(self, choice: _Choice, content: dict[str, Any]) -> None:
+        self._append(choice.text, content.get("content"))
+        if isinstance(refusal := content.get("refusal"), str) and refusal:
+            self.refused = True
+            self._append(choice.text, refusal)
+        for name in _REASONING_FIELDS:
+            if name in content:
+                self._append(self.reasoning, content[name])
+        calls = content.get("tool_calls")
+        if isinstance(calls, list):
+            for position, call in enumerate(calls[:MAX_CALLS]):
+                self._add_call(choice, position, call)
+
+    def _add_call(self, choice: _Choice, position: int, value: Any) -> None:
+        if not isinstance(value, dict) or not isinstance(value.get("function"), dict):
+            return
+        index = value.get("index", position)
+        if not isinstance(index, int) or not 0 <= index < MAX_CALLS:
+            return
+        call = choice.calls.setdefault(index, ToolCallBuilder())
+        self._append(call.name, value["function"].get("name"))
+        self._append(call.arguments, value["function"].get("arguments"))
+
+    def _append(self, pieces: list[str], value: Any) -> None:
+        if isinstance(value, str):
+            pieces.append(value)
+            self.size += len(value)
+
+    def _add_logprobs(self, value: Any) -> None:
+        """Add log probabilities: a list of objects in chat, a list of numbers in text completions."""
+        if not isinstance(value, dict):
+            return
+        items = value.get("content") or value.get("token_logprobs")
+        for item in items if isinstance(items, list) else ():
+            number = item.get("logprob") if isinstance(item, dict) else item
+            if isinstance(number, int | float) and math.isfinite(number):
+                self.logprobs += 1
+                self.logprob_sum += max(-1e4, number)
+
+    def add_usage(self, value: Any) -> None:
+        """Set the token counts; the last usage report of a stream wins."""
+        if isinstance(value, dict):
+            self.prompt_tokens = token_count(value.get("prompt_tokens"), self.prompt_tokens)
+            self.completion_tokens = token_count(value.get("completion_tokens"), self.completion_tokens)
+
+    def build(self, *, streamed: bool, whole: bool, error: bool = False) -> Reply:
+        """Return the reply."""
+        choices = [self.choices[index] for index in sorted(self.choices)]
+        calls = [choice.calls[index] for choice in choices for index in sorted(choice.calls)]
+        return Reply(
+            kind=ReplyKind.CHAT if self.chat else ReplyKind.COMPLETION,
+            streamed=streamed,
+            text=replace_surrogates("\f".join("".join(choice.text) for choice in choices)),
+            reasoning=replace_surrogates("".join(self.reasoning)),
+            refused=self.refused,
+            tool_calls=tuple(call.build() for call in calls),
+            finish_reason=next((choice.finish for choice in choices if choice.finish is not None), None),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            content_chunks=(self.logprobs or self.chunks) if streamed else None,
+            mean_logprob=self.logprob_sum / self.logprobs if self.logprobs else None,
+            error=error,
+            whole=whole,
+        )
+
+
+def token_count(value: Any, default: int | None) -> int | None:
+    """Return `value` if it is a plausible token count, else `default`."""
+    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS
+    return value if valid else default
