@@ -1,4 +1,4 @@
-"""Write what is said of bad settings for notifications anew."""
+"""Regenerate the messages of invalid notification settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write what proxies would be told for every case anew, and delete what belongs to no case."""
+"""Regenerate the resources of every golden case; delete files that belong to no case."""
 
 from __future__ import annotations
 
