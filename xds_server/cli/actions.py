@@ -70,6 +70,7 @@ def promote(name: str, reason: str, server: str, output: str, *, full: bool) -> 
     """Promote a rollout to its next step; ends a pause, or a shadow without a duration.
 
     The next step starts when the current one has converged.
+
     Example: shiftplane promote chat -m "looks good"
     """
     _send(name, "promote", server, output, {"reason": reason, "full": full})
@@ -82,33 +83,34 @@ def _command(command: str, text: str, *, wait: bool = False) -> click.Command:
 
 pause = _command(
     "pause",
-    "Pause a rollout at its current weights and stop its clock. "
+    "Pause a rollout at its current weights and stop its clock.\n\n"
     'Example: shiftplane pause chat -m "incident 42"',
 )
 resume = _command(
-    "resume", "Resume a paused rollout with the remaining time of its step. Example: shiftplane resume chat"
+    "resume",
+    "Resume a paused rollout with the remaining time of its step.\n\nExample: shiftplane resume chat",
 )
 abort = _command(
     "abort",
-    "Abort a rollout: set the weight and the shadow of the candidate to zero at once, in any phase. "
+    "Abort a rollout: set the weight and the shadow of the candidate to zero at once, in any phase.\n\n"
     'Example: shiftplane abort chat -m "answers are worse"',
     wait=True,
 )
 retry = _command(
     "retry",
-    "Retry a rollout that was rolled back, with the same spec. A degraded rollout continues with a new "
-    'deadline. Example: shiftplane retry chat -m "v2 has more memory now"',
+    "Retry a rollout that ended without a promotion, with the same spec. A degraded rollout continues with "
+    'a new deadline.\n\nExample: shiftplane retry chat -m "v2 has more memory now"',
 )
 kill = _command(
     "kill",
     "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies "
-    "and capture. Weights and clock of the rollout are kept. Requires a reason. "
+    "and capture. Weights and clock of the rollout are kept. Requires a reason.\n\n"
     'Example: shiftplane kill chat -m "v2 leaks names"',
     wait=True,
 )
 unkill = _command(
     "unkill",
-    "Turn the kill switch off and restore weights, step and clock. "
+    "Turn the kill switch off and restore weights, step and clock.\n\n"
     'Example: shiftplane unkill chat -m "fixed"',
     wait=True,
 )
@@ -123,6 +125,8 @@ unkill = _command(
 def undo(name: str, to: int | None, reason: str, server: str, output: str) -> None:
     """Undo a rollout, running or ended: return all users to stable. With --to, apply an earlier spec.
 
-    `shiftplane history` lists the generations. Example: shiftplane undo chat -m "v2 is worse after all"
+    `shiftplane history` lists the generations.
+
+    Example: shiftplane undo chat -m "v2 is worse after all"
     """
     _send(name, "undo", server, output, {"reason": reason, "to": to}, wait=True)

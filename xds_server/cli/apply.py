@@ -29,6 +29,7 @@ def apply(
     """Apply route specs from files, folders, or standard input (-).
 
     All specs are checked before they are sent. If one is rejected, none is applied.
+
     Example: shiftplane apply chat.yaml
     """
     loaded = read_specs(paths)

@@ -64,6 +64,7 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
     """Show the variant and prompt version of a user of route NAME, and the rule that selects them.
 
     Uses the current weights of the control plane, or with --spec the weight of --weight.
+
     Example: shiftplane assign chat -a user.id=ada -a org.id=acme
     """
     traffic = _running(ctx, server, name) if file is None else _from_file(ctx, file, name, weight)
@@ -83,8 +84,8 @@ def _assignments(traffic: Traffic, given: tuple[str, ...], path: str | None) -> 
     from xds_server.plan import assigned, header_of, route_table
 
     route = traffic.route
-    known = dict(_pair(text) for text in given)
-    for attribute in known:
+    pairs = dict(_pair(text) for text in given)
+    for attribute in pairs:
         if attribute not in route.spec.attributes:
             listed = ", ".join(route.spec.attributes) or "none"
             raise click.UsageError(
@@ -92,31 +93,31 @@ def _assignments(traffic: Traffic, given: tuple[str, ...], path: str | None) -> 
             )
     table = route_table(traffic)
     requested = path or route.spec.match.path.exact or route.spec.match.path.prefix or "/"
-    for attributes in _users(known):
+    for attributes in _users(pairs):
         headers = {header_of(route, attribute): value for attribute, value in attributes.items()}
-        found = assigned(table, requested, headers)
-        if found is None:
+        assignment = assigned(table, requested, headers)
+        if assignment is None:
             raise click.UsageError(f"route {route.metadata.name} does not match requests for {requested}")
         yield {
             "attributes": attributes,
-            "variant": found.variant,
-            "slot": found.slot,
-            "by": found.route,
-            "prompt": found.prompt,
-            "why": found.why,
+            "variant": assignment.variant,
+            "slot": assignment.slot,
+            "by": assignment.route,
+            "prompt": assignment.prompt,
+            "why": assignment.why,
         }
 
 
-def _users(known: dict[str, str]) -> Iterator[dict[str, str]]:
-    from_stdin = [attribute for attribute, value in known.items() if value == "-"]
+def _users(pairs: dict[str, str]) -> Iterator[dict[str, str]]:
+    from_stdin = [attribute for attribute, value in pairs.items() if value == "-"]
     if len(from_stdin) > 1:
         raise click.UsageError("only one attribute can be read from standard input")
     if not from_stdin:
-        yield known
+        yield pairs
         return
     for line in sys.stdin:
         if value := line.rstrip("\r\n"):
-            yield {**known, from_stdin[0]: value}
+            yield {**pairs, from_stdin[0]: value}
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -114,6 +114,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Verify that no audit entry was changed, removed or moved. Exit code: 0 if so, 1 otherwise.
 
     Only a checkpoint that is stored elsewhere reveals that the whole audit log was rewritten.
+
     Example: shiftplane audit verify --store state.sqlite
     """
     if anchors:

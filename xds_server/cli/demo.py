@@ -37,7 +37,9 @@ def demo(ctx: click.Context, users: int, folder: Path, backends: str, *, keep: b
     """Run a complete rollout against a real Envoy in about a minute.
 
     Starts two Envoys, two model servers, the collector and the control plane on loopback, and stops them at
-    the end. The last line of the output is a JSON object. Example: shiftplane demo --keep
+    the end. The last line of the output is a JSON object.
+
+    Example: shiftplane demo --keep
     """
     try:
         from demo.story import Options, play

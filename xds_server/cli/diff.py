@@ -39,6 +39,7 @@ def diff(
     """Compare a spec with the running one or with another file. Nothing is applied.
 
     Prints the difference of the specs including defaults, then the Envoy resources that would change.
+
     Example: shiftplane diff chat.yaml --against chat.old.yaml
     """
     after = _read(ctx, new)

@@ -19,7 +19,9 @@ __all__ = ["lint"]
 def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
     """Check route specs in files, folders, or standard input (-).
 
-    Exit code: 0 if the specs can be applied, 1 otherwise. Example: shiftplane lint specs/
+    Exit code: 0 if the specs can be applied, 1 otherwise.
+
+    Example: shiftplane lint specs/
     """
     loaded = read_specs(paths)
     problems = problems_of(loaded)

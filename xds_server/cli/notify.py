@@ -58,8 +58,9 @@ def notify() -> None:
 def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float, output: str) -> None:
     """Send one test message to each target and show the responses.
 
-    Exit code: 0 if all targets accepted the message, 1 otherwise. Example: shiftplane notify test --notify
-    notify.yaml
+    Exit code: 0 if all targets accepted the message, 1 otherwise.
+
+    Example: shiftplane notify test --notify notify.yaml
     """
     settings = read_notifications(file)
     known = [target.name for target in settings.targets]

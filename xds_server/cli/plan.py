@@ -184,8 +184,10 @@ def _print_route(item: dict[str, Any]) -> None:
         click.echo(f"route {item['name']}: {item['stable']} → {tested}")
     else:
         click.echo(f"route {item['name']}: {item['stable']} serves all users")
+    if item["first"]:
+        click.echo("  evaluated before the strategy:")
     for text in item["first"]:
-        click.echo(f"  precedence: {text}")
+        click.echo(f"    {text}")
     if item["judged"] and item["steps"]:
         click.echo(f"  {item['judged']}")
     for number, step in enumerate(item["steps"], 1):

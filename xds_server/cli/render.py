@@ -118,7 +118,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
 
 
 def waiting(view: View, now: float) -> str:
-    """Return what a rollout waits for, as text; empty if it does not wait."""
+    """Return what a rollout waits for, or the remaining time of its step; empty if neither applies."""
     step = view["step"]
     if step is None or step["waiting_for"] == "nothing":
         return ""

@@ -42,7 +42,9 @@ def watch(
 ) -> None:
     """Watch the weights, steps, convergence, pairs and recent events of a rollout.
 
-    Ctrl-C ends the command and does not affect the rollout. Example: shiftplane watch chat --until-done
+    Ctrl-C ends the command and does not affect the rollout.
+
+    Example: shiftplane watch chat --until-done
     """
     api, path = Api(server), f"/v1/routes/{quote(name)}"
     first = api.get(path)  # Fail at once on an unknown route or server.

@@ -108,7 +108,7 @@ def _name(value: object) -> str:
 
 
 def _name_except(reserved: str, value: object) -> str:
-    """Reject the one name that would make a cluster name ambiguous."""
+    """Return a valid name; reject `reserved`, which would make cluster names ambiguous."""
     text = _name(value)
     if text == reserved:
         raise value_error(f"the name {text!r} is reserved", "use another name")

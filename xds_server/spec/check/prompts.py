@@ -68,7 +68,7 @@ def _weights(spec: Any) -> Iterator[Finding]:
 
 
 def _overrides(spec: Any) -> Iterator[Finding]:
-    taken: dict[tuple[str, str], int] = {}
+    overridden: dict[tuple[str, str], int] = {}
     for number, override in enumerate(items(at(spec, "prompt", "overrides"))):
         loc: Loc = (*_LOC, "overrides", number)
         attribute, values = at(override, "attribute"), at(override, "values")
@@ -78,7 +78,7 @@ def _overrides(spec: Any) -> Iterator[Finding]:
         for index, value in enumerate(items(values)):
             if not isinstance(value, str):
                 continue
-            first = taken.setdefault((attribute, value), number)
+            first = overridden.setdefault((attribute, value), number)
             if first != number:
                 yield Finding(
                     (*loc, "values", index),

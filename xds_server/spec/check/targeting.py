@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from xds_server.spec.check.attributes import clauses
 from xds_server.spec.check.regex import MAX_EXPANDED, RegexError, expanded_length
@@ -95,14 +95,14 @@ def _targets(spec: Any) -> Iterator[Finding]:
         yield from check_values((*loc, "values"), items(at(target, "values")))
         if not isinstance(attribute, str):
             continue
-        taken = covered.setdefault(attribute, set())
-        if values and set(values) <= taken:
+        matched = covered.setdefault(attribute, set())
+        if values and set(values) <= matched:
             yield Finding(
                 loc,
                 "is unreachable: earlier targets match all of its values",
                 "remove it, or move it up",
             )
-        taken.update(values)
+        matched.update(values)
 
 
 def _rules(spec: Any) -> Iterator[Finding]:
@@ -134,29 +134,37 @@ def _weights(loc: Loc, weights: Any) -> Iterator[Finding]:
 
 def _covers(earlier: Any, later: Any) -> bool:
     """Return whether the earlier rule matches every request that the later rule matches."""
-    wanted, given = (_comparable(at(rule, "clauses")) for rule in (earlier, later))
-    return bool(wanted) and bool(given) and all(any(_implies(g, w) for g in given) for w in wanted)
+    required, given = (_conditions(at(rule, "clauses")) for rule in (earlier, later))
+    return bool(required) and bool(given) and all(any(_implies(g, r) for g in given) for r in required)
 
 
-def _comparable(listed: Any) -> list[tuple[str, str, frozenset[str]]]:
-    comparable = []
-    for clause in items(listed):
+class _Condition(NamedTuple):
+    attribute: str
+    op: str
+    values: frozenset[str]
+
+
+def _conditions(clauses: Any) -> list[_Condition]:
+    """Return comparable clauses; an empty list if one of them has a wrong shape."""
+    conditions = []
+    for clause in items(clauses):
         attribute, op, values = at(clause, "attribute"), at(clause, "op"), at(clause, "values")
         readable = values is None or len(texts(values)) == len(items(values))
         if not (isinstance(attribute, str) and isinstance(op, str) and readable):
             return []
-        comparable.append((attribute, op, frozenset(texts(values))))
-    return comparable
+        conditions.append(_Condition(attribute, op, frozenset(texts(values))))
+    return conditions
 
 
-def _implies(given: tuple[str, str, frozenset[str]], wanted: tuple[str, str, frozenset[str]]) -> bool:
-    if given[0] != wanted[0]:
+def _implies(given: _Condition, required: _Condition) -> bool:
+    """Return whether every user that satisfies `given` also satisfies `required`."""
+    if given.attribute != required.attribute:
         return False
-    if wanted[1] == "exists":
-        return given[1] not in _NEGATIVE
-    if given[1] != wanted[1]:
+    if required.op == "exists":
+        return given.op not in _NEGATIVE
+    if given.op != required.op:
         return False
-    return given[2] == wanted[2] or (given[1] in _ANY_OF and given[2] <= wanted[2])
+    return given.values == required.values or (given.op in _ANY_OF and given.values <= required.values)
 
 
 CHECKS: Final = (_clauses, _targets, _rules)
