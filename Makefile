@@ -79,7 +79,7 @@ docs: $(VENV)/.dev ## Build the site of docs/ into build/docs.
 	echo "build/docs/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/docs 8090"
 
 protos: $(VENV)/.dev ## Generate code from protos/.
-	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/xds/wire --pyi_out=xds_server/xds/wire discovery.proto status.proto feed.proto metrics.proto
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/xds/wire --pyi_out=xds_server/xds/wire discovery.proto status.proto worker.proto metrics.proto
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=xds_server/sources/wire --pyi_out=xds_server/sources/wire evidence.proto
 	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=mirror_collector/wire --pyi_out=mirror_collector/wire accesslog.proto evidence.proto
 

@@ -1,7 +1,7 @@
-"""From `kill` to the first request that every proxy sends to the safe backend, as users of three see it.
+"""Measures the time from `kill` until all of three proxies send new requests to the safe backend.
 
-A try begins when the command is sent, so what is printed includes the API, the store and the push. The last
-line is JSON.
+The time starts when the command is sent, so it includes the API, the store and the push. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.plane import Plane, route
 
-TRIES = 100
+ROUNDS = 100
 PROXIES = 3
-LONGEST = 5.0
+TIMEOUT = 5.0
 
 
 @dataclass(slots=True)
 class Watcher:
-    """Asks one proxy again and again; `since` is when the answers began to come from `variant`."""
+    """Sends requests to one proxy in a loop; `since` is when `variant` began to serve them."""
 
     entry: str
     variant: str = ""
@@ -38,18 +38,18 @@ class Watcher:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Ask until stopped."""
-        where = urlsplit(self.entry)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=5)
+        """Send requests until stopped."""
+        url = urlsplit(self.entry)
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=5)
         while not self.stop.is_set():
             began = time.perf_counter()
             connection.request("GET", "/v1/models")
-            answer = connection.getresponse()
-            answer.read()
-            self.failed += answer.status != 200
-            found = answer.headers.get("x-shiftplane-variant", "")
-            if found != self.variant:
-                self.variant, self.since = found, began
+            response = connection.getresponse()
+            response.read()
+            self.failed += response.status != 200
+            variant = response.headers.get("x-shiftplane-variant", "")
+            if variant != self.variant:
+                self.variant, self.since = variant, began
             time.sleep(0.001)
         connection.close()
 
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(plane: Plane) -> dict[str, Any]:
-    """Kill and unkill, and see how long users of each proxy go on meeting the other backend."""
+    """Kill and unkill in turn, and measure the time until all proxies have switched."""
     plane.start_control_plane(collector=False)
     backends = [(name, plane.start_backend(name).address) for name in ("v1", "v2")]
     plane.apply(route(backends[0], backends[1], "{canary: {steps: [{setWeight: 100}, {pause: {}}]}}"))
@@ -74,44 +74,44 @@ def measure(plane: Plane) -> dict[str, Any]:
     threads = [threading.Thread(target=watcher.run) for watcher in watchers]
     for thread in threads:
         thread.start()
-    took: dict[str, list[float]] = {"kill": [], "unkill": []}
+    times: dict[str, list[float]] = {"kill": [], "unkill": []}
     try:
-        for _ in range(TRIES):
+        for _ in range(ROUNDS):
             for command, variant in (("kill", "v1"), ("unkill", "v2")):
                 wait(watchers, "v2" if command == "kill" else "v1")
                 began = time.perf_counter()
                 plane.api.post(f"/v1/routes/chat/{command}", {"actor": "bench", "reason": "measured"})
                 wait(watchers, variant)
-                took[command].append(1000 * (max(watcher.since for watcher in watchers) - began))
+                times[command].append(1000 * (max(watcher.since for watcher in watchers) - began))
     finally:
         for watcher in watchers:
             watcher.stop.set()
         for thread in threads:
             thread.join(10)
-    for command, values in took.items():
+    for command, values in times.items():
         print(f"{command}: median {statistics.median(values):.1f} ms, p99 {p99(values):.1f} ms")
-    both = took["kill"] + took["unkill"]
+    both = times["kill"] + times["unkill"]
     return {
         "tries": len(both),
         "proxies": PROXIES,
-        "kill_ms_median": round(statistics.median(took["kill"]), 1),
-        "kill_ms_p99": round(p99(took["kill"]), 1),
+        "kill_ms_median": round(statistics.median(times["kill"]), 1),
+        "kill_ms_p99": round(p99(times["kill"]), 1),
         "both_ms_p99": round(p99(both), 1),
         "failed_requests": sum(watcher.failed for watcher in watchers),
     }
 
 
 def wait(watchers: list[Watcher], variant: str) -> None:
-    """Wait until every proxy's users meet a variant."""
-    deadline = time.perf_counter() + LONGEST
+    """Wait until every proxy sends its requests to a variant."""
+    deadline = time.perf_counter() + TIMEOUT
     while any(watcher.variant != variant for watcher in watchers):
         if time.perf_counter() > deadline:
-            raise SystemExit(f"not everybody met {variant} within {LONGEST} s")
+            raise SystemExit(f"not all proxies sent requests to {variant} within {TIMEOUT} s")
         time.sleep(0.001)
 
 
 def p99(values: list[float]) -> float:
-    """Return the value that one in a hundred exceeds."""
+    """Return the 99th percentile."""
     return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
 
 

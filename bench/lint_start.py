@@ -1,6 +1,6 @@
-"""How long `shiftplane lint` takes from nothing to its answer, beside an interpreter that does nothing.
+"""Measures the run time of `shiftplane lint`, and that of an idle Python interpreter.
 
-The last line is JSON; `ratio` compares the two within this run, and may be compared between machines.
+The last line is JSON. `ratio` is lint divided by the idle interpreter, and is comparable between machines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROUNDS = 15
 
 
 def milliseconds(command: list[str]) -> float:
-    """Return how long a command takes."""
+    """Run a command and return its duration."""
     began = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return 1000 * (time.perf_counter() - began)
@@ -27,12 +27,12 @@ def main() -> None:
     """Print the figures."""
     program = str(Path(sys.executable).with_name("shiftplane"))
     lint = [program, "lint", "envoy/examples/02-canary.yaml"]
-    nothing = [sys.executable, "-c", "pass"]
-    milliseconds(lint)  # Writes the bytecode.
+    idle_command = [sys.executable, "-c", "pass"]
+    milliseconds(lint)  # The first run writes the bytecode.
     linted, idle = [], []
     for _ in range(ROUNDS):
         linted.append(milliseconds(lint))
-        idle.append(milliseconds(nothing))
+        idle.append(milliseconds(idle_command))
     print(f"{ROUNDS} rounds: lint {min(linted):.0f} to {max(linted):.0f} ms")
     print(
         json.dumps(

@@ -1,9 +1,9 @@
-"""Rollouts under traffic behind a real Envoy, in compressed time: how often each kind ends as it should.
+"""Measures how often rollouts under traffic, behind a real Envoy, end as they should.
 
-Candidates with 4 % errors, with 2 % of the requests four times slower, with 1.5 times the tokens, with JSON
-cut short, and equal ones, one of them through an outage of both backends. Blocks last a second and not ten.
+The candidates: 4 % errors; 2 % of the requests four times slower; 1.5 times the tokens; truncated JSON; and
+equal ones, one of them during an outage of both backends. Time is compressed: blocks last 1 s, not 10 s.
 
-    python bench/rollouts.py              # ten seeds each, about a quarter of an hour
+    python bench/rollouts.py              # ten seeds each, about 15 minutes
     python bench/rollouts.py --seeds 1
 """
 
@@ -23,7 +23,7 @@ from tests.support.trial import TRIALS, tried
 
 
 def main() -> None:
-    """Print a line per kind, and one JSON object in the last line."""
+    """Print one line per kind of candidate, and a JSON object in the last line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=10)
     args = parser.parse_args()
@@ -43,8 +43,8 @@ def main() -> None:
             f"{trial.name:<34} {right} of {args.seeds} {trial.reason or 'promoted'}, median {median:.1f} s",
             flush=True,
         )
-        for words in wrong:
-            print(f"    {words}", flush=True)
+        for line in wrong:
+            print(f"    {line}", flush=True)
         result[trial.name] = {"right": right, "of": args.seeds, "median_s": round(median, 1)}
     print(json.dumps(result))
 

@@ -1,8 +1,8 @@
-"""How fast a change reaches many proxies: N delta clients, one connection each, against `shiftplane serve`.
+"""Measure how fast a change reaches many proxies: N delta clients, one connection each.
 
-Prints connect time, then for one weight step and for one big change the time to the last acknowledgement, the
-server's CPU per push and its memory per idle stream. Server and clients share this machine's cores; read CPU
-per push as the steady figure. The last line is JSON.
+The server is `shiftplane serve`. Prints connect time, then for one weight step and for one large change the
+time to the last ACK, the server's CPU per push and its memory per idle stream. Server and clients share the
+cores of this machine, so CPU per push is the most stable figure. The last line is JSON.
 
 Example: python bench/xds_fanout.py --clients 5000 --rounds 5
 """
@@ -60,11 +60,11 @@ def spec(name: str, host: str, rounds: int) -> str:
 
 
 class Server:
-    """A control plane in a process of its own, and what the kernel says of it."""
+    """A control plane in a separate process, with its CPU time and memory from /proc."""
 
-    def __init__(self, folder: Path, acceptors: int) -> None:
+    def __init__(self, folder: Path, workers: int) -> None:
         self.xds, self.http = free_port(), free_port()
-        flags = [f"--workers={acceptors}"] if acceptors > 1 else []
+        flags = [f"--workers={workers}"] if workers > 1 else []
         self._log = (folder / "serve.log").open("wb")
         self._process = subprocess.Popen(
             [
@@ -108,7 +108,7 @@ class Server:
         return [self._process.pid, *map(int, children)]
 
     def cpu(self) -> float:
-        """Return the CPU seconds used so far, acceptors included."""
+        """Return the CPU seconds used so far, workers included."""
         total = 0
         for pid in self._pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -125,7 +125,7 @@ class Server:
         return total
 
     def stop(self) -> None:
-        """End it."""
+        """Terminate the process."""
         self._process.terminate()
         try:
             self._process.wait(15)
@@ -136,12 +136,12 @@ class Server:
 
 
 @contextmanager
-def serving(acceptors: int = 1) -> Iterator[Server]:
+def serving(workers: int = 1) -> Iterator[Server]:
     """Run a control plane with an empty store."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), acceptors)
+        server = Server(Path(folder), workers)
         try:
             yield server
         finally:

@@ -1,7 +1,7 @@
-"""Nonsense against a control plane of its own, for a bounded time: what it answers, and whether memory grows.
+"""Fuzz the xDS port of a control plane for a limited time, and print status codes and memory growth.
 
-Streams of both flavours send frames that keep to some of the rules, random bytes and, now and then, a very
-large request; beside them one well-behaved client asks again and again. The last line is JSON.
+Streams of both variants send partly valid requests, random bytes and some very large requests. Meanwhile one
+well-behaved client connects in a loop. The last line is JSON.
 
 Example: python bench/xds_fuzz.py --minutes 5
 """
@@ -23,33 +23,33 @@ import grpc
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.xds_fanout import serving, spec
-from tests.support.hostile import ask, calling, frame, talk
+from tests.support.hostile import exchange, make_request, open_stream, random_request
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT
 
 if TYPE_CHECKING:
     from bench.xds_fanout import Server
 
-_TALKERS: Final = 8
+_SENDERS: Final = 8
 _LARGE_SHARE: Final = 0.01
 _PAUSE_SECONDS: Final = 0.05
 _NAMES: Final = [f"nowhere-{number}" for number in range(100_000)]
 
 
 async def main_loop(server: Server, seconds: float, seed: int) -> dict[str, Any]:
-    """Talk nonsense from several sides until the time is over; return what was counted."""
+    """Run all clients until the time is over, and return the counts."""
     counts: Counter[str] = Counter()
     waits: list[float] = []
-    turned_away: list[float] = []
+    rejected: list[float] = []
     end = time.monotonic() + seconds
     await asyncio.to_thread(
         server.post, "/v1/routes", spec("bench", "*", 1).replace("group: bench", "group: chat")
     )
-    await _nonsense(server.xds, time.monotonic() + min(5.0, seconds / 5), Counter(), random.Random(seed))
+    await _send_random(server.xds, time.monotonic() + min(5.0, seconds / 5), Counter(), random.Random(seed))
     before = server.rss()
     async with asyncio.TaskGroup() as tasks:
-        for number in range(_TALKERS):
-            tasks.create_task(_nonsense(server.xds, end, counts, random.Random(seed + 1 + number)))
-        tasks.create_task(_good(server.xds, end, waits, turned_away))
+        for number in range(_SENDERS):
+            tasks.create_task(_send_random(server.xds, end, counts, random.Random(seed + 1 + number)))
+        tasks.create_task(_good(server.xds, end, waits, rejected))
     await asyncio.sleep(1)
     left = len((await asyncio.to_thread(server.get, "/v1/proxies"))["proxies"])
     return {
@@ -58,7 +58,7 @@ async def main_loop(server: Server, seconds: float, seed: int) -> dict[str, Any]
         "streams": counts.total(),
         "by_status": dict(sorted(counts.items())),
         "good_answers": len(waits),
-        "good_turned_away": len(turned_away),
+        "good_turned_away": len(rejected),
         "good_slowest_ms": round(1000 * max(waits, default=0.0), 1),
         "streams_left": left,
         "rss_kb_before": before,
@@ -66,11 +66,11 @@ async def main_loop(server: Server, seconds: float, seed: int) -> dict[str, Any]
     }
 
 
-async def _nonsense(port: int, end: float, counts: Counter[str], rng: random.Random) -> None:
+async def _send_random(port: int, end: float, counts: Counter[str], rng: random.Random) -> None:
     while time.monotonic() < end:
         delta = rng.random() < 0.5
         try:
-            code, _ = await talk(port, _said(rng, delta=delta), delta=delta)
+            code, _ = await exchange(port, _frames(rng, delta=delta), delta=delta)
         except TimeoutError:
             counts["HANGS"] += 1
         else:
@@ -79,37 +79,39 @@ async def _nonsense(port: int, end: float, counts: Counter[str], rng: random.Ran
                 await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _said(rng: random.Random, *, delta: bool) -> list[bytes]:
-    said = [ask(CLUSTER, delta=delta)] if rng.random() < 0.5 else []
-    said += [frame(rng, delta=delta) for _ in range(rng.randrange(6))]
+def _frames(rng: random.Random, *, delta: bool) -> list[bytes]:
+    frames = [make_request(CLUSTER, delta=delta)] if rng.random() < 0.5 else []
+    frames += [random_request(rng, delta=delta) for _ in range(rng.randrange(6))]
     if rng.random() < 0.3:
-        said.append(rng.randbytes(rng.randrange(2_000)))
+        frames.append(rng.randbytes(rng.randrange(2_000)))
     if rng.random() < _LARGE_SHARE:
-        said.append(ask(ENDPOINT, *(_NAMES if rng.random() < 0.5 else ["n" * (1 << 20)]), delta=delta))
-    return said
+        frames.append(
+            make_request(ENDPOINT, *(_NAMES if rng.random() < 0.5 else ["n" * (1 << 20)]), delta=delta)
+        )
+    return frames
 
 
-async def _good(port: int, end: float, waits: list[float], turned_away: list[float]) -> None:
-    """Ask as a proxy does and note how long the answer takes."""
+async def _good(port: int, end: float, waits: list[float], rejected: list[float]) -> None:
+    """Connect as a proxy does, and record how long the first response takes."""
     while time.monotonic() < end:
         began = time.perf_counter()
-        async with calling(port, delta=True) as call:
+        async with open_stream(port, delta=True) as call:
             try:
-                await call.write(ask(CLUSTER, node="good"))
+                await call.write(make_request(CLUSTER, node="good"))
                 await asyncio.wait_for(call.read(), 20)
             except grpc.aio.AioRpcError as error:
-                # New streams come in at a bounded rate, whoever opens them; a proxy tries again. A write to a
-                # stream that was turned away meanwhile fails with the client's own INTERNAL.
+                # The rate of new streams is limited for all clients together; a proxy retries. A write to a
+                # stream that was rejected meanwhile fails with the client's own INTERNAL.
                 if error.code() not in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}:
                     raise
-                turned_away.append(began)
+                rejected.append(began)
             else:
                 waits.append(time.perf_counter() - began)
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def main() -> None:
-    """Print the figures; exit code 1 when a stream ended in a way no rule provides for."""
+    """Print the figures; exit with code 1 if a stream ended with an unexpected status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,7 +1,7 @@
-"""What bad neighbours cost: the time to the last ACK of good proxies, alone and beside bad ones.
+"""Measure the effect of misbehaving proxies on others: the time to the last ACK with and without them.
 
-The bad ones: one that never reads, one that refuses everything, one that reconnects in a loop. They belong to
-the same group. `ratio` compares within this run. The last line is JSON.
+One proxy never reads, one NACKs everything, one reconnects in a loop. All are in one group. `ratio` compares
+the two measurements of this run. The last line is JSON.
 
 Example: python bench/xds_hostile.py --clients 1000
 """
@@ -43,9 +43,9 @@ async def rounds(server: Server, clients: Clients, number: int, count: int) -> l
 
 
 async def reconnect(server: Server) -> None:
-    """Come and go until cancelled."""
+    """Connect and disconnect until canceled."""
     while True:
-        clients = Clients("127.0.0.1", server.xds, "bench", prefix="restless")
+        clients = Clients("127.0.0.1", server.xds, "bench", prefix="reconnecting")
         await clients.connect(1)
         await asyncio.sleep(0.02)
         clients.close()
@@ -59,22 +59,24 @@ async def measure(server: Server, number: int, count: int) -> dict[str, Any]:
     await good.connect(number)
     await good.until(lambda: good.routes >= number, 60)
     alone = await rounds(server, good, number, count)
-    deaf = Clients("127.0.0.1", server.xds, "bench", Kind(reads=False), prefix="deaf")
-    contrary = Clients("127.0.0.1", server.xds, "bench", Kind(refuses=True), prefix="contrary")
-    await deaf.connect(1)
-    await contrary.connect(1)
-    restless = asyncio.create_task(reconnect(server))
+    stuck = Clients("127.0.0.1", server.xds, "bench", Kind(reads=False), prefix="stuck")
+    nacking = Clients("127.0.0.1", server.xds, "bench", Kind(refuses=True), prefix="nacking")
+    await stuck.connect(1)
+    await nacking.connect(1)
+    reconnecting = asyncio.create_task(reconnect(server))
     await asyncio.sleep(1)
     beside = await rounds(server, good, number, count)
-    restless.cancel()
+    reconnecting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await restless
+        await reconnecting
     metrics = {
         line.split()[0]: float(line.split()[1])
         for line in (await asyncio.to_thread(server.text, "/metrics")).splitlines()
         if line.startswith("shiftplane_xds_") and " " in line and "{" not in line
     }
-    print(f"alone {[round(s, 3) for s in alone]} s, beside bad neighbours {[round(s, 3) for s in beside]} s")
+    print(
+        f"alone {[round(s, 3) for s in alone]} s, with misbehaving proxies {[round(s, 3) for s in beside]} s"
+    )
     found = {
         "clients": number,
         "alone_s": round(statistics.median(alone), 3),
@@ -83,7 +85,7 @@ async def measure(server: Server, number: int, count: int) -> dict[str, Any]:
         "good_clients_lost": good.failed,
         "slow_closed": metrics.get("shiftplane_xds_slow_clients_closed_total", 0),
     }
-    for clients in (good, deaf, contrary):
+    for clients in (good, stuck, nacking):
         clients.close()
     return found
 

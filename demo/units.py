@@ -1,4 +1,4 @@
-"""Durations as people type them on the demo's command lines."""
+"""Parses durations on the command lines of the demo."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration with a unit: ``250ms``, ``20s``, ``1.5m``.
+    """Return the seconds of a duration such as ``250ms``, ``20s`` or ``1.5m``.
 
     Raises:
-        ValueError: the text has no unit or is not a duration.
+        ValueError: The text is not a number followed by ms, s or m.
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise ValueError(f"{text!r} is not a duration; allowed: a number with a unit, as 250ms, 20s or 1.5m")
+        raise ValueError(
+            f"{text!r} is not a duration; allowed: a number and ms, s or m, such as 250ms or 1.5m"
+        )
     return float(found[1]) * _SECONDS[found[2]]

@@ -59,7 +59,7 @@ _RETENTION_INTERVAL: Final = 60.0
 """Seconds between two deletions of expired rows."""
 
 _GRACE: Final = 0.5
-"""Seconds open gRPC streams stay open after the collector was told to stop."""
+"""Seconds open gRPC streams stay open after the collector received a stop signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

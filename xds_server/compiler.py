@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from xds_server import ir
 from xds_server.ir import UnsafeConfigError
 from xds_server.plan import Traffic, plan
-from xds_server.translate import Resource, Scripts, resources
+from xds_server.translate import Scripts, resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from xds_server.xds.snapshot import Resource
 
 __all__ = ["UnsafeConfigError", "compile_resources"]
 

@@ -1,4 +1,4 @@
-"""Log entries as an Envoy sends them, made beforehand: a feeder only puts in the request ids."""
+"""Access log entries as an Envoy sends them, encoded once; sending only replaces the request ids."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ METHOD: Final = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 
 _ID: Final = "r%035d"
 _BATCH: Final = 20
-"""Entries a message; Envoy flushes at 64 KiB or 200 ms."""
+"""Entries per message; Envoy flushes at 64 KiB or 200 ms."""
 
 
 def plain(words: int, word: str = "word") -> bytes:
-    """Return a plain chat answer."""
+    """Return a chat response that is not streamed."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": f"{word} " * words},
@@ -36,7 +36,7 @@ def plain(words: int, word: str = "word") -> bytes:
 
 
 def stream(chunks: int, word: str = "word") -> bytes:
-    """Return a streamed chat answer of so many events, as vLLM writes them."""
+    """Return a streamed chat response of `chunks` events, as vLLM sends them."""
     events = [
         {
             "id": "chatcmpl-0123456789abcdef0123456789abcdef",
@@ -53,7 +53,7 @@ def stream(chunks: int, word: str = "word") -> bytes:
 
 
 def entry(role: str, cluster: str, body: bytes, *, content_type: str, chunks: int) -> bytes:
-    """Return an encoded entry with a request of some 1 KB; its request id is to be put in."""
+    """Return an encoded entry with a request of about 1 KB and a placeholder as its request id."""
     began = int(time.time() * 1e6)
     message = wire.HTTPAccessLogEntry()
     message.request.request_id = _ID % 0
@@ -65,9 +65,9 @@ def entry(role: str, cluster: str, body: bytes, *, content_type: str, chunks: in
     message.response.response_code_details = "via_upstream"
     message.common_properties.upstream_cluster = cluster
     fields = message.common_properties.metadata.filter_metadata["shiftplane.capture"].fields
-    asked = {"model": "chat", "messages": [{"role": "user", "content": "hello " * 150}]}
-    request = json.dumps(asked).encode()
-    told = {
+    document = {"model": "chat", "messages": [{"role": "user", "content": "hello " * 150}]}
+    request = json.dumps(document).encode()
+    values = {
         "route": "chat",
         "role": role,
         "t0": str(began),
@@ -81,11 +81,11 @@ def entry(role: str, cluster: str, body: bytes, *, content_type: str, chunks: in
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
     groups = [pieces[:1], *(pieces[start : start + 16] for start in range(1, len(pieces), 16))]
     for number, group in enumerate(groups, start=1):
-        told[f"b{number}"] = base64.b64encode(b"".join(group)).decode()
-        told[f"t{number}"] = ",".join(
+        values[f"b{number}"] = base64.b64encode(b"".join(group)).decode()
+        values[f"t{number}"] = ",".join(
             f"{began + 10_000 + number * 1_000 + n}:{len(piece)}" for n, piece in enumerate(group)
         )
-    for key, value in told.items():
+    for key, value in values.items():
         fields[key].string_value = value.encode()
     return bytes(message.SerializeToString())
 
@@ -97,23 +97,23 @@ async def feed(
     *,
     pace: Callable[[int], object] | None = None,
 ) -> None:
-    """Send the legs of requests; `pace` is awaited with the number sent so far after each message."""
+    """Send the legs of all requests; after each message, await `pace` with the number sent so far."""
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.stream_unary(METHOD)()
         marker = (_ID % 0).encode()
-        waiting: list[bytes] = []
+        pending: list[bytes] = []
         for sent, number in enumerate(requests, start=1):
-            own = (_ID % (number + 1)).encode()
-            waiting += [template.replace(marker, own) for template in templates]
-            if len(waiting) >= _BATCH:
+            request_id = (_ID % (number + 1)).encode()
+            pending += [template.replace(marker, request_id) for template in templates]
+            if len(pending) >= _BATCH:
                 message = wire.StreamAccessLogsMessage()
-                message.http_logs.log_entry.extend(waiting)
-                waiting = []
+                message.http_logs.log_entry.extend(pending)
+                pending = []
                 await call.write(message.SerializeToString())
                 if pace is not None:
-                    await pace(sent)  # type: ignore[misc] # a coroutine
+                    await pace(sent)  # type: ignore[misc] # the caller passes a coroutine function
         message = wire.StreamAccessLogsMessage()
-        message.http_logs.log_entry.extend(waiting)
+        message.http_logs.log_entry.extend(pending)
         await call.write(message.SerializeToString())
         await call.done_writing()
         await call

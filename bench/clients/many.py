@@ -1,8 +1,8 @@
-"""Thousands of delta discovery clients in one process, one connection each, cheap enough to measure a server.
+"""Thousands of delta xDS clients in one process, one connection each, cheap enough to measure a server.
 
-They speak just enough HTTP/2 to hold one gRPC stream open: windows are opened wide once, the server's headers
-are skipped, every response is acknowledged at once, and what it makes a proxy ask for next is asked for. The
-other files here run them; they talk to loopback only.
+They implement the minimum of HTTP/2 for one gRPC stream: they open the flow-control windows fully at the
+start, skip the server's headers, acknowledge every response at once, and then subscribe to what a proxy
+subscribes to after that response. The benches use them. They connect to loopback only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    # A header that is not indexed; both strings are shorter than 127 bytes and not Huffman-coded.
+    # A header without indexing; both strings are shorter than 127 bytes and not Huffman-coded.
     return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
 
 
@@ -57,7 +57,7 @@ _OPENING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a client behaves: it accepts, refuses everything, or reads nothing."""
+    """How a client behaves: it sends ACKs, or NACKs every response (`refuses`), or reads nothing."""
 
     refuses: bool = False
     reads: bool = True
@@ -66,7 +66,7 @@ class Kind:
 
 @dataclass(slots=True)
 class Clients:
-    """All clients of this process. `on_route` hears of every acknowledged route table, with its time."""
+    """All clients of this process, and their counters. `on_end` is called for each lost connection."""
 
     host: str
     port: int
@@ -83,13 +83,13 @@ class Clients:
     on_end: Callable[[_Client], None] | None = None
 
     async def connect(self, number: int, *, at_once: int = 200) -> float:
-        """Open connections until all are served; return the seconds that took."""
+        """Open `number` connections, `at_once` at a time, and return the seconds until all are open."""
         began = time.perf_counter()
-        gate = asyncio.Semaphore(at_once)
+        limit = asyncio.Semaphore(at_once)
         base = len(self.live)
 
         async def one(index: int) -> None:
-            async with gate:
+            async with limit:
                 await asyncio.get_running_loop().create_connection(
                     lambda: _Client(self, f"{self.prefix}-{base + index}"), self.host, self.port
                 )
@@ -98,23 +98,23 @@ class Clients:
         return time.perf_counter() - began
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> None:
-        """Let clients work until the condition holds.
+        """Wait until the condition holds, while the clients run.
 
         Raises:
-            TimeoutError: It did not within `seconds`.
+            TimeoutError: The condition did not hold within `seconds`.
         """
         async with asyncio.timeout(seconds):
-            while not holds():  # noqa: ASYNC110 - what is waited for happens in another process
+            while not holds():  # noqa: ASYNC110 - the event happens in another process
                 await asyncio.sleep(0.005)
 
     def close(self) -> None:
-        """Drop every connection."""
+        """Close every connection."""
         for client in list(self.live):
             client.drop()
 
 
 class _Client(asyncio.Protocol):
-    """One proxy: follows all clusters and listeners, their endpoints and their routes."""
+    """One proxy: subscribes to all clusters and listeners, and to their endpoints and routes."""
 
     __slots__ = ("_all", "_buffer", "_message", "_transport", "followed", "name")
 
@@ -127,12 +127,11 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-
         self._transport = cast("asyncio.Transport", transport)
         self._all.live.append(self)
         node = wire.Node(id=self.name, cluster=self._all.group)
         if self._all.kind.node_bytes:
-            # A real proxy lists some 500 extensions in its first request, field 9, which a server may skip.
+            # A real proxy lists about 500 extensions (Node, field 9), which a server may ignore.
             extension = b"x" * 118
             listed = self._all.kind.node_bytes // 120
             node.MergeFromString((b"\x4a" + bytes((len(extension) + 2,)) + b"\x0a\x76" + extension) * listed)
@@ -151,7 +150,7 @@ class _Client(asyncio.Protocol):
             self._all.on_end(self)
 
     def drop(self) -> None:
-        """Close the connection; not counted as a failure."""
+        """Close the connection without counting it as failed."""
         if self in self._all.live:
             self._all.live.remove(self)
         if self._transport is not None:
@@ -176,7 +175,7 @@ class _Client(asyncio.Protocol):
                 if len(self._message) < 5 + size:
                     break
                 raw, self._message = self._message[5 : 5 + size], self._message[5 + size :]
-                self._answer(raw)
+                self._acknowledge(raw)
         elif kind == _SETTINGS and not flags & 1:
             self._write(_frame(_SETTINGS, 1, 0, b""))
         elif kind == _PING and not flags & 1:
@@ -184,16 +183,16 @@ class _Client(asyncio.Protocol):
         elif kind in {_RST, _GOAWAY} and self._transport is not None:
             self._transport.abort()
 
-    def _answer(self, raw: bytes) -> None:
-        everyone = self._all
-        everyone.messages += 1
-        everyone.bytes_in += len(raw)
+    def _acknowledge(self, raw: bytes) -> None:
+        clients = self._all
+        clients.messages += 1
+        clients.bytes_in += len(raw)
         response = wire.DeltaDiscoveryResponse.FromString(raw)
-        answer = wire.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-        if everyone.kind.refuses:
-            answer.error_detail.code, answer.error_detail.message = 13, "refused by the bench"
-        self._send(answer)
-        if response.type_url == CLUSTER and not everyone.kind.refuses:
+        request = wire.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+        if clients.kind.refuses:
+            request.error_detail.code, request.error_detail.message = 13, "rejected by the bench"
+        self._send(request)
+        if response.type_url == CLUSTER and not clients.kind.refuses:
             names = {wire.Resource.FromString(resource).name for resource in response.resources}
             fresh = sorted(names - self.followed)
             self.followed |= names
@@ -202,8 +201,8 @@ class _Client(asyncio.Protocol):
             self.followed.add("entry")
             self._send(wire.DeltaDiscoveryRequest(type_url=ROUTE, resource_names_subscribe=["entry", "hop"]))
         elif response.type_url == ROUTE:
-            everyone.routes += 1
-            everyone.last = time.perf_counter()
+            clients.routes += 1
+            clients.last = time.perf_counter()
 
     def _send(self, request: wire.DeltaDiscoveryRequest) -> None:
         raw = request.SerializeToString()

@@ -1,4 +1,4 @@
-"""Captured exchanges no honest proxy sends: broken, absurd, oversized, from another time."""
+"""Invalid captured exchanges: malformed, oversized, with impossible values or impossible times."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENCODINGS: Final = (b"", b"gzip", b"br", b"deflate", b"gzip, gzip", b"\xff")
 
 
 def entry(rng: random.Random) -> bytes:
-    """Return what may or may not be a log entry."""
+    """Return a log entry that is often malformed."""
     kind = rng.randrange(10)
     if kind == 0:
         return rng.randbytes(rng.randrange(400))
@@ -137,7 +137,7 @@ _BODIES: Final[tuple[Callable[[random.Random], bytes], ...]] = (
 
 
 def document(rng: random.Random) -> bytes:
-    """Return what may or may not be a body of ``POST /v1/exchanges``."""
+    """Return a body of ``POST /v1/exchanges`` that is often malformed."""
     good: dict[str, Any] = {
         "route": "chat",
         "role": rng.choice(["primary", "shadow", "noise", "x"]),

@@ -1,4 +1,4 @@
-"""The demo's own prompts: everyday questions in seven categories, some with a second turn."""
+"""The prompts of the demo: everyday questions in seven categories, some with a second turn."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ class Prompt:
 
 
 def load() -> tuple[Prompt, ...]:
-    """All prompts, in the order of the file."""
+    """Return all prompts, in the order of the file."""
     text = resources.files(__name__).joinpath("prompts.jsonl").read_text(encoding="utf-8")
     return tuple(Prompt(**json.loads(line)) for line in text.splitlines())

@@ -1,6 +1,6 @@
-"""Real vLLM servers on the CPU, with a small real model: prepared once, then started side by side.
+"""Real vLLM servers on the CPU with a small real model: prepared once, then started side by side.
 
-Slow and small, but nothing of it is simulated: vLLM's own scheduler, tokens, stream and shutdown.
+They are slow, but real: vLLM's own scheduler, tokens, streams and shutdown.
 """
 
 from __future__ import annotations

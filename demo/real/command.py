@@ -1,7 +1,6 @@
 """The command line and the environment of one vLLM server on a CPU.
 
-Pure. The environment is part of the command, through `env`, so that one line is all it takes to start the
-same server by hand.
+No I/O. The command sets the environment through `env`, so that one line starts the same server by hand.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["MEMORY_BYTES", "Dtype", "ServerConfig", "memory_problem", "server_command", "server_variables"]
 
 MEMORY_BYTES: Final = 3.5e9
-"""What one server takes, its share of the libraries included."""
+"""Memory of one server, its share of the libraries included."""
 
 _SITE: Final = Path(__file__).parent / "site"
-_FOREIGN: Final = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
+_UNSET: Final = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 
 
 class Dtype(StrEnum):
-    """How numbers are held; float32 gives the first token sooner on most CPUs."""
+    """Data type of the weights; on most CPUs, float32 gives the shorter time to the first token."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -35,12 +34,12 @@ class Dtype(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """One server.
+    """Configuration of one server.
 
-    ``root`` is the prepared folder, ``name`` the model name it serves, ``core`` the one CPU core it computes
-    on. ``generation`` holds the sampling parameters of requests that name none (as ``{"temperature": 0}``).
-    ``shutdown_timeout`` is how many seconds running answers get after SIGTERM; at 0 an open stream neither
-    ends nor lets the server end.
+    ``root`` is the prepared folder, ``name`` the served model name, ``core`` the one CPU core that computes.
+    ``generation`` holds the sampling parameters of requests that set none, such as ``{"temperature": 0}``.
+    ``shutdown_timeout`` is how many seconds answers in progress may take after SIGTERM; with 0, an open
+    stream does not end and keeps the server from ending.
     """
 
     root: Path
@@ -56,18 +55,18 @@ class ServerConfig:
 
     @property
     def base_url(self) -> str:
-        """Where it answers, without a path."""
+        """The base URL of the server, without a path."""
         return f"http://{self.host}:{self.port}"
 
 
 def server_variables(config: ServerConfig) -> dict[str, str]:
-    """Return the environment variables that the server needs besides what it inherits."""
+    """Return the environment variables that the server needs in addition to the inherited ones."""
     return {
-        # One core computes; none is set aside for the engine's own loop.
+        # One core computes; no other is reserved for the engine's own loop.
         "VLLM_CPU_OMP_THREADS_BIND": str(config.core),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; 23,000 tokens of this model
-        # Its inner sockets would otherwise listen on the machine's outer address.
+        # Its internal sockets would otherwise listen on the machine's external address.
         "VLLM_HOST_IP": config.host,
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -79,9 +78,9 @@ def server_variables(config: ServerConfig) -> dict[str, str]:
 
 
 def server_command(config: ServerConfig) -> list[str]:
-    """Return the command that becomes the server; it ends as the very process that was started."""
+    """Return the command of the server; `env` execs it, so the process id stays the same."""
     layout = Layout(config.root)
-    unset = [word for name in _FOREIGN for word in ("-u", name)]
+    unset = [argument for name in _UNSET for argument in ("-u", name)]
     settings = [f"{name}={value}" for name, value in server_variables(config).items()]
     generation = (
         ["--override-generation-config", json.dumps(dict(config.generation))] if config.generation else []
@@ -91,7 +90,7 @@ def server_command(config: ServerConfig) -> list[str]:
         *unset,
         *settings,
         str(layout.python),
-        # Not the program `vllm`: it looks for a distribution of that name, and this one is called vllm-cpu.
+        # Not the program `vllm`, which requires a distribution of that name; this one is called vllm-cpu.
         "-m",
         "vllm.entrypoints.openai.api_server",
         "--model",
@@ -118,13 +117,16 @@ def server_command(config: ServerConfig) -> list[str]:
 
 
 def memory_problem(meminfo: str, servers: int) -> str | None:
-    """Say that the free memory is too little for so many servers, or None.
+    """Return an error message if the free memory is too little for this many servers, else None.
 
-    `meminfo` is the text of /proc/meminfo; without its line MemAvailable nothing is known, and None returned.
+    `meminfo` is the text of /proc/meminfo; without a MemAvailable line the result is None.
     """
     needed = servers * MEMORY_BYTES
     for line in meminfo.splitlines():
         label, _, value = line.partition(":")
         if label == "MemAvailable" and (free := int(value.split()[0]) * 1024) < needed:
-            return f"{free / 1e9:.1f} GB of memory are free; {servers} vLLM take about {needed / 1e9:.1f} GB"
+            return (
+                f"{free / 1e9:.1f} GB of memory are free; "
+                f"{servers} vLLM servers need about {needed / 1e9:.1f} GB"
+            )
     return None

@@ -1,4 +1,4 @@
-"""Runs one program of a preparation: output into the log, progress to the screen, its end explained."""
+"""Runs the programs of a preparation: writes their output to the log, shows progress, explains failures."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ _LONGEST_LINE: Final = 160
 
 
 class PrepareError(Exception):
-    """A stage failed; the message says which, why, and where its output is."""
+    """A stage failed; the message names the stage, the reason and the log."""
 
 
 class Commands:
-    """Programs run one after the other, below one folder and into its log."""
+    """Runs programs one after the other in one folder, with one log."""
 
-    def __init__(self, layout: recipe.Layout, *, say: Callable[[str], None]) -> None:
-        """`say` gets a line now and then; a terminal that is printed to directly gets one moving line."""
+    def __init__(self, layout: recipe.Layout, *, report: Callable[[str], None]) -> None:
+        """Store the folder and the log of `layout`.
+
+        `report` receives a progress line every 15 s. If it is `print` on a terminal, one line is redrawn.
+        """
         self._log = layout.log
         self._folder = layout.root
-        self._say = say
-        self._terminal = say is print and sys.stdout.isatty()
+        self._report = report
+        self._terminal = report is print and sys.stdout.isatty()
 
     def run(self, command: Sequence[str], *, limit: float, what: str) -> None:
         """Run one program for at most `limit` seconds.
 
         Raises:
-            PrepareError: It failed or took longer.
+            PrepareError: The program failed or took longer.
         """
         with self._log.open("ab") as sink:
             sink.write(f"\n$ {' '.join(command)}\n".encode())
             sink.flush()
-            start = sink.tell()
+            start = sink.seek(0, os.SEEK_END)
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -58,22 +61,22 @@ class Commands:
         try:
             code = self._watch(process, start, limit)
         finally:
-            self._wipe()
+            self._clear_line()
             if process.poll() is None:
                 process.kill()
                 process.wait(_KILL_WAIT)
         if code is None:
-            raise PrepareError(f"{what} took longer than {limit:.0f} s; its output is in {self._log}")
+            raise PrepareError(f"{what} took longer than {limit:.0f} s; log: {self._log}")
         if code != 0:
             output = self._tail(start)
             reason = recipe.explain(output)
             last = "\n".join(f"  | {line[:_LONGEST_LINE]}" for line in output.splitlines()[-5:])
             why = f": {reason}" if reason else ""
-            raise PrepareError(f"{what} failed{why}\n{last}\n  all of its output is in {self._log}")
+            raise PrepareError(f"{what} failed{why}\n{last}\n  log: {self._log}")
 
     def _watch(self, process: subprocess.Popen[bytes], start: int, limit: float) -> int | None:
-        """Wait for the end and show how it goes; None when it took too long."""
-        began = said = time.monotonic()
+        """Wait for the end and show progress; return the exit code, or None after `limit` seconds."""
+        began = reported = time.monotonic()
         while True:
             try:
                 return process.wait(_TICK)
@@ -81,20 +84,20 @@ class Commands:
                 now = time.monotonic()
             if now - began > limit:
                 return None
-            if self._terminal or now - said >= _PIPE_INTERVAL:
-                said = now
+            if self._terminal or now - reported >= _PIPE_INTERVAL:
+                reported = now
                 self._progress(now - began, self._tail(start))
 
     def _progress(self, seconds: float, output: str) -> None:
         last = output.replace("\r", "\n").strip().rpartition("\n")[2].strip()
-        line = f"      {seconds:4.0f} s  {last or 'at work'}"
+        line = f"      {seconds:4.0f} s  {last or 'running'}"
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
             print(f"\r\x1b[K{line[:width]}", end="", flush=True)
         else:
-            self._say(line[:110])
+            self._report(line[:110])
 
-    def _wipe(self) -> None:
+    def _clear_line(self) -> None:
         if self._terminal:
             print("\r\x1b[K", end="", flush=True)
 
@@ -106,7 +109,7 @@ class Commands:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` without what would mix another Python's modules into this one."""
+    """Return `environment` without the variables that make Python import foreign modules."""
     foreign = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
     kept = {name: value for name, value in environment.items() if name not in foreign}
     return kept | {

@@ -1,6 +1,6 @@
-"""Turns the GGUF weights into a folder that vLLM loads: ``python convert.py IN OUT``, by vLLM's own Python.
+"""Converts GGUF weights to a folder that vLLM loads: ``python convert.py IN OUT``, run by vLLM's Python.
 
-It stands alone: the environment it runs in holds transformers, but not this project.
+The script imports nothing of this project, because vLLM's environment has transformers but not this project.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ __all__ = ["convert"]
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write the model and its tokenizer, dequantised, to `folder`.
+    """Write the dequantized model and its tokenizer to `folder`.
 
     Raises:
-        ValueError: The file carries no chat template, so the model could not be talked to.
+        ValueError: The file contains no chat template, so the chat endpoint would not work.
     """
     transformers: Any = importlib.import_module("transformers")
     source, file = str(gguf.parent), gguf.name
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=file)
     if not tokenizer.chat_template:
-        raise ValueError(f"{gguf} carries no chat template")
+        raise ValueError(f"{gguf} contains no chat template")
     model = transformers.AutoModelForCausalLM.from_pretrained(
         source,
         gguf_file=file,
-        # Left in their blocks the weights could not be saved as safetensors.
+        # Quantized blocks cannot be saved as safetensors.
         quantization_config=transformers.GgufConfig(dequantize=True),
     )
     model.save_pretrained(str(folder))

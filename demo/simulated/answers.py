@@ -1,9 +1,9 @@
-"""What a simulated model says: text made from the prompt, without I/O.
+"""Generates the answers of a simulated model from the prompt, without I/O.
 
 Two flavours stand for two versions of one model: their answers to the same prompt share most words and are
-never equal. At temperature 0 an answer depends on flavour and prompt alone; above it, phrases are drawn, so
-that one flavour asked twice disagrees with itself a little, as a sampled model does. It refuses to be right
-about anything: the answers are plausible prose around the prompt's own words.
+never equal. At temperature 0 an answer depends on flavour and prompt alone. Above 0, phrases are drawn at
+random, so that two answers of one flavour to the same prompt differ a little, as those of a sampled model do.
+The answers are plausible prose around the prompt's own words; they are not meant to be correct.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Answer", "Flavour", "Question", "answer", "gibberish", "varied"]
 
 
 class Flavour(Enum):
-    """Which of the two model versions answers."""
+    """Which of the two model versions is simulated."""
 
     A = "a"
     B = "b"
@@ -30,9 +30,9 @@ class Flavour(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What an answer depends on: the whole conversation, its last question, and how to sample.
+    """The inputs of an answer: the whole conversation, the text of its last message, and the temperature.
 
-    ``temperature`` 0 asks for the one fixed answer; ``wants_json`` for an answer that is a JSON object.
+    With ``temperature`` 0 the answer is always the same. ``wants_json`` makes the answer a JSON object.
     """
 
     conversation: str
@@ -43,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer as the pieces a model would emit one after another; together they are the text."""
+    """An answer as a sequence of tokens; their concatenation is the text."""
 
     tokens: tuple[str, ...]
 
@@ -53,8 +53,8 @@ class Answer:
         return "".join(self.tokens)
 
 
-# Every slot holds phrasings of one thought. Neighbours share most of their words on purpose: that is how
-# close two samples of one model, or two versions of it, usually are.
+# Every slot holds phrasings of one sentence. They share most of their words, because two samples of one
+# model, or two versions of it, usually do.
 _OPENERS: Final = (
     "The short answer about {a} is that it depends on {b}.",
     "The brief answer on {a} is that it depends on {b}.",
@@ -101,7 +101,7 @@ _CLOSINGS: Final = (
 
 _WORD: Final = re.compile(r"[^\W\d_]{4,24}")
 _PIECE: Final = re.compile(r"\s*\S{1,9}")
-# Topics come from the head of the question: a prompt may be megabytes long.
+# Topics are taken from the beginning of the question only: a prompt may be megabytes long.
 _TOPIC_CHARACTERS: Final = 2000
 _COMMON: Final = frozenset(
     {
@@ -181,40 +181,44 @@ _VOWELS: Final = "aeiouy"
 
 
 def answer(question: Question, flavour: Flavour, rng: random.Random) -> Answer:
-    """The answer of one flavour; ``rng`` is only drawn from when the temperature is above 0."""
+    """Return the answer of one flavour; ``rng`` is used only when the temperature is above 0."""
     digest = hashlib.blake2b(question.conversation.encode("utf-8", "replace"), digest_size=16).digest()
     a, b, c = _topics(question.last)
     bodies = _chosen_bodies(digest)
     slots = (_OPENERS, *bodies, _CLOSINGS)
-    said = [
+    sentences = [
         _phrase(slot, place, digest, flavour, question.temperature, rng).format(a=a, b=b, c=c)
         for place, slot in enumerate(slots)
     ]
     if question.wants_json:
-        text = json.dumps({"summary": said[0], "points": said[1:], "topic": a}, ensure_ascii=False)
+        text = json.dumps({"summary": sentences[0], "points": sentences[1:], "topic": a}, ensure_ascii=False)
     else:
-        text = " ".join(said)
+        text = " ".join(sentences)
     return Answer(tokens=tuple(_PIECE.findall(text)))
 
 
-def varied(made: Answer, rng: random.Random, *, resample: float, alter: float) -> Answer:
-    """The same answer by a model that draws a share of its words anew and says another share otherwise."""
-    said = []
-    for token in made.tokens:
+def varied(original: Answer, rng: random.Random, *, resample: float, alter: float) -> Answer:
+    """Return the answer with some words replaced, as another model would give it.
+
+    The share ``resample`` of the words is replaced at random, so differently each time. Of the remaining
+    words, the share ``alter`` is always replaced, and always in the same way.
+    """
+    tokens = []
+    for token in original.tokens:
         word = token.lstrip()
         space = token[: len(token) - len(word)]
         draw = rng.random()
         if draw < resample:
-            said.append(space + rng.choice(_DRAWN))
+            tokens.append(space + rng.choice(_DRAWN))
         elif alter and int(hashlib.blake2b(word.encode(), digest_size=2).hexdigest(), 16) < alter * (1 << 16):
-            said.append(f"{space}{word}ish")
+            tokens.append(f"{space}{word}ish")
         else:
-            said.append(token)
-    return Answer(tokens=tuple(said))
+            tokens.append(token)
+    return Answer(tokens=tuple(tokens))
 
 
 def gibberish(rng: random.Random, *, words: int = 40) -> Answer:
-    """Words of no language, as a model with broken weights emits them."""
+    """Return random letter sequences, as a model with broken weights generates them."""
     pieces: list[str] = []
     for place in range(words):
         letters = "".join(
@@ -225,7 +229,7 @@ def gibberish(rng: random.Random, *, words: int = 40) -> Answer:
 
 
 def _topics(text: str) -> tuple[str, str, str]:
-    """Three different things the question speaks of, the longest words first."""
+    """Return three different topics of the question: its longest words that are not common ones."""
     words = {
         word.lower(): None for word in _WORD.findall(text[:_TOPIC_CHARACTERS]) if word.lower() not in _COMMON
     }
@@ -235,7 +239,7 @@ def _topics(text: str) -> tuple[str, str, str]:
 
 
 def _chosen_bodies(digest: bytes) -> tuple[tuple[str, ...], ...]:
-    """Two to four thoughts in an order the prompt decides: long and short answers both occur."""
+    """Return two to four slots, chosen and ordered by the prompt's hash, so that lengths vary."""
     start, count, stride = digest[0] % len(_BODIES), 2 + digest[1] % 3, 1 if digest[2] % 2 else 5
     return tuple(_BODIES[(start + stride * place) % len(_BODIES)] for place in range(count))
 
@@ -243,11 +247,11 @@ def _chosen_bodies(digest: bytes) -> tuple[tuple[str, ...], ...]:
 def _phrase(
     slot: tuple[str, ...], place: int, digest: bytes, flavour: Flavour, temperature: float, rng: random.Random
 ) -> str:
-    """One phrasing of a thought: fixed by the prompt, moved on by the flavour, at times redrawn."""
+    """Return one phrasing of a slot, chosen by the prompt's hash and the flavour, or at random."""
     index = digest[3 + place]
     if flavour is Flavour.B and (place == 0 or digest[9 + place % 7] % 4 == 0):
         index += 1
-    # The opener is never redrawn across the flavours' border: the two must differ even when both are sampled.
+    # The opener is never drawn at random: the answers of the two flavours must differ even when sampled.
     if place > 0 and temperature > 0 and rng.random() < min(0.8, 0.35 * temperature):
         index = rng.randrange(len(slot))
     return slot[index % len(slot)]

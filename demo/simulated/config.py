@@ -1,4 +1,4 @@
-"""How one simulated server is set up."""
+"""Configuration of one simulated server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ VERSION: Final = "0.32.0+simulated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedConfig:
-    """One simulated server. Times in seconds, sizes in bytes.
+    """Configuration of one simulated server. Times in seconds, sizes in bytes.
 
-    ``port`` 0 takes a free one. ``uds`` replaces host and port. ``keep_alive`` is how long an idle
-    connection is kept; the default is vLLM's own. ``require_header`` names a header without which ``/v1/*``
-    answers 403. ``seed`` drives sampling, jitter and which requests a fault hits; answers at temperature 0
-    ignore it. ``resample`` is the share of words drawn anew for every answer, at any temperature, as a model
-    that samples would; ``alter`` the share of words this model always says otherwise.
+    ``port`` 0 picks a free port. ``uds`` is the path of a Unix socket, used instead of host and port.
+    ``keep_alive`` is how long an idle connection stays open; the default is that of vLLM. ``require_header``
+    names a header without which ``/v1/*`` returns 403. ``seed`` drives sampling, jitter and the choice of the
+    requests that a fault hits; answers at temperature 0 do not depend on it. ``resample`` is the share of
+    words replaced at random in every answer, at any temperature; ``alter`` is the share of words that this
+    model always replaces in the same way. ``keep_requests`` is how many received requests are listed.
     """
 
     name: str = "v1"

@@ -1,4 +1,4 @@
-"""Generation: from a checked request to an answer on the wire at the configured pace."""
+"""Generates the answer to a validated request and sends it at the configured pace."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Generation:
 
 
 class Engine:
-    """Makes answers and sends them; counts them as finished only when nothing cut them."""
+    """Generates answers and sends them; only answers that were sent completely count as finished."""
 
     def __init__(self, config: SimulatedConfig, metrics: ServerMetrics) -> None:
         self._config = config
@@ -52,14 +52,14 @@ class Engine:
         self._rng = random.Random(config.seed + 1)
 
     async def run(
-        self, request: web.Request, asked: GenerationRequest, envelope: Envelope, mode: FaultMode
+        self, request: web.Request, parsed: GenerationRequest, envelope: Envelope, mode: FaultMode
     ) -> web.StreamResponse:
-        """Answer one request, streamed or whole; ends early when its client leaves."""
-        generation = self._generation(asked, envelope, mode)
+        """Respond to one request, streamed or not; stop early when the client disconnects."""
+        generation = self._generation(parsed, envelope, mode)
         self._metrics.running.inc()
         try:
-            if asked.stream:
-                response = await _stream(request, generation, include_usage=asked.include_usage)
+            if parsed.stream:
+                response = await _stream(request, generation, include_usage=parsed.include_usage)
             else:
                 response = await _whole(request, generation)
         finally:
@@ -67,15 +67,15 @@ class Engine:
         if not isinstance(response, DroppedResponse):
             self._metrics.finished(
                 generation.finish.value,
-                prompt_tokens=asked.prompt_tokens,
+                prompt_tokens=parsed.prompt_tokens,
                 tokens=len(generation.tokens),
                 first=generation.first,
                 total=generation.total,
             )
         return response
 
-    def _generation(self, asked: GenerationRequest, envelope: Envelope, mode: FaultMode) -> _Generation:
-        made, finish = self._composed(asked, mode)
+    def _generation(self, parsed: GenerationRequest, envelope: Envelope, mode: FaultMode) -> _Generation:
+        made, finish = self._composed(parsed, mode)
         first = self._config.first_token * self._rng.uniform(*_JITTER)
         inter = self._config.inter_token * self._rng.uniform(*_JITTER)
         if mode is FaultMode.SLOW:
@@ -84,24 +84,24 @@ class Engine:
             envelope=envelope,
             tokens=made.tokens,
             finish=finish,
-            usage=Usage(prompt_tokens=asked.prompt_tokens, completion_tokens=len(made.tokens)),
+            usage=Usage(prompt_tokens=parsed.prompt_tokens, completion_tokens=len(made.tokens)),
             first=first,
             inter=inter,
             cut=mode is FaultMode.CUT_STREAM,
         )
 
-    def _composed(self, asked: GenerationRequest, mode: FaultMode) -> tuple[Answer, Finish]:
-        """What is said to a request, cut at its token limit."""
-        rng = self._rng if asked.seed is None else random.Random(asked.seed)
+    def _composed(self, parsed: GenerationRequest, mode: FaultMode) -> tuple[Answer, Finish]:
+        """Return the answer to a request, truncated to its token limit, and its finish reason."""
+        rng = self._rng if parsed.seed is None else random.Random(parsed.seed)
         if mode is FaultMode.GIBBERISH:
             made = gibberish(rng)
         else:
-            made = answer(asked.question, self._config.flavour, rng)
+            made = answer(parsed.question, self._config.flavour, rng)
             if self._config.resample or self._config.alter:
                 made = varied(made, rng, resample=self._config.resample, alter=self._config.alter)
-        if len(made.tokens) <= asked.max_tokens:
+        if len(made.tokens) <= parsed.max_tokens:
             return made, Finish.STOP
-        return Answer(tokens=made.tokens[: asked.max_tokens]), Finish.LENGTH
+        return Answer(tokens=made.tokens[: parsed.max_tokens]), Finish.LENGTH
 
 
 async def _whole(request: web.Request, generation: _Generation) -> web.StreamResponse:
@@ -121,7 +121,7 @@ async def _whole(request: web.Request, generation: _Generation) -> web.StreamRes
 async def _stream(
     request: web.Request, generation: _Generation, *, include_usage: bool
 ) -> web.StreamResponse:
-    """Headers at once, then the events when they are due; events that are due together share a write."""
+    """Send the headers at once and each event when it is due; events due at the same time share one write."""
     response = web.StreamResponse(headers={**HEADERS, "content-type": "text/event-stream; charset=utf-8"})
     response.enable_chunked_encoding()
     await response.prepare(request)

@@ -1,4 +1,4 @@
-"""Faults a running simulated server can be told to have, and which requests they hit."""
+"""Faults that can be injected into a running simulated server."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ __all__ = ["NO_FAULT", "Fault", "FaultBoard", "FaultError", "FaultMode"]
 
 
 class FaultMode(Enum):
-    """What goes wrong for a request that is hit."""
+    """The effect on a request that the fault hits."""
 
     NONE = "none"
     ERROR = "error"
-    """Answered 500 at once."""
+    """The response is a 500, sent at once."""
     SLOW = "slow"
-    """Ten times the configured times, at least 100 ms to the first token."""
+    """The answer takes ten times as long as configured, and at least 100 ms to the first token."""
     HANG = "hang"
-    """The request is read and never answered; the connection closes when the fault is changed."""
+    """No response is sent; the connection closes when the fault is changed."""
     GIBBERISH = "gibberish"
-    """Answered 200 with words of no language."""
+    """The response is a 200 with random letter sequences."""
     REFUSE_READ = "refuse_read"
-    """The body is never read, so that a large upload stalls; closes when the fault is changed."""
+    """The body is not read, so a large upload stalls; the connection closes when the fault is changed."""
     CUT_STREAM = "cut_stream"
     """The connection closes halfway through the answer."""
 
 
 class FaultError(ValueError):
-    """A fault that was asked for and does not exist; the message names what is allowed."""
+    """An invalid fault; the message names the allowed values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault and the share (0..1) of requests it hits."""
+    """A fault and the share of requests that it hits, in [0, 1]."""
 
     mode: FaultMode
     rate: float = 1.0
 
     @classmethod
     def parse(cls, document: object) -> Fault:
-        """A fault from its JSON document ``{"mode": ..., "rate": 0..1}``.
+        """Return the fault of a JSON document ``{"mode": ..., "rate": 0..1}``.
 
         Raises:
-            FaultError: unknown mode or field, or a rate outside 0..1.
+            FaultError: The mode or a field is unknown, or the rate is outside 0..1.
         """
         if not isinstance(document, dict):
             raise FaultError('the body must be a JSON object {"mode": ..., "rate": 0..1}')
@@ -65,7 +65,7 @@ class Fault:
         return cls(mode=mode, rate=float(rate))
 
     def document(self) -> dict[str, Any]:
-        """The JSON document ``parse`` reads."""
+        """Return the JSON document that ``parse`` reads."""
         return {"mode": self.mode.value, "rate": self.rate}
 
 
@@ -73,7 +73,7 @@ NO_FAULT: Final = Fault(mode=FaultMode.NONE)
 
 
 class FaultBoard:
-    """The fault in force. Requests that hang wait here until it changes or the server stops."""
+    """The active fault; requests that it holds wait here until it changes or the server stops."""
 
     def __init__(self, rng: random.Random, fault: Fault = NO_FAULT) -> None:
         self._rng = rng
@@ -83,28 +83,28 @@ class FaultBoard:
 
     @property
     def fault(self) -> Fault:
-        """What is in force now."""
+        """The active fault."""
         return self._fault
 
     def put(self, fault: Fault) -> None:
-        """Put a fault in force and let go of every request the earlier one held."""
+        """Activate a fault and release every request that the previous one held."""
         self._fault = fault
         self._release()
 
     def close(self) -> None:
-        """Let go of every held request and hold none from now on: the server is stopping."""
+        """Release every held request and hold none from now on, because the server is stopping."""
         self._closed = True
         self._release()
 
     def draw(self) -> FaultMode:
-        """The fault of the next request."""
+        """Return the effect on the next request, drawn at the fault's rate."""
         fault = self._fault
         if fault.mode is FaultMode.NONE or self._rng.random() >= fault.rate:
             return FaultMode.NONE
         return fault.mode
 
-    async def held(self) -> None:
-        """Wait until the fault in force is changed."""
+    async def wait_for_change(self) -> None:
+        """Wait until the active fault changes; return at once after ``close``."""
         if not self._closed:
             await self._changed.wait()
 

@@ -1,4 +1,4 @@
-"""The few of vLLM's metric families that a dashboard or an autoscaler reads first, on their own registry."""
+"""The vLLM metrics that dashboards and autoscalers use most, on a registry of their own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _TOTAL_BUCKETS: Final = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 5
 
 
 class ServerMetrics:
-    """Counts as vLLM counts them: an answer its client left is not a success and still an HTTP 2xx."""
+    """Metrics with vLLM's semantics: an answer whose client disconnected is no success, but an HTTP 2xx."""
 
     def __init__(self, model: str) -> None:
         self._registry = CollectorRegistry()
@@ -80,7 +80,7 @@ class ServerMetrics:
         )
 
     def finished(self, reason: str, *, prompt_tokens: int, tokens: int, first: float, total: float) -> None:
-        """An answer was generated to its end; times in seconds."""
+        """Count an answer that was generated to its end; times in seconds."""
         self._by_reason[reason].inc()
         self._prompt.inc(prompt_tokens)
         self._generated.inc(tokens)
@@ -89,12 +89,12 @@ class ServerMetrics:
         for _ in range(tokens - 1):
             self._inter.observe((total - first) / (tokens - 1))
 
-    def answered(self, handler: str, method: str, status: int) -> None:
-        """An HTTP exchange is over."""
+    def completed(self, handler: str, method: str, status: int) -> None:
+        """Count a completed HTTP request."""
         self._http.labels(handler, method, f"{status // 100}xx").inc()
 
     def exposition(self) -> bytes:
-        """The text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:

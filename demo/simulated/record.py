@@ -1,4 +1,4 @@
-"""What a simulated server received: counts of everything, details of the last requests only."""
+"""Records the requests of a simulated server: counts of all, details of the last ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 
 @dataclass(slots=True, kw_only=True)
 class Received:
-    """One request. What the body says (hash, model, stream) is None where it was not read or understood."""
+    """One received request; fields taken from the body are None if it was not read or not valid."""
 
     sequence: int
     method: str
@@ -33,7 +33,7 @@ class Received:
     model: str | None = None
 
     def document(self, only: Sequence[str]) -> dict[str, Any]:
-        """As JSON; ``only`` names the headers to show (all when empty)."""
+        """Return the request as JSON; ``only`` names the headers to include, all of them when empty."""
         wanted = frozenset(name.lower() for name in only)
         return {
             "sequence": self.sequence,
@@ -65,7 +65,7 @@ class _Counts:
 
 
 class RequestLog:
-    """Counts since the last ``clear`` and the last ``keep`` requests, oldest first."""
+    """Counts since the last ``clear``, and the last ``keep`` requests, oldest first."""
 
     def __init__(self, keep: int) -> None:
         self._last: deque[Received] = deque(maxlen=keep)
@@ -75,11 +75,11 @@ class RequestLog:
 
     @property
     def running(self) -> int:
-        """Requests being worked on."""
+        """The number of requests in progress."""
         return self._running
 
     def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Received:
-        """A request arrived; every ``begin`` is followed by exactly one ``end``."""
+        """Record an arrived request; the caller calls ``end`` exactly once for it."""
         self._sequence += 1
         self._running += 1
         received = Received(sequence=self._sequence, method=method, path=path, headers=headers)
@@ -89,7 +89,7 @@ class RequestLog:
         return received
 
     def end(self, received: Received) -> None:
-        """A request is over, answered or not."""
+        """Record that a request ended, with or without a response."""
         self._running -= 1
         counts = self._counts
         counts.aborted += received.aborted
@@ -99,12 +99,12 @@ class RequestLog:
             counts.by_mode["stream" if received.stream else "plain"] += 1
 
     def clear(self) -> None:
-        """Forget what is over; running requests will still be counted when they end."""
+        """Reset the counts and the list; requests in progress are still counted when they end."""
         self._last.clear()
         self._counts = _Counts()
 
     def document(self, *, only: Sequence[str], limit: int) -> dict[str, Any]:
-        """As JSON: counts, and the last ``limit`` requests with the headers named in ``only``."""
+        """Return counts and the last ``limit`` requests as JSON, with the headers named in ``only``."""
         shown = list(self._last)[-limit:] if limit else []
         counts = self._counts
         return {

@@ -1,4 +1,4 @@
-"""The few shapes of HTTP reply: JSON, and none at all."""
+"""Constructors of HTTP responses: a JSON body, or a closed connection."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 __all__ = ["HEADERS", "DroppedResponse", "drop", "json_reply"]
 
 HEADERS: Final = {"server": "uvicorn", "vary": "Origin", "x-simulated": "true"}
-"""What every response carries."""
+"""The headers of every response."""
 
 
 class DroppedResponse(web.Response):
-    """Stands for the answer on a connection that was closed on purpose; it cannot be sent any more."""
+    """Placeholder for the response on a connection that was closed on purpose; it is never sent."""
 
 
 def drop(request: web.Request) -> DroppedResponse:
-    """Close the connection after what was written; nothing more is said."""
+    """Close the connection after what was written so far."""
     if request.transport is not None:
         request.transport.close()
     return DroppedResponse()
 
 
 def json_reply(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A JSON body with its length."""
+    """Return a response with a JSON body."""
     sent = {**HEADERS, "content-type": "application/json", **(headers or {})}
     return web.Response(body=body, status=status, headers=sent)

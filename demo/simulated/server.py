@@ -1,9 +1,8 @@
-"""A simulated vLLM server: the wire of vLLM over a text generator that costs almost nothing.
+"""A simulated vLLM server: vLLM's HTTP API in front of a text generator that needs almost no CPU.
 
-It stands in for a model server in the demo and in tests: the same paths, headers, bodies, streams and
-errors, two flavours of one model, times to the first and between tokens, and faults that are switched while
-it runs. It refuses to pass for the real thing: version, model list, start-up line and every response say
-*simulated*.
+It replaces a model server in the demo and in tests: the same paths, headers, bodies, streams and errors, two
+flavours of one model, configurable times to the first token and between tokens, and faults that can be
+changed while it runs. Version, model list, start-up line and every response contain the word *simulated*.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedVllm"]
 
-# Small enough that a stalled upload stalls within kilobytes, not within the kernel's megabytes.
+# Small, so that an unread upload stalls after some kilobytes and not after megabytes in the kernel's buffer.
 _STALLED_RECEIVE_BUFFER: Final = 4096
 _LONGEST_HEADER: Final = 65_536
 _BACKLOG: Final = 1024
 
 
 class SimulatedVllm:
-    """A running simulated server; use as ``async with SimulatedVllm(config) as server: server.url``."""
+    """A simulated server; use as ``async with SimulatedVllm(config) as server: server.url``."""
 
     def __init__(self, config: SimulatedConfig) -> None:
         self.config = config
@@ -65,12 +64,12 @@ class SimulatedVllm:
 
     @property
     def url(self) -> str:
-        """``http://host:port`` or ``unix:/path``, known once started."""
+        """``http://host:port`` or ``unix:/path``; empty before ``start``."""
         return self._url
 
     @property
     def ready_line(self) -> str:
-        """What the program prints when it accepts connections; ``url=`` names where."""
+        """The line that the program prints once it accepts connections at ``url=``."""
         config = self.config
         return (
             f"simulated vLLM ready name={config.name} url={self._url} model={config.model} "
@@ -81,7 +80,7 @@ class SimulatedVllm:
         """Accept connections.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: The address is in use or not an address of this machine.
         """
         config = self.config
         app = web.Application(client_max_size=config.max_body)
@@ -110,7 +109,7 @@ class SimulatedVllm:
             raise
 
     async def stop(self) -> None:
-        """Accept no more, let running answers finish within the shutdown timeout, then close."""
+        """Stop accepting, let answers in progress finish within the shutdown timeout, then close."""
         self.faults.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -128,12 +127,12 @@ class SimulatedVllm:
         await self.stop()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        """Every request: record it, answer it, translate what went wrong to vLLM's words."""
+        """Record a request and respond to it."""
         if request.path.startswith(ADMIN_PREFIX):
-            return await self._admin.answer(request)
+            return await self._admin.respond(request)
         received = self.log.begin(request.method, request.path, request.headers)
         try:
-            response = await self._answer(request, received)
+            response = await self._respond(request, received)
         except (asyncio.CancelledError, ConnectionError):
             received.aborted = True
             raise
@@ -143,10 +142,10 @@ class SimulatedVllm:
         finally:
             self.log.end(received)
             handler = request.path if request.path in self._routes else "none"
-            # An answer its client left counts as 2xx: vLLM's own metrics cannot tell it from a whole one.
-            self._metrics.answered(handler, request.method, received.status or 200)
+            # A request whose client disconnected counts as 2xx, as in vLLM's own metrics.
+            self._metrics.completed(handler, request.method, received.status or 200)
 
-    async def _answer(self, request: web.Request, received: Received) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, received: Received) -> web.StreamResponse:
         try:
             return await self._dispatch(request, received)
         except WireError as error:
@@ -175,12 +174,12 @@ class SimulatedVllm:
         received.body_bytes = len(body)
         received.body_sha256 = hashlib.sha256(body).hexdigest()
         if mode is FaultMode.HANG:
-            await self.faults.held()
+            await self.faults.wait_for_change()
             return drop(request)
         config, api = self.config, Api(request.path)
         content_type = request.headers.get("content-type", "")
-        asked = parse(api, content_type, body, model=config.model, max_model_len=config.max_model_len)
-        received.stream, received.model = asked.stream, config.model
+        parsed = parse(api, content_type, body, model=config.model, max_model_len=config.max_model_len)
+        received.stream, received.model = parsed.stream, config.model
         if mode is FaultMode.ERROR:
             raise WireError.internal()
         envelope = Envelope(
@@ -189,17 +188,17 @@ class SimulatedVllm:
             created=int(time.time()),
             model=config.model,
         )
-        return await self._engine.run(request, asked, envelope, mode)
+        return await self._engine.run(request, parsed, envelope, mode)
 
     async def _refuse_to_read(self, request: web.Request) -> web.StreamResponse:
-        """Leave the upload in the sender's hands until the fault is changed."""
+        """Read no body, so that the sender's upload stalls, until the fault is changed."""
         transport = request.transport
         if isinstance(transport, asyncio.ReadTransport):
             connection = transport.get_extra_info("socket")
             if connection is not None:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STALLED_RECEIVE_BUFFER)
             transport.pause_reading()
-        await self.faults.held()
+        await self.faults.wait_for_change()
         return drop(request)
 
     async def _models(self, _request: web.Request, _received: Received) -> web.StreamResponse:

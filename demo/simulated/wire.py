@@ -1,7 +1,7 @@
-"""vLLM's HTTP wire without I/O: bodies to frozen requests, answers and errors to bodies and stream events.
+"""vLLM's HTTP format without I/O: parses request bodies, encodes answers, stream events and errors.
 
-Field for field what vLLM 0.32 sends; the texts of errors are our own. It knows one choice per request and
-refuses ``n`` above 1; ``stop``, tools and log probabilities are accepted and ignored.
+Every field is as vLLM 0.32 sends it; the texts of errors are different. One choice per request is supported:
+``n`` above 1 is rejected. ``stop``, tools and log probabilities are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Api(Enum):
 
 
 class Finish(Enum):
-    """Why an answer ended."""
+    """The finish reason of an answer."""
 
     STOP = "stop"
     LENGTH = "length"
 
 
 class WireError(Exception):
-    """A request answered with vLLM's error object: ``{"error": {message, type, param, code}}``."""
+    """A request error, sent as vLLM's error object: ``{"error": {message, type, param, code}}``."""
 
     def __init__(self, status: int, kind: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -58,39 +58,39 @@ class WireError(Exception):
         self.param = param
 
     def body(self) -> bytes:
-        """The JSON body."""
+        """Return the JSON body."""
         error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.status}
         return encode({"error": error})
 
     @classmethod
     def bad_request(cls, message: str, *, param: str | None = None) -> WireError:
-        """A body that is not what the endpoint takes."""
+        """Return the error for a body that the endpoint does not accept."""
         return cls(400, "Bad Request", message, param=param)
 
     @classmethod
     def too_long(cls, message: str) -> WireError:
-        """A prompt, or prompt and answer together, beyond the context."""
+        """Return the error for a prompt, or a prompt and its answer, longer than the context."""
         return cls(400, "BadRequestError", message)
 
     @classmethod
     def no_model(cls, name: str) -> WireError:
-        """A model that is not served here."""
+        """Return the error for a model that this server does not serve."""
         return cls(404, "NotFoundError", f"The model `{name}` does not exist.", param="model")
 
     @classmethod
     def internal(cls) -> WireError:
-        """A failure of the engine."""
+        """Return the error of an injected engine failure."""
         return cls(500, "InternalServerError", "The simulated engine failed on purpose.")
 
     @classmethod
     def header_missing(cls, name: str) -> WireError:
-        """A request that did not come the way it must."""
+        """Return the error for a request without the required header."""
         return cls(403, "ForbiddenError", f"The simulated server requires the header {name}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """A request to generate, checked. ``max_tokens`` is at least 1 and fits the context."""
+    """A validated generation request; ``max_tokens`` is at least 1 and fits the context."""
 
     question: Question
     max_tokens: int
@@ -102,13 +102,13 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Token counts of one exchange."""
+    """Token counts of one request and its answer."""
 
     prompt_tokens: int
     completion_tokens: int
 
     def document(self) -> dict[str, Any]:
-        """The ``usage`` object."""
+        """Return the ``usage`` object."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
@@ -117,15 +117,15 @@ class Usage:
 
 
 def encode(document: object) -> bytes:
-    """Compact JSON, not ASCII-escaped."""
+    """Return compact JSON in UTF-8, without ASCII escapes."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len: int) -> GenerationRequest:
-    """A checked request from its body.
+    """Return the validated request of a body.
 
     Raises:
-        WireError: 400 for a body that is not understood or too long, 404 for another model's name.
+        WireError: 400 for an invalid or too long body, 404 for the name of another model.
     """
     document = _json_object(content_type, body)
     if api is Api.CHAT:
@@ -140,9 +140,7 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
         document, "max_tokens", minimum=1
     )
     if (_integer(document, "n", minimum=1) or 1) > 1:
-        raise WireError.bad_request(
-            "The simulated server answers with one choice; allowed: n = 1.", param="n"
-        )
+        raise WireError.bad_request("The simulated server returns one choice; allowed: n = 1.", param="n")
     name = _field(document, "model", str, default=model)
     if name != model:
         raise WireError.no_model(name)
@@ -163,7 +161,7 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What every body and event of one answer carries."""
+    """The fields shared by the body and all events of one answer."""
 
     api: Api
     request_id: str
@@ -172,11 +170,11 @@ class Envelope:
 
     @property
     def id(self) -> str:
-        """The body id: it names the request id the client sent."""
+        """The id of the answer; it contains the client's request id."""
         return f"{'chatcmpl' if self.api is Api.CHAT else 'cmpl'}-{self.request_id}"
 
     def whole(self, text: str, finish: Finish, usage: Usage) -> bytes:
-        """The body of an answer that is not streamed."""
+        """Return the body of an answer that is not streamed."""
         choice: dict[str, Any] = {"index": 0}
         if self.api is Api.CHAT:
             choice["message"] = {
@@ -201,14 +199,14 @@ class Envelope:
         return encode(document)
 
     def first_event(self) -> bytes:
-        """What opens a stream: the role for a chat, nothing for a completion."""
+        """Return the first event of a stream: the role for a chat, nothing for a completion."""
         if self.api is Api.COMPLETIONS:
             return b""
         choice = {"index": 0, "delta": {"role": "assistant", "content": ""}}
         return self._event({"choices": [choice | {"logprobs": None, "finish_reason": None}]})
 
     def token_events(self, tokens: tuple[str, ...], finish: Finish) -> list[bytes]:
-        """One event per token; the last one carries the finish reason, as vLLM's does."""
+        """Return one event per token; the last one has the finish reason, as in vLLM."""
         head = encode(self._head(stream=True))[:-1]
         last = len(tokens) - 1
         return [
@@ -217,7 +215,7 @@ class Envelope:
         ]
 
     def usage_event(self, usage: Usage) -> bytes:
-        """The extra event of ``include_usage``: no choices."""
+        """Return the usage event, which has no choices."""
         return self._event({"choices": [], "usage": usage.document()})
 
     def _choice(self, token: str, finish: Finish | None) -> bytes:
@@ -257,23 +255,23 @@ def _json_object(content_type: str, body: bytes) -> dict[str, Any]:
 
 
 def _chat_prompt(messages: object) -> tuple[str, str, int]:
-    """(conversation, last message's text, prompt tokens)."""
+    """Return (conversation, text of the last message, prompt tokens)."""
     if not isinstance(messages, list) or not messages:
         raise WireError.bad_request(
             "messages is required: a list with at least one message.", param="messages"
         )
-    told, last, tokens = [], "", 0
+    turns, last, tokens = [], "", 0
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise WireError.bad_request("Every message must be an object with a role.", param="messages")
         last, other_parts = _content(message.get("content"))
-        told.append(f"{message['role']}\x1f{last}\x1e")
+        turns.append(f"{message['role']}\x1f{last}\x1e")
         tokens += _MESSAGE_TOKENS + _token_count(last) + other_parts * _NON_TEXT_PART_TOKENS
-    return "".join(told), last, tokens
+    return "".join(turns), last, tokens
 
 
 def _content(content: object) -> tuple[str, int]:
-    """(text, number of parts that are not text) of one message."""
+    """Return (text, number of parts that are not text) of one message."""
     if content is None:
         return "", 0
     if isinstance(content, str):
@@ -306,7 +304,7 @@ def _include_usage(options: object, *, stream: bool) -> bool:
     if not isinstance(options, dict):
         raise WireError.bad_request("stream_options must be an object.", param="stream_options")
     if not stream:
-        raise WireError.bad_request("stream_options needs stream = true.", param="stream_options")
+        raise WireError.bad_request("stream_options requires stream = true.", param="stream_options")
     return bool(options.get("include_usage"))
 
 
@@ -343,7 +341,7 @@ def _integer(document: dict[str, Any], name: str, *, minimum: int | None) -> int
 
 
 def _fitting(api: Api, limit: int | None, prompt_tokens: int, max_model_len: int) -> int:
-    """How many tokens may be generated within the context."""
+    """Return the token limit of the answer, which must fit the context."""
     room = max_model_len - prompt_tokens
     if room < 1:
         raise WireError.too_long(

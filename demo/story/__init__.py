@@ -1,4 +1,4 @@
-"""The story of `make demo`: one model replaces another under live traffic, and a bad one is taken back."""
+"""The story of `make demo`: shadow, canary and automatic rollback of a model under live traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The story itself: shadow, canary to 100 %, then a bad candidate is taken back, with users all along."""
+"""The demo's three parts: shadow, canary to 100 %, automatic rollback; users send requests all the time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from demo.processes import ProcessError
 from demo.story import specs
-from demo.story.stage import Backend, Ports, Stage, simulated
-from demo.story.tell import Teller
+from demo.story.printer import StoryPrinter
+from demo.story.programs import Backend, Ports, Programs, start_simulated
 from demo.traffic import SplitSample, Traffic, TrafficConfig, split_sample
 from xds_server.cli.client import Api, ApiError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["Options", "play"]
@@ -32,11 +32,19 @@ __all__ = ["Options", "play"]
 _Z_999: Final = 3.2905  # two-sided 99.9 %
 _MODEL: Final = "chat-large"
 _ROUTE: Final = "chat"
+_USERS: Final = 200  # per Envoy
+_SAMPLE_CONNECTIONS: Final = 200
+_CANARY_WEIGHTS: Final = (5, 25, 50, 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`users` is the size of the split sample; `keep` leaves everything running at the end."""
+    """Options of one demo.
+
+    `folder` receives logs, databases and specs, and is emptied first. `users` is the size of the sample that
+    measures the split. `keep` leaves all programs running at the end. `vllm` is the folder of a prepared real
+    vLLM; None uses simulated servers.
+    """
 
     folder: Path
     users: int = 20_000
@@ -46,7 +54,7 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class _Result:
-    """What the last line says; `broken` lists promises that did not hold."""
+    """The fields of the last line; `broken` lists the checks that failed."""
 
     broken: list[str] = field(default_factory=list)
     split: dict[str, float] = field(default_factory=dict)
@@ -57,38 +65,41 @@ class _Result:
 
 
 def play(options: Options) -> int:
-    """Play the story and return the exit code: 0 when every promise held."""
+    """Play the story and return the exit code: 0 when every check passed."""
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
-    stage = Stage(folder=options.folder, ports=Ports.pick())
-    with Teller() as teller:
+    programs = Programs(folder=options.folder, ports=Ports.pick())
+    with StoryPrinter() as printer:
         try:
-            return asyncio.run(_Story(options, stage, teller).run())
+            return asyncio.run(_Story(options, programs, printer).run())
         except (KeyboardInterrupt, asyncio.CancelledError):
-            teller.plain("interrupted; everything is being ended")
+            printer.plain("Interrupted; stopping all programs.")
             return 130
-        except (ProcessError, Unreachable, TimeoutError) as error:
-            teller.bad(str(error) or "something took too long")
-            teller.plain(f"the logs are in {options.folder}")
+        except (ProcessError, Unreachable, TimeoutError, ExceptionGroup) as error:
+            cause = _first_cause(error)
+            if not isinstance(cause, ProcessError | Unreachable | TimeoutError):
+                raise
+            printer.failed(str(cause) or "timed out")
+            printer.plain(f"Logs: {options.folder}")
             return 1
         finally:
-            stage.stop()
+            programs.stop()
 
 
 class _Story:
-    def __init__(self, options: Options, stage: Stage, teller: Teller) -> None:
+    def __init__(self, options: Options, programs: Programs, printer: StoryPrinter) -> None:
         self._options = options
-        self._stage = stage
-        self._tell = teller
-        self._api = Api(stage.api)
+        self._programs = programs
+        self._printer = printer
+        self._api = Api(programs.api)
         self._result = _Result()
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         slow = options.vllm is not None
         self._traffic = [
             Traffic(
                 TrafficConfig(
                     url=entry,
-                    users=200,
+                    users=_USERS,
                     rate=0.25 if slow else 15.0,
                     duration=None,
                     model=_MODEL,
@@ -99,7 +110,7 @@ class _Story:
                     seed=number,
                 )
             )
-            for number, entry in enumerate(stage.entries, 1)
+            for number, entry in enumerate(programs.entries, 1)
         ]
 
     async def run(self) -> int:
@@ -107,87 +118,98 @@ class _Story:
         task = asyncio.current_task()
         if task is not None:
             loop.add_signal_handler(signal.SIGTERM, task.cancel)
-        await self._raise_the_curtain()
+        await self._start_programs()
+        await self._apply_shadow()
         async with asyncio.TaskGroup() as tasks:
             users = [tasks.create_task(traffic.run()) for traffic in self._traffic]
-            watcher = tasks.create_task(self._watch())
+            watcher = tasks.create_task(self._update_live_panel())
             try:
-                await self._scenes()
+                await self._shadow()
+                await self._canary()
+                if self._options.vllm is None:
+                    await self._rollback()
                 if self._options.keep:
-                    code = self._epilogue()
-                    await self._keep()
+                    code = self._print_summary()
+                    await self._keep_running()
                     return code
             finally:
                 for traffic in self._traffic:
                     traffic.stop()
                 watcher.cancel()
             await asyncio.gather(*users)
-        return self._epilogue()
+        return self._print_summary()
 
-    # The scenes
+    # The parts of the story
 
-    async def _raise_the_curtain(self) -> None:
-        stage, tell = self._stage, self._tell
-        tell.scene("Setting the stage")
+    async def _start_programs(self) -> None:
+        programs, printer = self._programs, self._printer
+        printer.heading("Starting two model servers, the collector, the control plane and two Envoys")
         self._old, self._new = await asyncio.to_thread(self._start_backends)
         for backend in (self._old, self._new):
-            tell.say(f"{backend.label} at {backend.url}")
-        await asyncio.to_thread(stage.start_collector)
-        tell.say(f"mirror-collector at {stage.collector}")
-        await asyncio.to_thread(stage.start_control_plane)
-        tell.say(f"control plane at {stage.api}")
-        await asyncio.to_thread(stage.start_gateways)
-        for entry, admin in zip(stage.entries, stage.ports.admins, strict=True):
-            tell.say(f"Envoy at {entry}, its own pages at http://127.0.0.1:{admin}")
-        tell.plain()
-        tell.plain(f"Look on in a browser: {stage.api}/routes/{_ROUTE} (nobody has to log in, on loopback)")
-        tell.plain(f"Look on from another terminal: shiftplane watch {_ROUTE} --server {stage.api}")
-        tell.plain(f"Logs, stores and the specs that are applied: {stage.folder}")
-        # Real models on a CPU are too slow for a third answer.
-        noise = 50 if self._options.vllm is None else 0
-        path = specs.shadow(stage.folder, 1, _MODEL, self._old, self._new, percent=20, noise=noise)
-        tell.scene("Scene 1: the new model answers in the shadow, users still get the old one")
-        await self._command("apply", str(path))
-        await self._until(lambda view: view["phase"] == "Shadowing", 30)
+            printer.line(f"Model server {backend.label} started on {backend.url}")
+        await asyncio.to_thread(programs.start_collector)
+        printer.line(f"Collector started on {programs.collector}")
+        await asyncio.to_thread(programs.start_control_plane)
+        printer.line(f"Control plane started on {programs.api}")
+        await asyncio.to_thread(programs.start_envoys)
+        for number, (entry, admin) in enumerate(zip(programs.entries, programs.ports.admins, strict=True), 1):
+            printer.line(f"Envoy {number} started on {entry}, admin interface on http://127.0.0.1:{admin}")
+        printer.plain()
+        printer.plain(f"Web UI:         {programs.api}/routes/{_ROUTE} (no login needed on loopback)")
+        printer.plain(f"Other terminal: .venv/bin/shiftplane watch {_ROUTE} --server {programs.api}")
+        printer.plain(f"Files:          {programs.folder} (specs, logs, databases)")
 
     def _start_backends(self) -> tuple[Backend, Backend]:
         if self._options.vllm is not None:
             from demo.story.vllm import start_both
 
-            return start_both(self._stage, self._options.vllm, self._tell.say)
+            return start_both(self._programs, self._options.vllm, self._printer.line)
         return (
-            simulated(self._stage, "v1", flavour="a", model="chat-large-v1"),
-            simulated(self._stage, "v2", flavour="b", model="chat-large-v2"),
+            start_simulated(self._programs, "v1", flavour="a", model="chat-large-v1"),
+            start_simulated(self._programs, "v2", flavour="b", model="chat-large-v2"),
         )
 
-    async def _scenes(self) -> None:
-        await self._shadow()
-        await self._canary()
-        if self._options.vllm is None:
-            await self._bad_candidate()
+    async def _apply_shadow(self) -> None:
+        # Real models on a CPU are too slow to answer each copied request a third time.
+        noise = 50 if self._options.vllm is None else 0
+        path = specs.shadow(self._programs.folder, 1, _MODEL, self._old, self._new, percent=20, noise=noise)
+        self._printer.heading(
+            f"Part 1 of {self._parts}: Shadow. v1 serves all users; 20 % of their requests are copied to v2"
+        )
+        await self._command("apply", str(path))
+        await self._until(lambda view: view["phase"] == "Shadowing", 30, "phase Shadowing")
 
     async def _shadow(self) -> None:
-        wanted = 60 if self._options.vllm is None else 6
+        simulated = self._options.vllm is None
+        rate = sum(traffic.config.rate for traffic in self._traffic)
+        wanted = 60 if simulated else 6
+        self._printer.line(
+            f"Traffic started: {len(self._traffic) * _USERS} users send {rate:g} requests per second "
+            "through both Envoys"
+        )
+        self._printer.line(f"Waiting for {wanted} requests that both v1 and v2 have answered")
         view = await self._until(
             lambda view: bool(view["pairs"]) and view["pairs"]["pairs"] >= wanted,
-            60 if self._options.vllm is None else 900,
+            60 if simulated else 900,
+            f"{wanted} pairs of answers",
         )
-        self._check(view["weights"]["v2"] == 0, "no user was served by the new model")
-        if self._options.vllm is None:
-            view = await self._until(lambda view: view["likeness"] is not None, 30)
-            found = view["likeness"]
-            self._tell.say(
-                f"are the new answers as good? {found['verdict']} so far, from {found['trios']} pairs "
-                "with a noise baseline (the old model against itself)"
+        self._check(view["weights"]["v2"] == 0, "v2 served no user")
+        self._printer.line(f"{view['pairs']['pairs']} pairs of answers collected; the newest:")
+        await asyncio.to_thread(self._print_newest_pair)
+        if simulated:
+            view = await self._until(
+                lambda view: view["likeness"] is not None, 30, "a first comparison of the answers"
             )
-        self._tell.say(
-            f"{view['pairs']['pairs']} pairs of answers to the same request were compared; the last:"
-        )
-        await asyncio.to_thread(self._show_a_pair)
-        self._tell.still(view)
+            result = view["likeness"]
+            self._printer.line(
+                f"Comparison of v2's answers with v1's: {result['verdict']} so far "
+                f"({result['trios']} pairs for which v1 answered twice, to measure its own variation)"
+            )
+        self._printer.panel(view)
 
     async def _canary(self) -> None:
-        self._tell.scene("Scene 2: users move to the new model, 5 % → 25 % → 50 % → 100 %")
+        weights = ", ".join(f"{weight} %" for weight in _CANARY_WEIGHTS)
+        self._printer.heading(f"Part 2 of {self._parts}: Canary. Users move to v2 in steps: {weights}")
         pause = "6s" if self._options.vllm is None else "20s"
         steps = [
             "setWeight: 5",
@@ -198,44 +220,59 @@ class _Story:
             f"pause: {{duration: {pause}}}",
             "setWeight: 100",
         ]
-        path = specs.canary(self._stage.folder, 2, _MODEL, self._old, self._new, steps=steps, bake=pause)
+        path = specs.canary(self._programs.folder, 2, _MODEL, self._old, self._new, steps=steps, bake=pause)
         await self._command("apply", str(path))
         samples = []
         for number, weight in enumerate((5, 25)):
-            await self._until(_waiting_at("v2", weight), 30)
-            samples.append(await self._sample(weight, self._stage.entries[number % len(self._stage.entries)]))
+            view = await self._until(_waiting_at("v2", weight), 30, f"{weight} % of users on v2")
+            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
+            entry = self._programs.entries[number % len(self._programs.entries)]
+            samples.append(await self._sample(weight, entry))
             if number == 1:
-                self._moved_back(*samples)
-            await self._command("promote", _ROUTE, "-m", f"the split at {weight} % is right")
+                self._check_moved_back(*samples)
+            await self._command("promote", _ROUTE, "-m", f"split at {weight} % checked")
+        for weight in (50, 100):
+            view = await self._until(
+                _synced_at("v2", weight),
+                60 if self._options.vllm is None else 600,
+                f"{weight} % of users on v2",
+            )
+            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
         view = await self._until(
-            lambda view: view["phase"] == "Healthy", 60 if self._options.vllm is None else 600
+            lambda view: view["phase"] == "Healthy",
+            60 if self._options.vllm is None else 600,
+            "phase Healthy",
         )
-        self._tell.still(view)
-        self._check(view["weights"]["v2"] == 100, "every user is served by the new model")
+        self._printer.panel(view)
+        self._check(view["weights"]["v2"] == 100, "v2 serves all users")
 
-    async def _bad_candidate(self) -> None:
-        self._tell.scene("Scene 3: the next candidate is bad, and the evidence takes it back")
-        bad = await asyncio.to_thread(simulated, self._stage, "v3", flavour="a", model="chat-large-v3")
-        self._tell.say(f"{bad.label} at {bad.url}")
+    async def _rollback(self) -> None:
+        self._printer.heading(
+            f"Part 3 of {self._parts}: Automatic rollback. The next version, v3, becomes slow"
+        )
+        bad = await asyncio.to_thread(
+            start_simulated, self._programs, "v3", flavour="a", model="chat-large-v3"
+        )
+        self._printer.line(f"Model server {bad.label} started on {bad.url}")
         steps = ["setWeight: 20", "pause: {}", "setWeight: 100"]
         path = specs.canary(
-            self._stage.folder, 3, _MODEL, self._new, bad, steps=steps, bake="10s", judged=True
+            self._programs.folder, 3, _MODEL, self._new, bad, steps=steps, bake="10s", analyzed=True
         )
         await self._command("apply", str(path))
-        await self._until(_waiting_at("v3", 20), 30)
-        await asyncio.to_thread(_fault, bad, "slow")
-        self._tell.say("v3 becomes ten times slower; nobody says anything")
+        view = await self._until(_waiting_at("v3", 20), 30, "20 % of users on v3")
+        self._print_step(view, "v3", 20, (20, 100))
+        await asyncio.to_thread(_inject_fault, bad, "slow")
+        self._printer.line("Fault injected: v3 is ten times slower from now on; no operator reacts")
         before = time.time()
-        view = await self._until(lambda view: view["phase"] == "RolledBack", 60)
+        view = await self._until(lambda view: view["phase"] == "RolledBack", 120, "phase RolledBack")
         after = time.time()
         self._check(
-            view["outcome"] == "RolledBack", f"taken back by the evidence after {after - before:.0f} s"
+            view["outcome"] == "RolledBack",
+            f"the control plane rolled back to v2 by itself, {after - before:.0f} s after the fault",
         )
-        self._tell.say(view["message"])
+        self._printer.line(f"Its reason: {view['message']}")
         for name in ("v2", "v3"):
-            self._tell.say(
-                f"{name}: median time to the whole answer {self._median(name):.0f} ms, as users saw it"
-            )
+            self._printer.line(f"Median response time of {name} for its users: {self._median(name):.0f} ms")
         await asyncio.sleep(2)
         late = [
             record
@@ -243,29 +280,33 @@ class _Story:
             for record in traffic.records
             if record.began_at > after and record.variant == "v3"
         ]
-        self._check(not late, "no request reached v3 after that")
-        self._tell.still(view)
+        self._check(not late, "no request reached v3 after the rollback")
+        self._printer.panel(view)
 
-    async def _keep(self) -> None:
-        self._tell.plain()
+    async def _keep_running(self) -> None:
         old, new = self._old.url.partition("//")[2], self._new.url.partition("//")[2]
-        self._tell.plain("Everything keeps running; Ctrl-C ends it. Elsewhere, a route of your own:")
-        self._tell.plain("    . .venv/bin/activate && shiftplane delete chat")
-        self._tell.plain(f"    shiftplane init mine --group demo --stable {old} --candidate {new}")
-        self._tell.plain("    shiftplane apply mine.yaml && shiftplane watch mine")
+        self._printer.plain()
+        self._printer.plain("All programs keep running; Ctrl-C stops them.")
+        self._printer.plain("To replace the route by one of your own, type in another terminal:")
+        self._printer.plain(f"    . .venv/bin/activate && export SHIFTPLANE_SERVER={self._programs.api}")
+        self._printer.plain(f"    shiftplane delete {_ROUTE}")
+        self._printer.plain(f"    shiftplane init mine --group demo --stable {old} --candidate {new}")
+        self._printer.plain("    shiftplane apply mine.yaml && shiftplane watch mine")
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
 
-    def _epilogue(self) -> int:
+    def _print_summary(self) -> int:
         result = self._result
         users = [traffic.snapshot() for traffic in self._traffic]
         sent = sum(snapshot.ok + snapshot.failed for snapshot in users) + result.sampled
         failed = sum(snapshot.failed for snapshot in users) + result.sample_failed
+        self._printer.heading("Result")
         self._check(failed == 0, f"{sent:,} user requests, {failed} failed")
-        if died := self._stage.died():
-            self._check(False, f"ended by themselves: {', '.join(process.name for process in died)}")
+        if ended := self._programs.ended():
+            names = ", ".join(process.name for process in ended)
+            self._check(False, f"all programs are still running; ended: {names}")
         result.pairs = self._pairs()
-        self._tell.plain()
+        self._printer.plain()
         summary: dict[str, Any] = {
             "demo": "fail" if result.broken else "pass",
             "requests": sent,
@@ -273,57 +314,87 @@ class _Story:
             "moved_back": result.moved_back,
             "pairs": result.pairs,
             "split": result.split,
-            "seconds": round(time.monotonic() - self._began, 1),
+            "seconds": round(time.monotonic() - self._started, 1),
         }
         if result.broken:
             summary["broken"] = result.broken
-            self._tell.plain(f"the logs are in {self._stage.folder}")
+            self._printer.plain(f"Logs: {self._programs.folder}")
         sys.stdout.flush()
-        self._tell.plain(json.dumps(summary))
+        self._printer.plain(json.dumps(summary))
         return 1 if result.broken else 0
 
-    # What the scenes are made of
+    # Building blocks
 
-    async def _command(self, *words: str) -> None:
-        self._tell.command(shlex.join(["shiftplane", *words]))
+    @property
+    def _parts(self) -> int:
+        return 3 if self._options.vllm is None else 2
+
+    async def _command(self, *arguments: str) -> None:
+        self._printer.command(shlex.join(["shiftplane", *arguments]))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "xds_server.cli",
-            *words,
-            f"--server={self._stage.api}",
+            *arguments,
+            f"--server={self._programs.api}",
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await asyncio.wait_for(process.communicate(), 30)
         if process.returncode != 0:
-            raise ProcessError(f"shiftplane {words[0]} failed:\n{output.decode()}")
+            raise ProcessError(f"shiftplane {arguments[0]} failed:\n{output.decode()}")
 
-    async def _until(self, holds: Callable[[dict[str, Any]], bool], seconds: float) -> dict[str, Any]:
-        async with asyncio.timeout(seconds):
-            while True:
-                view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
-                if holds(view):
-                    return dict(view)
-                await asyncio.sleep(0.1)
+    async def _until(
+        self, holds: Callable[[dict[str, Any]], bool], seconds: float, goal: str
+    ) -> dict[str, Any]:
+        """Poll the route until the condition holds, and return the route; `goal` describes the condition.
 
-    async def _watch(self) -> None:
+        Raises:
+            TimeoutError: The condition did not hold within `seconds`.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
+                    if holds(view):
+                        return dict(view)
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            raise TimeoutError(f"not reached within {seconds:g} s: {goal}") from error
+
+    async def _update_live_panel(self) -> None:
         while True:
-            # Whoever plays with it afterwards may delete the route.
+            # With --keep, the user may delete the route.
             with contextlib.suppress(Unreachable, ApiError):
                 view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
-                self._tell.picture(view, _together(self._traffic))
+                self._printer.update_live(view, _merged(self._traffic))
             await asyncio.sleep(0.5)
+
+    def _print_step(
+        self,
+        view: dict[str, Any],
+        variant: str,
+        weight: int,
+        weights: Sequence[int],
+    ) -> None:
+        number = weights.index(weight) + 1
+        proxies = view["convergence"]
+        self._printer.line(
+            f"Step {number} of {len(weights)}: {weight} % of users on {variant} "
+            f"({proxies['acked']} of {proxies['connected']} proxies synced)"
+        )
 
     async def _sample(self, weight: int, entry: str) -> SplitSample:
         users = self._options.users
         if self._options.vllm is not None:
-            # Two servers on two cores answer a few words a second: the users there are have to do.
-            self._tell.say("some users ask, for half a minute")
+            # Two real servers on two cores generate a few words per second: too slow for a large sample.
+            self._printer.line("Users send requests for 30 s")
             await asyncio.sleep(30)
             return SplitSample(total=0, failed=0, seconds=0, by_variant={}, by_failure={}, by_user={})
-        self._tell.say(f"{users:,} different users ask once each, through {entry}")
-        sample = await split_sample(entry, users, 48, model=_MODEL)
+        self._printer.line(
+            f"Measuring the split: {users:,} other users send one request each through {entry}"
+        )
+        sample = await split_sample(entry, users, _SAMPLE_CONNECTIONS, model=_MODEL, seconds=300)
         share, expected = sample.share("v2"), weight / 100
         band = _Z_999 * math.sqrt(expected * (1 - expected) / users)
         self._result.sampled += sample.total
@@ -331,18 +402,23 @@ class _Story:
         self._result.split[str(weight)] = round(100 * share, 3)
         self._check(
             abs(share - expected) <= band,
-            f"{100 * share:.2f} % of them got v2; {weight} % ± {100 * band:.2f} is within chance (99.9 %)",
+            f"{100 * share:.2f} % of them were served by v2 "
+            f"(expected {weight} % ± {100 * band:.2f}, the 99.9 % range of a random split)",
         )
         return sample
 
-    def _moved_back(self, before: SplitSample, after: SplitSample) -> None:
-        had = {user for user, variant in before.by_user.items() if variant == "v2"}
-        lost = sum(after.by_user.get(user) != "v2" for user in had)
-        self._result.moved_back = lost
+    def _check_moved_back(self, before: SplitSample, after: SplitSample) -> None:
+        on_v2 = {user for user, variant in before.by_user.items() if variant == "v2"}
+        moved_back = sum(after.by_user.get(user) != "v2" for user in on_v2)
+        self._result.moved_back = moved_back
         if before.total:
-            self._check(lost == 0, f"{len(had):,} users were on v2 at 5 %; at 25 % {lost} of them moved back")
+            self._check(
+                moved_back == 0,
+                f"of the {len(on_v2):,} users on v2 at 5 %, {moved_back} moved back to v1 at 25 %",
+            )
 
     def _median(self, variant: str) -> float:
+        """Return the median duration of the last good requests that a variant served, in milliseconds."""
         times = [
             record.total_ms
             for traffic in self._traffic
@@ -352,31 +428,35 @@ class _Story:
         return statistics.median(times[-50:]) if times else math.nan
 
     def _pairs(self) -> int:
-        routes = Api(self._stage.collector).get("/v1/summary")["routes"]
+        routes = Api(self._programs.collector).get("/v1/summary")["routes"]
         return sum(int(route["pairs"]) for route in routes)
 
-    def _show_a_pair(self) -> None:
-        collector = Api(self._stage.collector)
+    def _print_newest_pair(self) -> None:
+        collector = Api(self._programs.collector)
         newest = collector.get(f"/v1/pairs?route={_ROUTE}&limit=1")["pairs"][0]
         pair = collector.get(f"/v1/pairs/{newest['id']}")
-        asked = json.loads(pair["primary"]["request"]["text"])["messages"][-1]["content"]
-        self._tell.quote("a user asked", asked)
-        for role, name in (
-            ("primary", f"{self._old.name} answered"),
-            ("shadow", f"{self._new.name} would say"),
-        ):
-            self._tell.quote(name, pair[role]["reply"]["text"] or "(nothing)")
+        prompt = json.loads(pair["primary"]["request"]["text"])["messages"][-1]["content"]
+        self._printer.quote("prompt", prompt)
+        for role, backend in (("primary", self._old), ("shadow", self._new)):
+            self._printer.quote(f"answer of {backend.name}", pair[role]["reply"]["text"] or "(empty)")
 
-    def _check(self, holds: bool, words: str) -> None:  # noqa: FBT001 - a promise and whether it holds
-        if holds:
-            self._tell.good(words)
+    def _check(self, passed: bool, text: str) -> None:  # noqa: FBT001 - a check and its text
+        if passed:
+            self._printer.passed(text)
         else:
-            self._result.broken.append(words)
-            self._tell.bad(words)
+            self._result.broken.append(text)
+            self._printer.failed(f"check failed: {text}")
 
 
-def _together(traffic: list[Traffic]) -> Any:
-    """Return one snapshot of several streams of users: sums, and the first one's percentiles."""
+def _first_cause(error: Exception) -> Exception:
+    """Return the first error inside the groups that a task group raises."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _merged(traffic: list[Traffic]) -> Any:
+    """Return one snapshot of several traffic generators: summed counts, the percentiles of the first."""
     snapshots = [one.snapshot() for one in traffic]
     return replace(snapshots[0], ok=sum(s.ok for s in snapshots), failed=sum(s.failed for s in snapshots))
 
@@ -389,9 +469,17 @@ def _waiting_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
     return holds
 
 
-def _fault(backend: Backend, mode: str) -> None:
+def _synced_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
+    def holds(view: dict[str, Any]) -> bool:
+        proxies = view["convergence"]
+        return bool(view["weights"].get(variant) == weight and proxies["acked"] == proxies["connected"])
+
+    return holds
+
+
+def _inject_fault(backend: Backend, mode: str) -> None:
     body = json.dumps({"mode": mode, "rate": 1.0}).encode()
-    request = urllib.request.Request(  # noqa: S310 - loopback, built by us
+    request = urllib.request.Request(  # noqa: S310 - a loopback URL built above
         f"{backend.url}/_sim/faults", data=body, headers={"content-type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=5).close()  # noqa: S310

@@ -1,4 +1,4 @@
-"""The route specs of the story, written to files a reader can open, change and apply again."""
+"""The route specs of the demo, written to files that the user can open, change and apply again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from demo.story.stage import Backend
+    from demo.story.programs import Backend
 
 __all__ = ["canary", "shadow"]
 
@@ -54,7 +54,7 @@ _ANALYSIS = """\
 """
 
 
-def shadow(  # noqa: PLR0913 - the words of one spec
+def shadow(  # noqa: PLR0913 - the fields of one spec
     folder: Path,
     number: int,
     model: str,
@@ -64,13 +64,17 @@ def shadow(  # noqa: PLR0913 - the words of one spec
     percent: int,
     noise: int = 0,
 ) -> Path:
-    """Write a spec that copies `percent` of the requests, and of those `noise` percent to both backends."""
+    """Write a shadow spec.
+
+    `percent` of the requests are copied to the candidate. `noise` percent of those are also copied to the
+    stable backend, as the noise baseline.
+    """
     compare = _COMPARE.format(noise=noise) if noise else ""
     text = _head(model, stable, candidate) + _SHADOW.format(percent=percent, compare=compare)
     return _write(folder, f"{number}-shadow.yaml", text)
 
 
-def canary(  # noqa: PLR0913 - the words of one spec
+def canary(  # noqa: PLR0913 - the fields of one spec
     folder: Path,
     number: int,
     model: str,
@@ -79,12 +83,12 @@ def canary(  # noqa: PLR0913 - the words of one spec
     *,
     steps: list[str],
     bake: str,
-    judged: bool = False,
+    analyzed: bool = False,
 ) -> Path:
-    """Write a spec that moves users step by step; `judged`, only as long as the candidate is no worse."""
+    """Write a canary spec; with `analyzed`, it rolls back when a metric of the candidate becomes worse."""
     listed = "\n".join(f"        - {step}" for step in steps)
     text = _head(model, stable, candidate) + _CANARY.format(steps=listed, bake=bake)
-    text += _ANALYSIS if judged else ""
+    text += _ANALYSIS if analyzed else ""
     return _write(folder, f"{number}-canary.yaml", text)
 
 

@@ -1,4 +1,4 @@
-"""Users of the demo: steady traffic that judges every answer, and a fast count of who gets which variant."""
+"""Simulated users: steady traffic that checks every answer, and a fast measurement of the traffic split."""
 
 from __future__ import annotations
 

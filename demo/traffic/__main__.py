@@ -1,7 +1,7 @@
 """Traffic from the command line: ``python -m demo.traffic --url http://127.0.0.1:10000 --rate 50 -o json``.
 
-Exit code 0 when every answer was good, 1 when any was not, 2 for wrong arguments, 130 when ended by Ctrl-C
-twice. The first Ctrl-C sends no more, waits for what is in flight and reports.
+Exit code 0 when every answer was good, 1 when any was not, 2 for wrong arguments, 130 after a second Ctrl-C.
+The first Ctrl-C stops sending, waits for the requests in flight and prints the report.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Send traffic and report it."""
+    """Send traffic and print a report."""
     parser = _parser()
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        config = _config(asked)
+        config = _config(options)
     except ValueError as error:
         parser.error(str(error))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
-            report = runner.run(_split(asked) if asked.split else _steady(config, asked.records))
+            report = runner.run(_split(options) if options.split else _steady(config, options.records))
         except (KeyboardInterrupt, asyncio.CancelledError):
             return 130
-    print(json.dumps(report, indent=2) if asked.output == "json" else _readable(report))
+    print(json.dumps(report, indent=2) if options.output == "json" else _readable(report))
     return 1 if report["failed"] else 0
 
 
@@ -50,8 +50,8 @@ async def _steady(config: TrafficConfig, records: Path | None) -> dict[str, Any]
             running.cancel()
             return
         traffic.stop()
-        waiting = traffic.snapshot().in_flight
-        print(f"waiting for {waiting} answers, Ctrl-C again to give up", file=sys.stderr, flush=True)
+        pending = traffic.snapshot().in_flight
+        print(f"waiting for {pending} answers; press Ctrl-C again to abort", file=sys.stderr, flush=True)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
     snapshot = await running
@@ -61,10 +61,15 @@ async def _steady(config: TrafficConfig, records: Path | None) -> dict[str, Any]
     return snapshot.document()
 
 
-async def _split(asked: argparse.Namespace) -> dict[str, Any]:
-    prefix = asked.user_prefix
+async def _split(options: argparse.Namespace) -> dict[str, Any]:
+    prefix = options.user_prefix
     sample = await split_sample(
-        asked.url, asked.split, asked.max_in_flight, prefix, model=asked.model, seconds=asked.duration
+        options.url,
+        options.split,
+        options.max_in_flight,
+        prefix,
+        model=options.model,
+        seconds=options.duration,
     )
     return sample.document()
 
@@ -72,14 +77,27 @@ async def _split(asked: argparse.Namespace) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     defaults = TrafficConfig(url="")
     parser = argparse.ArgumentParser(
-        prog="python -m demo.traffic", description="Users who ask a chat endpoint at a steady rate."
+        prog="python -m demo.traffic",
+        description="Send requests of simulated users to a chat endpoint at a fixed rate.",
     )
     add = parser.add_argument
-    add("--url", required=True, help="where to send, as http://127.0.0.1:10000")
-    add("--users", type=int, default=defaults.users)
-    add("--rate", type=float, default=defaults.rate, help="requests per second (default %(default)s)")
-    add("--duration", type=duration, default=defaults.duration, metavar="TIME", help="as 20s (default)")
-    add("--stream-share", type=float, default=defaults.stream_share, metavar="SHARE", help="0..1")
+    add("--url", required=True, help="Base URL of the endpoint, such as http://127.0.0.1:10000.")
+    add("--users", type=int, default=defaults.users, help="Number of users (default %(default)s).")
+    add("--rate", type=float, default=defaults.rate, help="Requests per second (default %(default)s).")
+    add(
+        "--duration",
+        type=duration,
+        default=defaults.duration,
+        metavar="TIME",
+        help="How long to send, such as 5m (default 20s).",
+    )
+    add(
+        "--stream-share",
+        type=float,
+        default=defaults.stream_share,
+        metavar="SHARE",
+        help="Share of streamed requests, 0..1.",
+    )
     add("--model", default=defaults.model)
     add("--user-prefix", default=defaults.user_prefix)
     add("--temperature", type=float)
@@ -87,26 +105,31 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-in-flight", type=int, default=defaults.max_in_flight)
     add("--request-timeout", type=duration, default=defaults.request_timeout, metavar="TIME")
     add("--seed", type=int, default=defaults.seed)
-    add("--split", type=int, metavar="N", help="instead: one request for each of N users, at full speed")
-    add("--records", type=Path, metavar="FILE", help="write each exchange to FILE, one JSON object a line")
+    add("--split", type=int, metavar="N", help="Send one request for each of N users at full speed instead.")
+    add(
+        "--records",
+        type=Path,
+        metavar="FILE",
+        help="Write each request and its result to FILE, one JSON object per line.",
+    )
     add("-o", "--output", choices=["text", "json"], default="text")
     return parser
 
 
-def _config(asked: argparse.Namespace) -> TrafficConfig:
+def _config(options: argparse.Namespace) -> TrafficConfig:
     return TrafficConfig(
-        url=asked.url,
-        users=asked.users,
-        rate=asked.rate,
-        duration=asked.duration,
-        stream_share=asked.stream_share,
-        model=asked.model,
-        user_prefix=asked.user_prefix,
-        temperature=asked.temperature,
-        max_tokens=asked.max_tokens,
-        max_in_flight=asked.max_in_flight,
-        request_timeout=asked.request_timeout,
-        seed=asked.seed,
+        url=options.url,
+        users=options.users,
+        rate=options.rate,
+        duration=options.duration,
+        stream_share=options.stream_share,
+        model=options.model,
+        user_prefix=options.user_prefix,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+        max_in_flight=options.max_in_flight,
+        request_timeout=options.request_timeout,
+        seed=options.seed,
     )
 
 

@@ -1,4 +1,4 @@
-"""One request as a user sees it: sent, timed, and judged good only when the whole answer is."""
+"""Sends one request as a user's client does, measures it, and checks the whole answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["CHAT_PATH", "VARIANT_HEADER", "Ask", "Exchange", "Failure", "send"]
+__all__ = ["CHAT_PATH", "VARIANT_HEADER", "Exchange", "Failure", "Outgoing", "send"]
 
 CHAT_PATH: Final = "/v1/chat/completions"
 VARIANT_HEADER: Final = "x-shiftplane-variant"
@@ -23,10 +23,10 @@ _LONGEST_DETAIL: Final = 200
 
 
 class Failure(StrEnum):
-    """Why an exchange was not good."""
+    """Why an exchange failed."""
 
     STATUS = "status"
-    """Answered with another status than 200."""
+    """The status was not 200."""
     INVALID_JSON = "invalid_json"
     """The answer, or an event of the stream, is not the JSON of a chat answer."""
     STREAM_ERROR = "stream_error"
@@ -34,18 +34,18 @@ class Failure(StrEnum):
     CUT_STREAM = "cut_stream"
     """The stream ended without its ``[DONE]``."""
     DISCONNECTED = "disconnected"
-    """The connection broke before the answer was whole."""
+    """The connection closed before the answer was complete."""
     CONNECT = "connect"
-    """No connection."""
+    """The connection could not be opened."""
     TIMEOUT = "timeout"
-    """No whole answer in time."""
+    """The answer was not complete within the timeout."""
     UNANSWERED = "unanswered"
-    """The time for the whole run was over before the answer, or before its turn."""
+    """The run ended before the answer arrived, or before the request was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One request to send."""
+class Outgoing:
+    """One request to send, with its user and prompt."""
 
     sequence: int
     user: str
@@ -57,11 +57,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """One request and what came of it.
+    """One request and its result.
 
-    ``began_at`` is in seconds since the epoch; times are in milliseconds from sending. ``first_byte_ms`` is
-    the first byte of the body (headers come earlier), None when there was none. ``failure`` None means
-    good.
+    ``began_at`` is in seconds since the epoch; times are in milliseconds since sending. ``first_byte_ms`` is
+    the time to the first byte of the body (headers arrive earlier), None without a body. ``failure`` is None
+    for a good answer.
     """
 
     sequence: int
@@ -79,17 +79,17 @@ class Exchange:
 
     @property
     def ok(self) -> bool:
-        """Whether the user got a whole, well-formed answer."""
+        """Whether the user received a complete, well-formed answer."""
         return self.failure is None
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """Return the exchange as JSON."""
         return asdict(self)
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known of an exchange so far, whatever interrupts it."""
+    """The measurements of an exchange so far; they survive an exception."""
 
     began: float = field(default_factory=time.perf_counter)
     first_byte_ms: float | None = None
@@ -101,25 +101,25 @@ class _Progress:
         return (time.perf_counter() - self.began) * 1000
 
 
-async def send(session: aiohttp.ClientSession, url: str, ask: Ask) -> Exchange:
-    """Send one request and judge its answer; every failure is a value, only cancellation is raised."""
+async def send(session: aiohttp.ClientSession, url: str, outgoing: Outgoing) -> Exchange:
+    """Send one request and check its answer; failures are returned, only cancellation is raised."""
     began_at = time.time()
     progress = _Progress()
     try:
-        async with session.post(url, data=ask.body, headers=ask.headers) as response:
+        async with session.post(url, data=outgoing.body, headers=outgoing.headers) as response:
             body = await _read(response, progress)
     except TimeoutError:
-        failure, detail = Failure.TIMEOUT, "no whole answer in time"
+        failure, detail = Failure.TIMEOUT, "the answer was not complete within the timeout"
     except aiohttp.ClientConnectorError as error:
         failure, detail = Failure.CONNECT, str(error)
     except aiohttp.ClientError as error:
-        begun = ask.stream and progress.status == 200
+        begun = outgoing.stream and progress.status == 200
         failure = Failure.CUT_STREAM if begun else Failure.DISCONNECTED
         detail = f"{type(error).__name__}: {error}"
     else:
-        failure_or_none, detail = _judged(ask, progress.status, body)
-        return _exchange(ask, began_at, progress, failure_or_none, detail)
-    return _exchange(ask, began_at, progress, failure, detail)
+        failure_or_none, detail = _check(outgoing, progress.status, body)
+        return _exchange(outgoing, began_at, progress, failure_or_none, detail)
+    return _exchange(outgoing, began_at, progress, failure, detail)
 
 
 async def _read(response: aiohttp.ClientResponse, progress: _Progress) -> bytes:
@@ -134,24 +134,24 @@ async def _read(response: aiohttp.ClientResponse, progress: _Progress) -> bytes:
     return bytes(body)
 
 
-def _judged(ask: Ask, status: int | None, body: bytes) -> tuple[Failure | None, str]:
-    """(what is wrong or None, in words)."""
+def _check(outgoing: Outgoing, status: int | None, body: bytes) -> tuple[Failure | None, str]:
+    """Return (failure or None, its detail)."""
     if status != 200:
         return Failure.STATUS, f"{status}: {body[:_LONGEST_DETAIL].decode('utf-8', 'replace')}"
     try:
-        return _judged_stream(body) if ask.stream else _judged_plain(body)
+        return _check_stream(body) if outgoing.stream else _check_plain(body)
     except ValueError as error:
         return Failure.INVALID_JSON, str(error)
 
 
-def _judged_plain(body: bytes) -> tuple[Failure | None, str]:
+def _check_plain(body: bytes) -> tuple[Failure | None, str]:
     document = json.loads(body)
     if not isinstance(document, dict) or not document.get("choices"):
         return Failure.INVALID_JSON, "the answer has no choices"
     return None, ""
 
 
-def _judged_stream(body: bytes) -> tuple[Failure | None, str]:
+def _check_stream(body: bytes) -> tuple[Failure | None, str]:
     done = False
     for line in body.splitlines():
         name, _, data = line.partition(b":")
@@ -168,13 +168,13 @@ def _judged_stream(body: bytes) -> tuple[Failure | None, str]:
 
 
 def _exchange(
-    ask: Ask, began_at: float, progress: _Progress, failure: Failure | None, detail: str
+    outgoing: Outgoing, began_at: float, progress: _Progress, failure: Failure | None, detail: str
 ) -> Exchange:
     return Exchange(
-        sequence=ask.sequence,
-        user=ask.user,
-        prompt=ask.prompt,
-        stream=ask.stream,
+        sequence=outgoing.sequence,
+        user=outgoing.user,
+        prompt=outgoing.prompt,
+        stream=outgoing.stream,
         began_at=began_at,
         status=progress.status,
         variant=progress.variant,

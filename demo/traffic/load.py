@@ -1,7 +1,7 @@
-"""Steady traffic: users who ask at a fixed rate whatever the answers do.
+"""Steady traffic: simulated users send requests at a fixed rate.
 
-The rate is open-loop: a slow server does not slow its users down. What bounds the run is ``max_in_flight``: a
-request whose turn comes while that many are unanswered is not sent and counted as held back, never queued.
+The rate is open-loop: a slow server does not slow the users down. When ``max_in_flight`` requests are in
+flight, the next one is not sent; it is counted as held back and never queued.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from demo.prompts import Prompt, load
-from demo.traffic.exchange import CHAT_PATH, Ask, Exchange, Failure, send
+from demo.traffic.exchange import CHAT_PATH, Exchange, Failure, Outgoing, send
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,11 +32,11 @@ _FIRST_ANSWER: Final = "That depends on the details, but in general the first wa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficConfig:
-    """What the users do. Times in seconds, ``rate`` in requests per second.
+    """Configuration of the traffic. Times in seconds, ``rate`` in requests per second.
 
-    ``duration`` None runs until ``stop``. ``temperature`` and ``max_tokens`` are sent when they are not None.
-    ``max_records`` is how many of the last exchanges are kept. The same ``seed`` gives the same users and
-    prompts.
+    With ``duration`` None, the traffic runs until ``stop``. ``temperature`` and ``max_tokens`` are sent
+    unless they are None. ``max_records`` is how many of the last exchanges are kept. The same ``seed`` gives
+    the same users and prompts.
     """
 
     url: str
@@ -56,10 +56,10 @@ class TrafficConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what could not run.
+        """Validate the fields.
 
         Raises:
-            ValueError: naming the field and what is allowed.
+            ValueError: A field is out of range; the message names it and the allowed range.
         """
         if self.users < 1 or self.max_in_flight < 1 or self.max_records < 1:
             raise ValueError("users, max_in_flight and max_records; allowed: at least 1")
@@ -71,9 +71,10 @@ class TrafficConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSnapshot:
-    """Counts since the start; percentiles in milliseconds over the last good exchanges, None without any.
+    """Counts since the start, and percentiles in milliseconds over the last good exchanges.
 
-    ``by_variant`` counts answers by their variant header, None for answers without one.
+    A percentile is None without good exchanges. ``by_variant`` counts responses by their variant header,
+    under None if they have none.
     """
 
     elapsed: float
@@ -91,14 +92,14 @@ class TrafficSnapshot:
     total_p99_ms: float | None
 
     def document(self) -> dict[str, Any]:
-        """As JSON; answers without a variant count under ``(none)``."""
+        """Return the snapshot as JSON; responses without a variant are counted under ``(none)``."""
         variants = {variant or "(none)": count for variant, count in self.by_variant.items()}
         statuses = {str(status): count for status, count in self.by_status.items()}
         return asdict(self) | {"by_variant": variants, "by_status": statuses}
 
 
 class Traffic:
-    """One run of traffic: ``run`` it once, read ``snapshot`` and ``records`` meanwhile, ``stop`` it early."""
+    """One run of traffic; ``snapshot`` and ``records`` can be read while it runs."""
 
     def __init__(self, config: TrafficConfig, prompts: Sequence[Prompt] | None = None) -> None:
         self.config = config
@@ -116,7 +117,7 @@ class Traffic:
         self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
 
     async def run(self) -> TrafficSnapshot:
-        """Send until the duration is over or ``stop``; returns when the last answer is there or timed out."""
+        """Send until the duration is over or ``stop``; return when all requests in flight have ended."""
         config = self.config
         clock = asyncio.get_running_loop().time
         self._began = clock()
@@ -138,11 +139,11 @@ class Traffic:
         return self._stopping.is_set()
 
     def stop(self) -> None:
-        """Send no more; what is in flight is still answered."""
+        """Stop sending; requests in flight still complete."""
         self._stopping.set()
 
     def snapshot(self) -> TrafficSnapshot:
-        """The counts now."""
+        """Return the current counts and percentiles."""
         first = sorted(times[0] for times in self._recent)
         total = sorted(times[1] for times in self._recent)
         return TrafficSnapshot(
@@ -170,13 +171,13 @@ class Traffic:
                 return
             if await self._stopped_before(began + after):
                 return
-            ask = self._ask(sequence)
+            outgoing = self._outgoing(sequence)
             if self._in_flight >= config.max_in_flight:
                 self._held_back += 1
                 continue
             self._sent += 1
             self._in_flight += 1
-            group.create_task(self._exchange(session, ask))
+            group.create_task(self._exchange(session, outgoing))
 
     async def _stopped_before(self, due: float) -> bool:
         try:
@@ -185,9 +186,9 @@ class Traffic:
         except TimeoutError:
             return False
 
-    async def _exchange(self, session: aiohttp.ClientSession, ask: Ask) -> None:
+    async def _exchange(self, session: aiohttp.ClientSession, outgoing: Outgoing) -> None:
         try:
-            exchange = await send(session, f"{self.config.url.rstrip('/')}{self.config.path}", ask)
+            exchange = await send(session, f"{self.config.url.rstrip('/')}{self.config.path}", outgoing)
         finally:
             self._in_flight -= 1
         self.records.append(exchange)
@@ -201,8 +202,8 @@ class Traffic:
         if exchange.first_byte_ms is not None:
             self._recent.append((exchange.first_byte_ms, exchange.total_ms))
 
-    def _ask(self, sequence: int) -> Ask:
-        """The draws of one request are made whether it is sent or not: load does not change who asks what."""
+    def _outgoing(self, sequence: int) -> Outgoing:
+        """Draw the next request, also if it is held back: load must not change who sends which prompt."""
         config, rng = self.config, self._rng
         user = f"{config.user_prefix}-{rng.randrange(config.users):05}"
         prompt = rng.choice(self._prompts)
@@ -221,7 +222,7 @@ class Traffic:
             document["temperature"] = config.temperature
         if config.max_tokens is not None:
             document["max_tokens"] = config.max_tokens
-        return Ask(
+        return Outgoing(
             sequence=sequence,
             user=user,
             prompt=prompt.id,
@@ -239,7 +240,7 @@ class Traffic:
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Nearest rank."""
+    """Return the percentile by nearest rank."""
     if not ordered:
         return None
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

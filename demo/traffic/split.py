@@ -1,4 +1,4 @@
-"""Who gets which variant: one small request per user, as fast as the connections allow."""
+"""Measures the traffic split: one small request per user, as fast as the connections allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from demo.traffic.exchange import CHAT_PATH, Ask, Exchange, Failure, send
+from demo.traffic.exchange import CHAT_PATH, Exchange, Failure, Outgoing, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ __all__ = ["SplitSample", "split_sample"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSample:
-    """What ``total`` users got; ``total`` is the sum of ``by_variant`` and ``failed``.
+    """The variants that ``total`` users received; ``total`` is the sum of ``by_variant`` and ``failed``.
 
-    ``by_variant`` and ``by_user`` hold good answers only, None where an answer named no variant.
-    ``seconds`` is how long it took.
+    ``by_variant`` and ``by_user`` contain good answers only; the variant is None if the response named none.
+    ``seconds`` is the duration of the measurement.
     """
 
     total: int
@@ -34,12 +34,12 @@ class SplitSample:
     by_user: Mapping[str, str | None]
 
     def share(self, variant: str) -> float:
-        """The part (0..1) of good answers that came from a variant; 0 when there are none."""
+        """Return the share of good answers that a variant gave, in [0, 1]; 0 without good answers."""
         answered = self.total - self.failed
         return self.by_variant.get(variant, 0) / answered if answered else 0.0
 
     def document(self) -> dict[str, Any]:
-        """As JSON, without the users; answers without a variant count under ``(none)``."""
+        """Return the sample as JSON, without users; answers without a variant count under ``(none)``."""
         return {
             "total": self.total,
             "failed": self.failed,
@@ -49,7 +49,7 @@ class SplitSample:
         }
 
 
-async def split_sample(  # noqa: PLR0913 - the last three have defaults and are named
+async def split_sample(  # noqa: PLR0913 - the last three are keyword arguments with defaults
     url: str,
     n: int,
     concurrency: int = 64,
@@ -59,21 +59,21 @@ async def split_sample(  # noqa: PLR0913 - the last three have defaults and are 
     seconds: float = 120.0,
     headers: Mapping[str, str] | None = None,
 ) -> SplitSample:
-    """Ask once for each of ``n`` users over ``concurrency`` kept connections.
+    """Send one request for each of ``n`` users over ``concurrency`` keep-alive connections.
 
-    Users are named ``{user_prefix}-00000`` onwards. Whoever has no answer after ``seconds`` counts as failed
+    Users are named ``{user_prefix}-00000`` onwards. Users without an answer after ``seconds`` count as failed
     (``unanswered``).
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    asks = _asks(n, user_prefix, model, headers or {})
+    requests = _requests(n, user_prefix, model, headers or {})
     done: list[Exchange] = []
     address = f"{url.rstrip('/')}{CHAT_PATH}"
     connector = aiohttp.TCPConnector(limit=concurrency)
 
     async def worker(session: aiohttp.ClientSession) -> None:
-        for ask in asks:
-            exchange = await send(session, address, ask)
+        for outgoing in requests:
+            exchange = await send(session, address, outgoing)
             done.append(exchange)
 
     timeout = aiohttp.ClientTimeout(total=None)
@@ -87,15 +87,15 @@ async def split_sample(  # noqa: PLR0913 - the last three have defaults and are 
     return _counted(n, done, seconds=loop.time() - began)
 
 
-def _asks(n: int, user_prefix: str, model: str, headers: Mapping[str, str]) -> Iterator[Ask]:
-    """Small and equal for everybody: only the user differs."""
+def _requests(n: int, user_prefix: str, model: str, headers: Mapping[str, str]) -> Iterator[Outgoing]:
+    """Yield one small request per user; only the user header differs."""
     messages = [{"role": "user", "content": "Say hello."}]
     document = {"model": model, "messages": messages, "max_tokens": 1, "temperature": 0}
     body = json.dumps(document).encode()
     for sequence in range(n):
         user = f"{user_prefix}-{sequence:05}"
         sent = {**headers, "content-type": "application/json", "x-user-id": user}
-        yield Ask(sequence=sequence, user=user, prompt="hello", stream=False, body=body, headers=sent)
+        yield Outgoing(sequence=sequence, user=user, prompt="hello", stream=False, body=body, headers=sent)
 
 
 def _counted(n: int, done: list[Exchange], *, seconds: float) -> SplitSample:

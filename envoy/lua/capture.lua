@@ -1,20 +1,21 @@
--- Copies both bodies of an exchange into dynamic metadata, chunk by chunk, while they stream past.
+-- Copies the request body and the response body into dynamic metadata, chunk by chunk, while they are streamed.
 --
--- The gRPC access log exports that metadata when the stream ends, however it ends: a client that left and a
--- backend that died are recorded too. Nothing is held back, nothing is changed, nothing is awaited.
+-- The gRPC access log exports the metadata when the stream ends, also if the client disconnects or the backend
+-- fails. The script does not buffer, change or delay the stream.
 --
--- The script is static; a route switches it on through its filter context (route, role, cap). With a cap of 0
--- it looks at no body at all and only says who was exposed to an experiment: unit names the header that tells
--- whose a request is, noise that the leg's own variant is asked a second time.
--- Bodies are base64: metadata values are protobuf strings, and one invalid UTF-8 byte would cost the whole
--- batch of log entries. Wrappers of Envoy die at every yield, so the metadata is fetched anew each time.
+-- The script is the same for all routes; a route enables it through its filter context (route, role, cap). With
+-- cap 0, no body is read, and only the exposure to an experiment is recorded: `unit` names the header with the
+-- user of the request, and `noise` means that the variant of this leg receives the request a second time.
+-- Bodies are base64-encoded: metadata values are protobuf strings, and one invalid UTF-8 byte would make Envoy
+-- lose the whole batch of log entries. Envoy's wrapper objects become invalid at every yield, so the metadata
+-- object is fetched again for each write.
 local NS, FLUSH = "shiftplane.capture", 16
 local concat = table.concat
 local function us(h) return h:timestampString(EnvoyTimestampResolution.MICROSECOND) end
 local function put(h, k, v) h:streamInfo():dynamicMetadata():set(NS, k, v) end
 local UNIT = 256
 
-local function told(h, context)
+local function put_exposure(h, context)
   local unit, experiment = context:get("unit"), context:get("experiment")
   if experiment then put(h, "experiment", experiment) end
   if context:get("noise") then put(h, "noise", "1") end
@@ -30,7 +31,7 @@ function envoy_on_request(h)
   local cap = tonumber(context:get("cap"))
   put(h, "route", route)
   put(h, "role", context:get("role"))
-  told(h, context)
+  put_exposure(h, context)
   if cap == 0 then return end
   put(h, "t0", us(h))
   local parts, n, total = {}, 0, 0
@@ -58,8 +59,8 @@ function envoy_on_response(h)
   put(h, "th", us(h))
   local chunks, total, piece, n = 0, 0, 0, 0
   local bodies, times = {}, {}
-  -- One metadata write per FLUSH chunks keeps the cost per token low; the first chunk is written at once,
-  -- so that a stream cut early still shows its first token.
+  -- One metadata write per FLUSH chunks keeps the cost per token low. The first chunk is written at once, so that
+  -- a stream that is interrupted early still has the time of its first token.
   local function flush()
     if n == 0 then return end
     piece = piece + 1

@@ -1,18 +1,18 @@
--- Gives the top-level "model" of a JSON request the name this leg's backend knows, puts a system prompt into its
--- messages, and touches no other byte.
+-- Replaces the top-level "model" of a JSON request by the name that the backend uses, adds a system prompt to its
+-- messages, and changes no other byte.
 --
--- Envoy's Lua has no JSON library, and one would re-serialise the body: numbers, key order and white space
--- would change. This scanner only skips strings and tracks depth, so a nested "model" is left alone.
--- The route or the arm of a split switches it on through its filter context: model (a JSON string, quotes
--- included) and cap (bytes). Which prompts there are, and who gets which, is in the route's metadata (prompt).
--- Whatever is not JSON, is compressed or is larger than cap passes untouched, and the reason is left in the
--- dynamic metadata that the access log exports.
+-- Envoy's Lua has no JSON library, and a library would serialize the body again: numbers, key order and white
+-- space would change. This scanner only skips strings and tracks the depth, so a nested "model" is not changed.
+-- A route, or one variant of a split, enables it through the filter context: model (a JSON string with its quotes)
+-- and cap (bytes). The prompts and their assignment to users are in the route's metadata (prompt).
+-- A body that is not JSON, is compressed or is larger than cap is passed on unchanged, and the reason is written to
+-- the dynamic metadata that the access log exports.
 local find, byte, sub = string.find, string.byte, string.sub
 local band, bxor, rol, rshift, tobit = bit.band, bit.bxor, bit.rol, bit.rshift, bit.tobit
 local NS = "shiftplane.capture"
 local SLOTS = 10000
 
--- i: at the opening quote; returns the index of the closing quote, or nil.
+-- i: index of the opening quote. Returns the index of the closing quote, or nil.
 local function skip_string(s, i)
   local p = i + 1
   while true do
@@ -23,8 +23,8 @@ local function skip_string(s, i)
   end
 end
 
--- Returns the index at which the value of a depth-1 key starts, or nil. JSON readers keep the last of
--- repeated keys, so the last one found counts.
+-- Returns the index at which the value of a top-level key starts, or nil. The last of repeated keys is used, as
+-- JSON parsers do.
 local function top_value(s, key)
   local depth, i, found = 0, 1, nil
   while true do
@@ -46,7 +46,7 @@ local function top_value(s, key)
   end
 end
 
--- i: at the first byte of a value; returns the index of its last byte, or nil.
+-- i: index of the first byte of a value. Returns the index of its last byte, or nil.
 local function skip_value(s, i)
   local c = byte(s, i)
   if c == 34 then return skip_string(s, i) end
@@ -72,7 +72,8 @@ local function skip_value(s, i)
   end
 end
 
--- i: at the brace of an object; returns where its values begin and end, by key, and where it ends itself.
+-- i: index of the opening brace of an object. Returns the first and last index of each value, by key, and the index
+-- of the closing brace.
 local function members(s, i)
   local found = {}
   local p = i + 1
@@ -91,8 +92,8 @@ local function members(s, i)
   end
 end
 
--- i: at the bracket of the messages; returns where the content of the first system message begins and ends (nil
--- without one), and whether there are messages at all; false for what is no list of objects.
+-- i: index of the opening bracket of the messages. Returns the first and last index of the content of the first
+-- system message (nil without one), and whether the list has messages; returns false if it is no list of objects.
 local function system_content(s, i)
   local p, any = i + 1, false
   while true do
@@ -110,7 +111,7 @@ local function system_content(s, i)
   end
 end
 
--- Each edit is {first, last, text}: the bytes from first to last give way to text.
+-- Each edit is {first, last, text}: text replaces the bytes from first to last.
 local function model_edit(s, model)
   local v = top_value(s, "model")
   if not v then return nil, "no_model" end
@@ -152,7 +153,7 @@ local function applied(s, one, other)
   return table.concat(parts)
 end
 
--- xxHash32 with seed 0. Numbers are doubles here: a product of 32 by 32 bits is made of two of 16 by 32.
+-- xxHash32 with seed 0. Lua numbers are doubles, so a 32 x 32 bit product is the sum of two 16 x 32 bit products.
 local P1, P2, P3, P4, P5 = 2654435761, 2246822519, 3266489917, 668265263, 374761393
 local function mul(a, b) return tobit(band(a, 0xffff) * b + (rshift(a, 16) * b % 65536) * 65536) end
 local function lane(s, i)
@@ -187,7 +188,7 @@ local function xxh32(s)
   return bxor(h, rshift(h, 16)) % 4294967296
 end
 
--- Who gets which version: a pin first, then the slot of the sticky header, then the default.
+-- Returns the prompt version of a request: by a pin, else by the slot of the sticky header, else the default.
 local function version_of(prompt, headers)
   for _, pin in ipairs(prompt.pins or {}) do
     local value = headers:get(pin.header)
@@ -207,14 +208,14 @@ local function note(h, key, value)
   h:streamInfo():dynamicMetadata():set(NS, key, value)
 end
 
--- Only chat completions have messages in the form these edits know: other APIs have a system prompt elsewhere.
+-- Only chat completions have messages in this form; other APIs have the system prompt in another field.
 local function is_chat(headers)
   local path = headers:get(":path") or ""
   local query = find(path, "?", 1, true)
   return sub(query and sub(path, 1, query - 1) or path, -17) == "/chat/completions"
 end
 
--- The edits of a body, and why there is none; whatever goes wrong in them leaves the body alone.
+-- Returns the edits of a body, or the reasons why there are none. An error in here leaves the body unchanged.
 local function edits(s, model, text)
   local one, other, model_reason, prompt_reason
   if model then one, model_reason = model_edit(s, model) end
@@ -222,10 +223,10 @@ local function edits(s, model, text)
   return one, other, model_reason, prompt_reason
 end
 
--- Why a body must not be touched; nil where it may be.
+-- Returns the reason why a body must not be changed, or nil.
 local function closed(headers, cap)
   local content_type = headers:get("content-type")
-  -- A request without a content type is given the benefit of the doubt; the scanner decides.
+  -- Without a content type, the scanner decides whether the body is JSON.
   if content_type and not find(content_type:lower(), "json", 1, true) then
     return headers:get("content-length") == "0" and "empty" or "content_type"
   end
@@ -264,8 +265,8 @@ function envoy_on_request(h)
         model_reason, prompt_reason = model and "error", text and "error"
       end
       if one or other then
-        -- setBytes changes the buffer only; the header must say the same. Wrappers taken before body() died at
-        -- its yield, so the headers are fetched anew.
+        -- setBytes changes the buffer only, so content-length is set too. Wrapper objects from before body() are
+        -- invalid after its yield, so the headers are fetched again.
         local written = body:setBytes(applied(s, one, other))
         headers = h:headers()
         if headers:get("content-length") then headers:replace("content-length", tostring(written)) end

@@ -64,7 +64,7 @@ class _PendingRequest:
 
 @dataclass(frozen=True, slots=True)
 class _SettledRequest:
-    """The roles of a settled request, kept for one window to tell late legs from duplicates."""
+    """The roles of a settled request, kept for one window to distinguish late legs from duplicates."""
 
     roles: frozenset[Role]
     expires_at: float

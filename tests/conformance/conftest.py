@@ -1,4 +1,4 @@
-"""A test that takes `plane` runs on sessions and over a socket; one that takes `delta`, in both flavours."""
+"""Fixtures: tests with `plane` run on sessions and over a socket, tests with `delta` in both variants."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conformance.links import Plane, SessionPlane, SocketPlane, serving
-from tests.conformance.world import snapshot
+from tests.conformance.links import ControlPlane, SessionControlPlane, SocketControlPlane, serving
+from tests.conformance.snapshots import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
 @pytest.fixture(params=["session", "socket"])
-async def plane(request: pytest.FixtureRequest) -> AsyncIterator[Plane]:
+async def plane(request: pytest.FixtureRequest) -> AsyncIterator[ControlPlane]:
     """A control plane with two clusters, a listener and a route to both."""
     if request.param == "session":
-        yield SessionPlane(snapshot())
+        yield SessionControlPlane(snapshot())
         return
     async with serving(snapshot()) as over_a_socket:
         yield over_a_socket
 
 
 @pytest.fixture
-async def socket() -> AsyncIterator[SocketPlane]:
-    """The same, only over a socket."""
+async def socket() -> AsyncIterator[SocketControlPlane]:
+    """The same control plane, over a socket only."""
     async with serving(snapshot()) as over_a_socket:
         yield over_a_socket
 
 
 @pytest.fixture(params=["sotw", "delta"])
 def delta(request: pytest.FixtureRequest) -> bool:
-    """Whether the client speaks the delta flavour."""
+    """Whether the client uses the delta variant."""
     return bool(request.param == "delta")

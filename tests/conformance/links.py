@@ -1,7 +1,7 @@
-"""Two ways to reach the protocol with raw bytes: a session called directly, and a stream over a real socket.
+"""Two ways to exchange raw messages with the server: direct calls of a session, and a stream over a socket.
 
-A test written against `Plane` and `Link` runs over both. Both are eager: what the server has to say is said
-as soon as it may be said. `receive` returns None only when it is certain that nothing is under way.
+A test written against `ControlPlane` and `Link` runs over both. Both send every response as soon as the
+protocol allows it. `receive` returns None only after it is certain that no response is on its way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from xds_server.xds.server import Hub, Server
-from xds_server.xds.session import Delta, Identified, ProtocolError, Session, StateOfTheWorld
+from xds_server.xds.session import Delta, Identified, ProtocolError, Session, Sotw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 __all__ = [
     "AGGREGATED",
     "IDENTIFIER",
+    "ControlPlane",
     "Link",
-    "Plane",
-    "SessionPlane",
-    "SocketPlane",
+    "SessionControlPlane",
+    "SocketControlPlane",
     "StreamEndedError",
     "serving",
     "until",
 ]
 
 IDENTIFIER = "replica-1"
-_PATIENCE = 10.0
+_TIMEOUT_SECONDS = 10.0
 AGGREGATED = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
 _CLIENT = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # Each client has a connection of its own, and takes no more than it reads.
+    # Each client has its own connection, and a flow-control window that grows only as it reads.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.http2.bdp_probe", 0),
 )
@@ -59,40 +59,40 @@ class StreamEndedError(Exception):
 
 
 class Link(Protocol):
-    """One discovery stream, as its client sees it."""
+    """The client's end of one xDS stream."""
 
     @property
     def session(self) -> Session:
-        """What the server knows of this stream."""
+        """The server's session of this stream."""
 
     async def send(self, *messages: bytes) -> None:
-        """Send requests, back to back."""
+        """Send requests without waiting for responses."""
 
     async def receive(self) -> bytes | None:
-        """Return the next response, or None once the server has nothing to say.
+        """Return the next response, or None if the server has none to send.
 
         Raises:
             StreamEndedError: The server ended the stream.
         """
 
     async def settle(self) -> None:
-        """Return once the server has taken all requests in and has nothing under way."""
+        """Wait until the server has processed all requests and has no response to send."""
 
 
-class Plane(Protocol):
-    """A control plane with one world for everybody."""
+class ControlPlane(Protocol):
+    """A control plane with the same snapshot for all clients."""
 
     async def open(self, *, delta: bool) -> Link:
         """Open a stream."""
 
-    async def publish(self, world: Snapshot) -> None:
-        """Give everybody another world, after all that was asked before has been answered."""
+    async def publish(self, snapshot: Snapshot) -> None:
+        """Publish another snapshot, after all earlier requests were answered."""
 
 
 class SessionLink:
-    """Calls a session, and does what its shell would do."""
+    """Calls a session as the server does."""
 
-    def __init__(self, plane: SessionPlane, session: Session) -> None:
+    def __init__(self, plane: SessionControlPlane, session: Session) -> None:
         self.session = session
         self._plane = plane
         self._inbox: deque[bytes] = deque()
@@ -103,7 +103,7 @@ class SessionLink:
             for raw in messages:
                 for event in self.session.receive(raw):
                     if isinstance(event, Identified):
-                        self.session.offer(self._plane.world)
+                        self.session.offer(self._plane.snapshot)
         except ProtocolError as error:
             self._ended = StreamEndedError("INVALID_ARGUMENT", str(error))
         self.pump()
@@ -116,11 +116,11 @@ class SessionLink:
         return None
 
     async def settle(self) -> None:
-        """Nothing is ever under way."""
+        """Return at once: requests are processed synchronously."""
 
-    def offer(self, world: Snapshot) -> None:
+    def offer(self, snapshot: Snapshot) -> None:
         if self.session.node is not None:
-            self.session.offer(world)
+            self.session.offer(snapshot)
             self.pump()
 
     def pump(self) -> None:
@@ -128,39 +128,39 @@ class SessionLink:
             self._inbox.append(raw)
 
 
-class SessionPlane:
-    """A control plane that consists of sessions and nothing else."""
+class SessionControlPlane:
+    """A control plane that consists of sessions only."""
 
-    def __init__(self, world: Snapshot) -> None:
-        self.world = world
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         self._links: list[SessionLink] = []
 
     async def open(self, *, delta: bool) -> SessionLink:
-        flavour = Delta() if delta else StateOfTheWorld()
+        variant = Delta() if delta else Sotw()
         prefix = f"{len(self._links)}-"
-        link = SessionLink(self, Session(flavour, identifier=IDENTIFIER, nonce_prefix=prefix))
+        link = SessionLink(self, Session(variant, identifier=IDENTIFIER, nonce_prefix=prefix))
         self._links.append(link)
         return link
 
-    async def publish(self, world: Snapshot) -> None:
-        self.world = world
+    async def publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         for link in self._links:
-            link.offer(world)
+            link.offer(snapshot)
 
 
 @dataclass(slots=True, eq=False)
 class _Served:
-    """A stream as the server sees it: how many requests it took in, how many responses it handed over."""
+    """The server's end of a stream, with the numbers of processed requests and written responses."""
 
     stream: Stream
-    taken: int = 0
+    received: int = 0
     written: int = 0
     ending: bool = False
 
 
 @dataclass(slots=True)
 class _CountingWriter:
-    """Passes responses on and counts them."""
+    """Forwards responses and counts them."""
 
     inner: Writer
     served: _Served | None = None
@@ -175,12 +175,10 @@ class _CountingWriter:
 
 
 class _CountingHub(Hub):
-    """A hub that counts what passes through, so that a client can tell silence from delay."""
+    """A hub that counts requests and responses, so that a client can distinguish silence from delay."""
 
-    def __init__(
-        self, compile_resources: Callable[[ir.NodeClass], Snapshot], *, write_seconds: float
-    ) -> None:
-        super().__init__(compile_resources, write_seconds=write_seconds)
+    def __init__(self, snapshot_for: Callable[[ir.NodeClass], Snapshot], *, write_seconds: float) -> None:
+        super().__init__(snapshot_for, write_seconds=write_seconds)
         self.served: list[_Served] = []
         self._by_stream: dict[Stream, _Served] = {}
 
@@ -204,12 +202,12 @@ class _CountingHub(Hub):
             served.ending = True
             raise
         finally:
-            served.taken += 1
+            served.received += 1
 
 
 @dataclass(slots=True, eq=False)
 class SocketLink:
-    """A raw stream over a socket, read from as fast as it comes."""
+    """A stream over a socket whose responses are read as soon as they arrive."""
 
     call: Any
     served: _Served
@@ -224,7 +222,7 @@ class SocketLink:
 
     @property
     def reading(self) -> bool:
-        """Whether responses are read; otherwise they pile up, and nobody knows when it is quiet."""
+        """Whether responses are read; if not, they accumulate at the server and `settle` cannot be used."""
         return self._reader is not None
 
     @property
@@ -237,7 +235,7 @@ class SocketLink:
             try:
                 await self.call.write(raw)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                return  # Ended by the server; whoever reads is told why.
+                return  # The server ended the stream; `receive` raises its status.
 
     async def receive(self) -> bytes | None:
         if not self._inbox:
@@ -256,14 +254,14 @@ class SocketLink:
 
     async def close(self) -> None:
         self.call.cancel()
-        self._ended = StreamEndedError("CANCELLED", "closed from this side")
+        self._ended = StreamEndedError("CANCELLED", "closed by the client")
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
 
     def _quiet(self) -> bool:
         served = self.served
         idle = not served.stream.queued and not served.ending
-        return idle and served.taken == self._sent and served.written == self._read
+        return idle and served.received == self._sent and served.written == self._read
 
     async def _read_all(self) -> None:
         try:
@@ -276,19 +274,19 @@ class SocketLink:
             self._ended = StreamEndedError((await self.call.code()).name, await self.call.details() or "")
 
 
-class SocketPlane:
-    """A control plane behind a real port."""
+class SocketControlPlane:
+    """A control plane that listens on a port."""
 
     def __init__(
         self,
-        world: Snapshot,
+        snapshot: Snapshot,
         *,
         identifier: str = IDENTIFIER,
         write_seconds: float = 10.0,
         admission: Admission | None = None,
     ) -> None:
-        self.world = world
-        self.hub = _CountingHub(lambda _proxies: self.world, write_seconds=write_seconds)
+        self.snapshot = snapshot
+        self.hub = _CountingHub(lambda _node_class: self.snapshot, write_seconds=write_seconds)
         self.server = Server(self.hub, identifier=identifier, admission=admission)
         self.port = 0
         self._links: list[SocketLink] = []
@@ -299,7 +297,7 @@ class SocketPlane:
         return await self.open_method(f"{AGGREGATED}{method}")
 
     async def open_method(self, method: str, *, reading: bool = True) -> SocketLink:
-        """Open a stream of any method; one that is not `reading` lets responses pile up at the server."""
+        """Open a stream of any method; unless `reading`, responses accumulate at the server."""
         before = len(self.hub.served)
         call = self.call(method)
         await until(lambda: len(self.hub.served) > before or call.done())
@@ -312,20 +310,20 @@ class SocketPlane:
         return link
 
     def call(self, method: str) -> Any:
-        """Begin a call, and leave it at that."""
+        """Start a call without waiting for it."""
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", options=_CLIENT)
         self._channels.append(channel)
         return channel.stream_stream(method, request_serializer=None, response_deserializer=None)()
 
-    async def publish(self, world: Snapshot) -> None:
+    async def publish(self, snapshot: Snapshot) -> None:
         for link in self._links:
             if link.reading:
                 await link.settle()
-        self.world = world
+        self.snapshot = snapshot
         self.hub.publish("group")
 
     async def hang_up(self) -> None:
-        """Close every client."""
+        """Close all clients."""
         for link in self._links:
             await link.close()
         for channel in self._channels:
@@ -334,14 +332,16 @@ class SocketPlane:
 
 @asynccontextmanager
 async def serving(
-    world: Snapshot,
+    snapshot: Snapshot,
     *,
     identifier: str = IDENTIFIER,
     write_seconds: float = 10.0,
     admission: Admission | None = None,
-) -> AsyncIterator[SocketPlane]:
+) -> AsyncIterator[SocketControlPlane]:
     """Run a control plane on a free port of the loopback interface."""
-    plane = SocketPlane(world, identifier=identifier, write_seconds=write_seconds, admission=admission)
+    plane = SocketControlPlane(
+        snapshot, identifier=identifier, write_seconds=write_seconds, admission=admission
+    )
     plane.port = await plane.server.start("127.0.0.1:0")
     pushing = asyncio.create_task(plane.hub.run())
     try:
@@ -353,8 +353,8 @@ async def serving(
         await plane.server.stop(0)
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds, looking at it at every turn of the loop."""
-    async with asyncio.timeout(_PATIENCE):
-        while not holds():
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true; it is checked every 0.5 ms."""
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        while not condition():
             await asyncio.sleep(0.0005)

@@ -1,7 +1,7 @@
-"""A pytest plugin that prints how each item of the checklist stands, one line per item and nothing else.
+"""A pytest plugin that prints the status of each checklist item, one line per item and nothing else.
 
-An item passes when all its tests do. It is missing when one of them is marked as waiting for something to be
-built, or when it has none; it is left out when the checklist says why.
+An item passes if all its tests pass. It is missing if one of them is marked as not built yet, or if it has no
+test. It is left out if the checklist has a reason for that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_TEST = "no test"
 
 
 class _Report:
-    """Gathers outcomes by item."""
+    """Collects test outcomes by item."""
 
     def __init__(self) -> None:
         self._items: dict[str, tuple[int, ...]] = {}
@@ -54,7 +54,7 @@ class _Report:
             f"{number:02} {status:<8}  {CHECKLIST[number].title}" + (f"  ({reason})" if reason else "")
             for number, (status, reason) in statuses.items()
         )
-        # The terminal ends the last line itself.
+        # pytest ends the last line itself.
         session.config.get_terminal_writer().write("\n".join(lines))
         if ("missing", _NO_TEST) in statuses.values():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,4 +1,4 @@
-"""Our envelope definitions against envoy-data-plane's full ones: the same bytes, both ways."""
+"""Our discovery messages against the complete ones of envoy-data-plane: equal bytes in both directions."""
 
 import subprocess
 import sys
@@ -32,7 +32,7 @@ STATUS = Status(code=13, message="no")
 ANY = AnyMessage(type_url="type.googleapis.com/x", value=b"\x0a\x01y")
 
 
-def test_requests_of_a_proxy_parse_into_ours() -> None:
+def test_requests_of_envoy_parse_as_our_messages() -> None:
     sotw = DiscoveryRequest(
         version_info="1",
         node=NODE,
@@ -64,7 +64,7 @@ def test_requests_of_a_proxy_parse_into_ours() -> None:
     assert DeltaDiscoveryRequest.parse(parsed.SerializeToString()) == delta
 
 
-def test_responses_of_ours_parse_into_theirs() -> None:
+def test_our_responses_parse_as_messages_of_envoy() -> None:
     sotw = wire.DiscoveryResponse(
         version_info="1",
         resources=[bytes(ANY)],
@@ -99,7 +99,14 @@ def test_responses_of_ours_parse_into_theirs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proto", "package"), [("discovery", "xds_server/xds"), ("accesslog", "mirror_collector")]
+    ("proto", "package"),
+    [
+        ("discovery", "xds_server/xds"),
+        ("status", "xds_server/xds"),
+        ("worker", "xds_server/xds"),
+        ("metrics", "xds_server/xds"),
+        ("accesslog", "mirror_collector"),
+    ],
 )
 def test_the_generated_code_is_current(proto: str, package: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-Iprotos"]

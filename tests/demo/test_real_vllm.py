@@ -31,7 +31,7 @@ from demo.real.command import memory_problem
 from demo.real.commands import Commands, clean_environment
 from demo.real.prepare import stage_keys
 from demo.real.server import check_port
-from demo.real.stages import EMPTY, Ledger, StageName, pending
+from demo.real.stages import EMPTY, Progress, StageName, pending_stages
 from demo.real_vllm import generation, main
 
 METADATA = """\
@@ -58,19 +58,19 @@ ALL = frozenset(StageName)
 KEYS = {stage: f"key of {stage}" for stage in StageName}
 
 
-def finished(*stages: StageName) -> Ledger:
-    ledger = EMPTY
+def finished(*stages: StageName) -> Progress:
+    progress = EMPTY
     for stage in stages:
-        ledger = ledger.begin(stage).finish(stage, KEYS[stage])
-    return ledger
+        progress = progress.begin(stage).finish(stage, KEYS[stage])
+    return progress
 
 
 def config(root: Path) -> ServerConfig:
     return ServerConfig(root=root, name="smol-a", port=8101, core=1)
 
 
-def option(words: list[str], name: str) -> str:
-    return words[words.index(name) + 1]
+def option(command: list[str], name: str) -> str:
+    return command[command.index(name) + 1]
 
 
 # The recipe
@@ -89,18 +89,18 @@ def test_requirements_keep_markers_and_leave_out_extras_pictures_and_sound() -> 
     )
 
 
-def test_another_wheels_metadata_is_refused() -> None:
-    with pytest.raises(recipe.RecipeError, match="asks for no torch"):
+def test_the_metadata_of_another_wheel_is_rejected() -> None:
+    with pytest.raises(recipe.RecipeError, match="does not require torch"):
         recipe.requirements("Metadata-Version: 2.4\nRequires-Dist: regex\n")
 
 
 @pytest.mark.parametrize(
-    ("version", "system", "machine", "says"),
+    ("version", "system", "machine", "expected"),
     [
         ((3, 11), "Linux", "x86_64", None),
         ((3, 14), "Linux", "aarch64", None),
-        ((3, 10), "Linux", "x86_64", "Python 3.10 is running; vLLM's wheel takes 3.11 to 3.14"),
-        ((3, 15), "Linux", "x86_64", "Python 3.15 is running; vLLM's wheel takes 3.11 to 3.14"),
+        ((3, 10), "Linux", "x86_64", "Python 3.10 is running; vLLM's wheel needs Python 3.11 to 3.14"),
+        ((3, 15), "Linux", "x86_64", "Python 3.15 is running; vLLM's wheel needs Python 3.11 to 3.14"),
         (
             (3, 12),
             "Darwin",
@@ -110,18 +110,18 @@ def test_another_wheels_metadata_is_refused() -> None:
     ],
 )
 def test_a_wrong_python_or_machine_is_named(
-    version: tuple[int, int], system: str, machine: str, says: str | None
+    version: tuple[int, int], system: str, machine: str, expected: str | None
 ) -> None:
-    assert recipe.platform_problem(version, system, machine) == says
+    assert recipe.platform_problem(version, system, machine) == expected
 
 
-def test_too_little_space_is_said_with_both_numbers() -> None:
+def test_too_little_space_is_reported_with_both_numbers() -> None:
     assert recipe.space_problem(5_000_000_000) is None
     assert recipe.space_problem(4_200_000_000) == "4.2 GB are free; 5 GB are needed"
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "expected"),
     [
         (
             "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
@@ -138,42 +138,42 @@ def test_too_little_space_is_said_with_both_numbers() -> None:
         ("all is well", None),
     ],
 )
-def test_known_failures_are_explained(output: str, says: str | None) -> None:
-    words = recipe.explain(output)
-    assert words is None if says is None else says in (words or "")
+def test_known_failures_are_explained(output: str, expected: str | None) -> None:
+    reason = recipe.explain(output)
+    assert reason is None if expected is None else expected in (reason or "")
 
 
 # The stages
 
 
-def test_an_empty_ledger_leaves_everything_to_do() -> None:
-    assert pending(EMPTY, KEYS, ALL) == tuple(StageName)
+def test_all_stages_are_pending_in_an_empty_folder() -> None:
+    assert pending_stages(EMPTY, KEYS, ALL) == tuple(StageName)
 
 
-def test_nothing_is_left_when_all_is_done_and_there() -> None:
-    assert pending(finished(*StageName), KEYS, ALL) == ()
+def test_no_stage_is_pending_when_all_are_done_and_present() -> None:
+    assert pending_stages(finished(*StageName), KEYS, ALL) == ()
 
 
 @pytest.mark.parametrize("stage", StageName)
-def test_a_lost_product_or_a_new_recipe_redoes_its_stage_and_what_follows(stage: StageName) -> None:
+def test_a_lost_product_or_a_changed_recipe_repeats_its_stage_and_all_later_ones(stage: StageName) -> None:
     expected = tuple(itertools.dropwhile(lambda name: name is not stage, StageName))
-    assert pending(finished(*StageName), KEYS, ALL - {stage}) == expected
-    assert pending(finished(*StageName), KEYS | {stage: "another"}, ALL) == expected
+    assert pending_stages(finished(*StageName), KEYS, ALL - {stage}) == expected
+    assert pending_stages(finished(*StageName), KEYS | {stage: "another"}, ALL) == expected
 
 
 @pytest.mark.parametrize("stage", [StageName.PACKAGES, StageName.SERVER])
-def test_an_installation_cut_off_begins_with_a_fresh_environment(stage: StageName) -> None:
+def test_an_interrupted_installation_restarts_with_a_new_environment(stage: StageName) -> None:
     before = tuple(itertools.takewhile(lambda name: name is not stage, StageName))
-    assert pending(finished(*before).begin(stage), KEYS, ALL) == tuple(StageName)
+    assert pending_stages(finished(*before).begin(stage), KEYS, ALL) == tuple(StageName)
 
 
 @pytest.mark.parametrize("stage", [StageName.DOWNLOAD, StageName.WEIGHTS, StageName.MODEL, StageName.TRIAL])
-def test_any_other_stage_cut_off_is_redone_alone(stage: StageName) -> None:
+def test_any_other_interrupted_stage_is_repeated(stage: StageName) -> None:
     before = tuple(itertools.takewhile(lambda name: name is not stage, StageName))
-    assert pending(finished(*before).begin(stage), KEYS, ALL)[0] is stage
+    assert pending_stages(finished(*before).begin(stage), KEYS, ALL)[0] is stage
 
 
-def test_beginning_a_stage_forgets_it_and_all_later_ones() -> None:
+def test_beginning_a_stage_resets_it_and_all_later_ones() -> None:
     assert set(finished(*StageName).begin(StageName.WEIGHTS).done) == {
         StageName.ENVIRONMENT,
         StageName.DOWNLOAD,
@@ -182,17 +182,17 @@ def test_beginning_a_stage_forgets_it_and_all_later_ones() -> None:
     }
 
 
-def test_a_ledger_survives_its_text() -> None:
-    ledger = finished(StageName.ENVIRONMENT, StageName.DOWNLOAD).begin(StageName.PACKAGES)
-    assert Ledger.parse(ledger.text()) == ledger
-    assert Ledger.parse(EMPTY.text()) == EMPTY
+def test_progress_round_trips_through_its_text() -> None:
+    progress = finished(StageName.ENVIRONMENT, StageName.DOWNLOAD).begin(StageName.PACKAGES)
+    assert Progress.parse(progress.text()) == progress
+    assert Progress.parse(EMPTY.text()) == EMPTY
 
 
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", '{"done": {"cake": "x"}, "begun": null}', '{"done": 3}']
 )
-def test_a_broken_ledger_is_an_empty_one(text: str) -> None:
-    assert Ledger.parse(text) == EMPTY
+def test_invalid_progress_text_gives_an_empty_progress(text: str) -> None:
+    assert Progress.parse(text) == EMPTY
 
 
 def test_every_stage_has_a_key() -> None:
@@ -201,7 +201,7 @@ def test_every_stage_has_a_key() -> None:
 
 def test_a_folder_counts_as_prepared_only_with_everything_in_it(tmp_path: Path) -> None:
     layout = recipe.Layout(tmp_path)
-    assert Preparation(tmp_path).left() == tuple(StageName)
+    assert Preparation(tmp_path).pending() == tuple(StageName)
     site = layout.environment / "lib" / "python3.11" / "site-packages"
     for file in (
         layout.python,
@@ -214,23 +214,23 @@ def test_a_folder_counts_as_prepared_only_with_everything_in_it(tmp_path: Path) 
     ):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    ledger = EMPTY
+    progress = EMPTY
     for stage, key in stage_keys().items():
-        ledger = ledger.finish(stage, key)
-    layout.ledger.write_text(ledger.text(), encoding="utf-8")
-    assert Preparation(tmp_path).left() == ()
-    said: list[str] = []
-    Preparation(tmp_path, say=said.append).run()
-    assert said == [f"vLLM and the model are ready in {tmp_path}"]
+        progress = progress.finish(stage, key)
+    layout.progress.write_text(progress.text(), encoding="utf-8")
+    assert Preparation(tmp_path).pending() == ()
+    lines: list[str] = []
+    Preparation(tmp_path, report=lines.append).run()
+    assert lines == [f"vLLM and the model are ready in {tmp_path}"]
     (layout.model / "model.safetensors").unlink()
-    assert Preparation(tmp_path).left() == (StageName.MODEL, StageName.TRIAL)
+    assert Preparation(tmp_path).pending() == (StageName.MODEL, StageName.TRIAL)
 
 
 # The programs of a preparation
 
 
-def commands(tmp_path: Path, said: list[str]) -> Commands:
-    return Commands(recipe.Layout(tmp_path), say=said.append)
+def commands(tmp_path: Path, lines: list[str]) -> Commands:
+    return Commands(recipe.Layout(tmp_path), report=lines.append)
 
 
 def test_a_failing_program_is_explained_with_its_last_lines(tmp_path: Path) -> None:
@@ -274,12 +274,12 @@ def test_another_pythons_modules_are_kept_out() -> None:
 # The server's command
 
 
-def test_the_command_says_all_that_the_server_is(tmp_path: Path) -> None:
-    words = server_command(replace(config(tmp_path), dtype=Dtype.BFLOAT16, max_model_len=512, seed=7))
-    python = words.index(str(tmp_path / "env" / "bin" / "python"))
-    assert words[0] == "env"
-    assert words[python + 1 : python + 3] == ["-m", "vllm.entrypoints.openai.api_server"]
-    arguments = words[python:]
+def test_the_command_contains_the_whole_configuration(tmp_path: Path) -> None:
+    command = server_command(replace(config(tmp_path), dtype=Dtype.BFLOAT16, max_model_len=512, seed=7))
+    python = command.index(str(tmp_path / "env" / "bin" / "python"))
+    assert command[0] == "env"
+    assert command[python + 1 : python + 3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    arguments = command[python:]
     assert option(arguments, "--model") == str(tmp_path / "model")
     assert option(arguments, "--served-model-name") == "smol-a"
     assert option(arguments, "--host") == "127.0.0.1"
@@ -293,18 +293,18 @@ def test_the_command_says_all_that_the_server_is(tmp_path: Path) -> None:
 
 
 def test_default_sampling_is_passed_as_json(tmp_path: Path) -> None:
-    words = server_command(
+    command = server_command(
         replace(config(tmp_path), generation={"temperature": 0, "repetition_penalty": 1.15})
     )
-    assert json.loads(option(words, "--override-generation-config")) == {
+    assert json.loads(option(command, "--override-generation-config")) == {
         "temperature": 0,
         "repetition_penalty": 1.15,
     }
 
 
 def test_the_command_sets_the_environment_and_keeps_the_rest(tmp_path: Path) -> None:
-    words = server_command(config(tmp_path))
-    prefix = words[: words.index(str(tmp_path / "env" / "bin" / "python"))]
+    command = server_command(config(tmp_path))
+    prefix = command[: command.index(str(tmp_path / "env" / "bin" / "python"))]
     ran = subprocess.run(
         [*prefix, "env"],
         env={"PATH": os.environ["PATH"], "KEPT": "yes", "PYTHONHOME": "/x", "PYTHONPATH": "/y"},
@@ -324,10 +324,10 @@ def test_the_command_sets_the_environment_and_keeps_the_rest(tmp_path: Path) -> 
     assert (Path(variables["PYTHONPATH"]) / "sitecustomize.py").is_file()
 
 
-def test_too_little_memory_is_said_with_both_numbers() -> None:
+def test_too_little_memory_is_reported_with_both_numbers() -> None:
     meminfo = "MemTotal:       24000000 kB\nMemAvailable:    6000000 kB\n"
     assert memory_problem(meminfo, 1) is None
-    assert memory_problem(meminfo, 2) == "6.1 GB of memory are free; 2 vLLM take about 7.0 GB"
+    assert memory_problem(meminfo, 2) == "6.1 GB of memory are free; 2 vLLM servers need about 7.0 GB"
     assert memory_problem("", 2) is None
 
 
@@ -356,24 +356,24 @@ def test_what_a_killed_server_started_ends_too(tmp_path: Path) -> None:
 
 def stand_in(tmp_path: Path, served: str) -> RealVllm:
     port = free_port()
-    words = [sys.executable, "-m", "demo.simulated_vllm", f"--port={port}", f"--model={served}"]
+    command = [sys.executable, "-m", "demo.simulated_vllm", f"--port={port}", f"--model={served}"]
     ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health", timeout=60)
-    process = start("stand-in", words, folder=tmp_path, ready=ready)
+    process = start("stand-in", command, folder=tmp_path, ready=ready)
     return RealVllm(replace(config(tmp_path), port=port), process)
 
 
 def test_waiting_ends_when_the_server_answers_for_its_model(tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     server = stand_in(tmp_path, "smol-a")
     try:
-        assert wait_ready([server], timeout=60, say=said.append)
+        assert wait_ready([server], timeout=60, report=lines.append)
     finally:
         server.stop(grace=10)
-    assert said[-1].startswith("vLLM smol-a answers after ")
+    assert lines[-1].startswith("vLLM smol-a is ready after ")
 
 
 def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
-    server = stand_in(tmp_path, "somebody-else")
+    server = stand_in(tmp_path, "another-model")
     try:
         assert not server.ready()
     finally:
@@ -404,10 +404,10 @@ def test_what_vllm_is_doing_is_read_from_its_log(tmp_path: Path) -> None:
     program = f"print({line!r}); print('done 1/1')"
     process = start("log", [sys.executable, "-c", program], folder=tmp_path)
     process.popen.wait(60)
-    assert RealVllm(config(tmp_path), process).doing() == "Loading weights took 3.59 seconds"
+    assert RealVllm(config(tmp_path), process).last_message() == "Loading weights took 3.59 seconds"
 
 
-def test_an_unprepared_folder_says_how_to_prepare_it(tmp_path: Path) -> None:
+def test_the_error_for_an_unprepared_folder_names_the_prepare_command(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match=r"python -m demo\.real_vllm prepare --dir"):
         launch(config(tmp_path), tmp_path)
 
@@ -434,8 +434,8 @@ def test_generation_is_an_object_of_numbers() -> None:
 def test_the_program_prints_the_command_it_would_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["serve", "--print-command", "--dir", str(tmp_path), "--port", "8101", "--core", "0"]
-    assert main([*asked, "--served-model-name", "smol-b", "--dtype", "bfloat16"]) == 0
+    arguments = ["serve", "--print-command", "--dir", str(tmp_path), "--port", "8101", "--core", "0"]
+    assert main([*arguments, "--served-model-name", "smol-b", "--dtype", "bfloat16"]) == 0
     printed = capsys.readouterr().out
     assert f"{tmp_path}/env/bin/python -m vllm.entrypoints.openai.api_server" in printed
     assert "--served-model-name smol-b" in printed

@@ -29,7 +29,7 @@ async def test_error_fault_hits_its_share() -> None:
     assert counted["by_status"]["500"] == counted["by_fault"]["error"] == statuses.count(500)
 
 
-async def test_faults_leave_health_and_models_alone() -> None:
+async def test_faults_do_not_affect_health_and_models() -> None:
     async with serving(fault=Fault(mode=FaultMode.ERROR)) as (_, session):
         for path in ("/health", "/v1/models"):
             async with session.get(path) as response:
@@ -49,7 +49,7 @@ async def test_slow_fault_delays_the_first_token() -> None:
     assert sums == [pytest.approx(0.1)]
 
 
-async def test_gibberish_fault_answers_well_formed_nonsense() -> None:
+async def test_the_gibberish_fault_returns_a_well_formed_answer() -> None:
     async with serving() as (_, session):
         sense = await text_of(session, temperature=0)
         await put_fault(session, "gibberish")
@@ -57,7 +57,7 @@ async def test_gibberish_fault_answers_well_formed_nonsense() -> None:
     assert not set(sense.split()) & set(nonsense.split())
 
 
-async def test_hung_requests_are_let_go_when_the_fault_is_changed() -> None:
+async def test_hung_requests_are_released_when_the_fault_is_changed() -> None:
     async with serving() as (server, session):
         await put_fault(session, "hang")
         hung = asyncio.create_task(text_of(session))
@@ -71,7 +71,7 @@ async def test_hung_requests_are_let_go_when_the_fault_is_changed() -> None:
 
 
 @pytest.mark.parametrize("mode", ["hang", "refuse_read"])
-async def test_stopping_lets_go_of_held_requests(mode: str) -> None:
+async def test_stopping_releases_held_requests(mode: str) -> None:
     async with serving(fault=Fault(mode=FaultMode(mode))) as (server, session):
         held = asyncio.create_task(text_of(session))
         await until(lambda: server.log.running == 1)
@@ -111,7 +111,7 @@ async def test_cut_stream_drops_the_connection_midway(stream: bool) -> None:
         got = bytearray()
         async with session.post(CHAT, json=ASK | {"temperature": 0, "stream": stream}) as response:
             assert response.status == 200
-            with pytest.raises(aiohttp.ClientPayloadError):  # noqa: PT012 - what came before counts too
+            with pytest.raises(aiohttp.ClientPayloadError):  # noqa: PT012 - the bytes before the error are checked too
                 async for chunk in response.content.iter_any():
                     got += chunk
         counted = server.log.document(only=[], limit=0)
@@ -132,7 +132,7 @@ async def test_cut_stream_drops_the_connection_midway(stream: bool) -> None:
         b"{}",
     ],
 )
-async def test_faults_that_do_not_exist_are_refused(bad: bytes) -> None:
+async def test_invalid_faults_are_rejected(bad: bytes) -> None:
     async with serving() as (_, session):
         await put_fault(session, "slow", 0.5)
         async with session.post("/_sim/faults", data=bad) as response:

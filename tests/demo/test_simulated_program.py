@@ -45,17 +45,17 @@ async def ready(process: asyncio.subprocess.Process) -> dict[str, str]:
 async def test_program_finishes_a_running_stream_on_sigterm() -> None:
     settings = ("--port", "0", "--name", "v2", "--flavour", "b", "--first-token", "300ms")
     async with program(*settings) as process, aiohttp.ClientSession() as session:
-        said = await ready(process)
-        async with session.post(f"{said['url']}{CHAT}", json=ASK | {"stream": True}) as response:
+        fields = await ready(process)
+        async with session.post(f"{fields['url']}{CHAT}", json=ASK | {"stream": True}) as response:
             process.send_signal(signal.SIGTERM)
             body = await response.text()
         async with asyncio.timeout(20):
             assert await process.wait() == 0
-    assert (said["name"], said["flavour"], said["version"]) == ("v2", "b", "0.32.0+simulated")
+    assert (fields["name"], fields["flavour"], fields["version"]) == ("v2", "b", "0.32.0+simulated")
     assert body.endswith("data: [DONE]\n\n")
 
 
-async def test_program_says_when_it_cannot_listen() -> None:
+async def test_program_reports_an_address_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""The simulated server over a real socket: vLLM's wire, its own labels, its records."""
+"""Tests of the simulated server over a real socket: vLLM's HTTP API, labels, recorded requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_plain_chat_answer_has_vllms_headers_and_fields() -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-async def test_answers_have_an_id_of_their_own_when_none_is_sent() -> None:
+async def test_answers_get_an_id_when_the_client_sends_none() -> None:
     ids = []
     async with serving() as (_, session):
         for _attempt in range(2):
@@ -49,31 +49,31 @@ async def test_answers_have_an_id_of_their_own_when_none_is_sent() -> None:
     assert all(identity.startswith("chatcmpl-") for identity in ids)
 
 
-async def test_stream_says_the_same_as_the_plain_answer() -> None:
+async def test_a_stream_has_the_text_of_the_plain_answer() -> None:
     async with serving() as (_, session):
         plain = await text_of(session, temperature=0)
         async with session.post(
             CHAT, json=ASK | {"temperature": 0, "stream": True}, headers={"x-request-id": "r-2"}
         ) as response:
-            told = list(events(await response.text()))
+            received = list(events(await response.text()))
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["transfer-encoding"] == "chunked"
     assert "content-length" not in response.headers
-    assert told[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert "".join(event["choices"][0]["delta"]["content"] for event in told) == plain
-    assert {event["id"] for event in told} == {"chatcmpl-r-2"}
-    assert {event["object"] for event in told} == {"chat.completion.chunk"}
-    assert [event["choices"][0]["finish_reason"] for event in told[-2:]] == [None, "stop"]
-    assert not any("usage" in event for event in told)
+    assert received[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(event["choices"][0]["delta"]["content"] for event in received) == plain
+    assert {event["id"] for event in received} == {"chatcmpl-r-2"}
+    assert {event["object"] for event in received} == {"chat.completion.chunk"}
+    assert [event["choices"][0]["finish_reason"] for event in received[-2:]] == [None, "stop"]
+    assert not any("usage" in event for event in received)
 
 
 async def test_include_usage_adds_one_event_without_choices() -> None:
     ask = ASK | {"stream": True, "stream_options": {"include_usage": True}}
     async with serving() as (_, session), session.post(CHAT, json=ask) as response:
-        told = list(events(await response.text()))
-    assert told[-1]["choices"] == []
-    assert told[-1]["usage"]["completion_tokens"] == len(told) - 2
-    assert all(event["choices"] for event in told[:-1])
+        received = list(events(await response.text()))
+    assert received[-1]["choices"] == []
+    assert received[-1]["usage"]["completion_tokens"] == len(received) - 2
+    assert all(event["choices"] for event in received[:-1])
 
 
 async def test_stream_headers_come_before_the_first_token() -> None:
@@ -88,8 +88,8 @@ async def test_paced_stream_is_whole() -> None:
     async with serving(first_token=0.005, inter_token=0.0005) as (_, session):
         plain = await text_of(session, temperature=0)
         async with session.post(CHAT, json=ASK | {"temperature": 0, "stream": True}) as response:
-            told = list(events(await response.text()))
-    assert "".join(event["choices"][0]["delta"]["content"] for event in told) == plain
+            received = list(events(await response.text()))
+    assert "".join(event["choices"][0]["delta"]["content"] for event in received) == plain
 
 
 @pytest.mark.parametrize("limit_field", ["max_tokens", "max_completion_tokens"])
@@ -111,11 +111,11 @@ async def test_completions_plain_and_streamed(prompt: object) -> None:
         async with session.post("/v1/completions", json=ask, headers=headers) as response:
             plain = await response.json()
         async with session.post("/v1/completions", json=ask | {"stream": True}, headers=headers) as response:
-            told = list(events(await response.text()))
+            received = list(events(await response.text()))
     assert plain["id"] == "cmpl-r-3"
     assert plain["object"] == "text_completion"
     assert plain["usage"]["completion_tokens"] == 8
-    assert "".join(event["choices"][0]["text"] for event in told) == plain["choices"][0]["text"]
+    assert "".join(event["choices"][0]["text"] for event in received) == plain["choices"][0]["text"]
 
 
 async def test_message_parts_and_text_beyond_ascii_are_understood() -> None:
@@ -124,8 +124,8 @@ async def test_message_parts_and_text_beyond_ascii_are_understood() -> None:
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
     ]
     async with serving() as (_, session):
-        said = await text_of(session, messages=[{"role": "user", "content": parts}], temperature=0)
-    assert "übergröße" in said
+        text = await text_of(session, messages=[{"role": "user", "content": parts}], temperature=0)
+    assert "übergröße" in text
 
 
 BAD_REQUESTS: dict[str, object] = {
@@ -147,7 +147,7 @@ BAD_REQUESTS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("case", BAD_REQUESTS)
-async def test_bad_bodies_answer_400(case: str) -> None:
+async def test_bad_bodies_return_400(case: str) -> None:
     bad = BAD_REQUESTS[case]
     data = bad if isinstance(bad, bytes) else json.dumps(bad).encode()
     async with (
@@ -161,7 +161,7 @@ async def test_bad_bodies_answer_400(case: str) -> None:
     assert error["code"] == 400
 
 
-async def test_wrong_content_type_answers_400() -> None:
+async def test_a_wrong_content_type_returns_400() -> None:
     data = json.dumps(ASK).encode()
     async with (
         serving() as (_, session),
@@ -174,7 +174,7 @@ async def test_wrong_content_type_answers_400() -> None:
 @pytest.mark.parametrize(
     "ask", [{"messages": [{"role": "user", "content": "x" * 4000}]}, {"max_tokens": 100}]
 )
-async def test_too_long_answers_plain_json_even_to_a_stream(ask: dict[str, Any]) -> None:
+async def test_a_too_long_prompt_gets_a_json_error_even_for_a_stream(ask: dict[str, Any]) -> None:
     async with (
         serving(max_model_len=100) as (_, session),
         session.post(CHAT, json=ASK | {"stream": True} | ask) as response,
@@ -184,7 +184,7 @@ async def test_too_long_answers_plain_json_even_to_a_stream(ask: dict[str, Any])
     assert error["type"] == "BadRequestError"
 
 
-async def test_another_models_name_answers_404() -> None:
+async def test_another_models_name_returns_404() -> None:
     async with serving() as (_, session), session.post(CHAT, json=ASK | {"model": "other"}) as response:
         error = (await response.json())["error"]
     assert response.status == 404
@@ -200,7 +200,7 @@ async def test_another_models_name_answers_404() -> None:
         ("GET", "/_sim/nothing", 404, "Not Found"),
     ],
 )
-async def test_unknown_routes_and_methods_answer_a_detail(
+async def test_unknown_routes_and_methods_return_a_detail(
     method: str, path: str, status: int, detail: str
 ) -> None:
     async with serving() as (_, session), session.request(method, path) as response:
@@ -208,7 +208,7 @@ async def test_unknown_routes_and_methods_answer_a_detail(
     assert response.status == status
 
 
-async def test_it_says_simulated_wherever_it_could_be_mistaken() -> None:
+async def test_every_response_is_labeled_as_simulated() -> None:
     async with serving(name="v2", flavour=Flavour.B) as (server, session):
         async with session.get("/version") as response:
             assert await response.json() == {"version": "0.32.0+simulated"}
@@ -240,7 +240,7 @@ async def test_metrics_count_what_was_generated() -> None:
     assert "time_per_output_token" not in exposed
 
 
-async def test_large_bodies_are_read_and_larger_ones_refused() -> None:
+async def test_large_bodies_are_read_and_larger_ones_rejected() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:," + "x" * 16_000_000}}
     upload = json.dumps(ASK | {"messages": [{"role": "user", "content": [image]}]}).encode()
     async with serving() as (server, session):
@@ -255,7 +255,7 @@ async def test_large_bodies_are_read_and_larger_ones_refused() -> None:
         assert "detail" in await response.json()
 
 
-async def test_an_answer_ends_when_its_client_leaves() -> None:
+async def test_an_answer_ends_when_its_client_disconnects() -> None:
     async with serving(inter_token=60.0) as (server, session):
         async with session.post(CHAT, json=ASK | {"stream": True}) as response:
             assert (await response.content.readline()).startswith(b"data: ")
@@ -273,7 +273,7 @@ async def test_an_answer_ends_when_its_client_leaves() -> None:
     assert f'http_requests_total{{handler="{CHAT}",method="POST",status="2xx"}} 1.0' in exposed
 
 
-async def test_received_requests_can_be_asked_about() -> None:
+async def test_received_requests_can_be_listed() -> None:
     async with serving(keep_requests=3) as (_, session):
         for number in range(4):
             headers = {"x-user-id": f"user-{number % 2}", "authorization": "Bearer secret"}
@@ -300,7 +300,7 @@ async def test_received_requests_can_be_asked_about() -> None:
     assert cleared["last"] == []
 
 
-async def test_required_header_guards_the_api_and_nothing_else() -> None:
+async def test_the_required_header_protects_the_api_only() -> None:
     async with serving(require_header="x-came-through") as (_, session):
         async with session.post(CHAT, json=ASK) as response:
             assert response.status == 403

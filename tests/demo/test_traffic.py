@@ -101,7 +101,7 @@ async def test_variant_and_request_id_are_read_from_the_answer() -> None:
         (FaultMode.GIBBERISH, 0.5, None),
     ],
 )
-async def test_faults_are_told_apart(mode: FaultMode, share: float, failure: Failure | None) -> None:
+async def test_each_fault_has_its_own_failure(mode: FaultMode, share: float, failure: Failure | None) -> None:
     async with serving(fault=Fault(mode=mode)) as (server, _):
         snapshot, _ = await outcome(server.url, stream_share=share)
     assert snapshot.by_failure == ({} if failure is None else {failure: 20})

@@ -109,7 +109,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
             lambda: (s := first.engine.queries.view("chat").step) is not None and s.kind == "pause"
         )
         before = first.engine.queries.view("chat")
-        world = first.engine.snapshots.newest(next(iter(first.hub._streams)).proxies)  # type: ignore[arg-type]
+        world = first.engine.snapshots.newest(next(iter(first.hub._streams)).node_class)  # type: ignore[arg-type]
     async with running_engine(path) as second:
         after = second.engine.queries.view("chat")
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)

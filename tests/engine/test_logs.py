@@ -53,7 +53,7 @@ async def test_a_nack_is_logged_with_node_and_version(tmp_path: Path) -> None:
         with capture_logs() as logs:
             await harness.apply(route(V1, more="timeouts: {connect: 3s}"))
             await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
-        entry = first(logs, "config_rejected")
+        entry = first(logs, "response_nacked")
         assert (entry["node"], entry["group"], entry["peer"]) == ("proxy-1", "chat", "test")
         assert entry["version"] == harness.engine.queries.view("chat").convergence.version
         assert entry["version"] != held

@@ -1,8 +1,8 @@
-"""The part of kustomize that k8s/ uses, in plain Python, so that no test needs a kustomize to be installed.
+"""Renders the features of kustomize that k8s/ uses, so that tests do not need an installed kustomize.
 
-It knows resources, components, patches with a target (strategic merge and JSON 6902), namespace, labels,
-images and configMapGenerator with name hashes. Whatever else a kustomization asks for is refused, so that
-nothing is rendered differently in silence. Where kubectl is installed, a test compares the two.
+Supported: resources, components, patches with a target (strategic merge and JSON 6902), namespace, labels,
+images, and configMapGenerator with name hashes. Any other feature raises UnsupportedError, so that nothing is
+silently rendered in another way. If kubectl is installed, a test compares the two.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ _KNOWN: Final = {
 
 
 class UnsupportedError(Exception):
-    """A kustomization asks for what this renderer does not know, or for what makes no sense."""
+    """A kustomization uses an unsupported feature, or refers to an object that does not exist."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Item:
-    """An object on its way, and whether its name gets a hash of its content at the end."""
+    """An object being rendered, and whether its name finally gets a hash of its content."""
 
     value: Object
     hashed: bool = False
 
 
 def render(folder: Path) -> list[Object]:
-    """Return the objects a kustomization stands for.
+    """Return the objects of a kustomization.
 
     Raises:
-        UnsupportedError: it uses more than this renderer knows.
+        UnsupportedError: The kustomization uses an unsupported feature.
     """
     items: list[_Item] = []
     _build(folder, items)
@@ -80,7 +80,7 @@ def pod_template(value: Object) -> Object | None:
 
 
 def _build(folder: Path, items: list[_Item]) -> None:
-    """Add what `folder` brings to `items`; a component also changes what is there already."""
+    """Add the objects of `folder` to `items`; a component also changes existing items."""
     wanted = _checked("kustomization", yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8")))
     inherited = items if wanted["kind"] == "Component" else []
     for name in wanted.get("resources", ()):
@@ -103,7 +103,7 @@ def _build(folder: Path, items: list[_Item]) -> None:
 
 def _checked(what: str, value: Object) -> Object:
     if unknown := set(value) - _KNOWN[what]:
-        raise UnsupportedError(f"{what}: {sorted(unknown)} not known here")
+        raise UnsupportedError(f"{what}: {sorted(unknown)} is not supported here")
     return value
 
 
@@ -128,7 +128,7 @@ def _generate(folder: Path, generator: Object, items: list[_Item]) -> None:
         items.append(made)
         return
     if behavior != "replace":
-        raise UnsupportedError(f"behavior {behavior} is not known here")
+        raise UnsupportedError(f"behavior {behavior} is not supported here")
     for item in items:
         if item.value["kind"] == "ConfigMap" and item.value["metadata"]["name"] == generator["name"]:
             item.value["data"] = made.value["data"]
@@ -147,7 +147,7 @@ def _patch(folder: Path, patch: Object, items: list[_Item]) -> None:
         and all(item.value["metadata"].get("labels", {}).get(key) == value for key, value in pairs)
     ]
     if not chosen:
-        raise UnsupportedError(f"{patch['path']} is a patch of nothing")
+        raise UnsupportedError(f"the patch {patch['path']} matches no object")
     change = yaml.safe_load((folder / patch["path"]).read_text("utf-8"))
     for value in chosen:
         if isinstance(change, list):
@@ -158,7 +158,7 @@ def _patch(folder: Path, patch: Object, items: list[_Item]) -> None:
 
 
 def _operate(value: Object, operation: Object) -> None:
-    """Do one operation of a JSON 6902 patch."""
+    """Apply one operation of a JSON 6902 patch."""
     *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"][1:].split("/"))
     place: Any = value
     for part in parents:
@@ -169,13 +169,13 @@ def _operate(value: Object, operation: Object) -> None:
         case "add", dict():
             place[last] = copy.deepcopy(operation["value"])
         case other, _:
-            raise UnsupportedError(f"operation {other} of {operation['path']} is not known here")
+            raise UnsupportedError(f"operation {other} of {operation['path']} is not supported here")
 
 
 def _merge(into: Object, change: Object) -> None:
-    """Merge strategically: lists of named things by their name, new ones first; other lists are replaced."""
+    """Apply a strategic merge; objects in lists are matched by their merge key, and new ones come first."""
     if directives := [key for key in change if key.startswith("$")]:
-        raise UnsupportedError(f"{directives} not known here")
+        raise UnsupportedError(f"{directives} is not supported here")
     for key, new in change.items():
         old = into.get(key)
         if new is None:
@@ -184,7 +184,7 @@ def _merge(into: Object, change: Object) -> None:
             _merge(old, new)
         elif isinstance(new, list) and isinstance(old, list) and any(isinstance(part, dict) for part in new):
             if key not in _MERGE_KEYS:
-                raise UnsupportedError(f"what names the items of {key} is not known here")
+                raise UnsupportedError(f"the merge key of {key} is not supported here")
             into[key] = _merged_list(old, new, _MERGE_KEYS[key])
         else:
             into[key] = copy.deepcopy(new)
@@ -244,7 +244,7 @@ def _add_hashes(items: list[_Item]) -> None:
 
 
 def _hash(data: dict[str, str]) -> str:
-    """Return kustomize's hash: ten letters of a SHA-256 of the content as Go writes JSON, no look-alikes."""
+    """Return kustomize's hash: ten characters of the SHA-256 of Go's JSON, without look-alikes."""
     content = {"data": data, "kind": "ConfigMap", "name": ""}
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     for character in "<>&":

@@ -1,4 +1,4 @@
-"""Each alert against series that make it fire and series that must not, with promtool."""
+"""Tests each alert with promtool: series that make it fire, and series that must not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WEIGHT = 'shiftplane_route_weight_percent{route="chat",variant="v2"}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Values by the minute, in promtool's words: `0x5 1x60` is six zeros and sixty-one ones."""
+    """Values per minute in promtool's notation: `0x5 1x60` is six zeros and sixty-one ones."""
 
     fires: Mapping[str, str]
     quiet: tuple[Mapping[str, str], ...]
@@ -43,20 +43,20 @@ CASES = {
         fires={ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "5x60"},
         quiet=(
             {ERRORS: "0+6x60", FINE: "0+240x60", WEIGHT: "5x60"},
-            # Nobody is sent there any more.
+            # The backend has weight 0.
             {ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "0x60"},
-            # It has not been so for ten minutes.
+            # The error rate has not been high for ten minutes.
             {ERRORS: "0x21 0+60x40", FINE: "0+240x60", WEIGHT: "5x60"},
         ),
         at="30m",
         labels={"cluster": "chat/v2", "route": "chat"},
-        summary="chat/v2 answers 80% of its requests",
+        summary="only 80% of the requests to chat/v2 succeed",
     ),
     "ShiftplaneAbsent": Case(
         fires={"shiftplane_xds_streams": "3x5 _x60 stale"},
         quiet=({"shiftplane_xds_streams": "0x60"},),
         at="20m",
-        summary="no control plane answers: rollouts stand still, proxies keep what they hold",
+        summary="no control plane is scraped: rollouts stand still, proxies keep their configuration",
     ),
     "ShiftplaneStoreFailing": Case(
         fires={"shiftplane_store_failures_total": "0x5 0+60x60"},
@@ -72,7 +72,7 @@ CASES = {
         ),
         at="18m",
         labels={"group": "chat"},
-        summary="2 proxies of group chat refuse what they are told",
+        summary="2 proxies of group chat rejected the newest version (NACK)",
     ),
     "ShiftplaneProxiesStale": Case(
         fires={f'shiftplane_proxies{{{GROUP},status="STALE"}}': "0x5 3x60"},
@@ -82,13 +82,13 @@ CASES = {
         ),
         at="18m",
         labels={"group": "chat"},
-        summary="3 proxies of group chat have not taken the newest world",
+        summary="3 proxies of group chat have not acknowledged the newest version",
     ),
     "ShiftplaneWorldNotBuilt": Case(
         fires={"shiftplane_xds_worlds_failed_total": "0x10 1x60"},
         quiet=({"shiftplane_xds_worlds_failed_total": "1x60"},),
         at="15m",
-        summary="a world could not be built: some proxies keep the one before",
+        summary="a snapshot could not be built: some proxies keep the previous version",
     ),
     "ShiftplaneRolloutDegraded": Case(
         fires={'shiftplane_route_phase{route="chat",phase="Degraded"}': "1x60"},
@@ -112,14 +112,14 @@ CASES = {
         quiet=({'shiftplane_backend_dead{route="chat",backend="v2"}': "_x9 1x60"},),
         at="10m",
         labels={"route": "chat", "backend": "v2"},
-        summary="no endpoint of chat/v2 lives",
+        summary="no endpoint of chat/v2 is healthy",
     ),
     "ShiftplaneCaptureLost": Case(
         fires={f'shiftplane_capture_lost_total{{{GROUP},reason="log_entries_dropped"}}': "0+5x60"},
         quiet=({f'shiftplane_capture_lost_total{{{GROUP},reason="log_entries_dropped"}}': "0x5 90x60"},),
         at="30m",
         labels={"group": "chat", "reason": "log_entries_dropped"},
-        summary="proxies of group chat give up captured legs or copies: log_entries_dropped",
+        summary="proxies of group chat drop captured legs or copied requests: log_entries_dropped",
     ),
     "ShiftplaneNotificationsLost": Case(
         fires={'shiftplane_notifications_total{target="ops",result="refused"}': "0x5 1x60"},
@@ -129,13 +129,13 @@ CASES = {
         ),
         at="10m",
         labels={"target": "ops", "result": "refused"},
-        summary="ops was not told of something: refused",
+        summary="notifications to ops were lost: refused",
     ),
     "MirrorCollectorAbsent": Case(
         fires={"up": "1x60"},
         quiet=({"mirror_collector_store_writable": "0x60"},),
         at="10m",
-        summary="no collector answers: answers of shadows are not compared",
+        summary="no collector is scraped: the answers of shadows are not compared",
     ),
     "MirrorCollectorStoreFailing": Case(
         fires={f"mirror_collector_store_writable{{{INSTANCE}}}": "1x5 0x60"},
@@ -149,20 +149,20 @@ CASES = {
         quiet=({f'mirror_collector_dropped_total{{{INSTANCE},reason="queue_full"}}': "90x60"},),
         at="20m",
         labels={"instance": "c:1", "reason": "queue_full"},
-        summary="collector c:1 drops what proxies send: queue_full",
+        summary="collector c:1 drops captured legs: queue_full",
     ),
 }
 
 
-def test_every_alert_is_tried_here() -> None:
+def test_every_alert_has_a_case() -> None:
     assert set(CASES) == set(ALERTS)
 
 
 def unit(alert: str, series: Mapping[str, str], *, fires: bool) -> dict[str, Any]:
     case, rule = CASES[alert], ALERTS[alert]
-    notes = {**rule["annotations"], "summary": case.summary}
+    annotations = {**rule["annotations"], "summary": case.summary}
     labels = {**case.labels, **rule["labels"]}
-    expected = [{"exp_labels": labels, "exp_annotations": notes}] if fires else []
+    expected = [{"exp_labels": labels, "exp_annotations": annotations}] if fires else []
     return {
         "interval": "1m",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -171,7 +171,7 @@ def unit(alert: str, series: Mapping[str, str], *, fires: bool) -> dict[str, Any
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_it_fires_when_it_should_and_else_does_not(alert: str, tmp_path: Path) -> None:
+def test_an_alert_fires_only_when_it_should(alert: str, tmp_path: Path) -> None:
     case = CASES[alert]
     tests = [unit(alert, case.fires, fires=True)]
     tests += [unit(alert, series, fires=False) for series in case.quiet]
@@ -183,14 +183,14 @@ def test_it_fires_when_it_should_and_else_does_not(alert: str, tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alerts_speak_of_series_that_there_are() -> None:
+def test_alerts_use_existing_series() -> None:
     known = {series.name for name in ("xds_server", "mirror_collector") for series in catalogue(name)}
     for alert, rule in ALERTS.items():
         named = set(re.findall(r"\b(?:shiftplane|mirror_collector)_[a-z_]+", rule["expr"]))
         assert named <= known, alert
 
 
-def test_each_has_a_runbook_that_exists() -> None:
+def test_each_alert_has_a_runbook() -> None:
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     headings = {heading.lower() for heading in re.findall(r"^#+ (\w+)$", page, re.MULTILINE)}
     for alert, rule in ALERTS.items():

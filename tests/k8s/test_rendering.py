@@ -1,3 +1,5 @@
+"""Tests the renderer of kustomizations, against kubectl if it is installed."""
+
 from __future__ import annotations
 
 import shutil
@@ -7,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.k8s.manifests import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, manifests
 from tests.k8s.rendering import Object, UnsupportedError, render
-from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ def _by_name(objects: list[Object]) -> dict[tuple[str, str], Object]:
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl's kustomize")
 @pytest.mark.parametrize("name", [BASE, EXAMPLE, EXAMPLE_TLS])
-def test_kustomize_itself_says_the_same(name: str) -> None:
+def test_the_renderer_agrees_with_kubectl_kustomize(name: str) -> None:
     done = subprocess.run(
         ["kubectl", "kustomize", ROOT / "k8s" / name],
         capture_output=True,
@@ -40,7 +42,7 @@ def test_kustomize_itself_says_the_same(name: str) -> None:
         timeout=60,
         check=True,
     )
-    assert _by_name(list(world(name).objects)) == _by_name(list(yaml.safe_load_all(done.stdout)))
+    assert _by_name(list(manifests(name).objects)) == _by_name(list(yaml.safe_load_all(done.stdout)))
 
 
 def _folder(folder: Path, kustomization: str, **files: str) -> Path:
@@ -93,7 +95,7 @@ images: [{name: "registry:5000/app", newTag: "2"}]
         "configMapGenerator: [{name: a, literals: [a=b]}]",
     ],
 )
-def test_what_it_does_not_know_is_refused(kustomization: str, tmp_path: Path) -> None:
+def test_an_unsupported_kustomization_is_rejected(kustomization: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError):
         render(_folder(tmp_path, kustomization, p="spec: {replicas: 2}"))
 
@@ -106,7 +108,7 @@ def test_what_it_does_not_know_is_refused(kustomization: str, tmp_path: Path) ->
         "[{op: remove, path: /spec/template}]",
     ],
 )
-def test_patches_it_does_not_know_are_refused(patch: str, tmp_path: Path) -> None:
+def test_an_unsupported_patch_is_rejected(patch: str, tmp_path: Path) -> None:
     kustomization = (
         "resources: [app.yaml]\n"
         "patches: [{path: p.yaml, target: {kind: Deployment, labelSelector: 'patched=yes'}}]"

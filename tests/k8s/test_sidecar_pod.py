@@ -1,4 +1,4 @@
-"""A pod of the sidecar component on loopback: its own commands and scripts, a real Envoy, no vLLM."""
+"""Runs a pod of the sidecar component on loopback: its commands and scripts, and a real Envoy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from demo.processes import ReadyCheck, envoy_binary, free_port, http_ready, start
-from tests.k8s.world import EXAMPLE, world
+from tests.k8s.manifests import EXAMPLE, manifests
 from tests.support.plane import Plane, eventually, route
 from xds_server.cli import main as shiftplane
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers /health at once, and anything else in two halves, the second when it is told to."""
+    """Returns /health at once, and any other body in two halves, the second after `go_on` is set."""
 
     daemon_threads = True
 
@@ -56,16 +56,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"first")
         self.wfile.flush()
         server.half.set()
-        server.go_on.wait(PATIENCE)
+        server.go_on.wait(TIMEOUT)
         self.wfile.write(b"-half")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(slots=True)
 class Pod:
-    """What runs in one pod, with the ports of this run in place of the pod's own."""
+    """The processes of one pod, on free ports instead of the pod's own."""
 
     folder: Path
     server: _Server
@@ -73,10 +73,10 @@ class Pod:
     processes: list[Process] = field(default_factory=list)
 
     def script(self, name: str, **settings: str) -> list[str]:
-        """Return a command that runs a script as the kubelet would, its trace on stderr."""
-        proxy = world(EXAMPLE).container("vllm-v1", "proxy")
+        """Return a command that runs a script as the kubelet does, with a trace on stderr."""
+        proxy = manifests(EXAMPLE).container("vllm-v1", "proxy")
         (volume,) = (one for one in proxy.pod["volumes"] if one["name"] == "proxy-scripts")
-        text = world(EXAMPLE).one("ConfigMap", volume["configMap"]["name"])["data"][name]
+        text = manifests(EXAMPLE).one("ConfigMap", volume["configMap"]["name"])["data"][name]
         file = self.folder / name
         file.write_text(text, encoding="utf-8")
         environment = {item["name"]: item["value"] for item in proxy.value["env"]}
@@ -86,9 +86,9 @@ class Pod:
         return ["env", "-i", "PATH=/usr/bin:/bin", *variables, "bash", "-x", str(file)]
 
     def ready(self, **settings: str) -> bool:
-        """Return what the readiness probe finds."""
+        """Run the readiness probe and return whether it succeeded."""
         command = self.script("ready.sh", **settings)
-        return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False).returncode == 0
 
     def drain(self, **settings: str) -> Process:
         """Run the preStop hook."""
@@ -126,13 +126,15 @@ def _serving() -> Iterator[_Server]:
         yield server
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         server.server_close()
 
 
 def _start_proxy(pod: Pod, xds: int) -> Process:
-    """Do what the pod's init containers do: write the bootstrap, then start the proxy."""
-    bootstrap, proxy = (world(EXAMPLE).container("vllm-v1", name) for name in ("proxy-bootstrap", "proxy"))
+    """Write the bootstrap and start the proxy, as the init containers of the pod do."""
+    bootstrap, proxy = (
+        manifests(EXAMPLE).container("vllm-v1", name) for name in ("proxy-bootstrap", "proxy")
+    )
     file = pod.folder / "envoy.yaml"
     ours = {
         "--group": "chat",
@@ -144,56 +146,54 @@ def _start_proxy(pod: Pod, xds: int) -> Process:
         "--concurrency": "1",
     } | {f"--{name}": f"127.0.0.1:{port}" for name, port in pod.ports.items()}
 
-    def here(words: list[str]) -> list[str]:
-        """Return the words with our values, be they `--flag=value` or `--flag value`."""
-        keys = [word.partition("=")[0] for word in words]
+    def adapted(arguments: list[str]) -> list[str]:
+        """Return the arguments with the values of this test, for `--flag=value` and `--flag value`."""
+        keys = [word.partition("=")[0] for word in arguments]
         replaced = [
             f"{key}={ours[key]}" if key in ours and key != word else word
-            for key, word in zip(keys, words, strict=True)
+            for key, word in zip(keys, arguments, strict=True)
         ]
         return [ours.get(before, word) for before, word in zip(["", *replaced], replaced, strict=False)]
 
-    done = CliRunner().invoke(shiftplane, here(bootstrap.value["command"][1:]))
+    done = CliRunner().invoke(shiftplane, adapted(bootstrap.value["command"][1:]))
     assert done.exit_code == 0, done.output
     return start(
         "proxy",
-        [envoy_binary(), *here(proxy.value["command"][1:])],
+        [envoy_binary(), *adapted(proxy.value["command"][1:])],
         folder=pod.folder,
-        ready=ReadyCheck(url=pod.url("ready", "/ready"), timeout=PATIENCE),
+        ready=ReadyCheck(url=pod.url("ready", "/ready"), timeout=TIMEOUT),
     )
 
 
-def test_clients_are_sent_only_to_a_proxy_with_an_open_entry(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
-    assert not pod.ready(ENTRY_PORT=str(free_port())), "as before the first word of the control plane"
+def test_a_proxy_is_ready_only_with_an_open_entry_port(pod: Pod) -> None:
+    assert eventually(pod.ready, bool, within=TIMEOUT)
+    assert not pod.ready(ENTRY_PORT=str(free_port())), "as before the first configuration"
     assert not pod.ready(READY_PORT=str(free_port()))
-    assert http_ready(pod.url("serve", "/health")), "the way vLLM's own probes take"
-    assert not http_ready(pod.url("ready", "/stats")), "the readiness listener opens no other page"
+    assert http_ready(pod.url("serve", "/health")), "the probes of vLLM use this path"
+    assert not http_ready(pod.url("ready", "/stats")), "the readiness listener serves no other path"
 
 
-def test_a_pod_waits_for_the_last_answer(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
-    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=PATIENCE) as answer:
-        assert pod.server.half.wait(PATIENCE)
+def test_a_draining_pod_waits_for_the_last_response(pod: Pod) -> None:
+    assert eventually(pod.ready, bool, within=TIMEOUT)
+    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=TIMEOUT) as answer:
+        assert pod.server.half.wait(TIMEOUT)
         draining = pod.drain(DRAIN_LIMIT_SECONDS="60")
-        # The trace says that it has asked and found somebody, and has asked again and found them still there.
-        eventually(
-            lambda: draining.tail(10_000).count("+ sleep 1"), lambda count: count >= 2, within=PATIENCE
-        )
+        # Two sleeps in the trace: the script found a request in flight, and found it again one second later.
+        eventually(lambda: draining.tail(10_000).count("+ sleep 1"), lambda count: count >= 2, within=TIMEOUT)
         assert draining.running
-        assert not pod.ready(), "nobody new is sent here"
-        assert http_ready(pod.url("serve", "/health")), "whoever has not noticed yet is still served"
+        assert not pod.ready(), "a draining pod receives no new clients"
+        assert http_ready(pod.url("serve", "/health")), "late clients are still served"
         pod.server.go_on.set()
         assert answer.read() == b"first-half"
-    assert draining.popen.wait(PATIENCE) == 0, draining.tail()
+    assert draining.popen.wait(TIMEOUT) == 0, draining.tail()
 
 
-def test_a_pod_does_not_wait_for_ever(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
-    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=PATIENCE) as answer:
-        assert pod.server.half.wait(PATIENCE)
+def test_a_draining_pod_stops_waiting_at_its_limit(pod: Pod) -> None:
+    assert eventually(pod.ready, bool, within=TIMEOUT)
+    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=TIMEOUT) as answer:
+        assert pod.server.half.wait(TIMEOUT)
         draining = pod.drain(DRAIN_LIMIT_SECONDS="1")
-        assert draining.popen.wait(PATIENCE) == 0, draining.tail()
+        assert draining.popen.wait(TIMEOUT) == 0, draining.tail()
         assert not pod.server.go_on.is_set()
         pod.server.go_on.set()
         answer.read()

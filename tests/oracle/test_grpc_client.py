@@ -1,4 +1,4 @@
-"""The xDS client inside grpcio as an oracle that knows nothing of us, and nothing of Envoy's code either."""
+"""The xDS client in grpcio as an oracle: it shares no code with this project or with Envoy."""
 
 from __future__ import annotations
 
@@ -49,11 +49,10 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from tests.support import xds_caller
-from xds_server.translate import Resource
 from xds_server.translate.encode import encode_any, pack, type_url
 from xds_server.view import ProxyStatus
 from xds_server.xds.server import Hub, Server
-from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, Snapshot, build
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
     from xds_server import ir
 
 CALL_SECONDS = 10.0
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
@@ -114,54 +113,60 @@ def cluster(name: str, port: int) -> Iterable[Resource]:
     yield resource(name, ClusterLoadAssignment(cluster_name=name, endpoints=[place]))
 
 
-class Desk:
-    """Our server, with one world for everybody."""
+class ServerHarness:
+    """The server under test, with one snapshot for all clients."""
 
-    def __init__(self, world: Snapshot) -> None:
-        self.world = world
-        self.hub = Hub(self.compile)
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.hub = Hub(self.snapshot_for)
         self.server = Server(self.hub, identifier="test")
 
-    def compile(self, _proxies: ir.NodeClass) -> Snapshot:
-        return self.world
+    def snapshot_for(self, _node_class: ir.NodeClass) -> Snapshot:
+        return self.snapshot
 
     def publish(self, *resources: Resource) -> None:
-        self.world = build(resources, self.world)
+        self.snapshot = build(resources, self.snapshot)
         self.hub.publish("oracle")
 
     async def settled(self) -> None:
-        """Wait until the one client has accepted the newest world, all of it."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not any(s.session.synced and s.session.snapshot is self.world for s in self.hub.streams()):
+        """Wait until the only client has ACKed the complete newest snapshot."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not any(
+                s.session.synced and s.session.snapshot is self.snapshot for s in self.hub.streams()
+            ):
                 await asyncio.sleep(0.01)
         assert [view.status for view in self.hub.proxies()] == [ProxyStatus.SYNCED]
-        assert self.hub.counters.rejected.total() == 0
+        assert self.hub.counters.nacks.total() == 0
 
 
 @asynccontextmanager
-async def serving(world: Snapshot) -> AsyncIterator[tuple[Desk, int]]:
-    desk = Desk(world)
-    port = await desk.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(desk.hub.run())
+async def serving(snapshot: Snapshot) -> AsyncIterator[tuple[ServerHarness, int]]:
+    harness = ServerHarness(snapshot)
+    port = await harness.server.start("127.0.0.1:0")
+    pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield desk, port
+        yield harness, port
     finally:
         pushing.cancel()
         await asyncio.gather(pushing, return_exceptions=True)
-        await desk.server.stop(0)
+        await harness.server.stop(0)
 
 
 @asynccontextmanager
 async def echo(name: str) -> AsyncIterator[int]:
-    """A server that answers every call with its name and what was said."""
+    """A server that answers every call with its name and the request."""
 
-    async def say(request: bytes, _context: Any) -> bytes:
+    async def handle(request: bytes, _context: Any) -> bytes:
         return f"{name}: {request.decode()}".encode()
 
     service, method = xds_caller.METHOD.strip("/").split("/")
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(service, {method: grpc.unary_unary_rpc_method_handler(say)}),)
+        (
+            grpc.method_handlers_generic_handler(
+                service, {method: grpc.unary_unary_rpc_method_handler(handle)}
+            ),
+        )
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -172,8 +177,8 @@ async def echo(name: str) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def calling(xds_port: int) -> AsyncIterator[Process]:
-    """A client that knows nothing but the address of the control plane and the name `svc`."""
+async def grpc_client(xds_port: int) -> AsyncIterator[Process]:
+    """A client configured with the address of the control plane and the name `svc` only."""
     bootstrap = {
         "xds_servers": [
             {
@@ -201,79 +206,79 @@ async def calling(xds_port: int) -> AsyncIterator[Process]:
         await client.wait()
 
 
-async def call(client: Process, word: str) -> dict[str, str]:
+async def call(client: Process, text: str) -> dict[str, str]:
     assert client.stdin is not None
     assert client.stdout is not None
-    client.stdin.write(f"{word}\n".encode())
+    client.stdin.write(f"{text}\n".encode())
     await client.stdin.drain()
-    line = await asyncio.wait_for(client.stdout.readline(), CALL_SECONDS + PATIENCE_SECONDS)
+    line = await asyncio.wait_for(client.stdout.readline(), CALL_SECONDS + TIMEOUT_SECONDS)
     found = json.loads(line)
     assert isinstance(found, dict)
     return found
 
 
 async def until_answered(client: Process, wanted: dict[str, str]) -> None:
-    """Call until the answer is `wanted`: an acknowledged change takes its time inside the client."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    """Call until the answer is `wanted`: the client applies a change some time after its ACK."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while await call(client, "hello") != wanted:
             await asyncio.sleep(0.01)
 
 
-async def test_calls_go_where_the_world_says() -> None:
+async def test_calls_go_to_the_published_endpoint() -> None:
     async with echo("one") as one, echo("two") as two:
         first = (listener(), routes("c1"), *cluster("c1", one))
         second = (listener(), routes("c2"), *cluster("c2", two))
-        async with serving(build(first)) as (desk, port), calling(port) as client:
+        async with serving(build(first)) as (harness, port), grpc_client(port) as client:
             assert await call(client, "hello") == {"answer": "one: hello"}
-            await desk.settled()
+            await harness.settled()
 
-            desk.publish(*second)
-            await desk.settled()
+            harness.publish(*second)
+            await harness.settled()
             await until_answered(client, {"answer": "two: hello"})
-            assert await call(client, "again") == {"answer": "two: again"}, "and it stays so"
+            assert await call(client, "again") == {"answer": "two: again"}, "for later calls too"
 
-            desk.publish(listener(), routes("c2"), *cluster("c2", one))
-            await desk.settled()
+            harness.publish(listener(), routes("c2"), *cluster("c2", one))
+            await harness.settled()
             await until_answered(client, {"answer": "one: hello"})
 
 
-async def test_no_call_is_lost_while_the_world_changes() -> None:
+async def test_no_call_fails_while_snapshots_change() -> None:
     async with echo("one") as one, echo("two") as two:
-        worlds = [
+        versions = [
             (listener(), routes(name), *cluster(name, port)) for name, port in (("c1", one), ("c2", two))
         ]
-        async with serving(build(worlds[0])) as (desk, port), calling(port) as client:
+        async with serving(build(versions[0])) as (harness, port), grpc_client(port) as client:
             answers = [await call(client, "0")]
             for number in range(1, 31):
                 if number % 3 == 0:
-                    desk.publish(*worlds[number % 2])
+                    harness.publish(*versions[number % 2])
                 answers.append(await call(client, str(number)))
             assert [answer for answer in answers if "error" in answer] == []
             assert {answer["answer"].partition(":")[0] for answer in answers} == {"one", "two"}
-            await desk.settled()
+            await harness.settled()
 
 
-def _held(desk: Desk) -> list[str]:
-    return [i.type_url for s in desk.hub.streams() for i in s.session.inventory() if i.version]
+def _acked_types(harness: ServerHarness) -> list[str]:
+    return [i.type_url for s in harness.hub.streams() for i in s.session.inventory() if i.version]
 
 
-async def test_without_its_listener_a_service_is_gone_until_it_is_back() -> None:
+async def test_calls_fail_while_the_listener_is_removed() -> None:
     async with echo("one") as one:
-        world = (listener(), routes("c1"), *cluster("c1", one))
-        async with serving(build(world)) as (desk, port), calling(port) as client:
+        resources = (listener(), routes("c1"), *cluster("c1", one))
+        async with serving(build(resources)) as (harness, port), grpc_client(port) as client:
             assert await call(client, "hello") == {"answer": "one: hello"}
-            desk.publish()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            harness.publish()
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 while "error" not in (failed := await call(client, "hello")):
                     await asyncio.sleep(0.01)
             assert failed["error"] == "UNAVAILABLE"
-            # It goes on following the routes it can no longer reach, and so does not let go of their cluster.
-            # Its ACK of the removal may come after the failed call.
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while LISTENER in (held := _held(desk)):
+            # The client stays subscribed to the routes without a listener, and so keeps their cluster.
+            # Its ACK of the removal may arrive after the failed call.
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                while LISTENER in (acked := _acked_types(harness)):
                     await asyncio.sleep(0.01)
-            assert held
-            assert desk.hub.counters.rejected.total() == 0
-            desk.publish(*world)
+            assert acked
+            assert harness.hub.counters.nacks.total() == 0
+            harness.publish(*resources)
             await until_answered(client, {"answer": "one: hello"})
-            await desk.settled()
+            await harness.settled()

@@ -1,9 +1,9 @@
-"""A model server that does nothing but answer, fast, with the faults a verdict has to find.
+"""A fast simulated model server with configurable faults, for tests of verdicts.
 
     python -m tests.support.arm --port 9001 --errors 0.04 --seed 3
 
-Plain JSON answers with `usage`, or streams where they are asked for. Times are drawn from a log-normal
-distribution. It is told an outage by `GET /outage?rate=0.2`.
+It answers with JSON that contains `usage`. Latencies are drawn from a log-normal distribution.
+`GET /outage?rate=0.2` sets the share of failed requests.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-_WORDS: Final = "x" * 4000
+_TEXT: Final = "x" * 4000
 
 
 @dataclass(slots=True)
 class Faults:
-    """Shares of requests with a fault, and how many tokens an answer has on average."""
+    """Shares of requests with each fault, the mean number of tokens and the median latency."""
 
     errors: float
     slow: float
@@ -30,7 +30,7 @@ class Faults:
 
 
 class Exchange(asyncio.Protocol):
-    """One connection; requests come one after the other."""
+    """One connection, with one request after the other."""
 
     def __init__(self, faults: Faults, rng: random.Random) -> None:
         self.faults, self.rng = faults, rng
@@ -70,7 +70,7 @@ class Exchange(asyncio.Protocol):
             wait *= 4
         tokens = max(1, round(faults.tokens * rng.lognormvariate(0, 0.4)))
         usage = {"prompt_tokens": 20, "completion_tokens": tokens, "total_tokens": 20 + tokens}
-        message = {"role": "assistant", "content": _WORDS[: 4 * tokens]}
+        message = {"role": "assistant", "content": _TEXT[: 4 * tokens]}
         body = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
         if rng.random() < faults.truncate:
             body = body[: len(body) // 2]
@@ -78,9 +78,9 @@ class Exchange(asyncio.Protocol):
 
     def send(self, status: int, body: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
-            words = "OK" if status == 200 else "Internal Server Error"
+            reason = "OK" if status == 200 else "Internal Server Error"
             head = (
-                f"HTTP/1.1 {status} {words}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+                f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
             )
             self.transport.write(head.encode() + b"\r\n\r\n" + body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xds_server.xds.session import Delta, Event, Session, StateOfTheWorld
+from xds_server.xds.session import Delta, Event, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, short_name
 from xds_server.xds.wire import discovery_pb2 as wire
 
@@ -33,7 +33,7 @@ class Client:
     opened: bool = False
 
     def __post_init__(self) -> None:
-        variant = Delta() if self.delta else StateOfTheWorld()
+        variant = Delta() if self.delta else Sotw()
         self.session = Session(variant, identifier="test", nonce_prefix="n")
 
     def request(

@@ -1,9 +1,9 @@
-"""A proxy as the protocol has it, without I/O: it keeps what it accepted and follows what that refers to.
+"""A proxy without I/O: it keeps what it ACKed and subscribes to what that refers to.
 
-It shares no code with the server but the messages. Resources say in their own bytes what they are and what
-they refer to, so that nothing has to be believed about a response. Two habits of the real Envoy are copied
-because servers have come to grief over them: a cluster that is new or changed waits for its endpoints
-("warming"), for which Envoy does not ask again, and while anything waits no word about clusters leaves.
+It shares no code with the server except the messages. The bytes of a resource contain its type, name and
+references, so that a test need not trust the rest of a response. Two behaviors of Envoy that servers have got
+wrong are included: a new or changed cluster waits for its endpoints ("warming") without a new subscription to
+them, and while a cluster is warming, no request about clusters is sent.
 """
 
 from __future__ import annotations
@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, Snapshot, build
+from xds_server.xds.snapshot import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    VIRTUAL_HOST,
+    Resource,
+    Snapshot,
+    build,
+)
 from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-__all__ = ["FULL", "NAMED", "FakeEnvoy", "Made", "Response", "made", "read", "world_of"]
+__all__ = ["FULL", "NAMED", "FakeEnvoy", "Made", "Response", "made", "read", "snapshot_of"]
 
 FULL = (CLUSTER, LISTENER, VIRTUAL_HOST)
 NAMED = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
@@ -29,7 +38,7 @@ NAMED = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A resource of a test: `generation` is its content, `refers_to` what it needs."""
+    """A resource of a test: `generation` stands for its content, `refers_to` is what it needs."""
 
     type_url: str
     name: str
@@ -45,25 +54,36 @@ class Made:
     def version(self) -> str:
         return blake2b(self.body, digest_size=8).hexdigest()
 
+    @property
+    def resource(self) -> Resource:
+        """The resource that the server sends."""
+        return Resource(
+            type_url=self.type_url,
+            name=self.name,
+            version=self.version,
+            body=self.body,
+            refers_to=self.refers_to,
+        )
+
     def names(self, type_url: str) -> frozenset[str]:
-        """The names of one type it refers to."""
+        """The names of one type that it refers to."""
         return frozenset(name for kind, name in self.refers_to if kind == type_url)
 
 
 def made(body: bytes) -> Made:
-    """Read a resource back from its bytes."""
+    """Parse a resource from its bytes."""
     message = AnyMessage.FromString(body)
     name, generation, refers_to = json.loads(message.value)
     return Made(message.type_url, name, generation, frozenset((kind, other) for kind, other in refers_to))
 
 
-def world_of(resources: Iterable[Made]) -> Snapshot:
-    return build(resources)
+def snapshot_of(resources: Iterable[Made]) -> Snapshot:
+    return build(one.resource for one in resources)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of either flavour, read by somebody who trusts none of it."""
+    """A parsed response of either variant."""
 
     type_url: str
     nonce: str
@@ -72,15 +92,17 @@ class Response:
 
 
 def read(raw: bytes, *, delta: bool) -> Response:
-    """Read a response and check what holds for each by itself."""
+    """Parse a response, and check the properties that every response has."""
     message: wire.DeltaDiscoveryResponse | wire.DiscoveryResponse
     removed: tuple[str, ...] = ()
     if delta:
         message = wire.DeltaDiscoveryResponse.FromString(raw)
-        told = [wire.Resource.FromString(body) for body in message.resources]
-        resources = [made(resource.resource) for resource in told]
-        assert [r.name for r in told] == [r.name for r in resources], "a name of its own for each resource"
-        assert [r.version for r in told] == [r.version for r in resources]
+        wrapped = [wire.Resource.FromString(body) for body in message.resources]
+        resources = [made(resource.resource) for resource in wrapped]
+        assert [r.name for r in wrapped] == [r.name for r in resources], (
+            "the name in the message is the name in the body"
+        )
+        assert [r.version for r in wrapped] == [r.version for r in resources]
         removed = tuple(message.removed_resources)
     else:
         message = wire.DiscoveryResponse.FromString(raw)
@@ -95,9 +117,9 @@ def read(raw: bytes, *, delta: bool) -> Response:
 
 @dataclass(slots=True)
 class FakeEnvoy:
-    """One proxy over all its streams; `send` is what the present stream does with a request.
+    """One proxy and its streams, one after the other; `send` sends a request on the current stream.
 
-    `explicit` says `*` where an older proxy says nothing and means everything.
+    With `explicit` it subscribes to "*"; older proxies send an empty list instead.
     """
 
     delta: bool
@@ -106,64 +128,64 @@ class FakeEnvoy:
     held: dict[str, dict[str, Made]] = field(
         default_factory=lambda: {kind: {} for kind in (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)}
     )
-    follows: dict[str, set[str]] = field(default_factory=lambda: {ENDPOINT: set(), ROUTE: set()})
-    curious: set[str] = field(default_factory=set)
+    subscribed: dict[str, set[str]] = field(default_factory=lambda: {ENDPOINT: set(), ROUTE: set()})
+    extra_names: set[str] = field(default_factory=set)
     warming: dict[str, bool] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
     _last: dict[str, str] = field(default_factory=dict)
-    _asked: set[str] = field(default_factory=set)
+    _requested: set[str] = field(default_factory=set)
     _node_sent: bool = False
-    _held_back: list[bytes] = field(default_factory=list)
+    _delayed: list[bytes] = field(default_factory=list)
 
     @property
     def active(self) -> set[str]:
-        """The clusters that take requests: all but new ones that still wait for endpoints."""
+        """The clusters that can serve requests: all except new ones that are warming."""
         return {name for name in self.held[CLUSTER] if self.warming.get(name, True)}
 
     # A stream
 
     def open(self, order: Sequence[str]) -> None:
-        """Begin a stream by asking for everything, type by type, with what is held already."""
+        """Start a stream: subscribe to each type in `order`, and report the resources of earlier streams."""
         self._node_sent = False
-        self._asked, self._last, self.seen, self._held_back = set(), {}, [], []
+        self._requested, self._last, self.seen, self._delayed = set(), {}, [], []
         for type_url in order:
-            if type_url in FULL or self.follows[type_url]:
-                self._ask(type_url, subscribe=self._everything(type_url))
+            if type_url in FULL or self.subscribed[type_url]:
+                self._request(type_url, subscribe=self._subscription(type_url))
 
-    def take(self, response: Response, *, refuse: bool = False, keep: Collection[str] = ()) -> None:
-        """Take or refuse a response; of a refused one, the names in `keep` are applied nevertheless."""
+    def take(self, response: Response, *, nack: bool = False, apply: Collection[str] = ()) -> None:
+        """ACK or NACK a response; of a NACKed one, the names in `apply` are applied nevertheless."""
         assert response.nonce not in {nonce for _, nonce in self.seen}, "a nonce twice on one stream"
         self.seen.append((response.type_url, response.nonce))
         self._last[response.type_url] = response.nonce
-        self._apply(response, None if not refuse else keep)
-        self._ask(response.type_url, nonce=response.nonce, error="no" if refuse else "")
-        self._follow()
-        self._release()
+        self._apply(response, None if not nack else apply)
+        self._request(response.type_url, nonce=response.nonce, error="no" if nack else "")
+        self._subscribe_to_references()
+        self._send_delayed()
 
-    def ask_again(self, type_url: str, name: str) -> None:
-        """Let go of a name and follow it again at once: the copy is lost, and must come again."""
+    def resubscribe(self, type_url: str, name: str) -> None:
+        """Unsubscribe from a name and subscribe again at once: the server must send the resource again."""
         self.held[type_url].pop(name, None)
-        self.follows[type_url].discard(name)
-        self._ask(type_url, unsubscribe=[name])
-        self.follows[type_url].add(name)
-        self._ask(type_url, subscribe=[name])
+        self.subscribed[type_url].discard(name)
+        self._request(type_url, unsubscribe=[name])
+        self.subscribed[type_url].add(name)
+        self._request(type_url, subscribe=[name])
 
-    def be_curious(self, names: set[str]) -> None:
-        """Follow the endpoints of these names too, whether there are such clusters or not."""
-        self.curious = names
-        self._follow()
+    def subscribe_to_endpoints(self, names: set[str]) -> None:
+        """Subscribe to the endpoints of these names too, whether or not there are such clusters."""
+        self.extra_names = names
+        self._subscribe_to_references()
 
-    def speak_of(self, type_url: str, nonce: str, *, error: str = "") -> None:
-        """Send a request that speaks of an old response, or of one of another stream."""
-        if type_url in self._asked:
-            self._ask(type_url, nonce=nonce, error=error)
+    def send_nonce(self, type_url: str, nonce: str, *, error: str = "") -> None:
+        """Send a request with the nonce of an old response, or of another stream."""
+        if type_url in self._requested:
+            self._request(type_url, nonce=nonce, error=error)
 
-    def give_up_waiting(self, name: str) -> None:
-        """Do what Envoy does after fifteen seconds without endpoints."""
+    def end_warming(self, name: str) -> None:
+        """End the warming of a cluster without endpoints, as Envoy does after fifteen seconds."""
         self.warming.pop(name)
-        self._release()
+        self._send_delayed()
 
-    # Inside
+    # Internals
 
     def _apply(self, response: Response, only: Collection[str] | None) -> None:
         kind, held = response.type_url, self.held[response.type_url]
@@ -189,29 +211,29 @@ class FakeEnvoy:
                 self.warming.pop(name, None)
             elif held.get(name) != resource:
                 self.warming.setdefault(name, name in held)
-        if kind in FULL or name in self.follows[kind]:
+        if kind in FULL or name in self.subscribed[kind]:
             held[name] = resource
 
-    def _follow(self) -> None:
-        """Follow what is referred to, and nothing else."""
+    def _subscribe_to_references(self) -> None:
+        """Subscribe to the resources that others refer to, and unsubscribe from the rest."""
         for source, kind in NAMED.items():
             wanted = {name for resource in self.held[source].values() for name in resource.names(kind)}
             if kind == ENDPOINT:
-                wanted |= self.curious
-            before = self.follows[kind]
+                wanted |= self.extra_names
+            before = self.subscribed[kind]
             if wanted == before:
                 continue
-            self.follows[kind] = wanted
+            self.subscribed[kind] = wanted
             for name in before - wanted:
                 self.held[kind].pop(name, None)
-            self._ask(kind, subscribe=sorted(wanted - before), unsubscribe=sorted(before - wanted))
+            self._request(kind, subscribe=sorted(wanted - before), unsubscribe=sorted(before - wanted))
 
-    def _everything(self, type_url: str) -> list[str]:
+    def _subscription(self, type_url: str) -> list[str]:
         if type_url in FULL:
             return ["*"] if self.explicit else []
-        return sorted(self.follows[type_url])
+        return sorted(self.subscribed[type_url])
 
-    def _ask(
+    def _request(
         self,
         type_url: str,
         *,
@@ -224,7 +246,7 @@ class FakeEnvoy:
         detail = wire.Status(code=13, message=error) if error else None
         request: wire.DeltaDiscoveryRequest | wire.DiscoveryRequest
         if self.delta:
-            first = type_url not in self._asked
+            first = type_url not in self._requested
             request = wire.DeltaDiscoveryRequest(
                 node=node,
                 type_url=type_url,
@@ -242,21 +264,21 @@ class FakeEnvoy:
             request = wire.DiscoveryRequest(
                 node=node,
                 type_url=type_url,
-                resource_names=self._everything(type_url),
+                resource_names=self._subscription(type_url),
                 response_nonce=nonce or self._last.get(type_url, ""),
                 error_detail=detail,
             )
-        self._asked.add(type_url)
+        self._requested.add(type_url)
         if type_url == CLUSTER and self.warming:
             request.ClearField("node")
-            self._held_back.append(request.SerializeToString())
+            self._delayed.append(request.SerializeToString())
             return
         self._node_sent = True
         self.send(request.SerializeToString())
 
-    def _release(self) -> None:
-        if self.warming or not self._held_back:
+    def _send_delayed(self) -> None:
+        if self.warming or not self._delayed:
             return
-        ready, self._held_back = self._held_back, []
+        ready, self._delayed = self._delayed, []
         for raw in ready:
             self.send(raw)

@@ -1,10 +1,9 @@
-"""A discovery server in this process, and clients that do not keep to the rules."""
+"""An xDS server in this process, and clients that violate the protocol."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from tests.support import worlds
 from xds_server.translate import resources
 from xds_server.xds.server import Hub, Server
-from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Snapshot, build
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, Snapshot, build
 from xds_server.xds.wire import discovery_pb2 as wire
 
 if TYPE_CHECKING:
@@ -23,76 +22,70 @@ if TYPE_CHECKING:
 
     from xds_server import ir
 
-__all__ = ["METHODS", "Desk", "ask", "big_world", "calling", "frame", "serving", "talk"]
+__all__ = [
+    "METHODS",
+    "ServerHarness",
+    "exchange",
+    "large_snapshot",
+    "make_request",
+    "open_stream",
+    "random_request",
+    "serving",
+]
 
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
 METHODS = {True: f"{_SERVICE}/DeltaAggregatedResources", False: f"{_SERVICE}/StreamAggregatedResources"}
 _UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-_PATIENCE_SECONDS = 20.0
+_TIMEOUT_SECONDS = 20.0
 _TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE, "", "type.googleapis.com/no.such.Type", "\N{SNOWMAN}")
 _NAMES = ("*", "", "chat/v1", "chat/v2", "entry", "hop", "nowhere", "a" * 300)
 
 
-@dataclass(frozen=True, slots=True)
-class _Blob:
-    """A resource that is nothing but large."""
-
-    name: str
-    size: int
-    type_url: str = CLUSTER
-    refers_to: frozenset[tuple[str, str]] = frozenset()
-
-    @property
-    def body(self) -> bytes:
-        return AnyMessage(type_url=self.type_url, value=b"\x00" * self.size).SerializeToString()
-
-    @property
-    def version(self) -> str:
-        return blake2b(self.body, digest_size=8).hexdigest()
+def large_snapshot(weight: int, size: int) -> Snapshot:
+    """Return a snapshot with one more cluster, whose body has `size` zero bytes."""
+    body = AnyMessage(type_url=CLUSTER, value=b"\x00" * size).SerializeToString()
+    version = blake2b(body, digest_size=8).hexdigest()
+    large = Resource(type_url=CLUSTER, name="big", version=version, body=body)
+    return build((*resources(worlds.group(weight), worlds.SCRIPTS), large))
 
 
-def big_world(weight: int, size: int) -> Snapshot:
-    """A world with one very large cluster."""
-    return build((*resources(worlds.group(weight), worlds.SCRIPTS), _Blob("big", size)))
-
-
-class Desk:
-    """A server with a world that can be changed."""
+class ServerHarness:
+    """A server with a snapshot that tests replace; `group_snapshots` has those of other groups."""
 
     def __init__(self, write_seconds: float) -> None:
-        self.world = worlds.snapshot(worlds.group(500))
-        self.others: dict[str, Snapshot] = {}
-        self.hub = Hub(self.compile, write_seconds=write_seconds)
+        self.snapshot = worlds.snapshot(worlds.group(500))
+        self.group_snapshots: dict[str, Snapshot] = {}
+        self.hub = Hub(self.snapshot_for, write_seconds=write_seconds)
         self.server = Server(self.hub, identifier="test")
         self.port = 0
         self.pushing: asyncio.Task[None] | None = None
 
-    def compile(self, proxies: ir.NodeClass) -> Snapshot:
-        return self.others.get(proxies.group, self.world)
+    def snapshot_for(self, node_class: ir.NodeClass) -> Snapshot:
+        return self.group_snapshots.get(node_class.group, self.snapshot)
 
-    def publish(self, world: Snapshot) -> None:
-        self.world = world
+    def publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         self.hub.publish("chat")
 
 
 @asynccontextmanager
-async def serving(write_seconds: float = 10.0) -> AsyncIterator[Desk]:
-    """A server; nothing a client does may end its work."""
-    desk = Desk(write_seconds)
-    desk.port = await desk.server.start("127.0.0.1:0")
-    desk.pushing = asyncio.create_task(desk.hub.run())
+async def serving(write_seconds: float = 10.0) -> AsyncIterator[ServerHarness]:
+    """Run a server, and check at the end that no client ended its hub."""
+    harness = ServerHarness(write_seconds)
+    harness.port = await harness.server.start("127.0.0.1:0")
+    harness.pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield desk
-        assert not desk.pushing.done(), "the server stopped pushing"
+        yield harness
+        assert not harness.pushing.done(), "the server stopped pushing"
     finally:
-        desk.pushing.cancel()
-        await asyncio.gather(desk.pushing, return_exceptions=True)
-        await desk.server.stop(0)
+        harness.pushing.cancel()
+        await asyncio.gather(harness.pushing, return_exceptions=True)
+        await harness.server.stop(0)
 
 
 @asynccontextmanager
-async def calling(port: int, *, delta: bool) -> AsyncIterator[Any]:
-    """A stream of its own connection."""
+async def open_stream(port: int, *, delta: bool) -> AsyncIterator[Any]:
+    """Open a stream with a connection of its own."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_UNLIMITED) as channel:
         call = channel.stream_stream(METHODS[delta], request_serializer=None, response_deserializer=None)()
         try:
@@ -101,8 +94,10 @@ async def calling(port: int, *, delta: bool) -> AsyncIterator[Any]:
             call.cancel()
 
 
-def ask(type_url: str, *names: str, node: str = "someone", group: str = "chat", delta: bool = True) -> bytes:
-    """A request that keeps to the rules."""
+def make_request(
+    type_url: str, *names: str, node: str = "some-node", group: str = "chat", delta: bool = True
+) -> bytes:
+    """Return a valid request."""
     who = wire.Node(id=node, cluster=group)
     if delta:
         asked = wire.DeltaDiscoveryRequest(node=who, type_url=type_url, resource_names_subscribe=names)
@@ -110,8 +105,8 @@ def ask(type_url: str, *names: str, node: str = "someone", group: str = "chat", 
     return wire.DiscoveryRequest(node=who, type_url=type_url, resource_names=names).SerializeToString()
 
 
-def frame(rng: random.Random, *, delta: bool) -> bytes:
-    """A request that may keep to some of the rules."""
+def random_request(rng: random.Random, *, delta: bool) -> bytes:
+    """Return a request that may be invalid in several ways."""
     names = [rng.choice(_NAMES) for _ in range(rng.randrange(4))]
     request: wire.DeltaDiscoveryRequest | wire.DiscoveryRequest
     if delta:
@@ -148,20 +143,20 @@ def frame(rng: random.Random, *, delta: bool) -> bytes:
     return bytes(raw)
 
 
-async def talk(port: int, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc.StatusCode, int]:
-    """Send all frames, end the sentence, and return how the server ended the stream and what it said."""
-    heard = 0
-    async with asyncio.timeout(_PATIENCE_SECONDS), calling(port, delta=delta) as call:
+async def exchange(port: int, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc.StatusCode, int]:
+    """Send all frames, close the sending side, and return the server's status and number of responses."""
+    responses = 0
+    async with asyncio.timeout(_TIMEOUT_SECONDS), open_stream(port, delta=delta) as call:
         try:
             for raw in frames:
                 await call.write(raw)
             await call.done_writing()
             while await call.read() is not grpc.aio.EOF:
-                heard += 1
+                responses += 1
         except (grpc.RpcError, asyncio.InvalidStateError):
-            pass  # The server ended the stream while we were still speaking.
+            pass  # The server ended the stream before all frames were sent.
         code = await call.code()
         if code is grpc.StatusCode.INTERNAL and "from Core" in await call.details():
-            # The client library's own words for: the stream had ended when more was said.
+            # What the client library reports if the stream ended before a write.
             code = grpc.StatusCode.INVALID_ARGUMENT
-        return code, heard
+        return code, responses

@@ -21,7 +21,7 @@ _LEVELS: Final = {
     "exception": "error",
 }
 _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
-    "stream.who": ("node", "group", "peer"),
+    "stream.log_fields": ("node", "group", "peer"),
     "of": ("route", "metric"),
     "self._unlogged_drops": ("one per reason",),
 }

@@ -1,4 +1,4 @@
-"""A proxy inside the test's own loop: it follows everything it is told of and accepts or refuses it."""
+"""A delta client in the test's event loop that subscribes to all resources and ACKs or NACKs them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FakeProxy"]
 
-_FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
+_REFERENCED = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
 class FakeProxy:
-    """A delta client. It refuses the types and the worlds' versions in `refuse`; `silent` answers nothing.
+    """A delta client. It NACKs the types and snapshot versions in `refuse`; if `silent`, it does not answer.
 
-    `only` is the type of a stream that is not aggregated.
+    `single_type` is the type of a stream that is not aggregated.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class FakeProxy:
         *,
         minor: int = 0,
         entry: str = "",
-        only: str | None = None,
+        single_type: str | None = None,
     ) -> None:
         self.refuse: set[str] = set()
         self.silent = False
@@ -44,28 +44,28 @@ class FakeProxy:
         if minor:
             version = self._node.user_agent_build_version.version
             version.major_number, version.minor_number = 1, minor
-        self._open: list[wire.DeltaDiscoveryResponse] = []
+        self._unanswered: list[wire.DeltaDiscoveryResponse] = []
         writer: Writer = self
         self.stream = Stream(
-            session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-", only=only),
+            session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-", single_type=single_type),
             writer=writer,
             peer="test",
             connected_since=0.0,
             last_seen=0.0,
         )
         hub.connect(self.stream)
-        self._only = only
+        self._single_type = single_type
         for type_url in (CLUSTER, LISTENER):
-            if only in {None, type_url}:
-                self._ask(type_url)
-        if only in {None, RUNTIME}:
-            self._ask(RUNTIME, subscribe=["shiftplane"])
+            if single_type in {None, type_url}:
+                self._request(type_url)
+        if single_type in {None, RUNTIME}:
+            self._request(RUNTIME, subscribe=["shiftplane"])
 
     async def write(self, message: bytes) -> None:
         response = wire.DeltaDiscoveryResponse.FromString(message)
-        self._open.append(response)
-        told = map(wire.Resource.FromString, response.resources)
-        self.seen.update((resource.name, resource.version) for resource in told)
+        self._unanswered.append(response)
+        resources = map(wire.Resource.FromString, response.resources)
+        self.seen.update((resource.name, resource.version) for resource in resources)
         if not self.silent:
             self.answer()
 
@@ -75,22 +75,22 @@ class FakeProxy:
 
     @property
     def version(self) -> str:
-        """The version of the world it was offered last and has accepted; empty while it has not."""
+        """The version of the newest offered snapshot, if the client ACKed it; empty otherwise."""
         session = self.stream.session
         return session.snapshot.version if session.snapshot is not None and session.synced else ""
 
     def answer(self) -> None:
-        """Answer everything that is open."""
-        waiting, self._open = self._open, []
+        """ACK or NACK all responses that were not answered."""
+        waiting, self._unanswered = self._unanswered, []
         for response in waiting:
-            self._answer(response)
+            self._respond(response)
 
     def leave(self) -> None:
         self._hub.disconnect(self.stream)
 
-    def _answer(self, response: wire.DeltaDiscoveryResponse) -> None:
+    def _respond(self, response: wire.DeltaDiscoveryResponse) -> None:
         if response.type_url in self.refuse or response.system_version_info in self.refuse:
-            self._ask(response.type_url, nonce=response.nonce, error="refused by the test")
+            self._request(response.type_url, nonce=response.nonce, error="refused by the test")
             return
         held = self.held.setdefault(response.type_url, {})
         for raw in response.resources:
@@ -98,13 +98,13 @@ class FakeProxy:
             held[resource.name] = resource.resource
         for name in response.removed_resources:
             held.pop(name, None)
-        self._ask(response.type_url, nonce=response.nonce)
-        refers = _FOLLOWS.get(response.type_url)
-        if refers is not None and self._only is None:
-            names = set(held) if refers == ENDPOINT else {"entry", "hop"}
-            self._ask(refers, subscribe=sorted(names - set(self.held.get(refers, {}))))
+        self._request(response.type_url, nonce=response.nonce)
+        referenced = _REFERENCED.get(response.type_url)
+        if referenced is not None and self._single_type is None:
+            names = set(held) if referenced == ENDPOINT else {"entry", "hop"}
+            self._request(referenced, subscribe=sorted(names - set(self.held.get(referenced, {}))))
 
-    def _ask(
+    def _request(
         self, type_url: str, *, subscribe: list[str] | None = None, nonce: str = "", error: str = ""
     ) -> None:
         request = wire.DeltaDiscoveryRequest(

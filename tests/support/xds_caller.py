@@ -1,6 +1,6 @@
-"""A gRPC client that finds its servers through xDS: a line in is a call, a JSON line out is what came of it.
+"""A gRPC client that finds its servers through xDS: each input line is a call, each output line its result.
 
-Run as a program of its own, because the library reads its bootstrap once per process.
+It runs in a process of its own, because the library reads its bootstrap once per process.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import sys
 
 import grpc
 
-METHOD = "/test.Echo/Say"
+METHOD = "/test.Echo/Echo"
 
 
 def main() -> None:
     target, seconds = sys.argv[1], float(sys.argv[2])
     with grpc.insecure_channel(target) as channel:
-        say = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
+        call = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
         for line in sys.stdin:
             try:
-                found = {"answer": say(line.strip().encode(), timeout=seconds).decode()}
+                found = {"answer": call(line.strip().encode(), timeout=seconds).decode()}
             except grpc.RpcError as error:
                 found = {"error": error.code().name, "details": error.details()}
             sys.stdout.write(json.dumps(found) + "\n")

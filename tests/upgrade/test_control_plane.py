@@ -54,6 +54,7 @@ async def test_the_persisted_state_is_read_whole(harness: EngineHarness) -> None
 
 async def test_the_verdict_is_the_same(harness: EngineHarness) -> None:
     state = harness.engine.table.get("chat").state
+    assert state.finding is not None
     assert state.finding.value == EXPECTED["states"]["chat"]["finding"] == "Inconclusive"
     result = harness.engine.analysis.result("chat")
     assert result is not None

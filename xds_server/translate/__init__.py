@@ -5,6 +5,6 @@ Nothing outside this package imports envoy-data-plane.
 
 from xds_server.translate.listeners import Scripts
 from xds_server.translate.render import render
-from xds_server.translate.resources import Resource, resources
+from xds_server.translate.resources import resources
 
-__all__ = ["Resource", "Scripts", "render", "resources"]
+__all__ = ["Scripts", "render", "resources"]

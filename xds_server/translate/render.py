@@ -11,7 +11,7 @@ from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.message_pool import default_message_pool
 
 if TYPE_CHECKING:
-    from xds_server.translate.resources import Resource
+    from xds_server.xds.snapshot import Resource
 
 __all__ = ["render"]
 

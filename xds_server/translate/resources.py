@@ -6,15 +6,10 @@ step costs the encoding of one route.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
-
-from envoy_data_plane.envoy.config.cluster.v3 import Cluster
-from envoy_data_plane.envoy.config.endpoint.v3 import ClusterLoadAssignment
-from envoy_data_plane.envoy.config.listener.v3 import Listener
-from envoy_data_plane.envoy.config.route.v3 import RouteConfiguration
 
 from xds_server import ir
 from xds_server.ir.names import APART, ENTRY_ROUTES, HOP_ROUTES
@@ -29,35 +24,17 @@ from xds_server.translate.routes import (
     mirror_routes,
 )
 from xds_server.translate.runtime import RUNTIME_LAYER, runtime
+from xds_server.xds.snapshot import CLUSTER, ENDPOINT, ROUTE, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import betterproto2
 
-__all__ = ["Resource", "resources"]
-
-CLUSTER = type_url(Cluster)
-ENDPOINT = type_url(ClusterLoadAssignment)
-LISTENER = type_url(Listener)
-ROUTE = type_url(RouteConfiguration)
+__all__ = ["resources"]
 
 _NOBODY: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
 """Stands where there is no virtual host: an Envoy that starts takes an empty answer for none, and waits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resource:
-    """One named resource: `body` is an encoded google.protobuf.Any, `version` a hash of it.
-
-    `refers_to` holds (type URL, name) of every resource that must be there for this one to work.
-    """
-
-    type_url: str
-    name: str
-    version: str
-    body: bytes
-    refers_to: frozenset[tuple[str, str]]
 
 
 def resources(group: ir.ProxyConfig, scripts: Scripts) -> tuple[Resource, ...]:

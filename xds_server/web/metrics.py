@@ -149,18 +149,18 @@ class _Collector(Collector):
         yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes)
         yield CounterMetricFamily("shiftplane_xds_sent_bytes", "Bytes sent.", value=counters.bytes_sent)
         yield CounterMetricFamily(
-            "shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale
+            "shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale_nonces
         )
         yield CounterMetricFamily(
-            "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_closed
+            "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_clients_closed
         )
         yield CounterMetricFamily(
-            "shiftplane_xds_turned_away", "New streams that found no room.", counters.turned_away
+            "shiftplane_xds_turned_away", "New streams that found no room.", counters.streams_rejected
         )
         yield CounterMetricFamily(
             "shiftplane_xds_identity_refused",
             "Streams whose certificate is not the node's.",
-            counters.identity_refused,
+            counters.nodes_denied,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_versions_stopped", "Versions that probes refused.", counters.versions_stopped
@@ -168,10 +168,12 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_xds_worlds_failed",
             "Worlds that could not be built; proxies kept the one before.",
-            counters.worlds_failed,
+            counters.snapshot_builds_failed,
         )
         yield CounterMetricFamily(
-            "shiftplane_statistics_messages", "What proxies told of their counts.", counters.statistics
+            "shiftplane_statistics_messages",
+            "What proxies told of their counts.",
+            counters.statistics_messages,
         )
         yield CounterMetricFamily("shiftplane_statistics_bytes", "Bytes of that.", counters.statistics_bytes)
         lost = CounterMetricFamily(
@@ -186,7 +188,7 @@ class _Collector(Collector):
         yield CounterMetricFamily(
             "shiftplane_statistics_refused",
             "Streams of counts that said more than a proxy has to say.",
-            counters.statistics_refused,
+            counters.statistics_streams_rejected,
         )
         yield GaugeMetricFamily(
             "shiftplane_xds_acceptors", "Processes that let proxies in.", value=self._hub.serving
@@ -202,8 +204,8 @@ class _Collector(Collector):
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)
         for name, text, values in (
-            ("shiftplane_xds_acks", "Accepted responses by type.", counters.accepted),
-            ("shiftplane_xds_nacks", "Refused responses by type.", counters.rejected),
+            ("shiftplane_xds_acks", "Accepted responses by type.", counters.acks),
+            ("shiftplane_xds_nacks", "Refused responses by type.", counters.nacks),
         ):
             family = CounterMetricFamily(name, text, labels=["type"])
             for kind, number in sorted(values.items()):

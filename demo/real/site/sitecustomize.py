@@ -1,8 +1,8 @@
-"""Makes a vLLM process end when the process that started it has ended, in whatever way.
+"""Makes a vLLM process end when its parent process has ended for any reason.
 
-vLLM's API server, killed outright, leaves its engine and its worker behind with all their memory. Python
-imports this module at its start where this folder is on PYTHONPATH: in our servers, and by inheritance in
-what they start. Linux only; it refuses to do anything else.
+When vLLM's API server is killed with SIGKILL, its engine and its worker keep running with all their memory.
+Python imports this module at startup if this folder is on PYTHONPATH, which child processes inherit.
+Linux only.
 """  # noqa: INP001 - found by its folder, never imported from a package
 
 import ctypes

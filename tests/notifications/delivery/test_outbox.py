@@ -278,7 +278,7 @@ async def test_a_restart_takes_up_where_it_was(harness: EngineHarness) -> None:
 
 async def test_what_a_crash_forgets_is_told_again_with_the_same_id(tmp_path: Path) -> None:
     class Forgetful(SqliteStore):
-        def keep_marks(self, marks: Mapping[str, Mark]) -> None:  # noqa: ARG002 - the base class's
+        def keep_marks(self, marks: Mapping[str, Mark]) -> None:
             raise StoreError("the disk is full")
 
     path = tmp_path / "state.sqlite"

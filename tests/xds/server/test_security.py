@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.pki import Authority, Pair, authority
-from tests.xds.server.test_streams import METHOD, Desk, ask, read, until
+from tests.xds.server.test_streams import METHOD, ServerHarness, read, send_request, until
 from xds_server.xds.server import Certificates, CertificatesError, NodeAuthorizer, Server, TlsFiles
 from xds_server.xds.session import DEFAULT_TEMPLATES, parse_rule
 from xds_server.xds.snapshot import CLUSTER
@@ -38,24 +38,24 @@ def ca(tmp_path: Path) -> Authority:
 
 
 @asynccontextmanager
-async def securely_serving(files: TlsFiles, *templates: str) -> AsyncIterator[Desk]:
-    desk = Desk()
+async def securely_serving(files: TlsFiles, *templates: str) -> AsyncIterator[ServerHarness]:
+    harness = ServerHarness()
     rules = [parse_rule(template) for template in templates or DEFAULT_TEMPLATES]
     certificates = Certificates(files)
-    desk.server = Server(
-        desk.hub,
+    harness.server = Server(
+        harness.hub,
         identifier="test",
         certificates=certificates,
-        guard=NodeAuthorizer(rules if certificates.mutual else ()),
+        authorizer=NodeAuthorizer(rules if certificates.mutual else ()),
     )
-    desk.port = await desk.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(desk.hub.run())
+    harness.port = await harness.server.start("127.0.0.1:0")
+    pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield desk
+        yield harness
     finally:
         pushing.cancel()
         await asyncio.gather(pushing, return_exceptions=True)
-        await desk.server.stop(0)
+        await harness.server.stop(0)
 
 
 def files_of(ca: Authority, *, mutual: bool = True) -> TlsFiles:
@@ -63,13 +63,13 @@ def files_of(ca: Authority, *, mutual: bool = True) -> TlsFiles:
     return TlsFiles(certificate=pair.certificate, key=pair.key, client_ca=ca.ca if mutual else None)
 
 
-def channel(desk: Desk, roots: Path, pair: Pair | None = None) -> Any:
+def channel(harness: ServerHarness, roots: Path, pair: Pair | None = None) -> Any:
     credentials = grpc.ssl_channel_credentials(
         roots.read_bytes(),
         None if pair is None else pair.key.read_bytes(),
         None if pair is None else pair.certificate.read_bytes(),
     )
-    return grpc.aio.secure_channel(f"127.0.0.1:{desk.port}", credentials)
+    return grpc.aio.secure_channel(f"127.0.0.1:{harness.port}", credentials)
 
 
 async def status(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -81,14 +81,14 @@ async def status(call: Any) -> tuple[grpc.StatusCode, str]:
 
 async def names_served(channel: Any, node: str = "n1") -> set[str]:
     call = channel.stream_stream(METHOD)()
-    await ask(call, CLUSTER, node=node)
+    await send_request(call, CLUSTER, node=node)
     got = await read(call)
     call.cancel()
     return {wire.Resource.FromString(raw).name for raw in got.resources}
 
 
-def shown(port: int) -> str:
-    """The fingerprint of the certificate a new connection is shown."""
+def served_fingerprint(port: int) -> str:
+    """The fingerprint of the server certificate in a new connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
@@ -104,23 +104,23 @@ def fingerprint(pair: Pair) -> str:
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.certificate.read_text())).hexdigest()
 
 
-async def test_tls_alone_asks_clients_for_nothing(ca: Authority) -> None:
-    async with securely_serving(files_of(ca, mutual=False)) as desk, channel(desk, ca.ca) as secure:
+async def test_tls_without_a_client_ca_needs_no_client_certificate(ca: Authority) -> None:
+    async with securely_serving(files_of(ca, mutual=False)) as harness, channel(harness, ca.ca) as secure:
         assert await names_served(secure) == {"chat/v1", "chat/v2"}
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{desk.port}") as plain:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{harness.port}") as plain:
             call = plain.stream_stream(METHOD)()
             assert (await status(call))[0] is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_client_without_a_certificate_of_ours_gets_no_stream(ca: Authority, tmp_path: Path) -> None:
+async def test_a_client_without_a_certificate_of_the_ca_gets_no_stream(ca: Authority, tmp_path: Path) -> None:
     stranger = authority(tmp_path / "other").issue("n1", CHAT)
-    async with securely_serving(files_of(ca)) as desk:
+    async with securely_serving(files_of(ca)) as harness:
         for pair in (None, stranger):
-            async with channel(desk, ca.ca, pair) as found:
+            async with channel(harness, ca.ca, pair) as found:
                 call = found.stream_stream(METHOD)()
                 assert (await status(call))[0] is grpc.StatusCode.UNAVAILABLE
-        assert desk.hub.connected == 0
-        assert desk.hub.counters.identity_refused == 0
+        assert harness.hub.connected == 0
+        assert harness.hub.counters.nodes_denied == 0
 
 
 @pytest.mark.parametrize(
@@ -128,74 +128,77 @@ async def test_a_client_without_a_certificate_of_ours_gets_no_stream(ca: Authori
     [(CHAT,), ("DNS:n1",), (CHAT, "DNS:n1"), (CHAT, "DNS:n1.chat.svc", "email:n7", "IP:127.0.0.1")],
     ids=["group", "id", "both", "other names"],
 )
-async def test_a_certificate_opens_the_door_to_its_node(ca: Authority, names: tuple[str, ...]) -> None:
-    async with securely_serving(files_of(ca)) as desk, channel(desk, ca.ca, ca.issue("n", *names)) as found:
+async def test_a_certificate_is_accepted_for_its_node(ca: Authority, names: tuple[str, ...]) -> None:
+    async with (
+        securely_serving(files_of(ca)) as harness,
+        channel(harness, ca.ca, ca.issue("n", *names)) as found,
+    ):
         assert await names_served(found) == {"chat/v1", "chat/v2"}
-        assert desk.hub.counters.identity_refused == 0
+        assert harness.hub.counters.nodes_denied == 0
 
 
 @pytest.mark.parametrize(
-    ("names", "code", "words"),
+    ("names", "code", "message"),
     [
-        (("URI:spiffe://mesh/ns/prod/sa/search",), "PERMISSION_DENIED", "another group"),
-        (("DNS:n2",), "PERMISSION_DENIED", "another id"),
-        ((CHAT, "DNS:n2"), "PERMISSION_DENIED", "another id"),
-        (("DNS:n1", "URI:spiffe://mesh/ns/prod/sa/search"), "PERMISSION_DENIED", "another group"),
-        # An e-mail address or a common name that looks right is not the name that counts.
+        (("URI:spiffe://mesh/ns/prod/sa/search",), "PERMISSION_DENIED", "for another group"),
+        (("DNS:n2",), "PERMISSION_DENIED", "for another id"),
+        ((CHAT, "DNS:n2"), "PERMISSION_DENIED", "for another id"),
+        (("DNS:n1", "URI:spiffe://mesh/ns/prod/sa/search"), "PERMISSION_DENIED", "for another group"),
+        # E-mail addresses and common names are not checked, even if they equal the id.
         (("email:n1",), "UNAUTHENTICATED", "neither a URI nor a DNS name"),
         ((), "UNAUTHENTICATED", "neither a URI nor a DNS name"),
     ],
 )
-async def test_a_certificate_of_another_node_is_told_so_and_nothing_else(
-    ca: Authority, names: tuple[str, ...], code: str, words: str
+async def test_a_certificate_of_another_node_is_denied_with_the_reason(
+    ca: Authority, names: tuple[str, ...], code: str, message: str
 ) -> None:
     pair = ca.issue("n1", *names)
-    async with securely_serving(files_of(ca)) as desk, channel(desk, ca.ca, pair) as found:
+    async with securely_serving(files_of(ca)) as harness, channel(harness, ca.ca, pair) as found:
         with capture_logs() as logs:
             for _ in range(3):
                 call = found.stream_stream(METHOD)()
-                await ask(call, CLUSTER)
+                await send_request(call, CLUSTER)
                 got, details = await status(call)
                 assert got is grpc.StatusCode[code]
                 assert "node 'n1' of group 'chat'" in details
-                assert words in details
-                assert "accepted would be spiffe://*/ns/*/sa/chat or dns:n1" in details
-        (event,) = [one for one in logs if one["event"] == "xds_identity_refused"]
-        assert words in event["reason"]
-        assert desk.hub.counters.identity_refused == 3
-        await until(lambda: desk.hub.connected == 0)
-        assert desk.hub.convergence("chat").connected == 0
-        assert desk.changed == [], "nobody was told of a proxy that did not come in"
+                assert message in details
+                assert "expected: spiffe://*/ns/*/sa/chat or dns:n1" in details
+        (event,) = [one for one in logs if one["event"] == "xds_node_denied"]
+        assert message in event["reason"]
+        assert harness.hub.counters.nodes_denied == 3
+        await until(lambda: harness.hub.connected == 0)
+        assert harness.hub.convergence("chat").connected == 0
+        assert harness.changed == [], "a denied proxy causes no notification"
 
 
-async def test_templates_are_the_operators_choice(ca: Authority) -> None:
-    async with securely_serving(files_of(ca), "dns:{id}.{group}.mesh") as desk:
-        async with channel(desk, ca.ca, ca.issue("one", "DNS:n1.chat.mesh")) as found:
+async def test_templates_can_be_configured(ca: Authority) -> None:
+    async with securely_serving(files_of(ca), "dns:{id}.{group}.mesh") as harness:
+        async with channel(harness, ca.ca, ca.issue("one", "DNS:n1.chat.mesh")) as found:
             assert await names_served(found)
-        async with channel(desk, ca.ca, ca.issue("other", CHAT, "DNS:n1")) as found:
+        async with channel(harness, ca.ca, ca.issue("other", CHAT, "DNS:n1")) as found:
             call = found.stream_stream(METHOD)()
-            await ask(call, CLUSTER)
-            assert "accepted would be dns:n1.chat.mesh" in (await status(call))[1]
+            await send_request(call, CLUSTER)
+            assert "expected: dns:n1.chat.mesh" in (await status(call))[1]
 
 
-async def test_a_service_of_one_type_asks_the_same_question(ca: Authority) -> None:
+async def test_a_service_of_one_type_checks_the_certificate_too(ca: Authority) -> None:
     pair = ca.issue("n2", "DNS:n2")
-    async with securely_serving(files_of(ca)) as desk, channel(desk, ca.ca, pair) as found:
+    async with securely_serving(files_of(ca)) as harness, channel(harness, ca.ca, pair) as found:
         call = found.stream_stream("/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters")()
-        await ask(call, CLUSTER)
+        await send_request(call, CLUSTER)
         assert (await status(call))[0] is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_client_status_shows_only_what_a_certificate_may_be(ca: Authority) -> None:
+async def test_client_status_shows_only_nodes_that_match_the_certificate(ca: Authority) -> None:
     ours, theirs = ca.issue("ours", CHAT), ca.issue("theirs", "URI:spiffe://mesh/ns/prod/sa/search")
     request = status_pb2.ClientStatusRequest().SerializeToString()
     async with (
-        securely_serving(files_of(ca)) as desk,
-        channel(desk, ca.ca, ours) as one,
-        channel(desk, ca.ca, theirs) as other,
+        securely_serving(files_of(ca)) as harness,
+        channel(harness, ca.ca, ours) as one,
+        channel(harness, ca.ca, theirs) as other,
     ):
         call = one.stream_stream(METHOD)()
-        await ask(call, CLUSTER)
+        await send_request(call, CLUSTER)
         await read(call)
         seen = status_pb2.ClientStatusResponse.FromString(await one.unary_unary(CSDS)(request))
         assert len(seen.config) == 1
@@ -204,23 +207,23 @@ async def test_client_status_shows_only_what_a_certificate_may_be(ca: Authority)
         call.cancel()
 
 
-async def test_new_certificates_are_for_new_connections(ca: Authority) -> None:
+async def test_new_certificates_apply_to_new_connections(ca: Authority) -> None:
     files = files_of(ca)
     current = Pair(certificate=files.certificate, key=files.key)
-    async with securely_serving(files) as desk, channel(desk, ca.ca, ca.issue("n1", CHAT)) as old:
+    async with securely_serving(files) as harness, channel(harness, ca.ca, ca.issue("n1", CHAT)) as old:
         call = old.stream_stream(METHOD)()
-        await ask(call, CLUSTER)
+        await send_request(call, CLUSTER)
         first = await read(call)
         before = fingerprint(current)
-        assert await asyncio.to_thread(shown, desk.port) == before
+        assert await asyncio.to_thread(served_fingerprint, harness.port) == before
         current.replace(ca.issue("renewed", *SERVER))
         with capture_logs() as logs:
-            assert await asyncio.to_thread(shown, desk.port) == fingerprint(current) != before
-            assert await asyncio.to_thread(shown, desk.port) == fingerprint(current)
+            assert await asyncio.to_thread(served_fingerprint, harness.port) == fingerprint(current) != before
+            assert await asyncio.to_thread(served_fingerprint, harness.port) == fingerprint(current)
         assert [one["event"] for one in logs] == ["xds_certificates_reloaded"]
-        # The connection that was there lives on, and so does its stream.
-        await ask(call, CLUSTER, nonce=first.nonce)
-        await until(lambda: desk.hub.counters.accepted["Cluster"] == 1)
+        # The open connection and its stream are kept.
+        await send_request(call, CLUSTER, nonce=first.nonce)
+        await until(lambda: harness.hub.counters.acks["Cluster"] == 1)
         assert await names_served(old, "n2")
         call.cancel()
 
@@ -232,25 +235,25 @@ async def test_a_new_client_ca_replaces_the_old_one(ca: Authority, tmp_path: Pat
     files = TlsFiles(certificate=files.certificate, key=files.key, client_ca=trusted)
     other = authority(tmp_path / "other")
     mine, theirs = ca.issue("mine", CHAT), other.issue("theirs", CHAT)
-    async with securely_serving(files) as desk:
-        async with channel(desk, ca.ca, mine) as found:
+    async with securely_serving(files) as harness:
+        async with channel(harness, ca.ca, mine) as found:
             assert await names_served(found)
         trusted.write_bytes(other.ca.read_bytes())
-        async with channel(desk, ca.ca, theirs) as found:
+        async with channel(harness, ca.ca, theirs) as found:
             assert await names_served(found)
-        async with channel(desk, ca.ca, mine) as found:
+        async with channel(harness, ca.ca, mine) as found:
             assert (await status(found.stream_stream(METHOD)()))[0] is grpc.StatusCode.UNAVAILABLE
 
 
 @pytest.mark.parametrize("damage", ["garbage", "empty", "another key", "missing", "no CA"])
-async def test_broken_files_change_nothing_and_are_said_once(ca: Authority, damage: str) -> None:
+async def test_invalid_files_are_logged_once_and_the_old_ones_are_kept(ca: Authority, damage: str) -> None:
     files = files_of(ca)
     assert files.client_ca is not None
     current = Pair(certificate=files.certificate, key=files.key)
     client, before = ca.issue("n1", CHAT), fingerprint(current)
     roots = ca.folder / "roots.pem"
     roots.write_bytes(ca.ca.read_bytes())
-    async with securely_serving(files) as desk:
+    async with securely_serving(files) as harness:
         match damage:
             case "garbage":
                 files.certificate.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n")
@@ -264,19 +267,19 @@ async def test_broken_files_change_nothing_and_are_said_once(ca: Authority, dama
                 files.client_ca.write_text("nonsense")
         with capture_logs() as logs:
             for _ in range(3):
-                async with channel(desk, roots, client) as found:
+                async with channel(harness, roots, client) as found:
                     assert await names_served(found)
-            assert await asyncio.to_thread(shown, desk.port) == before
-        (event,) = [one for one in logs if one["event"] == "xds_certificates_refused"]
+            assert await asyncio.to_thread(served_fingerprint, harness.port) == before
+        (event,) = [one for one in logs if one["event"] == "xds_certificates_rejected"]
         assert event["log_level"] == "error"
         assert str(files.certificate) in event["reason"]
-        # What is mended is used.
+        # Repaired files are used.
         files.client_ca.write_bytes(roots.read_bytes())
         current.replace(ca.issue("mended", *SERVER))
-        assert await asyncio.to_thread(shown, desk.port) == fingerprint(current) != before
+        assert await asyncio.to_thread(served_fingerprint, harness.port) == fingerprint(current) != before
 
 
-def test_files_that_make_no_sense_stop_a_start(ca: Authority) -> None:
+def test_invalid_files_are_an_error_at_the_start(ca: Authority) -> None:
     files = files_of(ca)
     other = ca.issue("other", *SERVER)
     with pytest.raises(CertificatesError, match=r"server\.pem.*other\.key"):
@@ -289,10 +292,10 @@ def test_files_that_make_no_sense_stop_a_start(ca: Authority) -> None:
         Certificates(TlsFiles(certificate=files.certificate, key=files.key, client_ca=empty))
 
 
-def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(ca: Authority) -> None:
+def test_an_encrypted_key_is_rejected_without_a_prompt(ca: Authority) -> None:
     pair = ca.issue("server", *SERVER)
     locked = ca.folder / "locked.key"
-    words = [
+    message = [
         "openssl",
         "pkey",
         "-in",
@@ -303,12 +306,12 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(ca: Authority)
         "-out",
         str(locked),
     ]
-    subprocess.run(words, check=True, capture_output=True, timeout=30)
+    subprocess.run(message, check=True, capture_output=True, timeout=30)
     with pytest.raises(CertificatesError, match=r"locked\.key"):
         Certificates(TlsFiles(certificate=pair.certificate, key=locked))
 
 
-def test_files_that_were_not_touched_are_not_read_again(ca: Authority) -> None:
+def test_unchanged_files_are_not_read_again(ca: Authority) -> None:
     files = files_of(ca)
     certificates = Certificates(files)
     assert certificates.changed() is None

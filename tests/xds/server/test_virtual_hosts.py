@@ -1,4 +1,4 @@
-"""Which clients are told their virtual hosts one by one, and that nobody changes over."""
+"""Which clients receive virtual hosts individually, and that a reconnected client keeps its form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import worlds
-from xds_server.xds.server import Hub, Stream, proxies_of
-from xds_server.xds.session import Delta, NodeInfo, Session, StateOfTheWorld
+from xds_server.xds.server import Hub, Stream, node_class_of
+from xds_server.xds.session import Delta, NodeInfo, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, VIRTUAL_HOST
 from xds_server.xds.wire import discovery_pb2 as wire
 
@@ -30,45 +30,47 @@ NAMES = {
 }
 
 
-def world(proxies: ir.NodeClass) -> Snapshot:
-    return worlds.snapshot(replace(worlds.group(500), proxies=proxies))
+def snapshot_for(node_class: ir.NodeClass) -> Snapshot:
+    return worlds.snapshot(replace(worlds.group(500), proxies=node_class))
 
 
-class Returning:
-    """An Envoy 1.40 whose stream broke: it asks for all it follows, and says what it holds."""
+class ReconnectingEnvoy:
+    """An Envoy 1.40 that reconnects: it subscribes to its resources and reports their versions."""
 
     def __init__(self, hub: Hub, held: Snapshot) -> None:
-        self.told: dict[str, set[str]] = {}
-        self.gone: set[str] = set()
+        self.received: dict[str, set[str]] = {}
+        self.removed: set[str] = set()
         self._hub = hub
         self._held = held
         session = Session(Delta(), identifier="test", nonce_prefix="n")
         self.stream = Stream(session=session, writer=self, peer="test", connected_since=0.0, last_seen=0.0)
         hub.connect(self.stream)
-        self.ask_for(RUNTIME, CLUSTER, LISTENER)
+        self.subscribe(RUNTIME, CLUSTER, LISTENER)
 
-    def ask_for(self, *kinds: str) -> None:
+    def subscribe(self, *kinds: str) -> None:
         for kind in kinds:
-            holds = {name: entry.version for name, entry in self._held.of(kind).items()}
-            self._ask(kind, subscribe=NAMES[kind], holds={} if kind == RUNTIME else holds)
+            initial_versions = {name: resource.version for name, resource in self._held.of(kind).items()}
+            self._request(
+                kind, subscribe=NAMES[kind], initial_versions={} if kind == RUNTIME else initial_versions
+            )
 
     async def write(self, message: bytes) -> None:
         response = wire.DeltaDiscoveryResponse.FromString(message)
         named = {wire.Resource.FromString(raw).name for raw in response.resources}
-        self.told.setdefault(response.type_url, set()).update(named)
-        self.gone.update(response.removed_resources)
-        self._ask(response.type_url, nonce=response.nonce)
+        self.received.setdefault(response.type_url, set()).update(named)
+        self.removed.update(response.removed_resources)
+        self._request(response.type_url, nonce=response.nonce)
 
     def cancel(self) -> bool:
         return True
 
-    def _ask(
+    def _request(
         self,
         kind: str,
         *,
         subscribe: tuple[str, ...] = (),
         nonce: str = "",
-        holds: Mapping[str, str] | None = None,
+        initial_versions: Mapping[str, str] | None = None,
     ) -> None:
         node = wire.Node(id="envoy-1", cluster="chat")
         node.user_agent_build_version.version.major_number = 1
@@ -78,47 +80,49 @@ class Returning:
             type_url=kind,
             resource_names_subscribe=subscribe,
             response_nonce=nonce,
-            initial_resource_versions=holds or {},
+            initial_resource_versions=initial_versions or {},
         )
         self._hub.receive(self.stream, request.SerializeToString())
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():
+        while not condition():
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("apart", [True, False], ids=["apart", "whole"])
-@pytest.mark.parametrize("known", [True, False], ids=["known", "supplied-later"])
-async def test_who_comes_back_keeps_the_form_it_has(apart: bool, known: bool) -> None:
+@pytest.mark.parametrize("apart", [True, False], ids=["apart", "tables"])
+@pytest.mark.parametrize("ready", [True, False], ids=["ready", "set-later"])
+async def test_a_reconnected_client_keeps_its_form_of_virtual_hosts(apart: bool, ready: bool) -> None:
     info = NodeInfo(id="envoy-1", group="chat", version="1.40.0", metadata=())
-    proxies = replace(proxies_of(info, incremental=True), virtual_hosts_apart=apart)
-    ready = {True, False} if known else {True}
-    hub = Hub(lambda proxies: world(proxies) if proxies.virtual_hosts_apart in ready else None)
+    node_class = replace(node_class_of(info, aggregated_delta=True), virtual_hosts_apart=apart)
+    apart_ready = {True, False} if ready else {True}
+    hub = Hub(lambda wanted: snapshot_for(wanted) if wanted.virtual_hosts_apart in apart_ready else None)
     pushing = asyncio.create_task(hub.run())
     try:
-        client = Returning(hub, world(proxies))
-        await until(lambda: client.told.keys() >= {RUNTIME, CLUSTER, LISTENER})
-        client.ask_for(ROUTE, ENDPOINT, *((VIRTUAL_HOST,) if apart else ()))
-        if not known and not apart:
+        client = ReconnectingEnvoy(hub, snapshot_for(node_class))
+        await until(lambda: client.received.keys() >= {RUNTIME, CLUSTER, LISTENER})
+        client.subscribe(ROUTE, ENDPOINT, *((VIRTUAL_HOST,) if apart else ()))
+        if not ready and not apart:
             await asyncio.sleep(0.05)
-            assert ROUTE not in client.told, "not even while its own world is unknown"
-            hub.supply(proxies, world(proxies))
+            assert ROUTE not in client.received, "no routes before the snapshot of its node class is set"
+            hub.set_snapshot(node_class, snapshot_for(node_class))
         await until(lambda: hub.convergence("chat").acked == 1)
     finally:
         pushing.cancel()
         await asyncio.gather(pushing, return_exceptions=True)
-    assert client.stream.proxies == proxies
-    assert client.told[ROUTE] == {"entry", "hop"}
-    assert client.told.get(VIRTUAL_HOST, set()) == set(), "it holds them already, or got them in the table"
-    assert client.gone == set()
+    assert client.stream.node_class == node_class
+    assert client.received[ROUTE] == {"entry", "hop"}
+    assert client.received.get(VIRTUAL_HOST, set()) == set(), (
+        "the client has them already, or receives them in the table"
+    )
+    assert client.removed == set()
     hub.disconnect(client.stream)
     assert hub.groups == frozenset()
 
 
 @pytest.mark.parametrize(
-    ("version", "incremental", "apart"),
+    ("version", "aggregated_delta", "apart"),
     [
         ("1.40.0", True, True),
         ("1.37.0", True, True),
@@ -127,19 +131,21 @@ async def test_who_comes_back_keeps_the_form_it_has(apart: bool, known: bool) ->
         ("1.40.0", False, False),
     ],
 )
-def test_who_can_is_told_virtual_hosts_one_by_one(version: str, incremental: bool, apart: bool) -> None:
+def test_supporting_envoys_receive_virtual_hosts_individually(
+    version: str, aggregated_delta: bool, apart: bool
+) -> None:
     info = NodeInfo(id="n", group="g", version=version, metadata=())
-    assert proxies_of(info, incremental=incremental).virtual_hosts_apart is apart
+    assert node_class_of(info, aggregated_delta=aggregated_delta).virtual_hosts_apart is apart
 
 
-def test_only_an_aggregated_delta_stream_is_incremental() -> None:
-    def of(flavour: Delta | StateOfTheWorld, only: str | None = None) -> bool:
-        return Session(flavour, identifier="test", nonce_prefix="n", only=only).incremental
+def test_which_streams_are_aggregated_delta_streams() -> None:
+    def of(variant: Delta | Sotw, single_type: str | None = None) -> bool:
+        return Session(variant, identifier="test", nonce_prefix="n", single_type=single_type).aggregated_delta
 
-    assert (of(Delta()), of(Delta(), ROUTE), of(StateOfTheWorld())) == (True, False, False)
+    assert (of(Delta()), of(Delta(), ROUTE), of(Sotw())) == (True, False, False)
 
 
-def test_a_world_without_routes_holds_a_host_that_nobody_can_ask_for() -> None:
+def test_a_snapshot_without_routes_has_a_placeholder_virtual_host() -> None:
     empty = replace(
         worlds.group(500), virtual_hosts=(), proxies=replace(worlds.PROXIES, virtual_hosts_apart=True)
     )

@@ -1,4 +1,4 @@
-"""The session, driven from the client's side in both flavours."""
+"""The session, with a client in both variants."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_a_request_must_name_its_type(delta: bool) -> None:
 
 
 @both
-def test_garbage_is_a_protocol_error(delta: bool) -> None:
+def test_invalid_bytes_are_a_protocol_error(delta: bool) -> None:
     with pytest.raises(ProtocolError):
         Client(delta).session.receive(b"\xff\xff\xff\xff")
 
 
-def test_the_node_is_kept_without_its_bulk() -> None:
+def test_only_the_used_fields_of_the_node_are_stored() -> None:
     node = wire.Node(id="n", cluster="g", user_agent_name="envoy")
     node.metadata.update({"shiftplane": {"mode": "sidecar", "entry": "127.0.0.1:1"}, "other": "x"})
     node.user_agent_build_version.version.major_number = 1
@@ -60,14 +60,14 @@ def test_the_node_is_kept_without_its_bulk() -> None:
 
 
 @both
-def test_nothing_is_said_before_a_world_is_offered(delta: bool) -> None:
+def test_no_response_is_sent_before_a_snapshot_is_offered(delta: bool) -> None:
     client = Client(delta)
     client.request("CDS")
     assert client.take() is None
 
 
 @both
-def test_boot_ends_synced_and_silent(delta: bool) -> None:
+def test_after_the_start_the_client_is_synced(delta: bool) -> None:
     client = booted(delta=delta)
     assert client.take() is None
     client.offer(worlds.snapshot(worlds.group(500)))
@@ -98,11 +98,11 @@ def test_nonces_are_unique_and_never_empty(delta: bool) -> None:
 
 
 @both
-def test_additions_travel_before_what_refers_to_them(delta: bool) -> None:
+def test_added_resources_are_sent_before_their_referrers(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(SHADOWED)
     first = client.take_all()
-    assert [got.type for got in first] == ["CDS"], "routes wait until their clusters are accepted"
+    assert [got.type for got in first] == ["CDS"], "routes wait until their clusters are ACKed"
     client.ack(first[0])
     client.request("EDS", *(() if delta else ("chat/v1", "chat/v2")), "chat/v2/shadow")
     rest = client.take_all()
@@ -110,7 +110,7 @@ def test_additions_travel_before_what_refers_to_them(delta: bool) -> None:
 
 
 @both
-def test_a_refused_cluster_keeps_routes_away_from_it(delta: bool) -> None:
+def test_routes_to_a_nacked_cluster_are_not_sent(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(SHADOWED)
     (got,) = client.take_all()
@@ -120,7 +120,7 @@ def test_a_refused_cluster_keeps_routes_away_from_it(delta: bool) -> None:
 
 
 @both
-def test_removals_wait_for_the_routes_that_left(delta: bool) -> None:
+def test_removals_wait_for_routes_that_no_longer_name_the_cluster(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(ALONE)
     (routes,) = client.take_all()
@@ -135,7 +135,7 @@ def test_removals_wait_for_the_routes_that_left(delta: bool) -> None:
 
 
 @both
-def test_a_refused_route_keeps_its_clusters_alive(delta: bool) -> None:
+def test_the_clusters_of_a_nacked_route_are_kept(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(ALONE)
     (routes,) = client.take_all()
@@ -144,7 +144,7 @@ def test_a_refused_route_keeps_its_clusters_alive(delta: bool) -> None:
 
 
 @both
-def test_a_refusal_is_recorded_and_not_repeated(delta: bool) -> None:
+def test_a_nacked_version_is_recorded_and_not_sent_again(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(HEAVIER)
     (got,) = client.take_all()
@@ -160,11 +160,11 @@ def test_a_refusal_is_recorded_and_not_repeated(delta: bool) -> None:
     (back,) = client.take_all()
     client.ack(back, *names)
     assert client.session.synced
-    assert client.session.rejections == ()
+    assert client.session.nacks == ()
 
 
 @both
-def test_a_first_ever_refusal_counts(delta: bool) -> None:
+def test_a_nack_of_the_first_response_is_reported(delta: bool) -> None:
     client = Client(delta)
     client.request("CDS")
     client.offer(BASE)
@@ -174,7 +174,7 @@ def test_a_first_ever_refusal_counts(delta: bool) -> None:
 
 
 @both
-def test_types_do_not_disturb_each_other(delta: bool) -> None:
+def test_types_are_independent(delta: bool) -> None:
     client = Client(delta)
     client.request("CDS")
     client.request("LDS")
@@ -186,7 +186,7 @@ def test_types_do_not_disturb_each_other(delta: bool) -> None:
 
 
 @both
-def test_a_stale_nonce_is_no_answer_but_its_names_count(delta: bool) -> None:
+def test_a_stale_nonce_is_no_ack_but_its_names_are_applied(delta: bool) -> None:
     client = Client(delta)
     client.request("EDS", "chat/v1")
     client.offer(BASE)
@@ -210,7 +210,7 @@ def test_a_stale_nonce_is_no_answer_but_its_names_count(delta: bool) -> None:
 
 
 @both
-def test_one_response_per_type_and_the_newest_wins(delta: bool) -> None:
+def test_one_response_per_type_is_in_flight_and_the_newest_is_sent_next(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(HEAVIER)
     (got,) = client.take_all()
@@ -225,7 +225,7 @@ def test_one_response_per_type_and_the_newest_wins(delta: bool) -> None:
 
 
 @both
-def test_endpoints_are_repeated_after_a_cluster_changed(delta: bool) -> None:
+def test_endpoints_are_sent_again_after_a_cluster_changed(delta: bool) -> None:
     client = booted(delta=delta)
     changed = worlds.group(500)
     slower = tuple(
@@ -248,7 +248,7 @@ def test_endpoints_are_repeated_after_a_cluster_changed(delta: bool) -> None:
 
 
 @both
-def test_an_unknown_type_is_survived(delta: bool) -> None:
+def test_an_unknown_type_is_no_error(delta: bool) -> None:
     client = booted(delta=delta)
     client.request("type.googleapis.com/some.Thing", "x")
     got = client.take_all()
@@ -256,14 +256,14 @@ def test_an_unknown_type_is_survived(delta: bool) -> None:
 
 
 @both
-def test_naming_nothing_means_nothing_for_routes(delta: bool) -> None:
+def test_an_empty_list_subscribes_to_nothing_for_routes(delta: bool) -> None:
     client = Client(delta)
     client.request("RDS")
     client.offer(BASE)
     assert client.take() is None
 
 
-def test_delta_missing_names_are_said_once_and_sent_when_they_come() -> None:
+def test_delta_missing_names_are_removed_once_and_sent_when_they_exist() -> None:
     client = Client(delta=True)
     client.request("EDS", "chat/v1", "chat/v2/shadow")
     client.offer(BASE)
@@ -283,7 +283,7 @@ def test_delta_subscribing_again_sends_again() -> None:
     assert got.names == ("chat/v1",)
 
 
-def test_delta_reconnect_tells_only_what_differs_for_wildcards() -> None:
+def test_delta_a_reconnected_wildcard_client_receives_what_differs() -> None:
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
     client = Client(delta=True)
     client.request("CDS", versions={**held, "gone": "1"})
@@ -292,7 +292,7 @@ def test_delta_reconnect_tells_only_what_differs_for_wildcards() -> None:
     assert (got.names, got.removed) == ((), ("gone",))
 
 
-def test_delta_reconnect_with_nothing_to_say_is_answered_all_the_same() -> None:
+def test_delta_a_reconnected_wildcard_client_with_all_resources_gets_a_response() -> None:
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
     client = Client(delta=True)
     client.request("CDS", versions=held)
@@ -301,7 +301,7 @@ def test_delta_reconnect_with_nothing_to_say_is_answered_all_the_same() -> None:
     assert (got.names, got.removed) == ((), ())
 
 
-def test_delta_reconnect_repeats_every_named_resource() -> None:
+def test_delta_a_reconnected_client_receives_every_named_resource() -> None:
     held = {"chat/v1": next(iter(BASE.of(URLS["EDS"]).values())).version}
     client = Client(delta=True)
     client.request("EDS", "chat/v1", "chat/v2", versions=held)
@@ -310,7 +310,7 @@ def test_delta_reconnect_repeats_every_named_resource() -> None:
     assert got.names == ("chat/v1", "chat/v2")
 
 
-def test_delta_reconnect_keeps_clusters_an_unknown_route_may_use() -> None:
+def test_delta_clusters_that_an_unknown_route_may_use_are_kept() -> None:
     client = Client(delta=True)
     client.request("RDS", "entry", versions={"entry": "older"})
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
@@ -325,7 +325,7 @@ def test_delta_reconnect_keeps_clusters_an_unknown_route_may_use() -> None:
     assert later.removed == ("chat/old",)
 
 
-def test_delta_explicit_wildcard_can_be_left() -> None:
+def test_delta_an_explicit_wildcard_can_end() -> None:
     client = Client(delta=True)
     client.request("CDS", "*", "chat/v1")
     client.offer(BASE)
@@ -336,7 +336,7 @@ def test_delta_explicit_wildcard_can_be_left() -> None:
     assert client.take() is None
 
 
-def test_sotw_an_empty_list_after_names_means_nothing() -> None:
+def test_sotw_an_empty_list_after_names_subscribes_to_nothing() -> None:
     client = Client(delta=False)
     client.request("CDS", "chat/v1")
     client.offer(BASE)
@@ -347,7 +347,7 @@ def test_sotw_an_empty_list_after_names_means_nothing() -> None:
     assert [g.names for g in client.take_all()] in ([], [()])
 
 
-def test_sotw_a_name_asked_for_again_is_sent_again() -> None:
+def test_sotw_a_name_subscribed_to_again_is_sent_again() -> None:
     client = Client(delta=False)
     client.request("EDS", "chat/v1")
     client.offer(BASE)
@@ -359,33 +359,33 @@ def test_sotw_a_name_asked_for_again_is_sent_again() -> None:
     assert again.names == ("chat/v1",)
 
 
-STEP = st.sampled_from(["base", "heavier", "shadowed", "alone", "take", "accept", "refuse"])
+STEP = st.sampled_from(["base", "heavier", "shadowed", "alone", "take", "ack", "nack"])
 
 
 @both
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEP, max_size=40))
-def test_whatever_happens_it_ends_equal_and_never_dangling(delta: bool, steps: list[str]) -> None:
+def test_every_sequence_ends_synced_and_without_dangling_references(delta: bool, steps: list[str]) -> None:
     client = booted(delta=delta)
-    worlds_by_name = {"base": BASE, "heavier": HEAVIER, "shadowed": SHADOWED, "alone": ALONE}
+    snapshots = {"base": BASE, "heavier": HEAVIER, "shadowed": SHADOWED, "alone": ALONE}
     open_: dict[str, Response] = {}
     follow = {"CDS": (), "LDS": (), "EDS": ("chat/v1", "chat/v2", "chat/v2/shadow"), "RDS": ("entry", "hop")}
 
     def check() -> None:
-        held = client.session._types
-        routes = [*held[ROUTE].accepted.values()]
-        present = held[CLUSTER].accepted
+        held = client.session._state.types
+        routes = [*held[ROUTE].acked.values()]
+        present = held[CLUSTER].acked
         assert all(name in present for entry in routes for name in entry.clusters or ())
 
     for step in [*steps, "base"]:
-        if step in worlds_by_name:
-            client.offer(worlds_by_name[step])
+        if step in snapshots:
+            client.offer(snapshots[step])
         elif step == "take" and (got := client.take()) is not None:
             open_[got.type] = got
-        elif step in {"accept", "refuse"} and open_:
+        elif step in {"ack", "nack"} and open_:
             kind, waiting = open_.popitem()
             names = () if delta else follow[kind]
-            client.request(kind, *names, nonce=waiting.nonce, error="no" if step == "refuse" else None)
+            client.request(kind, *names, nonce=waiting.nonce, error="no" if step == "nack" else None)
         check()
     final = worlds.snapshot(worlds.group(777))
     client.offer(final)
@@ -397,11 +397,11 @@ def test_whatever_happens_it_ends_equal_and_never_dangling(delta: bool, steps: l
             break
         open_[got.type] = got
         check()
-    refused = {r.type_url for r in client.session.rejections}
-    assert client.session.synced or refused
+    nacked = {r.type_url for r in client.session.nacks}
+    assert client.session.synced or nacked
 
 
-def test_requests_without_a_node_are_fine_later() -> None:
+def test_later_requests_may_lack_the_node() -> None:
     client = Client(delta=True)
     client.request("CDS")
     assert client.session.node is not None

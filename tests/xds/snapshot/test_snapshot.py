@@ -20,7 +20,7 @@ def test_versions_follow_content() -> None:
     assert one.version != other.version
 
 
-def test_what_did_not_change_is_shared_with_the_former_world() -> None:
+def test_unchanged_resources_are_shared_with_the_former_snapshot() -> None:
     former = worlds.snapshot(worlds.group(500))
     after = build(resources(worlds.group(600), worlds.SCRIPTS), former)
     assert after.of(CLUSTER) is former.of(CLUSTER)
@@ -29,7 +29,7 @@ def test_what_did_not_change_is_shared_with_the_former_world() -> None:
     assert build(resources(worlds.group(500), worlds.SCRIPTS), former) is former
 
 
-def test_changes_name_what_is_new_and_what_is_gone() -> None:
+def test_changes_lists_added_and_removed_names() -> None:
     whole = worlds.group(500)
     full, less = worlds.snapshot(whole), worlds.snapshot(worlds.without_candidate(whole))
     assert changes(full, less)[CLUSTER] == changes(less, full)[CLUSTER] == {"chat/v2"}
@@ -38,7 +38,7 @@ def test_changes_name_what_is_new_and_what_is_gone() -> None:
     assert changes(full, empty)[LISTENER] == {"entry", "hop"}
 
 
-def test_a_dangling_reference_is_refused_with_all_that_is_missing() -> None:
+def test_a_dangling_reference_is_an_error_with_all_missing_resources() -> None:
     without = [r for r in FOUND if (r.type_url, r.name) not in {(CLUSTER, "chat/v2"), (ENDPOINT, "chat/v1")}]
     with pytest.raises(DanglingReferenceError) as caught:
         build(without)
@@ -49,15 +49,19 @@ def test_a_dangling_reference_is_refused_with_all_that_is_missing() -> None:
 
 
 def test_the_delta_form_wraps_the_same_body() -> None:
-    for entry in build(FOUND).of(LISTENER).values():
-        resource = wire.Resource.FromString(entry.delta)
-        assert (resource.name, resource.version, resource.resource) == (entry.name, entry.version, entry.body)
+    for resource in build(FOUND).of(LISTENER).values():
+        message = wire.Resource.FromString(resource.delta)
+        assert (message.name, message.version, message.resource) == (
+            resource.name,
+            resource.version,
+            resource.body,
+        )
 
 
-def test_a_type_nobody_knows_is_empty() -> None:
+def test_an_unknown_type_has_no_resources() -> None:
     assert build(FOUND).of("type.googleapis.com/some.Thing") == {}
 
 
-def test_a_changed_body_changes_the_world() -> None:
+def test_a_changed_resource_changes_the_version() -> None:
     changed = [replace(r, version="other") if r.name == "hop" else r for r in FOUND]
     assert build(changed).version != build(FOUND).version

@@ -1,8 +1,8 @@
-"""The last resort against a client that takes nothing: its connection is shut down under it.
+"""Abort the connection of a client that does not read, by shutting down its socket.
 
-gRPC ends a stream only behind what was written to it, and a client whose window stays shut takes neither. As
-long as it answers pings its connection lives for half an hour, and with it the response that nobody takes.
-There is no call to reset a stream from this side, but the socket is this process's own.
+gRPC sends the status of a stream after the messages written to it, and a client whose flow-control window
+stays closed receives neither. While it answers pings, its connection and the unread response stay for half an
+hour. The gRPC API has no call to reset a stream from the server, but the process can shut down the socket.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
-__all__ = ["ConnectionAborter", "cut"]
+__all__ = ["ConnectionAborter", "abort_connections"]
 
-_OPEN_FILES: Final = Path("/dev/fd")
-_MAPPED: Final = "::ffff:"
+_FILE_DESCRIPTORS: Final = Path("/dev/fd")
+_IPV4_MAPPED: Final = "::ffff:"
 
 
 class ConnectionAborter:
-    """Shuts connections down in a thread, all that came together in one look at the open files."""
+    """Aborts connections in a thread; one scan of the open files serves all requests made meanwhile."""
 
     def __init__(self) -> None:
         self._peers: set[str] = set()
         self._running: asyncio.Task[None] | None = None
 
-    def cut(self, peer: str) -> None:
-        """End the connection of a peer, named as gRPC does, in a moment."""
+    def abort(self, peer: str) -> None:
+        """Schedule the abort of a connection; `peer` is gRPC's name for its remote address."""
         self._peers.add(peer)
         if self._running is None or self._running.done():
             self._running = asyncio.ensure_future(self._run())
@@ -37,18 +37,18 @@ class ConnectionAborter:
     async def _run(self) -> None:
         while self._peers:
             peers, self._peers = self._peers, set()
-            await asyncio.to_thread(cut, frozenset(peers))
+            await asyncio.to_thread(abort_connections, frozenset(peers))
 
 
-def cut(peers: frozenset[str]) -> int:
-    """Shut down this process's connections to `peers`, and return how many there were."""
-    wanted = {_plain(peer) for peer in peers}
-    return sum(_cut_one(int(entry.name), wanted) for entry in list(_OPEN_FILES.iterdir()))
+def abort_connections(peers: frozenset[str]) -> int:
+    """Shut down this process's connections to `peers`, and return their number."""
+    wanted = {_host_and_port(peer) for peer in peers}
+    return sum(_abort_if_wanted(int(entry.name), wanted) for entry in list(_FILE_DESCRIPTORS.iterdir()))
 
 
-def _cut_one(number: int, wanted: set[str]) -> bool:
+def _abort_if_wanted(number: int, wanted: set[str]) -> bool:
     try:
-        # The number may be another file's by now: what is looked at is a copy, which stays what it is.
+        # The descriptor may be closed and reused at any time; a duplicate keeps referring to the same file.
         copy = os.dup(number)
         if not stat.S_ISSOCK(os.fstat(copy).st_mode):
             os.close(copy)
@@ -57,15 +57,15 @@ def _cut_one(number: int, wanted: set[str]) -> bool:
             if connection.family not in {socket.AF_INET, socket.AF_INET6}:
                 return False
             host, port = connection.getpeername()[:2]
-            meant = f"{host.removeprefix(_MAPPED)} {port}" in wanted
-            if meant:
+            found = f"{host.removeprefix(_IPV4_MAPPED)} {port}" in wanted
+            if found:
                 connection.shutdown(socket.SHUT_RDWR)
-            return meant
+            return found
     except OSError:
-        return False  # It is closed already, or nobody is at its other end.
+        return False  # The descriptor is closed, or the socket is not connected.
 
 
-def _plain(peer: str) -> str:
-    """Return `host port` of what gRPC calls a peer, such as `ipv6:%5B::1%5D:4711`."""
+def _host_and_port(peer: str) -> str:
+    """Return `host port` of gRPC's name for a peer, such as `ipv6:%5B::1%5D:4711`."""
     host, _, port = unquote(peer).partition(":")[2].rpartition(":")
-    return f"{host.strip('[]').removeprefix(_MAPPED)} {port}"
+    return f"{host.strip('[]').removeprefix(_IPV4_MAPPED)} {port}"

@@ -1,4 +1,4 @@
-"""Totals since the start, for metrics."""
+"""Counters of the xDS server since its start, for metrics."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ _CONVERGENCE_BOUNDS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0)
 
 @dataclass(slots=True, kw_only=True)
 class Counters:
-    """What happened on the streams of one process, or of several added up; times in seconds."""
+    """The counters of one process, or the sum of several; times in seconds."""
 
     pushes: int = 0
     bytes_sent: int = 0
-    stale: int = 0
-    slow_closed: int = 0
-    turned_away: int = 0
-    identity_refused: int = 0
+    stale_nonces: int = 0
+    slow_clients_closed: int = 0
+    streams_rejected: int = 0
+    nodes_denied: int = 0
     versions_stopped: int = 0
-    worlds_failed: int = 0
-    statistics: int = 0
+    snapshot_builds_failed: int = 0
+    statistics_messages: int = 0
     statistics_bytes: int = 0
-    statistics_refused: int = 0
+    statistics_streams_rejected: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    """Captured legs and copies that proxies gave up, by group and reason: ``chat/log_entries_dropped``."""
+    """Captured legs and mirrored requests that proxies dropped, by `group/reason`."""
 
-    accepted: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
+    acks: Counter[str] = field(default_factory=Counter)
+    nacks: Counter[str] = field(default_factory=Counter)
     queue_seconds: Histogram = field(default_factory=lambda: Histogram(_QUEUE_BOUNDS))
     convergence_seconds: Histogram = field(default_factory=lambda: Histogram(_CONVERGENCE_BOUNDS))
 
     def add(self, other: Counters) -> None:
-        """Add another process's totals."""
+        """Add the counters of another process."""
         for name in _NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.lost.update(other.lost)
-        self.accepted.update(other.accepted)
-        self.rejected.update(other.rejected)
+        self.acks.update(other.acks)
+        self.nacks.update(other.nacks)
         for name in _HISTOGRAMS:
             getattr(self, name).add(getattr(other, name))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the counters as JSON values."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
-        found |= {"lost": dict(self.lost), "accepted": dict(self.accepted), "rejected": dict(self.rejected)}
+        found |= {"lost": dict(self.lost), "acks": dict(self.acks), "nacks": dict(self.nacks)}
         for name in _HISTOGRAMS:
             histogram = getattr(self, name)
             found[name] = {"total": histogram.total, "counts": histogram.counts}
@@ -58,10 +58,10 @@ class Counters:
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> Counters:
-        """Return what `to_json` made."""
+        """Return the counters that `to_json` returned."""
         found = cls(**{name: values[name] for name in _NUMBERS})
-        found.accepted.update(values["accepted"])
-        found.rejected.update(values["rejected"])
+        found.acks.update(values["acks"])
+        found.nacks.update(values["nacks"])
         found.lost.update(values["lost"])
         for name in _HISTOGRAMS:
             histogram = getattr(found, name)
@@ -72,14 +72,14 @@ class Counters:
 _NUMBERS: Final = (
     "pushes",
     "bytes_sent",
-    "stale",
-    "slow_closed",
-    "turned_away",
-    "identity_refused",
+    "stale_nonces",
+    "slow_clients_closed",
+    "streams_rejected",
+    "nodes_denied",
     "versions_stopped",
-    "worlds_failed",
-    "statistics",
+    "snapshot_builds_failed",
+    "statistics_messages",
     "statistics_bytes",
-    "statistics_refused",
+    "statistics_streams_rejected",
 )
 _HISTOGRAMS: Final = ("queue_seconds", "convergence_seconds")

@@ -1,8 +1,8 @@
-"""The certificates of the discovery port, read anew whenever their files change.
+"""The TLS certificates of the xDS port, reloaded when their files change.
 
-Every handshake asks for them: only then can a new certificate matter, and looking at three files costs less
-than the handshake itself. Connections that are open keep what they were opened with. Files that make no sense
-are reported once and change nothing; the next change is another try.
+The files are checked in every handshake: only then does a new certificate matter, and the status of three
+files costs less than the handshake itself. Open connections keep the certificates of their handshake. Invalid
+files are logged once and the certificates in use are kept; the next change of the files is another attempt.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Certificates", "CertificatesError", "TlsFiles"]
 
-_Look: TypeAlias = tuple[tuple[int, ...], ...]
+_FileStates: TypeAlias = tuple[tuple[int, ...], ...]
 
 log = structlog.get_logger()
 
 
 class CertificatesError(Exception):
-    """The files cannot be served with; the message says which and why."""
+    """A certificate file is missing or invalid; the message names the files and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """Where the server's certificate chain and key are, and whose certificates clients must show (PEM)."""
+    """Paths to the certificate chain, its key, and the CA that signs client certificates (PEM)."""
 
     certificate: Path
     key: Path
@@ -39,76 +39,77 @@ class TlsFiles:
 
 
 class Certificates:
-    """What the discovery port shows and trusts. Handshakes ask from threads of their own."""
+    """The certificates in use; handshakes call `changed` from threads of gRPC."""
 
     def __init__(self, files: TlsFiles) -> None:
         """Read the files.
 
         Raises:
-            CertificatesError: They make no sense, so that a start fails rather than every handshake.
+            CertificatesError: They are invalid. Without this check, the server would start and each handshake
+                would fail.
         """
         self._files = files
         self._lock = threading.Lock()
-        self._look: _Look | None = None
+        self._known_states: _FileStates | None = None
         try:
-            self._look = self._look_at()
+            self._known_states = self._file_states()
             self._first = self._read()
         except (OSError, ValueError) as error:  # What ssl raises is an OSError.
-            raise CertificatesError(self._complaint(error)) from error
+            raise CertificatesError(self._error_message(error)) from error
 
     @property
     def mutual(self) -> bool:
-        """Whether clients must show a certificate."""
+        """Whether clients must have a certificate (mutual TLS)."""
         return self._files.client_ca is not None
 
     def credentials(self) -> Any:
-        """Return what a gRPC server listens with."""
+        """Return the gRPC server credentials, which check the files in each handshake."""
         return grpc.dynamic_ssl_server_credentials(
             self._first, self.changed, require_client_authentication=self.mutual
         )
 
     def changed(self) -> Any:
-        """Return the new configuration if the files changed and make sense; None keeps the one in use."""
+        """Return the new configuration if the files changed and are valid; None keeps the one in use."""
         with self._lock:
             try:
-                look = self._look_at()
-                if look == self._look:
+                states = self._file_states()
+                if states == self._known_states:
                     return None
                 found = self._read()
-                if self._look_at() != look:
-                    return None  # Somebody is writing just now; the next handshake looks again.
+                if self._file_states() != states:
+                    return None  # The files are being written; the next handshake checks them again.
             except (OSError, ValueError) as error:
                 self._report(error)
                 return None
-            self._look = look
+            self._known_states = states
         log.info("xds_certificates_reloaded", certificate=str(self._files.certificate))
         return found
 
     def _report(self, error: Exception) -> None:
         try:
-            look = self._look_at()
+            states = self._file_states()
         except OSError:
-            look = ()  # A file is missing: said once, until it is back.
-        if look != self._look:
-            self._look = look
+            states = ()  # A file is missing, which is logged once until it exists again.
+        if states != self._known_states:
+            self._known_states = states
             log.error(
-                "xds_certificates_refused",
-                reason=self._complaint(error),
-                consequence="the certificates in use stay; the next change of the files is another try",
+                "xds_certificates_rejected",
+                reason=self._error_message(error),
+                consequence="the certificates in use are kept; the next change of the files is tried again",
             )
 
     def _paths(self) -> list[Path]:
         files = self._files
         return [path for path in (files.certificate, files.key, files.client_ca) if path is not None]
 
-    def _look_at(self) -> _Look:
+    def _file_states(self) -> _FileStates:
         stats = [path.stat() for path in self._paths()]
         return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in stats)
 
     def _read(self) -> Any:
         files = self._files
-        # gRPC would find out only in a handshake that a key is another certificate's, so it is tried here.
-        # The empty passphrase is for a key that has one: without it, OpenSSL would ask on the terminal.
+        # gRPC detects a key of another certificate only in a handshake, so the pair is loaded here first.
+        # Without a password argument, OpenSSL would prompt on the terminal for an encrypted key.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(files.certificate, files.key, password="")
         roots = None
@@ -118,6 +119,6 @@ class Certificates:
         pair = (files.key.read_bytes(), files.certificate.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
-    def _complaint(self, error: Exception) -> str:
+    def _error_message(self, error: Exception) -> str:
         paths = ", ".join(str(path) for path in self._paths())
-        return f"cannot serve discovery streams with {paths}: {error}"
+        return f"cannot load the TLS certificates of the xDS port from {paths}: {error}"

@@ -1,11 +1,12 @@
-"""Envoy's client status service (CSDS): what every connected proxy was told, holds and refused.
+"""Envoy's client status service (CSDS): which resources each connected proxy was sent, ACKed and NACKed.
 
-The same truth as `shiftplane proxies`, in the form that Envoy's own tools read. Where clients show
-certificates, each is told only of the nodes its certificate could be. It knows the streams of the process
-that answers: with several acceptors, that is one of them, and another connection may meet another.
+It has the same content as `shiftplane proxies`, in the format of Envoy's own tools. With mutual TLS, a client
+receives the status of nodes that its certificate matches. The response covers the streams of one process:
+with several workers, another connection may reach another worker.
 
-A long answer keeps no proxy waiting: it is made a few streams at a time, and others have their turn in
-between. A stream is answered in parts; a single answer holds a bounded number of nodes, or says what to do.
+A long response does not delay pushes: it is composed a few streams at a time, and the event loop runs other
+tasks in between. A streamed response is sent in parts. A unary response has a limited number of nodes; above
+that, the call fails with an error that names the alternatives.
 """
 
 from __future__ import annotations
@@ -28,36 +29,37 @@ if TYPE_CHECKING:
 
 __all__ = ["SERVICE", "handlers"]
 
-_MOST_IN_A_PART: Final = 16
-_MOST_AT_ONCE: Final = 512
-_MOST_LOOKED_AT: Final = 256
+_STREAMS_PER_PART: Final = 16
+_MAX_UNARY_NODES: Final = 512
+_STREAMS_PER_TURN: Final = 256
 
 SERVICE: Final = "envoy.service.status.v3.ClientStatusDiscoveryService"
 
-_STATES: Final = {
-    ResourceStatus.HELD: status_pb2.SYNCED,
-    ResourceStatus.UNSENT: status_pb2.NOT_SENT,
+_CONFIG_STATUS: Final = {
+    ResourceStatus.SYNCED: status_pb2.SYNCED,
+    ResourceStatus.NOT_SENT: status_pb2.NOT_SENT,
     ResourceStatus.SENT: status_pb2.STALE,
-    ResourceStatus.REFUSED: status_pb2.ERROR,
+    ResourceStatus.NACKED: status_pb2.ERROR,
 }
 
 
-def handlers(hub: Hub, guard: NodeAuthorizer) -> grpc.GenericRpcHandler:
-    """Return the handlers of the service."""
+def handlers(hub: Hub, authorizer: NodeAuthorizer) -> grpc.GenericRpcHandler:
+    """Return the gRPC handlers of the service."""
 
     async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         async for raw in requests:
-            streams, bodies = await _selected(hub, guard, raw, context)
+            streams, bodies = await _selected(hub, authorizer, raw, context)
             async for part in _parts(hub, streams, bodies=bodies):
                 yield part.SerializeToString()
 
     async def fetch(raw: bytes, context: Any) -> bytes:
-        streams, bodies = await _selected(hub, guard, raw, context)
-        if len(streams) > _MOST_AT_ONCE:
-            words = (
-                f"{len(streams)} nodes are more than {_MOST_AT_ONCE} at once; name some, or stream the status"
+        streams, bodies = await _selected(hub, authorizer, raw, context)
+        if len(streams) > _MAX_UNARY_NODES:
+            message = (
+                f"{len(streams)} nodes exceed the limit of {_MAX_UNARY_NODES} of a unary call; "
+                "select nodes with node_matchers, or use StreamClientStatus"
             )
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         whole = status_pb2.ClientStatusResponse()
         async for part in _parts(hub, streams, bodies=bodies):
             whole.MergeFrom(part)
@@ -73,22 +75,22 @@ def handlers(hub: Hub, guard: NodeAuthorizer) -> grpc.GenericRpcHandler:
 
 
 async def _selected(
-    hub: Hub, guard: NodeAuthorizer, raw: bytes, context: Any
+    hub: Hub, authorizer: NodeAuthorizer, raw: bytes, context: Any
 ) -> tuple[tuple[Stream, ...], bool]:
-    """Return the streams a request is about, and whether it wants the resources themselves."""
+    """Return the streams that a request selects, and whether to include the resource bodies."""
     try:
         request = status_pb2.ClientStatusRequest.FromString(raw)
     except DecodeError:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a ClientStatusRequest")
-        return (), False  # The abort above has ended the call.
+        return (), False  # Not reached: abort raises.
     matchers = [matcher.node_id for matcher in request.node_matchers]
-    may_see = guard.may_see(context)
+    may_see = authorizer.visibility(context)
     found: list[Stream] = []
     for number, stream in enumerate(hub.streams()):
-        if number % _MOST_LOOKED_AT == 0:
+        if number % _STREAMS_PER_TURN == 0:
             await asyncio.sleep(0)
-        named = not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers)
-        if named and may_see(stream):
+        selected = not matchers or any(_matches(matcher, stream.node_id) for matcher in matchers)
+        if selected and may_see(stream):
             found.append(stream)
     return tuple(found), not request.exclude_resource_contents
 
@@ -96,9 +98,9 @@ async def _selected(
 async def _parts(
     hub: Hub, streams: tuple[Stream, ...], *, bodies: bool
 ) -> AsyncIterator[status_pb2.ClientStatusResponse]:
-    """Yield the status of `streams`, a few at a time; who has left meanwhile is left out. Never nothing."""
-    for first in range(0, max(1, len(streams)), _MOST_IN_A_PART):
-        part = (stream for stream in streams[first : first + _MOST_IN_A_PART] if hub.has(stream))
+    """Yield the status of `streams`, a few at a time, without those closed meanwhile; at least one part."""
+    for first in range(0, max(1, len(streams)), _STREAMS_PER_PART):
+        part = (stream for stream in streams[first : first + _STREAMS_PER_PART] if hub.is_open(stream))
         yield status_pb2.ClientStatusResponse(config=[_config(stream, bodies=bodies) for stream in part])
         await asyncio.sleep(0)
 
@@ -115,8 +117,8 @@ def _config(stream: Stream, *, bodies: bool) -> status_pb2.ClientConfig:
                 name=item.name,
                 version_info=item.version,
                 xds_config=item.body if bodies else b"",
-                config_status=_STATES[item.standing],
-                error_state=status_pb2.UpdateFailureState(details=item.words) if item.words else None,
+                config_status=_CONFIG_STATUS[item.status],
+                error_state=status_pb2.UpdateFailureState(details=item.error) if item.error else None,
             )
             for item in stream.session.inventory()
         ],

@@ -1,377 +1,333 @@
-"""The clients of one group of proxies: which world each class of them is offered, and how far each has got.
+"""The clients of one group: which snapshot each node class is offered, and which clients are synced.
 
-Every number here is kept as streams change and none is counted when it is asked for, so that ten thousand
-acknowledgements cost ten thousand small steps.
+All counts are updated when a stream changes and none is computed when it is read, so that ten thousand ACKs
+cost ten thousand small steps.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from xds_server.view import Convergence, ProxyStatus
-from xds_server.xds.session import Nack, Nacked, Offer, ProbeRollout, Stage
-from xds_server.xds.snapshot import RUNTIME, Snapshot, short_name, with_runtime
+from xds_server.xds.server.node_class_state import NodeClassState, PriorState
+from xds_server.xds.session import Nack, Nacked, Offer
+from xds_server.xds.snapshot import Snapshot, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from xds_server import ir
     from xds_server.xds.server.stream import Stream
 
-__all__ = ["Group", "PriorState"]
+__all__ = ["Group"]
 
-_NAMED: Final = 5
-_MOST_REMEMBERED: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PriorState:
-    """What other processes found out of a class: what to fall back to, and who refused the newest world."""
-
-    good: Snapshot
-    refusal: Nack | None
-
-
-@dataclass(slots=True)
-class _Class:
-    """The proxies of a group that are told the same.
-
-    Rings and `worlds` go by the cores of worlds. All that is kept here has the newest runtime layer: a kill
-    has to be everywhere at once, whatever becomes of the routes it was published with.
-    """
-
-    ring: ProbeRollout[Stream] = field(default_factory=ProbeRollout)
-    worlds: dict[str, Snapshot] = field(default_factory=dict)
-    streams: dict[Stream, None] = field(default_factory=dict)
-    unbuilt: str = ""
-
-    def keep(self, *worlds: Snapshot) -> None:
-        newest = worlds[-1]
-        wanted = {self.ring.good, self.ring.target, newest.core}
-        known = {**self.worlds, **{world.core: world for world in worlds}}
-        self.worlds = {core: with_runtime(known[core], newest) for core in known if core in wanted}
-
-    def recall(self, held: PriorState, world: Snapshot, now: float) -> Offer[Stream]:
-        offer = self.ring.recall(held.good.core, world.core, held.refusal, now)
-        self.keep(held.good, world)
-        return offer
+_MAX_NAMES_SHOWN: Final = 5
+_MAX_UNUSED_CLASSES: Final = 64
 
 
 @dataclass(slots=True)
 class Group:
-    """All streams of one group; of two streams of one node the newer counts."""
+    """All streams of one group; of two streams of one node only the newer is counted.
+
+    Methods that change what clients should receive return the streams with a new snapshot to send.
+    """
 
     name: str
     published_at: float = 0.0
-    classes: dict[ir.NodeClass, _Class] = field(default_factory=dict)
+    classes: dict[ir.NodeClass, NodeClassState] = field(default_factory=dict)
     _nodes: dict[tuple[str, str | None], list[Stream]] = field(default_factory=dict)
     _synced: dict[Stream, None] = field(default_factory=dict)
     _waiting: dict[Stream, None] = field(default_factory=dict)
-    _refusing: dict[Stream, None] = field(default_factory=dict)
+    _nacking: dict[Stream, None] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
-        """Whether nobody is connected and nothing is remembered."""
+        """Whether the group has no streams and no state to keep."""
         return not self.classes
 
     @property
     def deadline(self) -> float | None:
-        """When silent probes are passed over; None while nothing is probed."""
-        return min((d for own in self._live() if (d := own.ring.deadline) is not None), default=None)
+        """When probes that did not answer are replaced; None if no version is being probed."""
+        deadlines = (state.rollout.deadline for state in self._active())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     @property
-    def live(self) -> list[ir.NodeClass]:
-        """The classes somebody belongs to."""
-        return [proxies for proxies, own in self.classes.items() if own.streams]
+    def active_classes(self) -> list[ir.NodeClass]:
+        """The node classes that have streams."""
+        return [node_class for node_class, state in self.classes.items() if state.streams]
 
-    def has(self, proxies: ir.NodeClass) -> bool:
-        """Return whether somebody belongs to a class."""
-        own = self.classes.get(proxies)
-        return own is not None and bool(own.streams)
+    def has_streams(self, node_class: ir.NodeClass) -> bool:
+        """Return whether a node class has streams."""
+        state = self.classes.get(node_class)
+        return state is not None and bool(state.streams)
 
     @property
-    def released(self) -> dict[ir.NodeClass, str]:
-        """The version of each class that went out to all, where that is the newest."""
+    def released_versions(self) -> dict[ir.NodeClass, str]:
+        """The newest version of each node class that has released it to all its streams."""
         return {
-            proxies: own.worlds[own.ring.good].version
-            for proxies, own in self.classes.items()
-            if own.streams and own.ring.stage is Stage.RELEASED
+            node_class: state.last_good.version
+            for node_class, state in self.classes.items()
+            if state.streams and state.released
         }
 
     @property
-    def settled(self) -> bool:
-        """Whether everybody holds the newest world."""
-        return not self._waiting and not self._refusing
+    def all_synced(self) -> bool:
+        """Whether every client has the newest snapshot."""
+        return not self._waiting and not self._nacking
 
     @property
     def progress(self) -> tuple[int, int, int]:
-        """What an onlooker wants to hear of: refusals, the end, and each hundredth on the way to it."""
-        step = max(1, len(self._nodes) // 100)
-        return len(self._refusing), len(self._synced) // step, int(self.settled)
+        """A value that changes when observers need an update: at a NACK, each percent, and the end."""
+        percent = max(1, len(self._nodes) // 100)
+        return len(self._nacking), len(self._synced) // percent, int(self.all_synced)
 
-    # What happens; each returns the streams that have something new to be told
+    # Streams
 
     def join(
         self,
         stream: Stream,
-        proxies: ir.NodeClass,
-        world: Snapshot,
+        node_class: ir.NodeClass,
+        snapshot: Snapshot,
         now: float,
-        held: PriorState | None = None,
+        prior: PriorState | None = None,
     ) -> None:
-        """Take a client in. `world` is the newest one of its class; the ring may hold it back.
+        """Add a stream. `snapshot` is the newest of its node class, which the rollout may hold back.
 
-        What was `held` elsewhere counts for the first of its class; without that, what is remembered here.
+        The first stream of a node class adopts the `prior` state of other processes, or without one the state
+        that this process kept.
         """
-        own = self.classes.setdefault(proxies, _Class())
-        if not own.streams and held is not None:
-            own.recall(held, world, now)
-        elif not own.ring.target:
-            own.ring.publish(world.core, (), now)
-        elif not own.streams and world.core != own.ring.target:
-            # Nobody here has seen what came after the refused version: the good one goes before it.
-            own.recall(PriorState(own.worlds[own.ring.good], None), world, now)
-        own.keep(world)
-        own.streams[stream] = None
-        stream.session.offer(own.worlds.get(own.ring.for_newcomers, world))
+        state = self.classes.setdefault(node_class, NodeClassState())
+        if not state.streams and prior is not None:
+            state.restore(prior, snapshot, now)
+        elif not state.rollout.target:
+            state.rollout.publish(snapshot.version_without_runtime, (), now)
+        elif not state.streams and snapshot.version_without_runtime != state.rollout.target:
+            # No client of this class has ACKed this snapshot: the new client is offered the last good one
+            # first.
+            state.restore(PriorState(state.last_good, None), snapshot, now)
+        state.keep(snapshot)
+        state.streams[stream] = None
+        stream.session.offer(state.snapshot_for_new_client(snapshot))
         of_node = self._nodes.setdefault(stream.key, [])
         if of_node:
-            self._forget(of_node[-1])
+            self._unclassify(of_node[-1])
         of_node.append(stream)
-        self.note(stream)
+        self.update(stream)
 
     def leave(self, stream: Stream, now: float) -> list[Stream]:
-        """Let a client go."""
-        self._forget(stream)
+        """Remove a stream; if it was the last one of its node class, `_retire` the class."""
+        self._unclassify(stream)
         of_node = self._nodes[stream.key]
         of_node.remove(stream)
         if not of_node:
             del self._nodes[stream.key]
-        told: list[Stream] = []
-        for proxies, own in list(self.classes.items()):
-            if stream in own.streams:
-                del own.streams[stream]
-                told = self._offer(own, own.ring.left(stream, _trusty(own), now))
-                if not own.streams:
-                    self._remember(proxies, own)
+        offered: list[Stream] = []
+        for node_class, state in list(self.classes.items()):
+            if stream in state.streams:
+                del state.streams[stream]
+                offer = state.rollout.record_disconnect(stream, state.probe_candidates(), now)
+                offered = self._offer(state, offer)
+                if not state.streams:
+                    self._retire(node_class, state)
         if of_node:
-            self.note(of_node[-1])  # An older stream of the same node is the one that counts again.
-        return told
+            self.update(of_node[-1])  # The next older stream of the same node is counted again.
+        return offered
 
-    def forget(self, proxies: ir.NodeClass) -> None:
-        """Drop a class that nobody belongs to, and what is remembered of it."""
-        own = self.classes.get(proxies)
-        if own is not None and not own.streams:
-            del self.classes[proxies]
+    def forget(self, node_class: ir.NodeClass) -> None:
+        """Drop the state of a node class without streams."""
+        state = self.classes.get(node_class)
+        if state is not None and not state.streams:
+            del self.classes[node_class]
+
+    # Versions
 
     def publish(
-        self, proxies: ir.NodeClass, world: Snapshot, now: float, held: PriorState | None = None
+        self, node_class: ir.NodeClass, snapshot: Snapshot, now: float, prior: PriorState | None = None
     ) -> list[Stream]:
-        """Take the newest world of a class, and what was `held` of it elsewhere."""
-        own = self.classes[proxies]
-        if own.unbuilt:
-            own.unbuilt = ""
-            for stream in own.streams:
-                self._sort(stream, own)
-        refusal = None if held is None else held.refusal
-        if own.worlds[own.ring.target].version == world.version:
-            return [] if refusal is None else self.stop(proxies, world.version, refusal)
+        """Start the rollout of the newest snapshot of a node class; `prior` is what other processes found."""
+        state = self.classes[node_class]
+        if state.build_error:
+            state.build_error = ""
+            self._classify_all(state)
+        nack = None if prior is None else prior.nack
+        if state.newest.version == snapshot.version:
+            return [] if nack is None else self.stop(node_class, snapshot.version, nack)
         self.published_at = now
-        if held is not None and refusal is not None:
-            offer: Offer[Stream] | None = own.recall(held, world, now)
+        if prior is not None and nack is not None:
+            offer: Offer[Stream] | None = state.restore(prior, snapshot, now)
         else:
-            offer = own.ring.publish(world.core, _trusty(own), now)
-            own.keep(world)
-        told = dict.fromkeys([*self._offer(own, offer), *self._retold(own)])
-        for stream in own.streams:
-            self._sort(stream, own)
-        return list(told)
+            offer = state.rollout.publish(snapshot.version_without_runtime, state.probe_candidates(), now)
+            state.keep(snapshot)
+        offered = dict.fromkeys([*self._offer(state, offer), *self._offer_runtime(state)])
+        self._classify_all(state)
+        return list(offered)
 
-    def fail(self, proxies: ir.NodeClass, words: str) -> None:
-        """Hear that the newest world of a class could not be built: nobody holds what there is not."""
-        own = self.classes[proxies]
-        own.unbuilt = words
-        for stream in own.streams:
-            self._sort(stream, own)
+    def record_build_failure(self, node_class: ir.NodeClass, message: str) -> None:
+        """Record that the newest snapshot of a node class could not be built: its clients are not synced."""
+        state = self.classes[node_class]
+        state.build_error = message
+        self._classify_all(state)
 
-    def newest(self, proxies: ir.NodeClass) -> Snapshot | None:
-        """Return the newest world there was of a class."""
-        own = self.classes.get(proxies)
-        return None if own is None else own.worlds.get(own.ring.target)
+    def newest_snapshot(self, node_class: ir.NodeClass) -> Snapshot | None:
+        """Return the newest snapshot of a node class; None if there never was one."""
+        state = self.classes.get(node_class)
+        return None if state is None else state.snapshots.get(state.rollout.target)
 
-    def note(self, stream: Stream) -> list[Stream]:
-        """Look at how far a client has got."""
-        own = None if stream.proxies is None else self.classes.get(stream.proxies)
-        if own is None or stream not in own.streams:
+    def update(self, stream: Stream) -> list[Stream]:
+        """Check whether a client is synced now, and release a version that all its probes ACKed."""
+        state = self._state_of(stream)
+        if state is None or stream not in state.streams:
             return []
-        offer = None
-        session = stream.session
-        if session.snapshot is not None and session.synced and stream.whole:
-            offer = own.ring.accepted(stream, session.snapshot.core)
-        told = self._offer(own, offer)
-        self._sort(stream, own)
-        return told
+        offer, session = None, stream.session
+        if session.snapshot is not None and session.synced and stream.aggregated:
+            offer = state.rollout.record_ack(stream, session.snapshot.version_without_runtime)
+        offered = self._offer(state, offer)
+        self._classify(stream, state)
+        return offered
 
-    def refuse(self, stream: Stream, rejection: Nacked) -> list[Stream]:
-        """Hear that a client refused something."""
-        own = None if stream.proxies is None else self.classes.get(stream.proxies)
-        if own is None or stream.session.snapshot is None:
+    def record_nack(self, stream: Stream, nacked: Nacked) -> list[Stream]:
+        """Record a NACK of a client; that of a probe stops the version."""
+        state, snapshot = self._state_of(stream), stream.session.snapshot
+        if state is None or snapshot is None:
             return []
-        words = f"{short_name(rejection.type_url)} {', '.join(rejection.names[:_NAMED])}: {rejection.message}"
-        refusal = Nack(stream.node_id, words)
-        offer = own.ring.refused(stream, stream.session.snapshot.core, refusal)
-        told = self._offer(own, offer)
-        self._sort(stream, own)
-        return told
+        names = ", ".join(nacked.names[:_MAX_NAMES_SHOWN])
+        nack = Nack(stream.node_id, f"{short_name(nacked.type_url)} {names}: {nacked.message}")
+        offered = self._offer(
+            state, state.rollout.record_nack(stream, snapshot.version_without_runtime, nack)
+        )
+        self._classify(stream, state)
+        return offered
 
-    def stop(self, proxies: ir.NodeClass, version: str, refusal: Nack) -> list[Stream]:
-        """Hear that another process's probe refused a version."""
-        own = self.classes.get(proxies)
-        if own is None:
+    def stop(self, node_class: ir.NodeClass, version: str, nack: Nack) -> list[Stream]:
+        """Stop a version that a probe of another process NACKed."""
+        state = self.classes.get(node_class)
+        if state is None or state.newest.version != version:
             return []
-        target = own.ring.target
-        if own.worlds[target].version != version:
-            return []
-        told = self._offer(own, own.ring.stop(target, refusal))
-        for stream in own.streams:
-            self._sort(stream, own)
-        return told
+        offered = self._offer(state, state.rollout.stop(state.rollout.target, nack))
+        self._classify_all(state)
+        return offered
 
     def tick(self, now: float) -> list[Stream]:
-        """Pass over probes that say nothing."""
-        return [s for own in self._live() for s in self._offer(own, own.ring.tick(_trusty(own), now))]
+        """Replace probes that did not answer in time."""
+        return [
+            stream
+            for state in self._active()
+            for stream in self._offer(state, state.rollout.tick(state.probe_candidates(), now))
+        ]
 
-    # What is known
+    # Status
 
     def convergence(self) -> Convergence:
-        """Return how many nodes hold the newest world, and who does not."""
-        live = self._live()
-        refused = [own for own in live if own.ring.refusal is not None]
-        details = [own.unbuilt for own in live if own.unbuilt]
-        details.extend(_stopped(own) for own in refused)
+        """Return how many nodes have the newest snapshot, and why the others do not."""
+        active = self._active()
+        stopped = [state for state in active if state.rollout.nack is not None]
+        details = [state.build_error for state in active if state.build_error]
+        details.extend(state.describe_nack() for state in stopped)
         details.extend(
-            f"{stream.node_id} refused {short_name(rejection.type_url)}: {rejection.message}"
-            for stream in islice(self._refusing, _NAMED)
-            for rejection in stream.session.rejections
+            f"{stream.node_id} NACKed {short_name(nacked.type_url)}: {nacked.message}"
+            for stream in islice(self._nacking, _MAX_NAMES_SHOWN)
+            for nacked in stream.session.nacks
         )
-        if self._waiting and not refused:
-            names = ", ".join(sorted(stream.node_id for stream in islice(self._waiting, _NAMED)))
-            more = len(self._waiting) - _NAMED
+        if self._waiting and not stopped:
+            names = ", ".join(sorted(stream.node_id for stream in islice(self._waiting, _MAX_NAMES_SHOWN)))
+            more = len(self._waiting) - _MAX_NAMES_SHOWN
             details.append(f"waiting for {names}" + (f" and {more} more" if more > 0 else ""))
         return Convergence(
             connected=len(self._nodes),
             acked=len(self._synced),
-            nacked=len(self._refusing) + sum(not self._refusing for _ in refused),
-            version=" ".join(sorted({own.worlds[own.ring.target].version for own in live})),
+            nacked=len(self._nacking) + sum(not self._nacking for _ in stopped),
+            version=" ".join(sorted({state.newest.version for state in active})),
             detail="; ".join(details),
         )
 
-    def refusal_of(self, proxies: ir.NodeClass) -> tuple[str, Nack] | None:
-        """Return the newest version of a class and who refused it; None while nobody did."""
-        own = self.classes.get(proxies)
-        if own is None or own.ring.refusal is None:
+    def nack_of(self, node_class: ir.NodeClass) -> tuple[str, Nack] | None:
+        """Return the newest version of a node class and the NACK that stopped it; None without a NACK."""
+        state = self.classes.get(node_class)
+        if state is None or state.rollout.nack is None:
             return None
-        return own.worlds[own.ring.target].version, own.ring.refusal
+        return state.newest.version, state.rollout.nack
 
-    def standing(self, stream: Stream) -> tuple[ProxyStatus, str]:
-        """Return how a client stands, and why."""
-        session = stream.session
-        if session.rejections:
-            said = (f"{short_name(r.type_url)} {', '.join(r.names)}: {r.message}" for r in session.rejections)
-            return ProxyStatus.NACKED, "; ".join(said)
-        own = None if stream.proxies is None else self.classes.get(stream.proxies)
-        if own is not None and own.ring.refusal is not None:
-            if own.ring.refusal.node == stream.node_id:
-                return ProxyStatus.NACKED, own.ring.refusal.words
-            good = own.worlds[own.ring.good].version
-            return ProxyStatus.STALE, f"kept on version {good}: {own.ring.refusal.node} refused the next"
-        if own is not None and own.unbuilt:
-            return ProxyStatus.STALE, own.unbuilt
-        holds = own is not None and _holds_target(stream, own)
-        return (ProxyStatus.SYNCED if holds else ProxyStatus.STALE), ""
+    def status_of(self, stream: Stream) -> tuple[ProxyStatus, str]:
+        """Return the status of a client, and the reason if it is not synced."""
+        nacks = stream.session.nacks
+        if nacks:
+            reasons = (f"{short_name(n.type_url)} {', '.join(n.names)}: {n.message}" for n in nacks)
+            return ProxyStatus.NACKED, "; ".join(reasons)
+        state = self._state_of(stream)
+        nack = None if state is None else state.rollout.nack
+        if state is not None and nack is not None:
+            if nack.node == stream.node_id:
+                return ProxyStatus.NACKED, nack.message
+            reason = f"kept on version {state.last_good.version}: {nack.node} NACKed the newest version"
+            return ProxyStatus.STALE, reason
+        if state is not None and state.build_error:
+            return ProxyStatus.STALE, state.build_error
+        synced = state is not None and state.has_newest(stream)
+        return (ProxyStatus.SYNCED if synced else ProxyStatus.STALE), ""
 
-    # Inside
+    # Internals
 
-    def _live(self) -> list[_Class]:
-        return [own for own in self.classes.values() if own.streams]
+    def _active(self) -> list[NodeClassState]:
+        return [state for state in self.classes.values() if state.streams]
 
-    def _remember(self, proxies: ir.NodeClass, own: _Class) -> None:
-        """Keep of a class nobody belongs to what to fall back to, unless that is the newest world itself."""
-        del self.classes[proxies]
-        own.unbuilt = ""
-        if own.ring.stage is not Stage.RELEASED:
-            self.classes[proxies] = own  # As the newest of those remembered: clients choose their class.
-            empty = [other for other, its in self.classes.items() if not its.streams]
-            for other in empty[:-_MOST_REMEMBERED]:
+    def _state_of(self, stream: Stream) -> NodeClassState | None:
+        return None if stream.node_class is None else self.classes.get(stream.node_class)
+
+    def _retire(self, node_class: ir.NodeClass, state: NodeClassState) -> None:
+        """Drop a node class after its last stream closed, unless its newest version was not released.
+
+        The last good snapshot is kept in that case, so that a client that connects later receives that one
+        and not a version that was NACKed. Clients choose their node class, so the number kept is bounded.
+        """
+        del self.classes[node_class]
+        state.build_error = ""
+        if not state.released:
+            self.classes[node_class] = state  # At the end: the oldest unused classes are dropped first.
+            unused = [other for other, its in self.classes.items() if not its.streams]
+            for other in unused[:-_MAX_UNUSED_CLASSES]:
                 del self.classes[other]
 
-    def _offer(self, own: _Class, offer: Offer[Stream] | None) -> list[Stream]:
+    def _offer(self, state: NodeClassState, offer: Offer[Stream] | None) -> list[Stream]:
         if offer is None:
             return []
-        world = own.worlds[offer.version]
-        streams: Iterable[Stream] = own.streams if offer.clients is None else offer.clients
-        told = [s for s in streams if s in own.streams and s.session.snapshot is not world]
-        for stream in told:
-            stream.session.offer(world)
-            self._sort(stream, own)
-        return told
+        snapshot = state.snapshots[offer.version]
+        streams: Iterable[Stream] = state.streams if offer.clients is None else offer.clients
+        offered = [s for s in streams if s in state.streams and s.session.snapshot is not snapshot]
+        for stream in offered:
+            stream.session.offer(snapshot)
+            self._classify(stream, state)
+        return offered
 
-    def _retold(self, own: _Class) -> list[Stream]:
-        """Offer everybody the world they have with the newest runtime layer; nobody is asked first."""
-        told = []
-        for stream in own.streams:
-            held = stream.session.snapshot
-            fresh = None if held is None else own.worlds.get(held.core)
-            if fresh is not None and fresh is not held:
+    def _offer_runtime(self, state: NodeClassState) -> list[Stream]:
+        """Offer every stream its current snapshot with the newest runtime layer, without probes."""
+        offered = []
+        for stream in state.streams:
+            current = stream.session.snapshot
+            fresh = None if current is None else state.snapshots.get(current.version_without_runtime)
+            if fresh is not None and fresh is not current:
                 stream.session.offer(fresh)
-                told.append(stream)
-        return told
+                offered.append(stream)
+        return offered
 
-    def _sort(self, stream: Stream, own: _Class) -> None:
+    def _classify_all(self, state: NodeClassState) -> None:
+        for stream in state.streams:
+            self._classify(stream, state)
+
+    def _classify(self, stream: Stream, state: NodeClassState) -> None:
+        """Count a stream as synced, waiting or nacking, if it is the newest of its node."""
         if self._nodes.get(stream.key, [None])[-1] is not stream:
             return
-        if stream.session.rejections:
-            place = self._refusing
+        if stream.session.nacks:
+            place = self._nacking
         else:
-            place = self._synced if _holds_target(stream, own) else self._waiting
+            place = self._synced if state.has_newest(stream) else self._waiting
         if stream not in place:
-            self._forget(stream)
+            self._unclassify(stream)
             place[stream] = None
 
-    def _forget(self, stream: Stream) -> None:
+    def _unclassify(self, stream: Stream) -> None:
         self._synced.pop(stream, None)
         self._waiting.pop(stream, None)
-        self._refusing.pop(stream, None)
-
-
-def _trusty(own: _Class) -> Iterator[Stream]:
-    """Yield the streams worth asking first: those that hold all they were given.
-
-    One that refuses whatever it is given, or says nothing, would otherwise speak for all the others. A stream
-    of one type knows only a part of a version, and is not asked at all.
-    """
-    sound = (s for s in own.streams if s.whole and not s.session.rejections and s.session.synced)
-    first = next(sound, None)
-    return (s for s in own.streams if s.whole) if first is None else chain((first,), sound)
-
-
-def _holds_target(stream: Stream, own: _Class) -> bool:
-    snapshot = stream.session.snapshot
-    if snapshot is None or own.unbuilt or snapshot.version != own.worlds[own.ring.target].version:
-        return False
-    return stream.session.synced
-
-
-def _stopped(own: _Class) -> str:
-    refusal = own.ring.refusal
-    if refusal is None or own.ring.stage is not Stage.REFUSED:
-        return ""
-    target, good = own.worlds[own.ring.target], own.worlds[own.ring.good]
-    held = sum(s.session.holds(RUNTIME) for s in own.streams)
-    return (
-        f"{refusal.node} refused {refusal.words}; nobody else was told of version {target.version}: "
-        f"all keep {good.version}, and a proxy that starts now is given {good.version} too; "
-        f"{held} of {len(own.streams)} hold the newest runtime layer, kills included"
-    )
+        self._nacking.pop(stream, None)

@@ -1,61 +1,58 @@
-"""All connected clients, the worlds they should have, and how far each has got.
+"""All connected clients, the snapshots they should have, and which of them are synced.
 
-Streams come and go, worlds are published, responses leave as a bounded number of writes. A stream waits
-in the queue at most once: when its turn comes it is told of the newest world, so a slow client costs one
-slot and skips what it missed. A client that does not take a response in time is disconnected; it will come
-back and be told everything.
+The path of a version: `publish` builds the newest snapshot of each node class, `Group` and its `ProbeRollout`
+decide which streams are offered it first, and `PushQueue` writes the responses. `receive` passes requests to
+the stream's session; ACKs and NACKs are counted in `_handle` and `_handle_nack`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from xds_server import ir
 from xds_server.ir.names import holds_whole_table
-from xds_server.ir.versions import discovers_virtual_hosts, is_envoy, reduced, served_as, too_old
+from xds_server.ir.versions import is_envoy, reduced, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.xds.server.counters import Counters
-from xds_server.xds.server.group import Group, PriorState
+from xds_server.xds.server.group import Group
+from xds_server.xds.server.node_class import node_class_of
+from xds_server.xds.server.push_queue import PushQueue
 from xds_server.xds.server.snapshot_build import BuildFailure, SnapshotBuilder
 from xds_server.xds.session import Acked, Event, Identified, Nack, Nacked, NodeInfo, Resumed, Stale
 from xds_server.xds.snapshot import LISTENER, ROUTE, TYPE_ORDER, VIRTUAL_HOST, Snapshot, short_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from xds_server import ir
     from xds_server.analysis.counts import Counts, Leg
+    from xds_server.xds.server.node_class_state import PriorState
     from xds_server.xds.server.stream import Stream
 
-__all__ = ["Hub", "proxies_of"]
+__all__ = ["Hub"]
 
-_MOST_WRITES: Final = 64
-_DRAIN_PAUSE: Final = 0.05  # so that few streams do not keep a server from ending
+_MAX_DRAIN_PAUSE: Final = 0.05  # seconds between two streams, so that draining a few streams is quick
 _TICK_SECONDS: Final = 0.25
-_NOBODY: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
-_MOST_WARNED: Final = 10_000
-_PORT_DIGITS: Final = 5
-_LAST_PORT: Final = 65_535
-_DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
+_NOT_CONNECTED: Final = Convergence(connected=0, acked=0, nacked=0, version="", detail="")
+_MAX_WARNED_NODES: Final = 10_000
 
 log = structlog.get_logger()
 
 
 def _ignore(*_: object) -> None:
-    """Stand in for a callback that is not given."""
+    """Stand in for a callback that was not passed."""
 
 
 class Hub:
-    """The meeting place of streams and worlds. Not thread-safe: everything runs on one event loop."""
+    """Offers snapshots to streams. Not thread-safe: everything runs on one event loop."""
 
-    def __init__(  # noqa: PLR0913 - one argument for each party it reports to
+    def __init__(  # noqa: PLR0913 - one argument for each receiver of notifications
         self,
-        world_of: Callable[[ir.NodeClass], Snapshot | None],
+        snapshot_for: Callable[[ir.NodeClass], Snapshot | None],
         *,
         on_change: Callable[[str], None] = _ignore,
         on_counts: Callable[[str, Mapping[Leg, Counts]], None] = _ignore,
@@ -65,11 +62,11 @@ class Hub:
         steady: Callable[[], float] = time.monotonic,
         write_seconds: float = 10.0,
     ) -> None:
-        """`world_of` gives the newest world of a class of proxies; each publish calls it again.
+        """`snapshot_for` returns the newest snapshot of a node class; each publish calls it again.
 
-        None means that it is not known yet: clients wait until it is supplied. One that cannot be built is as
-        if it were the one before. A client that does not take a response within `write_seconds` is
-        disconnected. `clock` is what people see; what is measured and waited for goes by `steady`.
+        It returns None if the snapshot is not known yet: clients wait until `set_snapshot`. If it raises a
+        build error, clients keep the previous snapshot. A client that does not read a response within
+        `write_seconds` is disconnected. `clock` is for times shown to users; durations use `steady`.
 
         `on_change` receives the name of a group whose convergence changed; `on_counts` what a proxy counted;
         `on_nack` the node class, version and reason of a version that a probe NACKed; `on_unused` a
@@ -80,98 +77,104 @@ class Hub:
         self._on_change = on_change
         self._on_nack = on_nack
         self._on_unused = on_unused
-        self._world_of = SnapshotBuilder(world_of, self.counters)
-        self._parked: dict[ir.NodeClass, list[Stream]] = {}
+        self._builder = SnapshotBuilder(snapshot_for, self.counters)
         self._clock = clock
         self._steady = steady
-        self._write_seconds = write_seconds
         self._streams: set[Stream] = set()
         self._groups: dict[str, Group] = {}
-        self._too_old: set[str] = set()
-        self._running = False
-        self._waiting: deque[Stream] = deque()
-        self._writes: dict[asyncio.Task[None], tuple[Stream, float]] = {}
-        self._slow: dict[asyncio.Task[None], tuple[Stream, float]] = {}
+        self._awaiting_snapshot: dict[ir.NodeClass, list[Stream]] = {}
+        self._warned_nodes: set[str] = set()
+        self._queue = PushQueue(
+            lambda stream: stream.session.next_response() if stream in self._streams else None,
+            on_idle=self._update_if_joined,
+            counters=self.counters,
+            clock=steady,
+            write_seconds=write_seconds,
+        )
 
     async def run(self) -> None:
-        """Push until cancelled."""
-        self._running = True
+        """Push snapshots until canceled."""
         try:
-            self._pump()
-            await self._tick_forever()
+            self._queue.start()
+            while True:
+                await asyncio.sleep(_TICK_SECONDS)
+                self._tick()
         finally:
-            self._running = False
-            for write in (*self._writes, *self._slow):
-                write.cancel()
+            self._queue.stop()
 
     # Streams
 
     def connect(self, stream: Stream) -> None:
-        """Take a new stream in; it is served once it has said who it is."""
+        """Add a new stream; it is served after its first request, which contains its node."""
         self._streams.add(stream)
 
     def disconnect(self, stream: Stream) -> None:
-        """Forget a stream."""
+        """Remove a stream."""
         self._streams.discard(stream)
-        if stream.proxies is not None:
-            self._leave(stream, stream.proxies)
-            log.debug("proxy_disconnected", **stream.who)
+        if stream.node_class is not None:
+            self._leave(stream, stream.node_class)
+            log.debug("proxy_disconnected", **stream.log_fields)
 
     def receive(self, stream: Stream, raw: bytes) -> None:
-        """Take a request of a stream in.
+        """Process a request of a stream.
 
-        A protocol error, and a node that its certificate denies, are the caller's to turn into a status.
+        Raises:
+            ProtocolError: The request violates the protocol.
+            NodeDeniedError: The client's certificate does not match its node.
         """
         stream.last_seen = self._clock()
         for event in stream.session.receive(raw):
             self._handle(stream, event)
-        self._enqueue(stream)
-        if stream.joined and stream.proxies is not None:
-            self._note(self._groups[stream.proxies.group], stream)
-
-    def publish(self, group: str) -> None:
-        """Offer the newest world to the clients of a group, probes first."""
-        found = self._groups.get(group)
-        classes = dict.fromkeys(() if found is None else found.live)
-        classes |= dict.fromkeys(proxies for proxies in self._parked if proxies.group == group)
-        for proxies in classes:
-            world = self._world_of(proxies)
-            if isinstance(world, Snapshot):
-                self.supply(proxies, world)
-            elif isinstance(world, BuildFailure) and found is not None and proxies in found.classes:
-                found.fail(proxies, world)
-
-    def supply(self, proxies: ir.NodeClass, world: Snapshot, held: PriorState | None = None) -> None:
-        """Take the newest world of a class, and what was `held` of it elsewhere; serve who waited."""
-        for stream in self._parked.pop(proxies, ()):
-            self._join(stream, proxies, world, held)
-            self._enqueue(stream)
-        group = self._groups.get(proxies.group)
-        if group is not None and group.has(proxies):
-            self._enqueue_all(group.publish(proxies, world, self._steady(), held))
-
-    def forget(self, proxies: ir.NodeClass) -> None:
-        """Drop what is remembered of a class that nobody belongs to: somebody else remembers it."""
-        group = self._groups.get(proxies.group)
-        if group is not None:
-            group.forget(proxies)
-
-    def stop(self, proxies: ir.NodeClass, version: str, refusal: Nack) -> None:
-        """Hear that a version was refused where other clients of its class are connected."""
-        group = self._groups.get(proxies.group)
-        if group is not None:
-            self._enqueue_all(group.stop(proxies, version, refusal))
-            self._on_change(group.name)
+        self._queue.add(stream)
+        self._update_if_joined(stream)
 
     async def drain(self, seconds: float) -> None:
-        """End every stream within `seconds`; clients keep what they have and look for another server."""
+        """End every stream within `seconds`; clients keep their configuration and reconnect elsewhere."""
         streams = list(self._streams)
         pause = seconds / max(1, len(streams))
         for stream in streams:
             stream.writer.cancel()
-            await asyncio.sleep(min(pause, _DRAIN_PAUSE))
+            await asyncio.sleep(min(pause, _MAX_DRAIN_PAUSE))
 
-    # What is known
+    # Snapshots
+
+    def publish(self, group: str) -> None:
+        """Build the newest snapshots of a group and offer them to its clients, probes first."""
+        found = self._groups.get(group)
+        classes = dict.fromkeys(() if found is None else found.active_classes)
+        classes |= dict.fromkeys(waiting for waiting in self._awaiting_snapshot if waiting.group == group)
+        for node_class in classes:
+            built = self._builder.build(node_class)
+            if isinstance(built, Snapshot):
+                self.set_snapshot(node_class, built)
+            elif isinstance(built, BuildFailure) and found is not None and node_class in found.classes:
+                found.record_build_failure(node_class, built.message)
+
+    def set_snapshot(
+        self, node_class: ir.NodeClass, snapshot: Snapshot, prior: PriorState | None = None
+    ) -> None:
+        """Offer the newest snapshot of a node class; `prior` is what other processes found out about it."""
+        for stream in self._awaiting_snapshot.pop(node_class, ()):
+            self._join(stream, node_class, snapshot, prior)
+            self._queue.add(stream)
+        group = self._groups.get(node_class.group)
+        if group is not None and group.has_streams(node_class):
+            self._push(group.publish(node_class, snapshot, self._steady(), prior))
+
+    def stop_version(self, node_class: ir.NodeClass, version: str, nack: Nack) -> None:
+        """Stop a version that a probe of another process NACKed."""
+        group = self._groups.get(node_class.group)
+        if group is not None:
+            self._push(group.stop(node_class, version, nack))
+            self._on_change(group.name)
+
+    def forget(self, node_class: ir.NodeClass) -> None:
+        """Drop the state of a node class without streams, because another process keeps it."""
+        group = self._groups.get(node_class.group)
+        if group is not None:
+            group.forget(node_class)
+
+    # Status
 
     @property
     def groups(self) -> frozenset[str]:
@@ -180,234 +183,189 @@ class Hub:
 
     @property
     def serving(self) -> int:
-        """How many processes let proxies in: this one."""
+        """The number of processes that accept streams: this one."""
         return 1
 
     @property
     def connected(self) -> int:
-        """How many streams are open."""
+        """The number of open streams."""
         return len(self._streams)
 
-    def released(self, group: str) -> Mapping[ir.NodeClass, str]:
-        """Return the version of each class of a group that went out to all, where that is the newest."""
+    def released_versions(self, group: str) -> Mapping[ir.NodeClass, str]:
+        """Return the newest version of each node class of a group that has released it to all streams."""
         found = self._groups.get(group)
-        return {} if found is None else found.released
+        return {} if found is None else found.released_versions
 
     def convergence(self, group: str) -> Convergence:
-        """Return how many clients of a group hold the newest world; the newest stream of a node counts."""
+        """Return how many nodes of a group have the newest snapshot; a node's newest stream counts."""
         found = self._groups.get(group)
-        return _NOBODY if found is None else found.convergence()
+        return _NOT_CONNECTED if found is None else found.convergence()
 
     def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected client, by group and id."""
-        views = [self._view(stream) for stream in self._streams if stream.proxies is not None]
+        """Return every connected client, sorted by group and id."""
+        views = [self._view(stream) for stream in self.streams()]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
     def streams(self) -> tuple[Stream, ...]:
-        """Return every stream that has said who it is."""
-        return tuple(stream for stream in self._streams if stream.proxies is not None)
+        """Return every stream whose node is known."""
+        return tuple(stream for stream in self._streams if stream.node_class is not None)
 
-    def has(self, stream: Stream) -> bool:
+    def is_open(self, stream: Stream) -> bool:
         """Return whether a stream is still open."""
         return stream in self._streams
 
-    # Inside
+    # Events of sessions
 
     def _handle(self, stream: Stream, event: Event) -> None:
         match event:
             case Identified(node=node):
-                if stream.vet is not None:
-                    stream.vet(node)
-                stream.proxies = proxies_of(node, incremental=stream.session.incremental)
-                stream.mode = dict(node.metadata).get("mode", "gateway")
-                log.debug("proxy_connected", **stream.who, envoy=node.version)
-                self._note_version(stream, node)
-                self._welcome(stream, stream.proxies)
-            case Resumed(type_url=type_url, holds=holds):
-                proxies = stream.proxies
-                if type_url == ROUTE and proxies is not None and proxies.virtual_hosts_apart:
-                    self._keep_whole(stream, proxies, holds)
+                self._identify(stream, node)
+            case Resumed(type_url=type_url, versions=versions):
+                if type_url == ROUTE and holds_whole_table(versions):
+                    self._serve_whole_tables(stream)
             case Acked(type_url=type_url):
-                self.counters.accepted[_label(type_url)] += 1
-            case Nacked() as rejection:
-                self._refused(stream, rejection)
+                self.counters.acks[_label(type_url)] += 1
+            case Nacked() as nacked:
+                self._handle_nack(stream, nacked)
             case Stale():
-                self.counters.stale += 1
+                self.counters.stale_nonces += 1
 
-    def _keep_whole(self, stream: Stream, proxies: ir.NodeClass, holds: Mapping[str, str]) -> None:
-        """Leave a proxy with whole tables if that is what it has: no way to the other form spares its users.
+    def _identify(self, stream: Stream, node: NodeInfo) -> None:
+        if stream.authorize is not None:
+            stream.authorize(node)
+        stream.node_class = node_class_of(node, aggregated_delta=stream.session.aggregated_delta)
+        stream.mode = dict(node.metadata).get("mode", "gateway")
+        log.debug("proxy_connected", **stream.log_fields, envoy=node.version)
+        self._warn_if_unsupported(stream, node)
+        self._serve(stream, stream.node_class)
 
-        What it is told in the two forms differs in its routes alone, and it was told none of them yet.
+    def _serve_whole_tables(self, stream: Stream) -> None:
+        """Move a client to the node class with whole route tables if it has one from an earlier stream.
+
+        Switching it to individual virtual hosts would interrupt its users. The two forms differ in routes
+        only, and no route was sent on this stream yet.
         """
-        if holds_whole_table(holds):
-            self._leave(stream, proxies)
-            stream.session.withhold()
-            stream.joined, stream.proxies = False, replace(proxies, virtual_hosts_apart=False)
-            self._welcome(stream, stream.proxies)
+        node_class = stream.node_class
+        if node_class is None or not node_class.virtual_hosts_apart:
+            return
+        self._leave(stream, node_class)
+        stream.session.clear_snapshot()
+        stream.joined, stream.node_class = False, replace(node_class, virtual_hosts_apart=False)
+        self._serve(stream, stream.node_class)
 
-    def _welcome(self, stream: Stream, proxies: ir.NodeClass) -> None:
-        """Give a client its world; without one it waits."""
+    def _serve(self, stream: Stream, node_class: ir.NodeClass) -> None:
+        """Offer a client its first snapshot; if there is none, it waits for `set_snapshot`."""
         node = stream.session.node
-        if node is not None and stream.session.incremental and is_envoy(node.version):
-            hosts = (VIRTUAL_HOST,) if proxies.virtual_hosts_apart else ()
-            stream.session.asks_for = (LISTENER, ROUTE, *hosts)
-        world = self._world_of(proxies)
-        group = self._groups.get(proxies.group)
-        if (
-            isinstance(world, BuildFailure)
-            and group is not None
-            and (last := group.newest(proxies)) is not None
-        ):
-            self._join(stream, proxies, last)
-            group.fail(proxies, world)
-        elif isinstance(world, Snapshot):
-            self._join(stream, proxies, world)
+        if node is not None and stream.session.aggregated_delta and is_envoy(node.version):
+            hosts = (VIRTUAL_HOST,) if node_class.virtual_hosts_apart else ()
+            stream.session.expect_types((LISTENER, ROUTE, *hosts))
+        built = self._builder.build(node_class)
+        group = self._groups.get(node_class.group)
+        previous = None if group is None else group.newest_snapshot(node_class)
+        if isinstance(built, BuildFailure) and group is not None and previous is not None:
+            self._join(stream, node_class, previous)
+            group.record_build_failure(node_class, built.message)
+        elif isinstance(built, Snapshot):
+            self._join(stream, node_class, built)
         else:
-            self._parked.setdefault(proxies, []).append(stream)
+            self._awaiting_snapshot.setdefault(node_class, []).append(stream)
 
-    def _note_version(self, stream: Stream, node: NodeInfo) -> None:
-        if not too_old(node.version) or node.id in self._too_old:
+    def _warn_if_unsupported(self, stream: Stream, node: NodeInfo) -> None:
+        if not too_old(node.version) or node.id in self._warned_nodes:
             return
-        if len(self._too_old) >= _MOST_WARNED:
-            self._too_old.clear()  # Ids are the peers' choice; forgetting costs a second warning.
-        self._too_old.add(node.id)
-        log.warning(
-            "envoy_too_old", **stream.who, envoy=node.version, served_as=f"1.{served_as(node.version)}"
-        )
+        if len(self._warned_nodes) >= _MAX_WARNED_NODES:
+            self._warned_nodes.clear()  # Clients choose their ids; clearing costs a repeated warning.
+        self._warned_nodes.add(node.id)
+        served = f"1.{served_as(node.version)}"
+        log.warning("unsupported_envoy_connected", **stream.log_fields, envoy=node.version, served_as=served)
 
-    def _refused(self, stream: Stream, rejection: Nacked) -> None:
-        self.counters.rejected[_label(rejection.type_url)] += 1
-        if stream.proxies is None or not stream.joined:
+    def _handle_nack(self, stream: Stream, nacked: Nacked) -> None:
+        """Count and log a NACK; a NACK of a probe stops the version."""
+        self.counters.nacks[_label(nacked.type_url)] += 1
+        if stream.node_class is None or not stream.joined:
             return
-        group = self._groups[stream.proxies.group]
-        refused = stream.session.snapshot
-        probes = group.refuse(stream, rejection)
+        group = self._groups[stream.node_class.group]
+        snapshot = stream.session.snapshot
+        probes = group.record_nack(stream, nacked)
         self.counters.versions_stopped += bool(probes)
         log.error(
-            "config_rejected",
-            **stream.who,
-            version="" if refused is None else refused.version,
-            type=short_name(rejection.type_url),
-            names=rejection.names,
-            reason=rejection.message,
+            "response_nacked",
+            **stream.log_fields,
+            version="" if snapshot is None else snapshot.version,
+            type=short_name(nacked.type_url),
+            names=nacked.names,
+            reason=nacked.message,
             consequence=(
-                "nobody else is told of this version; all keep the last good one, new proxies get it too"
+                "this version is not sent to other proxies; they and new proxies get the last good version"
                 if probes
-                else "the proxy keeps what it accepted last; started anew it would lack this"
+                else "the proxy keeps its last ACKed configuration; a restart would lose these resources"
             ),
         )
-        self._enqueue_all(probes)
+        self._push(probes)
         self._on_change(group.name)
-        refusal = group.refusal_of(stream.proxies)
-        if probes and refusal is not None:
-            self._on_nack(stream.proxies, *refusal)
+        found = group.nack_of(stream.node_class)
+        if probes and found is not None:
+            self._on_nack(stream.node_class, *found)
 
-    def _leave(self, stream: Stream, proxies: ir.NodeClass) -> None:
+    # Groups
+
+    def _join(
+        self,
+        stream: Stream,
+        node_class: ir.NodeClass,
+        snapshot: Snapshot,
+        prior: PriorState | None = None,
+    ) -> None:
+        group = self._groups.setdefault(node_class.group, Group(node_class.group))
+        stream.joined = True
+        group.join(stream, node_class, snapshot, self._steady(), prior)
+        self._on_change(group.name)
+
+    def _leave(self, stream: Stream, node_class: ir.NodeClass) -> None:
+        """Remove a stream from its group; after the last one of a node class, call `on_unused`."""
         if not stream.joined:
-            waiting = self._parked[proxies]
+            waiting = self._awaiting_snapshot[node_class]
             waiting.remove(stream)
             if not waiting:
-                del self._parked[proxies]
-                self._on_unused(proxies)
+                del self._awaiting_snapshot[node_class]
+                self._on_unused(node_class)
             return
-        group = self._groups[proxies.group]
-        self._enqueue_all(group.leave(stream, self._steady()))
-        if not group.has(proxies):
-            self._on_unused(proxies)
+        group = self._groups[node_class.group]
+        self._push(group.leave(stream, self._steady()))
+        if not group.has_streams(node_class):
+            self._on_unused(node_class)
         if group.empty:
             del self._groups[group.name]
         self._on_change(group.name)
 
-    def _join(
-        self, stream: Stream, proxies: ir.NodeClass, world: Snapshot, held: PriorState | None = None
-    ) -> None:
-        group = self._groups.setdefault(proxies.group, Group(proxies.group))
-        stream.joined = True
-        group.join(stream, proxies, world, self._steady(), held)
-        self._on_change(group.name)
-
-    def _note(self, group: Group, stream: Stream) -> None:
+    def _update_if_joined(self, stream: Stream) -> None:
+        """Update the progress of a stream's group, after an ACK or if there is nothing left to send."""
+        if not stream.joined or stream.node_class is None or stream not in self._streams:
+            return
+        group = self._groups[stream.node_class.group]
         before = group.progress
-        self._enqueue_all(group.note(stream))
+        self._push(group.update(stream))
         if group.progress != before:
-            if group.settled and group.published_at:
+            if group.all_synced and group.published_at:
                 self.counters.convergence_seconds.observe(self._steady() - group.published_at)
                 group.published_at = 0.0
             self._on_change(group.name)
 
-    def _enqueue_all(self, streams: list[Stream]) -> None:
+    def _push(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
-            self._enqueue(stream)
+            self._queue.add(stream)
 
-    def _enqueue(self, stream: Stream) -> None:
-        if not stream.queued and stream.session.has_work:
-            stream.queued = True
-            stream.queued_at = self._steady()
-            self._waiting.append(stream)
-            self._pump()
-
-    def _pump(self) -> None:
-        """Start writes while there is room; each that ends makes room for the next."""
-        while self._waiting and self._running and len(self._writes) < _MOST_WRITES:
-            stream = self._waiting.popleft()
-            self.counters.queue_seconds.observe(self._steady() - stream.queued_at)
-            self._push(stream)
-
-    def _push(self, stream: Stream) -> None:
-        """Begin to write what a stream should hear next, if there is anything."""
-        message = stream.session.next_response() if stream in self._streams else None
-        if message is None:
-            stream.queued = False
-            if stream.joined and stream.proxies is not None and stream in self._streams:
-                # To find that there is nothing to say may be the last there was to do.
-                self._note(self._groups[stream.proxies.group], stream)
-            return
-        self.counters.pushes += 1
-        self.counters.bytes_sent += len(message)
-        # A task of its own, which nobody waits for: a client that does not read takes no room for long.
-        loop = asyncio.get_running_loop()
-        write = loop.create_task(stream.writer.write(message))
-        self._writes[write] = stream, loop.time()
-        write.add_done_callback(self._written)
-
-    def _written(self, write: asyncio.Task[None]) -> None:
-        found = self._writes.pop(write, None) or self._slow.pop(write, None)
-        stream = None if found is None else found[0]
-        failed = write.cancelled() or write.exception() is not None
-        if stream is not None:
-            # A failed write means that the stream has ended; its reader notices by itself.
-            if failed:
-                stream.queued = False
-            else:
-                self._push(stream)
-        self._pump()
-
-    def _give_up(self, now: float) -> None:
-        # However many clients do not read, they take no room from those that do.
-        for write in [w for w, (_, since) in self._writes.items() if now - since > _TICK_SECONDS]:
-            self._slow[write] = self._writes.pop(write)
-        late = [(w, s) for w, (s, since) in self._slow.items() if now - since > self._write_seconds]
-        for write, stream in late:
-            del self._slow[write]
-            stream.queued = False
-            self.counters.slow_closed += 1
-            log.warning("slow_client_closed", **stream.who, after_seconds=self._write_seconds)
-            stream.writer.cancel()
-        self._pump()
-
-    async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            self._give_up(asyncio.get_running_loop().time())
-            now = self._steady()
-            for group in self._groups.values():
-                if group.deadline is not None and group.deadline <= now:
-                    self._enqueue_all(group.tick(now))
+    def _tick(self) -> None:
+        self._queue.check_slow_writes(asyncio.get_running_loop().time())
+        now = self._steady()
+        for group in self._groups.values():
+            if group.deadline is not None and group.deadline <= now:
+                self._push(group.tick(now))
 
     def _view(self, stream: Stream) -> ProxyView:
         session, node = stream.session, stream.session.node
-        group = None if stream.proxies is None else self._groups.get(stream.proxies.group)
-        status, detail = (ProxyStatus.STALE, "") if group is None else group.standing(stream)
+        group = None if stream.node_class is None else self._groups.get(stream.node_class.group)
+        status, detail = (ProxyStatus.STALE, "") if group is None else group.status_of(stream)
         return ProxyView(
             id=stream.node_id,
             group="" if node is None else node.group,
@@ -423,24 +381,6 @@ class Hub:
         )
 
 
-def proxies_of(node: NodeInfo, *, incremental: bool = False) -> ir.NodeClass:
-    """Return the class of proxies a node belongs to; its bootstrap says where its entry listener is.
-
-    On an `incremental` stream, an Envoy that can is told its virtual hosts one by one.
-    """
-    metadata = dict(node.metadata)
-    host, _, port = metadata.get("entry", "").rpartition(":")
-    # A client may claim anything: converting thousands of digits raises.
-    valid = host and port.isdecimal() and len(port) <= _PORT_DIGITS and 0 < int(port) <= _LAST_PORT
-    entry = ir.Address(host=host.strip("[]"), port=int(port)) if valid else _DEFAULT_ENTRY
-    return ir.NodeClass(
-        group=node.group,
-        entry=entry,
-        envoy=served_as(node.version),
-        virtual_hosts_apart=incremental and discovers_virtual_hosts(node.version),
-    )
-
-
 def _label(type_url: str) -> str:
-    """Return what counts of a type go by; what nobody serves is one, whatever clients call it."""
+    """Return the metric label of a type; all unknown types share one, because clients choose their names."""
     return short_name(type_url) if type_url in TYPE_ORDER else "other"

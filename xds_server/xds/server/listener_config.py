@@ -1,4 +1,4 @@
-"""The discovery port as an operator wants it: the same for one process and for several that share it."""
+"""The configuration of the xDS port, which one process or several workers listen on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["ListenerConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerConfig:
-    """`address` is `host:port`; no `tls` is plaintext; `identity` counts where clients show certificates."""
+    """Address, TLS files and identity templates of the xDS port.
+
+    `address` is `host:port`. Without `tls` the port serves plaintext. `identity` applies to mutual TLS only.
+    """
 
     address: str
     identifier: str = "shiftplane"
@@ -28,35 +31,37 @@ class ListenerConfig:
 
     @property
     def security(self) -> str:
-        """One word for logs."""
+        """The security mode, for logs: plaintext, tls or mtls."""
         if self.tls is None:
             return "plaintext"
         return "tls" if self.tls.client_ca is None else "mtls"
 
     def certificates(self) -> Certificates | None:
-        """Read the certificates.
+        """Return the certificates, read from their files; None without TLS.
 
         Raises:
-            CertificatesError: They cannot be served with.
+            CertificatesError: A file is missing or invalid.
         """
         return None if self.tls is None else Certificates(self.tls)
 
     def server(self, hub: Hub, *, shared: bool = False) -> Server:
-        """Return a server behind this door, not started yet.
+        """Return a server with this configuration, not started yet.
+
+        `shared` lets other processes listen on the same port.
 
         Raises:
-            CertificatesError: Its certificates cannot be served with.
+            CertificatesError: A certificate file is missing or invalid.
         """
         return Server(
             hub,
             identifier=self.identifier,
             certificates=self.certificates(),
-            guard=NodeAuthorizer(self.identity if self.security == "mtls" else ()),
+            authorizer=NodeAuthorizer(self.identity if self.security == "mtls" else ()),
             shared=shared,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the configuration as JSON values."""
         files = None
         if self.tls is not None:
             client_ca = self.tls.client_ca
@@ -74,7 +79,7 @@ class ListenerConfig:
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> ListenerConfig:
-        """Return what `to_json` made."""
+        """Return the configuration that `to_json` returned."""
         files = values["tls"]
         return cls(
             address=values["address"],

@@ -1,7 +1,8 @@
-"""Envoy's metrics service on the discovery port: what proxies counted goes to whoever judges.
+"""Envoy's metrics service on the xDS port: receives the counts of proxies for the analysis.
 
-Nothing is answered, nothing waits: a message is read, added up and forgotten. A proxy that says more than it
-can have to say loses its stream; what it counts is then not known, and its users notice nothing.
+Messages are processed as they arrive; no response is sent before the stream ends. A proxy that sends more
+than its statistics can amount to loses its stream: its counts are then missing, and its traffic is not
+affected.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
-import structlog
 
 from xds_server.xds.session import NodeDeniedError, NodeInfo
 from xds_server.xds.session.proxy_statistics import read_statistics
@@ -25,62 +25,69 @@ __all__ = ["SERVICE", "handlers"]
 
 SERVICE: Final = "envoy.service.metrics.v3.MetricsService"
 
-_MOST_PER_SECOND: Final = 1 << 20
-_BURST: Final = 8 << 20
-
-log = structlog.get_logger()
+_BYTES_PER_SECOND: Final = 1 << 20
+_BURST_BYTES: Final = 8 << 20
 
 
-def handlers(hub: Hub, guard: NodeAuthorizer) -> Any:
-    """Return the handlers of the service; whoever may not be a node may not speak for it."""
+def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
+    """Return the gRPC handlers of the service, which deny clients whose certificate does not match."""
 
     async def stream(messages: AsyncIterator[bytes], context: Any) -> bytes:
         budget, group = _Budget(), None
         async for raw in messages:
-            if not budget.takes(len(raw), time.monotonic()):
-                hub.counters.statistics_refused += 1
-                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "more than a proxy has to say")
-            told = read_statistics(raw)
-            if told is None:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no StreamMetricsMessage")
+            if not budget.take(len(raw), time.monotonic()):
+                hub.counters.statistics_streams_rejected += 1
+                message = (
+                    f"the stream exceeds the limit for statistics: {_BURST_BYTES} bytes at once and "
+                    f"{_BYTES_PER_SECOND} bytes a second"
+                )
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            statistics = read_statistics(raw)
+            if statistics is None:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, "the message is not a StreamMetricsMessage"
+                )
                 break
             if group is None:
-                await admit(told.node, told.group, context)
-                group = told.group
+                await authorize(statistics.node, statistics.group, context)
+                group = statistics.group
             else:
-                # The first message says whose it is, with all its Envoy was built with: it is like no other.
-                hub.counters.statistics += 1
+                # The first message is not counted: it contains the node with all extensions of its Envoy, so
+                # its size is not that of the others.
+                hub.counters.statistics_messages += 1
                 hub.counters.statistics_bytes += len(raw)
-            hub.counters.lost.update({f"{group}/{reason}": count for reason, count in told.lost.items()})
-            hub.on_counts(group, told.legs)
+            lost = {f"{group}/{reason}": count for reason, count in statistics.lost.items()}
+            hub.counters.lost.update(lost)
+            hub.on_counts(group, statistics.legs)
         return b""  # An empty StreamMetricsResponse.
 
-    async def admit(node: str, group: str, context: Any) -> None:
+    async def authorize(node: str, group: str, context: Any) -> None:
         if not node:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry node.id")
-        check = guard.of(context)
+        check = authorizer.check_for(context)
         try:
             if check is not None:
                 check(NodeInfo(id=node, group=group, version="", metadata=()))
-        except NodeDeniedError as refused:
-            hub.counters.identity_refused += 1
-            await context.abort(*guard.refuse(refused, context.peer()))
+        except NodeDeniedError as denied:
+            hub.counters.nodes_denied += 1
+            await context.abort(*authorizer.report(denied, context.peer()))
 
     method = grpc.stream_unary_rpc_method_handler(stream, request_deserializer=None, response_serializer=None)
     return grpc.method_handlers_generic_handler(SERVICE, {"StreamMetrics": method})
 
 
 class _Budget:
-    """How many bytes a stream may say: a burst, and so much a second after that."""
+    """The bytes that a stream may send: a burst, and a rate after that."""
 
     def __init__(self) -> None:
-        self._left = float(_BURST)
-        self._last: float | None = None
+        self._left = float(_BURST_BYTES)
+        self._updated_at: float | None = None
 
-    def takes(self, size: int, now: float) -> bool:
-        """Return whether there is room for a message."""
-        if self._last is not None:
-            self._left = min(float(_BURST), self._left + (now - self._last) * _MOST_PER_SECOND)
-        self._last = now
+    def take(self, size: int, now: float) -> bool:
+        """Return whether a message of this size is within the limit."""
+        if self._updated_at is not None:
+            refill = (now - self._updated_at) * _BYTES_PER_SECOND
+            self._left = min(float(_BURST_BYTES), self._left + refill)
+        self._updated_at = now
         self._left -= size
         return self._left >= 0

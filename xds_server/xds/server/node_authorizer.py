@@ -1,4 +1,4 @@
-"""Who may be which node, where clients show certificates: the rules, and what becomes of a refusal."""
+"""Check client certificates against nodes on the mutual TLS port, and report denied clients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import structlog
 
-from xds_server.xds.session import IdentityRule, NodeDeniedError, NodeInfo, Peer, vet
+from xds_server.xds.session import IdentityRule, NodeDeniedError, NodeInfo, Peer, authorize_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ["NodeAuthorizer"]
 
-_QUIET_SECONDS: Final = 60.0
-_MOST_REMEMBERED: Final = 1_000
+_LOG_INTERVAL_SECONDS: Final = 60.0
+_MAX_LOGGED_REASONS: Final = 1_000
 
 log = structlog.get_logger()
 
 
 class NodeAuthorizer:
-    """Holds a node against its client's certificate; without rules everybody is who they say they are."""
+    """Checks that a client's certificate matches its node; without rules, every node is allowed."""
 
     def __init__(self, rules: Sequence[IdentityRule] = ()) -> None:
-        """With `rules`, whoever shows no certificate is nobody."""
+        """With `rules`, a client without a certificate is denied."""
         self._rules = tuple(rules)
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
-    def of(self, context: Any) -> Callable[[NodeInfo], None] | None:
-        """Return the check of one stream, which raises IdentityRefusedError; None where there is none."""
+    def check_for(self, context: Any) -> Callable[[NodeInfo], None] | None:
+        """Return the check of a call's node, which raises NodeDeniedError; None if there are no rules."""
         if not self._rules:
             return None
         peer = _peer(context)
-        return lambda node: vet(self._rules, peer, node_id=node.id, group=node.group)
+        return lambda node: authorize_node(self._rules, peer, node_id=node.id, group=node.group)
 
-    def may_see(self, context: Any) -> Callable[[Stream], bool]:
-        """Return which nodes a client may be told of: those its certificate could be."""
-        check = self.of(context)
+    def visibility(self, context: Any) -> Callable[[Stream], bool]:
+        """Return whether a client may see a stream's status: its certificate must match the node."""
+        check = self.check_for(context)
         if check is None:
             return lambda _stream: True
 
@@ -56,27 +56,29 @@ class NodeAuthorizer:
 
         return allowed
 
-    def refuse(self, refused: NodeDeniedError, address: str) -> tuple[grpc.StatusCode, str]:
-        """Log a refusal and return the status it ends a stream with."""
-        reason, now = str(refused), time.monotonic()
-        # A proxy with a wrong certificate comes back every few seconds, and says the same each time.
-        if now - self._said.get(reason, -_QUIET_SECONDS) >= _QUIET_SECONDS:
-            if len(self._said) >= _MOST_REMEMBERED:
-                self._said.clear()  # Names are the peers' choice; forgetting costs a second warning.
-            self._said[reason] = now
-            log.warning("xds_identity_refused", peer=address, reason=reason)
-        code = grpc.StatusCode.PERMISSION_DENIED if refused.known else grpc.StatusCode.UNAUTHENTICATED
+    def report(self, denied: NodeDeniedError, address: str) -> tuple[grpc.StatusCode, str]:
+        """Log a denied client, and return the status that ends its stream.
+
+        Each reason is logged once a minute: a proxy with a wrong certificate reconnects every few seconds.
+        """
+        reason, now = str(denied), time.monotonic()
+        if now - self._logged_at.get(reason, -_LOG_INTERVAL_SECONDS) >= _LOG_INTERVAL_SECONDS:
+            if len(self._logged_at) >= _MAX_LOGGED_REASONS:
+                self._logged_at.clear()  # Clients choose their names; clearing costs a repeated warning.
+            self._logged_at[reason] = now
+            log.warning("xds_node_denied", peer=address, reason=reason)
+        code = grpc.StatusCode.PERMISSION_DENIED if denied.identified else grpc.StatusCode.UNAUTHENTICATED
         return code, reason
 
 
 def _peer(context: Any) -> Peer:
-    """Return the names of the certificate a client has shown, which the handshake has verified.
+    """Return the names of a client's certificate, which the handshake has verified.
 
-    gRPC sorts them by kind; in its list of all of them, an e-mail address could pass for a DNS name.
+    The names are read by kind: in gRPC's list of all names, an e-mail address looks like a DNS name.
     """
-    shown = context.auth_context()
+    properties = context.auth_context()
 
     def names(kind: str) -> tuple[str, ...]:
-        return tuple(bytes(value).decode("utf-8", "replace") for value in shown.get(kind, ()))
+        return tuple(bytes(value).decode("utf-8", "replace") for value in properties.get(kind, ()))
 
     return Peer(uris=names("peer_uri"), dns=names("peer_dns"))

@@ -1,8 +1,8 @@
-"""What tools such as grpcurl may ask this server about itself.
+"""gRPC server reflection, for tools such as grpcurl.
 
-Our envelope messages are trimmed and live in a package of our own, so that they can share a process with
-anybody's. Tools look for the services' public names: a pool that nobody else uses describes the same messages
-under those.
+Our discovery messages contain the fields we use and have a protobuf package of our own, so that other
+libraries in this process can register Envoy's. Reflection must describe Envoy's public service names: a
+separate descriptor pool contains the same messages under those names.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["enable"]
 
-_OURS: Final = ".shiftplane.discovery.v1."
+_OUR_PACKAGE: Final = ".shiftplane.discovery.v1."
 
 
 def enable(server: grpc.aio.Server, services: dict[str, tuple[str, str]], others: Iterable[str]) -> None:
-    """Let `server` describe discovery services: name → (state-of-the-world method, delta method)."""
+    """Enable reflection for services: name → (SotW method, delta method), and `others`."""
     pool = DescriptorPool()
     pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
     for package in sorted({name.rpartition(".")[0] for name in services}):
@@ -42,7 +42,7 @@ def _file(package: str, services: dict[str, tuple[str, str]]) -> descriptor_pb2.
     for message in _messages(file.message_type):
         for field in message.field:
             if field.type_name:
-                field.type_name = field.type_name.replace(_OURS, f".{package}.")
+                field.type_name = field.type_name.replace(_OUR_PACKAGE, f".{package}.")
     for name, methods in services.items():
         service = file.service.add(name=name.rpartition(".")[2])
         for method, kind in zip(methods, ("Discovery", "DeltaDiscovery"), strict=True):

@@ -1,7 +1,7 @@
-"""The discovery services over grpc.aio: raw bytes in, raw bytes out, both flavours, aggregated and per type.
+"""The xDS services over grpc.aio: SotW and delta, aggregated and per type.
 
-The handlers are generic and the (de)serialisers are the identity, because sessions speak bytes. A handler
-only reads; the hub starts each write as a task of its own, one at a time per stream.
+The handlers are generic and pass raw bytes, because sessions parse and serialize the messages. A handler only
+reads from its stream. The hub writes, in a separate task for each response and one at a time per stream.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xds_server.xds.session import (
     ProtocolError,
     ProtocolVariant,
     Session,
-    StateOfTheWorld,
+    Sotw,
 )
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Server"]
 
 _AGGREGATED: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-# service → (the type it serves, its state-of-the-world method, its delta method)
+# service → (the type it serves, its SotW method, its delta method)
 _SERVICES: Final[dict[str, tuple[str | None, str, str]]] = {
     _AGGREGATED: (None, "StreamAggregatedResources", "DeltaAggregatedResources"),
     "envoy.service.cluster.v3.ClusterDiscoveryService": (CLUSTER, "StreamClusters", "DeltaClusters"),
@@ -48,7 +48,7 @@ _SERVICES: Final[dict[str, tuple[str | None, str, str]]] = {
     "envoy.service.route.v3.RouteDiscoveryService": (ROUTE, "StreamRoutes", "DeltaRoutes"),
     "envoy.service.runtime.v3.RuntimeDiscoveryService": (RUNTIME, "StreamRuntime", "DeltaRuntime"),
 }
-# With the defaults of the library, a burst of a few thousand new streams is partly cancelled.
+# With the defaults of gRPC, a part of a burst of a few thousand new streams is canceled.
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.max_send_message_length", -1),
@@ -58,7 +58,8 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
-    # Streams end now and then, by the library's own jitter, so that replicas share them evenly.
+    # Connections end after about 30 minutes, with the jitter of gRPC, so that replicas get even shares of
+    # them.
     ("grpc.max_connection_age_ms", 30 * 60_000),
     ("grpc.max_connection_age_grace_ms", 10_000),
 )
@@ -67,7 +68,7 @@ log = structlog.get_logger()
 
 
 class Server:
-    """Accepts discovery streams and hands them to a hub."""
+    """Accepts xDS streams and connects them to a hub."""
 
     def __init__(
         self,
@@ -76,35 +77,38 @@ class Server:
         identifier: str,
         admission: Admission | None = None,
         certificates: Certificates | None = None,
-        guard: NodeAuthorizer | None = None,
+        authorizer: NodeAuthorizer | None = None,
         shared: bool = False,
     ) -> None:
-        """`identifier` names this control plane to its clients; `admission` bounds how fast they come in.
+        """`identifier` names this control plane to its clients; `admission` limits the rate of new streams.
 
-        `last_seconds` are for a stream that ends to take what it was sent before; then its connection is cut.
-        Without `certificates` it speaks plaintext; `guard` says which client may be which node; `shared` lets
-        other processes listen on the same port.
+        Without `certificates` the port serves plaintext. `authorizer` checks the nodes of clients. `shared`
+        lets other processes listen on the same port.
         """
         self._admission = Admission() if admission is None else admission
         self._certificates = certificates
-        self._guard = NodeAuthorizer() if guard is None else guard
+        self._authorizer = NodeAuthorizer() if authorizer is None else authorizer
         self._hub = hub
         self._identifier = identifier
-        self._streams = itertools.count(1)
-        self._cutter = ConnectionAborter()
-        self.last_seconds = 10.0
+        self._stream_numbers = itertools.count(1)
+        self._aborter = ConnectionAborter()
+        self.flush_seconds = 10.0
+        """How long an ending stream may take to read the last response; then its connection is aborted."""
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shared))))
         self._server.add_generic_rpc_handlers(
             (
                 *(
                     grpc.method_handlers_generic_handler(
                         service,
-                        {full: self._handler(StateOfTheWorld(), only), delta: self._handler(Delta(), only)},
+                        {
+                            full: self._handler(Sotw(), type_url),
+                            delta: self._handler(Delta(), type_url),
+                        },
                     )
-                    for service, (only, full, delta) in _SERVICES.items()
+                    for service, (type_url, full, delta) in _SERVICES.items()
                 ),
-                csds.handlers(hub, self._guard),
-                metrics.handlers(hub, self._guard),
+                csds.handlers(hub, self._authorizer),
+                metrics.handlers(hub, self._authorizer),
             )
         )
         self._health = health.aio.HealthServicer()
@@ -116,7 +120,7 @@ class Server:
         """Listen on `host:port` and return the port.
 
         Raises:
-            OSError: The address cannot be had.
+            OSError: The address is invalid or in use.
         """
         try:
             if self._certificates is None:
@@ -124,40 +128,48 @@ class Server:
             else:
                 port = int(self._server.add_secure_port(address, self._certificates.credentials()))
         except RuntimeError as error:
-            raise OSError(f"cannot listen for discovery streams on {address}: {error}") from error
+            raise OSError(f"cannot listen for xDS streams on {address}: {error}") from error
         await self._server.start()
         for service in ("", *_SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return port
 
     async def stop(self, grace: float) -> None:
-        """Take no more streams and end those there are, one after the other within `grace` seconds.
+        """Stop accepting streams, and end the open ones one after the other within `grace` seconds.
 
-        Clients keep serving what they have. Were all to end at once, all would come to the next at once.
+        Clients keep their configuration. If all streams ended at once, all clients would reconnect to the
+        next server at once.
         """
         await self._health.enter_graceful_shutdown()
         stopping = asyncio.ensure_future(self._server.stop(grace))
         await self._hub.drain(0.8 * grace)
         await stopping
 
-    def _handler(self, flavour: ProtocolVariant, only: str | None) -> grpc.RpcMethodHandler:
+    def _handler(self, variant: ProtocolVariant, single_type: str | None) -> grpc.RpcMethodHandler:
         async def serve(requests: AsyncIterator[bytes], context: Any) -> None:
             if not self._admission.take(time.monotonic()):
-                self._hub.counters.turned_away += 1
+                self._hub.counters.streams_rejected += 1
                 await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "too many new streams at once; come back in a moment"
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "too many new streams at once; retry in a few seconds"
                 )
-            await self._serve(flavour, only, requests, context)
+            await self._serve(variant, single_type, requests, context)
 
         return grpc.stream_stream_rpc_method_handler(
             serve, request_deserializer=None, response_serializer=None
         )
 
     async def _serve(
-        self, flavour: ProtocolVariant, only: str | None, requests: AsyncIterator[bytes], context: Any
+        self,
+        variant: ProtocolVariant,
+        single_type: str | None,
+        requests: AsyncIterator[bytes],
+        context: Any,
     ) -> None:
-        number, now = next(self._streams), time.time()
-        session = Session(flavour, identifier=self._identifier, nonce_prefix=f"{number}-", only=only)
+        """Serve one stream until it ends."""
+        number, now = next(self._stream_numbers), time.time()
+        session = Session(
+            variant, identifier=self._identifier, nonce_prefix=f"{number}-", single_type=single_type
+        )
         writer = _Writer(context)
         stream = Stream(
             session=session,
@@ -165,38 +177,38 @@ class Server:
             peer=_peer(context.peer()),
             connected_since=now,
             last_seen=now,
-            vet=self._guard.of(context),
+            authorize=self._authorizer.check_for(context),
         )
         self._hub.connect(stream)
-        status, words = grpc.StatusCode.OK, ""
+        status, reason = grpc.StatusCode.OK, ""
         try:
             async for raw in requests:
                 self._hub.receive(stream, raw)
         except ProtocolError as error:
-            log.warning("protocol_error", **stream.who, reason=str(error))
-            status, words = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except NodeDeniedError as refused:
-            self._hub.counters.identity_refused += 1
-            status, words = self._guard.refuse(refused, stream.peer)
+            log.warning("stream_rejected", **stream.log_fields, reason=str(error))
+            status, reason = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except NodeDeniedError as denied:
+            self._hub.counters.nodes_denied += 1
+            status, reason = self._authorizer.report(denied, stream.peer)
         except asyncio.CancelledError:
             if not writer.closing:
                 raise
-            status, words = grpc.StatusCode.UNAVAILABLE, "this server ends the stream; connect again"
+            status, reason = grpc.StatusCode.UNAVAILABLE, "the server closes this stream; reconnect"
         finally:
             self._hub.disconnect(stream)
-        # A status cannot be sent while a message is: the client would wait for it in vain.
-        if not await writer.idle(self.last_seconds):
-            log.warning("client_cut_off", **stream.who, reason="it takes nothing of what it was sent")
-            self._cutter.cut(context.peer())
-        elif words:
-            await context.abort(status, words)
+        # gRPC cannot send a status while a response is being written: the client would never receive it.
+        if not await writer.flush(self.flush_seconds):
+            log.warning("connection_aborted", **stream.log_fields, reason="the client does not read")
+            self._aborter.abort(context.peer())
+        elif reason:
+            await context.abort(status, reason)
 
 
 class _Writer:
-    """A grpc.aio context as the hub sees it.
+    """Writes responses to a grpc.aio context.
 
-    Cancelling ends the handler, which then says so to the client: a handler that merely ended would leave the
-    client with a stream that nobody speaks on. Giving up on a write does not end the write.
+    `cancel` cancels the handler, which then sends a status. Without a status, the client would keep a stream
+    that has no server side. Canceling the task of a write does not stop gRPC's own write.
     """
 
     __slots__ = ("_context", "_task", "_writing", "closing")
@@ -214,8 +226,8 @@ class _Writer:
         finally:
             self._writing = None
 
-    async def idle(self, seconds: float) -> bool:
-        """Return whether nothing is being written; what still is after some seconds is given up."""
+    async def flush(self, seconds: float) -> bool:
+        """Wait for the write in progress; return False and cancel it if it takes longer than `seconds`."""
         writing = self._writing
         if writing is None:
             return True
@@ -232,6 +244,6 @@ class _Writer:
 
 
 def _peer(text: str) -> str:
-    """Return `address:port` of what grpc calls a peer, such as `ipv4:10.0.0.1:4711`."""
+    """Return `address:port` of gRPC's name for a peer, such as `ipv4:10.0.0.1:4711`."""
     kind, _, rest = text.partition(":")
     return rest if kind in {"ipv4", "ipv6"} else text

@@ -1,7 +1,8 @@
-"""A world that cannot be built: said and counted, and no reason to stop serving the others."""
+"""Build snapshots; a failure is logged and counted, and does not affect other node classes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,31 +22,34 @@ __all__ = ["BuildFailure", "SnapshotBuilder"]
 log = structlog.get_logger()
 
 
-class BuildFailure(str):
-    """Why there is no world for a class of proxies, in a sentence."""
+@dataclass(frozen=True, slots=True)
+class BuildFailure:
+    """Why the snapshot of a node class could not be built."""
 
-    __slots__ = ()
+    message: str
 
 
 class SnapshotBuilder:
-    """Asks for worlds, and takes it as an answer that there is none."""
+    """Calls `snapshot_for`, and turns its build errors into values."""
 
-    def __init__(self, world_of: Callable[[ir.NodeClass], Snapshot | None], counters: Counters) -> None:
-        self.world_of = world_of
+    def __init__(self, snapshot_for: Callable[[ir.NodeClass], Snapshot | None], counters: Counters) -> None:
+        self.snapshot_for = snapshot_for
         self._counters = counters
 
-    def __call__(self, proxies: ir.NodeClass) -> Snapshot | BuildFailure | None:
-        """Return the newest world of a class; None where it is not known yet."""
+    def build(self, node_class: ir.NodeClass) -> Snapshot | BuildFailure | None:
+        """Return the newest snapshot of a node class, or why it failed; None if it is not known yet."""
         try:
-            return self.world_of(proxies)
+            return self.snapshot_for(node_class)
         except (UnsafeConfigError, DanglingReferenceError) as error:
-            self._counters.worlds_failed += 1
-            where = f"{proxies.entry.host}:{proxies.entry.port}"
+            self._counters.snapshot_builds_failed += 1
+            entry = f"{node_class.entry.host}:{node_class.entry.port}"
             log.exception(
-                "world_not_built",
-                group=proxies.group,
-                entry=where,
-                envoy=f"1.{proxies.envoy}",
-                consequence="these proxies keep the world before; those that come now wait for one",
+                "snapshot_build_failed",
+                group=node_class.group,
+                entry=entry,
+                envoy=f"1.{node_class.envoy}",
+                consequence="connected proxies keep the previous snapshot; new proxies wait if there is none",
             )
-            return BuildFailure(f"no world can be built for {where} with Envoy 1.{proxies.envoy}: {error}")
+            return BuildFailure(
+                f"cannot build a snapshot for entry listener {entry} with Envoy 1.{node_class.envoy}: {error}"
+            )

@@ -1,4 +1,4 @@
-"""One connected client: its session, and what an operator wants to know about it."""
+"""One connected client: its session, its writer, and what is shown about it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ __all__ = ["Stream", "Writer"]
 
 
 class Writer(Protocol):
-    """The half of a transport that takes responses."""
+    """The sending half of a stream's transport."""
 
     async def write(self, message: bytes) -> None:
-        """Hand one response over; waits while the client does not read."""
+        """Write one response; wait while the client does not read."""
 
     def cancel(self) -> bool:
-        """End the stream from this side."""
+        """End the stream; return whether it was still open."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Stream:
-    """A connected client. `queued` says that a push is already waiting: newer worlds replace, never add.
+    """A connected client.
 
-    Times people see are seconds since the epoch; `queued_at`, when it began to wait for its turn, goes by the
-    hub's steady clock. `vet` raises when the client may not be the node it says it is, before it is told
-    anything.
+    `authorize` raises NodeDeniedError if the client's certificate does not match its node. `joined` is true
+    after the stream was added to its group. `queued` is true while the stream is in the push queue or a
+    response is being written.
+
+    Times are seconds since the epoch, except `queued_at`, which uses the hub's monotonic clock.
     """
 
     session: Session
@@ -38,8 +40,8 @@ class Stream:
     peer: str
     connected_since: float
     last_seen: float
-    vet: Callable[[NodeInfo], None] | None = None
-    proxies: ir.NodeClass | None = None
+    authorize: Callable[[NodeInfo], None] | None = None
+    node_class: ir.NodeClass | None = None
     mode: str = "gateway"
     joined: bool = False
     queued: bool = False
@@ -47,22 +49,22 @@ class Stream:
 
     @property
     def node_id(self) -> str:
-        """The name the client goes by; empty before it said it."""
+        """The id of the client's node; empty before its first request."""
         node = self.session.node
         return "" if node is None else node.id
 
     @property
-    def who(self) -> dict[str, str]:
-        """What every line of the log says of it."""
-        group = "" if self.proxies is None else self.proxies.group
+    def log_fields(self) -> dict[str, str]:
+        """The fields that identify the client in every log event about it."""
+        group = "" if self.node_class is None else self.node_class.group
         return {"node": self.node_id, "group": group, "peer": self.peer}
 
     @property
-    def whole(self) -> bool:
-        """Whether it carries all types: only such a stream can accept a version, or refuse it."""
-        return self.session.only is None
+    def aggregated(self) -> bool:
+        """Whether the stream carries all types; only such a stream can ACK or NACK a whole version."""
+        return self.session.single_type is None
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """What a newer stream of the same client replaces: one node may have a stream per type."""
-        return self.node_id, self.session.only
+        """Node and, if not aggregated, type: of two streams with the same key only the newer counts."""
+        return self.node_id, self.session.single_type

@@ -1,4 +1,4 @@
-"""The discovery protocol without I/O: requests in, events and responses out."""
+"""The xDS protocol without I/O: requests in, events and responses out (pure)."""
 
 from xds_server.xds.session.events import (
     Acked,
@@ -18,12 +18,12 @@ from xds_server.xds.session.node_identity import (
     NodeDeniedError,
     Peer,
     TemplateError,
+    authorize_node,
     parse_rule,
-    vet,
 )
 from xds_server.xds.session.probe_rollout import Nack, Offer, ProbeRollout, Stage
 from xds_server.xds.session.session import Session
-from xds_server.xds.session.variant import Delta, ProtocolVariant, StateOfTheWorld
+from xds_server.xds.session.variant import Delta, ProtocolVariant, Sotw
 
 __all__ = [
     "DEFAULT_TEMPLATES",
@@ -45,10 +45,10 @@ __all__ = [
     "ResourceStatus",
     "Resumed",
     "Session",
+    "Sotw",
     "Stage",
     "Stale",
-    "StateOfTheWorld",
     "TemplateError",
+    "authorize_node",
     "parse_rule",
-    "vet",
 ]

@@ -1,7 +1,7 @@
-"""What a session tells its shell, and what it refuses.
+"""Events that a session reports to the server, and the error it raises.
 
 ProtocolError
-    The client broke the protocol; the stream must end with INVALID_ARGUMENT. Always the peer's fault.
+    The client violated the xDS protocol; the stream must end with INVALID_ARGUMENT.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ __all__ = [
 
 
 class ProtocolError(Exception):
-    """The client broke the protocol; the message says how."""
+    """The client violated the protocol; the message names the rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo:
-    """Who is at the other end. `metadata` holds what the bootstrap said under the key `shiftplane`."""
+    """The node of a client: id, group (`node.cluster`) and Envoy version.
+
+    `metadata` holds the fields under the key `shiftplane` of the node metadata, set by our bootstrap.
+    """
 
     id: str
     group: str
@@ -43,23 +46,23 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identified:
-    """The first request of the stream named its node; nothing is sent before a world is offered."""
+    """The first request of the stream arrived with its node; no response is sent before `Session.offer`."""
 
     node: NodeInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acked:
-    """The client took the last response of this type."""
+    """The client ACKed the last response of this type."""
 
     type_url: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nacked:
-    """The client refused a response and keeps what it had; `message` holds its own words, shortened.
+    """The client NACKed a response and keeps its previous configuration.
 
-    Those words may quote configuration: treat them as sensitive.
+    `message` is the client's error message, truncated. It may quote configuration: treat it as sensitive.
     """
 
     type_url: str
@@ -69,42 +72,48 @@ class Nacked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """The client holds resources of this type from an earlier stream: versions by name. None was sent yet."""
+    """A delta client reported resources of an earlier stream; nothing of this type was sent here yet.
+
+    `versions` are its `initial_resource_versions`, by name.
+    """
 
     type_url: str
-    holds: Mapping[str, str]
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stale:
-    """A request spoke of a response that has been replaced since."""
+    """A request carried the nonce of a response that is not the newest of its type."""
 
     type_url: str
 
 
 class ResourceStatus(Enum):
-    """How one resource of one client stands."""
+    """How one resource of one client compares with the snapshot."""
 
-    HELD = "held"
-    """The client accepted what it should have."""
+    SYNCED = "synced"
+    """The client ACKed the version in the snapshot."""
     SENT = "sent"
-    """Sent, and not yet answered; or not yet sent anew."""
-    UNSENT = "unsent"
-    """Followed by the client and not yet sent."""
-    REFUSED = "refused"
-    """The client refused it."""
+    """Sent and not ACKed yet, or changed since it was sent."""
+    NOT_SENT = "not_sent"
+    """Subscribed to and not sent yet."""
+    NACKED = "nacked"
+    """The client NACKed the last response that contained it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientResource:
-    """One resource a client follows or holds; `version` and `body` are what it accepted last."""
+    """One resource that a client subscribed to or has; `version` and `body` are the last ACKed ones.
+
+    `error` is the client's message if it NACKed the resource.
+    """
 
     type_url: str
     name: str
     version: str
     body: bytes
-    standing: ResourceStatus
-    words: str = ""
+    status: ResourceStatus
+    error: str = ""
 
 
 Event = Identified | Acked | Nacked | Resumed | Stale

@@ -1,12 +1,12 @@
-"""Whether a client may be the node it says it is: the names of its certificate against templates (pure).
+"""Check whether a client certificate may be used by a node: its names are matched by templates (pure).
 
-A template says which names speak for whom: `spiffe://*/ns/*/sa/{group}` is a URI whose last segment is the
-node's group, `dns:{id}.{group}.mesh` a DNS name that carries both. A placeholder or `*` stands for a part of
-one segment, between two slashes of a URI or two dots of a DNS name, and is never empty. Names are taken
-apart and compared as text; nothing in a node's id or group means anything.
+A template defines which part of a name is a node's id or group: `spiffe://*/ns/*/sa/{group}` is a URI whose
+last segment is the group, `dns:{id}.{group}.mesh` a DNS name with both. A placeholder or `*` matches a part
+of one segment, between two slashes of a URI or two dots of a DNS name, and is never empty. Names are compared
+as text: no character of a node's id or group has a special meaning.
 
-Whatever a certificate says of a node has to hold. With a template for ids and one for groups, a certificate
-that carries both kinds of names binds both, and not the one its holder would rather be judged by.
+Every part of a certificate that identifies a node must match the node. If there is a template for ids and one
+for groups, and a certificate has names of both forms, both the id and the group must match.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = [
     "NodeDeniedError",
     "Peer",
     "TemplateError",
+    "authorize_node",
     "parse_rule",
-    "vet",
 ]
 
 DEFAULT_TEMPLATES: Final = ("spiffe://*/ns/*/sa/{group}", "dns:{id}")
@@ -35,57 +35,61 @@ _SPIFFE: Final = "spiffe://"
 _WILD: Final = re.compile(r"\*|\{[^{}]*\}")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
 _ANY: Final = frozenset({"*", "{trust_domain}"})
-_MOST_NAMES: Final = 5
-_MOST_LETTERS: Final = 120
+_MAX_NAMES_SHOWN: Final = 5
+_MAX_CHARACTERS_SHOWN: Final = 120
 
 
 class TemplateError(ValueError):
-    """A template makes no sense; the message says why."""
+    """A template is invalid; the message gives the reason."""
 
 
 class NodeDeniedError(Exception):
-    """A client is not the node it says it is; `known` tells whether its certificate speaks for any node."""
+    """A client's certificate does not match its node.
 
-    def __init__(self, message: str, *, known: bool) -> None:
+    `identified` is true if the certificate matches a template, and thus another node, and false if it
+    identifies no node.
+    """
+
+    def __init__(self, message: str, *, identified: bool) -> None:
         super().__init__(message)
-        self.known = known
+        self.identified = identified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The names of a certificate that was verified: its subject alternative names of two kinds."""
+    """The URI and DNS subject alternative names of a verified client certificate."""
 
     uris: tuple[str, ...] = ()
     dns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = [*self.uris, *(_DNS + name for name in self.dns)]
-        shown = [_short(name) for name in names[:_MOST_NAMES]]
+        shown = [_short(name) for name in names[:_MAX_NAMES_SHOWN]]
         more = [f"{len(names) - len(shown)} more"] if len(names) > len(shown) else []
         return ", ".join([*shown, *more]) or "neither a URI nor a DNS name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """What one name of a certificate says of its holder; None where it says nothing."""
+class _Identity:
+    """The id and group in one name of a certificate; None if the name has no such part."""
 
     id: str | None
     group: str | None
 
-    def fits(self, node_id: str, group: str) -> bool:
+    def matches(self, node_id: str, group: str) -> bool:
         return self.id in {None, node_id} and self.group in {None, group}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Segment:
-    """One segment of a template: text, or text around one placeholder."""
+    """One segment of a template: text, or text around one placeholder (`wild`)."""
 
     before: str
     wild: str
     after: str
 
-    def read(self, text: str) -> str | None:
-        """Return what the placeholder stands for, empty for plain text, or None if this does not fit."""
+    def match(self, text: str) -> str | None:
+        """Return the text that the placeholder matches, "" if there is none, or None if `text` differs."""
         if not self.wild:
             return "" if text == self.before else None
         if not text.startswith(self.before) or not text.endswith(self.after):
@@ -95,125 +99,125 @@ class _Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityRule:
-    """A template, taken apart; `parse_rule` makes one."""
+    """A parsed identity template; created by `parse_rule`."""
 
     template: str
     separator: str
     segments: tuple[_Segment, ...]
 
-    def read(self, name: str) -> dict[str, str] | None:
-        """Return what `{id}` and `{group}` stand for in a name, or None if the name has another form."""
+    def match(self, name: str) -> dict[str, str] | None:
+        """Return the values of `{id}` and `{group}` in a name, or None if the name has another form."""
         parts = name.split(self.separator)
         if len(parts) != len(self.segments):
             return None
         found = {}
         for segment, part in zip(self.segments, parts, strict=True):
-            value = segment.read(part)
+            value = segment.match(part)
             if value is None:
                 return None
             found[segment.wild] = value
         return {key[1:-1]: value for key, value in found.items() if key in {"{id}", "{group}"}}
 
     def names(self, peer: Peer) -> tuple[str, ...]:
-        """Return the names of a certificate this rule is about; one for many hosts is no node's name."""
+        """Return the names that this rule applies to; a wildcard DNS name does not identify a node."""
         return tuple(name for name in peer.dns if "*" not in name) if self.separator == "." else peer.uris
 
-    def wanted(self, node_id: str, group: str) -> str:
-        """Return what a certificate of this node would have to present, for a message."""
+    def expected_name(self, node_id: str, group: str) -> str:
+        """Return the name that a certificate of this node must have, for an error message."""
         text = self.template
         for name, value in (("{id}", node_id), ("{group}", group)):
             if name in text and self.separator in value:
                 return (
-                    f"{self.template} (which {_short(value)!r} never fits: {name} has no {self.separator!r})"
+                    f"{self.template} (cannot match {_short(value)!r}: {name} must not contain "
+                    f"{self.separator!r})"
                 )
-        # In one go, so that an id that looks like a placeholder stays what it is.
+        # One substitution for all placeholders: an id that looks like a placeholder is not substituted.
         values = {"{id}": _short(node_id), "{group}": _short(group)}
         return _WILD.sub(lambda found: values.get(found[0], found[0]), text)
 
 
 def parse_rule(template: str) -> IdentityRule:
-    """Take a template apart.
+    """Parse an identity template.
 
     Raises:
-        TemplateError: It is of no known kind, names no node, or could be read in two ways.
+        TemplateError: The template is malformed, ambiguous, or has neither `{id}` nor `{group}`.
     """
     if template.startswith(_DNS):
         separator, body = ".", template.removeprefix(_DNS)
     elif _SCHEME.match(template):
         separator, body = "/", template
     else:
-        raise TemplateError(f"{template!r} is neither a URI such as spiffe://mesh/{{group}} nor dns:NAME")
+        raise TemplateError(f"{template!r} is neither a URI, such as spiffe://mesh/{{group}}, nor dns:NAME")
     segments = tuple(_segment(template, text) for text in body.split(separator))
     wild = [segment.wild for segment in segments]
     for name in ("{id}", "{group}"):
         if wild.count(name) > 1:
             raise TemplateError(f"{template!r} has {name} twice")
     if not {"{id}", "{group}"} & set(wild):
-        raise TemplateError(
-            f"{template!r} has neither {{id}} nor {{group}}: it would let its holder be any node"
-        )
+        raise TemplateError(f"{template!r} has neither {{id}} nor {{group}}: it would match every node")
     if "{trust_domain}" in wild and (separator == "." or wild.index("{trust_domain}") != 2):
-        raise TemplateError(f"{template!r} has {{trust_domain}} where no trust domain is: it comes after ://")
+        raise TemplateError(f"{template!r} has {{trust_domain}} in the wrong place: it must follow ://")
     first = 2 if separator == "/" else 0
     if not all(segment.before or segment.wild for segment in segments[first:]):
-        raise TemplateError(f"{template!r} has an empty part between two {separator!r}")
+        raise TemplateError(f"{template!r} has an empty segment between two {separator!r}")
     return IdentityRule(template=template, separator=separator, segments=segments)
 
 
-def vet(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, group: str) -> None:
-    """Return if a certificate with these names may be used by this node.
+def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, group: str) -> None:
+    """Return if the node may use a certificate with the names in `peer`.
 
     Raises:
-        IdentityRefusedError: It may not.
+        NodeDeniedError: The certificate identifies another node, or none.
     """
     rules = tuple(rules)
-    accepted = " or ".join(rule.wanted(node_id, group) for rule in rules)
-    claim = f"node {_short(node_id)!r} of group {_short(group)!r}"
+    expected = " or ".join(rule.expected_name(node_id, group) for rule in rules)
+    node = f"node {_short(node_id)!r} of group {_short(group)!r}"
     if sum(uri.startswith(_SPIFFE) for uri in peer.uris) > 1:
         raise NodeDeniedError(
-            f"{claim}: the certificate presents several SPIFFE ids ({peer}), and it must have one",
-            known=False,
+            f"{node}: the certificate has several SPIFFE ids ({peer}); a valid one has exactly one",
+            identified=False,
         )
-    said = tuple(_said(rules, peer))
-    if not said:
+    identities = tuple(_identities(rules, peer))
+    if not identities:
         raise NodeDeniedError(
-            f"{claim}: the certificate presents {peer}, which names no node here; "
-            f"accepted would be {accepted}",
-            known=False,
+            f"{node}: the certificate has {peer}, which matches no identity template; expected: {expected}",
+            identified=False,
         )
-    fitting = [one for one in said if one.fits(node_id, group)]
-    for what, all_said, fits in (
-        ("id", [one.id for one in said], [one.id for one in fitting]),
-        ("group", [one.group for one in said], [one.group for one in fitting]),
+    matching = [identity for identity in identities if identity.matches(node_id, group)]
+    for part, values, matched in (
+        ("id", [one.id for one in identities], [one.id for one in matching]),
+        ("group", [one.group for one in identities], [one.group for one in matching]),
     ):
-        # What no name speaks of is free; what one speaks of needs a name that is right in all it says.
-        if any(value is not None for value in all_said) and all(value is None for value in fits):
+        # A part that no name contains is unrestricted. A part that some name contains must be in a name that
+        # matches the node in all its parts.
+        if any(value is not None for value in values) and all(value is None for value in matched):
             raise NodeDeniedError(
-                f"{claim}: the certificate presents {peer}, which is of another {what}; "
-                f"accepted would be {accepted}",
-                known=True,
+                f"{node}: the certificate has {peer}, which is for another {part}; expected: {expected}",
+                identified=True,
             )
 
 
-def _said(rules: Iterable[IdentityRule], peer: Peer) -> Iterator[_Said]:
+def _identities(rules: Iterable[IdentityRule], peer: Peer) -> Iterator[_Identity]:
     for rule in rules:
         for name in rule.names(peer):
-            found = rule.read(name)
+            found = rule.match(name)
             if found is not None:
-                yield _Said(id=found.get("id"), group=found.get("group"))
+                yield _Identity(id=found.get("id"), group=found.get("group"))
 
 
 def _segment(template: str, text: str) -> _Segment:
     found = _WILD.findall(text)
     if len(found) > 1:
-        raise TemplateError(f"{template!r} has two placeholders in {text!r}, which could be read in two ways")
+        raise TemplateError(
+            f"{template!r} has two placeholders in {text!r}, which is ambiguous; use one for each segment"
+        )
     before, wild, after = text.partition(found[0]) if found else (text, "", "")
     if "{" in before + after or "}" in before + after:
         raise TemplateError(f"{template!r} has an unpaired brace in {text!r}")
     if wild and wild not in {"{id}", "{group}", *_ANY}:
-        raise TemplateError(f"{template!r} has {wild}; there are {{id}}, {{group}}, {{trust_domain}} and *")
+        raise TemplateError(f"{template!r} has {wild}; allowed: {{id}}, {{group}}, {{trust_domain}}, *")
     return _Segment(before=before, wild=wild, after=after)
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _MOST_LETTERS else text[:_MOST_LETTERS] + "…"
+    return text if len(text) <= _MAX_CHARACTERS_SHOWN else text[:_MAX_CHARACTERS_SHOWN] + "…"

@@ -1,16 +1,20 @@
-"""Who is told of a new world first: a few probes, then everybody (pure).
+"""Which clients receive a new version first: a few probes, then all clients (pure).
 
-A proxy that refuses its configuration keeps serving what it had, but one that starts anew while a bad version
-is out would have nothing. So a version that was not accepted before goes to a few proxies, the probes, and
-proxies that start meanwhile are given the last good one. When all probes have accepted it, it goes to all.
-The first refusal by a probe stops it: probes are given the good version again, and nobody else here is told
-of the bad one. Silence is no refusal: probes that say nothing are passed over, and a version that met nothing
-worse goes to all. One on which round after round of probes went away is stopped.
+A proxy that NACKs a version keeps its previous configuration, but a proxy that starts while a bad version is
+served has no configuration. A version that no client ACKed before is therefore sent to a few proxies first,
+the probes. Proxies that connect meanwhile receive the last good version.
 
-The very first version goes to all, for there is nothing to fall back to, unless another process knows what is
-good (`recall`). A refusal after a version went to all is one proxy's own matter.
+* When all probes ACKed the version, it is released to all clients.
+* When a probe NACKs it, it is stopped: the probes receive the last good version again, and no other client
+  connected here receives the bad one.
+* Probes that do not answer within the timeout are replaced by others. After three rounds without a NACK the
+  version is released.
+* When all probes of three rounds disconnect, the version is stopped.
 
-Clients are opaque; time is a parameter that never goes back; versions are content hashes.
+The first version of all is released at once, because there is no version to fall back to, unless another
+process knows one (`restore`). A NACK after the release does not stop a version.
+
+Clients are opaque; time is a parameter that never decreases; versions are content hashes.
 """
 
 from __future__ import annotations
@@ -24,23 +28,23 @@ from typing import Final, Generic, TypeVar
 
 __all__ = ["Nack", "Offer", "ProbeRollout", "Stage"]
 
-_ROUNDS: Final = 3
-_PROVEN: Final = 32
+_MAX_ROUNDS: Final = 3
+_MAX_ACKED_VERSIONS: Final = 32
 
 C = TypeVar("C", bound=Hashable)
 
 
 class Stage(Enum):
-    """Where the newest version stands."""
+    """How far the newest version has been rolled out."""
 
     RELEASED = "released"
     PROBING = "probing"
-    REFUSED = "refused"
+    NACKED = "nacked"
 
 
 @dataclass(frozen=True, slots=True)
 class Offer(Generic[C]):
-    """Give `version` to these clients; None means all of them."""
+    """A version to send, and to which clients; None means all of them."""
 
     version: str
     clients: frozenset[C] | None
@@ -48,122 +52,124 @@ class Offer(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """Who refused the newest version, and in which words."""
+    """The node that NACKed the newest version, and its error message."""
 
     node: str
-    words: str
+    message: str
 
 
 @dataclass(slots=True, kw_only=True)
 class ProbeRollout(Generic[C]):
-    """The newest version (`target`) of one class of proxies, the last `good` one, and how far it has got.
+    """The rollout of the newest version (`target`) to the clients of one node class.
 
-    `size` probes are asked at a time, all of them `patience` seconds before the next; `deadline` is when.
+    `last_good` is the version to fall back to. `probe_count` probes receive the target at a time; after
+    `probe_timeout` seconds, at `deadline`, those that did not answer are replaced.
     """
 
-    size: int = 3
-    patience: float = 2.0
-    good: str = ""
+    probe_count: int = 3
+    probe_timeout: float = 2.0
+    last_good: str = ""
     target: str = ""
     stage: Stage = Stage.RELEASED
-    refusal: Nack | None = None
+    nack: Nack | None = None
     deadline: float | None = None
-    _told: set[C] = field(default_factory=set)
-    _waiting: set[C] = field(default_factory=set)
-    _agreed: bool = False
+    _probed: set[C] = field(default_factory=set)
+    _pending: set[C] = field(default_factory=set)
+    _acked: bool = False
     _rounds: int = 0
-    _proven: deque[str] = field(default_factory=lambda: deque(maxlen=_PROVEN))
+    _acked_versions: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_ACKED_VERSIONS))
 
     @property
-    def for_newcomers(self) -> str:
-        """The version a client is given that connects now."""
-        return self.target if self.stage is Stage.RELEASED else self.good
+    def version_for_new_clients(self) -> str:
+        """The version that a client receives when it connects."""
+        return self.target if self.stage is Stage.RELEASED else self.last_good
 
     def publish(self, version: str, clients: Iterable[C], now: float) -> Offer[C] | None:
-        """Take a new version; a version that was accepted before needs no probes."""
+        """Start the rollout of a new version; a version that was ACKed before needs no probes."""
         if version == self.target:
             return None
-        self.target, self.refusal, self._rounds, self._agreed = version, None, 0, False
-        if not self.good or version == self.good or version in self._proven:
+        self.target, self.nack, self._rounds, self._acked = version, None, 0, False
+        if not self.last_good or version == self.last_good or version in self._acked_versions:
             return self._release()
-        # Who was told of an abandoned version must be told of this one.
-        former = self._told if self.stage is Stage.PROBING else set()
-        self._told = set()
-        return self._probe([*former, *clients], max(self.size, len(former)), now)
+        # The probes of an abandoned version become probes of this one, so that they do not stay on the
+        # former.
+        former = self._probed if self.stage is Stage.PROBING else set()
+        self._probed = set()
+        return self._probe([*former, *clients], max(self.probe_count, len(former)), now)
 
-    def recall(self, good: str, target: str, refusal: Nack | None, now: float) -> Offer[C]:
-        """Take over what was found elsewhere: all are given the good version, the newest is held back.
+    def restore(self, last_good: str, target: str, nack: Nack | None, now: float) -> Offer[C]:
+        """Adopt the state that another process reported: all clients receive the last good version.
 
-        One that nobody refused yet is offered to probes in a moment, once clients hold the good one.
+        A target without a NACK is sent to probes after the timeout, when clients have the last good version.
         """
-        self.good, self.target, self.refusal = good, target, refusal
-        self._told, self._waiting, self._rounds, self._agreed = set(), set(), 0, False
-        self.stage = Stage.PROBING if refusal is None else Stage.REFUSED
-        self.deadline = now + self.patience if refusal is None else None
-        return Offer(good, None)
+        self.last_good, self.target, self.nack = last_good, target, nack
+        self._probed, self._pending, self._rounds, self._acked = set(), set(), 0, False
+        self.stage = Stage.PROBING if nack is None else Stage.NACKED
+        self.deadline = now + self.probe_timeout if nack is None else None
+        return Offer(last_good, None)
 
-    def accepted(self, client: C, version: str) -> Offer[C] | None:
-        """Hear that a client holds all of a version."""
+    def record_ack(self, client: C, version: str) -> Offer[C] | None:
+        """Record that a client ACKed all of a version."""
         if self.stage is not Stage.PROBING or version != self.target:
-            if version not in self._proven and version == self.good:
-                self._proven.append(version)
+            if version not in self._acked_versions and version == self.last_good:
+                self._acked_versions.append(version)
             return None
-        self._agreed |= client in self._told
-        self._waiting.discard(client)
-        return self._release() if self._told and not self._waiting else None
+        self._acked |= client in self._probed
+        self._pending.discard(client)
+        return self._release() if self._probed and not self._pending else None
 
-    def refused(self, client: C, version: str, refusal: Nack) -> Offer[C] | None:
-        """Hear that a client refused a part of a version."""
-        return self.stop(version, refusal) if client in self._told else None
+    def record_nack(self, client: C, version: str, nack: Nack) -> Offer[C] | None:
+        """Record that a client NACKed a part of a version; only a probe's NACK stops it."""
+        return self.stop(version, nack) if client in self._probed else None
 
-    def stop(self, version: str, refusal: Nack) -> Offer[C] | None:
-        """Hear that a version was refused somewhere; one that everybody has already stays with them."""
+    def stop(self, version: str, nack: Nack) -> Offer[C] | None:
+        """Stop a version that a probe NACKed, here or in another process; no effect after its release."""
         if self.stage is not Stage.PROBING or version != self.target:
             return None
-        if version in self._proven:
-            self._proven.remove(version)
-        told, self._told, self._waiting = frozenset(self._told), set(), set()
-        self.stage, self.refusal, self.deadline = Stage.REFUSED, refusal, None
-        return Offer(self.good, told)
+        if version in self._acked_versions:
+            self._acked_versions.remove(version)
+        probed, self._probed, self._pending = frozenset(self._probed), set(), set()
+        self.stage, self.nack, self.deadline = Stage.NACKED, nack, None
+        return Offer(self.last_good, probed)
 
-    def left(self, client: C, clients: Iterable[C], now: float) -> Offer[C] | None:
-        """Hear that a client has gone."""
-        self._told.discard(client)
-        if self.stage is not Stage.PROBING or client not in self._waiting:
+    def record_disconnect(self, client: C, clients: Iterable[C], now: float) -> Offer[C] | None:
+        """Record that a client disconnected; `clients` are those to choose new probes from."""
+        self._probed.discard(client)
+        if self.stage is not Stage.PROBING or client not in self._pending:
             return None
-        self._waiting.discard(client)
-        if self._waiting:
+        self._pending.discard(client)
+        if self._pending:
             return None
-        if self._agreed:
+        if self._acked:
             return self._release()
         self._rounds += 1
-        if self._rounds >= _ROUNDS:
-            # Whoever is told of it goes away: others are spared until there is another version.
-            words = f"{self._rounds} rounds of probes went away when they were told of it"
-            return self.stop(self.target, Nack("nobody left to say why", words))
-        return self._probe(clients, self.size, now)
+        if self._rounds >= _MAX_ROUNDS:
+            # The version may be what makes proxies disconnect, so no other proxy receives it.
+            message = f"all probes of {self._rounds} rounds disconnected after they received this version"
+            return self.stop(self.target, Nack("unknown proxy", message))
+        return self._probe(clients, self.probe_count, now)
 
     def tick(self, clients: Iterable[C], now: float) -> Offer[C] | None:
-        """Hear what time it is: silent probes are passed over."""
+        """Replace probes that did not answer before the deadline by others among `clients`."""
         if self.stage is not Stage.PROBING or self.deadline is None or now < self.deadline:
             return None
         self._rounds += 1
-        if self._agreed or self._rounds >= _ROUNDS:
+        if self._acked or self._rounds >= _MAX_ROUNDS:
             return self._release()
-        return self._probe(clients, self.size, now)
+        return self._probe(clients, self.probe_count, now)
 
-    def _probe(self, clients: Iterable[C], size: int, now: float) -> Offer[C]:
-        fresh = dict.fromkeys(islice((client for client in clients if client not in self._told), size))
+    def _probe(self, clients: Iterable[C], count: int, now: float) -> Offer[C]:
+        fresh = dict.fromkeys(islice((client for client in clients if client not in self._probed), count))
         if not fresh:
             return self._release()
-        self.stage, self.deadline = Stage.PROBING, now + self.patience
-        self._told.update(fresh)
-        self._waiting = set(fresh)
+        self.stage, self.deadline = Stage.PROBING, now + self.probe_timeout
+        self._probed.update(fresh)
+        self._pending = set(fresh)
         return Offer(self.target, frozenset(fresh))
 
     def _release(self) -> Offer[C]:
-        if self._agreed and self.target not in self._proven:
-            self._proven.append(self.target)
-        self.stage, self.good, self.deadline = Stage.RELEASED, self.target, None
-        self._told, self._waiting = set(), set()
+        if self._acked and self.target not in self._acked_versions:
+            self._acked_versions.append(self.target)
+        self.stage, self.last_good, self.deadline = Stage.RELEASED, self.target, None
+        self._probed, self._pending = set(), set()
         return Offer(self.target, None)

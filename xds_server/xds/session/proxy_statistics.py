@@ -1,7 +1,7 @@
-"""What a proxy tells its metrics service → counts by leg (pure).
+"""Messages of Envoy's metrics service → counts by leg (pure).
 
-Counters come as what was added since the last message, histograms as what was seen since. What is not ours,
-cannot be read, or belongs to a cluster that serves no backend is left out; nothing a proxy says is an error.
+Counters and histograms contain what was added since the previous message. Metrics that are not ours, are
+malformed, or belong to a cluster without a backend are ignored and are not an error.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 __all__ = ["StatisticsMessage", "read_statistics"]
 
 _PREFIX: Final = "llm."
-_COLLECTOR: Final = "shiftplane/collector"
-_COPIES: Final = ("/hop", "/shadow", "/noise")
+_COLLECTOR_CLUSTER: Final = "shiftplane/collector"
+_MIRROR_SUFFIXES: Final = ("/hop", "/shadow", "/noise")
 _LOSSES: Final = {
     "access_logs.grpc_access_log.logs_dropped": "log_entries_dropped",
     "cluster.upstream_cx_connect_fail": "collector_unreachable",
     "cluster.upstream_rq_pending_overflow": "copies_cut_off",
 }
-"""By the name of a counter: why a captured leg, or a copy, is missing."""
+"""Why a captured leg or a mirrored request is missing, by the name of the Envoy counter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsMessage:
-    """One message: whose it is, where it is said, and what was counted."""
+    """One message: node and group, set in the first message of a stream only, and counts by leg."""
 
     node: str
     group: str
     legs: dict[Leg, Counts]
     lost: dict[str, int]
-    """What the proxy had to give up of captured legs and copies, by reason."""
+    """Captured legs and mirrored requests that the proxy dropped, by reason."""
 
 
 def read_statistics(raw: bytes) -> StatisticsMessage | None:
-    """Return what a message says; None for what is no message."""
+    """Return the counts in a message, or None if the bytes are not a StreamMetricsMessage."""
     try:
         message = wire.Message.FromString(raw)
     except DecodeError:
@@ -52,9 +52,7 @@ def read_statistics(raw: bytes) -> StatisticsMessage | None:
         name = family.name
         if name in _LOSSES:
             reason = _LOSSES[name]
-            count = sum(
-                int(metric.counter.value) for metric in family.metric if _counts_as_lost(name, metric)
-            )
+            count = sum(int(metric.counter.value) for metric in family.metric if _is_loss(name, metric))
             if count > 0:
                 lost[reason] = lost.get(reason, 0) + count
             continue
@@ -69,16 +67,16 @@ def read_statistics(raw: bytes) -> StatisticsMessage | None:
     )
 
 
-def _counts_as_lost(name: str, metric: wire.Metric) -> bool:
-    """Whether a counter is of copies or captured legs, and not of users' requests."""
+def _is_loss(name: str, metric: wire.Metric) -> bool:
+    """Return whether a counter is about mirrored requests or captured legs, and not users' requests."""
     if not 0 < metric.counter.value < 1 << 53:
         return False
     cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
     match name.removeprefix("cluster."):
         case "upstream_cx_connect_fail":
-            return cluster == _COLLECTOR
+            return cluster == _COLLECTOR_CLUSTER
         case "upstream_rq_pending_overflow":
-            return cluster.endswith(_COPIES)
+            return cluster.endswith(_MIRROR_SUFFIXES)
         case _:
             return True
 
@@ -91,11 +89,11 @@ def _add(sums: Sums, name: str, metric: wire.Metric) -> None:
     if not metric.HasField("histogram"):
         sums.count(cluster, name, metric.counter.value, labels.get("code"))
     elif name in EDGES and metric.histogram.sample_count:
-        _sort(sums, cluster, name, metric.histogram)
+        _add_histogram(sums, cluster, name, metric.histogram)
 
 
-def _sort(sums: Sums, cluster: str, name: str, histogram: wire.Histogram) -> None:
-    """Add a histogram; what a proxy with other edges counted goes above all of ours."""
+def _add_histogram(sums: Sums, cluster: str, name: str, histogram: wire.Histogram) -> None:
+    """Add a histogram; a bucket with a bound that is not one of ours counts as above all our bounds."""
     edges, before = EDGES[name], 0
     for bucket in histogram.bucket:
         more = bucket.cumulative_count - before

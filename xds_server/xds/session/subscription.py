@@ -1,8 +1,8 @@
-"""What one client asked for, of one type, on one stream.
+"""The subscription of one client to one resource type on one stream.
 
-The rules are those of the xDS protocol: an empty first list means everything for clusters, listeners and
-virtual hosts ("legacy wildcard") and nothing for other types; once anything was named, an empty list means
-nothing.
+The rules are those of the xDS protocol. An empty first list of names subscribes to all resources of a
+wildcard type ("legacy wildcard") and to none of other types. After a client has named a resource, an empty
+list subscribes to none.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Subscription"]
 
-_NONE: Final[frozenset[str]] = frozenset()
+_NO_NAMES: Final[frozenset[str]] = frozenset()
 _STAR: Final = frozenset({"*"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a request changed: names to answer (again), and names the client no longer follows.
+    """What a request changed: names to send (again), and names no longer subscribed to.
 
-    `widened` says that the client now follows everything, and did not before.
+    `widened` is true if the client is now subscribed to all resources and was not before.
     """
 
     added: frozenset[str]
@@ -31,24 +31,24 @@ class Change:
     widened: bool = False
 
 
-_NO_CHANGE: Final = Change(added=_NONE, removed=_NONE)
+_NO_CHANGE: Final = Change(added=_NO_NAMES, removed=_NO_NAMES)
 
 
 @dataclass(slots=True, kw_only=True)
 class Subscription:
-    """Names and wildcard of one type; `wildcard_type` says whether naming nothing may mean all."""
+    """Names and wildcard of one type; an empty first list is a wildcard only if `wildcard_type` is true."""
 
     wildcard_type: bool
     wildcard: bool = False
-    names: frozenset[str] = _NONE
+    names: frozenset[str] = _NO_NAMES
     _explicit: bool = False
 
     def replace(self, listed: Iterable[str]) -> Change:
-        """Apply the full list of a state-of-the-world request."""
+        """Apply a SotW request, which lists all names."""
         names, before = frozenset(listed), self.wildcard
         if not names and self.wildcard_type and not self._explicit:
             self.wildcard = True
-            return _NO_CHANGE if before else Change(added=_NONE, removed=_NONE, widened=True)
+            return _NO_CHANGE if before else Change(added=_NO_NAMES, removed=_NO_NAMES, widened=True)
         self._explicit = True
         self.wildcard = "*" in names
         names -= _STAR
@@ -59,11 +59,11 @@ class Subscription:
             removed=self.names - names,
             widened=self.wildcard and not before,
         )
-        self.names = names or _NONE
+        self.names = names or _NO_NAMES
         return change
 
     def update(self, subscribe: Collection[str], unsubscribe: Collection[str], *, first: bool) -> Change:
-        """Apply the changes of a delta request; a name subscribed again is to be answered again."""
+        """Apply a delta request; a name that is subscribed to again is sent again."""
         if not first and not subscribe and not unsubscribe:
             return _NO_CHANGE
         added, gone, before = frozenset(subscribe), frozenset(unsubscribe), self.wildcard
@@ -71,7 +71,8 @@ class Subscription:
             self.wildcard = True
         if added:
             self._explicit = True
-        # Naming something ends no wildcard, not even one that came of naming nothing: only its own name does.
+        # Subscribing to a name does not end a wildcard, not even a legacy one: only unsubscribing from "*"
+        # does.
         if "*" in added:
             self.wildcard = True
             added -= _STAR
@@ -80,9 +81,9 @@ class Subscription:
             gone -= _STAR
         removed = gone & self.names
         if added or removed:
-            self.names = (self.names | added) - removed or _NONE
+            self.names = (self.names | added) - removed or _NO_NAMES
         return Change(added=added, removed=removed, widened=self.wildcard and not before)
 
-    def follows(self, name: str) -> bool:
-        """Return whether the client wants to hear of `name`."""
+    def includes(self, name: str) -> bool:
+        """Return whether the client is subscribed to the resource `name`."""
         return self.wildcard or name in self.names

@@ -1,4 +1,4 @@
-"""The two ways to speak xDS, reduced to what differs between them: the shape of requests and responses."""
+"""The two variants of xDS, SotW (full state) and delta: how requests and responses are encoded."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from xds_server.xds.wire import discovery_pb2 as wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from xds_server.xds.snapshot import Entry
+    from xds_server.xds.snapshot import Resource
 
-__all__ = ["Delta", "ProtocolVariant", "Request", "Response", "StateOfTheWorld", "head"]
+__all__ = ["Delta", "ProtocolVariant", "Request", "Response", "Sotw", "serialize_without_nonce"]
 
 _METADATA_KEY = "shiftplane"
-_SHORT: Final = 127  # the longest length that fits one byte
+_MAX_NONCE_BYTES: Final = 127  # the largest length that protobuf encodes in one byte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request of either flavour. `error` is None for an acceptance; `holds` maps names to versions."""
+    """A request of either variant.
+
+    `error` is None unless the request is a NACK. `initial_versions` are the names and versions that a
+    reconnecting delta client reports.
+    """
 
     type_url: str
     node: NodeInfo | None
@@ -33,55 +37,59 @@ class Request:
     error: str | None
     subscribe: tuple[str, ...]
     unsubscribe: tuple[str, ...] = ()
-    holds: Mapping[str, str] = field(default_factory=dict)
+    initial_versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A response of either flavour, before it is bytes and has its nonce."""
+    """A response of either variant, before it is serialized and gets its nonce."""
 
     type_url: str
     identifier: str
     version: str
-    entries: tuple[Entry, ...]
+    resources: tuple[Resource, ...]
     removed: tuple[str, ...]
 
 
 class ProtocolVariant(Protocol):
-    """How one variant of the protocol reads requests and writes responses."""
+    """Parses the requests and serializes the responses of one variant of the protocol."""
 
     def __hash__(self) -> int: ...
 
     @property
     def full_sets(self) -> bool:
-        """Whether responses for clusters and listeners must hold all of them."""
+        """Whether a response for a wildcard type must contain all its resources."""
 
     def parse(self, raw: bytes) -> Request:
-        """Read a request; ProtocolError for anything else."""
+        """Return the parsed request.
+
+        Raises:
+            ProtocolError: The bytes are not a request of this variant.
+        """
 
     def serialize(self, response: Response) -> bytes:
-        """Write a response."""
+        """Return the encoded response, without a nonce."""
 
     def with_nonce(self, shared: bytes, nonce: str) -> bytes:
-        """Add the nonce to a written response that has none; fields may stand in any order."""
+        """Return an encoded response with a nonce; protobuf fields may be in any order."""
 
 
 class _Nonced:
     def with_nonce(self, shared: bytes, nonce: str) -> bytes:
-        """Add the nonce, which has the same field number in both flavours."""
+        """Append the nonce, which has the same field number in both variants."""
         raw = nonce.encode()
-        if len(raw) > _SHORT:
-            raise ValueError(f"a nonce has at most {_SHORT} bytes, not {len(raw)}")
+        if len(raw) > _MAX_NONCE_BYTES:
+            raise ValueError(f"a nonce has at most {_MAX_NONCE_BYTES} bytes, not {len(raw)}")
         return b"%b\x2a%c%b" % (shared, len(raw), raw)
 
 
-class StateOfTheWorld(_Nonced):
-    """DiscoveryRequest and DiscoveryResponse."""
+class Sotw(_Nonced):
+    """The SotW (full state) variant: DiscoveryRequest and DiscoveryResponse."""
 
     full_sets = True
 
     def parse(self, raw: bytes) -> Request:
-        """Read a DiscoveryRequest."""
+        """Parse a DiscoveryRequest."""
         try:
             message = wire.DiscoveryRequest.FromString(raw)
         except DecodeError as error:
@@ -95,22 +103,22 @@ class StateOfTheWorld(_Nonced):
         )
 
     def serialize(self, response: Response) -> bytes:
-        """Write a DiscoveryResponse."""
+        """Serialize a DiscoveryResponse."""
         return wire.DiscoveryResponse(
             version_info=response.version,
             type_url=response.type_url,
             control_plane=wire.ControlPlane(identifier=response.identifier),
-            resources=[entry.body for entry in response.entries],
+            resources=[resource.body for resource in response.resources],
         ).SerializeToString()
 
 
 class Delta(_Nonced):
-    """DeltaDiscoveryRequest and DeltaDiscoveryResponse."""
+    """The delta variant: DeltaDiscoveryRequest and DeltaDiscoveryResponse."""
 
     full_sets = False
 
     def parse(self, raw: bytes) -> Request:
-        """Read a DeltaDiscoveryRequest."""
+        """Parse a DeltaDiscoveryRequest."""
         try:
             message = wire.DeltaDiscoveryRequest.FromString(raw)
         except DecodeError as error:
@@ -122,37 +130,43 @@ class Delta(_Nonced):
             error=message.error_detail.message if message.HasField("error_detail") else None,
             subscribe=_names(message.resource_names_subscribe),
             unsubscribe=_names(message.resource_names_unsubscribe),
-            holds=dict(message.initial_resource_versions),
+            initial_versions=dict(message.initial_resource_versions),
         )
 
     def serialize(self, response: Response) -> bytes:
-        """Write a DeltaDiscoveryResponse."""
+        """Serialize a DeltaDiscoveryResponse."""
         return wire.DeltaDiscoveryResponse(
             system_version_info=response.version,
             type_url=response.type_url,
             control_plane=wire.ControlPlane(identifier=response.identifier),
-            resources=[entry.delta for entry in response.entries],
+            resources=[resource.delta for resource in response.resources],
             removed_resources=response.removed,
         ).SerializeToString()
 
 
 @lru_cache(maxsize=64)
-def head(
-    flavour: ProtocolVariant,
+def serialize_without_nonce(
+    variant: ProtocolVariant,
     type_url: str,
     identifier: str,
     version: str,
-    entries: tuple[Entry, ...],
+    resources: tuple[Resource, ...],
     removed: tuple[str, ...],
 ) -> bytes:
-    """Return a response without its nonce, written once for all clients that are told the same."""
-    return flavour.serialize(
-        Response(type_url=type_url, identifier=identifier, version=version, entries=entries, removed=removed)
+    """Return a response without its nonce, serialized once for all clients that are sent the same."""
+    return variant.serialize(
+        Response(
+            type_url=type_url,
+            identifier=identifier,
+            version=version,
+            resources=resources,
+            removed=removed,
+        )
     )
 
 
 def _names(given: Iterable[str]) -> tuple[str, ...]:
-    # Thousands of clients follow the same names: one copy of each is enough.
+    # Thousands of clients subscribe to the same names: interning keeps one copy of each.
     return tuple(map(intern, given))
 
 

@@ -1,6 +1,7 @@
-"""Named bytes with content versions, checked references, and the order in which they travel (pure)."""
+"""Snapshots: encoded resources with content versions, checked references and a sending order (pure)."""
 
-from xds_server.xds.snapshot.model import (
+from xds_server.xds.snapshot.model import DanglingReferenceError, Snapshot, build, changes, with_runtime
+from xds_server.xds.snapshot.resource import (
     CLUSTER,
     ENDPOINT,
     LISTENER,
@@ -9,13 +10,8 @@ from xds_server.xds.snapshot.model import (
     TYPE_ORDER,
     VIRTUAL_HOST,
     WILDCARD_TYPES,
-    DanglingReferenceError,
-    Entry,
-    Snapshot,
-    build,
-    changes,
+    Resource,
     short_name,
-    with_runtime,
 )
 
 __all__ = [
@@ -28,7 +24,7 @@ __all__ = [
     "VIRTUAL_HOST",
     "WILDCARD_TYPES",
     "DanglingReferenceError",
-    "Entry",
+    "Resource",
     "Snapshot",
     "build",
     "changes",

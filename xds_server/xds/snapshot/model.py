@@ -1,8 +1,8 @@
-"""A world as bytes: named, versioned entries, ready to be put on a wire.
+"""A snapshot: all resources that one node class is served, with a version and checked references.
 
-Versions are hashes of content, so that a restarted or another control plane gives the same version to the
-same world, and an unchanged resource never travels twice. A world with a dangling reference is refused here,
-whoever built it.
+Versions are hashes of content. A restarted control plane, or another replica, therefore gives the same
+version to the same snapshot, and an unchanged resource is never sent twice. `build` rejects a snapshot with a
+dangling reference.
 """
 
 from __future__ import annotations
@@ -10,200 +10,117 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from xds_server.xds.wire import discovery_pb2 as wire
+from xds_server.xds.snapshot.resource import RUNTIME, Resource, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "CLUSTER",
-    "ENDPOINT",
-    "LISTENER",
-    "ROUTE",
-    "RUNTIME",
-    "TYPE_ORDER",
-    "VIRTUAL_HOST",
-    "WILDCARD_TYPES",
-    "DanglingReferenceError",
-    "Entry",
-    "Snapshot",
-    "build",
-    "changes",
-    "short_name",
-    "with_runtime",
-]
-
-_PREFIX: Final = "type.googleapis.com/envoy.config."
-CLUSTER: Final = f"{_PREFIX}cluster.v3.Cluster"
-ENDPOINT: Final = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
-LISTENER: Final = f"{_PREFIX}listener.v3.Listener"
-ROUTE: Final = f"{_PREFIX}route.v3.RouteConfiguration"
-VIRTUAL_HOST: Final = f"{_PREFIX}route.v3.VirtualHost"
-RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
-
-TYPE_ORDER: Final = (RUNTIME, CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)
-"""The order in which additions travel: nothing arrives before what it refers to.
-
-A route table without its virtual hosts asks for them, and virtual hosts mirror to routes of the hop's table.
-"""
-
-WILDCARD_TYPES: Final = frozenset({CLUSTER, LISTENER, VIRTUAL_HOST})
-"""The types for which naming nothing means: all of them.
-
-For virtual hosts the protocol promises names of a collection; what Envoy sends is an empty list.
-"""
+__all__ = ["DanglingReferenceError", "Snapshot", "build", "changes", "with_runtime"]
 
 
 class DanglingReferenceError(ValueError):
-    """A world refers to something it does not hold; `missing` lists (referrer, missing name)."""
+    """A snapshot refers to a resource it does not contain; `missing` lists (referrer, missing resource)."""
 
     def __init__(self, missing: tuple[tuple[str, str], ...]) -> None:
         self.missing = missing
-        listed = "; ".join(f"{source} needs {name}" for source, name in missing)
-        super().__init__(f"the world is not complete: {listed}")
-
-
-class Source(Protocol):
-    """What `build` needs to know of a resource; `body` is an encoded google.protobuf.Any."""
-
-    @property
-    def type_url(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def refers_to(self) -> frozenset[tuple[str, str]]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Entry:
-    """One resource. `body` is an Any for state-of-the-world; `delta` the same inside a delta Resource.
-
-    Two entries are equal only if they are one: thousands of streams compare and hash them. Compare versions.
-
-    `clusters` are the clusters it refers to; None where that is not known (a resource of an earlier world
-    which only the proxy remembers). `share` is what it adds to the version of a world that holds it.
-    """
-
-    name: str
-    version: str
-    body: bytes
-    delta: bytes
-    clusters: frozenset[str] | None
-    share: int = 0
+        listed = "; ".join(f"{source} refers to {target}" for source, target in missing)
+        super().__init__(f"the snapshot lacks resources that it refers to: {listed}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything one class of proxies is served.
+    """The resources of one node class, by type URL and name.
 
-    `version` is a hash over all of it, `core` one over all but the runtime layer: shares and kills, which no
-    proxy has a reason to refuse.
+    `version` is a hash over all resources. `version_without_runtime` leaves out the runtime layer, which
+    holds traffic shares and kill switches: no proxy has a reason to NACK it, so it needs no probes.
     """
 
     version: str
-    core: str
-    entries: Mapping[str, Mapping[str, Entry]]
+    version_without_runtime: str
+    resources: Mapping[str, Mapping[str, Resource]]
 
-    def of(self, type_url: str) -> Mapping[str, Entry]:
-        """Return the entries of one type by name; empty for a type this world does not hold."""
-        return self.entries.get(type_url, _NOTHING)
-
-
-_NOTHING: Final[Mapping[str, Entry]] = MappingProxyType({})
+    def of(self, type_url: str) -> Mapping[str, Resource]:
+        """Return the resources of one type by name; empty for a type this snapshot does not contain."""
+        return self.resources.get(type_url, _NOTHING)
 
 
-def build(resources: Iterable[Source], former: Snapshot | None = None) -> Snapshot:
-    """Return the snapshot of these resources; what did not change since `former` is the same object there.
+_NOTHING: Final[Mapping[str, Resource]] = MappingProxyType({})
+
+
+def build(resources: Iterable[Resource], former: Snapshot | None = None) -> Snapshot:
+    """Return the snapshot of these resources; unchanged ones are the same objects as in `former`.
 
     Raises:
-        DanglingReferenceError: Something refers to a resource that is not among them.
+        DanglingReferenceError: A resource refers to one that is not among them.
     """
-    found: dict[str, dict[str, Entry]] = {}
-    before = {} if former is None else former.entries
+    found: dict[str, dict[str, Resource]] = {}
+    before = {} if former is None else former.resources
     given = tuple(resources)
     for resource in given:
-        entry = before.get(resource.type_url, _NOTHING).get(resource.name)
-        if entry is None or entry.version != resource.version:
-            entry = _entry(resource)
-        found.setdefault(resource.type_url, {})[resource.name] = entry
+        known = before.get(resource.type_url, _NOTHING).get(resource.name)
+        unchanged = known is not None and known.version == resource.version
+        found.setdefault(resource.type_url, {})[resource.name] = (
+            known if known is not None and unchanged else resource
+        )
     missing = tuple(
-        (f"{short_name(source.type_url)} {source.name!r}", f"{short_name(kind)} {name!r}")
+        (f"{short_name(source.type_url)} {source.name!r}", f"{short_name(type_url)} {name!r}")
         for source in given
         if source.refers_to
-        for kind, name in sorted(n for n in source.refers_to if n[1] not in found.get(n[0], _NOTHING))
+        for type_url, name in sorted(
+            ref for ref in source.refers_to if ref[1] not in found.get(ref[0], _NOTHING)
+        )
     )
     if missing:
         raise DanglingReferenceError(missing)
-    version, core = _version(found), _version({k: own for k, own in found.items() if k != RUNTIME})
+    version = _version(found)
     if former is not None and former.version == version:
         return former
     return Snapshot(
         version=version,
-        core=core,
-        entries=MappingProxyType({kind: _shared(kind, own, former) for kind, own in found.items()}),
+        version_without_runtime=_version({t: named for t, named in found.items() if t != RUNTIME}),
+        resources=MappingProxyType({t: _shared(t, named, former) for t, named in found.items()}),
     )
 
 
-def with_runtime(world: Snapshot, newest: Snapshot) -> Snapshot:
-    """Return a world with the runtime layer of another."""
-    own, other = world.of(RUNTIME), newest.of(RUNTIME)
-    if own is other or {n: e.version for n, e in own.items()} == {n: e.version for n, e in other.items()}:
-        return world
-    entries = {**world.entries, RUNTIME: other}
-    return Snapshot(version=_version(entries), core=world.core, entries=MappingProxyType(entries))
+def with_runtime(snapshot: Snapshot, newest: Snapshot) -> Snapshot:
+    """Return `snapshot` with the runtime layer of `newest`."""
+    own, other = snapshot.of(RUNTIME), newest.of(RUNTIME)
+    if own is other or {n: r.version for n, r in own.items()} == {n: r.version for n, r in other.items()}:
+        return snapshot
+    resources = {**snapshot.resources, RUNTIME: other}
+    return Snapshot(
+        version=_version(resources),
+        version_without_runtime=snapshot.version_without_runtime,
+        resources=MappingProxyType(resources),
+    )
 
 
 def changes(old: Snapshot | None, new: Snapshot) -> Mapping[str, frozenset[str]]:
-    """Return by type the names that are new, changed or gone; types without any are left out."""
+    """Return by type URL the names that were added, changed or removed; unchanged types are left out."""
     if old is None:
-        return {kind: frozenset(entries) for kind, entries in new.entries.items()}
+        return {type_url: frozenset(named) for type_url, named in new.resources.items()}
     found = {}
-    for kind in (*new.entries, *(kind for kind in old.entries if kind not in new.entries)):
-        before, after = old.of(kind), new.of(kind)
+    for type_url in (*new.resources, *(t for t in old.resources if t not in new.resources)):
+        before, after = old.of(type_url), new.of(type_url)
         if before is after:
             continue
-        changed = [n for n, e in after.items() if n not in before or before[n].version != e.version]
+        changed = [n for n, r in after.items() if n not in before or before[n].version != r.version]
         names = frozenset((*changed, *(name for name in before if name not in after)))
         if names:
-            found[kind] = names
+            found[type_url] = names
     return found
 
 
-def _entry(resource: Source) -> Entry:
-    delta = wire.Resource(name=resource.name, version=resource.version, resource=resource.body)
-    return Entry(
-        name=resource.name,
-        version=resource.version,
-        body=resource.body,
-        delta=delta.SerializeToString(),
-        clusters=frozenset(name for kind, name in resource.refers_to if kind == CLUSTER),
-        share=int.from_bytes(_digest(f"{resource.type_url}\0{resource.name}\0{resource.version}")),
-    )
+def _shared(type_url: str, named: dict[str, Resource], former: Snapshot | None) -> Mapping[str, Resource]:
+    """Return the former mapping if it is equal: streams detect by identity that a type did not change."""
+    before = None if former is None else former.resources.get(type_url)
+    return before if before is not None and before == named else MappingProxyType(named)
 
 
-def _shared(kind: str, own: dict[str, Entry], former: Snapshot | None) -> Mapping[str, Entry]:
-    """Return the former mapping where nothing changed: streams recognise it without looking inside."""
-    before = None if former is None else former.entries.get(kind)
-    return before if before is not None and before == own else MappingProxyType(own)
-
-
-def _version(found: Mapping[str, Mapping[str, Entry]]) -> str:
-    # A sum, so that a world of thousands costs thousands of additions and not of hashes; of long shares, so
-    # that nobody finds two worlds with the same one.
-    total = sum(entry.share for entries in found.values() for entry in entries.values())
+def _version(resources: Mapping[str, Mapping[str, Resource]]) -> str:
+    # A sum of precomputed hashes costs additions and not hashing for a snapshot of thousands of resources.
+    # The addends have 256 bits so that two different snapshots do not get the same sum.
+    total = sum(resource.share for named in resources.values() for resource in named.values())
     return blake2b(str(total).encode(), digest_size=8).hexdigest()
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=32).digest()
-
-
-def short_name(type_url: str) -> str:
-    """Return the word people use for a type, such as `Cluster`."""
-    return type_url.rsplit(".", 1)[-1]

@@ -1,1 +1,1 @@
-"""Generated envelope messages of the discovery services; see `protos/`."""
+"""Messages of the xDS services and the worker protocol, generated from `protos/` by `make protos`."""

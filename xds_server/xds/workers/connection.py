@@ -1,7 +1,8 @@
-"""One acceptor as the control plane sees it: what it was told, what it is owed, and what it said last.
+"""The control plane's connection to one worker: its node classes, its last report, and pending updates.
 
-News wait as names of classes and become bytes only when the acceptor has taken those before: however long it
-takes, what waits for it is no more than a list, and it hears of the newest world of each class once.
+A pending update is only the name of a node class. It becomes a message after the worker has read the previous
+ones. However slowly a worker reads, the memory for its updates is bounded, and it receives only the newest
+snapshot of each node class.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from xds_server.xds.server.counters import Counters
-from xds_server.xds.wire import feed_pb2 as wire
-from xds_server.xds.workers.messages import refusal, send, world_message
+from xds_server.xds.wire import worker_pb2 as wire
+from xds_server.xds.workers.messages import nack_to_wire, send, snapshot_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,90 +27,91 @@ __all__ = ["WorkerConnection"]
 
 
 @dataclass(slots=True)
-class _Told:
-    """The world of a class an acceptor was sent last, and whether it heard that it was refused."""
+class _Sent:
+    """The snapshot of a node class that was sent last, and whether the worker knows that it was NACKed."""
 
-    world: Snapshot
-    refused: bool
+    snapshot: Snapshot
+    nack_known: bool
 
 
 @dataclass(slots=True, eq=False)
 class WorkerConnection:
-    """A connected acceptor. `told` holds the classes it asked for, None for what it waits for.
+    """A connected worker.
 
-    `pid` is 0 until it lets proxies in; `heard` says that it spoke since somebody looked last, `silent` that
-    it has not for long.
+    `subscriptions` are the node classes it requested, with what was sent last; None if nothing was sent yet.
+    `pid` is 0 until the worker accepts proxies. `unresponsive` is set by the supervisor.
     """
 
     writer: asyncio.StreamWriter
-    told: dict[ir.NodeClass, _Told | None] = field(default_factory=dict)
-    standings: dict[str, wire.Standing] = field(default_factory=dict)
+    subscriptions: dict[ir.NodeClass, _Sent | None] = field(default_factory=dict)
+    statuses: dict[str, wire.GroupStatus] = field(default_factory=dict)
     proxies: tuple[ProxyView, ...] = ()
     counters: Counters = field(default_factory=Counters)
     connected: int = 0
     pid: int = 0
-    heard: bool = False
-    silent: bool = False
-    _due: dict[ir.NodeClass, None] = field(default_factory=dict)
+    received: bool = False
+    unresponsive: bool = False
+    _pending: dict[ir.NodeClass, None] = field(default_factory=dict)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take_heard(self) -> bool:
-        """Return whether it spoke since this was asked last."""
-        heard, self.heard = self.heard, False
-        return heard
+    def take_received(self) -> bool:
+        """Return whether a message was received since the previous call."""
+        received, self.received = self.received, False
+        return received
 
-    def owe(self, proxies: ir.NodeClass) -> None:
-        """Tell it of a class when it has taken what it was told before."""
-        if proxies in self.told:
-            self._due[proxies] = None
+    def subscribe(self, node_class: ir.NodeClass) -> None:
+        """Add a node class; its first snapshot is sent as a whole."""
+        self.subscriptions[node_class] = None
+        self.queue_update(node_class)
+
+    def unsubscribe(self, node_class: ir.NodeClass) -> None:
+        """Remove a node class, after its last proxy disconnected from the worker."""
+        self.subscriptions.pop(node_class, None)
+        self._pending.pop(node_class, None)
+
+    def queue_update(self, node_class: ir.NodeClass) -> None:
+        """Queue an update of a node class, if the worker is subscribed to it."""
+        if node_class in self.subscriptions:
+            self._pending[node_class] = None
             self._wake.set()
 
-    def want(self, proxies: ir.NodeClass) -> None:
-        """Hear that it asks for a class: it knows nothing of it."""
-        self.told[proxies] = None
-        self.owe(proxies)
+    def mark_nack_known(self, node_class: ir.NodeClass) -> None:
+        """Record that the worker itself reported the NACK of the newest snapshot of a node class."""
+        sent = self.subscriptions.get(node_class)
+        if sent is not None:
+            sent.nack_known = True
 
-    def forget(self, proxies: ir.NodeClass) -> None:
-        """Hear that nobody there belongs to a class any more."""
-        self.told.pop(proxies, None)
-        self._due.pop(proxies, None)
-
-    def has_refused(self, proxies: ir.NodeClass) -> None:
-        """Note that it refused the newest world of a class itself, and need not be told."""
-        told = self.told.get(proxies)
-        if told is not None:
-            told.refused = True
-
-    async def tell(self, ledger: VersionRegistry) -> None:
-        """Send what it is owed, as fast as it takes it, until cancelled or cut off."""
+    async def send_updates(self, registry: VersionRegistry) -> None:
+        """Send pending updates, as fast as the worker reads, until canceled or disconnected."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._due:
-                proxies = next(iter(self._due))
-                del self._due[proxies]
-                known = ledger.classes.get(proxies)
-                for message in () if known is None else self._news(proxies, known):
+            while self._pending:
+                node_class = next(iter(self._pending))
+                del self._pending[node_class]
+                record = registry.classes.get(node_class)
+                for message in () if record is None else self._messages(node_class, record):
                     send(self.writer, message)
                     try:
                         await self.writer.drain()
                     except ConnectionError:
-                        return  # Whoever reads from it notices as well.
+                        return  # The task that reads from this connection handles its end.
 
-    def _news(self, proxies: ir.NodeClass, known: VersionRecord) -> Iterator[wire.ToAcceptor]:
-        told, newest, refused = self.told[proxies], known.newest, known.refusal
-        if told is not None and told.world.version == newest.version:
-            if refused is not None and not told.refused:
-                told.refused = True
-                yield wire.ToAcceptor(refused=refusal(proxies, newest.version, refused))
+    def _messages(self, node_class: ir.NodeClass, record: VersionRecord) -> Iterator[wire.ToWorker]:
+        """Yield the messages that bring a worker up to date with a record; none if it is."""
+        sent, newest, nack = self.subscriptions[node_class], record.newest, record.nack
+        if sent is not None and sent.snapshot.version == newest.version:
+            if nack is not None and not sent.nack_known:
+                sent.nack_known = True
+                yield wire.ToWorker(nack=nack_to_wire(node_class, newest.version, nack))
             return
-        former = None if told is None else told.world
-        self.told[proxies] = _Told(newest, refused is not None)
-        fallback = known.fallback
-        if fallback is not None and (told is None or refused is not None):
-            yield wire.ToAcceptor(world=world_message(proxies, former, fallback, good=True))
-            former = fallback
-        message = world_message(proxies, former, newest)
-        if refused is not None:
-            message.refused.CopyFrom(refusal(proxies, newest.version, refused))
-        yield wire.ToAcceptor(world=message)
+        base = None if sent is None else sent.snapshot
+        self.subscriptions[node_class] = _Sent(newest, nack is not None)
+        fallback = record.fallback
+        if fallback is not None and (sent is None or nack is not None):
+            yield wire.ToWorker(snapshot=snapshot_to_wire(node_class, base, fallback, fallback=True))
+            base = fallback
+        message = snapshot_to_wire(node_class, base, newest)
+        if nack is not None:
+            message.nack.CopyFrom(nack_to_wire(node_class, newest.version, nack))
+        yield wire.ToWorker(snapshot=message)

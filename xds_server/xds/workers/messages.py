@@ -1,20 +1,19 @@
-"""How the control plane and its acceptor processes talk: framed messages over a private socket.
+"""The worker protocol: length-prefixed messages of `protos/worker.proto` over a private Unix socket.
 
-Values of ours on one side, bytes of `protos/feed.proto` on the wire. A world travels as its difference to the
-one sent before, so that a weight step costs its own size however large the world is.
+A snapshot is sent as its difference to the previous one, so that the size of a weight step does not depend on
+the size of the snapshot.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
 from xds_server.analysis.counts import Counts, Leg, Role, of_values, to_values
 from xds_server.xds.session import Nack
-from xds_server.xds.snapshot import CLUSTER, Snapshot, build, changes
-from xds_server.xds.wire import feed_pb2 as wire
+from xds_server.xds.snapshot import CLUSTER, Resource, Snapshot, build, changes
+from xds_server.xds.wire import worker_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,61 +21,50 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 __all__ = [
-    "class_of",
-    "counted",
-    "counted_of",
-    "proxies_class",
+    "apply_snapshot",
+    "counts_from_wire",
+    "counts_to_wire",
+    "nack_from_wire",
+    "nack_to_wire",
+    "node_class_from_wire",
+    "node_class_to_wire",
     "read_frame",
-    "refusal",
-    "refusal_of",
     "send",
-    "world_message",
-    "world_of",
+    "snapshot_to_wire",
 ]
 
-_HEAD: Final = 4
-_MOST_BYTES: Final = 1 << 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """A resource as it came over the feed: acceptors do without the messages it was made of."""
-
-    type_url: str
-    name: str
-    version: str
-    body: bytes
-    refers_to: frozenset[tuple[str, str]]
+_LENGTH_BYTES: Final = 4
+_MAX_FRAME_BYTES: Final = 1 << 30
 
 
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
-    """Queue a message; whoever sends much waits in `drain` before the next."""
+    """Add a message to the send buffer; the caller awaits `drain` before it sends large amounts."""
     raw = message.SerializeToString()
-    writer.write(len(raw).to_bytes(_HEAD, "big") + raw)
+    writer.write(len(raw).to_bytes(_LENGTH_BYTES, "big") + raw)
 
 
 async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
-    """Return the next message, or None at the end."""
+    """Return the next message, or None after the connection closed or if the length is invalid."""
     try:
-        size = int.from_bytes(await reader.readexactly(_HEAD), "big")
-        return await reader.readexactly(size) if size <= _MOST_BYTES else None
+        size = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+        return await reader.readexactly(size) if size <= _MAX_FRAME_BYTES else None
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
 
 
-def proxies_class(proxies: ir.NodeClass) -> wire.Class:
-    """Return a class of proxies as it travels."""
-    return wire.Class(
-        group=proxies.group,
-        host=proxies.entry.host,
-        port=proxies.entry.port,
-        envoy=proxies.envoy,
-        virtual_hosts_apart=proxies.virtual_hosts_apart,
+def node_class_to_wire(node_class: ir.NodeClass) -> wire.NodeClass:
+    """Return a node class as a message."""
+    return wire.NodeClass(
+        group=node_class.group,
+        host=node_class.entry.host,
+        port=node_class.entry.port,
+        envoy=node_class.envoy,
+        virtual_hosts_apart=node_class.virtual_hosts_apart,
     )
 
 
-def class_of(message: wire.Class) -> ir.NodeClass:
-    """Return a class of proxies from the wire."""
+def node_class_from_wire(message: wire.NodeClass) -> ir.NodeClass:
+    """Return the node class in a message."""
     return ir.NodeClass(
         group=message.group,
         entry=ir.Address(host=message.host, port=message.port),
@@ -85,61 +73,64 @@ def class_of(message: wire.Class) -> ir.NodeClass:
     )
 
 
-def refusal(proxies: ir.NodeClass, version: str, found: Nack) -> wire.Refusal:
-    """Return a refusal as it travels."""
-    return wire.Refusal(proxies=proxies_class(proxies), version=version, node=found.node, words=found.words)
+def nack_to_wire(node_class: ir.NodeClass, version: str, nack: Nack) -> wire.VersionNack:
+    """Return the NACK of a version as a message."""
+    return wire.VersionNack(
+        node_class=node_class_to_wire(node_class), version=version, node=nack.node, message=nack.message
+    )
 
 
-def refusal_of(message: wire.Refusal) -> Nack:
-    """Return a refusal from the wire."""
-    return Nack(message.node, message.words)
+def nack_from_wire(message: wire.VersionNack) -> Nack:
+    """Return the NACK in a message."""
+    return Nack(message.node, message.message)
 
 
-def world_message(
-    proxies: ir.NodeClass, former: Snapshot | None, world: Snapshot, *, good: bool = False
-) -> wire.World:
-    """Return what turns `former` into `world`; `good` says that it is only what to fall back to."""
-    base = "" if former is None else former.version
-    message = wire.World(proxies=proxies_class(proxies), version=world.version, base=base, good=good)
-    for kind, names in changes(former, world).items():
-        entries = world.of(kind)
+def snapshot_to_wire(
+    node_class: ir.NodeClass, base: Snapshot | None, snapshot: Snapshot, *, fallback: bool = False
+) -> wire.SnapshotUpdate:
+    """Return the difference between `base` and `snapshot`; without a base, the complete snapshot.
+
+    `fallback` marks the last good snapshot, which the newest one follows.
+    """
+    message = wire.SnapshotUpdate(
+        node_class=node_class_to_wire(node_class),
+        version=snapshot.version,
+        base_version="" if base is None else base.version,
+        fallback=fallback,
+    )
+    for type_url, names in changes(base, snapshot).items():
+        resources = snapshot.of(type_url)
         for name in sorted(names):
-            entry = entries.get(name)
-            if entry is None:
-                message.gone.add(type_url=kind, name=name)
+            resource = resources.get(name)
+            if resource is None:
+                message.removed.add(type_url=type_url, name=name)
             else:
                 message.changed.add(
-                    type_url=kind,
+                    type_url=type_url,
                     name=name,
-                    version=entry.version,
-                    body=entry.body,
-                    clusters=sorted(entry.clusters or ()),
+                    version=resource.version,
+                    body=resource.body,
+                    clusters=sorted(resource.clusters or ()),
                 )
     return message
 
 
-def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
-    """Return the world a message makes of `former`.
+def apply_snapshot(message: wire.SnapshotUpdate, base: Snapshot | None) -> Snapshot:
+    """Return the snapshot that a message describes as its difference to `base`.
 
     Raises:
-        ValueError: It was meant for another one.
+        ValueError: The result does not have the version in the message: `base` is not the sender's base.
     """
-    gone = {(item.type_url, item.name) for item in message.gone}
-    renewed = {(item.type_url, item.name) for item in message.changed}
+    replaced = {(item.type_url, item.name) for item in message.removed}
+    replaced |= {(item.type_url, item.name) for item in message.changed}
     kept = [
-        _Source(
-            type_url=kind,
-            name=entry.name,
-            version=entry.version,
-            body=entry.body,
-            refers_to=frozenset((CLUSTER, name) for name in entry.clusters or ()),
-        )
-        for kind, entries in ({} if former is None else former.entries).items()
-        for entry in entries.values()
-        if (kind, entry.name) not in gone | renewed
+        resource
+        for named in ({} if base is None else base.resources).values()
+        for resource in named.values()
+        if (resource.type_url, resource.name) not in replaced
     ]
-    fresh = [
-        _Source(
+    changed = [
+        Resource(
             type_url=item.type_url,
             name=item.name,
             version=item.version,
@@ -148,17 +139,17 @@ def world_of(message: wire.World, former: Snapshot | None) -> Snapshot:
         )
         for item in message.changed
     ]
-    built = build([*kept, *fresh], former)
+    built = build([*kept, *changed], base)
     if built.version != message.version:
-        raise ValueError(f"a difference led to version {built.version} and not to {message.version}")
+        raise ValueError(f"a snapshot update resulted in version {built.version}, expected {message.version}")
     return built
 
 
-def counted(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountedLegs:
-    """Return what the proxies of groups counted, to be sent."""
-    return wire.CountedLegs(
+def counts_to_wire(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountsReport:
+    """Return the counts of legs, by group and leg, as a message."""
+    return wire.CountsReport(
         legs=[
-            wire.Counted(
+            wire.LegCounts(
                 group=group,
                 route=leg.route,
                 variant=leg.variant,
@@ -170,8 +161,8 @@ def counted(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountedLegs:
     )
 
 
-def counted_of(message: wire.CountedLegs) -> Iterator[tuple[str, Leg, Counts]]:
-    """Yield what was sent of each group and leg."""
+def counts_from_wire(message: wire.CountsReport) -> Iterator[tuple[str, Leg, Counts]]:
+    """Yield group, leg and counts of each leg in a message."""
     for one in message.legs:
         role = Role.SHADOW if one.shadow else Role.PRIMARY
         yield one.group, Leg(route=one.route, variant=one.variant, role=role), of_values(one.values)

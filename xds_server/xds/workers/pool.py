@@ -1,9 +1,9 @@
-"""The control plane's side of several acceptor processes: the same face as one hub.
+"""The control plane's side of several worker processes, with the same interface as one hub.
 
-Acceptors hold the streams and decide who is probed among their own; here their numbers are added up, worlds
-are handed out, and what one of them found out of a version is told to the others, those included that start
-later. An acceptor that ends is started again; one that loses the control plane ends by itself, so that nobody
-is ever served by a process that hears no news.
+Workers serve the streams, and roll out versions to probes among their own proxies. The pool adds up their
+counts and sends them snapshots. What one worker found out about a version, it sends to the others, and to
+workers that start later. A worker that exits is restarted. A worker that loses the control plane exits, so
+that no proxy stays connected to a process without updates.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ import structlog
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.xds.server.counters import Counters
 from xds_server.xds.server.snapshot_build import BuildFailure, SnapshotBuilder
-from xds_server.xds.wire import feed_pb2 as wire
+from xds_server.xds.wire import worker_pb2 as wire
 from xds_server.xds.workers.connection import WorkerConnection
-from xds_server.xds.workers.messages import class_of, counted_of, read_frame, refusal_of
+from xds_server.xds.workers.messages import (
+    counts_from_wire,
+    nack_from_wire,
+    node_class_from_wire,
+    read_frame,
+)
 from xds_server.xds.workers.supervisor import WorkerSupervisor, WorkerTimeouts
 from xds_server.xds.workers.versions import VersionRegistry
 
@@ -35,17 +40,17 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerPool"]
 
-_MOST_CLASSES: Final = 4_096
+_MAX_NODE_CLASSES: Final = 4_096
 
 log = structlog.get_logger()
 
 
 class WorkerPool:
-    """Acceptors and what they know; runs on the control plane's event loop."""
+    """Runs the workers and aggregates their reports; runs on the control plane's event loop."""
 
     def __init__(
         self,
-        world_of: Callable[[ir.NodeClass], Snapshot],
+        snapshot_for: Callable[[ir.NodeClass], Snapshot],
         command: Sequence[str],
         number: int,
         *,
@@ -59,69 +64,72 @@ class WorkerPool:
         """
         self._on_change = on_change
         self._on_counts = on_counts
-        self._own = Counters()
-        self._world_of = SnapshotBuilder(world_of, self._own)
+        self._own_counters = Counters()
+        self._builder = SnapshotBuilder(snapshot_for, self._own_counters)
         self._command = tuple(command)
         self._number = number
         self._timeouts = WorkerTimeouts() if timeouts is None else timeouts
-        self._links: set[WorkerConnection] = set()
-        self._ledger = VersionRegistry()
-        self._unbuilt: dict[ir.NodeClass, str] = {}
-        self._ended = Counters()
+        self._connections: set[WorkerConnection] = set()
+        self._registry = VersionRegistry()
+        self._build_errors: dict[ir.NodeClass, str] = {}
+        self._ended_counters = Counters()
         self._listening = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep acceptors running until cancelled.
+        """Keep the workers running until canceled.
 
         Raises:
-            OSError: One of them could not even begin.
+            OSError: A worker could not be started.
         """
         with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
-            path = Path(folder) / "feed.sock"
+            path = Path(folder) / "worker.sock"
             async with await asyncio.start_unix_server(self._serve, path), asyncio.TaskGroup() as tasks:
-                keeper = WorkerSupervisor(
+                supervisor = WorkerSupervisor(
                     command=(*self._command, str(path)),
-                    patience=self._timeouts,
-                    link_of=self._link_of,
+                    timeouts=self._timeouts,
+                    connection_of=self._connection_of,
                     started=self._listening.is_set,
                 )
                 for _ in range(self._number):
-                    tasks.create_task(keeper.run())
+                    tasks.create_task(supervisor.run())
 
     async def ready(self) -> None:
-        """Wait until every acceptor lets proxies in for the first time."""
+        """Wait until all workers have accepted proxies once."""
         await self._listening.wait()
 
-    # The face of a hub
+    # The interface of a hub
 
     def publish(self, group: str) -> None:
-        """Hand the newest worlds of a group to every acceptor that serves it."""
-        for proxies in {own for link in self._links for own in link.told if own.group == group}:
-            self._build(proxies)
+        """Build the newest snapshots of a group and send them to the workers that serve it."""
+        for node_class in self._subscribed(group):
+            self._build(node_class)
 
     def convergence(self, group: str) -> Convergence:
-        """Add up what acceptors say; what is said of an older world than the newest counts as waiting."""
+        """Return the sum of the workers' convergence; a status for older versions counts as waiting."""
         connected = acked = nacked = 0
         expected: set[str] = set()
-        wanted = {own for link in self._links for own in link.told if own.group == group}
-        details = [words for proxies, words in self._unbuilt.items() if proxies in wanted]
-        for link in self._links:
-            own = {
-                known.version for proxies in link.told if (known := self._newest(proxies, group)) is not None
+        subscribed = self._subscribed(group)
+        details = [error for node_class, error in self._build_errors.items() if node_class in subscribed]
+        for connection in self._connections:
+            own = subscribed & connection.subscriptions.keys()
+            newest = {
+                record.newest.version
+                for node_class in own
+                if (record := self._registry.classes.get(node_class)) is not None
             }
-            expected |= own
-            said = link.standings.get(group)
-            if said is None:
+            expected |= newest
+            status = connection.statuses.get(group)
+            if status is None:
                 continue
-            connected += said.connected
-            if link.silent:
-                details.append(f"the acceptor of {said.connected} proxies says nothing")
-            # Where a world could not be built, nobody holds the newest.
-            if own >= set(said.versions) and not self._unbuilt.keys() & link.told.keys() & wanted:
-                acked += said.acked
-                nacked += said.nacked
-                if said.detail:
-                    details.append(said.detail)
+            connected += status.connected
+            if connection.unresponsive:
+                details.append(f"the worker that serves {status.connected} of the proxies does not respond")
+            # If a snapshot could not be built, no proxy of its node class has the newest one.
+            if newest >= set(status.versions) and not self._build_errors.keys() & own:
+                acked += status.acked
+                nacked += status.nacked
+                if status.detail:
+                    details.append(status.detail)
         return Convergence(
             connected=connected,
             acked=acked,
@@ -131,141 +139,152 @@ class WorkerPool:
         )
 
     def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected client, as of a second ago at most."""
-        views = [view for link in self._links for view in link.proxies]
+        """Return every connected client, at most one second old."""
+        views = [view for connection in self._connections for view in connection.proxies]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
     @property
     def counters(self) -> Counters:
-        """The totals of all acceptors, those that ended included."""
+        """The sum of the counters of all workers, including those that have exited."""
         total = Counters()
-        total.add(self._own)
-        total.add(self._ended)
-        for link in self._links:
-            total.add(link.counters)
+        total.add(self._own_counters)
+        total.add(self._ended_counters)
+        for connection in self._connections:
+            total.add(connection.counters)
         return total
 
     @property
     def connected(self) -> int:
-        """How many streams are open."""
-        return sum(link.connected for link in self._links)
+        """The number of open streams."""
+        return sum(connection.connected for connection in self._connections)
 
     @property
     def serving(self) -> int:
-        """How many acceptors let proxies in and say so."""
-        return sum(link.pid != 0 and not link.silent for link in self._links)
+        """The number of workers that accept proxies and respond."""
+        return sum(c.pid != 0 and not c.unresponsive for c in self._connections)
 
-    # Inside
+    # Connections
 
-    def _link_of(self, pid: int) -> WorkerConnection | None:
-        return next((link for link in self._links if link.pid == pid), None)
+    def _connection_of(self, pid: int) -> WorkerConnection | None:
+        return next((connection for connection in self._connections if connection.pid == pid), None)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = WorkerConnection(writer)
-        self._links.add(link)
+        """Serve the connection of one worker until it closes."""
+        connection = WorkerConnection(writer)
+        self._connections.add(connection)
         try:
             async with asyncio.TaskGroup() as tasks:
-                telling = tasks.create_task(link.tell(self._ledger))
+                sending = tasks.create_task(connection.send_updates(self._registry))
                 while (raw := await read_frame(reader)) is not None:
-                    self._hear(link, wire.FromAcceptor.FromString(raw))
-                telling.cancel()
+                    self._handle(connection, wire.FromWorker.FromString(raw))
+                sending.cancel()
         finally:
-            self._links.discard(link)
-            self._ended.add(link.counters)
-            self._leave(link.told)
+            self._connections.discard(connection)
+            self._ended_counters.add(connection.counters)
+            self._release_unused(connection.subscriptions)
             with contextlib.suppress(ConnectionError):
                 writer.close()
-            for group in link.standings:
+            for group in connection.statuses:
                 self._on_change(group)
 
-    def _hear(self, link: WorkerConnection, message: wire.FromAcceptor) -> None:
-        link.heard = True
-        match message.WhichOneof("what"):
+    def _handle(self, connection: WorkerConnection, message: wire.FromWorker) -> None:
+        connection.received = True
+        match message.WhichOneof("content"):
             case "listening":
-                link.pid = message.listening.pid
+                connection.pid = message.listening.pid
                 if self.serving >= self._number:
                     self._listening.set()
-            case "need":
-                self._need(link, class_of(message.need))
-            case "forget":
-                proxies = class_of(message.forget)
-                link.forget(proxies)
-                self._leave([proxies])
-            case "refused":
-                self._refused(link, message.refused)
+            case "subscribe":
+                self._subscribe(connection, node_class_from_wire(message.subscribe))
+            case "unsubscribe":
+                node_class = node_class_from_wire(message.unsubscribe)
+                connection.unsubscribe(node_class)
+                self._release_unused([node_class])
+            case "nack":
+                self._handle_nack(connection, message.nack)
             case "released":
-                self._released(message.released)
-            case "standing":
-                self._take_standing(link, message.standing)
-            case "counted":
-                self._take_counts(message.counted)
+                self._handle_released(message.released)
+            case "status":
+                self._handle_status(connection, message.status)
+            case "counts":
+                self._handle_counts(message.counts)
             case "report":
-                self._take_report(link, json.loads(message.report))
+                _apply_report(connection, json.loads(message.report))
             case _:
                 pass
 
-    def _need(self, link: WorkerConnection, proxies: ir.NodeClass) -> None:
-        if len(link.told) >= _MOST_CLASSES:
-            # Clients choose their class: inventing more must not take news from those there are.
-            log.warning("too_many_classes", group=proxies.group, most=_MOST_CLASSES)
+    def _subscribe(self, connection: WorkerConnection, node_class: ir.NodeClass) -> None:
+        if len(connection.subscriptions) >= _MAX_NODE_CLASSES:
+            # Clients choose their node class: new ones must not take resources from existing ones.
+            log.warning("node_class_limit_reached", group=node_class.group, most=_MAX_NODE_CLASSES)
             return
-        self._ledger.want(proxies)
-        link.want(proxies)
-        self._build(proxies)
+        self._registry.mark_used(node_class)
+        connection.subscribe(node_class)
+        self._build(node_class)
 
-    def _build(self, proxies: ir.NodeClass) -> None:
-        """Have the newest world of a class built, and tell of it whoever wants it."""
-        world = self._world_of(proxies)
-        if isinstance(world, BuildFailure):
-            self._unbuilt[proxies] = world
-        elif world is not None:
-            self._unbuilt.pop(proxies, None)
-            if self._ledger.publish(proxies, world):
-                self._owe(proxies)
+    def _handle_nack(self, connection: WorkerConnection, message: wire.VersionNack) -> None:
+        """Record that a probe of one worker NACKed a version, and send that to the other workers."""
+        node_class = node_class_from_wire(message.node_class)
+        record = self._registry.classes.get(node_class)
+        if record is not None and record.record_nack(message.version, nack_from_wire(message)):
+            connection.mark_nack_known(node_class)
+            self._queue_update(node_class)
 
-    def _refused(self, link: WorkerConnection, message: wire.Refusal) -> None:
-        proxies = class_of(message.proxies)
-        known = self._ledger.classes.get(proxies)
-        if known is not None and known.refuse(message.version, refusal_of(message)):
-            link.has_refused(proxies)
-            self._owe(proxies)
+    def _handle_released(self, message: wire.VersionReleased) -> None:
+        record = self._registry.classes.get(node_class_from_wire(message.node_class))
+        if record is not None:
+            record.record_release(message.version)
 
-    def _released(self, message: wire.Released) -> None:
-        known = self._ledger.classes.get(class_of(message.proxies))
-        if known is not None:
-            known.release(message.version)
+    def _handle_status(self, connection: WorkerConnection, status: wire.GroupStatus) -> None:
+        if status.connected:
+            connection.statuses[status.group] = status
+        else:
+            connection.statuses.pop(status.group, None)
+        self._on_change(status.group)
 
-    def _take_counts(self, message: wire.CountedLegs) -> None:
-        for group, leg, counts in counted_of(message):
+    def _handle_counts(self, message: wire.CountsReport) -> None:
+        for group, leg, counts in counts_from_wire(message):
             self._on_counts(group, {leg: counts})
 
-    def _owe(self, proxies: ir.NodeClass) -> None:
-        for link in self._links:
-            link.owe(proxies)
+    # Node classes
 
-    def _newest(self, proxies: ir.NodeClass, group: str) -> Snapshot | None:
-        known = self._ledger.classes.get(proxies) if proxies.group == group else None
-        return None if known is None else known.newest
+    def _subscribed(self, group: str) -> set[ir.NodeClass]:
+        """Return the node classes of a group that a worker is subscribed to."""
+        return {
+            node_class
+            for connection in self._connections
+            for node_class in connection.subscriptions
+            if node_class.group == group
+        }
 
-    def _leave(self, classes: Iterable[ir.NodeClass]) -> None:
-        """Let go of those classes that no acceptor has anybody of."""
-        for proxies in classes:
-            if not any(proxies in link.told for link in self._links):
-                self._ledger.leave(proxies)
-                self._unbuilt.pop(proxies, None)
+    def _build(self, node_class: ir.NodeClass) -> None:
+        """Build the newest snapshot of a node class, and send a new version to the subscribed workers."""
+        built = self._builder.build(node_class)
+        if isinstance(built, BuildFailure):
+            self._build_errors[node_class] = built.message
+        elif built is not None:
+            self._build_errors.pop(node_class, None)
+            if self._registry.publish(node_class, built):
+                self._queue_update(node_class)
 
-    def _take_standing(self, link: WorkerConnection, standing: wire.Standing) -> None:
-        if standing.connected:
-            link.standings[standing.group] = standing
-        else:
-            link.standings.pop(standing.group, None)
-        self._on_change(standing.group)
+    def _queue_update(self, node_class: ir.NodeClass) -> None:
+        for connection in self._connections:
+            connection.queue_update(node_class)
 
-    def _take_report(self, link: WorkerConnection, report: dict[str, Any]) -> None:
-        link.counters = Counters.of_json(report["counters"])
-        link.connected = report["connected"]
-        if report["proxies"] is not None:
-            link.proxies = tuple(_view(item) for item in report["proxies"])
+    def _release_unused(self, classes: Iterable[ir.NodeClass]) -> None:
+        """Drop the state of those node classes that no worker is subscribed to any more."""
+        for node_class in classes:
+            if not any(node_class in connection.subscriptions for connection in self._connections):
+                self._registry.mark_unused(node_class)
+                self._build_errors.pop(node_class, None)
+
+
+def _apply_report(connection: WorkerConnection, report: dict[str, Any]) -> None:
+    """Store the counters and proxies in a worker's report; `proxies` is None if they did not change."""
+    connection.counters = Counters.of_json(report["counters"])
+    connection.connected = report["connected"]
+    if report["proxies"] is not None:
+        connection.proxies = tuple(_view(item) for item in report["proxies"])
 
 
 def _view(values: dict[str, Any]) -> ProxyView:

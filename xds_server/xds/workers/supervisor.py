@@ -1,8 +1,8 @@
-"""Keeps one acceptor process running: starts it again when it ends, and ends it when it hangs.
+"""Keep a worker process running: restart it when it exits, and kill it when it hangs.
 
-An acceptor that hangs holds its proxies' connections and takes new ones, and tells nobody anything. What
-counts is how often this process looked and found nothing said, not the time that went by: when it was stopped
-itself, or busy, that is not its acceptors' doing.
+A worker that hangs keeps its proxies' connections open and accepts new ones, but does not serve them. A
+worker counts as hung after a number of checks without a message from it, and not after a time: if this
+process was suspended or busy, its workers are not at fault.
 """
 
 from __future__ import annotations
@@ -23,93 +23,102 @@ if TYPE_CHECKING:
 __all__ = ["WorkerSupervisor", "WorkerTimeouts"]
 
 _RESTART_SECONDS: Final = 1.0
-_END_SECONDS: Final = 5.0
+_TERMINATE_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTimeouts:
-    """How often to look, and after how many looks in vain an acceptor does not count, and is ended.
+    """The interval between checks, and the limits of consecutive checks without a message from a worker.
 
-    One that has not begun to listen has `start` of them. An acceptor reports every second.
+    At `unresponsive_checks` the worker no longer counts as serving; at `kill_checks` it is killed. A worker
+    that does not accept proxies yet is killed at `start_checks`. A worker reports every second.
     """
 
-    seconds: float = 1.0
-    silent: int = 5
-    hung: int = 10
-    start: int = 60
+    check_seconds: float = 1.0
+    unresponsive_checks: int = 5
+    kill_checks: int = 10
+    start_checks: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSupervisor:
-    """`link_of` finds the feed of a process by its id; `started` says that all acceptors once listened."""
+    """Starts and checks one worker.
+
+    `connection_of` returns the connection of the worker with a process id. `started` returns whether all
+    workers have accepted proxies once.
+    """
 
     command: Sequence[str]
-    patience: WorkerTimeouts
-    link_of: Callable[[int], WorkerConnection | None]
+    timeouts: WorkerTimeouts
+    connection_of: Callable[[int], WorkerConnection | None]
     started: Callable[[], bool]
 
     async def run(self) -> None:
-        """Keep one acceptor running until cancelled.
+        """Keep one worker running until canceled.
 
         Raises:
-            OSError: It could not even begin.
+            OSError: The worker could not be started.
         """
         while True:
             process = await asyncio.create_subprocess_exec(*self.command)
             try:
                 code = await self._watch(process)
                 if not self.started():
-                    # Starting it again would fail again: whoever starts this is told instead.
-                    raise OSError("an acceptor ended before it could listen; its words are above")
+                    # A restart would fail the same way, so the start of the whole program fails.
+                    raise OSError("a worker exited before it listened on the xDS port; see its error above")
                 log.error(
-                    "acceptor_ended", code=code, consequence="its proxies look for another; started again"
+                    "worker_exited",
+                    code=code,
+                    consequence="its proxies reconnect to other workers; the worker is restarted",
                 )
                 await asyncio.sleep(_RESTART_SECONDS)
             finally:
                 if process.returncode is None:
-                    await _end(process)
+                    await _terminate(process)
 
     async def _watch(self, process: Process) -> int:
-        """Return how an acceptor ended; one that says nothing for too long is ended."""
-        ending = asyncio.ensure_future(process.wait())
-        looks = 0
+        """Wait until a worker exits and return its exit code; kill it if it hangs."""
+        exiting = asyncio.ensure_future(process.wait())
+        missed = 0
         try:
-            while not ending.done():
-                await asyncio.wait({ending}, timeout=self.patience.seconds)
-                link = self.link_of(process.pid)
-                looks = 0 if link is not None and link.take_heard() else looks + 1
-                if not ending.done():
-                    self._judge(process, link, looks)
-            return ending.result()
+            while not exiting.done():
+                await asyncio.wait({exiting}, timeout=self.timeouts.check_seconds)
+                connection = self.connection_of(process.pid)
+                received = connection is not None and connection.take_received()
+                missed = 0 if received else missed + 1
+                if not exiting.done():
+                    self._check(process, connection, missed)
+            return exiting.result()
         finally:
-            ending.cancel()
+            exiting.cancel()
 
-    def _judge(self, process: Process, link: WorkerConnection | None, looks: int) -> None:
-        if link is not None:
-            silent = looks >= self.patience.silent
-            if silent and not link.silent:
-                log.warning("acceptor_silent", pid=process.pid, proxies=link.connected)
-            link.silent = silent
-        if looks == (self.patience.start if link is None else self.patience.hung):
+    def _check(self, process: Process, connection: WorkerConnection | None, missed: int) -> None:
+        if connection is not None:
+            unresponsive = missed >= self.timeouts.unresponsive_checks
+            if unresponsive and not connection.unresponsive:
+                log.warning("worker_unresponsive", pid=process.pid, proxies=connection.connected)
+            connection.unresponsive = unresponsive
+        limit = self.timeouts.start_checks if connection is None else self.timeouts.kill_checks
+        if missed == limit:
             log.error(
-                "acceptor_hung",
+                "worker_killed",
                 pid=process.pid,
-                consequence="it is killed; its proxies keep what they have and look for another",
+                consequence="its proxies keep their configuration and reconnect to other workers",
             )
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
 
 
-async def _end(process: Process) -> None:
-    """End a process in a bounded time: one that is stopped does not hear that it should go."""
+async def _terminate(process: Process) -> None:
+    """Terminate a process, and kill it after 5 s: a suspended process does not handle SIGTERM."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-    # No asyncio.timeout: in early releases of Python 3.11 it does not end in a task that was cancelled.
-    ending = asyncio.ensure_future(process.wait())
-    await asyncio.wait({ending}, timeout=_END_SECONDS)
-    if not ending.done():
+    # Not asyncio.timeout: in early releases of Python 3.11 it never expires in a task that was canceled.
+    exiting = asyncio.ensure_future(process.wait())
+    await asyncio.wait({exiting}, timeout=_TERMINATE_SECONDS)
+    if not exiting.done():
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    await ending
+    await exiting

@@ -1,7 +1,7 @@
-"""What is known of each class of proxies, whichever acceptor found it out (pure).
+"""What the workers found out about the versions of each node class (pure).
 
-An acceptor comes and goes, and knows only its own proxies. What one of them found out of a version has to
-outlive it: a refused version is nobody's good one, however new the process that hands it out.
+A worker tracks only its own proxies, and may end at any time. What it found out about a version must outlive
+it: a NACKed version is not a fallback for any proxy, however recently its worker started.
 """
 
 from __future__ import annotations
@@ -16,73 +16,76 @@ if TYPE_CHECKING:
 
 __all__ = ["VersionRecord", "VersionRegistry"]
 
-_MOST_REMEMBERED: Final = 1_024
+_MAX_UNUSED_CLASSES: Final = 1_024
 
 
 @dataclass(slots=True)
 class VersionRecord:
-    """The newest world of a class, how it fared, and the last one before that nobody refused."""
+    """The newest snapshot of a node class, its rollout state, and the last good snapshot before it."""
 
     newest: Snapshot
-    good: Snapshot | None = None
+    last_good: Snapshot | None = None
     released: bool = False
-    refusal: Nack | None = None
+    nack: Nack | None = None
 
     @property
     def fallback(self) -> Snapshot | None:
-        """What a proxy that comes now is given before the newest; None where the newest is as good."""
-        return None if self.released and self.refusal is None else self.good
+        """What a new proxy receives instead of the newest snapshot; None if the newest is good."""
+        return None if self.released and self.nack is None else self.last_good
 
-    def publish(self, world: Snapshot) -> bool:
-        """Take a newer world, and return whether it is another one."""
-        if world.version == self.newest.version:
+    def publish(self, snapshot: Snapshot) -> bool:
+        """Set the newest snapshot, and return whether its version is a different one."""
+        if snapshot.version == self.newest.version:
             return False
-        if self.released and self.refusal is None:
-            self.good = self.newest
-        known_good = self.good is not None and world.version == self.good.version
-        self.newest, self.released, self.refusal = world, known_good, None
+        if self.released and self.nack is None:
+            self.last_good = self.newest
+        known_good = self.last_good is not None and snapshot.version == self.last_good.version
+        self.newest, self.released, self.nack = snapshot, known_good, None
         return True
 
-    def release(self, version: str) -> None:
-        """Hear that a version went out to all proxies of an acceptor."""
+    def record_release(self, version: str) -> None:
+        """Record that a worker released a version to all its proxies."""
         self.released |= version == self.newest.version
 
-    def refuse(self, version: str, refusal: Nack) -> bool:
-        """Hear that a probe refused a version, and return whether that is news."""
-        if version != self.newest.version or self.refusal is not None:
+    def record_nack(self, version: str, nack: Nack) -> bool:
+        """Record that a probe NACKed a version; return whether it is the first NACK of the newest one."""
+        if version != self.newest.version or self.nack is not None:
             return False
-        self.refusal = refusal
+        self.nack = nack
         return True
 
 
 @dataclass(slots=True)
 class VersionRegistry:
-    """All classes somebody belongs to, and those where there is something to fall back to."""
+    """The version records of node classes: those that a worker uses, and unused ones with a fallback."""
 
     classes: dict[ir.NodeClass, VersionRecord] = field(default_factory=dict)
-    _idle: dict[ir.NodeClass, None] = field(default_factory=dict)
+    _unused: dict[ir.NodeClass, None] = field(default_factory=dict)
 
-    def publish(self, proxies: ir.NodeClass, world: Snapshot) -> bool:
-        """Take a newer world of a class, and return whether it is another one."""
-        known = self.classes.get(proxies)
-        if known is None:
-            self.classes[proxies] = VersionRecord(world)
+    def publish(self, node_class: ir.NodeClass, snapshot: Snapshot) -> bool:
+        """Set the newest snapshot of a node class, and return whether its version is a different one."""
+        record = self.classes.get(node_class)
+        if record is None:
+            self.classes[node_class] = VersionRecord(snapshot)
             return True
-        return known.publish(world)
+        return record.publish(snapshot)
 
-    def want(self, proxies: ir.NodeClass) -> None:
-        """Hear that somebody belongs to a class."""
-        self._idle.pop(proxies, None)
+    def mark_used(self, node_class: ir.NodeClass) -> None:
+        """Record that a worker has proxies of a node class."""
+        self._unused.pop(node_class, None)
 
-    def leave(self, proxies: ir.NodeClass) -> None:
-        """Hear that nobody belongs to a class; what to fall back to is kept for a bounded number of them."""
-        known = self.classes.get(proxies)
-        if known is None:
+    def mark_unused(self, node_class: ir.NodeClass) -> None:
+        """Record that no worker has proxies of a node class.
+
+        Its record is kept if it has a fallback. Clients choose their node class, so at most 1,024 are kept.
+        """
+        record = self.classes.get(node_class)
+        if record is None:
             return
-        if known.fallback is None:
-            del self.classes[proxies]
+        if record.fallback is None:
+            del self.classes[node_class]
             return
-        self._idle[proxies] = None
-        if len(self._idle) > _MOST_REMEMBERED:
-            oldest = next(iter(self._idle))
-            del self._idle[oldest], self.classes[oldest]
+        self._unused[node_class] = None
+        if len(self._unused) > _MAX_UNUSED_CLASSES:
+            oldest = next(iter(self._unused))
+            del self._unused[oldest], self.classes[oldest]

@@ -1,7 +1,8 @@
-"""An acceptor process: discovery streams and nothing else, fed by the control plane that started it.
+"""A worker process: serves xDS streams with the snapshots of the control plane that started it.
 
-It knows no specs, no rollouts and no store. Several of them share one port; the kernel spreads connections.
-It ends when the control plane's end of the feed closes, for it must not go on with what it heard last.
+It does not load specs, rollouts or the store. Several workers listen on one port, and the kernel distributes
+connections among them. A worker exits when the control plane closes the connection, because it must not serve
+outdated snapshots.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
 from xds_server.view import to_json
 from xds_server.xds.server import CertificatesError, Hub, ListenerConfig
-from xds_server.xds.server.group import PriorState
-from xds_server.xds.wire import feed_pb2 as wire
+from xds_server.xds.server.node_class_state import PriorState
+from xds_server.xds.wire import worker_pb2 as wire
 from xds_server.xds.workers.messages import (
-    class_of,
-    counted,
-    proxies_class,
+    apply_snapshot,
+    counts_to_wire,
+    nack_from_wire,
+    nack_to_wire,
+    node_class_from_wire,
+    node_class_to_wire,
     read_frame,
-    refusal,
-    refusal_of,
     send,
-    world_of,
 )
 
 if TYPE_CHECKING:
@@ -43,69 +44,71 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-_SAY_SECONDS: Final = 0.01
+_STATUS_SECONDS: Final = 0.01
 _REPORT_SECONDS: Final = 1.0
 _GRACE_SECONDS: Final = 1.0
-_MOST_LEGS: Final = 10_000
+_MAX_LEGS: Final = 10_000
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Class:
-    """A class of proxies that somebody here belongs to.
+class _Subscription:
+    """A node class that this worker has proxies of.
 
-    `base` is the world that came last, which the next is told as a change of; `good` came before `newest` to
-    fall back to; `released` is the version that was last said to have gone out to all.
+    `base` is the snapshot received last, to which the next update is a difference. `fallback` was received
+    with the update before `newest`. `reported_release` is the version last reported as released.
     """
 
     base: Snapshot | None = None
     newest: Snapshot | None = None
-    good: Snapshot | None = None
-    released: str = ""
+    fallback: Snapshot | None = None
+    reported_release: str = ""
 
 
 @dataclass(slots=True)
 class Worker:
-    """The acceptor's end of a feed, and the hub it supplies."""
+    """The worker's end of its connection to the control plane, and the hub that serves its proxies."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     hub: Hub = field(init=False)
-    classes: dict[ir.NodeClass, _Class] = field(default_factory=dict)
-    moved: set[str] = field(default_factory=set)
+    subscriptions: dict[ir.NodeClass, _Subscription] = field(default_factory=dict)
+    changed_groups: set[str] = field(default_factory=set)
     counts: dict[tuple[str, Leg], Counts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Create the hub."""
         self.hub = Hub(
-            self._known_or_asked,
-            on_change=self.moved.add,
-            on_counts=self._counted,
-            on_nack=self._refused,
-            on_unused=self._forget,
+            self._snapshot_for,
+            on_change=self.changed_groups.add,
+            on_counts=self._add_counts,
+            on_nack=self._report_nack,
+            on_unused=self._unsubscribe,
         )
 
-    async def listen(self) -> None:
-        """Take worlds and refusals until the feed ends."""
+    async def receive(self) -> None:
+        """Apply snapshots and NACKs of the control plane until the connection closes."""
         while (raw := await read_frame(self.reader)) is not None:
-            message = wire.ToAcceptor.FromString(raw)
-            if message.WhichOneof("what") == "world":
-                self._take(message.world)
-            elif message.WhichOneof("what") == "refused":
-                said = message.refused
-                self.hub.stop(class_of(said.proxies), said.version, refusal_of(said))
+            message = wire.ToWorker.FromString(raw)
+            if message.WhichOneof("content") == "snapshot":
+                self._apply(message.snapshot)
+            elif message.WhichOneof("content") == "nack":
+                nack = message.nack
+                node_class = node_class_from_wire(nack.node_class)
+                self.hub.stop_version(node_class, nack.version, nack_from_wire(nack))
 
-    def listening(self) -> None:
-        """Say that proxies are let in."""
-        send(self.writer, wire.FromAcceptor(listening=wire.Listening(pid=os.getpid())))
+    def report_listening(self) -> None:
+        """Report that this worker accepts proxies."""
+        send(self.writer, wire.FromWorker(listening=wire.Listening(pid=os.getpid())))
 
-    async def say(self) -> None:
-        """Tell how far groups have got, soon after they moved, until cancelled."""
+    async def report_status(self) -> None:
+        """Send the status of each group within 10 ms after it changed, until canceled."""
         while True:
-            while self.moved:
-                group = self.moved.pop()
+            while self.changed_groups:
+                group = self.changed_groups.pop()
                 found = self.hub.convergence(group)
-                standing = wire.Standing(
+                status = wire.GroupStatus(
                     group=group,
                     connected=found.connected,
                     acked=found.acked,
@@ -113,98 +116,104 @@ class Worker:
                     versions=found.version.split(),
                     detail=found.detail,
                 )
-                send(self.writer, wire.FromAcceptor(standing=standing))
-                self._say_released(group)
+                send(self.writer, wire.FromWorker(status=status))
+                self._report_releases(group)
             await self.writer.drain()
-            await asyncio.sleep(_SAY_SECONDS)
+            await asyncio.sleep(_STATUS_SECONDS)
 
     async def report(self) -> None:
-        """Tell people's and metrics' numbers now and then, until cancelled."""
-        said: list[dict[str, Any]] | None = None
+        """Send proxies, counters and counts every second, until canceled."""
+        reported: list[dict[str, Any]] | None = None
         while True:
             proxies = [to_json(view) for view in self.hub.proxies()]
             found = {
                 "counters": self.hub.counters.to_json(),
                 "connected": self.hub.connected,
-                "proxies": None if proxies == said else proxies,
+                "proxies": None if proxies == reported else proxies,
             }
-            said = proxies
-            self.moved |= self.hub.groups  # What moved too little to be said at once is said now.
-            send(self.writer, wire.FromAcceptor(report=json.dumps(found).encode()))
+            reported = proxies
+            self.changed_groups |= self.hub.groups  # Covers changes below the threshold of Group.progress.
+            send(self.writer, wire.FromWorker(report=json.dumps(found).encode()))
             if self.counts:
-                told, self.counts = self.counts, {}
-                send(self.writer, wire.FromAcceptor(counted=counted(told)))
+                counts, self.counts = self.counts, {}
+                send(self.writer, wire.FromWorker(counts=counts_to_wire(counts)))
             await self.writer.drain()
             await asyncio.sleep(_REPORT_SECONDS)
 
-    # Inside
+    # Callbacks of the hub
 
-    def _counted(self, group: str, legs: Mapping[Leg, Counts]) -> None:
-        """Add up what proxies counted until the next report; a proxy that invents legs is not heard of."""
+    def _snapshot_for(self, node_class: ir.NodeClass) -> Snapshot | None:
+        """Return the newest snapshot received for a node class; subscribe if it is the first request."""
+        own = self.subscriptions.get(node_class)
+        if own is None:
+            own = self.subscriptions[node_class] = _Subscription()
+            send(self.writer, wire.FromWorker(subscribe=node_class_to_wire(node_class)))
+        return own.newest
+
+    def _unsubscribe(self, node_class: ir.NodeClass) -> None:
+        """Drop a node class after its last proxy disconnected; the control plane keeps what was found out."""
+        self.hub.forget(node_class)
+        del self.subscriptions[node_class]
+        send(self.writer, wire.FromWorker(unsubscribe=node_class_to_wire(node_class)))
+
+    def _report_nack(self, node_class: ir.NodeClass, version: str, nack: Nack) -> None:
+        send(self.writer, wire.FromWorker(nack=nack_to_wire(node_class, version, nack)))
+
+    def _add_counts(self, group: str, legs: Mapping[Leg, Counts]) -> None:
+        """Add the counts of proxies until the next report; legs above the limit are dropped."""
         for leg, counts in legs.items():
             known = self.counts.get((group, leg))
             if known is not None:
                 self.counts[group, leg] = added(known, counts)
-            elif len(self.counts) < _MOST_LEGS:
+            elif len(self.counts) < _MAX_LEGS:
                 self.counts[group, leg] = counts
 
-    def _known_or_asked(self, proxies: ir.NodeClass) -> Snapshot | None:
-        own = self.classes.get(proxies)
-        if own is None:
-            own = self.classes[proxies] = _Class()
-            send(self.writer, wire.FromAcceptor(need=proxies_class(proxies)))
-        return own.newest
+    # Messages
 
-    def _forget(self, proxies: ir.NodeClass) -> None:
-        """Hear that nobody here belongs to a class: whatever is to be remembered of it, the feed does."""
-        self.hub.forget(proxies)
-        del self.classes[proxies]
-        send(self.writer, wire.FromAcceptor(forget=proxies_class(proxies)))
-
-    def _take(self, message: wire.World) -> None:
-        proxies = class_of(message.proxies)
-        own = self.classes.get(proxies)
+    def _apply(self, message: wire.SnapshotUpdate) -> None:
+        """Apply a snapshot update and offer the result to the proxies of its node class."""
+        node_class = node_class_from_wire(message.node_class)
+        own = self.subscriptions.get(node_class)
         base = None if own is None else own.base
-        if own is None or (message.base and (base is None or base.version != message.base)):
-            return  # It was on its way when the class was forgotten; one that is wanted again comes whole.
-        own.base = world = world_of(message, base if message.base else None)
-        if message.good:
-            own.good = world
+        if own is None or (message.base_version and (base is None or base.version != message.base_version)):
+            # Sent before the control plane received `unsubscribe`. After another `subscribe`, a complete
+            # snapshot follows.
             return
-        refused = refusal_of(message.refused) if message.HasField("refused") else None
-        held = None if own.good is None else PriorState(own.good, refused)
-        own.newest, own.good = world, None
-        self.hub.supply(proxies, world, held)
+        own.base = snapshot = apply_snapshot(message, base if message.base_version else None)
+        if message.fallback:
+            own.fallback = snapshot
+            return
+        nack = nack_from_wire(message.nack) if message.HasField("nack") else None
+        prior = None if own.fallback is None else PriorState(own.fallback, nack)
+        own.newest, own.fallback = snapshot, None
+        self.hub.set_snapshot(node_class, snapshot, prior)
 
-    def _refused(self, proxies: ir.NodeClass, version: str, found: Nack) -> None:
-        send(self.writer, wire.FromAcceptor(refused=refusal(proxies, version, found)))
-
-    def _say_released(self, group: str) -> None:
-        for proxies, version in self.hub.released(group).items():
-            own = self.classes[proxies]
-            if own.released != version:
-                own.released = version
-                released = wire.Released(proxies=proxies_class(proxies), version=version)
-                send(self.writer, wire.FromAcceptor(released=released))
+    def _report_releases(self, group: str) -> None:
+        for node_class, version in self.hub.released_versions(group).items():
+            own = self.subscriptions[node_class]
+            if own.reported_release != version:
+                own.reported_release = version
+                released = wire.VersionReleased(node_class=node_class_to_wire(node_class), version=version)
+                send(self.writer, wire.FromWorker(released=released))
 
 
 async def _run(config: dict[str, Any], path: str) -> None:
     loop = asyncio.get_running_loop()
-    acceptor = Worker(*await asyncio.open_unix_connection(path))
-    door = ListenerConfig.of_json(config["listener"])
-    server = door.server(acceptor.hub, shared=True)
-    await server.start(door.address)
-    acceptor.listening()
-    jobs = [acceptor.listen(), acceptor.say(), acceptor.report(), acceptor.hub.run()]
+    worker = Worker(*await asyncio.open_unix_connection(path))
+    listener = ListenerConfig.of_json(config["listener"])
+    server = listener.server(worker.hub, shared=True)
+    await server.start(listener.address)
+    worker.report_listening()
+    jobs = [worker.receive(), worker.report_status(), worker.report(), worker.hub.run()]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tasks[0].cancel)
     try:
-        # The feed's end is this process's end; a job that fails ends it as well.
+        # The process exits when the connection closes, and when a job fails.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("acceptor_failed", exc_info=error)
+                log.error("worker_failed", exc_info=error)
     finally:
         for task in tasks:
             task.cancel()
@@ -213,7 +222,7 @@ async def _run(config: dict[str, Any], path: str) -> None:
 
 
 def main() -> None:
-    """Run one acceptor: `python -m xds_server.xds.workers.worker CONFIG-AS-JSON SOCKET`."""
+    """Run one worker: `python -m xds_server.xds.workers.worker CONFIG-AS-JSON SOCKET`."""
     config = json.loads(sys.argv[1])
     configure_logs(config["log_level"])
     try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Succeeds if clients may be sent to this proxy: it calls itself healthy, and its entry port is open.
+# Succeeds if this proxy may receive requests: Envoy reports itself healthy, and the entry port is open.
 set -euo pipefail
 
 exec 3<>"/dev/tcp/127.0.0.1/${READY_PORT}"

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class Class(_message.Message):
+class NodeClass(_message.Message):
     __slots__ = ("group", "host", "port", "envoy", "virtual_hosts_apart")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
@@ -20,7 +20,7 @@ class Class(_message.Message):
     virtual_hosts_apart: bool
     def __init__(self, group: _Optional[str] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., envoy: _Optional[int] = ..., virtual_hosts_apart: _Optional[bool] = ...) -> None: ...
 
-class Name(_message.Message):
+class ResourceName(_message.Message):
     __slots__ = ("type_url", "name")
     TYPE_URL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -28,7 +28,7 @@ class Name(_message.Message):
     name: str
     def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
-class Entry(_message.Message):
+class Resource(_message.Message):
     __slots__ = ("type_url", "name", "version", "body", "clusters")
     TYPE_URL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -42,45 +42,45 @@ class Entry(_message.Message):
     clusters: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, type_url: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., body: _Optional[bytes] = ..., clusters: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class World(_message.Message):
-    __slots__ = ("proxies", "version", "changed", "gone", "base", "good", "refused")
-    PROXIES_FIELD_NUMBER: _ClassVar[int]
+class SnapshotUpdate(_message.Message):
+    __slots__ = ("node_class", "version", "changed", "removed", "base_version", "fallback", "nack")
+    NODE_CLASS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_FIELD_NUMBER: _ClassVar[int]
-    GONE_FIELD_NUMBER: _ClassVar[int]
-    BASE_FIELD_NUMBER: _ClassVar[int]
-    GOOD_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
-    proxies: Class
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_FIELD_NUMBER: _ClassVar[int]
+    NACK_FIELD_NUMBER: _ClassVar[int]
+    node_class: NodeClass
     version: str
-    changed: _containers.RepeatedCompositeFieldContainer[Entry]
-    gone: _containers.RepeatedCompositeFieldContainer[Name]
-    base: str
-    good: bool
-    refused: Refusal
-    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., gone: _Optional[_Iterable[_Union[Name, _Mapping]]] = ..., base: _Optional[str] = ..., good: _Optional[bool] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    changed: _containers.RepeatedCompositeFieldContainer[Resource]
+    removed: _containers.RepeatedCompositeFieldContainer[ResourceName]
+    base_version: str
+    fallback: bool
+    nack: VersionNack
+    def __init__(self, node_class: _Optional[_Union[NodeClass, _Mapping]] = ..., version: _Optional[str] = ..., changed: _Optional[_Iterable[_Union[Resource, _Mapping]]] = ..., removed: _Optional[_Iterable[_Union[ResourceName, _Mapping]]] = ..., base_version: _Optional[str] = ..., fallback: _Optional[bool] = ..., nack: _Optional[_Union[VersionNack, _Mapping]] = ...) -> None: ...
 
-class Refusal(_message.Message):
-    __slots__ = ("proxies", "version", "node", "words")
-    PROXIES_FIELD_NUMBER: _ClassVar[int]
+class VersionNack(_message.Message):
+    __slots__ = ("node_class", "version", "node", "message")
+    NODE_CLASS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
-    WORDS_FIELD_NUMBER: _ClassVar[int]
-    proxies: Class
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    node_class: NodeClass
     version: str
     node: str
-    words: str
-    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ..., node: _Optional[str] = ..., words: _Optional[str] = ...) -> None: ...
+    message: str
+    def __init__(self, node_class: _Optional[_Union[NodeClass, _Mapping]] = ..., version: _Optional[str] = ..., node: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
-class Released(_message.Message):
-    __slots__ = ("proxies", "version")
-    PROXIES_FIELD_NUMBER: _ClassVar[int]
+class VersionReleased(_message.Message):
+    __slots__ = ("node_class", "version")
+    NODE_CLASS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
-    proxies: Class
+    node_class: NodeClass
     version: str
-    def __init__(self, proxies: _Optional[_Union[Class, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
+    def __init__(self, node_class: _Optional[_Union[NodeClass, _Mapping]] = ..., version: _Optional[str] = ...) -> None: ...
 
-class Standing(_message.Message):
+class GroupStatus(_message.Message):
     __slots__ = ("group", "connected", "acked", "nacked", "versions", "detail")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
@@ -96,13 +96,13 @@ class Standing(_message.Message):
     detail: str
     def __init__(self, group: _Optional[str] = ..., connected: _Optional[int] = ..., acked: _Optional[int] = ..., nacked: _Optional[int] = ..., versions: _Optional[_Iterable[str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
-class ToAcceptor(_message.Message):
-    __slots__ = ("world", "refused")
-    WORLD_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
-    world: World
-    refused: Refusal
-    def __init__(self, world: _Optional[_Union[World, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+class ToWorker(_message.Message):
+    __slots__ = ("snapshot", "nack")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    NACK_FIELD_NUMBER: _ClassVar[int]
+    snapshot: SnapshotUpdate
+    nack: VersionNack
+    def __init__(self, snapshot: _Optional[_Union[SnapshotUpdate, _Mapping]] = ..., nack: _Optional[_Union[VersionNack, _Mapping]] = ...) -> None: ...
 
 class Listening(_message.Message):
     __slots__ = ("pid",)
@@ -110,27 +110,27 @@ class Listening(_message.Message):
     pid: int
     def __init__(self, pid: _Optional[int] = ...) -> None: ...
 
-class FromAcceptor(_message.Message):
-    __slots__ = ("need", "refused", "standing", "report", "forget", "released", "listening", "counted")
-    NEED_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
-    STANDING_FIELD_NUMBER: _ClassVar[int]
+class FromWorker(_message.Message):
+    __slots__ = ("subscribe", "nack", "status", "report", "unsubscribe", "released", "listening", "counts")
+    SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    NACK_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
-    FORGET_FIELD_NUMBER: _ClassVar[int]
+    UNSUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     LISTENING_FIELD_NUMBER: _ClassVar[int]
-    COUNTED_FIELD_NUMBER: _ClassVar[int]
-    need: Class
-    refused: Refusal
-    standing: Standing
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    subscribe: NodeClass
+    nack: VersionNack
+    status: GroupStatus
     report: bytes
-    forget: Class
-    released: Released
+    unsubscribe: NodeClass
+    released: VersionReleased
     listening: Listening
-    counted: CountedLegs
-    def __init__(self, need: _Optional[_Union[Class, _Mapping]] = ..., refused: _Optional[_Union[Refusal, _Mapping]] = ..., standing: _Optional[_Union[Standing, _Mapping]] = ..., report: _Optional[bytes] = ..., forget: _Optional[_Union[Class, _Mapping]] = ..., released: _Optional[_Union[Released, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ..., counted: _Optional[_Union[CountedLegs, _Mapping]] = ...) -> None: ...
+    counts: CountsReport
+    def __init__(self, subscribe: _Optional[_Union[NodeClass, _Mapping]] = ..., nack: _Optional[_Union[VersionNack, _Mapping]] = ..., status: _Optional[_Union[GroupStatus, _Mapping]] = ..., report: _Optional[bytes] = ..., unsubscribe: _Optional[_Union[NodeClass, _Mapping]] = ..., released: _Optional[_Union[VersionReleased, _Mapping]] = ..., listening: _Optional[_Union[Listening, _Mapping]] = ..., counts: _Optional[_Union[CountsReport, _Mapping]] = ...) -> None: ...
 
-class Counted(_message.Message):
+class LegCounts(_message.Message):
     __slots__ = ("group", "route", "variant", "shadow", "values")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     ROUTE_FIELD_NUMBER: _ClassVar[int]
@@ -144,8 +144,8 @@ class Counted(_message.Message):
     values: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, group: _Optional[str] = ..., route: _Optional[str] = ..., variant: _Optional[str] = ..., shadow: _Optional[bool] = ..., values: _Optional[_Iterable[int]] = ...) -> None: ...
 
-class CountedLegs(_message.Message):
+class CountsReport(_message.Message):
     __slots__ = ("legs",)
     LEGS_FIELD_NUMBER: _ClassVar[int]
-    legs: _containers.RepeatedCompositeFieldContainer[Counted]
-    def __init__(self, legs: _Optional[_Iterable[_Union[Counted, _Mapping]]] = ...) -> None: ...
+    legs: _containers.RepeatedCompositeFieldContainer[LegCounts]
+    def __init__(self, legs: _Optional[_Iterable[_Union[LegCounts, _Mapping]]] = ...) -> None: ...

@@ -1,4 +1,4 @@
-"""The programs of the story: backends, collector, control plane and two Envoys, each ended by its own id."""
+"""The programs of the demo: model servers, collector, control plane and two Envoys on loopback ports."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Ports", "Stage", "simulated"]
+__all__ = ["Backend", "Ports", "Programs", "start_simulated"]
 
-GATEWAYS: Final = 2
+ENVOYS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """A model server: what the spec calls it, where it is, and the name its model goes by."""
+    """A model server: its name in the spec, its address, its model's name, and its label in the output."""
 
     name: str
     address: str
@@ -35,7 +35,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """Where everything listens: the documented ports where they are free, others where not."""
+    """The port of every listener: the documented port if it is free, another one if not."""
 
     xds: int
     http: int
@@ -46,20 +46,20 @@ class Ports:
 
     @classmethod
     def pick(cls) -> Ports:
-        """Choose ports."""
+        """Choose free ports."""
         return cls(
             xds=_port(18_000),
             http=_port(18_001),
             collector_grpc=_port(18_002),
             collector_http=_port(18_003),
-            entries=tuple(_port(10_000 + n) for n in range(GATEWAYS)),
-            admins=tuple(_port(9_901 + n) for n in range(GATEWAYS)),
+            entries=tuple(_port(10_000 + n) for n in range(ENVOYS)),
+            admins=tuple(_port(9_901 + n) for n in range(ENVOYS)),
         )
 
 
 @dataclass(slots=True, kw_only=True)
-class Stage:
-    """Everything that runs, in the order it was started."""
+class Programs:
+    """The running programs, in the order they were started."""
 
     folder: Path
     ports: Ports
@@ -77,17 +77,17 @@ class Stage:
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The base URLs users talk to, one per gateway."""
+        """The base URLs that users send requests to, one per Envoy."""
         return tuple(f"http://127.0.0.1:{port}" for port in self.ports.entries)
 
     def start(self, name: str, command: Sequence[str | Path], ready: ReadyCheck | None = None) -> Process:
-        """Start one program and remember it."""
+        """Start one program, so that `stop` ends it."""
         process = start(name, command, folder=self.folder, ready=ready)
         self.processes.append(process)
         return process
 
     def start_collector(self) -> None:
-        """Start the collector with a store of its own."""
+        """Start the collector with an empty store."""
         ports = self.ports
         self.start(
             "mirror-collector",
@@ -102,7 +102,7 @@ class Stage:
         )
 
     def start_control_plane(self) -> None:
-        """Start the control plane with a store of its own."""
+        """Start the control plane with an empty store."""
         ports = self.ports
         self.start(
             "shiftplane",
@@ -119,8 +119,8 @@ class Stage:
             ReadyCheck(url=f"{self.api}/readyz"),
         )
 
-    def start_gateways(self) -> None:
-        """Start the Envoys; each is ready once it holds its first world."""
+    def start_envoys(self) -> None:
+        """Start the Envoys and wait until each has received its first snapshot."""
         for number, (entry, admin) in enumerate(zip(self.ports.entries, self.ports.admins, strict=True), 1):
             file = self.folder / f"gateway-{number}.yaml"
             bootstrap = self.start(
@@ -154,21 +154,21 @@ class Stage:
                 ReadyCheck(url=f"http://127.0.0.1:{admin}/ready"),
             )
 
-    def died(self) -> list[Process]:
-        """Return the programs that ended by themselves; there should be none."""
+    def ended(self) -> list[Process]:
+        """Return the programs that ended before `stop`; in a good run there are none."""
         return [process for process in self.processes if not process.running]
 
     def stop(self) -> None:
-        """End everything, last started first."""
+        """End all programs, last started first."""
         for process in reversed(self.processes):
             process.stop()
         self.processes.clear()
 
 
-def simulated(stage: Stage, name: str, *, flavour: str, model: str) -> Backend:
+def start_simulated(programs: Programs, name: str, *, flavour: str, model: str) -> Backend:
     """Start a simulated vLLM server and return it once it is ready."""
     port = free_port()
-    stage.start(
+    programs.start(
         f"simulated-{name}",
         [
             *_module("demo.simulated_vllm"),
@@ -176,13 +176,16 @@ def simulated(stage: Stage, name: str, *, flavour: str, model: str) -> Backend:
             f"--name={name}",
             f"--model={model}",
             f"--flavour={flavour}",
-            "--first-token=20ms",
-            "--inter-token=2ms",
+            # Nearly all of the time is before the first token, so that the one-token answers of the split
+            # sample take about as long as the others. Otherwise the many fast answers would lower the usual
+            # duration of v2, which the analysis of v3 is compared with.
+            "--first-token=150ms",
+            "--inter-token=0.3ms",
         ],
         ReadyCheck(url=f"http://127.0.0.1:{port}/health"),
     )
     return Backend(
-        name=name, address=f"127.0.0.1:{port}", model=model, label=f"{name}: simulated vLLM, model {model}"
+        name=name, address=f"127.0.0.1:{port}", model=model, label=f"{name} (simulated vLLM, model {model})"
     )
 
 
@@ -190,12 +193,12 @@ def _module(name: str) -> list[str]:
     return [sys.executable, "-m", name]
 
 
-def _port(wanted: int) -> int:
+def _port(preferred: int) -> int:
     with socket.socket() as probe:
-        # As the programs do it: a port whose last connections still fade away is free.
+        # The programs set SO_REUSEADDR too: a port whose old connections are in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", wanted))
+            probe.bind(("127.0.0.1", preferred))
         except OSError:
             return free_port()
-    return wanted
+    return preferred

@@ -1,4 +1,4 @@
-"""What proxies tell their metrics service, read as counts by leg."""
+"""What proxies send to the metrics service, read as counts by leg."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from xds_server.xds.wire import metrics_pb2 as wire
 
 
 def counter(name: str, value: float, **labels: str) -> wire.Family:
-    told = [wire.Label(name=key, value=text) for key, text in labels.items()]
+    found = [wire.Label(name=key, value=text) for key, text in labels.items()]
     return wire.Family(
-        name=f"llm.{name}", metric=[wire.Metric(label=told, counter=wire.Counter(value=value))]
+        name=f"llm.{name}", metric=[wire.Metric(label=found, counter=wire.Counter(value=value))]
     )
 
 
 def histogram(name: str, cluster: str, buckets: dict[float, int], total: int) -> wire.Family:
-    told = wire.Histogram(
+    found = wire.Histogram(
         sample_count=total,
         bucket=[wire.Bucket(upper_bound=edge, cumulative_count=n) for edge, n in buckets.items()],
     )
     label = wire.Label(name="cluster", value=cluster)
-    return wire.Family(name=f"llm.{name}", metric=[wire.Metric(label=[label], histogram=told)])
+    return wire.Family(name=f"llm.{name}", metric=[wire.Metric(label=[label], histogram=found)])
 
 
 def read(*families: wire.Family) -> dict[Leg, Counts]:
     node = wire.Identifier(node=wire.Node(id="e1", cluster="chat"))
-    told = read_statistics(wire.Message(identifier=node, families=families).SerializeToString())
-    assert told is not None
-    assert (told.node, told.group) == ("e1", "chat")
-    return told.legs
+    found = read_statistics(wire.Message(identifier=node, families=families).SerializeToString())
+    assert found is not None
+    assert (found.node, found.group) == ("e1", "chat")
+    return found.legs
 
 
 V2 = Leg(route="chat", variant="v2")
 
 
-def test_requests_by_code_become_what_failed_and_what_left() -> None:
+def test_requests_by_code_become_failed_and_left_counts() -> None:
     legs = read(
         counter("requests", 90, cluster="chat/v2", code="200"),
         counter("requests", 4, cluster="chat/v2", code="503"),
@@ -69,14 +69,14 @@ def test_requests_by_code_become_what_failed_and_what_left() -> None:
     assert (counts.metered, counts.unmetered, counts.invalid, counts.unmetered_bytes) == (60, 18, 1, 300)
 
 
-def test_histograms_are_told_cumulatively_and_kept_by_bucket() -> None:
+def test_cumulative_histograms_become_counts_by_bucket() -> None:
     edges = {DURATION_MS[0]: 1, DURATION_MS[3]: 4, DURATION_MS[-1]: 9}
     row = read(histogram("duration_ms", "chat/v2", edges, 11))[V2].duration_ms
     assert (row[0], row[3], row[len(DURATION_MS) - 1], row[len(DURATION_MS)]) == (1, 3, 5, 2)
     assert sum(row) == 11
 
 
-def test_empty_histograms_and_foreign_names_are_left_out() -> None:
+def test_empty_histograms_and_unknown_names_are_ignored() -> None:
     nan = float("nan")
     legs = read(
         histogram("duration_ms", "chat/v2", {}, 0),
@@ -92,11 +92,11 @@ def test_empty_histograms_and_foreign_names_are_left_out() -> None:
     assert legs == {}
 
 
-def test_what_is_no_message_is_none() -> None:
+def test_invalid_bytes_are_no_message() -> None:
     assert read_statistics(b"\xff\xff\xff") is None
 
 
-def test_a_cluster_says_whose_requests_it_takes() -> None:
+def test_the_leg_of_a_cluster_name() -> None:
     assert leg_of("chat/v2") == V2
     assert leg_of("chat/v2/shadow") == Leg(route="chat", variant="v2", role=Role.SHADOW)
     for other in (
@@ -118,7 +118,7 @@ numbers = st.lists(
 
 
 @given(one=numbers, other=numbers)
-def test_counts_add_up_and_survive_the_way(one: Counts, other: Counts) -> None:
+def test_counts_are_added_and_survive_serialization(one: Counts, other: Counts) -> None:
     both = added(one, other)
     assert to_values(both) == [a + b for a, b in zip(to_values(one), to_values(other), strict=True)]
     block = Block(
@@ -127,7 +127,7 @@ def test_counts_add_up_and_survive_the_way(one: Counts, other: Counts) -> None:
     assert block_of_json(block_to_json(block)) == block
 
 
-def test_what_a_proxy_gave_up_is_told_by_reason() -> None:
+def test_losses_of_a_proxy_are_counted_by_reason() -> None:
     def of(name: str, value: float, cluster: str = "") -> wire.Family:
         labels = [wire.Label(name="envoy.cluster_name", value=cluster)] if cluster else []
         return wire.Family(name=name, metric=[wire.Metric(label=labels, counter=wire.Counter(value=value))])
@@ -141,6 +141,6 @@ def test_what_a_proxy_gave_up_is_told_by_reason() -> None:
         of("cluster.upstream_rq_pending_overflow", 8, "chat/v2"),
         of("access_logs.grpc_access_log.logs_dropped", float("nan")),
     ]
-    told = read_statistics(wire.Message(families=families).SerializeToString())
-    assert told is not None
-    assert told.lost == {"log_entries_dropped": 7, "collector_unreachable": 3, "copies_cut_off": 6}
+    found = read_statistics(wire.Message(families=families).SerializeToString())
+    assert found is not None
+    assert found.lost == {"log_entries_dropped": 7, "collector_unreachable": 3, "copies_cut_off": 6}

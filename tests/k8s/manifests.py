@@ -1,4 +1,4 @@
-"""Rendered objects, asked the questions a cluster would ask: who selects whom, who may speak to whom."""
+"""Rendered Kubernetes objects, with selectors, network policies and Services evaluated as a cluster does."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = [
     "ROOT",
     "Container",
     "Labels",
-    "World",
+    "Manifests",
     "flag",
+    "manifests",
     "selects",
-    "world",
 ]
 
 ROOT: Final = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ Labels: TypeAlias = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container, the pod template it is in, and whether it runs as long as its pod."""
+    """A container, its pod template, and whether it runs as long as its pod (`lasting`)."""
 
     workload: str
     value: Object
@@ -54,8 +54,8 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """Everything one kustomization stands for."""
+class Manifests:
+    """All objects that one kustomization renders."""
 
     objects: tuple[Object, ...]
 
@@ -73,7 +73,7 @@ class World:
         return {value["metadata"]["name"]: value for value in self.objects if pod_template(value) is not None}
 
     def pods(self, selector: Object) -> list[str]:
-        """Return the workloads whose pods a selector chooses."""
+        """Return the workloads whose pods a selector matches."""
         return [name for name in self.workloads() if selects(selector, self.labels(name))]
 
     def labels(self, workload: str) -> Labels:
@@ -94,14 +94,14 @@ class World:
         return found
 
     def ports(self, workload: str) -> dict[str, int]:
-        """Return the ports a pod has, by name."""
+        """Return the ports of a pod, by name."""
         found: dict[str, int] = {}
         for container in self.containers(workload):
             found |= container.ports()
         return found
 
     def may_call(self, caller: Labels, callee: str, port: int) -> bool:
-        """Return whether network policies let a pod of this namespace with these labels reach a port."""
+        """Return whether network policies allow a pod of this namespace with these labels to reach a port."""
         policies = [
             value["spec"]
             for value in self.of("NetworkPolicy")
@@ -109,11 +109,11 @@ class World:
             and selects(value["spec"]["podSelector"], self.labels(callee))
         ]
         return not policies or any(
-            _admits(rule, "from", caller, port) for policy in policies for rule in policy.get("ingress", ())
+            _allows(rule, "from", caller, port) for policy in policies for rule in policy.get("ingress", ())
         )
 
     def may_leave(self, caller: str, callee: Labels, port: int) -> bool:
-        """Return whether network policies let a pod of ours call a pod of this namespace."""
+        """Return whether network policies allow one of our pods to call a pod of this namespace."""
         policies = [
             value["spec"]
             for value in self.of("NetworkPolicy")
@@ -121,11 +121,11 @@ class World:
             and selects(value["spec"]["podSelector"], self.labels(caller))
         ]
         return not policies or any(
-            _admits(rule, "to", callee, port) for policy in policies for rule in policy.get("egress", ())
+            _allows(rule, "to", callee, port) for policy in policies for rule in policy.get("egress", ())
         )
 
     def resolves(self, address: str) -> str | None:
-        """Return what is wrong with `service:port` as seen from this namespace; None if it reaches a pod."""
+        """Return the problem of a `service:port` address in this namespace; None if it reaches a pod."""
         host, _, port = address.rpartition(":")
         if host not in self.names("Service"):
             return f"there is no Service {host}"
@@ -136,28 +136,28 @@ class World:
 
 
 @cache
-def world(name: str) -> World:
-    """Return what `k8s/<name>` stands for; nobody may change it."""
-    return World(tuple(render(ROOT / "k8s" / name)))
+def manifests(name: str) -> Manifests:
+    """Return the objects of `k8s/<name>`; they are cached, so callers must not change them."""
+    return Manifests(tuple(render(ROOT / "k8s" / name)))
 
 
 def selects(selector: Object, labels: Labels) -> bool:
-    """Return whether a selector, of a Service or of anything newer, chooses pods with these labels."""
-    assert "matchExpressions" not in selector, "not understood here"
+    """Return whether a selector, of a Service or with matchLabels, matches pods with these labels."""
+    assert "matchExpressions" not in selector, "not supported here"
     wanted = selector.get("matchLabels", {}) if set(selector) <= {"matchLabels"} else selector
     return all(labels.get(key) == value for key, value in wanted.items())
 
 
 def flag(container: Container, name: str) -> str:
     """Return the value of `--name=value` or `--name value` on a container's command line."""
-    words = [*container.value.get("command", ()), *container.value.get("args", ())]
-    if f"--{name}" in words:
-        return str(words[words.index(f"--{name}") + 1])
-    (found,) = (word.partition("=")[2] for word in words if word.startswith(f"--{name}="))
+    arguments = [*container.value.get("command", ()), *container.value.get("args", ())]
+    if f"--{name}" in arguments:
+        return str(arguments[arguments.index(f"--{name}") + 1])
+    (found,) = (one.partition("=")[2] for one in arguments if one.startswith(f"--{name}="))
     return str(found)
 
 
-def _admits(rule: Object, direction: str, peer: Labels, port: int) -> bool:
+def _allows(rule: Object, direction: str, peer: Labels, port: int) -> bool:
     peers = rule.get(direction)
     ports = {item["port"] for item in rule["ports"]}
     return port in ports and (peers is None or any(selects(one["podSelector"], peer) for one in peers))

@@ -1,4 +1,4 @@
-"""Which certificate may be used by which node."""
+"""Which nodes a certificate is accepted for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xds_server.xds.session import (
     NodeDeniedError,
     Peer,
     TemplateError,
+    authorize_node,
     parse_rule,
-    vet,
 )
 
 DEFAULT = [parse_rule(template) for template in DEFAULT_TEMPLATES]
@@ -26,7 +26,7 @@ LABEL = st.text(alphabet="abc-_$+()[]^|{}", min_size=1, max_size=5)
 def accepts(templates: list[str], node_id: str, group: str, *, uris: list[str], dns: list[str]) -> bool:
     rules = [parse_rule(template) for template in templates]
     try:
-        vet(rules, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
+        authorize_node(rules, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
     except NodeDeniedError:
         return False
     return True
@@ -40,7 +40,7 @@ def accepts(templates: list[str], node_id: str, group: str, *, uris: list[str], 
         ([], ["n1"], "n1", "any"),
         ([CHAT], ["n1"], "n1", "chat"),
         ([CHAT], ["n0", "n1"], "n1", "chat"),
-        # A name of another form speaks of nobody.
+        # A name of another form identifies no node.
         ([CHAT], ["chat.prod.svc"], "n1", "chat"),
         ([CHAT], ["*"], "n1", "chat"),
         (["https://example.com/", CHAT], [], "n1", "chat"),
@@ -49,11 +49,11 @@ def accepts(templates: list[str], node_id: str, group: str, *, uris: list[str], 
 def test_by_default_a_service_account_is_a_group_and_a_dns_name_an_id(
     uris: list[str], dns: list[str], node_id: str, group: str
 ) -> None:
-    vet(DEFAULT, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
+    authorize_node(DEFAULT, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
 
 
 @pytest.mark.parametrize(
-    ("uris", "dns", "node_id", "group", "known"),
+    ("uris", "dns", "node_id", "group", "identified"),
     [
         ([], [], "n1", "chat", False),
         ([CHAT], [], "n1", "search", True),
@@ -66,24 +66,24 @@ def test_by_default_a_service_account_is_a_group_and_a_dns_name_an_id(
         (["spiffe://mesh/ns/prod/sa/"], [], "n1", "", False),
         (["spiffe://mesh/ns/a/b/sa/chat"], [], "n1", "chat", False),
         (["SPIFFE://mesh/ns/prod/sa/chat"], [], "n1", "chat", False),
-        # The right id does not make up for another group's certificate, nor the other way round.
+        # A certificate of another group is denied even if the id matches, and vice versa.
         ([CHAT], ["n1"], "n1", "search", True),
         ([CHAT], ["n1"], "n2", "chat", True),
-        # A certificate with two SPIFFE ids is nobody's.
+        # A certificate with two SPIFFE ids is invalid.
         ([CHAT, "spiffe://mesh/ns/prod/sa/search"], [], "n1", "chat", False),
-        # A URI is no DNS name and the other way round.
+        # A URI is not compared as a DNS name, nor a DNS name as a URI.
         (["n1"], [CHAT], "n1", "chat", True),
     ],
 )
-def test_whatever_a_certificate_says_has_to_hold(
-    uris: list[str], dns: list[str], node_id: str, group: str, known: bool
+def test_every_identity_in_a_certificate_must_match(
+    uris: list[str], dns: list[str], node_id: str, group: str, identified: bool
 ) -> None:
     with pytest.raises(NodeDeniedError) as caught:
-        vet(DEFAULT, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
-    assert caught.value.known == known
+        authorize_node(DEFAULT, Peer(uris=tuple(uris), dns=tuple(dns)), node_id=node_id, group=group)
+    assert caught.value.identified == identified
 
 
-def test_a_name_that_is_half_right_lends_nothing() -> None:
+def test_a_name_that_matches_in_part_does_not_count() -> None:
     templates = ["dns:{id}.{group}.mesh", "spiffe://mesh/{group}"]
     dns = ["a.x.mesh", "b.y.mesh"]
     assert accepts(templates, "a", "x", uris=[], dns=dns)
@@ -92,25 +92,29 @@ def test_a_name_that_is_half_right_lends_nothing() -> None:
     assert accepts(templates, "b", "y", uris=["spiffe://mesh/y"], dns=dns)
 
 
-def test_a_refusal_says_what_was_presented_and_what_would_do() -> None:
+def test_a_denial_contains_the_actual_and_expected_names() -> None:
     peer = Peer(uris=(CHAT,), dns=("n1",))
     with pytest.raises(NodeDeniedError) as caught:
-        vet(DEFAULT, peer, node_id="n1", group="search")
+        authorize_node(DEFAULT, peer, node_id="n1", group="search")
     assert str(caught.value) == (
-        "node 'n1' of group 'search': the certificate presents spiffe://mesh/ns/prod/sa/chat, dns:n1, "
-        "which is of another group; accepted would be spiffe://*/ns/*/sa/search or dns:n1"
+        "node 'n1' of group 'search': the certificate has spiffe://mesh/ns/prod/sa/chat, dns:n1, "
+        "which is for another group; expected: spiffe://*/ns/*/sa/search or dns:n1"
     )
-    with pytest.raises(NodeDeniedError, match=r"neither a URI nor a DNS name, which names no node here"):
-        vet(DEFAULT, Peer(), node_id="n1", group="search")
-    with pytest.raises(NodeDeniedError, match=r"'a\.b' never fits: \{id\} has no '\.'"):
-        vet(DEFAULT, Peer(dns=("a.b",)), node_id="a.b", group="search")
+    with pytest.raises(
+        NodeDeniedError, match=r"neither a URI nor a DNS name, which matches no identity template"
+    ):
+        authorize_node(DEFAULT, Peer(), node_id="n1", group="search")
+    with pytest.raises(NodeDeniedError, match=r"cannot match 'a\.b': \{id\} must not contain '\.'"):
+        authorize_node(DEFAULT, Peer(dns=("a.b",)), node_id="a.b", group="search")
 
 
 @given(st.lists(PART, max_size=50), PART)
-def test_a_refusal_stays_short_enough_for_a_status(names: list[str], part: str) -> None:
+def test_a_denial_is_short_enough_for_a_grpc_status(names: list[str], part: str) -> None:
     peer = Peer(uris=("x" * 10_000,), dns=tuple(names))
     with pytest.raises(NodeDeniedError) as caught:
-        vet([parse_rule("spiffe://mesh/{id}/{group}")], peer, node_id=part * 5_000, group=part * 5_000)
+        authorize_node(
+            [parse_rule("spiffe://mesh/{id}/{group}")], peer, node_id=part * 5_000, group=part * 5_000
+        )
     assert len(str(caught.value)) < 2_000
 
 
@@ -132,8 +136,8 @@ def test_labels_of_a_dns_name_are_compared_as_text(one: str, other: str, node_id
 
 
 @given(PART, PART)
-def test_no_two_nodes_fit_one_name(node_id: str, group: str) -> None:
-    """Whatever its parts hold, a name that is built for one node is of no other."""
+def test_no_two_nodes_match_one_name(node_id: str, group: str) -> None:
+    """A name that contains the id and group of one node matches no other node."""
     template = "dns:x-{id}-y.{group}.mesh"
     name = f"x-{node_id}-y.{group}.mesh"
     fits = accepts([template], node_id, group, uris=[], dns=[name])
@@ -145,36 +149,36 @@ def test_no_two_nodes_fit_one_name(node_id: str, group: str) -> None:
         st.sampled_from(["spiffe://", "dns:", "{id}", "{group}", "*", "/", ".", "{", "}", "a"]), max_size=8
     )
 )
-def test_a_template_is_taken_or_refused(words: list[str]) -> None:
-    template = "".join(words)
+def test_a_template_is_accepted_or_rejected(parts: list[str]) -> None:
+    template = "".join(parts)
     try:
         rule = parse_rule(template)
     except TemplateError:
         return
-    # What is taken accepts the name it stands for, and no node without a name.
+    # An accepted template matches the name it describes, and no other node.
     name = template.replace("{id}", "n1").replace("{group}", "g1").replace("*", "any")
     peer = Peer(dns=(name[4:],)) if name.startswith("dns:") else Peer(uris=(name,))
-    vet([rule], peer, node_id="n1", group="g1")
+    authorize_node([rule], peer, node_id="n1", group="g1")
     with pytest.raises(NodeDeniedError):
-        vet([rule], peer, node_id="n2", group="g2")
+        authorize_node([rule], peer, node_id="n2", group="g2")
 
 
 @pytest.mark.parametrize(
-    ("template", "words"),
+    ("template", "message"),
     [
         ("{group}", "neither a URI"),
-        ("spiffe://mesh/ns/*", "any node"),
-        ("dns:", "any node"),
+        ("spiffe://mesh/ns/*", "match every node"),
+        ("dns:", "match every node"),
         ("dns:{id}.{id}", "twice"),
-        ("dns:{id}-{group}", "two ways"),
-        ("dns:{id}..mesh", "empty part"),
-        ("spiffe:///{group}", "empty part"),
+        ("dns:{id}-{group}", "ambiguous"),
+        ("dns:{id}..mesh", "empty segment"),
+        ("spiffe:///{group}", "empty segment"),
         ("spiffe://mesh/{group", "unpaired brace"),
         ("spiffe://mesh/{role}/{group}", r"has \{role\}"),
-        ("dns:{trust_domain}.{group}", "where no trust domain is"),
-        ("spiffe://mesh/{trust_domain}/{group}", "where no trust domain is"),
+        ("dns:{trust_domain}.{group}", "in the wrong place"),
+        ("spiffe://mesh/{trust_domain}/{group}", "in the wrong place"),
     ],
 )
-def test_a_template_that_makes_no_sense_is_refused(template: str, words: str) -> None:
-    with pytest.raises(TemplateError, match=words):
+def test_an_invalid_template_is_rejected(template: str, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
         parse_rule(template)

@@ -1,4 +1,4 @@
-"""Any interleaving of worlds, answers and reconnects, between a session and a proxy that believes nothing."""
+"""All interleavings of snapshots, answers and reconnects, between a session and a fake Envoy."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis.stateful import (
 )
 
 from tests.support.client import Client
-from tests.support.fake_envoy import FULL, FakeEnvoy, Made, Response, read, world_of
-from xds_server.xds.session import Delta, Identified, Session, StateOfTheWorld
+from tests.support.fake_envoy import FULL, FakeEnvoy, Made, Response, read, snapshot_of
+from xds_server.xds.session import Delta, Identified, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 KINDS = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)
 CLUSTERS = ("c1", "c2", "c3")
-STATIC = "c3"  # has no endpoints of its own
-GHOST = "ghost"  # is in no world
+STATIC = "c3"  # has no endpoints
+MISSING = "missing"  # is in no snapshot
 ROUTES = {"entry": "entry-routes", "hop": "hop-routes"}
 HOSTS = ("entry-routes/a", "entry-routes/b")
 ROUNDS = 60
@@ -48,7 +48,7 @@ orders = st.permutations(KINDS)
 
 
 class Machine(RuleBasedStateMachine):
-    """One proxy, its streams one after the other, and the worlds it should have."""
+    """One proxy, its streams one after the other, and the snapshots that it is offered."""
 
     delta = True
 
@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         self.floor: dict[tuple[str, str], int] = {}
         self.streams = 0
         self.unknown = False
-        self.refused = False
+        self.nacked = False
         self.nonces = ["never-sent"]
         self.up: deque[bytes] = deque()
         self.down: deque[Response] = deque()
@@ -71,9 +71,9 @@ class Machine(RuleBasedStateMachine):
         self.envoy = FakeEnvoy(self.delta, explicit, self.up.append)
         self.session = self.new_session()
         self.publish(routes, extra, frozenset())
-        self.envoy.open(self.known(order))
+        self.envoy.open(self.supported(order))
 
-    # Worlds
+    # Snapshots
 
     @rule(routes=some_routes, extra=some_clusters, bump=some_keys, hosts=some_hosts)
     def publish(
@@ -86,7 +86,7 @@ class Machine(RuleBasedStateMachine):
         for key in bump:
             self.generations[key] += 1
         if not self.delta:
-            hosts = {}  # The other flavour has no discovery of virtual hosts.
+            hosts = {}  # SotW has no discovery of virtual hosts.
         resources = [
             *(
                 Made(VIRTUAL_HOST, name, self.at(VIRTUAL_HOST, name), refs(CLUSTER, *clusters))
@@ -130,8 +130,8 @@ class Machine(RuleBasedStateMachine):
         if self.up:
             events = self.session.receive(self.up.popleft())
             if any(isinstance(event, Identified) for event in events):
-                self.session.offer(self.world)
-            _ = self.session.synced  # A server looks at it after every request.
+                self.session.offer(self.snapshot)
+            _ = self.session.synced  # The server evaluates it after every request.
 
     @rule()
     def server_writes(self) -> None:
@@ -140,24 +140,24 @@ class Machine(RuleBasedStateMachine):
             self.down.append(read(raw, delta=self.delta))
 
     @rule()
-    def client_accepts(self) -> None:
+    def client_acks(self) -> None:
         if self.down:
             response = self.down.popleft()
             self.check_not_older(response)
-            self.check_hosts_begin_whole(response)
+            self.check_first_hosts_are_complete(response)
             self.envoy.take(response)
 
     @precondition(lambda self: self.down)
     @rule(share=st.sampled_from([0, 1, 2]))
-    def client_refuses(self, share: int) -> None:
+    def client_nacks(self, share: int) -> None:
         response = self.down.popleft()
         names = [*response.resources, *response.removed]
-        self.refused = True
-        self.envoy.take(response, refuse=True, keep=names[: len(names) * share // 2])
+        self.nacked = True
+        self.envoy.take(response, nack=True, apply=names[: len(names) * share // 2])
 
     @rule()
-    def everything_travels(self) -> None:
-        self.travel()
+    def all_messages_travel(self) -> None:
+        self.deliver_all()
 
     @precondition(lambda self: self.streams < 4)
     @rule(order=orders)
@@ -166,31 +166,31 @@ class Machine(RuleBasedStateMachine):
         self.up.clear()
         self.down.clear()
         self.session = self.new_session()
-        # Without versions, a server cannot know what a proxy of an earlier stream still refers to.
+        # SotW requests have no versions, so the server cannot find out what a reconnected proxy refers to.
         self.unknown |= not self.delta
-        self.envoy.open(self.known(order))
+        self.envoy.open(self.supported(order))
 
-    # Oddities of proxies
+    # Unusual requests
 
-    @rule(names=st.frozensets(st.sampled_from([*CLUSTERS, GHOST]), max_size=2))
-    def client_is_curious(self, names: frozenset[str]) -> None:
-        self.envoy.be_curious(set(names))
+    @rule(names=st.frozensets(st.sampled_from([*CLUSTERS, MISSING]), max_size=2))
+    def client_subscribes_to_endpoints(self, names: frozenset[str]) -> None:
+        self.envoy.subscribe_to_endpoints(set(names))
 
     @rule(which=st.integers(0, 3))
-    def client_asks_again(self, which: int) -> None:
-        followed = sorted((kind, name) for kind in (ENDPOINT, ROUTE) for name in self.envoy.follows[kind])
+    def client_resubscribes(self, which: int) -> None:
+        followed = sorted((kind, name) for kind in (ENDPOINT, ROUTE) for name in self.envoy.subscribed[kind])
         if followed:
-            self.envoy.ask_again(*followed[which % len(followed)])
+            self.envoy.resubscribe(*followed[which % len(followed)])
 
-    @rule(type_url=st.sampled_from(KINDS), which=st.integers(0, 5), refuse=st.booleans())
-    def client_speaks_of_the_past(self, type_url: str, which: int, refuse: bool) -> None:
+    @rule(type_url=st.sampled_from(KINDS), which=st.integers(0, 5), nack=st.booleans())
+    def client_sends_old_nonce(self, type_url: str, which: int, nack: bool) -> None:
         past = [*self.nonces, *(nonce for _, nonce in self.envoy.seen)]
-        self.envoy.speak_of(type_url, past[which % len(past)], error="no" if refuse else "")
+        self.envoy.send_nonce(type_url, past[which % len(past)], error="no" if nack else "")
 
-    # What always holds
+    # Invariants
 
     @invariant()
-    def what_a_route_names_is_there(self) -> None:
+    def clusters_of_routes_are_active(self) -> None:
         if self.streams == 0 or self.unknown:
             return
         for route in (*self.envoy.held[ROUTE].values(), *self.envoy.held[VIRTUAL_HOST].values()):
@@ -198,67 +198,69 @@ class Machine(RuleBasedStateMachine):
             assert not missing, f"{route} needs {missing}"
 
     def check_not_older(self, response: Response) -> None:
-        told: dict[str, Made | None] = {**response.resources, **dict.fromkeys(response.removed)}
+        sent: dict[str, Made | None] = {**response.resources, **dict.fromkeys(response.removed)}
         if response.type_url in FULL and not self.delta:
-            told = {name: response.resources.get(name) for kind, name in KEYS if kind == response.type_url}
-        for name, resource in told.items():
+            sent = {name: response.resources.get(name) for kind, name in KEYS if kind == response.type_url}
+        for name, resource in sent.items():
             key = (response.type_url, name)
             floor = self.floor.get(key, 0)
             when = (i for i in range(floor, len(self.history)) if self.history[i].get(key) == resource)
             found = next(when, None)
-            assert found is not None, f"{key} went back to {resource}, which no world since {floor} holds"
+            assert found is not None, f"{key} went back to {resource}, which no snapshot since {floor} has"
             self.floor[key] = found
 
-    def check_hosts_begin_whole(self, response: Response) -> None:
-        """A proxy begins to take requests with the first hosts it is told."""
+    def check_first_hosts_are_complete(self, response: Response) -> None:
+        """Envoy serves requests after it received its first virtual hosts, so these must be complete."""
         if response.type_url == VIRTUAL_HOST and not self.envoy.held[VIRTUAL_HOST]:
-            wholes = [{name for kind, name in world if kind == VIRTUAL_HOST} for world in self.history]
-            assert response.resources.keys() in wholes, "the first of a part of the hosts"
+            complete = [{name for kind, name in version if kind == VIRTUAL_HOST} for version in self.history]
+            assert response.resources.keys() in complete, (
+                "the first response has only a part of the virtual hosts"
+            )
 
-    # When all is said
+    # The final state
 
     @rule()
-    def come_to_rest(self) -> None:
-        self.travel()
-        if self.refused:
-            # What was refused is not repeated: another world has to come.
-            self.refused = False
+    def settle(self) -> None:
+        self.deliver_all()
+        if self.nacked:
+            # A NACKed version is not sent again: another snapshot is necessary.
+            self.nacked = False
             last = self.history[-1]
             every = frozenset(CLUSTERS)
             self.publish(
                 dict.fromkeys(ROUTES, every), frozenset(), frozenset(KEYS), dict.fromkeys(HOSTS, every)
             )
-            self.travel()
-            self.check_at_rest()
+            self.deliver_all()
+            self.check_settled()
             self.offer(last)
-            self.travel()
-        self.check_at_rest()
-        self.session.offer(world_of(self.history[-1].values()))
-        assert self.session.next_response() is None, "a message without a change"
+            self.deliver_all()
+        self.check_settled()
+        self.session.offer(snapshot_of(self.history[-1].values()))
+        assert self.session.next_response() is None, "a response without a change"
         assert self.session.synced
         self.unknown = False
 
     def teardown(self) -> None:
         if self.streams:
-            self.come_to_rest()
+            self.settle()
 
-    def check_at_rest(self) -> None:
+    def check_settled(self) -> None:
         wanted: dict[str, dict[str, Made]] = {kind: {} for kind in KINDS}
         for (kind, name), resource in self.history[-1].items():
-            if kind in FULL or name in self.envoy.follows[kind]:
+            if kind in FULL or name in self.envoy.subscribed[kind]:
                 wanted[kind][name] = resource
         held = {kind: dict(found) for kind, found in self.envoy.held.items()}
         if not self.delta:
-            # Nothing says that endpoints are gone; it is for the proxy to no longer follow them.
+            # SotW has no removal of endpoints; the proxy unsubscribes from them.
             held[ENDPOINT] = {n: r for n, r in held[ENDPOINT].items() if (ENDPOINT, n) in self.history[-1]}
         assert held == wanted
         assert not self.envoy.warming
         assert self.session.synced
-        assert not self.session.rejections
+        assert not self.session.nacks
 
-    # Inside
+    # Internals
 
-    def travel(self) -> None:
+    def deliver_all(self) -> None:
         for _ in range(ROUNDS):
             while self.up:
                 self.server_reads()
@@ -267,40 +269,40 @@ class Machine(RuleBasedStateMachine):
             if not self.down and not self.up and not self.timed_out():
                 return
             while self.down:
-                self.client_accepts()
-        raise AssertionError("they never stop talking")
+                self.client_acks()
+        raise AssertionError("the exchange of messages never ends")
 
     def timed_out(self) -> bool:
-        """End the wait for endpoints that no longer exist; only delta can say that they do not."""
+        """End the warming of a cluster whose endpoints do not exist, which SotW responses cannot express."""
         for name in self.envoy.warming:
             if not self.delta and (ENDPOINT, name) not in self.history[-1]:
-                self.envoy.give_up_waiting(name)
+                self.envoy.end_warming(name)
                 return True
         return False
 
     def offer(self, resources: dict[tuple[str, str], Made]) -> None:
         self.history.append(resources)
-        self.world = world_of(resources.values())
+        self.snapshot = snapshot_of(resources.values())
         if self.session.node is not None:
-            self.session.offer(self.world)
+            self.session.offer(self.snapshot)
 
-    def known(self, order: list[str]) -> list[str]:
-        """What this flavour can ask for."""
+    def supported(self, order: list[str]) -> list[str]:
+        """Return the types that this variant can subscribe to."""
         return [kind for kind in order if self.delta or kind != VIRTUAL_HOST]
 
     def new_session(self) -> Session:
         self.streams += 1
-        flavour = Delta() if self.delta else StateOfTheWorld()
-        session = Session(flavour, identifier="test", nonce_prefix=f"{self.streams}-")
-        session.asks_for = (LISTENER, ROUTE, VIRTUAL_HOST) if self.delta else ()
+        variant = Delta() if self.delta else Sotw()
+        session = Session(variant, identifier="test", nonce_prefix=f"{self.streams}-")
+        session.expect_types((LISTENER, ROUTE, VIRTUAL_HOST) if self.delta else ())
         return session
 
     def at(self, kind: str, name: str) -> int:
         return self.generations[kind, name]
 
 
-class StateOfTheWorldMachine(Machine):
-    """The same over the other flavour."""
+class SotwMachine(Machine):
+    """The same for the SotW variant."""
 
     delta = False
 
@@ -309,32 +311,32 @@ def refs(kind: str, *names: str) -> frozenset[tuple[str, str]]:
     return frozenset((kind, name) for name in names)
 
 
-both = pytest.mark.parametrize("kind", [Machine, StateOfTheWorldMachine], ids=["delta", "sotw"])
+both = pytest.mark.parametrize("kind", [Machine, SotwMachine], ids=["delta", "sotw"])
 
 
 @both
-def test_any_interleaving_ends_in_the_same_world(kind: type[Machine]) -> None:
+def test_every_interleaving_ends_with_the_newest_snapshot(kind: type[Machine]) -> None:
     run_state_machine_as_test(
         kind,
         settings=settings(max_examples=80, stateful_step_count=40, deadline=None, report_multiple_bugs=False),
     )
 
 
-# What was found that way once, step by step
+# Interleavings that were once found to fail, step by step
 
 NONE: frozenset[str] = frozenset()
 C1, C2 = frozenset({"c1"}), frozenset({"c2"})
 
 
-def begun(kind: type[Machine], **routes: frozenset[str]) -> Machine:
+def settled_machine(kind: type[Machine], **routes: frozenset[str]) -> Machine:
     machine = kind()
     machine.begin(order=list(KINDS), explicit=False, routes=routes, extra=NONE)
-    machine.come_to_rest()
+    machine.settle()
     return machine
 
 
-def until_told(machine: Machine, type_url: str) -> None:
-    """Let everything travel until the next response the client will read is of this type."""
+def deliver_until(machine: Machine, type_url: str) -> None:
+    """Deliver messages until the next response that the client will read is of this type."""
     for _ in range(ROUNDS):
         while machine.up:
             machine.server_reads()
@@ -342,79 +344,79 @@ def until_told(machine: Machine, type_url: str) -> None:
             machine.down.append(read(raw, delta=machine.delta))
         if machine.down[0].type_url == type_url:
             return
-        machine.client_accepts()
-        machine.what_a_route_names_is_there()
-    raise AssertionError("it was never told")
+        machine.client_acks()
+        machine.clusters_of_routes_are_active()
+    raise AssertionError("no response of this type was sent")
 
 
-def end(machine: Machine) -> None:
-    """Let everything travel and look at each step."""
+def finish(machine: Machine) -> None:
+    """Deliver all messages, and check the invariant after each."""
     for _ in range(ROUNDS):
         while machine.up:
             machine.server_reads()
         machine.server_writes()
-        machine.client_accepts()
-        machine.what_a_route_names_is_there()
-    machine.come_to_rest()
+        machine.client_acks()
+        machine.clusters_of_routes_are_active()
+    machine.settle()
 
 
 @both
-def test_what_was_refused_may_be_held_in_part(kind: type[Machine]) -> None:
-    machine = begun(kind, entry=C1, hop=C1)
+def test_a_nacked_response_may_be_applied_in_part(kind: type[Machine]) -> None:
+    machine = settled_machine(kind, entry=C1, hop=C1)
     machine.publish(routes={"entry": C1 | C2, "hop": C1 | C2}, extra=NONE, bump=frozenset())
-    until_told(machine, ROUTE)
-    machine.client_refuses(share=1)
+    deliver_until(machine, ROUTE)
+    machine.client_nacks(share=1)
     machine.go_back(back=1)
-    end(machine)
+    finish(machine)
 
 
 @both
-def test_routes_unsubscribed_while_they_travel_hold_no_cluster(kind: type[Machine]) -> None:
-    machine = begun(kind, entry=C1, hop=C2)
+def test_routes_unsubscribed_while_in_flight_keep_no_cluster(kind: type[Machine]) -> None:
+    machine = settled_machine(kind, entry=C1, hop=C2)
     machine.publish(routes={"entry": C1}, extra=C2, bump=frozenset())
     machine.server_writes()
     machine.publish(routes={"entry": C1, "hop": C2}, extra=NONE, bump=frozenset({(ROUTE, "hop-routes")}))
     machine.server_writes()
     assert [response.type_url for response in machine.down] == [LISTENER, ROUTE]
     machine.publish(routes={"entry": C1}, extra=NONE, bump=frozenset())
-    end(machine)
+    finish(machine)
 
 
 @both
-def test_a_reconnected_proxy_lets_go_of_what_no_route_names(kind: type[Machine]) -> None:
-    machine = begun(kind, entry=C1 | C2)
+def test_a_reconnected_proxy_loses_clusters_that_no_route_names(kind: type[Machine]) -> None:
+    machine = settled_machine(kind, entry=C1 | C2)
     machine.reconnect(order=list(KINDS))
     machine.publish(routes={"entry": C1}, extra=NONE, bump=frozenset())
-    end(machine)
+    finish(machine)
 
 
-def test_endpoints_that_are_gone_again_end_the_wait_for_them() -> None:
-    machine = begun(Machine)
-    machine.client_is_curious(names=C1)
-    machine.come_to_rest()
+def test_removed_endpoints_end_the_warming_of_their_cluster() -> None:
+    machine = settled_machine(Machine)
+    machine.client_subscribes_to_endpoints(names=C1)
+    machine.settle()
     machine.publish(routes={}, extra=C1, bump=frozenset())
     machine.server_writes()
     machine.go_back(back=1)
-    end(machine)
+    finish(machine)
 
 
 @both
-def test_a_refused_route_that_had_to_wait_is_said_again(kind: type[Machine]) -> None:
-    machine = begun(kind, entry=C1)
+def test_a_nacked_route_that_had_to_wait_is_sent_again(kind: type[Machine]) -> None:
+    machine = settled_machine(kind, entry=C1)
     machine.change_contents(frozenset({(ROUTE, "entry-routes")}))
     machine.server_writes()
-    machine.client_refuses(share=0)
+    machine.client_nacks(share=0)
     machine.publish(routes={"entry": C2, "hop": C1}, extra=NONE, bump=frozenset())
-    until_told(machine, ROUTE)
+    deliver_until(machine, ROUTE)
     machine.publish(routes={"entry": C1, "hop": C1}, extra=NONE, bump=frozenset())
-    machine.refused = False
-    end(machine)
+    machine.nacked = False
+    finish(machine)
 
 
-def test_who_follows_clusters_by_name_is_told_of_the_route_first() -> None:
+def test_a_client_that_subscribes_to_clusters_by_name_receives_the_route_first() -> None:
     entry = Made(LISTENER, "entry", 0, refs(ROUTE, "entry-routes"))
-    worlds = [
-        world_of(
+    snapshots = [
+        snapshot_of(
             (
                 entry,
                 Made(ROUTE, "entry-routes", 0, refs(CLUSTER, name)),
@@ -425,46 +427,46 @@ def test_who_follows_clusters_by_name_is_told_of_the_route_first() -> None:
         for name in ("c1", "c2")
     ]
     client = Client(delta=False)
-    client.offer(worlds[0])
+    client.offer(snapshots[0])
     for kind, name in (("LDS", "entry"), ("RDS", "entry-routes"), ("CDS", "c1"), ("EDS", "c1")):
         client.request(kind, name)
         got = client.take()
         assert got is not None
         client.ack(got, name)
     assert client.session.synced
-    client.offer(worlds[1])
+    client.offer(snapshots[1])
     (got,) = client.take_all()
     assert (got.type, got.names) == ("RDS", ("entry-routes",))
 
 
-def test_who_comes_back_keeps_clusters_until_it_has_said_what_names_them() -> None:
-    machine = begun(Machine, entry=C1)
+def test_a_reconnected_client_keeps_clusters_until_it_reported_its_routes() -> None:
+    machine = settled_machine(Machine, entry=C1)
     machine.reconnect(order=list(KINDS))
     machine.publish(routes={}, extra=NONE, bump=frozenset())
     machine.server_reads()  # The request for clusters, before those for listeners and routes.
     machine.server_writes()
-    machine.client_accepts()
-    machine.what_a_route_names_is_there()
-    end(machine)
+    machine.client_acks()
+    machine.clusters_of_routes_are_active()
+    finish(machine)
 
 
-def test_a_proxy_is_told_its_first_virtual_hosts_all_at_once() -> None:
+def test_the_first_response_has_all_virtual_hosts() -> None:
     machine = Machine()
     machine.begin(order=list(KINDS), explicit=False, routes={"entry": NONE}, extra=NONE)
     machine.publish(
         routes={"entry": NONE}, extra=NONE, bump=frozenset(), hosts={HOSTS[0]: NONE, HOSTS[1]: C1}
     )
-    until_told(machine, VIRTUAL_HOST)
-    assert machine.down[0].resources.keys() == set(HOSTS), "the first could have come before its sibling"
-    end(machine)
+    deliver_until(machine, VIRTUAL_HOST)
+    assert machine.down[0].resources.keys() == set(HOSTS), "the first host waits for the second"
+    finish(machine)
 
 
-def test_who_comes_back_and_asks_for_routes_first_is_told_of_them_after_their_clusters() -> None:
-    machine = begun(Machine, entry=NONE)
+def test_a_reconnected_client_that_requests_routes_first_receives_clusters_first() -> None:
+    machine = settled_machine(Machine, entry=NONE)
     machine.reconnect(order=[ROUTE, *(kind for kind in KINDS if kind != ROUTE)])
     machine.publish(routes={"entry": C1}, extra=NONE, bump=frozenset())
     machine.server_reads()  # The request for routes, before that for clusters.
     machine.server_writes()
-    machine.client_accepts()
-    machine.what_a_route_names_is_there()
-    end(machine)
+    machine.client_acks()
+    machine.clusters_of_routes_are_active()
+    finish(machine)

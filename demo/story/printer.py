@@ -1,4 +1,4 @@
-"""How the story is told: lines that read like a log in a pipe, a live picture below them in a terminal."""
+"""Terminal output of the demo: one line per event, and a live panel of the route below them in a terminal."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     from demo.traffic import TrafficSnapshot
 
-__all__ = ["Teller"]
+__all__ = ["StoryPrinter"]
 
-_QUOTED: Final = 90  # characters
+_LONGEST_QUOTE: Final = 90  # characters
 
 
-class Teller:
-    """Prints the story; `picture` is redrawn in place in a terminal and left out elsewhere."""
+class StoryPrinter:
+    """Prints the demo's output; the live panel is redrawn in place in a terminal and omitted in a pipe."""
 
     def __init__(self) -> None:
-        """Nothing is printed before the first line."""
+        """Print nothing yet; the clock in front of each line starts now."""
         self._terminal = sys.stdout.isatty()
         self._console = Console(
             highlight=False, soft_wrap=not self._terminal, width=None if self._terminal else 200
         )
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -47,40 +47,40 @@ class Teller:
             self._live.stop()
             self._live = None
 
-    def scene(self, title: str) -> None:
-        """Begin a part of the story."""
+    def heading(self, title: str) -> None:
+        """Print an empty line and a bold title."""
         self._console.print()
         self._console.print(Text(title, style="bold"))
 
-    def say(self, text: str, *, style: str = "") -> None:
-        """Say what happens, with the seconds since the start."""
-        clock = Text(f"{time.monotonic() - self._began:5.1f} s  ", style="dim")
+    def line(self, text: str, *, style: str = "") -> None:
+        """Print one line, prefixed with the seconds since the start."""
+        clock = Text(f"{time.monotonic() - self._started:5.1f} s  ", style="dim")
         self._console.print(clock + Text(text, style=style))
 
-    def good(self, text: str) -> None:
-        """Say what was checked and held."""
-        self.say(f"✔ {text}", style="green")
+    def passed(self, text: str) -> None:
+        """Print a check that passed."""
+        self.line(f"✔ {text}", style="green")
 
-    def bad(self, text: str) -> None:
-        """Say what was checked and did not hold."""
-        self.say(f"✘ {text}", style="bold red")
+    def failed(self, text: str) -> None:
+        """Print a check that failed, or an error."""
+        self.line(f"✘ {text}", style="bold red")
 
     def command(self, text: str) -> None:
-        """Show the command that is run."""
-        self.say(f"$ {text}", style="bold cyan")
+        """Print a shell command before it runs."""
+        self.line(f"$ {text}", style="bold cyan")
 
-    def quote(self, who: str, words: str) -> None:
-        """Print the beginning of what somebody said, on one line."""
-        text = " ".join(words.split())
-        shown = text if len(text) <= _QUOTED else f"{text[:_QUOTED]}…"
-        self._console.print(Text(f"{'':9}{who:>14}: ", style="dim") + Text(shown, style="italic"))
+    def quote(self, label: str, text: str) -> None:
+        """Print the beginning of a prompt or an answer on one line."""
+        flat = " ".join(text.split())
+        shown = flat if len(flat) <= _LONGEST_QUOTE else f"{flat[:_LONGEST_QUOTE]}…"
+        self._console.print(Text(f"{'':9}{label:>14}: ", style="dim") + Text(shown, style="italic"))
 
     def plain(self, text: str = "") -> None:
-        """Print a line without a clock."""
+        """Print a line without the clock."""
         self._console.print(text)
 
-    def picture(self, view: dict[str, Any], traffic: TrafficSnapshot) -> None:
-        """Show how the route and the users are doing just now."""
+    def update_live(self, view: dict[str, Any], traffic: TrafficSnapshot) -> None:
+        """Redraw the live panel: the route, and the counts of the users' requests."""
         if self._live is None:
             return
         p50 = "-" if traffic.first_byte_p50_ms is None else f"{traffic.first_byte_p50_ms:.0f} ms"
@@ -90,6 +90,6 @@ class Teller:
         )
         self._live.update(Group(Text(), route_panel(view, time.time(), events=4), users))
 
-    def still(self, view: dict[str, Any]) -> None:
-        """Print the picture once, to stay."""
+    def panel(self, view: dict[str, Any]) -> None:
+        """Print the panel of the route once, as a permanent part of the output."""
         self._console.print(route_panel(view, time.time(), events=4))

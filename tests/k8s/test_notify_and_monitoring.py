@@ -1,4 +1,4 @@
-"""The parts of k8s/ that tell others: the component `notify`, and what Prometheus and Grafana are given."""
+"""Tests the component `notify` and the folder `monitoring`."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.k8s.manifests import BASE, EXAMPLE_TLS, ROOT, Manifests, flag
 from tests.k8s.rendering import Object, render
-from tests.k8s.world import BASE, EXAMPLE_TLS, ROOT, World, flag
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def told(folder: Path, name: str) -> World:
-    """Return what an overlay is with the component."""
+def with_notify(folder: Path, name: str) -> Manifests:
+    """Return the objects of an overlay with the component."""
     up = os.path.relpath(ROOT / "k8s", folder)
     (folder / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
         f"resources: [{up}/{name}]\ncomponents: [{up}/components/notify]\n",
         encoding="utf-8",
     )
-    return World(tuple(render(folder)))
+    return Manifests(tuple(render(folder)))
 
 
 @pytest.mark.parametrize("name", [BASE, EXAMPLE_TLS])
-def test_the_control_plane_finds_its_settings(name: str, tmp_path: Path) -> None:
-    rendered = told(tmp_path, name)
+def test_the_control_plane_mounts_its_notification_settings(name: str, tmp_path: Path) -> None:
+    rendered = with_notify(tmp_path, name)
     container = rendered.container("xds-server", "xds-server")
     folder, _, file = flag(container, "notify").rpartition("/")
     assert file == "notify.yaml"
@@ -41,8 +41,8 @@ def test_the_control_plane_finds_its_settings(name: str, tmp_path: Path) -> None
     assert {one["mountPath"] for one in container.value["volumeMounts"]} >= {"/var/lib/shiftplane"}
 
 
-def test_it_may_call_out_and_nobody_else_may(tmp_path: Path) -> None:
-    rendered, anywhere = told(tmp_path, BASE), {"app": "anything"}
+def test_only_the_control_plane_may_connect_to_port_443(tmp_path: Path) -> None:
+    rendered, anywhere = with_notify(tmp_path, BASE), {"app": "anything"}
     assert rendered.may_leave("xds-server", anywhere, 443)
     assert not rendered.may_leave("xds-server", anywhere, 80)
     assert not rendered.may_leave("mirror-collector", anywhere, 443)
@@ -52,17 +52,17 @@ def monitoring() -> dict[str, Object]:
     return {value["kind"]: value for value in render(ROOT / "k8s/monitoring")}
 
 
-def test_grafanas_sidecar_finds_the_dashboard_and_the_operator_the_alerts() -> None:
+def test_monitoring_has_a_labeled_dashboard_and_a_rule() -> None:
     found = monitoring()
     assert set(found) == {"ConfigMap", "PrometheusRule"}
     assert found["ConfigMap"]["metadata"]["labels"] == {"grafana_dashboard": "1"}
     (text,) = found["ConfigMap"]["data"].values()
     assert json.loads(text)["title"] == "shiftplane"
-    assert len(text.encode()) < 1 << 20, "a ConfigMap holds no more"
+    assert len(text.encode()) < 1 << 20, "the size limit of a ConfigMap"
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl's kustomize")
-def test_kustomize_itself_says_the_same() -> None:
+def test_the_renderer_agrees_with_kubectl_kustomize() -> None:
     command = ["kubectl", "kustomize", str(ROOT / "k8s/monitoring")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert {value["kind"]: value for value in yaml.safe_load_all(done.stdout)} == monitoring()
