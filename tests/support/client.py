@@ -26,7 +26,7 @@ class Response:
 
 @dataclass(slots=True)
 class Client:
-    """One stream of one client; `delta` selects delta xDS instead of state-of-the-world."""
+    """One stream of one client; `delta` selects delta xDS instead of SotW xDS."""
 
     delta: bool
     session: Session = field(init=False)
@@ -107,7 +107,7 @@ class Client:
         return responses
 
     def ack(self, response: Response, *names: str) -> None:
-        """Acknowledge a response. With state-of-the-world xDS, the request repeats the subscribed names."""
+        """Acknowledge a response. With SotW xDS, the request repeats the subscribed names."""
         self.request(response.type, *(() if self.delta else names), nonce=response.nonce)
 
     def boot(self, snapshot: Snapshot) -> None:

@@ -91,7 +91,7 @@ host_port = _HostPort()
     "--app-port", type=int, default=8001, show_default=True, help="Port of the model server (sidecar)."
 )
 @click.option("--app", type=host_port, default=None, help="Address of the model server (sidecar).")
-@click.option("--sotw", is_flag=True, help="Use state-of-the-world xDS instead of delta xDS.")
+@click.option("--sotw", is_flag=True, help="Use SotW xDS instead of delta xDS.")
 @click.option(
     "--stats-interval",
     type=click.FloatRange(0.1, 300),
