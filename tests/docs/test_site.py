@@ -65,5 +65,5 @@ def test_fields_and_commands_are_found(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = " ".join(entry["text"] for entry in index["docs"])
     assert "maxTokensPerSecond" in found
-    assert "--acceptors" in found
+    assert "--workers" in found
     assert not any(entry["location"].startswith("source/") for entry in index["docs"])

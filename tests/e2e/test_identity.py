@@ -63,7 +63,7 @@ def connected(plane: Plane) -> list[tuple[str, str]]:
     return [(one["id"], one["status"]) for one in plane.api.get("/v1/proxies")["proxies"]]
 
 
-@pytest.mark.parametrize("flags", [(), ("--acceptors=2",)], ids=["one process", "acceptors"])
+@pytest.mark.parametrize("flags", [(), ("--workers=2",)], ids=["one process", "acceptors"])
 def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
     plane: Plane, ca: Authority, flags: tuple[str, ...]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Everything of a real deployment on loopback: control plane, collector, backends and Envoys as processes."""
+"""A deployment on loopback: control plane, collector, backends and Envoys as processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class BackendProcess:
-    """A simulated vLLM server in a process of its own."""
+    """A simulated vLLM server in its own process."""
 
     process: Process
     address: str
@@ -50,7 +50,7 @@ class BackendProcess:
 
 @dataclass(slots=True)
 class Plane:
-    """The programs of one test; `close` ends all of them."""
+    """The processes of one test; `close` stops all of them."""
 
     folder: Path
     xds: int = field(default_factory=free_port)
@@ -126,13 +126,13 @@ class Plane:
         return dict(self.api.get(f"/v1/routes/{name}"))
 
     def until(
-        self, holds: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
+        self, condition: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
     ) -> dict[str, Any]:
-        """Ask until the view of a route satisfies `holds`."""
-        return eventually(lambda: self.view(name), holds, within=within)
+        """Poll the view of a route until it satisfies `condition`, and return it."""
+        return eventually(lambda: self.view(name), condition, within=within)
 
     def summary(self, name: str = "chat") -> dict[str, Any]:
-        """Return the collector's summary of a route; empty before its first leg."""
+        """Return the summary of a route from the collector; empty before its first leg."""
         for route in self.collector_api.get("/v1/summary")["routes"]:
             if route["route"] == name:
                 return dict(route)
@@ -154,22 +154,22 @@ def route(
     """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
     backends = [stable] if candidate is None else [stable, candidate]
     return ROUTE.format(
-        backends="\n".join(f'    - {{name: {name}, endpoints: ["{where}"]}}' for name, where in backends),
+        backends="\n".join(f'    - {{name: {name}, endpoints: ["{address}"]}}' for name, address in backends),
         stable=stable[0],
         candidate="" if candidate is None else f"candidate: {candidate[0]}",
         strategy=(f"strategy: {strategy}" if strategy else "") + (f"\n  {more}" if more else ""),
     )
 
 
-def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: float = 20) -> T:
-    """Ask until the answer satisfies `holds`; the last answer is in the error."""
+def eventually(read: Callable[[], T], condition: Callable[[T], bool], *, within: float = 20) -> T:
+    """Poll `read` until its value satisfies `condition`, and return it; the error contains the last value."""
     deadline = time.monotonic() + within
     while True:
-        found = ask()
-        if holds(found):
-            return found
+        value = read()
+        if condition(value):
+            return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s; the last answer was {found}")
+            raise AssertionError(f"not within {within} s; the last value was {value}")
         time.sleep(0.05)
 
 
