@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from demo.processes import Process, ReadyCheck, free_port, start
+from demo.processes import Process, ReadyCheck, free_port
 from tests.support.envoy import Envoy, start_envoy
+from tests.support.launcher import start_module
 from xds_server.cli.client import Api
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ class Plane:
         return Api(f"http://127.0.0.1:{self.collector_http}")
 
     def start_control_plane(self, *flags: str, collector: bool = True) -> Process:
-        command = [
-            *_module("xds_server.cli"),
+        words = [
             "serve",
             "--open",
             f"--xds=127.0.0.1:{self.xds}",
@@ -78,31 +77,30 @@ class Plane:
             *flags,
         ]
         if collector:
-            command += [
+            words += [
                 f"--collector-grpc=127.0.0.1:{self.collector_grpc}",
                 f"--collector-http=http://127.0.0.1:{self.collector_http}",
             ]
-        return self._start("control-plane", command, f"http://127.0.0.1:{self.http}/readyz")
+        return self._start("control-plane", "xds_server.cli", words, f"http://127.0.0.1:{self.http}/readyz")
 
     def start_collector(self, *flags: str, settings: str = "") -> Process:
         if settings:
             file = self.folder / "collector.yaml"
             file.write_text(settings, encoding="utf-8")
             flags = (*flags, f"--config={file}")
-        command = [
-            *_module("mirror_collector.cli"),
+        words = [
             "serve",
             f"--grpc=127.0.0.1:{self.collector_grpc}",
             f"--http=127.0.0.1:{self.collector_http}",
             f"--store={self.folder / 'pairs.sqlite'}",
             *flags,
         ]
-        return self._start("collector", command, f"http://127.0.0.1:{self.collector_http}/readyz")
+        ready = f"http://127.0.0.1:{self.collector_http}/readyz"
+        return self._start("collector", "mirror_collector.cli", words, ready)
 
     def start_backend(self, name: str, *flags: str, model: str = "chat-large") -> BackendProcess:
         port = free_port()
-        command = [
-            *_module("demo.simulated_vllm"),
+        words = [
             f"--port={port}",
             f"--name={name}",
             f"--model={model}",
@@ -111,7 +109,8 @@ class Plane:
             "--max-model-len=100000000",
             *flags,
         ]
-        process = self._start(f"backend-{name}", command, f"http://127.0.0.1:{port}/health")
+        ready = f"http://127.0.0.1:{port}/health"
+        process = self._start(f"backend-{name}", "demo.simulated_vllm", words, ready)
         return BackendProcess(process, f"127.0.0.1:{port}")
 
     def start_envoy(self, node_id: str = "envoy-1", **facts: Any) -> Envoy:
@@ -142,8 +141,8 @@ class Plane:
         for process in reversed(self.processes):
             process.stop(grace=3)
 
-    def _start(self, name: str, command: list[str], ready: str) -> Process:
-        process = start(name, command, folder=self.folder, ready=ReadyCheck(url=ready))
+    def _start(self, name: str, module: str, words: list[str], ready: str) -> Process:
+        process = start_module(module, *words, name=name, folder=self.folder, ready=ReadyCheck(url=ready))
         self.processes.append(process)
         return process
 
@@ -171,7 +170,3 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: floa
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s; the last answer was {found}")
         time.sleep(0.05)
-
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]

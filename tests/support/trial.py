@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from demo.processes import ReadyCheck, free_port, start
+from demo.processes import ReadyCheck, free_port
 from tests.support.crowd import Crowd
+from tests.support.launcher import start_module
 from tests.support.plane import Plane
 
 if TYPE_CHECKING:
@@ -127,9 +127,10 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
 
 def arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
     """Start a backend for trials."""
-    command = [sys.executable, "-m", "tests.support.arm", f"--port={port}", *flags]
     ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health")
-    plane.processes.append(start(f"arm-{name}", command, folder=plane.folder, ready=ready))
+    words = (f"--port={port}", *flags)
+    process = start_module("tests.support.arm", *words, name=f"arm-{name}", folder=plane.folder, ready=ready)
+    plane.processes.append(process)
 
 
 async def _outage(ports: tuple[int, int]) -> None:

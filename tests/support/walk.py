@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -54,6 +53,8 @@ _PROGRAMS: Final = {
 _CHANGING: Final = frozenset(
     {"apply", "promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"}
 )
+# Seconds between an interrupt and the kill of a command that does not end.
+_GRACE: Final = 10.0
 _WITHOUT_END: Final = re.compile(r"shiftplane watch (?!.*--(once|until-done))")
 # What a program is told in a test besides what the page tells it: to keep off the usual ports.
 _BESIDES: Final = {
@@ -170,7 +171,7 @@ class Walk:
                 self._settle()
 
     def _run(self, text: str, *, seconds: float, answer: str = "") -> tuple[str, int]:
-        """Run a line in a shell; one that has no end of its own is interrupted, as a reader would."""
+        """Run a line in a shell; interrupt it after `seconds`, and kill it if it does not end then."""
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", text],
             cwd=self.folder,
@@ -181,10 +182,15 @@ class Walk:
             text=True,
             start_new_session=True,
         )
-        interrupt = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGINT))
-        interrupt.start()
-        printed, _ = process.communicate(answer)
-        interrupt.cancel()
+        try:
+            printed, _ = process.communicate(answer, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                printed, _ = process.communicate(timeout=_GRACE)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                printed, _ = process.communicate()
         interrupted = process.returncode in {130, -signal.SIGINT} and seconds < 60
         return printed, 0 if interrupted else process.returncode
 
