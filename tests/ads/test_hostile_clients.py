@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from bench.clients.many import Clients, Kind
 from tests.support import worlds
+from tests.support.closed_window import closed_window
 from tests.support.hostile import METHODS, Desk, ask, big_world, calling, frame, serving, talk
-from tests.support.shut_window import shut_window
 from xds_server.ads.cut import cut
 from xds_server.snapshot import CLUSTER, ENDPOINT, LISTENER
 from xds_server.view import ProxyStatus
@@ -96,7 +96,7 @@ async def test_a_client_that_shuts_its_window_and_answers_pings_is_cut_off(size:
         tasks = len(asyncio.all_tasks())
         clients = [
             await shut.enter_async_context(
-                shut_window(desk.port, METHODS[True], ask(CLUSTER, node="s", group="stuck"), window=number)
+                closed_window(desk.port, METHODS[True], ask(CLUSTER, node="s", group="stuck"), window=number)
             )
             for number in range(20)
         ]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from demo.processes import ReadyCheck, free_port
-from tests.support.crowd import Crowd
 from tests.support.launcher import start_module
 from tests.support.plane import Plane
+from tests.support.steady_load import SteadyLoad
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,16 +103,16 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)
-        crowd = Crowd(envoy.entry, seed, _RATE)
+        load = SteadyLoad(envoy.entry, seed, _RATE)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crowd.run(_LONGEST + 2 * _BEFORE))
+            tasks.create_task(load.run(_LONGEST + 2 * _BEFORE))
             await asyncio.sleep(_BEFORE)  # Traffic before the rollout is part of the trial.
             await asyncio.to_thread(plane.apply, spec + _CANARY)
             began = time.monotonic()
             if trial.outage:
                 tasks.create_task(_outage(ports))
             view = await _ended(plane, began)
-            crowd.stop()
+            load.stop()
     finally:
         plane.close()
     return Outcome(
@@ -120,7 +120,7 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
         message=view["message"],
         weight=view["weights"]["v2"],
         seconds=time.monotonic() - began,
-        codes=dict(crowd.codes),
+        codes=dict(load.codes),
         view=view,
     )
 
