@@ -1,9 +1,9 @@
-"""A model server that does nothing but answer, fast, with the faults a verdict has to find.
+"""A fast minimal model server with configurable faults, for trials of the analysis.
 
     python -m tests.support.arm --port 9001 --errors 0.04 --seed 3
 
-Plain JSON answers with `usage`, or streams where they are asked for. Times are drawn from a log-normal
-distribution. It is told an outage by `GET /outage?rate=0.2`.
+It responds with JSON that contains `usage`. Response times are drawn from a log-normal distribution.
+`GET /outage?rate=0.2` sets the error rate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _WORDS: Final = "x" * 4000
 
 @dataclass(slots=True)
 class Faults:
-    """Shares of requests with a fault, and how many tokens an answer has on average."""
+    """Share of requests with each fault, mean tokens per response, and the median response time."""
 
     errors: float
     slow: float
@@ -30,7 +30,7 @@ class Faults:
 
 
 class Exchange(asyncio.Protocol):
-    """One connection; requests come one after the other."""
+    """One connection; requests are sequential."""
 
     def __init__(self, faults: Faults, rng: random.Random) -> None:
         self.faults, self.rng = faults, rng

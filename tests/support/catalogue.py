@@ -1,4 +1,4 @@
-"""Every series of both programs, as their own collectors name it."""
+"""All metric series of both programs, read from their own collectors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SUFFIX: Final = {"counter": "_total"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One series: its name as a scrape says it, its type, its labels and its help."""
+    """One series: its exposed name, type, labels and help text."""
 
     name: str
     type: str
@@ -38,7 +38,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Empty:
-    """A collector that has nothing at all."""
+    """A collector of an empty store."""
 
     queued_legs: int = 0
     queued_bytes: int = 0

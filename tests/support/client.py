@@ -1,4 +1,4 @@
-"""A discovery client without I/O, written from the client's side of the protocol: it believes nothing."""
+"""An xDS client without I/O; it validates every response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URLS = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Got:
-    """A response as the client sees it."""
+    """A decoded response."""
 
     type: str
     nonce: str
@@ -26,7 +26,7 @@ class Got:
 
 @dataclass(slots=True)
 class Client:
-    """One stream of one client; `delta` chooses the flavour."""
+    """One stream of one client; `delta` selects the protocol variant."""
 
     delta: bool
     session: Session = field(init=False)
@@ -45,7 +45,7 @@ class Client:
         error: str | None = None,
         holds: dict[str, str] | None = None,
     ) -> tuple[Event, ...]:
-        """Send a request; state-of-the-world lists all names, delta only what changes."""
+        """Send a request; state-of-the-world lists all names, delta only the changes."""
         node = None if self.opened else NODE
         self.opened = True
         detail = None if error is None else wire.Status(code=13, message=error)
@@ -74,7 +74,7 @@ class Client:
         self.session.offer(snapshot)
 
     def take(self) -> Got | None:
-        """Return the next response, if there is one."""
+        """Return the next response, or None."""
         raw = self.session.next_response()
         if raw is None:
             return None
@@ -100,18 +100,18 @@ class Client:
         )
 
     def take_all(self) -> list[Got]:
-        """Take responses until there is nothing to say; answers none of them."""
+        """Return all responses that the session has ready, without answering them."""
         taken = []
         while (got := self.take()) is not None:
             taken.append(got)
         return taken
 
     def accept(self, got: Got, *names: str) -> None:
-        """Acknowledge a response; state-of-the-world repeats the names it follows."""
+        """ACK a response; state-of-the-world repeats the subscribed names."""
         self.ask(got.type, *(() if self.delta else names), nonce=got.nonce)
 
     def boot(self, snapshot: Snapshot) -> None:
-        """Subscribe to everything and accept it, as a proxy does at its start."""
+        """Subscribe to all resources and ACK them, as a proxy does when it starts."""
         self.ask("CDS")
         self.offer(snapshot)
         follow: dict[str, tuple[str, ...]] = {}

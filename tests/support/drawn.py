@@ -1,6 +1,6 @@
-"""Parts of the docs that come from the code and from the samples, and the pictures that are drawn of it.
+"""Parts of the docs that are generated from the code and the samples, diagrams included.
 
-A page says where: `<!-- begin: NAME; make golden -->` … `<!-- end -->`. What is between is written anew.
+A page marks them by `<!-- begin: NAME; make golden -->` … `<!-- end -->`; the text between is generated.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ _BLOCK: Final = re.compile(r"(<!-- begin: ([^;>]+); make golden -->\n).*?(<!-- e
 
 
 def drawn_pages() -> list[str]:
-    """Return the pages that have such parts, by their path."""
+    """Return the pages that have generated parts, by path."""
     pages = (path for path in sorted(ROOT.glob("docs/**/*.md")) if _BLOCK.search(path.read_text("utf-8")))
     return [path.relative_to(ROOT).as_posix() for path in pages]
 
 
 def redrawn(text: str) -> str:
-    """Return a page with its parts as the code has them now."""
+    """Return a page with its parts generated from the present code."""
     return _BLOCK.sub(lambda found: f"{found[1]}{_part(found[2].strip())}\n{found[3]}", text)
 
 
 def _part(name: str) -> str:
-    """Return what belongs to a name: a part of the code, or a file as it is."""
+    """Return the generated text of a part, or the content of the file of that name."""
     if name in _PARTS:
         return f"\n{_PARTS[name]()}\n"
     file = ROOT / name

@@ -1,9 +1,9 @@
-"""A proxy as the protocol has it, without I/O: it keeps what it accepted and follows what that refers to.
+"""A proxy without I/O: it stores the resources it accepted and subscribes to those they refer to.
 
-It shares no code with the server but the messages. Resources say in their own bytes what they are and what
-they refer to, so that nothing has to be believed about a response. Two habits of the real Envoy are copied
-because servers have come to grief over them: a cluster that is new or changed waits for its endpoints
-("warming"), for which Envoy does not ask again, and while anything waits no word about clusters leaves.
+It shares only the messages with the server. The body of a resource contains its identity and its references,
+so that the proxy can verify a response by itself. It copies two behaviors of the real Envoy that have broken
+servers: a new or changed cluster waits for its endpoints ("warming"), for which Envoy sends no second
+request, and while any cluster is warming Envoy sends no request for clusters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMED = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A resource of a test: `generation` is its content, `refers_to` what it needs."""
+    """A test resource: `generation` is its content, `refers_to` the resources it needs."""
 
     type_url: str
     name: str
@@ -46,12 +46,12 @@ class Made:
         return blake2b(self.body, digest_size=8).hexdigest()
 
     def names(self, type_url: str) -> frozenset[str]:
-        """The names of one type it refers to."""
+        """Return the names of one type that the resource refers to."""
         return frozenset(name for kind, name in self.refers_to if kind == type_url)
 
 
 def made(body: bytes) -> Made:
-    """Read a resource back from its bytes."""
+    """Parse a resource from its bytes."""
     message = AnyMessage.FromString(body)
     name, generation, refers_to = json.loads(message.value)
     return Made(message.type_url, name, generation, frozenset((kind, other) for kind, other in refers_to))
@@ -63,7 +63,7 @@ def world_of(resources: Iterable[Made]) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response of either flavour, read by somebody who trusts none of it."""
+    """A parsed and validated response of either protocol variant."""
 
     type_url: str
     nonce: str
@@ -72,21 +72,21 @@ class Response:
 
 
 def read(raw: bytes, *, delta: bool) -> Response:
-    """Read a response and check what holds for each by itself."""
+    """Parse a response and check what every single response must fulfill."""
     message: wire.DeltaDiscoveryResponse | wire.DiscoveryResponse
     removed: tuple[str, ...] = ()
     if delta:
         message = wire.DeltaDiscoveryResponse.FromString(raw)
         told = [wire.Resource.FromString(body) for body in message.resources]
         resources = [made(resource.resource) for resource in told]
-        assert [r.name for r in told] == [r.name for r in resources], "a name of its own for each resource"
+        assert [r.name for r in told] == [r.name for r in resources], "resource names are unique"
         assert [r.version for r in told] == [r.version for r in resources]
         removed = tuple(message.removed_resources)
     else:
         message = wire.DiscoveryResponse.FromString(raw)
         resources = [made(body) for body in message.resources]
     names = [resource.name for resource in resources]
-    assert len({*names, *removed}) == len(names) + len(removed), "a name twice in one response"
+    assert len({*names, *removed}) == len(names) + len(removed), "a name occurs twice in one response"
     assert all(resource.type_url == message.type_url for resource in resources)
     assert message.nonce
     assert message.control_plane.identifier
@@ -95,9 +95,9 @@ def read(raw: bytes, *, delta: bool) -> Response:
 
 @dataclass(slots=True)
 class FakeEnvoy:
-    """One proxy over all its streams; `send` is what the present stream does with a request.
+    """One proxy over all its streams; `send` passes a request to the current stream.
 
-    `explicit` says `*` where an older proxy says nothing and means everything.
+    With `explicit` it subscribes to `*`; an older proxy subscribes to nothing, which means everything.
     """
 
     delta: bool
@@ -117,13 +117,13 @@ class FakeEnvoy:
 
     @property
     def active(self) -> set[str]:
-        """The clusters that take requests: all but new ones that still wait for endpoints."""
+        """The clusters that serve requests: all except new ones that still wait for endpoints."""
         return {name for name in self.held[CLUSTER] if self.warming.get(name, True)}
 
     # A stream
 
     def open(self, order: Sequence[str]) -> None:
-        """Begin a stream by asking for everything, type by type, with what is held already."""
+        """Open a stream and subscribe to each type, with the versions of the stored resources."""
         self._node_sent = False
         self._asked, self._last, self.seen, self._held_back = set(), {}, [], []
         for type_url in order:
@@ -131,8 +131,8 @@ class FakeEnvoy:
                 self._ask(type_url, subscribe=self._everything(type_url))
 
     def take(self, response: Response, *, refuse: bool = False, keep: Collection[str] = ()) -> None:
-        """Take or refuse a response; of a refused one, the names in `keep` are applied nevertheless."""
-        assert response.nonce not in {nonce for _, nonce in self.seen}, "a nonce twice on one stream"
+        """ACK or NACK a response; of a rejected one, the names in `keep` are applied nevertheless."""
+        assert response.nonce not in {nonce for _, nonce in self.seen}, "a nonce occurs twice on one stream"
         self.seen.append((response.type_url, response.nonce))
         self._last[response.type_url] = response.nonce
         self._apply(response, None if not refuse else keep)
@@ -141,7 +141,7 @@ class FakeEnvoy:
         self._release()
 
     def ask_again(self, type_url: str, name: str) -> None:
-        """Let go of a name and follow it again at once: the copy is lost, and must come again."""
+        """Unsubscribe and resubscribe at once: the copy is dropped, and the server must send it again."""
         self.held[type_url].pop(name, None)
         self.follows[type_url].discard(name)
         self._ask(type_url, unsubscribe=[name])
@@ -149,17 +149,17 @@ class FakeEnvoy:
         self._ask(type_url, subscribe=[name])
 
     def be_curious(self, names: set[str]) -> None:
-        """Follow the endpoints of these names too, whether there are such clusters or not."""
+        """Subscribe to the endpoints of these names too, whether such clusters exist or not."""
         self.curious = names
         self._follow()
 
     def speak_of(self, type_url: str, nonce: str, *, error: str = "") -> None:
-        """Send a request that speaks of an old response, or of one of another stream."""
+        """Send a request with the nonce of an old response or of another stream."""
         if type_url in self._asked:
             self._ask(type_url, nonce=nonce, error=error)
 
     def give_up_waiting(self, name: str) -> None:
-        """Do what Envoy does after fifteen seconds without endpoints."""
+        """Do what Envoy does after 15 seconds without endpoints."""
         self.warming.pop(name)
         self._release()
 
@@ -193,7 +193,7 @@ class FakeEnvoy:
             held[name] = resource
 
     def _follow(self) -> None:
-        """Follow what is referred to, and nothing else."""
+        """Subscribe to the referenced resources and to nothing else."""
         for source, kind in NAMED.items():
             wanted = {name for resource in self.held[source].values() for name in resource.names(kind)}
             if kind == ENDPOINT:

@@ -1,4 +1,4 @@
-"""Golden files: a spec and where its rollout stands in, what proxies are told out, a file per type."""
+"""Golden files: a spec and the state of its rollout as input, one file per resource type as output."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["GOLDEN", "Case", "cases", "rendered", "resources_of"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ENTRY = ir.Address(host="127.0.0.1", port=10_000)
 COLLECTOR = ir.Address(host="127.0.0.1", port=18_002)
-# The scripts are files of their own; a change in one should not change every golden.
+# The scripts are separate files; a change in one should not change every golden file.
 NAMES = Scripts(capture="-- envoy/lua/capture.lua", rewrite="-- envoy/lua/rewrite.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` say where rollouts stand.
+    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` give the state of rollouts.
 
-    `# virtual hosts apart` says that the proxies are told each virtual host by itself.
+    `# virtual hosts apart` means that proxies receive each virtual host as a resource of its own.
     """
 
     name: str
@@ -57,7 +57,7 @@ def cases() -> list[Case]:
 def resources_of(
     case: Case, scripts: Scripts = SCRIPTS, envoy: int = ir.NEWEST_ENVOY
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the rendered resources by type and name, as a proxy of Envoy 1.`envoy` is told them."""
+    """Return the rendered resources by type and name, as a proxy of version 1.`envoy` receives them."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     apart = "# virtual hosts apart\n" in case.text
     proxies = ir.Proxies(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
@@ -67,12 +67,12 @@ def resources_of(
 
 
 def rendered(case: Case) -> dict[str, str]:
-    """Return the text of each golden file by its name."""
+    """Return the text of each golden file by name."""
     return {f"{kind}.yaml": _dump(named) for kind, named in resources_of(case, NAMES).items()}
 
 
 class _Dumper(yaml.SafeDumper):
-    """Every value written out: an anchor would hide a change in the place it points from."""
+    """Writes every value without anchors, because an anchor would hide a change at the place of its alias."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""A discovery server in this process, and clients that do not keep to the rules."""
+"""An xDS server in this process, and clients that violate the protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAMES = ("*", "", "chat/v1", "chat/v2", "entry", "hop", "nowhere", "a" * 300)
 
 @dataclass(frozen=True, slots=True)
 class _Blob:
-    """A resource that is nothing but large."""
+    """A large resource without other content."""
 
     name: str
     size: int
@@ -52,12 +52,12 @@ class _Blob:
 
 
 def big_world(weight: int, size: int) -> Snapshot:
-    """A world with one very large cluster."""
+    """Return a snapshot with one very large cluster."""
     return build((*resources(worlds.group(weight), worlds.SCRIPTS), _Blob("big", size)))
 
 
 class Desk:
-    """A server with a world that can be changed."""
+    """A server whose snapshot the test can replace."""
 
     def __init__(self, write_seconds: float) -> None:
         self.world = worlds.snapshot(worlds.group(500))
@@ -77,7 +77,7 @@ class Desk:
 
 @asynccontextmanager
 async def serving(write_seconds: float = 10.0) -> AsyncIterator[Desk]:
-    """A server; nothing a client does may end its work."""
+    """Run a server, and check at the end that no client has stopped its push task."""
     desk = Desk(write_seconds)
     desk.port = await desk.server.start("127.0.0.1:0")
     desk.pushing = asyncio.create_task(desk.hub.run())
@@ -92,7 +92,7 @@ async def serving(write_seconds: float = 10.0) -> AsyncIterator[Desk]:
 
 @asynccontextmanager
 async def calling(port: int, *, delta: bool) -> AsyncIterator[Any]:
-    """A stream of its own connection."""
+    """Open a stream on a connection of its own."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_UNLIMITED) as channel:
         call = channel.stream_stream(METHODS[delta], request_serializer=None, response_deserializer=None)()
         try:
@@ -102,7 +102,7 @@ async def calling(port: int, *, delta: bool) -> AsyncIterator[Any]:
 
 
 def ask(type_url: str, *names: str, node: str = "someone", group: str = "chat", delta: bool = True) -> bytes:
-    """A request that keeps to the rules."""
+    """Return a valid request."""
     who = wire.Node(id=node, cluster=group)
     if delta:
         asked = wire.DeltaDiscoveryRequest(node=who, type_url=type_url, resource_names_subscribe=names)
@@ -111,7 +111,7 @@ def ask(type_url: str, *names: str, node: str = "someone", group: str = "chat", 
 
 
 def frame(rng: random.Random, *, delta: bool) -> bytes:
-    """A request that may keep to some of the rules."""
+    """Return a strategy for requests that may violate the protocol."""
     names = [rng.choice(_NAMES) for _ in range(rng.randrange(4))]
     request: wire.DeltaDiscoveryRequest | wire.DiscoveryRequest
     if delta:
@@ -149,7 +149,7 @@ def frame(rng: random.Random, *, delta: bool) -> bytes:
 
 
 async def talk(port: int, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc.StatusCode, int]:
-    """Send all frames, end the sentence, and return how the server ended the stream and what it said."""
+    """Send all frames, half-close, and return the status and the messages of the server."""
     heard = 0
     async with asyncio.timeout(_PATIENCE_SECONDS), calling(port, delta=delta) as call:
         try:
@@ -159,9 +159,9 @@ async def talk(port: int, frames: Iterable[bytes], *, delta: bool) -> tuple[grpc
             while await call.read() is not grpc.aio.EOF:
                 heard += 1
         except (grpc.RpcError, asyncio.InvalidStateError):
-            pass  # The server ended the stream while we were still speaking.
+            pass  # The server closed the stream while the client was still sending.
         code = await call.code()
         if code is grpc.StatusCode.INTERNAL and "from Core" in await call.details():
-            # The client library's own words for: the stream had ended when more was said.
+            # The client library raises this when it sends on a closed stream.
             code = grpc.StatusCode.INVALID_ARGUMENT
         return code, heard

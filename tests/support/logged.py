@@ -1,4 +1,4 @@
-"""Every event that a program logs, read from its code: name, level and fields."""
+"""All log events of a program, read from its source: name, level and fields."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logged:
-    """One event."""
+    """One log event."""
 
     name: str
     level: str
@@ -38,7 +38,7 @@ class Logged:
 
 
 def logged(program: str) -> list[Logged]:
-    """Return the events of a program by name, but for those of routes' history: their names are data."""
+    """Return the events of a program by name, except those of a route's history, whose names are data."""
     found = {
         (one.name, one.level, one.fields): one
         for file in sorted((ROOT / program).rglob("*.py"))

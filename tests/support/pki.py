@@ -1,4 +1,4 @@
-"""Certificates made on the fly with the openssl command."""
+"""Certificates, issued with the openssl command."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A certificate and its key, as files."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
     @property
     def serial(self) -> str:
-        """The serial number as Envoy writes it."""
+        """The serial number in the notation of Envoy."""
         words = ["openssl", "x509", "-noout", "-serial", "-in", str(self.certificate)]
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout.strip().removeprefix("serial=").lower()
 
     def replace(self, other: Pair) -> None:
-        """Become another pair the way a careful operator does it: each file in one step."""
+        """Replace both files by those of another pair; each replacement is atomic."""
         for mine, new in ((self.key, other.key), (self.certificate, other.certificate)):
             fresh = mine.with_suffix(".new")
             fresh.write_bytes(new.read_bytes())
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A CA that signs what it is asked to."""
+    """A CA that signs any request."""
 
     folder: Path
     root: Pair
@@ -51,7 +51,7 @@ class Authority:
         return self.root.certificate
 
     def issue(self, file: str, *names: str, folder: Path | None = None) -> Pair:
-        """Return a certificate with subject alternative names such as `DNS:n1` or `URI:spiffe://...`."""
+        """Issue a certificate with subject alternative names such as `DNS:n1` or `URI:spiffe://...`."""
         pair = _pair(folder or self.folder, file)
         extensions = ["-addext", "basicConstraints=critical,CA:FALSE"]
         if names:
@@ -62,7 +62,7 @@ class Authority:
 
 
 def authority(folder: Path, name: str = "ca") -> Authority:
-    """Return a new CA; the test is skipped where there is no openssl command."""
+    """Return a new CA; skip the test if there is no openssl command."""
     if shutil.which("openssl") is None:
         pytest.skip("the openssl command is missing")
     root = _pair(folder, name)

@@ -1,4 +1,4 @@
-"""Everything of a real deployment on loopback: control plane, collector, backends and Envoys as processes."""
+"""A deployment on loopback: control plane, collector, backends and Envoys, each a process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class BackendProcess:
 
 @dataclass(slots=True)
 class Plane:
-    """The programs of one test; `close` ends all of them."""
+    """The programs of one test; `close` stops all of them."""
 
     folder: Path
     xds: int = field(default_factory=free_port)
@@ -127,7 +127,7 @@ class Plane:
     def until(
         self, holds: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
     ) -> dict[str, Any]:
-        """Ask until the view of a route satisfies `holds`."""
+        """Poll the view of a route until it satisfies `holds`."""
         return eventually(lambda: self.view(name), holds, within=within)
 
     def summary(self, name: str = "chat") -> dict[str, Any]:
@@ -150,7 +150,7 @@ class Plane:
 def route(
     stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "", more: str = ""
 ) -> str:
-    """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
+    """Return a spec of route `chat`; backends are (name, address), `strategy` is its YAML value."""
     backends = [stable] if candidate is None else [stable, candidate]
     return ROUTE.format(
         backends="\n".join(f'    - {{name: {name}, endpoints: ["{where}"]}}' for name, where in backends),
@@ -161,7 +161,7 @@ def route(
 
 
 def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: float = 20) -> T:
-    """Ask until the answer satisfies `holds`; the last answer is in the error."""
+    """Call `ask` until its result satisfies `holds`; the error contains the last result."""
     deadline = time.monotonic() + within
     while True:
         found = ask()

@@ -1,4 +1,4 @@
-"""A proxy inside the test's own loop: it follows everything it is told of and accepts or refuses it."""
+"""A proxy in the event loop of the test: it subscribes to all resources and ACKs or NACKs them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FOLLOWS = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 
 
 class FakeProxy:
-    """A delta client. It refuses the types and the worlds' versions in `refuse`; `silent` answers nothing.
+    """A delta xDS client. It NACKs the types and versions in `refuse`; if `silent`, it sends no reply.
 
-    `only` is the type of a stream that is not aggregated.
+    `only` is the resource type of a stream that is not aggregated.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class FakeProxy:
 
     @property
     def version(self) -> str:
-        """The version of the world it was offered last and has accepted; empty while it has not."""
+        """The version of the newest snapshot if the proxy has ACKed all of it, else empty."""
         session = self.stream.session
         return session.snapshot.version if session.snapshot is not None and session.synced else ""
 
     def answer(self) -> None:
-        """Answer everything that is open."""
+        """Reply to all unanswered responses."""
         waiting, self._open = self._open, []
         for response in waiting:
             self._answer(response)

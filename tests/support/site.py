@@ -1,4 +1,4 @@
-"""A control plane's HTTP server over a real engine and store, in the test's own loop."""
+"""The HTTP server of a control plane with a real engine and store, in the event loop of the test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
 
 
 def spec(name: str = "chat", path: str = "/v1/", **labels: str) -> str:
-    """A canary of another name, path and labels."""
+    """Return a canary spec with another name, path and labels."""
     said = ", ".join(f"{key}: {value}" for key, value in labels.items())
     text = GOOD.replace("metadata: {name: chat}", f"metadata: {{name: {name}, labels: {{{said}}}}}")
     return text.replace("prefix: /v1/", f"prefix: {path}")
@@ -44,7 +44,7 @@ def spec(name: str = "chat", path: str = "/v1/", **labels: str) -> str:
 
 @dataclass(slots=True)
 class Served:
-    """The server, and what it is made of."""
+    """The server and its parts."""
 
     client: Client
     engine: Engine
@@ -53,7 +53,7 @@ class Served:
     hub: Hub
 
     def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
-        """Make a token and return its text."""
+        """Create a token and return its text."""
         now = self.engine._clock()
         grant = Grant(role=role, labels=tuple(sorted(labels.items())))
         token, text = new_token(
@@ -68,7 +68,7 @@ class Served:
     async def ask(
         self, method: str, path: str, *, token: str = "", **more: Any
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """Return status, JSON and headers of an answer."""
+        """Send a request; return the status, JSON and headers of the response."""
         headers = dict(more.pop("headers", {}))
         if token:
             headers["authorization"] = f"Bearer {token}"
@@ -77,13 +77,13 @@ class Served:
             return answer.status, told, {key.lower(): value for key, value in answer.headers.items()}
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds."""
+        """Wait until `holds` returns true."""
         async with asyncio.timeout(10):
             while not holds():
                 await asyncio.sleep(0.005)
 
     def deeds(self) -> list[tuple[str, str, str, str]]:
-        """Return the audit: who, what, which route, what became of it."""
+        """Return the audit log as (actor, action, route, outcome)."""
         return [
             (e.deed.actor, e.deed.action, e.deed.route, e.deed.outcome.value) for e in self.store.audit(1_000)
         ]
@@ -98,7 +98,7 @@ async def serving(
     alive: bool = False,
     oidc: Oidc | None = None,
 ) -> AsyncIterator[Served]:
-    """Run a server over a store; `alive`, rollouts go on, too."""
+    """Run a server; with `alive`, rollouts progress too."""
     store = SqliteStore(path / "state.sqlite")
     engine = Engine(store, SCRIPTS)
     hub = Hub(engine.compile)

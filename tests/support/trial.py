@@ -1,4 +1,4 @@
-"""One rollout under traffic, from its first step to its end, in compressed time: a block lasts a second."""
+"""A whole rollout under traffic in compressed time: an analysis block lasts one second."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _LONGEST: Final = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How the candidate differs, and which metric must take it back; None: it must be promoted.
+    """How the candidate differs, and which metric must roll it back; None: it must be promoted.
 
-    In an `outage` a fifth of the answers of both backends are errors for some seconds.
+    In an `outage` a fifth of the responses of both backends are errors for four seconds.
     """
 
     name: str
@@ -76,7 +76,7 @@ TRIALS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a rollout, and how long that took in seconds."""
+    """The outcome of a rollout, and its duration in seconds."""
 
     outcome: str | None
     message: str
@@ -86,14 +86,14 @@ class Outcome:
     view: dict[str, Any]
 
     def right(self, trial: Trial) -> bool:
-        """Return whether that is what had to become of it, for the right reason."""
+        """Return whether the outcome and its reason are those the trial requires."""
         if trial.reason is None:
             return (self.outcome, self.weight) == ("Promoted", 100.0)
         return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
 
 
 async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
-    """Play a trial; everything it starts has ended when it returns."""
+    """Run a trial; all its programs have ended when this returns."""
     plane = Plane(folder)
     try:
         plane.start_control_plane(collector=False)

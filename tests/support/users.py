@@ -1,4 +1,4 @@
-"""People who ask a proxy, one after the other."""
+"""Users of a proxy; requests are sequential."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Answer", "Users"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a user got."""
+    """The response to one user."""
 
     status: int
     variant: str
@@ -22,7 +22,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Users:
-    """People who ask a proxy, one after the other; each is known by `x-user-id`."""
+    """Users of a proxy, identified by `x-user-id`; requests are sequential."""
 
     entry: str
     failed: list[tuple[str, int]] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Users:
     _connection: http.client.HTTPConnection | None = None
 
     def ask(self, user: str, **headers: str) -> Answer:
-        """Ask once; header names are written with underscores."""
+        """Send one request; header names are written with underscores."""
         where = urlsplit(self.entry)
         if self._connection is None:
             self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=10)
@@ -48,10 +48,10 @@ class Users:
         return Answer(response.status, response.headers.get("x-shiftplane-variant", ""), answer)
 
     def variants(self, count: int, **headers: str) -> dict[str, str]:
-        """Ask once for each of `count` users; return their variants."""
+        """Send one request for each of `count` users; return their variants."""
         return {f"user-{n}": self.ask(f"user-{n}", **headers).variant for n in range(count)}
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()

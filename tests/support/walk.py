@@ -1,7 +1,7 @@
-"""Somebody who follows a page: every command is typed as it stands there, and what it prints is compared.
+"""Run the commands of a page of the docs in order, and compare their output with the page.
 
-What a page cannot know is given here and nowhere else: free ports for the usual ones, whom the commands are
-said by, and addresses of model servers that run for those of the samples.
+Three things differ from the page, and are replaced here only: the default ports by free ones, the user, and
+the backend addresses of the samples by those of running model servers.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 __all__ = ["LEFT_OUT", "Walk"]
 
-# Commands that a test does not type, by how they begin, and why.
+# Prefixes of the commands that a test does not run, and why.
 LEFT_OUT: Final = {
-    "git clone": "where the project is cloned from is the reader's business",
-    "cd shiftplane": "the test stands in a copy of its samples",
-    "make demo": "tests/e2e/test_story.py plays it",
-    "make test": "this is one of them",
-    ". .venv/bin/activate": "the programs of the tests are on the path",
-    "shiftplane serve --xds 0.0.0.0": "tests/ads/test_security.py starts it with certificates that are good",
-    "shiftplane token revoke": "ids are made anew each time; tests/web/test_access.py ends tokens",
-    "shiftplane audit verify --store": "an anchor is of one store; tests/cli/test_login.py has one",
-    "sqlite3": "tests/docs/test_backup.py copies stores and goes on from the copies",
-    "docker": "there may be no Docker",
-    "kubectl": "tests/k8s renders and checks what it would apply; there may be no cluster",
+    "git clone": "the repository is already there",
+    "cd shiftplane": "the test runs in a folder with a copy of the samples",
+    "make demo": "tests/e2e/test_story.py runs it",
+    "make test": "it would run this test",
+    ". .venv/bin/activate": "the programs are on the path of the test",
+    "shiftplane serve --xds 0.0.0.0": "tests/ads/test_security.py starts it with valid certificates",
+    "shiftplane token revoke": "ids differ in each run; tests/web/test_access.py revokes tokens",
+    "shiftplane audit verify --store": "a checkpoint belongs to one store; tests/cli/test_login.py has one",
+    "sqlite3": "tests/docs/test_backup.py copies and restores stores",
+    "docker": "Docker may be missing",
+    "kubectl": "tests/k8s renders and checks the manifests; a cluster may be missing",
 }
 _PORTS: Final = re.compile(r"(?<=[:=\s])(8001|8002|9901|10000|1800[0-3])\b")
 _PROGRAMS: Final = {
@@ -56,7 +56,7 @@ _CHANGING: Final = frozenset(
 # Seconds between an interrupt and the kill of a command that does not end.
 _GRACE: Final = 10.0
 _WITHOUT_END: Final = re.compile(r"shiftplane watch (?!.*--(once|until-done))")
-# What a program is told in a test besides what the page tells it: to keep off the usual ports.
+# Options that a test adds to a program so that it does not use the default ports.
 _BESIDES: Final = {
     "shiftplane serve": "--xds 127.0.0.1:{18000} --http 127.0.0.1:{18001}",
     "mirror-collector serve": "--grpc 127.0.0.1:{18002} --http 127.0.0.1:{18003}",
@@ -73,9 +73,9 @@ _READY: Final = {
 
 @dataclass(slots=True)
 class Walk:
-    """One reader in a folder of their own; `said` is what each command printed.
+    """The commands of one page, run in a folder of their own; `said` has the output of each command.
 
-    `answers` is what the reader types where a command asks, by how it begins.
+    `answers` has the input for interactive commands, by the prefix of the command.
     """
 
     plane: Plane
@@ -85,7 +85,7 @@ class Walk:
     answers: dict[str, Callable[[], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Put the programs on a path of their own and the samples into the folder."""
+        """Create a PATH folder with the programs, and copy the samples."""
         for name, module in _PROGRAMS.items():
             self._program(name, f'exec {sys.executable} -m {module} "$@"')
         self._program("python", f'exec {sys.executable} "$@"')
@@ -101,12 +101,12 @@ class Walk:
 
     @property
     def folder(self) -> Path:
-        """Where the commands are typed."""
+        """The working directory of the commands."""
         return self.plane.folder
 
     @property
     def environment(self) -> dict[str, str]:
-        """Whom the commands talk to, and as whom: the one place for it."""
+        """The environment of the commands: server, user and configuration."""
         known = {name: value for name, value in os.environ.items() if not name.startswith("SHIFTPLANE_")}
         return known | {
             "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
@@ -118,14 +118,14 @@ class Walk:
         }
 
     def serve_models(self, names: dict[str, str]) -> None:
-        """Start a model server for each backend, by its name and that of its model."""
+        """Start a model server for each backend; `names` maps backends to models."""
         for name, model in names.items():
             self.running[name] = self.plane.start_backend(name, model=model).address
         for path in (self.folder / "envoy" / "examples").glob("*.yaml"):
             path.write_text(_beside(path.read_text(encoding="utf-8"), self.running), encoding="utf-8")
 
     def stage(self, samples: list[str], *, apply: bool = False) -> None:
-        """Start what the samples speak of: model servers, collector, control plane, and one proxy."""
+        """Start what the samples need: model servers, collector, control plane and one proxy."""
         self.serve_models(
             {name: model for sample in samples for name, model in _backends(self._sample(sample)).items()}
         )
@@ -138,10 +138,10 @@ class Walk:
             self._type(f"shiftplane apply envoy/examples/{samples[0]}", "the stage")
 
     def follow(self, page: str) -> None:
-        """Type every command; a text after them is what the last one prints, `…` standing for anything.
+        """Run every command; a text block is the expected output of the one before, `…` matches anything.
 
         Raises:
-            AssertionError: A command failed, or printed something else.
+            AssertionError: A command failed, or its output differs.
         """
         for block in blocks(page):
             if block.language in SHELL:
@@ -195,7 +195,7 @@ class Walk:
         return printed, 0 if interrupted else process.returncode
 
     def _begin(self, line: str) -> None:
-        """Start a program that stays."""
+        """Start a program in the background."""
         text = self._local(line)
         ready = next((url for program, url in _READY.items() if line.startswith(program)), None)
         environment = [f"{name}={value}" for name, value in self.environment.items()]
@@ -210,7 +210,7 @@ class Walk:
         self.said.append((line, process.log.read_text(encoding="utf-8")))
 
     def _settle(self) -> None:
-        """Wait until proxies hold what was said, where there are any: a reader is slower than a test."""
+        """Wait until connected proxies have converged, because a reader is slower than a test."""
         if not self._proxies():
             return
         names = {route["name"] for route in self.plane.api.get("/v1/routes")["routes"]}
@@ -255,7 +255,7 @@ def _backends(text: str) -> dict[str, str]:
 
 
 def _beside(text: str, running: dict[str, str]) -> str:
-    """Return a sample whose backends are those that run; all else stays as it is written."""
+    """Return a sample with the addresses of the running backends; nothing else changes."""
     for name, address in running.items():
         where = re.compile(rf"(\{{name: {re.escape(name)}, )(?:dns: \"[^\"]*\"|endpoints: \[[^]]*\])")
         text = where.sub(rf'\1endpoints: ["{address}"]', text)
@@ -263,7 +263,7 @@ def _beside(text: str, running: dict[str, str]) -> str:
 
 
 def _missing(expected: str, printed: str) -> str | None:
-    """Return the first piece of what is expected that does not follow in what was printed, or None."""
+    """Return the first piece of `expected` that is missing in `printed`, in order; None if there is none."""
     here, place = _bare(printed), 0
     for piece in (part for raw in expected.split("…") if (part := _bare(raw))):
         found = here.find(piece, place)
@@ -274,5 +274,5 @@ def _missing(expected: str, printed: str) -> str | None:
 
 
 def _bare(text: str) -> str:
-    """Leave away frames and bars, whose width says nothing."""
+    """Remove frames and bars, whose width varies."""
     return " ".join(re.sub(r"[╭╮╰╯─│━█░]", " ", text).split())

@@ -1,4 +1,4 @@
-"""Small worlds for tests, written in the IR's own words."""
+"""Small snapshots for tests, built from the IR."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
 
 
 def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
-    """A stable backend v1 and a candidate v2 with `weight`; with `shadow`, v2 is mirrored to as well."""
+    """Return a group of stable backend v1 and candidate v2 at `weight`; `shadow` mirrors to v2."""
     arms = (arm("v2", weight), arm("v1", ir.FULL - weight))
     hop = Cluster(
         name=ClusterName("chat/hop"),
@@ -110,7 +110,7 @@ def group(weight: int = 500, *, shadow: bool = False) -> ir.Group:
 
 
 def without_candidate(world: ir.Group) -> ir.Group:
-    """The same world after the candidate was taken out of the spec."""
+    """Return the group after the candidate was removed from the spec."""
     host = world.virtual_hosts[0]
     return replace(
         world,

@@ -1,6 +1,6 @@
-"""A gRPC client that finds its servers through xDS: a line in is a call, a JSON line out is what came of it.
+"""A gRPC client that resolves servers through xDS: an input line is a call, its result a JSON line.
 
-Run as a program of its own, because the library reads its bootstrap once per process.
+It is a program of its own because the library reads its bootstrap once per process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference of a command line, from its own help: commands, options, defaults and examples."""
+"""The command-line reference, generated from the help texts: commands, options, defaults, examples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _EXAMPLE: Final = re.compile(r"(.*?)\s*\bExamples?:\s*(.+)", re.DOTALL)
 
 
 def verbs(program: str, root: click.Command) -> Iterator[Verb]:
-    """Yield the program and all its commands with the words that name them, groups before what is in them."""
+    """Yield the program and all its commands with their full names, groups before their members."""
     yield from _verbs((program,), root)
 
 
 def command_pages(program: str, root: click.Command) -> str:
-    """Return a section per command, in the order in which the program lists them."""
+    """Return a section per command, in the order of the program's help."""
     return "\n\n".join(_section(words, command) for words, command in verbs(program, root))
 
 
@@ -107,7 +107,7 @@ def _default(option: click.Option) -> str:
 
 
 def _prose(text: str) -> str:
-    """Keep what Markdown would read as its own, outside of code."""
+    """Escape Markdown syntax outside of code."""
     return "".join(one if one.startswith("`") else _kept(one) for one in re.split(r"(`[^`]*`)", text))
 
 

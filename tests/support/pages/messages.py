@@ -1,4 +1,4 @@
-"""What is said of bad specs, from the golden ones: every kind of problem, and what is allowed instead."""
+"""Messages about bad specs, from the golden files: every kind of problem and the allowed values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHOLE: Final = "The file as a whole"
 
 
 def problem_tables() -> str:
-    """Return a table per part of a spec: what is said there, and what is allowed."""
+    """Return a table per part of a spec with its messages and the allowed values."""
     tables: dict[str, dict[tuple[str, str, str], None]] = {}
     for problem in _problems():
         row = (_place(problem.path), _said(problem), problem.allowed)
@@ -37,7 +37,7 @@ def _problems() -> Iterator[Problem]:
 
 
 def _place(path: str) -> str:
-    """Leave out which entry of a list it was."""
+    """Remove list indexes."""
     return re.sub(r"\[\d+\]", "[]", path)
 
 

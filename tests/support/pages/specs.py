@@ -1,7 +1,7 @@
-"""The reference of route specs, from the model that reads them: fields, defaults, units, what is allowed.
+"""The reference of route specs, generated from the model: fields, defaults, units, allowed values.
 
-The sentences stand beside the fields in `xds_server.spec`, and the limits are asked of the fields themselves:
-each is given something it refuses, and says what it allows.
+Descriptions are the docstrings of the fields in `xds_server.spec`. To find the allowed values of a field, an
+invalid value is validated, and the error message is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KIND_OF", "field_tables", "kinds", "sentences"]
 
-# How the values of `scalars` are called in the tables.
+# Names of the types in `scalars` in the tables.
 KIND_OF: Final = {
     "Alpha": "number",
     "Amount": "number",
@@ -62,7 +62,7 @@ KIND_OF: Final = {
     "Url": "URL",
 }
 _VALUES: Final[dict[str, Any]] = {name: getattr(scalars, name, Limit) for name in KIND_OF}
-# By the validator that makes it what it is: inside of other types, an alias may carry more than that.
+# By validator, because an alias inside another type may carry further annotations.
 _ALIASES: Final = {value.__metadata__[0].func: name for name, value in _VALUES.items()}
 _REFUSED: Final = (None, 0, "0s", "1B")
 _SHARED: Final[dict[type[BaseModel], str]] = {Stickiness: "A stickiness", Clause: "A clause"}
@@ -80,7 +80,7 @@ class _Section:
 
 
 def field_tables() -> str:
-    """Return a section per part of the YAML, in its order, each with a table of its fields."""
+    """Return a section per part of the YAML in order, each with a table of its fields."""
     return "\n\n".join(
         part
         for root, title in ((ModelRoute, "ModelRoute"), (DeploymentStrategy, "DeploymentStrategy"))
@@ -89,7 +89,7 @@ def field_tables() -> str:
 
 
 def kinds() -> str:
-    """Return a table of the kinds of values, each with the words in which the linter allows it."""
+    """Return a table of value types, each with the linter's description of allowed values."""
     rows: dict[str, str] = {}
     for name, kind in KIND_OF.items():
         generic = _allowed(name)[0]
@@ -100,7 +100,7 @@ def kinds() -> str:
 
 @cache
 def sentences(part: type[BaseModel]) -> dict[str, str]:
-    """Return what is said of each field: the text beneath it in the source, that of its parents included."""
+    """Return the description of each field: its docstring in the source, inherited fields included."""
     found: dict[str, str] = {}
     for one in reversed(part.__mro__):
         if not (issubclass(one, BaseModel) and one.__module__.startswith("xds_server.")):
@@ -143,7 +143,7 @@ def _collect(part: type[BaseModel], place: str, sections: dict[type[BaseModel], 
 
 
 def _parts(hint: Any, suffix: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """Yield the parts inside a type with what is appended to their place: `[]` or `.NAME`."""
+    """Yield the models inside a type with the suffix of their path: `[]` or `.NAME`."""
     if isinstance(hint, type) and issubclass(hint, BaseModel) and hint is not Endpoint:
         yield hint, suffix
         return
@@ -206,13 +206,13 @@ def _kind(hint: Any, place: str) -> str:
 
 
 def _alias(hint: Any) -> str | None:
-    """Return the name of a kind of value, or None if it is none."""
+    """Return the name of a value type, or None if it has none."""
     metadata = getattr(hint, "__metadata__", (None,))
     return _ALIASES.get(getattr(metadata[0], "func", None))
 
 
 def _most(hint: Any) -> str:
-    """Return how many entries there may be, of a list or mapping with limits."""
+    """Return the allowed number of entries of a list or mapping with limits."""
     limits = [one for extra in hint.__metadata__ for one in getattr(extra, "metadata", ())]
     most = next((one.max_length for one in limits if hasattr(one, "max_length")), None)
     least = next((one.min_length for one in limits if hasattr(one, "min_length")), None)
@@ -222,7 +222,7 @@ def _most(hint: Any) -> str:
 
 @cache
 def _allowed(name: str) -> tuple[str, ...]:
-    """Return what a kind of value says is allowed when it is given what it refuses."""
+    """Return the allowed values from the error for an invalid value."""
     found: list[str] = []
     for value in _REFUSED:
         try:
@@ -233,7 +233,7 @@ def _allowed(name: str) -> tuple[str, ...]:
 
 
 def _ranges(name: str) -> list[str]:
-    """Return the limits of a kind of value that its fields do not share with others of the kind."""
+    """Return the limits of a field beyond those of its value type."""
     generic, *narrow = _allowed(name)
     said = [re.sub(r"^a percentage | (is|are) allowed$", "", one) for one in narrow]
     if found := re.fullmatch(r"a (?:whole )?number (from \S+ to \S+) is allowed", generic):
@@ -272,7 +272,7 @@ def _flow(value: Any) -> str:
 
 
 def _camel(text: str) -> str:
-    """Names of fields are written as in YAML."""
+    """Return the YAML spelling of a field name."""
     return re.sub(
         r"`([a-z]+(?:_[a-z0-9]+)+)`",
         lambda found: "`" + re.sub("_(.)", lambda c: c[1].upper(), found[1]) + "`",

@@ -1,4 +1,4 @@
-"""The state diagram as a picture: places and ways are laid out by hand, words come from the table."""
+"""The state diagram: positions and paths are laid out by hand, labels come from the transition table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Box(NamedTuple):
 
 
 class _Way(NamedTuple):
-    """Where an arrow runs, and where the middle of its words stands."""
+    """The path of an arrow and the center of its label."""
 
     path: str
     x: int
@@ -77,10 +77,10 @@ _WAYS: Final[dict[tuple[str, str], _Way]] = {
 
 
 def picture() -> str:
-    """Return the picture as SVG.
+    """Return the diagram as SVG.
 
     Raises:
-        KeyError: The table has an arrow that has no way here.
+        KeyError: The table has a transition without a path here.
     """
     table = arrows()
     if set(table) != set(_WAYS):

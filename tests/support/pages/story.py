@@ -1,4 +1,4 @@
-"""What the analysis says of three candidates, minute by minute: the numbers of verdict-explained.md."""
+"""Results of the analysis for three candidates over time: the numbers of verdict-explained.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Failures = tuple[int, int]
 
 
 def told(failures: Sequence[_Failures]) -> list[Told]:
-    """Return what is said after each block of ten seconds, of failures of the candidate and of control."""
+    """Return the result after each ten-second block, given the failures of candidate and control."""
     case, said = fresh(_ASKED, _NEW, _OLD), []
     for number, (mine, others) in enumerate(failures):
         legs = {
@@ -58,7 +58,7 @@ def incident() -> str:
 
 
 def _table(said: list[Told], at: tuple[int, ...]) -> str:
-    """Return what is said at these seconds, and when it first becomes Fail."""
+    """Return the results at these seconds, and the time of the first Fail."""
     first = next((seconds for seconds, ruled in said if ruled.finding.value == "Fail"), None)
     lines = ["| after | verdict | what it says |", "|---|---|---|"]
     for seconds, ruled in said:
