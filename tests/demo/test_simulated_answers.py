@@ -1,4 +1,4 @@
-"""What simulated models say, and the prompts they are asked."""
+"""Responses of simulated models, and the prompts of the traffic."""
 
 from __future__ import annotations
 

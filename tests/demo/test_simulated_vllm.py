@@ -1,4 +1,4 @@
-"""The simulated server over a real socket: vLLM's wire, its own labels, its records."""
+"""The simulated server over a real socket: vLLM's HTTP API, its own headers, its request log."""
 
 from __future__ import annotations
 

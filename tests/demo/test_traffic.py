@@ -1,4 +1,4 @@
-"""Traffic against the simulated server and against servers that answer wrongly on purpose."""
+"""Traffic against the simulated server and against servers with deliberate faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def brief(url: str, **settings: Any) -> TrafficConfig:
-    """Twenty requests in a fifth of a second."""
+    """Return the configuration of twenty requests in 0.2 seconds."""
     defaults: dict[str, Any] = {"url": url, "rate": 100.0, "duration": 0.2, "users": 10}
     return TrafficConfig(**(defaults | settings))
 

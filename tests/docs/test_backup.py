@@ -1,4 +1,4 @@
-"""What operations.md says of backups: copied while it runs, put back, and gone on from there."""
+"""Backups as in operations.md: copy a store in use, restore it, and continue from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command that a page names is one, with options it has; every spec and setting is good."""
+"""Every command and option on a page exists; every spec and settings file is valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMED = [
     if words[0] in PROGRAMS
 ]
 YAML = [block for block in BLOCKS if block.language == "yaml"]
-# Whose files they are, by a key of theirs: not checked here.
+# Files of other programs, recognized by a key; they are not checked here.
 OTHERS: Final = {
     "receivers": "Alertmanager's",
     "targets": "those of notifications, read by tests of their own",
@@ -52,7 +52,7 @@ spec:
 
 
 def found(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Return the command that words name, and the words that are its own."""
+    """Return the command that the words name, and the remaining words."""
     command, rest = PROGRAMS[words[0]], words[1:]
     while isinstance(command, click.Group) and rest and re.match(r"[a-z]", rest[0]):
         _, inner, rest = command.resolve_command(click.Context(command), rest)
@@ -62,7 +62,7 @@ def found(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def options(command: click.Command) -> set[str]:
-    """Return the names of a command's options; those of a group are also those of its commands."""
+    """Return the names of a command's options; a group includes those of its commands."""
     own = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -72,13 +72,13 @@ def options(command: click.Command) -> set[str]:
 
 
 def parsed(words: list[str]) -> None:
-    """Parse words as the program would; files that are not here are no mistake of the page.
+    """Parse words as the program would; missing files are allowed.
 
     Raises:
-        click.UsageError: The program would not take them.
+        click.UsageError: The program would reject them.
     """
     command, rest = found(words)
-    # What is not said may be asked for: nobody answers here.
+    # The program may prompt for a missing value; there is no input here.
     with CliRunner().isolation(), contextlib.suppress(click.Abort, click.exceptions.Exit):
         try:
             command.make_context(words[0], rest)
@@ -104,7 +104,7 @@ def test_what_is_no_command_is_noticed(words: list[str]) -> None:
 
 
 def spoken(page: str) -> list[list[str]]:
-    """Return what a page's sentences say of commands: a verb, and options perhaps."""
+    """Return the commands in the inline code of a page."""
     return [
         piece.split() for piece in inline(page) if re.match(r"(shiftplane|mirror-collector) [a-z]", piece)
     ]
@@ -144,7 +144,7 @@ def linted(text: str) -> None:
 
 
 def completed(part: dict[str, Any]) -> str:
-    """Return a whole spec around a part of one."""
+    """Return a whole spec that contains the given part."""
     whole = yaml.safe_load(WHOLE)
     whole["spec"].setdefault("strategy", {"allAtOnce": {}})
     if "abTest" in part.get("strategy", {}):
@@ -163,4 +163,4 @@ def test_links_of_the_repository_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_numbers_of_threads_begin_no_line(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.findall(r"^\s*#\d+.*", text, re.MULTILINE) == [], "the site would make a heading of it"
+    assert re.findall(r"^\s*#\d+.*", text, re.MULTILINE) == [], "the site would render it as a heading"

@@ -1,4 +1,4 @@
-"""What the docs take from the code is as the code has it."""
+"""Generated parts of the docs are up to date."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PAGES = drawn_pages()
 @pytest.mark.parametrize("page", PAGES)
 def test_parts_from_the_code_are_as_it_has_them(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert redrawn(text) == text, "make golden writes it anew"
+    assert redrawn(text) == text, "run make golden"
 
 
 @pytest.mark.parametrize("picture", PICTURES)
 def test_pictures_are_as_the_code_draws_them(picture: str) -> None:
-    assert (ROOT / picture).read_text(encoding="utf-8") == PICTURES[picture](), "make golden draws it anew"
+    assert (ROOT / picture).read_text(encoding="utf-8") == PICTURES[picture](), "run make golden"
 
 
 def test_the_references_are_drawn() -> None:
@@ -43,7 +43,7 @@ def parts(annotation: object) -> set[type[BaseModel]]:
     found: set[type[BaseModel]] = set()
     for inner in typing.get_args(annotation):
         found |= parts(inner)
-    # Host and port of an endpoint are one text in YAML.
+    # Host and port of an endpoint are one string in YAML.
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not Endpoint:
         found.add(annotation)
         for field in annotation.model_fields.values():

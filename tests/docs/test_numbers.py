@@ -1,4 +1,4 @@
-"""What the pages say in numbers is what the analysis and the benches' rules say."""
+"""Numbers on the pages are those of the analysis and of the benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages that lead by the hand are followed: their commands are typed, behind a real Envoy."""
+"""Tutorials and how-tos: their commands are run in order, with a real Envoy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HOW_TO = [page for page in PAGES if page.startswith("docs/howto/")]
 LED = [*HOW_TO, "docs/start.md"]
-# Pages that name commands in between, and the sample that runs meanwhile.
+# Pages with commands between the text, and the sample that runs meanwhile.
 BESIDE = {
     "docs/operations.md": "06-kill-switch.yaml",
     "docs/experiments.md": "03-ab-test.yaml",
@@ -36,7 +36,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
 
 
 def samples(page: str) -> list[str]:
-    """Return the samples a page speaks of, in its order."""
+    """Return the samples that a page mentions, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return list(dict.fromkeys(re.findall(r"envoy/examples/([\w-]+\.yaml)", text)))
 
@@ -85,7 +85,7 @@ def test_the_page_about_access(plane: Plane) -> None:
 
 
 def test_the_collectors_page(plane: Plane) -> None:
-    # Two of its commands want a store that no collector has open, and one a collector that runs.
+    # Two of its commands need a store that no collector has open, and one needs a running collector.
     plane.start_collector().stop()
     plane.start_collector(f"--store={plane.folder / 'another.sqlite'}")
     Walk(plane).follow("docs/collector.md")

@@ -1,4 +1,4 @@
-"""Acceptor processes with real Envoys: killed or hung one by one, users notice nothing and rollouts go on."""
+"""Acceptor processes with real Envoys: one is killed or hangs, no request fails, rollouts continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `shiftplane assign` works out is what a real Envoy does, for every user, as weights move."""
+"""`shiftplane assign` predicts the variant that a real Envoy selects, for every user, as weights change."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def backend() -> Iterator[Echo]:
 
 
 async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
-    """Return the variant each user is served by."""
+    """Return the variant that serves each user."""
     found: dict[str, str] = {}
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -68,7 +68,7 @@ async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
 
 
 def worked_out(users: list[str], *flags: str) -> dict[str, str]:
-    """Return what the command says of each user."""
+    """Return the variant that the command predicts for each user."""
     done = subprocess.run(
         [sys.executable, "-m", "xds_server.cli", "assign", "chat", "-a", "user.id=-", "-o", "json", *flags],
         input="\n".join(users),
@@ -119,7 +119,7 @@ async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> 
         view = plane.until(there)
         now = [owner for owner, count in view["splits"]["strategy"] for _ in range(count)]
         gained = sum(max(0, now.count(v) - slots.count(v)) for v in {*now, *slots})
-        assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves that need not"
+        assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves without need"
         slots = now
 
         expected = worked_out(users, "--server", plane.api.server)

@@ -1,4 +1,4 @@
-"""Envoy's counts of requests and tokens are those of the backends, exactly; and counting hurts nobody."""
+"""Envoy's counts of requests and tokens equal those of the backends, and counting changes no response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGE = 20_000_000
 
 
 class Backend:
-    """A model server that keeps its own books."""
+    """A model server that counts its own requests and tokens."""
 
     def __init__(self) -> None:
         self.books: Counter[str] = Counter()
@@ -94,7 +94,7 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 async def ask(session: aiohttp.ClientSession, entry: str, kind: str) -> tuple[int, int]:
-    """Return status and size of an answer; a broken one has none."""
+    """Return status and size of a response; the size of a broken one is -1."""
     try:
         async with session.post(f"{entry}/v1/chat/completions", json={"kind": kind}) as answer:
             return answer.status, len(await answer.read())

@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager beside a real Envoy: same counts, and alarms that take back."""
+"""A real Prometheus and a real Alertmanager with a real Envoy: equal counts, and alerts that roll back."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_an_alert_rule_takes_a_candidate_back(plane: Plane, tmp_path: Path
         await asyncio.gather(asking, return_exceptions=True)
     assert view["outcome"] == "RolledBack"
     assert "alarm: CanaryRegressionDetected: chat/v2 answers" in view["message"]
-    # It is told again and again while it fires, and changes nothing more.
+    # Alertmanager repeats a firing alert; the repetitions change nothing.
     events = [event["kind"] for event in plane.view()["events"]]
     assert events.count("alarm") == 1
 

@@ -1,4 +1,4 @@
-"""The demo itself, with fewer users."""
+"""`shiftplane demo` with fewer users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is served by what, decided by a real Envoy: operators, many values, tokens."""
+"""Targeting rules in a real Envoy: operators, many values, JWT claims."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def start(plane: Plane, rules: list[dict[str, Any]], attributes: str = "", more:
 
 
 def test_operators_mean_what_they_say(plane: Plane) -> None:
-    """One path per operator, all of them in one world."""
+    """Test every operator, each with its own host, in one snapshot."""
     plane.start_control_plane(collector=False)
     one, two = plane.start_backend("v1").address, plane.start_backend("v2").address
     documents = []

@@ -1,4 +1,4 @@
-"""Users and long streams go on unharmed while weights move, go back, switch, and are killed."""
+"""No request or long stream fails while a rollout progresses, rolls back, switches, or is killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLUE_GREEN = "{blueGreen: {keepWarm: 1h}}"
 
 
 class Scene:
-    """A control plane, a proxy and two backends whose long answers take more than a second."""
+    """A control plane, a proxy and two backends whose long responses take more than a second."""
 
     def __init__(self, plane: Plane, strategy: str) -> None:
         plane.start_control_plane(collector=False)
@@ -47,7 +47,7 @@ class Scene:
 
 
 class Streams:
-    """Long streams, begun again and again; each notes the variant it began on and how it ended."""
+    """Continuous long streams; each records its variant and its outcome."""
 
     def __init__(self, envoy: Envoy) -> None:
         self._envoy = envoy
@@ -86,7 +86,7 @@ class Streams:
 
 
 async def told(scene: Scene, story: Callable[[], Any]) -> Streams:
-    """Let users ask while the story happens; nobody may fail."""
+    """Send requests while `story` runs, and check that none fails."""
     traffic, streams = (
         Traffic(TrafficConfig(url=scene.envoy.entry, rate=60, duration=None)),
         Streams(scene.envoy),

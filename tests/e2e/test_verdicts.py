@@ -1,4 +1,4 @@
-"""A real Envoy under traffic, backends with faults: who is taken back and why, and who is promoted."""
+"""Rollouts with a real Envoy under traffic: faulty candidates are rolled back, equal ones promoted."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ async def test_a_candidate_ends_as_it_should(trial: Trial, tmp_path: Path) -> No
     assert found.right(trial), (
         f"{found.outcome} with {found.weight} %: {found.message}\n{found.view['analysis']}"
     )
-    assert set(found.codes) <= {"200", "500"}, "nothing but what the backends said reached a user"
+    assert set(found.codes) <= {"200", "500"}, "users received only responses of the backends"

@@ -1,8 +1,8 @@
-"""The part of kustomize that k8s/ uses, in plain Python, so that no test needs a kustomize to be installed.
+"""The part of kustomize that k8s/ uses, in Python, so that tests do not need kustomize.
 
-It knows resources, components, patches with a target (strategic merge and JSON 6902), namespace, labels,
-images and configMapGenerator with name hashes. Whatever else a kustomization asks for is refused, so that
-nothing is rendered differently in silence. Where kubectl is installed, a test compares the two.
+It supports resources, components, patches with a target (strategic merge and JSON 6902), namespace, labels,
+images and configMapGenerator with name hashes. Any other field of a kustomization is an error, so that nothing
+is silently rendered differently. If kubectl is installed, a test compares the two.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ _KNOWN: Final = {
 
 
 class UnsupportedError(Exception):
-    """A kustomization asks for what this renderer does not know, or for what makes no sense."""
+    """A kustomization uses an unsupported feature, or is invalid."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Item:
-    """An object on its way, and whether its name gets a hash of its content at the end."""
+    """An object, and whether its name gets a hash of its content."""
 
     value: Object
     hashed: bool = False
 
 
 def render(folder: Path) -> list[Object]:
-    """Return the objects a kustomization stands for.
+    """Return the objects that a kustomization renders.
 
     Raises:
-        UnsupportedError: it uses more than this renderer knows.
+        UnsupportedError: It uses an unsupported feature.
     """
     items: list[_Item] = []
     _build(folder, items)
@@ -69,7 +69,7 @@ def render(folder: Path) -> list[Object]:
 
 
 def documents(file: Path) -> list[Object]:
-    """Return the objects of one file of YAML documents."""
+    """Return the objects of one YAML file."""
     return [found for found in yaml.safe_load_all(file.read_text(encoding="utf-8")) if found is not None]
 
 
@@ -80,7 +80,7 @@ def pod_template(value: Object) -> Object | None:
 
 
 def _build(folder: Path, items: list[_Item]) -> None:
-    """Add what `folder` brings to `items`; a component also changes what is there already."""
+    """Add the objects of `folder` to `items`; a component also changes existing objects."""
     wanted = _checked("kustomization", yaml.safe_load((folder / "kustomization.yaml").read_text("utf-8")))
     inherited = items if wanted["kind"] == "Component" else []
     for name in wanted.get("resources", ()):
@@ -158,7 +158,7 @@ def _patch(folder: Path, patch: Object, items: list[_Item]) -> None:
 
 
 def _operate(value: Object, operation: Object) -> None:
-    """Do one operation of a JSON 6902 patch."""
+    """Apply one operation of a JSON 6902 patch."""
     *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in operation["path"][1:].split("/"))
     place: Any = value
     for part in parents:
@@ -173,7 +173,7 @@ def _operate(value: Object, operation: Object) -> None:
 
 
 def _merge(into: Object, change: Object) -> None:
-    """Merge strategically: lists of named things by their name, new ones first; other lists are replaced."""
+    """Apply a strategic merge: lists of named objects by name, new ones first; other lists are replaced."""
     if directives := [key for key in change if key.startswith("$")]:
         raise UnsupportedError(f"{directives} not known here")
     for key, new in change.items():
@@ -244,7 +244,7 @@ def _add_hashes(items: list[_Item]) -> None:
 
 
 def _hash(data: dict[str, str]) -> str:
-    """Return kustomize's hash: ten letters of a SHA-256 of the content as Go writes JSON, no look-alikes."""
+    """Return kustomize's hash: ten unambiguous letters of the SHA-256 of the content as Go's JSON."""
     content = {"data": data, "kind": "ConfigMap", "name": ""}
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     for character in "<>&":

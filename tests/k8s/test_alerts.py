@@ -29,7 +29,7 @@ WEIGHT = 'shiftplane_route_weight_percent{route="chat",variant="v2"}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Values by the minute, in promtool's words: `0x5 1x60` is six zeros and sixty-one ones."""
+    """Return values per minute in promtool's notation: `0x5 1x60` is six zeros and sixty-one ones."""
 
     fires: Mapping[str, str]
     quiet: tuple[Mapping[str, str], ...]
@@ -43,9 +43,9 @@ CASES = {
         fires={ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "5x60"},
         quiet=(
             {ERRORS: "0+6x60", FINE: "0+240x60", WEIGHT: "5x60"},
-            # Nobody is sent there any more.
+            # It receives no traffic any more.
             {ERRORS: "0+60x60", FINE: "0+240x60", WEIGHT: "0x60"},
-            # It has not been so for ten minutes.
+            # The condition has held for less than ten minutes.
             {ERRORS: "0x21 0+60x40", FINE: "0+240x60", WEIGHT: "5x60"},
         ),
         at="30m",

@@ -1,4 +1,4 @@
-"""What every pod promises: few rights, bounded memory, probes, a fence around it, an orderly end."""
+"""Rules for every pod: few privileges, bounded memory, probes, network policies, graceful termination."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_container_says_what_it_needs(container: Container) -> None:
     resources = container.value["resources"]
     assert {"cpu", "memory"} <= set(resources["requests"])
     assert "memory" in resources["limits"]
-    assert "cpu" not in resources["limits"], "throttling would be felt by users"
+    assert "cpu" not in resources["limits"], "users would notice throttling"
 
 
 def test_an_image_has_a_version(container: Container) -> None:
@@ -53,7 +53,7 @@ def test_an_image_has_a_version(container: Container) -> None:
 def test_what_lasts_is_probed_and_what_ends_is_not(container: Container) -> None:
     probes = {key for key in container.value if key.endswith("Probe")}
     wanted = {"startupProbe", "readinessProbe"} if container.lasting else set()
-    if container.lasting and container.name != "proxy":  # whose restart would cut every stream
+    if container.lasting and container.name != "proxy":  # its restart would cut every stream
         wanted.add("livenessProbe")
     assert probes == wanted
 
@@ -87,10 +87,12 @@ def test_users_enter_by_the_entry_and_only_proxies_by_the_serve_port() -> None:
         ports = rendered.ports(workload)
         assert rendered.may_call(STRANGER, workload, ports["entry"])
         assert rendered.may_call(PROXY, workload, ports["serve"])
-        assert rendered.may_call(CONTROL_PLANE, workload, ports["serve"]), "to ask whether it lives"
+        assert rendered.may_call(CONTROL_PLANE, workload, ports["serve"]), "for health checks"
         assert not rendered.may_call(STRANGER, workload, ports["serve"])
         assert not rendered.may_call(OPERATOR, workload, ports["serve"])
-        assert not rendered.may_call(PROXY, workload, ports["ready"]), "the kubelet alone, and it always may"
+        assert not rendered.may_call(PROXY, workload, ports["ready"]), (
+            "only the kubelet, which is always allowed"
+        )
 
 
 def test_both_programs_call_only_whom_they_must() -> None:
@@ -127,9 +129,9 @@ def test_specs_are_watched_where_they_are_mounted() -> None:
         one for one in container.value["volumeMounts"] if one["mountPath"] == flag(container, "specs")
     )
     assert mount["readOnly"] is True
-    assert "subPath" not in mount, "a file of a subPath is never updated"
+    assert "subPath" not in mount, "Kubernetes never updates a file of a subPath"
     (volume,) = (one for one in container.pod["volumes"] if one["name"] == mount["name"])
-    # An edit must change this very object: with a hash in its name, every edit would restart the program.
+    # An edit must update this object: with a hash in its name, every edit would restart the program.
     assert volume["configMap"]["name"] == "route-specs"
 
 
@@ -141,9 +143,9 @@ def test_a_pod_ends_in_order(workload: str) -> None:
     waits = vllm.value["lifecycle"]["preStop"]["sleep"]["seconds"]
     finishes = waits + int(flag(vllm, "shutdown-timeout"))
     settles, limit = int(settings["DRAIN_SETTLE_SECONDS"]), int(settings["DRAIN_LIMIT_SECONDS"])
-    assert 0 < settles <= waits, "vLLM still answers while others have not noticed yet"
-    assert finishes < limit, "the proxy outlasts what vLLM still answers"
-    assert limit + 10 < proxy.pod["terminationGracePeriodSeconds"], "nothing is killed on the way"
+    assert 0 < settles <= waits, "vLLM still serves clients that have not yet seen the termination"
+    assert finishes < limit, "the proxy runs longer than vLLM takes to finish"
+    assert limit + 10 < proxy.pod["terminationGracePeriodSeconds"], "the grace period covers both"
     assert proxy.value["restartPolicy"] == "Always", "stopped after vLLM, not with it"
     assert proxy.value["lifecycle"]["preStop"]["exec"]["command"][-1].endswith("/drain.sh")
 
@@ -156,7 +158,7 @@ def test_nobody_gets_around_the_proxy(workload: str) -> None:
     assert flag(bootstrap, "app") == f"127.0.0.1:{flag(vllm, 'port')}"
     assert flag(bootstrap, "admin").startswith("127.0.0.1:")
     order = [one.name for one in rendered.containers(workload)]
-    assert order == ["proxy-bootstrap", "proxy", "vllm"], "each is there before the next needs it"
+    assert order == ["proxy-bootstrap", "proxy", "vllm"], "each is available before the next needs it"
 
 
 @pytest.mark.parametrize("workload", ["vllm-v1", "vllm-v2"])

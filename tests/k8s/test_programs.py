@@ -1,4 +1,4 @@
-"""Command lines are ones the programs take, and versions, users and paths are the image's."""
+"""The programs accept their command lines; versions, users and paths match the image."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_ports_are_the_ones_listened_on(workload: str, names: tuple[str, ...]) -
     container = world(BASE).container(workload, workload)
     assert container.ports() == {name: int(flag(container, name).rpartition(":")[2]) for name in names}
     for name in names:
-        assert flag(container, name).startswith("0.0.0.0:"), "a pod is reached from outside"
+        assert flag(container, name).startswith("0.0.0.0:"), "a pod is reached from outside of it"
 
 
 def test_a_collector_keeps_less_than_its_volume_and_its_memory_hold(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def _bytes(quantity: str) -> int:
 
 
 def test_a_proxy_has_the_memory_shadows_may_take(tmp_path: Path) -> None:
-    # The defaults of spec.strategy.shadow.limits: 64 requests at once, 32 MiB each.
+    # The defaults of spec.strategy.shadow.limits: 64 concurrent requests, 32 MiB each.
     for container in world(EXAMPLE).containers():
         if container.name == "proxy":
             assert _bytes(container.value["resources"]["limits"]["memory"]) > 64 * (32 << 20)

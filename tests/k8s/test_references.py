@@ -1,4 +1,4 @@
-"""What is named exists: schemas, selectors, ports, accounts, ConfigMaps, claims, addresses, specs."""
+"""All references resolve: schemas, selectors, ports, accounts, ConfigMaps, claims, addresses, specs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OLDEST = "1.30"
 NEWEST = kubernetes_validate.latest_version()
-# Given to pods that are not part of this: whoever operates, and in the base the proxies.
+# Labels of pods that are not part of these manifests: operators, and in the base the proxies.
 OUTSIDERS = {
     BASE: ({"shiftplane.dev/operator"}, {"shiftplane.dev/proxy"}),
     EXAMPLE: ({"shiftplane.dev/operator"},),
@@ -84,7 +84,7 @@ def test_services_and_policies_name_ports_that_pods_have(rendered: World) -> Non
                 target = port["targetPort"]
                 assert target in (ports if isinstance(target, str) else ports.values()), service["metadata"]
                 if service["spec"].get("clusterIP") == "None":
-                    assert port["port"] == target, "nothing translates the port of a headless Service"
+                    assert port["port"] == target, "a headless Service does not translate ports"
     for policy in rendered.of("NetworkPolicy"):
         numbers = {
             port

@@ -1,4 +1,4 @@
-"""A pod of the sidecar component on loopback: its own commands and scripts, a real Envoy, no vLLM."""
+"""A pod of the sidecar component on loopback: its commands and scripts, a real Envoy, no vLLM."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATIENCE = 20
 
 
 class _Server(ThreadingHTTPServer):
-    """Answers /health at once, and anything else in two halves, the second when it is told to."""
+    """Answers /health at once, and other requests in two halves, the second once `go_on` is set."""
 
     daemon_threads = True
 
@@ -60,12 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"-half")
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(slots=True)
 class Pod:
-    """What runs in one pod, with the ports of this run in place of the pod's own."""
+    """The programs of one pod, with free ports instead of the pod's own."""
 
     folder: Path
     server: _Server
@@ -73,7 +73,7 @@ class Pod:
     processes: list[Process] = field(default_factory=list)
 
     def script(self, name: str, **settings: str) -> list[str]:
-        """Return a command that runs a script as the kubelet would, its trace on stderr."""
+        """Return a command that runs a script as the kubelet does, with a trace on stderr."""
         proxy = world(EXAMPLE).container("vllm-v1", "proxy")
         (volume,) = (one for one in proxy.pod["volumes"] if one["name"] == "proxy-scripts")
         text = world(EXAMPLE).one("ConfigMap", volume["configMap"]["name"])["data"][name]
@@ -86,7 +86,7 @@ class Pod:
         return ["env", "-i", "PATH=/usr/bin:/bin", *variables, "bash", "-x", str(file)]
 
     def ready(self, **settings: str) -> bool:
-        """Return what the readiness probe finds."""
+        """Return whether the readiness probe succeeds."""
         command = self.script("ready.sh", **settings)
         return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
 
@@ -131,7 +131,7 @@ def _serving() -> Iterator[_Server]:
 
 
 def _start_proxy(pod: Pod, xds: int) -> Process:
-    """Do what the pod's init containers do: write the bootstrap, then start the proxy."""
+    """Write the bootstrap as the init containers do, then start the proxy."""
     bootstrap, proxy = (world(EXAMPLE).container("vllm-v1", name) for name in ("proxy-bootstrap", "proxy"))
     file = pod.folder / "envoy.yaml"
     ours = {
@@ -145,7 +145,7 @@ def _start_proxy(pod: Pod, xds: int) -> Process:
     } | {f"--{name}": f"127.0.0.1:{port}" for name, port in pod.ports.items()}
 
     def here(words: list[str]) -> list[str]:
-        """Return the words with our values, be they `--flag=value` or `--flag value`."""
+        """Replace the values of options, in the form `--flag=value` or `--flag value`."""
         keys = [word.partition("=")[0] for word in words]
         replaced = [
             f"{key}={ours[key]}" if key in ours and key != word else word
@@ -165,9 +165,9 @@ def _start_proxy(pod: Pod, xds: int) -> Process:
 
 def test_clients_are_sent_only_to_a_proxy_with_an_open_entry(pod: Pod) -> None:
     assert eventually(pod.ready, bool, within=PATIENCE)
-    assert not pod.ready(ENTRY_PORT=str(free_port())), "as before the first word of the control plane"
+    assert not pod.ready(ENTRY_PORT=str(free_port())), "as before the first snapshot"
     assert not pod.ready(READY_PORT=str(free_port()))
-    assert http_ready(pod.url("serve", "/health")), "the way vLLM's own probes take"
+    assert http_ready(pod.url("serve", "/health")), "the probes of vLLM use it"
     assert not http_ready(pod.url("ready", "/stats")), "the readiness listener opens no other page"
 
 
@@ -176,13 +176,13 @@ def test_a_pod_waits_for_the_last_answer(pod: Pod) -> None:
     with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=PATIENCE) as answer:
         assert pod.server.half.wait(PATIENCE)
         draining = pod.drain(DRAIN_LIMIT_SECONDS="60")
-        # The trace says that it has asked and found somebody, and has asked again and found them still there.
+        # The trace shows two checks that both found an active connection.
         eventually(
             lambda: draining.tail(10_000).count("+ sleep 1"), lambda count: count >= 2, within=PATIENCE
         )
         assert draining.running
-        assert not pod.ready(), "nobody new is sent here"
-        assert http_ready(pod.url("serve", "/health")), "whoever has not noticed yet is still served"
+        assert not pod.ready(), "no new client is sent here"
+        assert http_ready(pod.url("serve", "/health")), "clients that do not know yet are still served"
         pod.server.go_on.set()
         assert answer.read() == b"first-half"
     assert draining.popen.wait(PATIENCE) == 0, draining.tail()

@@ -1,4 +1,4 @@
-"""The parts of k8s/ that tell others: the component `notify`, and what Prometheus and Grafana are given."""
+"""The component `notify`, and the manifests for Prometheus and Grafana."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def told(folder: Path, name: str) -> World:
-    """Return what an overlay is with the component."""
+    """Return the objects of an overlay with the component."""
     up = os.path.relpath(ROOT / "k8s", folder)
     (folder / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
@@ -58,7 +58,7 @@ def test_grafanas_sidecar_finds_the_dashboard_and_the_operator_the_alerts() -> N
     assert found["ConfigMap"]["metadata"]["labels"] == {"grafana_dashboard": "1"}
     (text,) = found["ConfigMap"]["data"].values()
     assert json.loads(text)["title"] == "shiftplane"
-    assert len(text.encode()) < 1 << 20, "a ConfigMap holds no more"
+    assert len(text.encode()) < 1 << 20, "the size limit of a ConfigMap"
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="compares with kubectl's kustomize")

@@ -1,4 +1,4 @@
-"""With the component xds-tls both ends find their certificates, and each expects what the other one shows."""
+"""With the component xds-tls, both ends have certificates, and each accepts the names of the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDECARS = ("vllm-v1", "vllm-v2")
 
 
 def _spiffe_id(workload: str) -> str:
-    """What the driver writes into the certificate of a pod."""
+    """Return the SPIFFE ID that the driver writes into the certificate of a pod."""
     pod = world(EXAMPLE_TLS).workloads()[workload]
     account = pod["spec"]["template"]["spec"]["serviceAccountName"]
     return f"spiffe://cluster.local/ns/{pod['metadata']['namespace']}/sa/{account}"
@@ -65,7 +65,7 @@ def test_each_end_mounts_what_it_is_told_to_read() -> None:
         for one in world(EXAMPLE_TLS).containers()
         if any(mount["mountPath"] == FOLDER for mount in one.value.get("volumeMounts", ()))
     ]
-    assert len(holders) == len(readers), "nobody else gets to see a key"
+    assert len(holders) == len(readers), "no other container can read a key"
 
 
 def test_each_end_accepts_the_other_one() -> None:

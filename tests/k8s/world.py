@@ -1,4 +1,4 @@
-"""Rendered objects, asked the questions a cluster would ask: who selects whom, who may speak to whom."""
+"""Rendered objects and their relations in a cluster: selectors, ports and network policies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Labels: TypeAlias = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container, the pod template it is in, and whether it runs as long as its pod."""
+    """A container, its pod template, and whether it runs as long as its pod."""
 
     workload: str
     value: Object
@@ -55,7 +55,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything one kustomization stands for."""
+    """The objects of one kustomization."""
 
     objects: tuple[Object, ...]
 
@@ -73,7 +73,7 @@ class World:
         return {value["metadata"]["name"]: value for value in self.objects if pod_template(value) is not None}
 
     def pods(self, selector: Object) -> list[str]:
-        """Return the workloads whose pods a selector chooses."""
+        """Return the workloads whose pods a selector matches."""
         return [name for name in self.workloads() if selects(selector, self.labels(name))]
 
     def labels(self, workload: str) -> Labels:
@@ -94,14 +94,14 @@ class World:
         return found
 
     def ports(self, workload: str) -> dict[str, int]:
-        """Return the ports a pod has, by name."""
+        """Return the named ports of a pod."""
         found: dict[str, int] = {}
         for container in self.containers(workload):
             found |= container.ports()
         return found
 
     def may_call(self, caller: Labels, callee: str, port: int) -> bool:
-        """Return whether network policies let a pod of this namespace with these labels reach a port."""
+        """Return whether network policies allow ingress from a pod of this namespace with these labels."""
         policies = [
             value["spec"]
             for value in self.of("NetworkPolicy")
@@ -113,7 +113,7 @@ class World:
         )
 
     def may_leave(self, caller: str, callee: Labels, port: int) -> bool:
-        """Return whether network policies let a pod of ours call a pod of this namespace."""
+        """Return whether network policies allow egress to a pod of this namespace."""
         policies = [
             value["spec"]
             for value in self.of("NetworkPolicy")
@@ -125,7 +125,7 @@ class World:
         )
 
     def resolves(self, address: str) -> str | None:
-        """Return what is wrong with `service:port` as seen from this namespace; None if it reaches a pod."""
+        """Return the problem of `service:port` as resolved in this namespace; None if it reaches a pod."""
         host, _, port = address.rpartition(":")
         if host not in self.names("Service"):
             return f"there is no Service {host}"
@@ -137,13 +137,13 @@ class World:
 
 @cache
 def world(name: str) -> World:
-    """Return what `k8s/<name>` stands for; nobody may change it."""
+    """Return the objects of `k8s/<name>`; callers must not change them."""
     return World(tuple(render(ROOT / "k8s" / name)))
 
 
 def selects(selector: Object, labels: Labels) -> bool:
-    """Return whether a selector, of a Service or of anything newer, chooses pods with these labels."""
-    assert "matchExpressions" not in selector, "not understood here"
+    """Return whether a selector of a Service or of a newer API matches these labels."""
+    assert "matchExpressions" not in selector, "unsupported selector"
     wanted = selector.get("matchLabels", {}) if set(selector) <= {"matchLabels"} else selector
     return all(labels.get(key) == value for key, value in wanted.items())
 

@@ -1,4 +1,4 @@
-"""The xDS client inside grpcio as an oracle that knows nothing of us, and nothing of Envoy's code either."""
+"""The xDS client of grpcio as an independent oracle, which shares no code with Envoy either."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def cluster(name: str, port: int) -> Iterable[Resource]:
 
 
 class Desk:
-    """Our server, with one world for everybody."""
+    """Run our server with one snapshot for all clients."""
 
     def __init__(self, world: Snapshot) -> None:
         self.world = world
@@ -130,7 +130,7 @@ class Desk:
         self.hub.publish("oracle")
 
     async def settled(self) -> None:
-        """Wait until the one client has accepted the newest world, all of it."""
+        """Wait until the client has ACKed the newest snapshot."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not any(s.session.synced and s.session.snapshot is self.world for s in self.hub.streams()):
                 await asyncio.sleep(0.01)
@@ -153,7 +153,7 @@ async def serving(world: Snapshot) -> AsyncIterator[tuple[Desk, int]]:
 
 @asynccontextmanager
 async def echo(name: str) -> AsyncIterator[int]:
-    """A server that answers every call with its name and what was said."""
+    """Run a server that returns its name and the message of the call."""
 
     async def say(request: bytes, _context: Any) -> bytes:
         return f"{name}: {request.decode()}".encode()
@@ -173,7 +173,7 @@ async def echo(name: str) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def calling(xds_port: int) -> AsyncIterator[Process]:
-    """A client that knows nothing but the address of the control plane and the name `svc`."""
+    """Run a client that is configured with the address of the control plane and the name `svc` only."""
     bootstrap = {
         "xds_servers": [
             {
@@ -213,7 +213,7 @@ async def call(client: Process, word: str) -> dict[str, str]:
 
 
 async def until_answered(client: Process, wanted: dict[str, str]) -> None:
-    """Call until the answer is `wanted`: an acknowledged change takes its time inside the client."""
+    """Call until the response is `wanted`: the client applies an ACKed change with a delay."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await call(client, "hello") != wanted:
             await asyncio.sleep(0.01)
@@ -230,7 +230,9 @@ async def test_calls_go_where_the_world_says() -> None:
             desk.publish(*second)
             await desk.settled()
             await until_answered(client, {"answer": "two: hello"})
-            assert await call(client, "again") == {"answer": "two: again"}, "and it stays so"
+            assert await call(client, "again") == {"answer": "two: again"}, (
+                "the response does not change again"
+            )
 
             desk.publish(listener(), routes("c2"), *cluster("c2", one))
             await desk.settled()
@@ -267,8 +269,8 @@ async def test_without_its_listener_a_service_is_gone_until_it_is_back() -> None
                 while "error" not in (failed := await call(client, "hello")):
                     await asyncio.sleep(0.01)
             assert failed["error"] == "UNAVAILABLE"
-            # It goes on following the routes it can no longer reach, and so does not let go of their cluster.
-            # Its ACK of the removal may come after the failed call.
+            # It stays subscribed to the routes it can no longer reach, and therefore keeps their cluster.
+            # Its ACK of the removal may arrive after the failed call.
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while LISTENER in (held := _held(desk)):
                     await asyncio.sleep(0.01)
