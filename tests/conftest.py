@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hypothesis import settings
 
 from tests.support.parts import Parts
 from tests.support.signals import reset_signals
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # child now and then, before the program begins.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 reset_signals()
+# How long an example takes depends on the load of the machine.
+settings.register_profile("shiftplane", deadline=None)
+settings.load_profile("shiftplane")
 
 # Seconds. The limit of a test that starts no Envoy is `timeout` in pyproject.toml.
 _LIMIT_WITH_ENVOY: Final = 240

@@ -53,6 +53,7 @@ async def still_serves(desk: Desk, *, delta: bool = True) -> None:
     assert desk.hub.convergence("chat").connected == 0
 
 
+@pytest.mark.quiet
 async def test_the_stuck_the_stubborn_and_the_restless_hurt_nobody() -> None:
     async with serving(write_seconds=0.5) as desk:
         good = Clients("127.0.0.1", desk.port, "chat", prefix="good")

@@ -51,11 +51,13 @@ def test_how_to(plane: Plane, page: str) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_first_five_minutes(plane: Plane) -> None:
     Walk(plane).follow("docs/start.md")
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_readme(plane: Plane) -> None:
     walk = Walk(plane)
     walk.serve_models({"v1": "chat-large", "v2": "chat-large"})
@@ -71,6 +73,7 @@ def test_commands_in_between(plane: Plane, page: str, sample: str) -> None:
     walk.follow(page)
 
 
+@pytest.mark.long
 def test_the_page_about_access(plane: Plane) -> None:
     walk = Walk(plane)
 
@@ -84,6 +87,7 @@ def test_the_page_about_access(plane: Plane) -> None:
     assert any("admin" in printed for line, printed in walk.said if line == "shiftplane whoami")
 
 
+@pytest.mark.long
 def test_the_collectors_page(plane: Plane) -> None:
     # Two of its commands need a store that no collector has open, and one needs a running collector.
     plane.start_collector().stop()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
-from tests.support.echo import Echo
+from demo.processes import free_port
 from tests.support.plane import route
+from tests.support.raw_http import variants
+from tests.support.trial import arm
 from xds_server.rollout import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
 
@@ -47,24 +45,16 @@ spec:
 
 
 @pytest.fixture
-def backend() -> Iterator[Echo]:
-    with Echo() as echo:
-        yield echo
+def backend(plane: Plane) -> str:
+    """Return the address of a fast backend."""
+    port = free_port()
+    arm(plane, "backend", port, ("--ms=0", "--tokens=1"))
+    return f"127.0.0.1:{port}"
 
 
 async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
     """Return the variant that serves each user."""
-    found: dict[str, str] = {}
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def ask(session: aiohttp.ClientSession, user: str) -> None:
-        async with room, session.get(f"{envoy.entry}/v1/x", headers={"x-user-id": user}) as answer:
-            assert answer.status == 200
-            found[user] = answer.headers["x-shiftplane-variant"]
-
-    async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(ask(session, user) for user in users))
-    return found
+    return await variants(envoy.entry, users, connections=AT_ONCE)
 
 
 def worked_out(users: list[str], *flags: str) -> dict[str, str]:
@@ -81,12 +71,12 @@ def worked_out(users: list[str], *flags: str) -> dict[str, str]:
     return {item["attributes"]["user.id"]: item["variant"] for item in found}
 
 
-async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: Echo) -> None:
+async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: str) -> None:
     plane.start_control_plane(collector=False)
     steps = "[{setWeight: 25}, {pause: {}}, {setWeight: 100}]"
     text = route(
-        ("v1", backend.address),
-        ("v2", backend.address),
+        ("v1", backend),
+        ("v2", backend),
         f"{{canary: {{stickiness: {{attribute: user.id, salt: s-1}}, steps: {steps}}}}}",
     )
     plane.apply(text)
@@ -101,7 +91,7 @@ async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: Echo) -
     assert 0.23 < sum(variant == "v2" for variant in seen.values()) / MANY < 0.27
 
 
-async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> None:
+async def test_weights_move_only_whom_they_must(plane: Plane, backend: str) -> None:
     plane.start_control_plane(collector=False)
     chance, users = random.Random(3), [f"user-{n}" for n in range(SOME)]
     before: dict[str, str] = {}
@@ -109,7 +99,7 @@ async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> 
     envoy: Envoy | None = None
     for _ in range(6):
         wanted = {"v2": chance.randint(1, 40), "v3": chance.randint(1, 40)}
-        plane.apply(AB.format(where=backend.address, **wanted))
+        plane.apply(AB.format(where=backend, **wanted))
         envoy = envoy or plane.start_envoy()
 
         def there(view: dict[str, Any], wanted: dict[str, int] = wanted) -> bool:

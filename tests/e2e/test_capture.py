@@ -64,6 +64,7 @@ def pairs(plane: Plane) -> list[dict[str, Any]]:
     return list(plane.collector_api.get("/v1/pairs?route=chat&limit=200")["pairs"])
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_bodies_are_exact_and_times_are_the_clients(
     captured: tuple[Plane, Envoy, BackendProcess], stream: bool

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.envoy import Envoy
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SEED = 20_240
 PAUSE_SECONDS = 0.12

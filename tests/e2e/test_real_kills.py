@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 KILLS = 20
 WEIGHTS = [5 * n for n in range(1, 20)]

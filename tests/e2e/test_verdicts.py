@@ -11,7 +11,7 @@ from tests.support.trial import TRIALS, Trial, tried
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: trial.name)

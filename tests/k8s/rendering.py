@@ -1,8 +1,8 @@
 """The part of kustomize that k8s/ uses, in Python, so that tests do not need kustomize.
 
 It supports resources, components, patches with a target (strategic merge and JSON 6902), namespace, labels,
-images and configMapGenerator with name hashes. Any other field of a kustomization is an error, so that nothing
-is silently rendered differently. If kubectl is installed, a test compares the two.
+images and configMapGenerator with name hashes. Any other field is an error, so that nothing is silently
+rendered differently. If kubectl is installed, a test compares the two.
 """
 
 from __future__ import annotations

@@ -51,7 +51,6 @@ _IMPORTED: Final = (
     "demo.simulated",
     "demo.loops",
     "demo.units",
-    "uvloop",
 )
 _PR_SET_PDEATHSIG: Final = 1
 _LENGTH: Final = struct.Struct("!I")
@@ -247,8 +246,9 @@ def _main() -> None:
     # One thread: a lock that another thread holds during a fork would never be released in the child.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     for module in _IMPORTED:
-        with suppress(ModuleNotFoundError):
-            importlib.import_module(module)
+        importlib.import_module(module)
+    with suppress(ModuleNotFoundError):
+        importlib.import_module("uvloop")
     for case in cases():
         resources_of(case)  # The first translation builds what betterproto2 caches, 1.3 seconds.
     gc.collect()

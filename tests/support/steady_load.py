@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from tests.support.raw_http import read_head
+
 __all__ = ["SteadyLoad"]
 
 _CONNECTIONS: Final = 32
@@ -51,19 +53,7 @@ class SteadyLoad:
                     f"x-user-id: u{rng.randrange(100_000)}\r\ncontent-length: {len(_BODY)}\r\n\r\n"
                 )
                 writer.write(head.encode() + _BODY)
-                self.codes[await _status(reader)] += 1
+                status, _ = await read_head(reader)
+                self.codes[status] += 1
         finally:
             writer.close()
-
-
-async def _status(reader: asyncio.StreamReader) -> str:
-    """Read a response to its end; return its status code."""
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    at = head.lower().find(b"content-length:")
-    if at >= 0:
-        await reader.readexactly(int(head[at + 15 :].split(b"\r\n", 1)[0]))
-    else:
-        while (size := int((await reader.readline()).strip() or b"0", 16)) > 0:
-            await reader.readexactly(size + 2)
-        await reader.readline()
-    return head.split(b" ", 2)[1].decode()
