@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 # Tests start programs from a process in which gRPC may run threads: its handlers around fork would end the
 # child now and then, before the program begins.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+# Test processes use all cores; threads of OpenBLAS that wait for each other would only slow them down.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 reset_signals()
 # How long an example takes depends on the load of the machine.
 settings.register_profile("shiftplane", deadline=None)
 settings.load_profile("shiftplane")
 
 # Seconds. The limit of a test that starts no Envoy is `timeout` in pyproject.toml.
-_LIMIT_WITH_ENVOY: Final = 240
+_LIMIT_WITH_ENVOY: Final = 600
 _LIMIT_OF_EXIT: Final = 60
 
 
@@ -58,6 +61,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
             item.add_marker(pytest.mark.timeout(_LIMIT_WITH_ENVOY))
     yield
     items.sort(key=_turn)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what is imported by now from garbage collection, which otherwise visits it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
