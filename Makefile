@@ -11,7 +11,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests docs
 # Test processes; auto is one more than there are cores, because tests with an Envoy mostly wait.
 JOBS   ?= auto
-TESTS  := $(BIN)/python -m pytest --parts -n $(JOBS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
+# Compiled modules are kept even where the environment forbids it: each test process imports all of them.
+TESTS  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --parts -n $(JOBS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts likeness-vllm check lint golden docs protos fmt bench lock clean
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.parts import Parts
 from tests.support.signals import reset_signals
@@ -24,7 +24,7 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 reset_signals()
 # How long an example takes depends on the load of the machine.
-settings.register_profile("shiftplane", deadline=None)
+settings.register_profile("shiftplane", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shiftplane")
 
 # Seconds. The limit of a test that starts no Envoy is `timeout` in pyproject.toml.

@@ -15,6 +15,8 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
+from demo.loops import loop_factory
+
 _WORDS: Final = "x" * 4000
 
 
@@ -100,4 +102,5 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_main())

@@ -96,7 +96,7 @@ def start_envoy(
             "warning",
         ],
         folder=folder,
-        ready=ReadyCheck(url=f"http://{admin}/ready", timeout=20) if wait else None,
+        ready=ReadyCheck(url=f"http://{admin}/ready", timeout=60) if wait else None,
     )
     return Envoy(process=process, entry=f"http://{entry}", admin=f"http://{admin}", node_id=node_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from demo.processes import Process, ReadyCheck, free_port
 from tests.support.envoy import Envoy, start_envoy
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+# A busy machine starts programs slowly.
+_READY_SECONDS: Final = 60.0
 
 __all__ = ["BackendProcess", "Plane", "eventually", "route"]
 
@@ -142,7 +144,8 @@ class Plane:
             process.stop(grace=3)
 
     def _start(self, name: str, module: str, words: list[str], ready: str) -> Process:
-        process = start_module(module, *words, name=name, folder=self.folder, ready=ReadyCheck(url=ready))
+        check = ReadyCheck(url=ready, timeout=_READY_SECONDS)
+        process = start_module(module, *words, name=name, folder=self.folder, ready=check)
         self.processes.append(process)
         return process
 

@@ -48,7 +48,7 @@ _CANARY: Final = """\
 """
 _RATE: Final = 400.0
 _BEFORE: Final = 5.0
-_LONGEST: Final = 90.0
+_LONGEST: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +92,18 @@ class Outcome:
         return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
 
 
-async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
-    """Run a trial; all its programs have ended when this returns."""
+async def tried(trial: Trial, folder: Path, *, seed: int, milliseconds: float = 12.0) -> Outcome:
+    """Run a trial; all its programs have ended when this returns.
+
+    `milliseconds` is the median response time of the backends.
+    """
     plane = Plane(folder)
     try:
         plane.start_control_plane(collector=False)
         ports = free_port(), free_port()
+        usual = ("--errors=0.01", f"--ms={milliseconds}")
         for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
-            arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
+            arm(plane, name, port, (*usual, f"--seed={2 * seed + port % 2}", *flags))
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)

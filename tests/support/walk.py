@@ -204,7 +204,7 @@ class Walk:
             f"{name}-{len(self.plane.processes)}",
             ["env", *environment, "bash", "-c", f"cd {self.folder} && exec {text}"],
             folder=self.folder,
-            ready=None if ready is None else ReadyCheck(url=self._filled(ready)),
+            ready=None if ready is None else ReadyCheck(url=self._filled(ready), timeout=60),
         )
         self.plane.processes.append(process)
         self.said.append((line, process.log.read_text(encoding="utf-8")))
