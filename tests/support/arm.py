@@ -13,7 +13,7 @@ import asyncio
 import json
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from demo.loops import loop_factory
 
@@ -40,8 +40,8 @@ class Exchange(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transport is none by inheritance.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
