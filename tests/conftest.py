@@ -5,6 +5,8 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -40,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     worker = "PYTEST_XDIST_WORKER" in os.environ
-    config.pluginmanager.register(Turns(worker=worker))
+    run = os.getppid() if worker else os.getpid()
+    lock = Path(tempfile.gettempdir()) / f"shiftplane-tests-{run}.lock"
+    config.pluginmanager.register(Turns(lock, owns_file=not worker))
     if config.getoption("--parts") and not worker:
         config.pluginmanager.register(Parts(config))
 

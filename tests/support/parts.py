@@ -52,11 +52,12 @@ class Parts:
             self._count(ids)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Print nothing for a single test; a failure or a skip gets a line below."""
-        if report.when == "call" or report.outcome != "passed":
-            outcome = "error" if report.failed and report.when != "call" else report.outcome
-            return (outcome, "", "")
-        return None
+        """Print nothing for a test that passes; a skip gets a line below, and so does a failure."""
+        if report.passed and report.when != "call":
+            return None
+        if report.failed:  # The summary at the end needs a word.
+            return ("failed", "", "FAILED") if report.when == "call" else ("error", "", "ERROR")
+        return (report.outcome, "", "")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add up a phase of a test; print the line of a part after its last one."""
@@ -91,6 +92,9 @@ class Parts:
     def _count(self, ids: Iterable[str]) -> None:
         for test in ids:
             self._parts.setdefault(_part(test), Part()).tests += 1
+        tests = sum(part.tests for part in self._parts.values())
+        processes = max(1, len(self._config.getoption("tx", []) or []))
+        self._line(f"{tests} tests in {len(self._parts)} parts, in {processes} test processes")
 
     def _line(self, text: str) -> None:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -140,8 +142,15 @@ class Plane:
         return {}
 
     def close(self) -> None:
+        """Stop all programs at the same time; kill those that do not end."""
         for process in reversed(self.processes):
-            process.stop(grace=3)
+            process.signal(signal.SIGCONT)
+            process.signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                process.popen.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def _start(self, name: str, module: str, words: list[str], ready: str) -> Process:
         check = ReadyCheck(url=ready, timeout=_READY_SECONDS)

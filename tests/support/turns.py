@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 __all__ = ["Turns"]
 
@@ -22,11 +20,10 @@ class Turns:
     The workers of a run order such tests last, so that no worker waits while there is other work.
     """
 
-    def __init__(self, *, worker: bool) -> None:
-        """`worker` says that this process is a worker of pytest-xdist."""
-        self._owns_file = not worker
-        run = os.getppid() if worker else os.getpid()
-        self._file = Path(tempfile.gettempdir()) / f"shiftplane-tests-{run}.lock"
+    def __init__(self, file: Path, *, owns_file: bool) -> None:
+        """All test processes of a run lock the same `file`; the one that owns it removes it."""
+        self._file = file
+        self._owns_file = owns_file
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, bool, bool]:
