@@ -115,7 +115,7 @@ def test_a_wrong_python_or_machine_is_named(
     assert recipe.platform_problem(version, system, machine) == says
 
 
-def test_too_little_space_is_said_with_both_numbers() -> None:
+def test_too_little_space_is_reported_with_both_numbers() -> None:
     assert recipe.space_problem(5_000_000_000) is None
     assert recipe.space_problem(4_200_000_000) == "4.2 GB are free; 5 GB are needed"
 
@@ -219,9 +219,9 @@ def test_a_folder_counts_as_prepared_only_with_everything_in_it(tmp_path: Path) 
         ledger = ledger.finish(stage, key)
     layout.ledger.write_text(ledger.text(), encoding="utf-8")
     assert Preparation(tmp_path).left() == ()
-    said: list[str] = []
-    Preparation(tmp_path, say=said.append).run()
-    assert said == [f"vLLM and the model are ready in {tmp_path}"]
+    messages: list[str] = []
+    Preparation(tmp_path, say=messages.append).run()
+    assert messages == [f"vLLM and the model are ready in {tmp_path}"]
     (layout.model / "model.safetensors").unlink()
     assert Preparation(tmp_path).left() == (StageName.MODEL, StageName.TRIAL)
 
@@ -229,8 +229,8 @@ def test_a_folder_counts_as_prepared_only_with_everything_in_it(tmp_path: Path) 
 # The programs of a preparation
 
 
-def commands(tmp_path: Path, said: list[str]) -> Commands:
-    return Commands(recipe.Layout(tmp_path), say=said.append)
+def commands(tmp_path: Path, messages: list[str]) -> Commands:
+    return Commands(recipe.Layout(tmp_path), say=messages.append)
 
 
 def test_a_failing_program_is_explained_with_its_last_lines(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_the_command_sets_the_environment_and_keeps_the_rest(tmp_path: Path) -> 
     assert (Path(variables["PYTHONPATH"]) / "sitecustomize.py").is_file()
 
 
-def test_too_little_memory_is_said_with_both_numbers() -> None:
+def test_too_little_memory_is_reported_with_both_numbers() -> None:
     meminfo = "MemTotal:       24000000 kB\nMemAvailable:    6000000 kB\n"
     assert memory_problem(meminfo, 1) is None
     assert memory_problem(meminfo, 2) == "6.1 GB of memory are free; 2 vLLM take about 7.0 GB"
@@ -363,13 +363,13 @@ def stand_in(tmp_path: Path, served: str) -> RealVllm:
 
 
 def test_waiting_ends_when_the_server_answers_for_its_model(tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     server = stand_in(tmp_path, "smol-a")
     try:
-        assert wait_ready([server], timeout=60, say=said.append)
+        assert wait_ready([server], timeout=60, say=messages.append)
     finally:
         server.stop(grace=10)
-    assert said[-1].startswith("vLLM smol-a answers after ")
+    assert messages[-1].startswith("vLLM smol-a answers after ")
 
 
 def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:

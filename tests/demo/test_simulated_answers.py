@@ -15,18 +15,18 @@ from demo.units import duration
 from tests.support.simulated import serving, text_of
 
 
-def _said(prompt: str, flavour: Flavour, *, temperature: float = 0.0, seed: int = 0) -> str:
+def _text(prompt: str, flavour: Flavour, *, temperature: float = 0.0, seed: int = 0) -> str:
     question = Question(conversation=prompt, last=prompt, temperature=temperature)
     return answer(question, flavour, random.Random(seed)).text
 
 
 @pytest.mark.parametrize("prompt", prompts.load(), ids=lambda prompt: prompt.id)
 def test_flavours_are_similar_and_never_equal(prompt: prompts.Prompt) -> None:
-    old, new = _said(prompt.text, Flavour.A), _said(prompt.text, Flavour.B)
+    old, new = _text(prompt.text, Flavour.A), _text(prompt.text, Flavour.B)
     similarity = LCSseq.normalized_similarity(old.split(), new.split())
     assert old != new
     assert similarity > 0.6
-    assert old != _said(prompt.text, Flavour.A, temperature=1.0, seed=3) or old != _said(
+    assert old != _text(prompt.text, Flavour.A, temperature=1.0, seed=3) or old != _text(
         prompt.text, Flavour.A, temperature=1.0, seed=4
     )
 
@@ -46,8 +46,8 @@ async def test_sampling_varies_and_a_seed_fixes_it() -> None:
 
 async def test_json_is_answered_where_json_is_asked_for() -> None:
     async with serving() as (_, session):
-        said = await text_of(session, response_format={"type": "json_object"})
-    assert set(json.loads(said)) == {"summary", "points", "topic"}
+        text = await text_of(session, response_format={"type": "json_object"})
+    assert set(json.loads(text)) == {"summary", "points", "topic"}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5s", 1.5), ("2m", 120.0), ("0ms", 0.0)])

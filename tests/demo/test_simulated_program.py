@@ -45,13 +45,13 @@ async def ready(process: asyncio.subprocess.Process) -> dict[str, str]:
 async def test_program_finishes_a_running_stream_on_sigterm() -> None:
     settings = ("--port", "0", "--name", "v2", "--flavour", "b", "--first-token", "300ms")
     async with program(*settings) as process, aiohttp.ClientSession() as session:
-        said = await ready(process)
-        async with session.post(f"{said['url']}{CHAT}", json=ASK | {"stream": True}) as response:
+        facts = await ready(process)
+        async with session.post(f"{facts['url']}{CHAT}", json=ASK | {"stream": True}) as response:
             process.send_signal(signal.SIGTERM)
             body = await response.text()
         async with asyncio.timeout(20):
             assert await process.wait() == 0
-    assert (said["name"], said["flavour"], said["version"]) == ("v2", "b", "0.32.0+simulated")
+    assert (facts["name"], facts["flavour"], facts["version"]) == ("v2", "b", "0.32.0+simulated")
     assert body.endswith("data: [DONE]\n\n")
 
 

@@ -55,25 +55,25 @@ async def test_stream_says_the_same_as_the_plain_answer() -> None:
         async with session.post(
             CHAT, json=ASK | {"temperature": 0, "stream": True}, headers={"x-request-id": "r-2"}
         ) as response:
-            told = list(events(await response.text()))
+            chunks = list(events(await response.text()))
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["transfer-encoding"] == "chunked"
     assert "content-length" not in response.headers
-    assert told[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert "".join(event["choices"][0]["delta"]["content"] for event in told) == plain
-    assert {event["id"] for event in told} == {"chatcmpl-r-2"}
-    assert {event["object"] for event in told} == {"chat.completion.chunk"}
-    assert [event["choices"][0]["finish_reason"] for event in told[-2:]] == [None, "stop"]
-    assert not any("usage" in event for event in told)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert "".join(event["choices"][0]["delta"]["content"] for event in chunks) == plain
+    assert {event["id"] for event in chunks} == {"chatcmpl-r-2"}
+    assert {event["object"] for event in chunks} == {"chat.completion.chunk"}
+    assert [event["choices"][0]["finish_reason"] for event in chunks[-2:]] == [None, "stop"]
+    assert not any("usage" in event for event in chunks)
 
 
 async def test_include_usage_adds_one_event_without_choices() -> None:
     ask = ASK | {"stream": True, "stream_options": {"include_usage": True}}
     async with serving() as (_, session), session.post(CHAT, json=ask) as response:
-        told = list(events(await response.text()))
-    assert told[-1]["choices"] == []
-    assert told[-1]["usage"]["completion_tokens"] == len(told) - 2
-    assert all(event["choices"] for event in told[:-1])
+        chunks = list(events(await response.text()))
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == len(chunks) - 2
+    assert all(event["choices"] for event in chunks[:-1])
 
 
 async def test_stream_headers_come_before_the_first_token() -> None:
@@ -88,8 +88,8 @@ async def test_paced_stream_is_whole() -> None:
     async with serving(first_token=0.005, inter_token=0.0005) as (_, session):
         plain = await text_of(session, temperature=0)
         async with session.post(CHAT, json=ASK | {"temperature": 0, "stream": True}) as response:
-            told = list(events(await response.text()))
-    assert "".join(event["choices"][0]["delta"]["content"] for event in told) == plain
+            chunks = list(events(await response.text()))
+    assert "".join(event["choices"][0]["delta"]["content"] for event in chunks) == plain
 
 
 @pytest.mark.parametrize("limit_field", ["max_tokens", "max_completion_tokens"])
@@ -111,11 +111,11 @@ async def test_completions_plain_and_streamed(prompt: object) -> None:
         async with session.post("/v1/completions", json=ask, headers=headers) as response:
             plain = await response.json()
         async with session.post("/v1/completions", json=ask | {"stream": True}, headers=headers) as response:
-            told = list(events(await response.text()))
+            chunks = list(events(await response.text()))
     assert plain["id"] == "cmpl-r-3"
     assert plain["object"] == "text_completion"
     assert plain["usage"]["completion_tokens"] == 8
-    assert "".join(event["choices"][0]["text"] for event in told) == plain["choices"][0]["text"]
+    assert "".join(event["choices"][0]["text"] for event in chunks) == plain["choices"][0]["text"]
 
 
 async def test_message_parts_and_text_beyond_ascii_are_understood() -> None:
@@ -124,8 +124,8 @@ async def test_message_parts_and_text_beyond_ascii_are_understood() -> None:
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
     ]
     async with serving() as (_, session):
-        said = await text_of(session, messages=[{"role": "user", "content": parts}], temperature=0)
-    assert "übergröße" in said
+        text = await text_of(session, messages=[{"role": "user", "content": parts}], temperature=0)
+    assert "übergröße" in text
 
 
 BAD_REQUESTS: dict[str, object] = {

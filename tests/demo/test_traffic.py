@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from demo.simulated import NO_FAULT, Fault, FaultMode
 from demo.traffic import Failure, Traffic, TrafficConfig, TrafficSnapshot, split_sample
-from tests.support.simulated import CHAT, PATIENCE_SECONDS, serving, until
+from tests.support.simulated import CHAT, LIMIT_SECONDS, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -101,7 +101,7 @@ async def test_variant_and_request_id_are_read_from_the_answer() -> None:
         (FaultMode.GIBBERISH, 0.5, None),
     ],
 )
-async def test_faults_are_told_apart(mode: FaultMode, share: float, failure: Failure | None) -> None:
+async def test_faults_are_distinguished(mode: FaultMode, share: float, failure: Failure | None) -> None:
     async with serving(fault=Fault(mode=mode)) as (server, _):
         snapshot, _ = await outcome(server.url, stream_share=share)
     assert snapshot.by_failure == ({} if failure is None else {failure: 20})
@@ -153,7 +153,7 @@ async def test_stop_ends_a_run_without_duration_and_waits_for_answers() -> None:
         await until(lambda: traffic.snapshot().sent >= 5)
         assert traffic.snapshot().elapsed > 0
         traffic.stop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             snapshot = await running
     assert snapshot.ok == snapshot.sent >= 5
     assert snapshot.in_flight == 0
@@ -307,7 +307,7 @@ async def test_command_gives_up_on_answers_after_ctrl_c_twice() -> None:
         await until(lambda: server.log.running >= 3)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             assert b"again" in await process.stderr.readline()
         process.send_signal(signal.SIGINT)
         code, out = await finished(process)

@@ -56,9 +56,9 @@ EVERY = sorted(parts(ModelRoute) | parts(DeploymentStrategy), key=lambda part: p
 
 @pytest.mark.parametrize("part", EVERY, ids=lambda part: part.__name__)
 def test_every_field_has_its_sentence(part: type[BaseModel]) -> None:
-    said = specs.sentences(part)
-    assert set(part.model_fields) <= set(said)
-    assert all(one.endswith(".") and len(one) > len("As said.") for one in said.values()), said
+    sentences = specs.sentences(part)
+    assert set(part.model_fields) <= set(sentences)
+    assert all(one.endswith(".") and len(one) > len("As said.") for one in sentences.values()), sentences
 
 
 def test_every_kind_of_value_has_a_name() -> None:

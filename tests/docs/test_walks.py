@@ -47,7 +47,7 @@ def test_how_to(plane: Plane, page: str) -> None:
     walk = Walk(plane)
     walk.stage(samples(page))
     walk.follow(page)
-    assert len(walk.said) >= 4
+    assert len(walk.outputs) >= 4
 
 
 @pytest.mark.e2e
@@ -78,13 +78,13 @@ def test_the_page_about_access(plane: Plane) -> None:
     walk = Walk(plane)
 
     def first() -> str:
-        _, printed = walk.said[0]
+        _, printed = walk.outputs[0]
         (token,) = re.findall(r"spt_\S+", printed)
         return f"{token}\n"
 
     walk.answers["shiftplane login"] = first
     walk.follow("docs/access.md")
-    assert any("admin" in printed for line, printed in walk.said if line == "shiftplane whoami")
+    assert any("admin" in printed for line, printed in walk.outputs if line == "shiftplane whoami")
 
 
 @pytest.mark.long

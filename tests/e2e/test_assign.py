@@ -52,12 +52,12 @@ def backend(plane: Plane) -> str:
     return f"127.0.0.1:{port}"
 
 
-async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
+async def observed(envoy: Envoy, users: list[str]) -> dict[str, str]:
     """Return the variant that serves each user."""
     return await variants(envoy.entry, users, connections=AT_ONCE)
 
 
-def worked_out(users: list[str], *flags: str) -> dict[str, str]:
+def predicted(users: list[str], *flags: str) -> dict[str, str]:
     """Return the variant that the command predicts for each user."""
     done = subprocess.run(
         [sys.executable, "-m", "xds_server.cli", "assign", "chat", "-a", "user.id=-", "-o", "json", *flags],
@@ -83,11 +83,11 @@ async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: str) ->
     envoy = plane.start_envoy()
     plane.until(lambda view: view["phase"] == "Paused" and view["convergence"]["acked"] == 1)
     users = [f"user-{n}" for n in range(MANY)]
-    seen = await met(envoy, users)
+    seen = await observed(envoy, users)
     file = plane.folder / "chat.yaml"
     file.write_text(text, encoding="utf-8")
-    assert worked_out(users, "--spec", str(file), "--weight", "25") == seen
-    assert worked_out(users, "--server", plane.api.server) == seen
+    assert predicted(users, "--spec", str(file), "--weight", "25") == seen
+    assert predicted(users, "--server", plane.api.server) == seen
     assert 0.23 < sum(variant == "v2" for variant in seen.values()) / MANY < 0.27
 
 
@@ -112,8 +112,8 @@ async def test_weights_move_only_whom_they_must(plane: Plane, backend: str) -> N
         assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves without need"
         slots = now
 
-        expected = worked_out(users, "--server", plane.api.server)
-        seen = await met(envoy, users)
+        expected = predicted(users, "--server", plane.api.server)
+        seen = await observed(envoy, users)
         assert seen == expected
         moved = sum(before[user] != seen[user] for user in before)
         assert moved <= SOME * (gained / FULL + 0.05)

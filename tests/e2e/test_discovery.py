@@ -24,7 +24,7 @@ SHADOW = "{shadow: {percentage: 50}}"
 
 
 @pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
-async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> None:
+async def test_edits_under_traffic_cause_no_failure(plane: Plane, delta: bool) -> None:
     plane.start_control_plane(collector=False)
     backends = [("v1", plane.start_backend("v1").address), ("v2", plane.start_backend("v2").address)]
     specs = [
@@ -50,8 +50,8 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     assert result.failed == 0, result
     stats = envoy.stats("update_rejected|warming|no_cluster|no_route")
     # A mirrored request in flight when its shadow is removed has no route in the hop; no user waits for it.
-    hurt = {name: value for name, value in stats.items() if value and name != "http.hop.no_route"}
-    assert hurt == {}
+    errors = {name: value for name, value in stats.items() if value and name != "http.hop.no_route"}
+    assert errors == {}
     dump = envoy.config()["ClustersConfigDump"]
     assert not dump.get("dynamic_warming_clusters")
     names = {cluster["cluster"]["name"] for cluster in dump["dynamic_active_clusters"]}
@@ -59,8 +59,10 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     assert plane.api.get("/v1/proxies")["proxies"][0]["status"] == "SYNCED"
     ours, theirs = await versions_we_gave(plane), versions_it_names(envoy)
     assert theirs.keys() == {"Cluster chat/v1", "Cluster chat/v2", "Listener entry", "Listener hop", *ROUTES}
-    world = plane.view()["convergence"]["version"]
-    assert theirs.pop("RouteConfiguration entry") == world, "the last edit changed routes, in this snapshot"
+    snapshot_version = plane.view()["convergence"]["version"]
+    assert theirs.pop("RouteConfiguration entry") == snapshot_version, (
+        "the last edit changed routes, in this snapshot"
+    )
     if delta:
         assert theirs == {name: ours[name] for name in theirs}, "each resource has its own version"
     assert ("VirtualHost entry/*" in ours) == delta, "delta sends virtual hosts as resources of their own"

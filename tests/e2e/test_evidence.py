@@ -84,9 +84,9 @@ async def test_three_legs_meet_and_equal_models_are_not_called_different(plane: 
     tokens = summary["tokens"]
     assert tokens["noise_total"] == pytest.approx(tokens["primary_mean"] * tokens["of"], rel=0.1)
     # Equal models need about 200 pairs to go on to the canary; with fewer, the result is inconclusive.
-    said = [event["message"] for event in plane.view()["events"] if event["kind"] == "likeness"]
-    assert said
-    assert not any(words.startswith("Different") for words in said)
+    messages = [event["message"] for event in plane.view()["events"] if event["kind"] == "likeness"]
+    assert messages
+    assert not any(words.startswith("Different") for words in messages)
 
 
 async def test_a_share_of_the_copied_is_asked_again_and_a_session_counts_once(plane: Plane) -> None:

@@ -50,7 +50,7 @@ async def use(envoy: Envoy, trouble: Callable[[], None], *, seconds: float = 5.0
     return await task
 
 
-def unharmed(result: TrafficSnapshot) -> None:
+def check_no_failures(result: TrafficSnapshot) -> None:
     assert result.failed == 0, result
     assert result.held_back == 0, "requests piled up"
     assert result.ok == result.sent > 100
@@ -59,15 +59,15 @@ def unharmed(result: TrafficSnapshot) -> None:
 async def test_a_killed_and_a_hung_collector(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, _ = shadowed
     collector = next(p for p in plane.processes if p.name == "collector")
-    unharmed(await use(envoy, lambda: collector.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: collector.signal(signal.SIGSTOP)))
     collector.signal(signal.SIGCONT)
-    unharmed(await use(envoy, collector.kill))
+    check_no_failures(await use(envoy, collector.kill))
     plane.until(lambda view: view["capture_lost"].get("collector_unreachable", 0) > 0)
 
 
 async def test_a_killed_shadow(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, shadow = shadowed
-    unharmed(await use(envoy, shadow.process.kill))
+    check_no_failures(await use(envoy, shadow.process.kill))
     summary = eventually(plane.summary, lambda s: bool(s) and s["pairs"] > 60)
     status = summary["agreement"]["status"]
     assert status["same"] < status["of"], "the failures of a dead shadow are reported"
@@ -75,7 +75,7 @@ async def test_a_killed_shadow(shadowed: tuple[Plane, Envoy, BackendProcess]) ->
 
 async def test_a_hung_shadow(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     _, envoy, shadow = shadowed
-    unharmed(await use(envoy, lambda: shadow.process.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: shadow.process.signal(signal.SIGSTOP)))
     stats = envoy.stats("cluster.chat/hop.upstream_rq_active")
     assert all(value <= 16 for value in stats.values()), "at most eight requests of each mirror hang"
 
@@ -115,6 +115,6 @@ async def _upload(session: aiohttp.ClientSession, entry: str, body: bytes) -> in
 async def test_a_killed_and_a_hung_control_plane(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, _ = shadowed
     control = next(p for p in plane.processes if p.name == "control-plane")
-    unharmed(await use(envoy, lambda: control.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: control.signal(signal.SIGSTOP)))
     control.signal(signal.SIGCONT)
-    unharmed(await use(envoy, control.kill))
+    check_no_failures(await use(envoy, control.kill))

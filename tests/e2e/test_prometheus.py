@@ -96,11 +96,11 @@ async def test_both_ways_give_the_same_counts(plane: Plane, tmp_path: Path) -> N
         def all_there(found: list[dict[str, Any]]) -> bool:
             return bool(sum(int(cost["requests"]) for cost in found) == 300)
 
-        told = await asyncio.to_thread(eventually, lambda: costs(plane), all_there)
+        streamed = await asyncio.to_thread(eventually, lambda: costs(plane), all_there)
         scraped = await asyncio.to_thread(eventually, lambda: costs(other), all_there)
-        assert scraped == told
-        assert sum(cost["failed"] for cost in told) > 20
-        assert sum(cost["completion_tokens"] for cost in told) > 1000
+        assert scraped == streamed
+        assert sum(cost["failed"] for cost in streamed) > 20
+        assert sum(cost["completion_tokens"] for cost in streamed) > 1000
     finally:
         other.close()
 

@@ -64,9 +64,9 @@ class Asker:
         self, body: bytes, org: str | None = None, path: str = "/v1/chat/completions?a=b", **headers: str
     ) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body that reached the backend."""
-        said = {"content-type": "application/json"} | ({} if org is None else {"x-org-id": org})
-        said |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", path, body, said)
+        sent = {"content-type": "application/json"} | ({} if org is None else {"x-org-id": org})
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self._connection.request("POST", path, body, sent)
         answer = self._connection.getresponse()
         raw = answer.read()
         assert answer.status == 200, raw
@@ -176,8 +176,8 @@ def test_what_becomes_of_the_body(plane: Plane, backend: Echo, asking: Callable[
         assert body.decode() == wanted, (org, given)
         assert headers["x-shiftplane-prompt"] == org[0]
         json.loads(body)
-    for name, given_bytes, said in UNTOUCHED:
-        headers, body = asker.ask(given_bytes, "insert", **said)
+    for name, given_bytes, sent in UNTOUCHED:
+        headers, body = asker.ask(given_bytes, "insert", **sent)
         assert body == given_bytes, name
         assert "x-shiftplane-prompt" not in headers, name
     _, body = asker.ask(b'{"messages":[]}', x_shiftplane_prompt="forged")

@@ -106,13 +106,13 @@ def staged(plane: Plane, sample: str, *, collector: bool = False) -> Iterator[St
             users.close()
 
 
-def gains(before: dict[str, str], after: dict[str, str], candidate: str) -> None:
+def check_only_gains(before: dict[str, str], after: dict[str, str], candidate: str) -> None:
     """Check that no user of the candidate has left it."""
     left = [user for user, variant in before.items() if variant == candidate != after[user]]
     assert left == []
 
 
-def between(found: int, percent: float, of: int = MANY) -> None:
+def check_share(found: int, percent: float, of: int = MANY) -> None:
     """Check that a count is within five standard deviations of its share; the users are always the same."""
     expected = of * percent / 100
     assert abs(found - expected) <= 5 * (expected * (1 - percent / 100)) ** 0.5 + 1, (found, expected)
@@ -123,7 +123,7 @@ def test_01_shadow(plane: Plane) -> None:
         stage.control.held("shadow")
         assert stage.split() == {"v1": MANY}
         copies = eventually(lambda: stage.requests("v2/shadow"), lambda n: n > 0)
-        between(copies, 20)
+        check_share(copies, 20)
         stage.control.advance(24 * HOUR)
         assert stage.control.held("Healthy")["outcome"] == "Completed"
         before = stage.requests("v2/shadow")
@@ -138,8 +138,8 @@ def test_02_canary(plane: Plane) -> None:
         for weight, hours in ((5, 24.0), (25, 1.0), (50, 0.0)):
             stage.control.held("pause", weight)
             now = stage.users.variants(MANY, host="llm.example.com")
-            between(sum(variant == "v2" for variant in now.values()), weight)
-            gains(seen, now, "v2")
+            check_share(sum(variant == "v2" for variant in now.values()), weight)
+            check_only_gains(seen, now, "v2")
             seen = now
             stage.control.advance(hours * HOUR - 60)
             assert stage.users.variants(MANY, host="llm.example.com") == seen, (
@@ -161,18 +161,18 @@ def test_03_ab_test(plane: Plane) -> None:
         first = stage.users.variants(MANY)
         counted = Counter(first.values())
         for variant in ("v2", "v3"):
-            between(counted[variant], 20)
+            check_share(counted[variant], 20)
         assert stage.users.variants(MANY) == first, "a user keeps the variant"
 
         def exposed() -> dict[str, Any]:
             found = plane.collector_api.get("/v1/exposures?route=chat")["experiments"]
             return dict(found[0]) if found else {}
 
-        told = eventually(
+        report = eventually(
             exposed, lambda e: sum(v["requests"] for v in e.get("variants", {}).values()) == 2 * MANY
         )
-        assert {name: variant["units"] for name, variant in told["variants"].items()} == dict(counted)
-        assert (told["crossovers"], told["experiment"]) == (0, "tone-2026-11")
+        assert {name: variant["units"] for name, variant in report["variants"].items()} == dict(counted)
+        assert (report["crossovers"], report["experiment"]) == (0, "tone-2026-11")
         stage.control.advance(14 * 24 * HOUR)
         assert stage.control.held("Healthy")["outcome"] == "Completed"
         assert stage.split() == {"v1": MANY}
@@ -195,19 +195,19 @@ def test_04_blue_green(plane: Plane) -> None:
 def test_05_targeting(plane: Plane) -> None:
     with staged(plane, "05-targeting.yaml") as stage:
         stage.control.held("Paused", 5)
-        everybody = stage.users.variants(MANY)
-        between(sum(variant == "v2" for variant in everybody.values()), 5)
+        all_users = stage.users.variants(MANY)
+        check_share(sum(variant == "v2" for variant in all_users.values()), 5)
         assert stage.split(20, x_org_id="acme", x_client_version="1.0.0") == {"v2": 20}, (
             "targets take precedence"
         )
         assert stage.split(20, x_client_version="2.3.0-rc.1") == {"v1": 20}
-        assert stage.users.variants(MANY, x_client_version="2.3.0") == everybody
+        assert stage.users.variants(MANY, x_client_version="2.3.0") == all_users
         assert stage.split(20, x_user_beta="true", x_region="eu-west-1") == {"v2": 20}
-        assert stage.users.variants(MANY, x_user_beta="true", x_region="us-east-1") == everybody
+        assert stage.users.variants(MANY, x_user_beta="true", x_region="us-east-1") == all_users
         gold = stage.users.variants(MANY, x_tier="gold")
-        between(sum(variant == "v2" for variant in gold.values()), 20)
+        check_share(sum(variant == "v2" for variant in gold.values()), 20)
         assert stage.users.variants(MANY, x_tier="platinum") == gold
-        both = sum(gold[user] == everybody[user] == "v2" for user in gold)
+        both = sum(gold[user] == all_users[user] == "v2" for user in gold)
         assert both < 10, "the rule has its own salt"
 
 
@@ -215,7 +215,7 @@ def test_06_kill_switch(plane: Plane) -> None:
     with staged(plane, "06-kill-switch.yaml") as stage:
         stage.control.held("Paused", 50)
         before = stage.users.variants(MANY)
-        between(sum(variant == "v2" for variant in before.values()), 50)
+        check_share(sum(variant == "v2" for variant in before.values()), 50)
         stage.control.act(Action.KILL, "v2 leaks names")
         view = stage.control.held("Killed")
         assert (view["kill"]["actor"], view["kill"]["reason"]) == ("test", "v2 leaks names")
@@ -239,7 +239,7 @@ def test_07_prompt_version(plane: Plane) -> None:
             stage.users.ask("u", x_org_id=organisation)
         last = stage.received("v1", MANY + 1, "x-org-id", "x-shiftplane-prompt")
         given = {headers["x-org-id"]: headers["x-shiftplane-prompt"] for headers in last}
-        between(sum(version == "4" for version in given.values()), 10)
+        check_share(sum(version == "4" for version in given.values()), 10)
         assert set(given.values()) == {"3", "4"}
         assert given["acme"] == "4"
         for organisation in organisations:
@@ -263,8 +263,8 @@ def test_08_and_09_growth(
         for weight in weights:
             stage.control.held("pause", weight)
             now = stage.users.variants(MANY)
-            between(sum(variant == "v2" for variant in now.values()), weight)
-            gains(seen, now, "v2")
+            check_share(sum(variant == "v2" for variant in now.values()), weight)
+            check_only_gains(seen, now, "v2")
             seen = now
             stage.control.advance(interval)
         stage.control.held("Baking", 100)
@@ -291,7 +291,7 @@ def test_11_shadow_to_canary(plane: Plane) -> None:
             stage.split()
         for weight in (5, 25, 50):
             stage.control.held("pause", weight)
-            between(stage.split().get("v2", 0), weight)
+            check_share(stage.split().get("v2", 0), weight)
             stage.control.advance(HOUR)
         stage.control.held("Baking", 100)
         assert stage.split() == {"v2": MANY}
@@ -306,7 +306,7 @@ def test_12_blue_green_canary(plane: Plane) -> None:
         stage.control.act(Action.PROMOTE)
         for weight in (10, 50):
             stage.control.held("pause", weight)
-            between(stage.split().get("green", 0), weight)
+            check_share(stage.split().get("green", 0), weight)
             stage.control.advance(HOUR / 2)
         view = stage.control.held("Healthy", 100)
         assert stage.split() == {"green": MANY}

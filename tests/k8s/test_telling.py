@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from tests.k8s.manifests import BASE, EXAMPLE_TLS, ROOT, Manifests, flag
 from tests.k8s.rendering import Object, render
-from tests.k8s.world import BASE, EXAMPLE_TLS, ROOT, World, flag
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def told(folder: Path, name: str) -> World:
+def with_component(folder: Path, name: str) -> Manifests:
     """Return the objects of an overlay with the component."""
     up = os.path.relpath(ROOT / "k8s", folder)
     (folder / "kustomization.yaml").write_text(
@@ -26,12 +26,12 @@ def told(folder: Path, name: str) -> World:
         f"resources: [{up}/{name}]\ncomponents: [{up}/components/notify]\n",
         encoding="utf-8",
     )
-    return World(tuple(render(folder)))
+    return Manifests(tuple(render(folder)))
 
 
 @pytest.mark.parametrize("name", [BASE, EXAMPLE_TLS])
 def test_the_control_plane_finds_its_settings(name: str, tmp_path: Path) -> None:
-    rendered = told(tmp_path, name)
+    rendered = with_component(tmp_path, name)
     container = rendered.container("xds-server", "xds-server")
     folder, _, file = flag(container, "notify").rpartition("/")
     assert file == "notify.yaml"
@@ -41,8 +41,8 @@ def test_the_control_plane_finds_its_settings(name: str, tmp_path: Path) -> None
     assert {one["mountPath"] for one in container.value["volumeMounts"]} >= {"/var/lib/shiftplane"}
 
 
-def test_it_may_call_out_and_nobody_else_may(tmp_path: Path) -> None:
-    rendered, anywhere = told(tmp_path, BASE), {"app": "anything"}
+def test_only_the_control_plane_may_call_out(tmp_path: Path) -> None:
+    rendered, anywhere = with_component(tmp_path, BASE), {"app": "anything"}
     assert rendered.may_leave("xds-server", anywhere, 443)
     assert not rendered.may_leave("xds-server", anywhere, 80)
     assert not rendered.may_leave("mirror-collector", anywhere, 443)

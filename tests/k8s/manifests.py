@@ -19,10 +19,10 @@ __all__ = [
     "ROOT",
     "Container",
     "Labels",
-    "World",
+    "Manifests",
     "flag",
+    "manifests",
     "selects",
-    "world",
 ]
 
 ROOT: Final = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Manifests:
     """The objects of one kustomization."""
 
     objects: tuple[Object, ...]
@@ -136,9 +136,9 @@ class World:
 
 
 @cache
-def world(name: str) -> World:
+def manifests(name: str) -> Manifests:
     """Return the objects of `k8s/<name>`; callers must not change them."""
-    return World(tuple(render(ROOT / "k8s" / name)))
+    return Manifests(tuple(render(ROOT / "k8s" / name)))
 
 
 def selects(selector: Object, labels: Labels) -> bool:
