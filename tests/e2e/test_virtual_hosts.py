@@ -183,6 +183,6 @@ async def serving(port: int, snapshot_of: Callable[[ir.Proxies], Snapshot]) -> A
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.02)
