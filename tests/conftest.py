@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Tests start programs from a process in which gRPC may run threads: its handlers around fork would end the
 # child now and then, before the program begins.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+# The core of gRPC logs every connection that hostile clients of the tests provoke it to close.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 # Test processes use all cores; threads of OpenBLAS that wait for each other would only slow them down.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 reset_signals()
