@@ -254,9 +254,9 @@ def test_a_reconnected_client_keeps_its_clusters_until_it_has_reported_its_route
     new = snapshot("a", routes=("a",), at=1)
     client = returned(order=("CDS",), holds=HELD, then=new)
     assert settle(client) == [("CDS", (), ())], "the answer to its first request; b may be in use"
-    client.request("LDS", holds=HELD["LDS"])
+    client.request("LDS", versions=HELD["LDS"])
     assert [removed for _, _, removed in settle(client)] == [()], "its routes are not known yet"
-    client.request("RDS", *NAMES["RDS"], holds=HELD["RDS"])
+    client.request("RDS", *NAMES["RDS"], versions=HELD["RDS"])
     assert settle(client) == [("RDS", ("entry-routes",), ()), ("CDS", (), ("b",))]
     assert client.session.synced
 
