@@ -1,4 +1,4 @@
-"""A discovery client without I/O, written from the client's side of the protocol: it believes nothing."""
+"""An xDS client without I/O that calls a session, for tests of both variants."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ URLS = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Got:
-    """A response as the client sees it."""
+class Received:
+    """A response that the client parsed."""
 
     type: str
     nonce: str
@@ -26,7 +26,7 @@ class Got:
 
 @dataclass(slots=True)
 class Client:
-    """One stream of one client; `delta` chooses the variant."""
+    """One stream of one client; `delta` selects the variant."""
 
     delta: bool
     session: Session = field(init=False)
@@ -36,16 +36,16 @@ class Client:
         variant = Delta() if self.delta else Sotw()
         self.session = Session(variant, identifier="test", nonce_prefix="n")
 
-    def ask(
+    def send_request(
         self,
         kind: str,
         *names: str,
         without: tuple[str, ...] = (),
         nonce: str = "",
         error: str | None = None,
-        holds: dict[str, str] | None = None,
+        initial_versions: dict[str, str] | None = None,
     ) -> tuple[Event, ...]:
-        """Send a request; state-of-the-world lists all names, delta only what changes."""
+        """Send a request; SotW lists all names, delta only the changes."""
         node = None if self.opened else NODE
         self.opened = True
         detail = None if error is None else wire.Status(code=13, message=error)
@@ -58,7 +58,7 @@ class Client:
                 resource_names_unsubscribe=without,
                 response_nonce=nonce,
                 error_detail=detail,
-                initial_resource_versions=holds or {},
+                initial_resource_versions=initial_versions or {},
             )
         else:
             request = wire.DiscoveryRequest(
@@ -73,57 +73,57 @@ class Client:
     def offer(self, snapshot: Snapshot) -> None:
         self.session.offer(snapshot)
 
-    def take(self) -> Got | None:
-        """Return the next response, if there is one."""
+    def take(self) -> Received | None:
+        """Return the next response, or None."""
         raw = self.session.next_response()
         if raw is None:
             return None
         if self.delta:
             delta = wire.DeltaDiscoveryResponse.FromString(raw)
-            entries = [wire.Resource.FromString(body) for body in delta.resources]
-            return Got(
+            wrapped = [wire.Resource.FromString(body) for body in delta.resources]
+            return Received(
                 type=_kind(delta.type_url),
                 nonce=delta.nonce,
                 version=delta.system_version_info,
-                names=tuple(entry.name for entry in entries),
-                versions=tuple(entry.version for entry in entries),
+                names=tuple(resource.name for resource in wrapped),
+                versions=tuple(resource.version for resource in wrapped),
                 removed=tuple(delta.removed_resources),
             )
         full = wire.DiscoveryResponse.FromString(raw)
-        held = {} if self.session.snapshot is None else dict(self.session.snapshot.of(full.type_url))
-        names = {entry.body: name for name, entry in held.items()}
-        return Got(
+        resources = {} if self.session.snapshot is None else dict(self.session.snapshot.of(full.type_url))
+        names = {resource.body: name for name, resource in resources.items()}
+        return Received(
             type=_kind(full.type_url),
             nonce=full.nonce,
             version=full.version_info,
             names=tuple(names.get(body, "?") for body in full.resources),
         )
 
-    def take_all(self) -> list[Got]:
-        """Take responses until there is nothing to say; answers none of them."""
+    def take_all(self) -> list[Received]:
+        """Return all responses that the server sends without an ACK or NACK."""
         taken = []
         while (got := self.take()) is not None:
             taken.append(got)
         return taken
 
-    def accept(self, got: Got, *names: str) -> None:
-        """Acknowledge a response; state-of-the-world repeats the names it follows."""
-        self.ask(got.type, *(() if self.delta else names), nonce=got.nonce)
+    def ack(self, got: Received, *names: str) -> None:
+        """ACK a response; SotW repeats the names of the subscription."""
+        self.send_request(got.type, *(() if self.delta else names), nonce=got.nonce)
 
     def boot(self, snapshot: Snapshot) -> None:
-        """Subscribe to everything and accept it, as a proxy does at its start."""
-        self.ask("CDS")
+        """Subscribe to all resources and ACK them, as a proxy does at its start."""
+        self.send_request("CDS")
         self.offer(snapshot)
-        follow: dict[str, tuple[str, ...]] = {}
-        for kind, refers in (("CDS", "EDS"), ("LDS", "RDS")):
+        subscriptions: dict[str, tuple[str, ...]] = {}
+        for kind, referenced in (("CDS", "EDS"), ("LDS", "RDS")):
             if kind == "LDS":
-                self.ask(kind)
+                self.send_request(kind)
             for got in self.take_all():
-                self.accept(got, *follow.get(got.type, ()))
-            follow[refers] = tuple(snapshot.of(URLS[refers]))
-            self.ask(refers, *follow[refers])
+                self.ack(got, *subscriptions.get(got.type, ()))
+            subscriptions[referenced] = tuple(snapshot.of(URLS[referenced]))
+            self.send_request(referenced, *subscriptions[referenced])
             for got in self.take_all():
-                self.accept(got, *follow.get(got.type, ()))
+                self.ack(got, *subscriptions.get(got.type, ()))
         assert self.session.synced
 
 
