@@ -26,7 +26,7 @@ from tests.support.hostile import (
     random_request,
     serving,
 )
-from tests.support.shut_window import shut_window
+from tests.support.small_window import small_window_client
 from xds_server.view import ProxyStatus
 from xds_server.xds.server.abort import abort_connections
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER
@@ -98,7 +98,7 @@ async def test_stuck_nacking_and_reconnecting_clients_do_not_affect_others() -> 
 
 @pytest.mark.parametrize("size", [0, 4 * MEGABYTE], ids=["small", "large"])
 async def test_a_client_with_a_closed_window_that_answers_pings_is_disconnected(size: int) -> None:
-    async with serving(write_seconds=0.5) as harness, AsyncExitStack() as shut:
+    async with serving(write_seconds=0.5) as harness, AsyncExitStack() as stack:
         harness.server.flush_seconds = 0.5
         good = Clients("127.0.0.1", harness.port, "chat", prefix="good")
         await good.connect(1)
@@ -106,8 +106,8 @@ async def test_a_client_with_a_closed_window_that_answers_pings_is_disconnected(
         harness.group_snapshots["stuck"] = large_snapshot(1, size)
         tasks = len(asyncio.all_tasks())
         clients = [
-            await shut.enter_async_context(
-                shut_window(
+            await stack.enter_async_context(
+                small_window_client(
                     harness.port, METHODS[True], make_request(CLUSTER, node="s", group="stuck"), window=number
                 )
             )
@@ -115,7 +115,7 @@ async def test_a_client_with_a_closed_window_that_answers_pings_is_disconnected(
         ]
         await until(lambda: harness.hub.counters.slow_clients_closed == 20)
         await until(lambda: all(client.ended.is_set() for client in clients))
-        assert [client.taken for client in clients] == list(range(20)), (
+        assert [client.received for client in clients] == list(range(20)), (
             "they received no more than their window"
         )
         await until(lambda: len(asyncio.all_tasks()) <= tasks)
