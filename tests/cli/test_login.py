@@ -125,7 +125,7 @@ def test_a_token_can_be_created_in_the_store_file(run: Run, tmp_path: Path) -> N
     assert text.startswith("spt_")
     store = SqliteStore(file)
     (entry,) = store.audit(10)
-    assert (entry.deed.action, entry.deed.via) == ("create-token", "store")
+    assert (entry.event.action, entry.event.via) == ("create-token", "store")
     store.close()
     assert run("audit", "verify", "--store", str(file)).output == "audit log verified: 1 entries\n"
 

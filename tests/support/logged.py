@@ -22,7 +22,7 @@ _LEVELS: Final = {
 }
 _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
     "stream.log_fields": ("node", "group", "peer"),
-    "of": ("route", "metric"),
+    "log_fields": ("route", "metric"),
     "self._unlogged_drops": ("one per reason",),
 }
 """Fields that are passed as one mapping, by the expression in the source."""

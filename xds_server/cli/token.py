@@ -33,9 +33,9 @@ class _TokenLifetime(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS):
             self.fail(f"{text!r} is not a duration; expected one such as 30m, 12h, 90d or 8w", param, ctx)
         lifetime = int(number) * _UNITS[unit]
-        from xds_server.access.identity import LIVES
+        from xds_server.access.identity import TOKEN_LIFETIME_SECONDS
 
-        if not LIVES[0] <= lifetime <= LIVES[1]:
+        if not TOKEN_LIFETIME_SECONDS[0] <= lifetime <= TOKEN_LIFETIME_SECONDS[1]:
             self.fail(f"{text!r} is out of range; expected 1m to 366d", param, ctx)
         return lifetime
 
@@ -44,9 +44,9 @@ class _TokenName(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from xds_server.access.identity import NAMES
+        from xds_server.access.identity import TOKEN_NAME_PATTERN
 
-        if re.fullmatch(NAMES, str(value)) is None:
+        if re.fullmatch(TOKEN_NAME_PATTERN, str(value)) is None:
             expected = "expected up to 63 letters, digits and . _ @ -, beginning with a letter or digit"
             self.fail(f"{value!r} is not a valid token name; {expected}", param, ctx)
         return str(value)
@@ -172,7 +172,12 @@ def _create_in_store(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
             expires_in=body["expires_in"],
         )
         event = AuditEvent(
-            at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=new.words
+            at=now,
+            actor=actor(),
+            action="create-token",
+            via="store",
+            source=str(path),
+            detail=new.description,
         )
         AccessStore(store.file).add_token(new, event)
     except StoreError as error:
