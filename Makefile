@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests docs
 JOBS   ?= auto
 
-.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts likeness-vllm check lint golden docs protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts equivalence-vllm likeness-vllm check lint golden docs protos fmt bench lock clean
 
 help: ## Say what there is.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,11 +88,13 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended.
 	$(BIN)/ruff format $(CODE)
 
 bench: $(VENV)/.dev ## Print every figure the docs claim; each command ends with one JSON line.
-	@for script in $(filter-out bench/likeness_vllm.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out bench/equivalence_vllm.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
-likeness-vllm: $(VENV)/.dev ## What the verdict says of real vLLM servers (first time: some 5 GB; then a quarter of an hour).
+equivalence-vllm: $(VENV)/.dev ## Assess the equivalence of real vLLM servers (first run downloads 5 GB; then about 15 minutes).
 	@$(BIN)/python -m demo.real_vllm prepare
-	$(BIN)/python bench/likeness_vllm.py
+	$(BIN)/python bench/equivalence_vllm.py
+
+likeness-vllm: equivalence-vllm  # The former name.
 
 lock: $(VENV)/.dev ## Resolve the ranges of pyproject.toml into requirements/*.txt.
 	@common="--quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header"

@@ -1,9 +1,8 @@
-"""From an edit to bytes: how long one changed route of 1, 10, 100 and 1,000 takes, and what it sends.
+"""Time and bytes of an edit: one changed route of 1, 10, 100 and 1,000, from spec to resources.
 
-Three times: with all routes in one group of proxies that are told each virtual host by itself, in one group
-of proxies that are told all of them in one table, and in such groups of ten routes each; and one changed
-endpoint of a cluster with 1,000. The last line is JSON: `ms` is the median over rounds, `bytes` what every
-proxy of the group is sent.
+Three setups: all routes in one group of proxies with separate virtual hosts, in one group with a single route
+table, and in groups of ten routes each; and one changed endpoint of a cluster with 1,000. The last line is
+JSON: `ms` is the median over rounds, `bytes` the amount sent to every proxy of the group.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xds_server import ir
 from xds_server.compiler import compile_resources
-from xds_server.plan import Traffic
+from xds_server.plan import RouteTraffic
 from xds_server.sources import load_scripts
 from xds_server.spec import ModelRoute, load
 from xds_server.xds.snapshot import Snapshot, build, changes
@@ -45,7 +44,7 @@ spec:
 
 
 def route(number: int, group: str, endpoints: int = 1, shift: int = 0) -> ModelRoute:
-    """Return one route; `shift` moves its last endpoint."""
+    """Return one route; `shift` changes its last endpoint."""
     listed = [f'"10.{n >> 8}.{n & 255}.1:8000"' for n in range(endpoints - 1)]
     text = SPEC.format(
         number=number, group=group, endpoints=", ".join([*listed, f'"10.9.9.{shift + 1}:8000"'])
@@ -53,14 +52,16 @@ def route(number: int, group: str, endpoints: int = 1, shift: int = 0) -> ModelR
     return load(text, file="bench").routes[0]
 
 
-def world(traffic: list[Traffic], group: str, former: Snapshot | None, *, apart: bool) -> Snapshot:
-    """Return what proxies of a group are served."""
+def compile_snapshot(
+    traffic: list[RouteTraffic], group: str, former: Snapshot | None, *, apart: bool
+) -> Snapshot:
+    """Return the snapshot of a group."""
     proxies = ir.NodeClass(group=group, entry=ENTRY, virtual_hosts_apart=apart)
     return build(compile_resources(proxies, traffic, SCRIPTS, collector=None), former)
 
 
 def sent(old: Snapshot, new: Snapshot) -> int:
-    """Return the bytes a delta client is sent to get from one to the other."""
+    """Return the bytes a delta client is sent to get from one snapshot to the other."""
     return sum(
         len(entry.delta)
         for kind, names in changes(old, new).items()
@@ -69,23 +70,23 @@ def sent(old: Snapshot, new: Snapshot) -> int:
     )
 
 
-def edits(worlds: list[list[Traffic]], group: str, *, apart: bool = False) -> dict[str, Any]:
-    """Return the figures of going from each world to the next."""
-    former = world(worlds[0], group, None, apart=apart)
+def edits(states: list[list[RouteTraffic]], group: str, *, apart: bool = False) -> dict[str, Any]:
+    """Return the time and bytes of going from each state to the next."""
+    former = compile_snapshot(states[0], group, None, apart=apart)
     times, size = [], 0
-    for traffic in worlds[1:]:
+    for traffic in states[1:]:
         gc.collect()
         began = time.perf_counter()
-        after = world(traffic, group, former, apart=apart)
+        after = compile_snapshot(traffic, group, former, apart=apart)
         times.append(1000 * (time.perf_counter() - began))
         size, former = sent(former, after), after
     return {"ms": round(statistics.median(times), 2), "bytes": size}
 
 
-def weights(routes: list[ModelRoute]) -> list[list[Traffic]]:
-    """Return worlds in which the first route's weight rises."""
-    rest = [Traffic.at(other, 500) for other in routes[1:]]
-    return [[Traffic.at(routes[0], 100 * n), *rest] for n in range(1, ROUNDS + 2)]
+def weights(routes: list[ModelRoute]) -> list[list[RouteTraffic]]:
+    """Return states in which the first route's weight rises."""
+    rest = [RouteTraffic.with_weight(other, 500) for other in routes[1:]]
+    return [[RouteTraffic.with_weight(routes[0], 100 * n), *rest] for n in range(1, ROUNDS + 2)]
 
 
 def main() -> None:
@@ -101,7 +102,7 @@ def main() -> None:
             f" in one table {whole['ms']:6.2f} ms, {whole['bytes']:>7,} bytes;"
             f" ten a group {split['ms']:6.2f} ms, {split['bytes']:>5,} bytes"
         )
-    moved = [[Traffic.at(route(0, "all", 1_000, shift), 500)] for shift in range(ROUNDS + 1)]
+    moved = [[RouteTraffic.with_weight(route(0, "all", 1_000, shift), 500)] for shift in range(ROUNDS + 1)]
     found["endpoints_1000"] = edits(moved, "all")
     last = found["endpoints_1000"]
     print(f"one of 1,000 endpoints: {last['ms']} ms, {last['bytes']:,} bytes")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.support.trial import TRIALS, tried
+from tests.support.trial import TRIALS, run_trial
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
         right, seconds, wrong = 0, [], []
         for seed in range(1, args.seeds + 1):
             with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
-                found = asyncio.run(tried(trial, Path(folder), seed=seed))
+                found = asyncio.run(run_trial(trial, Path(folder), seed=seed))
             seconds.append(found.seconds)
-            if found.right(trial):
+            if found.as_expected(trial):
                 right += 1
             else:
                 wrong.append(f"seed {seed}: {found.outcome} at {found.weight:g} %: {found.message[:120]}")

@@ -1,4 +1,4 @@
-"""What a thousand proxies cost that tell what they counted, and what one update of all verdicts costs.
+"""The cost of counts from a thousand proxies, and of one update of all verdicts.
 
 Simulated proxies, one connection each, send messages as an Envoy does for a route with two backends. The
 control plane is a process of its own; its CPU time is read from the system.
@@ -25,7 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.support.plane import Plane, route
 from xds_server.analysis.counts import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Block, Buckets, Counts, Leg
-from xds_server.analysis.verdicts import CandidateEvidence, Guardrail, Policy, fresh, heard, ruling
+from xds_server.analysis.verdicts import (
+    CandidateEvidence,
+    Guardrail,
+    Policy,
+    add_block,
+    analyze,
+    start_evidence,
+)
 from xds_server.xds.wire import metrics_pb2 as wire
 
 if TYPE_CHECKING:
@@ -38,8 +45,8 @@ _METRICS = ("success-rate", "ttft-p50", "ttft-p99", "tokens-per-request")
 
 
 def message(node: str = "") -> bytes:
-    """Return what a proxy says: counts of two backends, and some forty of its own statistics."""
-    families = [_own(f"cluster.chat.upstream_rq_{number}") for number in range(40)]
+    """Return a proxy's message: counts of two backends, and forty of Envoy's own counters."""
+    families = [_envoy_counter(f"cluster.chat.upstream_rq_{number}") for number in range(40)]
     for variant in ("v1", "v2"):
         cluster = wire.Label(name="cluster", value=f"chat/{variant}")
         code = wire.Label(name="code", value="200")
@@ -60,10 +67,10 @@ def message(node: str = "") -> bytes:
             ("duration_ms", DURATION_MS),
             ("tokens", TOKENS),
         ):
-            told = wire.Histogram(sample_count=50)
-            for place, edge in enumerate(edges):
-                told.bucket.add(upper_bound=edge, cumulative_count=min(50, place))
-            metric = wire.Metric(label=[cluster], histogram=told)
+            histogram = wire.Histogram(sample_count=50)
+            for index, edge in enumerate(edges):
+                histogram.bucket.add(upper_bound=edge, cumulative_count=min(50, index))
+            metric = wire.Metric(label=[cluster], histogram=histogram)
             families.append(wire.Family(name=f"llm.{name}", metric=[metric]))
     identifier = wire.Identifier(node=wire.Node(id=node, cluster="chat")) if node else None
     return wire.Message(identifier=identifier, families=families).SerializeToString()
@@ -75,16 +82,16 @@ def _counter(name: str, value: float, *labels: wire.Label) -> wire.Family:
     )
 
 
-def _own(name: str) -> wire.Family:
+def _envoy_counter(name: str) -> wire.Family:
     label = wire.Label(name="envoy.cluster_name", value="chat/v1")
     return wire.Family(name=name, metric=[wire.Metric(label=[label], counter=wire.Counter(value=1))])
 
 
 async def send(port: int, number: int, end: float) -> None:
-    """Be one proxy."""
+    """Act as one proxy: connect, then send a message per interval."""
     later = message()
 
-    async def told() -> AsyncIterator[bytes]:
+    async def messages() -> AsyncIterator[bytes]:
         yield message(f"proxy-{number}")
         await asyncio.sleep(_INTERVAL * (number % 100) / 100)
         while time.monotonic() < end:
@@ -93,7 +100,7 @@ async def send(port: int, number: int, end: float) -> None:
 
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        await channel.stream_unary(_METHOD)(told())
+        await channel.stream_unary(_METHOD)(messages())
 
 
 def cpu_seconds(pid: int) -> float:
@@ -103,7 +110,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 async def flood(proxies: int, seconds: float) -> dict[str, Any]:
-    """Let proxies tell what they counted for a while; return what it cost."""
+    """Let proxies send counts for a while; return the cost for the control plane."""
     with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
         plane = Plane(Path(folder))
         try:
@@ -113,7 +120,7 @@ async def flood(proxies: int, seconds: float) -> dict[str, Any]:
             )
             end = time.monotonic() + seconds + _INTERVAL
             senders = [asyncio.create_task(send(plane.xds, number, end)) for number in range(proxies)]
-            await asyncio.sleep(_INTERVAL)  # Everybody is connected and in their rhythm.
+            await asyncio.sleep(_INTERVAL)  # All proxies are connected and send at their interval.
             pid = process.pid
             before, began = cpu_seconds(pid), time.monotonic()
             await asyncio.sleep(seconds)
@@ -130,13 +137,13 @@ async def flood(proxies: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def judged(rounds: int = 20) -> float:
-    """Return the milliseconds one update of all verdicts takes: a hundred routes with four metrics each."""
+def update_milliseconds(rounds: int = 20) -> float:
+    """Return the milliseconds of one update of all verdicts: a hundred routes with four metrics each."""
     rng = np.random.default_rng(1)
     policy = Policy(guardrails=tuple(Guardrail.of(name) for name in _METRICS))
     control = Leg(route="r", variant="v1")
-    cases: list[CandidateEvidence] = [
-        fresh(policy, Leg(route="r", variant="v2"), control) for _ in range(_ROUTES)
+    states: list[CandidateEvidence] = [
+        start_evidence(policy, Leg(route="r", variant="v2"), control) for _ in range(_ROUTES)
     ]
     blocks = [
         Block(
@@ -149,9 +156,9 @@ def judged(rounds: int = 20) -> float:
     took = []
     for block in blocks:
         began = time.perf_counter()
-        cases = [heard(case, policy, block) for case in cases]
-        for case in cases:
-            ruling(case, policy, block.start + block.seconds)
+        states = [add_block(evidence, policy, block) for evidence in states]
+        for evidence in states:
+            analyze(evidence, policy, block.start + block.seconds)
         took.append(1000 * (time.perf_counter() - began))
     return float(np.median(took))
 
@@ -177,7 +184,7 @@ def main() -> None:
     parser.add_argument("--proxies", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=20)
     args = parser.parse_args()
-    update = judged()
+    update = update_milliseconds()
     print(
         f"one update of all verdicts, {_ROUTES} routes with {len(_METRICS)} metrics: {update:.1f} ms",
         flush=True,

@@ -1,13 +1,13 @@
-"""How often verdicts are wrong, and how long right ones take: ours beside the rules people use.
+"""Error rates and detection times of the verdicts, compared with other common rules.
 
-50 requests a second, a look every 10 s for 10 minutes, 5 % of the users on the candidate. "False rollbacks"
+50 requests a second, a check every 10 s for 10 minutes, 5 % of the users on the candidate. "False rollbacks"
 are those of a candidate that is no worse: at three base rates, in a ramp from 5 to 50 % during which an
-incident hits both arms, in an outage of both arms, and where failures come in bursts of three on average. Of
-a candidate that is worse it prints how many are found within 10 minutes, and the median time. All rules see
-the same data.
+incident hits both arms, in an outage of both arms, and with failures in bursts of three on average. For a
+candidate that is worse it prints the share detected within 10 minutes and the median time. All rules get the
+same data.
 
     python bench/verdicts.py                 # some minutes
-    python bench/verdicts.py --runs 100      # a quick look
+    python bench/verdicts.py --runs 100      # a quick check
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xds_server.analysis.counts import Block, Counts, Leg
-from xds_server.analysis.verdicts import CandidateEvidence, Guardrail, Policy, fresh, heard, ruling
+from xds_server.analysis.verdicts import (
+    CandidateEvidence,
+    Guardrail,
+    Policy,
+    add_block,
+    analyze,
+    start_evidence,
+)
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Failures `x` of `n` requests per run and block; `before` are control's failures before the start."""
+    """Failures `x` of `n` requests per run and block; `before` are control failures before the start."""
 
     candidate_x: Ints
     candidate_n: Ints
@@ -54,20 +61,20 @@ class Data:
     before: Ints
 
     @property
-    def looks(self) -> int:
+    def checks(self) -> int:
         """Blocks per run."""
         return len(self.candidate_n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """Rates and candidate's requests per block; `guilty` says that the candidate is worse."""
+    """Failure rates and the candidate's share of requests, per block."""
 
     candidate: NDArray[np.float64]
     control: NDArray[np.float64]
     share: NDArray[np.float64]
     bursts: bool = False
-    guilty: bool = False
+    candidate_is_worse: bool = False
 
     def draw(self, rng: np.random.Generator, runs: int) -> Data:
         """Draw `runs` rollouts."""
@@ -88,15 +95,15 @@ def _independent(rng: np.random.Generator, n: Ints, p: NDArray[np.float64], runs
 
 
 def _burst(rng: np.random.Generator, n: Ints, p: NDArray[np.float64], runs: int) -> Ints:
-    """Draw failures that come several at a time: a geometric number, three on average."""
+    """Draw failures in bursts of geometric size, three on average."""
     starts = rng.poisson(n * p / _BURST, (runs, len(n)))
-    # The sum of k geometric numbers is k plus a negative binomial one.
+    # The sum of k geometric variables is k plus a negative binomial one.
     more = rng.negative_binomial(np.maximum(starts, 1), 1 / _BURST)
     return np.minimum(np.where(starts > 0, starts + more, 0), n)
 
 
-def _flat(candidate: float, control: float, *, looks: int = 60, **more: bool) -> Scenario:
-    ones = np.ones(looks)
+def _flat(candidate: float, control: float, *, checks: int = 60, **more: bool) -> Scenario:
+    ones = np.ones(checks)
     return Scenario(candidate=candidate * ones, control=control * ones, share=0.05 * ones, **more)
 
 
@@ -118,13 +125,13 @@ SCENARIOS: Final = {
     "ramp": _ramp(),
     "outage": _outage(),
     "bursts": _flat(0.005, 0.005, bursts=True),
-    "detect_0.5_to_2": _flat(0.02, 0.005, guilty=True),
-    "detect_0.5_to_5": _flat(0.05, 0.005, guilty=True),
+    "detect_0.5_to_2": _flat(0.02, 0.005, candidate_is_worse=True),
+    "detect_0.5_to_5": _flat(0.05, 0.005, candidate_is_worse=True),
 }
-"""In the order in which they are printed; the outage lasts 15 of 30 minutes, 20 % of both arms fail."""
+"""Scenarios in printing order; the outage lasts 15 of 30 minutes, with 20 % failures in both arms."""
 
 
-# The product's own rule
+# The rule of this project
 
 _CANDIDATE: Final = Leg(route="bench", variant="v2")
 _CONTROL: Final = Leg(route="bench", variant="v1")
@@ -132,32 +139,32 @@ _POLICY: Final = Policy(guardrails=(Guardrail.of("success-rate"),), alpha=ALPHA)
 
 
 def shiftplane(data: Data) -> NDArray[np.float64]:
-    """Let the engine's own judge see block after block."""
-    return np.array([_judged(data, run) for run in range(len(data.candidate_x))])
+    """Apply the analysis of this project block by block."""
+    return np.array([_first_failure(data, run) for run in range(len(data.candidate_x))])
 
 
-def _judged(data: Data, run: int) -> float:
-    case = fresh(_POLICY, _CANDIDATE, _CONTROL)
+def _first_failure(data: Data, run: int) -> float:
+    evidence = start_evidence(_POLICY, _CANDIDATE, _CONTROL)
     for k, x in enumerate(data.before[run]):
-        case = _heard(case, k - _HISTORY, (0, 0), (int(x), 500))
-    for k in range(data.looks):
+        evidence = _add_block(evidence, k - _HISTORY, (0, 0), (int(x), 500))
+    for k in range(data.checks):
         candidate = int(data.candidate_x[run, k]), int(data.candidate_n[k])
-        case = _heard(case, k, candidate, (int(data.control_x[run, k]), int(data.control_n[k])))
-        if ruling(case, _POLICY, (k + 1) * SECONDS).finding is Finding.FAIL:
+        evidence = _add_block(evidence, k, candidate, (int(data.control_x[run, k]), int(data.control_n[k])))
+        if analyze(evidence, _POLICY, (k + 1) * SECONDS).finding is Finding.FAIL:
             return k
     return np.inf
 
 
-def _heard(
-    case: CandidateEvidence, k: int, candidate: tuple[int, int], control: tuple[int, int]
+def _add_block(
+    evidence: CandidateEvidence, k: int, candidate: tuple[int, int], control: tuple[int, int]
 ) -> CandidateEvidence:
     legs = {_CONTROL: Counts(failed=control[0], requests=control[1])}
     if candidate[1]:
         legs[_CANDIDATE] = Counts(failed=candidate[0], requests=candidate[1])
-    return heard(case, _POLICY, Block(start=k * SECONDS, seconds=SECONDS, legs=legs))
+    return add_block(evidence, _POLICY, Block(start=k * SECONDS, seconds=SECONDS, legs=legs))
 
 
-# The rules people use, on cumulative totals
+# Other common rules, on cumulative totals
 
 
 def _totals(data: Data) -> tuple[NDArray[np.float64], ...]:
@@ -174,7 +181,7 @@ def _first(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _pooled_z(data: Data, correction: float = 0.0) -> NDArray[np.float64]:
-    """Return the z of "the candidate fails more", with Yates' correction where asked for."""
+    """Return z of "the candidate fails more", optionally with Yates' correction."""
     x, n, y, m = _totals(data)
     share = (x + y) / (n + m)
     spread = np.sqrt(share * (1 - share) * (1 / n + 1 / m))
@@ -183,24 +190,26 @@ def _pooled_z(data: Data, correction: float = 0.0) -> NDArray[np.float64]:
 
 
 def chi_square(data: Data) -> NDArray[np.float64]:
-    """Look at p < 0.05 again and again."""
+    """Check for p < 0.05 after every block."""
     return _first(_pooled_z(data) > stats.norm.ppf(1 - ALPHA / 2))
 
 
 def yates(data: Data) -> NDArray[np.float64]:
-    """The same with Yates' correction."""
+    """Check for p < 0.05 with Yates' correction after every block."""
     return _first(_pooled_z(data, 0.5) > stats.norm.ppf(1 - ALPHA / 2))
 
 
 def obrien_fleming(data: Data) -> NDArray[np.float64]:
-    """A group-sequential z test that spends alpha as O'Brien and Fleming do, one-sided."""
-    looks = data.looks
-    spent = 2 * (1 - stats.norm.cdf(stats.norm.ppf(1 - ALPHA / 2) / np.sqrt(np.arange(1, looks + 1) / looks)))
+    """A one-sided group-sequential z test with O'Brien-Fleming alpha spending."""
+    checks = data.checks
+    spent = 2 * (
+        1 - stats.norm.cdf(stats.norm.ppf(1 - ALPHA / 2) / np.sqrt(np.arange(1, checks + 1) / checks))
+    )
     return _first(_pooled_z(data) > _boundaries(spent))
 
 
 def _boundaries(spent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bounds of z that spend alpha like that, by the density of the sum between two looks."""
+    """Return the bounds of z that spend alpha accordingly, from the density of the sum between checks."""
     grid = np.linspace(-8 * sqrt(len(spent)), 8 * sqrt(len(spent)), 4001)
     step, found = grid[1] - grid[0], []
     density = stats.norm.pdf(grid)
@@ -239,7 +248,7 @@ def asymptotic_cs(data: Data) -> NDArray[np.float64]:
 
 
 def threshold(data: Data) -> NDArray[np.float64]:
-    """Success below 0.95 in every window of a minute, for ten minutes without a break."""
+    """Success below 0.95 in every window of a minute, for ten minutes without interruption."""
     window, lasting = 6, 60
     failed = _moving(data.candidate_x, window)
     seen = _moving(np.broadcast_to(data.candidate_n, data.candidate_x.shape), window)
@@ -257,12 +266,12 @@ def _moving(values: Ints, window: int) -> NDArray[np.float64]:
 
 
 def kayenta(data: Data) -> NDArray[np.float64]:
-    """One look at the end: Mann-Whitney on the series of rates, 98 %, tolerance a quarter of the shift."""
+    """One check at the end: Mann-Whitney on the rates, 98 %, with a tolerance of a quarter of the shift."""
     found = []
     for run in range(len(data.candidate_x)):
         one = data.candidate_x[run] / data.candidate_n
         other = data.control_x[run] / data.control_n
-        found.append(data.looks - 1 if _kayenta_high(one, other) else np.inf)
+        found.append(data.checks - 1 if _kayenta_high(one, other) else np.inf)
     return np.array(found)
 
 
@@ -285,11 +294,11 @@ RULES: Final[dict[str, Callable[[Data], NDArray[np.float64]]]] = {
     "threshold": threshold,
     "kayenta": kayenta,
 }
-"""Each returns for every run the block after which it takes the candidate back, infinity for never."""
+"""Each returns for every run the block after which it rolls back, infinity for never."""
 
 
 def first_alarms(rule: str, name: str, *, runs: int, seed: int) -> NDArray[np.float64]:
-    """Return when one rule takes the candidate back in each run of a scenario, in seconds."""
+    """Return when a rule rolls back in each run of a scenario, in seconds; infinity for never."""
     position = list(SCENARIOS).index(name)
     scenario = SCENARIOS[name]
     data = scenario.draw(np.random.default_rng([seed, position]), runs)
@@ -312,7 +321,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, scenario in SCENARIOS.items():
             at = first_alarms(rule, name, runs=args.runs, seed=args.seed)
             hit = np.isfinite(at)
-            if scenario.guilty:
+            if scenario.candidate_is_worse:
                 median = float(np.median(at[hit])) if hit.any() else None
                 row[name] = {"found": round(float(hit.mean()), 4), "median_s": median}
                 cells.append(f"{hit.mean():.1%} {'-' if median is None else f'{median:.0f} s'}")

@@ -1,7 +1,7 @@
-"""What a proxy starts with: who it is, where its control plane is, and what must work without one (pure).
+"""The bootstrap configuration of a proxy: its identity, its control plane and its static parts (pure).
 
-The serve listener of a sidecar is static on purpose: a pod that starts while the control plane is away must
-still be reachable by the other sidecars.
+The serve listener of a sidecar is static: a pod that starts while the control plane is down must be reachable
+by the other sidecars.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEPT: Final = (
     r"listener_manager\.listener_create_failure|control_plane\.connected_state|server\.(live|uptime)",
     r".*(update_rejected|update_success|config_reload|dynamic_unknown_fields|lua\..*errors)",
 )
-"""Envoy's own statistics that are worth their place in what a proxy sends every few seconds."""
+"""The Envoy statistics that a proxy sends besides the request statistics, every few seconds."""
 
 _ROUTER = {
     "name": "envoy.filters.http.router",
@@ -52,7 +52,7 @@ class HostPort:
 
     @property
     def loopback(self) -> bool:
-        """Whether only programs of the same host get here."""
+        """Whether the address is reachable only from the same host."""
         return self.host == "localhost" or (
             _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback
         )
@@ -60,11 +60,11 @@ class HostPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XdsTls:
-    """How a proxy speaks TLS to its control plane. Paths are those the proxy sees.
+    """TLS from a proxy to its control plane; paths are paths on the proxy.
 
-    `ca` signs the certificate of the control plane, which must carry `name`. `certificate` and `key` are what
-    the proxy shows. With `secrets`, what the paths of the files that the function of that name returns begin
-    with, Envoy follows changes of all of them; without, it reads them once, when it starts.
+    `ca` signs the certificate of the control plane, which must carry `name`. `certificate` and `key` are the
+    proxy's own. With `secrets`, the path prefix of the files that the function `secrets` returns, Envoy
+    reloads all of them when they change; without, it reads them once at startup.
     """
 
     name: str
@@ -76,11 +76,11 @@ class XdsTls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """The facts of one proxy. `serve` and `app` are set for a sidecar and unset for a gateway.
+    """The parameters of one proxy; `serve` and `app` are set for a sidecar and unset for a gateway.
 
-    `ready` is a listener that answers GET /ready with 200 until the proxy is told to drain. Every
-    `stats_interval` seconds it tells the control plane what it counted: the statistics of requests and the
-    most useful of Envoy's own, or with `all_stats` everything Envoy counts.
+    `ready` is a listener that answers GET /ready with 200 until the proxy drains. Every
+    `stats_interval` seconds the proxy sends its statistics to the control plane: those of requests and the
+    most useful of Envoy's own, or with `all_stats` all of them.
     """
 
     node_id: str
@@ -136,7 +136,7 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
                 "grpc_services": [
                     {
                         "envoy_grpc": {"cluster_name": "shiftplane_xds"},
-                        # By default, a proxy may wait half a minute before it looks for its control plane.
+                        # By default a proxy waits up to 30 seconds before it reconnects to its control plane.
                         "retry_policy": {"retry_back_off": {"base_interval": "0.5s", "max_interval": "5s"}},
                     }
                 ],
@@ -150,7 +150,7 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
                     "name": "shiftplane",
                     "rtds_layer": {
                         "name": "shiftplane",
-                        # A start waits for this; without an answer the routes' own shares are the same.
+                        # Startup waits for this layer; without it, the routes' default fractions apply.
                         "rtds_config": {**source, "initial_fetch_timeout": "1s"},
                     },
                 },
@@ -165,9 +165,9 @@ def bootstrap(facts: Bootstrap) -> dict[str, Any]:
 
 
 def secrets(tls: XdsTls) -> dict[str, dict[str, Any]]:
-    """Return the files Envoy is pointed to for certificates, by path, as JSON values.
+    """Return the secret files for Envoy's certificates, by path, as JSON values.
 
-    Envoy follows certificates only if they come as secrets; a file of its own is the nearest source of those.
+    Envoy reloads certificates only if they come from SDS; a file is the simplest source of secrets.
     """
     if tls.secrets is None:
         return {}
@@ -193,7 +193,7 @@ def _stats_config(*, all_stats: bool) -> dict[str, Any]:
 
 
 def _stats_sink() -> dict[str, Any]:
-    """Return where statistics go: to the control plane, as what happened since they went there last."""
+    """Return the sink that sends statistics to the control plane, counters as increments."""
     return {
         "name": "envoy.stat_sinks.metrics_service",
         "typed_config": {
@@ -233,8 +233,8 @@ def _xds_cluster(where: HostPort, tls: XdsTls | None) -> dict[str, Any]:
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
         "load_assignment": _endpoints("shiftplane_xds", where),
-        # A control plane that hangs is noticed, and looked for again; traffic does not depend on it. Its
-        # kernel would go on answering for it, so the question is asked in HTTP/2.
+        # HTTP/2 keepalive detects a control plane that hangs, so that the proxy reconnects; the kernel would
+        # keep a TCP connection alive. Traffic does not depend on this connection.
         "typed_extension_protocol_options": _options(
             "http2_protocol_options", {}, {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
         ),
@@ -249,7 +249,7 @@ def _xds_cluster(where: HostPort, tls: XdsTls | None) -> dict[str, Any]:
 
 def _upstream_tls(tls: XdsTls) -> dict[str, Any]:
     common: dict[str, Any] = {
-        # Left alone, Envoy as a client goes no higher than 1.2, where its certificate travels in the clear.
+        # By default Envoy as a client uses TLS 1.2 at most, which sends its certificate unencrypted.
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "alpn_protocols": ["h2"],
     }
@@ -264,10 +264,11 @@ def _upstream_tls(tls: XdsTls) -> dict[str, Any]:
     found = {
         "@type": f"{_TLS}.UpstreamTlsContext",
         "common_tls_context": common,
-        # Connections are few and long: each looks at the certificates there are now and resumes nothing.
+        # Connections are few and long-lived, so each verifies the current certificates and resumes no
+        # session.
         "max_session_keys": 0,
     }
-    # An address is no name that a server could choose its certificate by.
+    # SNI must be a DNS name, so it is omitted for addresses and URIs.
     return found if _is_address(tls.name) or "://" in tls.name else {**found, "sni": tls.name}
 
 
@@ -287,7 +288,7 @@ def _validation(tls: XdsTls, *, watch: bool) -> dict[str, Any]:
     kind = "IP_ADDRESS" if _is_address(tls.name) else "URI" if "://" in tls.name else "DNS"
     return {
         "trusted_ca": {"filename": tls.ca},
-        # Without a name, whatever the CA ever signed could pose as the control plane.
+        # Without a name, any certificate of the CA could impersonate the control plane.
         "match_typed_subject_alt_names": [{"san_type": kind, "matcher": {"exact": tls.name}}],
         **({"watched_directory": {"path": _folder(tls.ca)}} if watch else {}),
     }

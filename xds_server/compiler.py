@@ -1,6 +1,6 @@
-"""Specs and rollout states → named, versioned resources, with the rules asked in between (pure).
+"""Specs and rollout states → versioned xDS resources, checked against the safety rules (pure).
 
-The one way from intent to bytes: the engine publishes what comes out of here, and `shiftplane plan` shows it.
+The engine publishes this result, and `shiftplane plan` shows it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from xds_server import ir
 from xds_server.ir import UnsafeConfigError
-from xds_server.plan import Traffic, plan
+from xds_server.plan import RouteTraffic, plan
 from xds_server.translate import Scripts, resources
 
 if TYPE_CHECKING:
@@ -21,20 +21,20 @@ __all__ = ["UnsafeConfigError", "compile_resources"]
 
 
 def compile_resources(
-    proxies: ir.NodeClass,
-    traffic: Sequence[Traffic],
+    node_class: ir.NodeClass,
+    traffic: Sequence[RouteTraffic],
     scripts: Scripts,
     *,
     collector: ir.Address | None,
     reads_usage: bool = True,
 ) -> tuple[Resource, ...]:
-    """Return everything one class of proxies is served; routes of other groups are left out.
+    """Return all resources of one node class; routes of other groups are ignored.
 
     Raises:
-        WorldError: It would break a rule that protects users.
+        UnsafeConfigError: The configuration would break a safety rule.
     """
-    own = [item for item in traffic if item.route.spec.proxies.group == proxies.group]
-    world = plan(proxies, own, collector, reads_usage=reads_usage)
-    if broken := ir.violations(world):
-        raise UnsafeConfigError("; ".join(broken))
-    return resources(world, scripts)
+    in_group = [item for item in traffic if item.route.spec.proxies.group == node_class.group]
+    config = plan(node_class, in_group, collector, reads_usage=reads_usage)
+    if problems := ir.violations(config):
+        raise UnsafeConfigError("; ".join(problems))
+    return resources(config, scripts)

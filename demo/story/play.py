@@ -198,9 +198,9 @@ class _Story:
         await asyncio.to_thread(self._print_newest_pair)
         if simulated:
             view = await self._until(
-                lambda view: view["likeness"] is not None, 30, "a first comparison of the answers"
+                lambda view: view["equivalence"] is not None, 30, "a first comparison of the answers"
             )
-            result = view["likeness"]
+            result = view["equivalence"]
             self._printer.line(
                 f"Comparison of v2's answers with v1's: {result['verdict']} so far "
                 f"({result['trios']} pairs for which v1 answered twice, to measure its own variation)"

@@ -1,4 +1,4 @@
-"""What others post: understood as a whole or refused as a whole, and heard once."""
+"""Alarm payloads: accepted or rejected as a whole, and new only once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xds_server.alarms import (
 )
 
 
-def told(
+def alert_of(
     status: str = "firing", fingerprint: str = "f1", since: str = "2026-01-01T00:00:00Z"
 ) -> dict[str, Any]:
     return {
@@ -36,16 +36,16 @@ def group(*alerts: dict[str, Any]) -> dict[str, Any]:
     return {"version": "4", "groupKey": "g", "status": "firing", "alerts": list(alerts)}
 
 
-def test_a_group_is_its_alerts() -> None:
-    one, two = alertmanager(group(told(), told("resolved", "f2")))
+def test_a_group_is_parsed_into_its_alerts() -> None:
+    one, two = alertmanager(group(alert_of(), alert_of("resolved", "f2")))
     assert (one.firing, two.firing) == (True, False)
-    assert one.words == "v2 fails"
+    assert one.message == "v2 fails"
     assert one.matches({"route": "chat"})
     assert not one.matches({"route": "chat", "severity": "page"})
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "message"),
     [
         ([], "alerts: must be a list"),
         ({}, "alerts: must be a list"),
@@ -53,23 +53,23 @@ def test_a_group_is_its_alerts() -> None:
         ({"alerts": [{}]}, r"alerts\[0\].status: None; firing and resolved are allowed; alerts\[0\].labels"),
         (
             {"alerts": [{"status": "firing", "labels": {"a": 1}}]},
-            r"alerts\[0\].labels: must be an object of texts",
+            r"alerts\[0\].labels: must be an object with text values",
         ),
     ],
 )
-def test_what_is_no_group_is_refused_with_every_problem(document: Any, words: str) -> None:
-    with pytest.raises(PayloadError, match=words):
+def test_an_invalid_group_is_rejected_with_every_problem(document: Any, message: str) -> None:
+    with pytest.raises(PayloadError, match=message):
         alertmanager(document)
 
 
-def test_one_bad_alert_spoils_the_group() -> None:
+def test_one_invalid_alert_rejects_the_group() -> None:
     with pytest.raises(PayloadError, match=r"alerts\[1\].status"):
-        alertmanager(group(told(), {**told(), "status": "on"}))
+        alertmanager(group(alert_of(), {**alert_of(), "status": "on"}))
 
 
-def test_a_signed_alert_is_understood() -> None:
+def test_a_webhook_alert_is_parsed() -> None:
     alert = webhook({"status": "firing", "labels": {"route": "chat"}, "reason": "pager"})
-    assert (alert.source, alert.firing, alert.words, alert.identity) == (
+    assert (alert.source, alert.firing, alert.message, alert.identity) == (
         "webhook",
         True,
         "pager",
@@ -77,42 +77,43 @@ def test_a_signed_alert_is_understood() -> None:
     )
 
 
-def test_a_wrong_alert_says_all_that_is_wrong() -> None:
+def test_an_invalid_webhook_is_rejected_with_every_problem() -> None:
     with pytest.raises(
-        PayloadError, match=r"state: unknown.*; status: None.*; labels: 1 to 64.*; reason: must be text"
+        PayloadError,
+        match=r"state: unknown.*; status: None.*; labels: 1 to 64 labels.*; reason: must be text",
     ):
         webhook({"state": "firing", "labels": {}, "reason": 3})
 
 
-def test_only_who_has_the_secret_and_only_now() -> None:
+def test_a_signature_requires_the_secret_and_a_recent_timestamp() -> None:
     body, good = b'{"a": 1}', signature(b"s", "1000", b'{"a": 1}')
     verify(b"s", timestamp="1000", given=good, body=body, now=1299.0)
-    for timestamp, given_, content, now, words in (
-        ("1000", good, b"{}", 1000.0, "does not fit"),
-        ("1001", good, body, 1000.0, "does not fit"),
-        ("1000", "", body, 1000.0, "does not fit"),
+    for timestamp, given_, content, now, message in (
+        ("1000", good, b"{}", 1000.0, "does not match"),
+        ("1001", good, body, 1000.0, "does not match"),
+        ("1000", "", body, 1000.0, "does not match"),
         ("1000", good, body, 1301.0, "300 s away"),
         ("soon", good, body, 1000.0, "seconds since the epoch"),
     ):
-        with pytest.raises(SignatureError, match=words):
+        with pytest.raises(SignatureError, match=message):
             verify(b"s", timestamp=timestamp, given=given_, body=content, now=now)
     with pytest.raises(SignatureError):
         verify(b"other", timestamp="1000", given=good, body=body, now=1000.0)
 
 
 def alert(identity: str, *, firing: bool) -> Alert:
-    return Alert(source="x", firing=firing, labels=(), words="", identity=identity)
+    return Alert(source="x", firing=firing, labels=(), message="", identity=identity)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
-def test_an_alert_is_news_when_it_begins_to_fire_and_then_no_more(told: list[tuple[str, bool]]) -> None:
+def test_an_alert_is_new_only_when_it_starts_to_fire(alert_of: list[tuple[str, bool]]) -> None:
     seen, firing = FiringAlerts(), dict.fromkeys("abc", False)
-    for identity, on in told:
+    for identity, on in alert_of:
         assert seen.is_new(alert(identity, firing=on)) == (on and not firing[identity])
         firing[identity] = on
 
 
-def test_memory_is_bounded() -> None:
+def test_the_number_of_firing_alerts_is_bounded() -> None:
     seen = FiringAlerts()
     for number in range(20_000):
         assert seen.is_new(alert(str(number), firing=True))

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from tests.support.drawn import PICTURES, ROOT, drawn_pages, redrawn
+from tests.support.drawn import PICTURES, ROOT, generated_pages, regenerate
 from tests.support.pages import specs
 from tests.support.pages.commands import command_pages, commands
 from xds_server.cli import main
 from xds_server.rollout import Phase
 from xds_server.spec import DeploymentStrategy, Endpoint, ModelRoute, scalars
 
-PAGES = drawn_pages()
+PAGES = generated_pages()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_generated_parts_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert redrawn(text) == text, "run `make golden`"
+    assert regenerate(text) == text, "run `make golden`"
 
 
 @pytest.mark.parametrize("picture", PICTURES)

@@ -18,7 +18,7 @@ from tests.support.catalogue import catalogue
 from tests.support.debian import program
 from tests.support.prometheus import start_prometheus
 from tests.support.receiver import receiving
-from tests.support.trial import arm
+from tests.support.trial import start_backend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +145,7 @@ async def answered(prometheus: str, query: str) -> list[Any]:
 async def test_panels_show_what_runs(plane: Plane) -> None:
     ports = free_port(), free_port()
     for name, port, errors in (("old", ports[0], "0.05"), ("new", ports[1], "0.3")):
-        arm(plane, name, port, (f"--errors={errors}", "--ms=3"))
+        start_backend(plane, name, port, (f"--errors={errors}", "--ms=3"))
     async with receiving() as receiver, receiving() as traces:
         settings = plane.folder / "notify.yaml"
         settings.write_text(

@@ -48,11 +48,11 @@ async def test_another_model_is_found_to_differ_and_never_gets_users(plane: Plan
     task = asyncio.create_task(traffic(envoy, 20))
     found = await asyncio.to_thread(
         plane.until,
-        lambda view: view["likeness"] is not None and view["likeness"]["verdict"] == "Different",
+        lambda view: view["equivalence"] is not None and view["equivalence"]["verdict"] == "Different",
         within=40,
     )
-    assert "its texts differ more" in found["likeness"]["words"]
-    assert found["likeness"]["trios"] > 0
+    assert "its texts differ more" in found["equivalence"]["words"]
+    assert found["equivalence"]["trios"] > 0
     await task
     view = plane.view()
     assert (view["phase"], view["weights"].get("v2", 0)) == ("Shadowing", 0)
@@ -98,8 +98,8 @@ async def test_a_share_of_the_copied_is_asked_again_and_a_session_counts_once(pl
     share = summary["trios"] / summary["pairs"]
     assert 0.1 < share < 0.3
     # The block in which the shadow began may hold pairs of an earlier one, and does not count.
-    found = plane.until(lambda view: view["likeness"] is not None and view["likeness"]["repeated"] > 0)
-    likeness = found["likeness"]
-    assert likeness["pairs"] <= summary["pairs"]
-    assert likeness["counted"] + likeness["repeated"] == likeness["pairs"]
-    assert 0 < likeness["counted"] <= 200, "of two hundred users"
+    found = plane.until(lambda view: view["equivalence"] is not None and view["equivalence"]["repeated"] > 0)
+    equivalence = found["equivalence"]
+    assert equivalence["pairs"] <= summary["pairs"]
+    assert equivalence["counted"] + equivalence["repeated"] == equivalence["pairs"]
+    assert 0 < equivalence["counted"] <= 200, "of two hundred users"

@@ -13,7 +13,7 @@ from demo.processes import ReadyCheck, free_port, start
 from tests.support.debian import program
 from tests.support.plane import Plane, eventually, route
 from tests.support.prometheus import start_prometheus
-from tests.support.trial import arm
+from tests.support.trial import start_backend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ async def test_both_ways_give_the_same_counts(plane: Plane, tmp_path: Path) -> N
     try:
         ports = free_port(), free_port()
         for port in ports:
-            arm(plane, f"arm-{port}", port, ("--errors=0.2", "--seed=4"))
+            start_backend(plane, f"arm-{port}", port, ("--errors=0.2", "--seed=4"))
         await asyncio.to_thread(plane.start_control_plane, collector=False)
         await asyncio.to_thread(plane.apply, spec(*ports, ""))
         envoy = await asyncio.to_thread(plane.start_envoy)
@@ -109,8 +109,8 @@ async def test_an_alert_rule_takes_a_candidate_back(plane: Plane, tmp_path: Path
     secret = tmp_path / "secret"
     secret.write_text("only between us\n", encoding="utf-8")
     ports = free_port(), free_port()
-    arm(plane, "good", ports[0], ())
-    arm(plane, "bad", ports[1], ("--errors=0.5",))
+    start_backend(plane, "good", ports[0], ())
+    start_backend(plane, "bad", ports[1], ("--errors=0.5",))
     await asyncio.to_thread(plane.start_control_plane, f"--alarm-secret-file={secret}", collector=False)
     await asyncio.to_thread(plane.apply, spec(*ports, ALARMED))
     envoy = await asyncio.to_thread(plane.start_envoy)
@@ -133,7 +133,7 @@ async def test_an_alert_rule_takes_a_candidate_back(plane: Plane, tmp_path: Path
 async def test_a_query_that_answers_badly_takes_back(plane: Plane) -> None:
     ports = free_port(), free_port()
     for port in ports:
-        arm(plane, f"arm-{port}", port, ())
+        start_backend(plane, f"arm-{port}", port, ())
     address = f"127.0.0.1:{free_port()}"
     flags = (f"--prometheus=http://{address}", "--no-health-checks")
     await asyncio.to_thread(plane.start_control_plane, *flags, collector=False)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.plane import Plane, eventually
 from tests.support.worlds import SCRIPTS
 from xds_server.compiler import compile_resources
-from xds_server.plan import Traffic
+from xds_server.plan import RouteTraffic
 from xds_server.spec import load
 from xds_server.xds.server import Hub, Server
 from xds_server.xds.snapshot import build
@@ -136,7 +136,7 @@ async def test_a_proxy_that_holds_whole_tables_keeps_them(plane: Plane) -> None:
     weight = 1_000
 
     def world(proxies: ir.NodeClass) -> Snapshot:
-        traffic = [Traffic.at(spec, weight)]
+        traffic = [RouteTraffic.with_weight(spec, weight)]
         return build(compile_resources(proxies, traffic, SCRIPTS, collector=None))
 
     async with serving(plane.xds, lambda proxies: world(replace(proxies, virtual_hosts_apart=False))) as hub:

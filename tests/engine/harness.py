@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from xds_server.analysis.verdicts import PairCounts
-    from xds_server.health import Watched
+    from xds_server.health import BackendCheck
     from xds_server.traces import Tracer
     from xds_server.view import Convergence
 
@@ -80,9 +80,9 @@ class _Evidence:
 class RecordingHealth:
     """Records which backends the engine wants checked; a test reports their health."""
 
-    watched: list[tuple[Watched, ...]] = field(default_factory=list)
+    watched: list[tuple[BackendCheck, ...]] = field(default_factory=list)
 
-    def watch(self, watched: Collection[Watched]) -> None:
+    def watch(self, watched: Collection[BackendCheck]) -> None:
         self.watched.append(tuple(watched))
 
 

@@ -39,7 +39,7 @@ async def canary_at_five_percent(harness: EngineHarness, more: str) -> FakeProxy
 def block_began(harness: EngineHarness) -> float:
     """Return the start of the current block of counts; the present time if there is none."""
     analysis = harness.engine.analysis._analyses.get("chat")
-    return harness.now if analysis is None else analysis.began
+    return harness.now if analysis is None else analysis.block_started
 
 
 async def count_blocks(harness: EngineHarness, failed: int, *, blocks: int = 6, group: str = "chat") -> None:

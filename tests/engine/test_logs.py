@@ -39,7 +39,7 @@ async def test_an_event_is_logged_with_the_route_and_its_state(tmp_path: Path) -
         "revision": view.revision,
         "phase": "Killed",
         "actor": "ada",
-        "message": "v1 serves everyone: v2 leaks",
+        "message": "v1 serves all users: v2 leaks",
     }
 
 

@@ -1,4 +1,4 @@
-"""Real servers on loopback that live, die, hang and come back; the asker's own blindness."""
+"""Health checks of real servers on loopback that stop, fail, hang and recover."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from demo.processes import free_port
-from xds_server.health import HealthChecks, Target, Watched
+from xds_server.health import BackendCheck, HealthChecks, Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ class Server:
     def __init__(self, port: int) -> None:
         self.port = port
         self.status: int | None = 200
-        self.asked = 0
+        self.requests = 0
         self._over = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -41,21 +41,21 @@ class Server:
             await self._runner.cleanup()
 
     async def _answer(self, _request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         if self.status is None:
             await self._over.wait()
         return web.Response(status=self.status or 200, body=b"x" * 1_000_000)
 
 
-class Heard:
-    """The newest word on each backend."""
+class Reports:
+    """The newest health of each backend."""
 
     def __init__(self) -> None:
-        self.of: dict[str, Health] = {}
+        self.newest: dict[str, Health] = {}
 
-    def __call__(self, route: str, found: Health) -> None:
+    def __call__(self, route: str, health: Health) -> None:
         assert route == "chat"
-        self.of[found.backend] = found
+        self.newest[health.backend] = health
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -65,7 +65,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def asking(checks: HealthChecks) -> AsyncIterator[None]:
+async def running(checks: HealthChecks) -> AsyncIterator[None]:
     task = asyncio.create_task(checks.run())
     try:
         yield
@@ -86,11 +86,11 @@ async def servers(count: int) -> AsyncIterator[list[Server]]:
             await server.stop()
 
 
-def watched(control: Server, *endpoints: Server, backend: str = "v2") -> Watched:
+def check_of(control: Server, *endpoints: Server, backend: str = "v2") -> BackendCheck:
     def target(*ports: int) -> Target:
         return Target(endpoints=tuple(("127.0.0.1", port) for port in ports), dns=False)
 
-    return Watched(
+    return BackendCheck(
         route="chat",
         backend=backend,
         target=target(*(server.port for server in endpoints)),
@@ -102,58 +102,58 @@ def watched(control: Server, *endpoints: Server, backend: str = "v2") -> Watched
     )
 
 
-async def test_life_death_and_life_again() -> None:
-    heard = Heard()
-    checks = HealthChecks(heard)
-    async with servers(3) as (control, one, two), asking(checks):
-        checks.watch([watched(control, one, two)])
-        await until(lambda: "v2" in heard.of and heard.of["v2"].healthy == 2)
+async def test_endpoints_become_unhealthy_and_healthy_again() -> None:
+    reports = Reports()
+    checks = HealthChecks(reports)
+    async with servers(3) as (control, one, two), running(checks):
+        checks.watch([check_of(control, one, two)])
+        await until(lambda: "v2" in reports.newest and reports.newest["v2"].healthy == 2)
         await one.stop()
-        await until(lambda: heard.of["v2"].healthy == 1)
-        assert f"127.0.0.1:{one.port}" in heard.of["v2"].detail
+        await until(lambda: reports.newest["v2"].healthy == 1)
+        assert f"127.0.0.1:{one.port}" in reports.newest["v2"].detail
         two.status = 503
-        await until(lambda: heard.of["v2"].healthy == 0)
-        assert "answered 503" in heard.of["v2"].detail
+        await until(lambda: reports.newest["v2"].healthy == 0)
+        assert "answered 503" in reports.newest["v2"].detail
         two.status = 404
-        await until(lambda: heard.of["v2"].healthy == 1)
+        await until(lambda: reports.newest["v2"].healthy == 1)
         two.status = None
-        await until(lambda: heard.of["v2"].healthy == 0)
-        assert "did not answer within 0.2 s" in heard.of["v2"].detail
+        await until(lambda: reports.newest["v2"].healthy == 0)
+        assert "did not answer within 0.2 s" in reports.newest["v2"].detail
 
 
-async def test_who_sees_nobody_says_nothing() -> None:
-    heard = Heard()
-    checks = HealthChecks(heard)
-    async with servers(2) as (control, one), asking(checks):
-        checks.watch([watched(control, one)])
-        await until(lambda: "v2" in heard.of and heard.of["v2"].healthy == 1)
+async def test_results_are_discarded_while_the_stable_backend_is_unreachable() -> None:
+    reports = Reports()
+    checks = HealthChecks(reports)
+    async with servers(2) as (control, one), running(checks):
+        checks.watch([check_of(control, one)])
+        await until(lambda: "v2" in reports.newest and reports.newest["v2"].healthy == 1)
         control.status = 500
         await one.stop()
-        await until(lambda: checks.counts.blind >= 3)
-        assert heard.of["v2"].healthy == 1
+        await until(lambda: checks.counts.discarded >= 3)
+        assert reports.newest["v2"].healthy == 1
         control.status = 200
-        await until(lambda: heard.of["v2"].healthy == 0)
+        await until(lambda: reports.newest["v2"].healthy == 0)
 
 
-async def test_what_is_watched_changes_and_the_rest_goes_on() -> None:
-    heard = Heard()
-    checks = HealthChecks(heard)
-    async with servers(3) as (control, one, two), asking(checks):
-        first = watched(control, one)
-        checks.watch([first, watched(control, two, backend="v3")])
-        await until(lambda: heard.of.keys() == {"v2", "v3"})
+async def test_changing_the_checks_leaves_unchanged_ones_running() -> None:
+    reports = Reports()
+    checks = HealthChecks(reports)
+    async with servers(3) as (control, one, two), running(checks):
+        first = check_of(control, one)
+        checks.watch([first, check_of(control, two, backend="v3")])
+        await until(lambda: reports.newest.keys() == {"v2", "v3"})
         checks.watch([first])
-        await until(lambda: one.asked > 3)
-        before = two.asked
-        start = one.asked
-        await until(lambda: one.asked > start + 5)
-        assert two.asked <= before + 1
+        await until(lambda: one.requests > 3)
+        before = two.requests
+        start = one.requests
+        await until(lambda: one.requests > start + 5)
+        assert two.requests <= before + 1
         checks.watch([replace(first, target=Target(endpoints=(("127.0.0.1", two.port),), dns=False))])
-        await until(lambda: two.asked > before + 2)
+        await until(lambda: two.requests > before + 2)
 
 
-async def test_all_addresses_behind_a_name_are_asked() -> None:
-    heard = Heard()
+async def test_all_addresses_of_a_dns_name_are_checked() -> None:
+    reports = Reports()
     names: dict[str, tuple[str, ...]] = {"v2.test": ("127.0.0.1", "127.0.0.2")}
 
     async def resolve(host: str, _port: int) -> tuple[str, ...]:
@@ -162,13 +162,13 @@ async def test_all_addresses_behind_a_name_are_asked() -> None:
             raise OSError("no such name")
         return names[host]
 
-    checks = HealthChecks(heard, resolve=resolve)
-    async with servers(2) as (control, one), asking(checks):
-        by_name = replace(watched(control, one), target=Target(endpoints=(("v2.test", one.port),), dns=True))
+    checks = HealthChecks(reports, resolve=resolve)
+    async with servers(2) as (control, one), running(checks):
+        by_name = replace(check_of(control, one), target=Target(endpoints=(("v2.test", one.port),), dns=True))
         checks.watch([by_name])
-        await until(lambda: "v2" in heard.of and heard.of["v2"].total == 2)
-        assert heard.of["v2"].healthy == 1, "nobody listens at the second address"
+        await until(lambda: "v2" in reports.newest and reports.newest["v2"].total == 2)
+        assert reports.newest["v2"].healthy == 1, "no server listens on the second address"
         names["v2.test"] = ("127.0.0.1",)
-        await until(lambda: heard.of["v2"].total == 1)
+        await until(lambda: reports.newest["v2"].total == 1)
         names.clear()
-        await until(lambda: heard.of["v2"].healthy == 0)
+        await until(lambda: reports.newest["v2"].healthy == 0)

@@ -1,34 +1,36 @@
+"""The state of endpoints and backends after single health checks."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.health import UNCHECKED, EndpointHealth, HealthState, after_check, summed
+from xds_server.health import UNCHECKED, EndpointHealth, HealthState, after_check, backend_health
 
-ANSWERS = st.lists(st.sampled_from([None, "refused"]), max_size=30)
+CHECKS = st.lists(st.sampled_from([None, "refused"]), max_size=30)
 
 
-@given(ANSWERS, st.integers(1, 5))
-def test_death_takes_as_many_failures_in_a_row_and_life_one_answer(
-    answers: list[str | None], threshold: int
+@given(CHECKS, st.integers(1, 5))
+def test_one_success_makes_healthy_and_threshold_failures_unhealthy(
+    checks: list[str | None], threshold: int
 ) -> None:
-    pulse, row = UNCHECKED, 0
-    for failure in answers:
-        pulse = after_check(pulse, failure, threshold)
-        row = 0 if failure is None else row + 1
+    health, failures = UNCHECKED, 0
+    for failure in checks:
+        health = after_check(health, failure, threshold)
+        failures = 0 if failure is None else failures + 1
         if failure is None:
-            assert pulse.vital is HealthState.ALIVE
+            assert health.state is HealthState.HEALTHY
         else:
-            assert (pulse.vital is HealthState.DEAD) == (row >= threshold)
+            assert (health.state is HealthState.UNHEALTHY) == (failures >= threshold)
 
 
-def pulses(*vitals: HealthState) -> tuple[EndpointHealth, ...]:
-    return tuple(EndpointHealth(vital=vital, words=f"n{n} {vital.value}") for n, vital in enumerate(vitals))
+def endpoints(*states: HealthState) -> tuple[EndpointHealth, ...]:
+    return tuple(EndpointHealth(state=state, reason=f"n{n} {state.value}") for n, state in enumerate(states))
 
 
-def test_one_living_endpoint_decides_and_one_unknown_leaves_it_open() -> None:
-    found = summed("v2", pulses(HealthState.DEAD, HealthState.ALIVE, HealthState.UNKNOWN))
-    assert found is not None
-    assert (found.healthy, found.total, found.detail) == (1, 3, "n0 dead")
-    assert summed("v2", pulses(HealthState.DEAD, HealthState.UNKNOWN)) is None
-    dead = summed("v2", pulses(HealthState.DEAD, HealthState.DEAD))
-    assert dead is not None
-    assert (dead.healthy, dead.total) == (0, 2)
+def test_one_healthy_endpoint_decides_and_one_unknown_leaves_the_backend_undecided() -> None:
+    health = backend_health("v2", endpoints(HealthState.UNHEALTHY, HealthState.HEALTHY, HealthState.UNKNOWN))
+    assert health is not None
+    assert (health.healthy, health.total, health.detail) == (1, 3, "n0 unhealthy")
+    assert backend_health("v2", endpoints(HealthState.UNHEALTHY, HealthState.UNKNOWN)) is None
+    unhealthy = backend_health("v2", endpoints(HealthState.UNHEALTHY, HealthState.UNHEALTHY))
+    assert unhealthy is not None
+    assert (unhealthy.healthy, unhealthy.total) == (0, 2)

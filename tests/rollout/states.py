@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from xds_server.rollout import (
-    STRATEGY,
+    STRATEGY_SPLIT,
     Action,
     Bake,
     Command,
@@ -20,7 +20,7 @@ from xds_server.rollout import (
     SetWeight,
     Split,
     State,
-    relaid,
+    reallocate,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def program(*steps: Step, **more: Any) -> Program:
 
 @cache
 def _split(weight: int) -> Split:
-    return Split(name=STRATEGY, segments=relaid((), "v1", {"v2": weight}))
+    return Split(name=STRATEGY_SPLIT, segments=reallocate((), "v1", {"v2": weight}))
 
 
 def state(phase: Phase, *steps: Step, weight: int = 0, **more: Any) -> State:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds_server.rollout import FULL, Segment, moved, relaid, shares
+from xds_server.rollout import FULL, Segment, count_moved, reallocate, slots_by_variant
 
 
 def laid(*segments: tuple[str, int]) -> tuple[Segment, ...]:
@@ -88,7 +88,7 @@ def test_layouts(
     order: tuple[str, ...],
     after: list[tuple[str, int]],
 ) -> None:
-    assert relaid(laid(*before), "v1", weights, order) == laid(*after)
+    assert reallocate(laid(*before), "v1", weights, order) == laid(*after)
 
 
 VARIANTS = ("a", "b", "c")
@@ -100,12 +100,12 @@ WEIGHTS = st.tuples(*(st.integers(0, 3_300) for _ in VARIANTS)).map(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(WEIGHTS, min_size=1, max_size=3), st.permutations(VARIANTS))
 def test_no_slot_changes_its_owner_that_need_not(changes: list[dict[str, int]], order: list[str]) -> None:
-    segments = relaid((), "v1", {})
+    segments = reallocate((), "v1", {})
     for wanted in changes:
-        after = relaid(segments, "v1", wanted, order)
-        before, now = shares(segments), shares(after)
+        after = reallocate(segments, "v1", wanted, order)
+        before, now = slots_by_variant(segments), slots_by_variant(after)
         assert now == {"v1": FULL - sum(wanted.values()), **wanted}
         gained = sum(max(0, now.get(v, 0) - before.get(v, 0)) for v in {*before, *now})
-        assert moved(segments, after) == gained
+        assert count_moved(segments, after) == gained
         assert all(one.variant != other.variant for one, other in pairwise(after))
         segments = after

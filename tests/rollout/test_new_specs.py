@@ -9,12 +9,13 @@ import pytest
 
 from tests.rollout.states import CANARY, NOW, converged, program, records, state
 from xds_server.rollout import (
-    LIVE,
-    STRATEGY,
+    ACTIVE_PHASES,
+    STRATEGY_SPLIT,
     Analysis,
     Bake,
     Experiment,
     Finding,
+    FixedSplit,
     Kill,
     Outcome,
     Pause,
@@ -25,13 +26,12 @@ from xds_server.rollout import (
     Shadow,
     SpecAccepted,
     Split,
-    Spread,
     State,
     Step,
     Tick,
-    moved,
-    relaid,
-    shares,
+    count_moved,
+    reallocate,
+    slots_by_variant,
     step,
 )
 
@@ -43,12 +43,12 @@ def spec(asked: Program, digest: str = "d2") -> SpecAccepted:
     return SpecAccepted(route="chat", program=asked, digest=digest, actor="ada")
 
 
-def by_rule(**weights: int) -> Spread:
-    return Spread(name="rule/eu", base="v1", weights=tuple(weights.items()))
+def by_rule(**weights: int) -> FixedSplit:
+    return FixedSplit(name="rule/eu", base="v1", weights=tuple(weights.items()))
 
 
-def split(name: str = STRATEGY, base: str = "v1", **weights: int) -> Split:
-    return Split(name=name, segments=relaid((), base, weights, tuple(weights)))
+def split(name: str = STRATEGY_SPLIT, base: str = "v1", **weights: int) -> Split:
+    return Split(name=name, segments=reallocate((), base, weights, tuple(weights)))
 
 
 # The first spec
@@ -66,7 +66,7 @@ def test_a_first_spec_is_published_and_moves_nobody() -> None:
         phase=Phase.PENDING,
         splits=(
             split(),
-            Split(name="rule/eu", segments=relaid((), "v1", {"v3": 10, "v2": 20}, ("v3", "v2"))),
+            Split(name="rule/eu", segments=reallocate((), "v1", {"v3": 10, "v2": 20}, ("v3", "v2"))),
         ),
         published_at=NOW,
     )
@@ -97,7 +97,7 @@ def test_an_accepted_spec_is_summed_up(asked: Program, words: str) -> None:
 # A spec with the same course
 
 
-@pytest.mark.parametrize("phase", [*LIVE, Phase.HEALTHY, Phase.ROLLING_BACK, Phase.ROLLED_BACK])
+@pytest.mark.parametrize("phase", [*ACTIVE_PHASES, Phase.HEALTHY, Phase.ROLLING_BACK, Phase.ROLLED_BACK])
 @pytest.mark.parametrize("held", [False, True])
 def test_a_spec_with_the_same_course_changes_nothing_of_the_run(phase: Phase, held: bool) -> None:
     before = state(
@@ -158,7 +158,7 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
         dead=("v3", "v4"),
         pairs_before=4,
         proven=True,
-        likeness="Different",
+        equivalence="Different",
         budgeted_at=NOW,
         warm_until=NOW,
         run=4,
@@ -180,7 +180,7 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
         dead=("v4",),
     )
     assert after.weights == {"v2": 500}, "v3 is no variant any more; its users are the stable backend's again"
-    assert moved(before.segments(STRATEGY), after.segments(STRATEGY)) == 300
+    assert count_moved(before.segments(STRATEGY_SPLIT), after.segments(STRATEGY_SPLIT)) == 300
     over = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
     gives_way = [("superseded", f"{phase.value} with 5 % on v2, 3 % on v3 gives way")]
     assert records(effects) == [*([] if over else gives_way), ("accepted", "v1 → v2 in 1 step")]
@@ -195,21 +195,21 @@ def test_a_superseded_rollout_without_users_says_so() -> None:
 def test_another_stable_backend_begins_with_everybody_on_it() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, _ = step(before, spec(program(stable="v2", candidate="v1")), NOW)
-    assert shares(after.segments(STRATEGY)) == {"v2": 10_000}
+    assert slots_by_variant(after.segments(STRATEGY_SPLIT)) == {"v2": 10_000}
 
 
 def test_users_keep_their_slots_when_another_course_begins() -> None:
     slots = (("v1", 100), ("v2", 500), ("v1", 9_400))
     segments = tuple(Segment(variant=variant, slots=count) for variant, count in slots)
-    before = state(Phase.PROGRESSING, splits=(Split(name=STRATEGY, segments=segments),))
+    before = state(Phase.PROGRESSING, splits=(Split(name=STRATEGY_SPLIT, segments=segments),))
     after, _ = step(before, spec(program(Pause(duration=None), SetWeight(weight=900))), NOW)
-    assert after.segments(STRATEGY) == segments
+    assert after.segments(STRATEGY_SPLIT) == segments
 
 
 def test_a_new_stable_backend_takes_the_users_of_the_candidate_too() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, _ = step(before, spec(program(stable="v3", candidate="v2")), NOW)
-    assert shares(after.segments(STRATEGY)) == {"v3": 10_000}
+    assert slots_by_variant(after.segments(STRATEGY_SPLIT)) == {"v3": 10_000}
 
 
 def test_the_variants_of_an_experiment_keep_their_users() -> None:
@@ -357,7 +357,7 @@ def test_entering_a_step(current: Step, expected: dict[str, Any], words: str) ->
         ends_at=2.0,
         message="m",
         proven=True,
-        likeness="Equivalent",
+        equivalence="Equivalent",
         pairs_before=9,
     )
     after, effects = step(before, Tick(synced=True), NOW)
@@ -379,7 +379,7 @@ def test_an_experiment_lays_out_its_variants_in_the_order_of_the_spec() -> None:
     test = Experiment(weights=(("v3", 3_000), ("v2", 1_000)), duration=60.0, back=True)
     before = state(Phase.PENDING, test, splits=(split(), split("rule/eu", v2=7)))
     after, _ = step(before, converged(before), NOW)
-    assert [(s.variant, s.slots) for s in after.segments(STRATEGY)] == [
+    assert [(s.variant, s.slots) for s in after.segments(STRATEGY_SPLIT)] == [
         ("v3", 3_000),
         ("v2", 1_000),
         ("v1", 6_000),

@@ -9,11 +9,12 @@ import pytest
 
 from tests.rollout.states import NOW, command, converged, not_converged, program, records, state
 from xds_server.rollout import (
-    LIVE,
+    ACTIVE_PHASES,
     Action,
     Alarm,
     Analysis,
     Bake,
+    CommandNotAllowedError,
     Experiment,
     Finding,
     Health,
@@ -22,7 +23,6 @@ from xds_server.rollout import (
     Pause,
     Phase,
     Publish,
-    Refused,
     SetWeight,
     Shadow,
     State,
@@ -70,8 +70,12 @@ def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: 
 
 
 REFUSED: dict[tuple[Phase, Action], str] = {
-    **{(phase, kind): "do not hold the current step yet" for phase in LIVE for kind in (PROMOTE, FULL)},
-    **{(phase, RETRY): "has not ended" for phase in LIVE - {Phase.DEGRADED}},
+    **{
+        (phase, kind): "do not hold the current step yet"
+        for phase in ACTIVE_PHASES
+        for kind in (PROMOTE, FULL)
+    },
+    **{(phase, RETRY): "has not ended" for phase in ACTIVE_PHASES - {Phase.DEGRADED}},
     (Phase.DEGRADED, PAUSE): "waits for proxies already",
     (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout is over",
     (Phase.ROLLING_BACK, RETRY): "has not ended",
@@ -88,7 +92,7 @@ REFUSED: dict[tuple[Phase, Action], str] = {
     },
 }
 UNCHANGED: set[tuple[Phase, Action]] = {
-    *((phase, RESUME) for phase in LIVE - {Phase.PAUSED}),
+    *((phase, RESUME) for phase in ACTIVE_PHASES - {Phase.PAUSED}),
     (Phase.PAUSED, PAUSE),
     (Phase.HEALTHY, PROMOTE),
     (Phase.HEALTHY, FULL),
@@ -120,7 +124,7 @@ def test_each_command_is_refused_or_empty_where_the_table_says_so(phase: Phase, 
     before = standing(phase)
     refusal = REFUSED.get((phase, kind))
     if refusal is not None:
-        with pytest.raises(Refused, match=refusal):
+        with pytest.raises(CommandNotAllowedError, match=refusal):
             step(before, command(kind, "why"), NOW + 5)
         return
     after, effects = step(before, command(kind, "why"), NOW + 5)
@@ -153,7 +157,7 @@ def test_a_pause_without_a_clock_keeps_none() -> None:
 def test_a_pause_of_a_pause_without_end_changes_nothing_and_a_degraded_one_is_refused() -> None:
     open_ended = state(Phase.PAUSED, Pause(duration=None), SetWeight(weight=1), converged=True)
     assert step(open_ended, command(PAUSE), NOW) == (open_ended, ())
-    with pytest.raises(Refused, match="waits for proxies already"):
+    with pytest.raises(CommandNotAllowedError, match="waits for proxies already"):
         step(standing(Phase.DEGRADED), command(PAUSE), NOW)
 
 
@@ -195,7 +199,7 @@ def test_a_resume_of_a_pause_without_end_enters_the_next_step_if_the_candidate_l
         ("step_began", "weight 9 % for v2"),
     ]
     assert effects[-1] == Publish()
-    with pytest.raises(Refused, match="was not seen alive yet"):
+    with pytest.raises(CommandNotAllowedError, match="was not seen alive yet"):
         step(replace(before, healthy=()), command(RESUME), NOW + 5)
 
 
@@ -248,12 +252,12 @@ def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Action)
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
 def test_no_promotion_before_the_proxies_hold_the_step_and_the_candidate_lives(kind: Action) -> None:
-    with pytest.raises(Refused, match="do not hold the current step yet"):
+    with pytest.raises(CommandNotAllowedError, match="do not hold the current step yet"):
         step(running(converged=False), command(kind), NOW + 5)
     asked = program(checked=("v2",))
     for known, words in (((), "was not seen alive yet"), (("v2",), "has no living endpoint")):
         before = running(program=asked, dead=known)
-        with pytest.raises(Refused, match=f"v2 {words}; nobody is sent there"):
+        with pytest.raises(CommandNotAllowedError, match=f"v2 {words}; nobody is sent there"):
             step(before, command(kind), NOW + 5)
 
 
@@ -292,7 +296,7 @@ def test_promote_full_of_an_experiment_starts_it() -> None:
 # Abort and undo
 
 
-@pytest.mark.parametrize("phase", [*sorted(LIVE, key=lambda phase: phase.name), Phase.HEALTHY])
+@pytest.mark.parametrize("phase", [*sorted(ACTIVE_PHASES, key=lambda phase: phase.name), Phase.HEALTHY])
 def test_an_abort_takes_everything_back(phase: Phase) -> None:
     before = replace(standing(phase), mirror=10, ends_at=NOW + 9, left=1.0, warm_until=NOW + 1e6)
     after, effects = step(before, command(ABORT), NOW + 5)
@@ -321,7 +325,9 @@ def test_an_abort_where_nothing_was_rolled_out_changes_nothing() -> None:
     assert step(over, command(ABORT), NOW) == (over, ())
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase in LIVE or phase is Phase.HEALTHY])
+@pytest.mark.parametrize(
+    "phase", [phase for phase in Phase if phase in ACTIVE_PHASES or phase is Phase.HEALTHY]
+)
 @pytest.mark.parametrize(("weight", "mirror"), [(0, 0), (500, 0), (0, 2_000)])
 def test_an_undo_needs_a_rollout_that_runs_or_somebody_who_is_exposed(
     phase: Phase, weight: int, mirror: int
@@ -329,11 +335,11 @@ def test_an_undo_needs_a_rollout_that_runs_or_somebody_who_is_exposed(
     resumes = Phase.PROGRESSING if phase in {Phase.PAUSED, Phase.DEGRADED} else None
     before = state(phase, weight=weight, mirror=mirror, resumes=resumes, converged=True)
     if phase is Phase.HEALTHY and not weight and not mirror:
-        with pytest.raises(Refused, match="nobody is on the candidate"):
+        with pytest.raises(CommandNotAllowedError, match="nobody is on the candidate"):
             step(before, command(UNDO), NOW)
         return
     after, effects = step(before, command(UNDO), NOW)
-    outcome = Outcome.ABORTED if phase in LIVE else Outcome.UNDONE
+    outcome = Outcome.ABORTED if phase in ACTIVE_PHASES else Outcome.UNDONE
     assert (after.phase, after.outcome, after.weight, after.mirror) == (Phase.ROLLING_BACK, outcome, 0, 0)
     assert records(effects) == [("undone", "back to the stable backend")]
 
@@ -354,7 +360,7 @@ def test_a_retry_begins_anew_and_keeps_no_evidence(phase: Phase) -> None:
         left=3.0,
         message="rolled back",
         proven=True,
-        likeness="Different",
+        equivalence="Different",
         pairs_before=4,
         run=2,
         finding=Finding.FAIL,
@@ -369,10 +375,10 @@ def test_a_retry_begins_anew_and_keeps_no_evidence(phase: Phase) -> None:
 
 
 def test_what_cannot_be_retried() -> None:
-    with pytest.raises(Refused, match="v1 serves everyone"):
+    with pytest.raises(CommandNotAllowedError, match="v1 serves everyone"):
         step(state(Phase.HEALTHY, program=program(candidate=None, steps=())), command(RETRY), NOW)
     promoted = state(Phase.HEALTHY, weight=10_000, outcome=Outcome.PROMOTED)
-    with pytest.raises(Refused, match="undo takes it back"):
+    with pytest.raises(CommandNotAllowedError, match="undo takes it back"):
         step(promoted, command(RETRY), NOW)
 
 
@@ -440,14 +446,14 @@ def test_a_clock_that_had_run_out_has_nothing_left_behind_a_kill() -> None:
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_a_kill_needs_a_reason(reason: str) -> None:
-    with pytest.raises(Refused, match="needs a reason"):
+    with pytest.raises(CommandNotAllowedError, match="needs a reason"):
         step(running(), command(KILL, reason), NOW)
 
 
 def test_a_kill_by_the_spec_is_taken_back_by_the_spec_alone() -> None:
     before = killed()
     assert before.kill is not None
-    with pytest.raises(Refused, match=r"killSwitch\.enabled"):
+    with pytest.raises(CommandNotAllowedError, match=r"killSwitch\.enabled"):
         step(replace(before, kill=replace(before.kill, by_spec=True)), command(UNKILL), NOW)
 
 

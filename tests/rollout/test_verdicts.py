@@ -16,6 +16,7 @@ from xds_server.rollout import (
     Experiment,
     Finding,
     Health,
+    OnInconclusive,
     Outcome,
     Pause,
     Phase,
@@ -23,11 +24,10 @@ from xds_server.rollout import (
     Publish,
     SetWeight,
     Shadow,
-    Spent,
+    ShadowTokenRate,
     State,
     Step,
     Tick,
-    Undecided,
     Verdict,
     step,
 )
@@ -64,11 +64,11 @@ def words(finding: Finding | None) -> str:
 
 @pytest.mark.parametrize("current", [Pause(duration=60.0), Bake(duration=60.0)], ids=["pause", "bake"])
 @pytest.mark.parametrize("finding", FINDINGS)
-@pytest.mark.parametrize("undecided", Undecided)
+@pytest.mark.parametrize("undecided", OnInconclusive)
 def test_a_judged_step_without_a_pass_is_extended_and_then_does_as_the_spec_asks(
-    current: Step, finding: Finding | None, undecided: Undecided
+    current: Step, finding: Finding | None, undecided: OnInconclusive
 ) -> None:
-    before = due(judged(current, LAST, undecided=undecided), finding=finding)
+    before = due(judged(current, LAST, on_inconclusive=undecided), finding=finding)
     if finding is Finding.PASS:
         after, _ = step(before, Tick(synced=True), NOW)
         assert (after.step, after.weight) == (1, 9_000)
@@ -80,22 +80,24 @@ def test_a_judged_step_without_a_pass_is_extended_and_then_does_as_the_spec_asks
         assert step(extended, Tick(synced=True), NOW + passed) == (extended, ())
     after, effects = step(extended, Tick(synced=True), NOW + PATIENCE)
     match undecided:
-        case Undecided.PROMOTE:
+        case OnInconclusive.PROMOTE:
             assert (after.step, after.weight, after.phase) == (1, 9_000, Phase.PROGRESSING)
             assert records(effects)[0] == ("went_on", f"{words(finding)}; onInconclusive is Promote")
             assert effects[-1] == Publish()
-        case Undecided.ROLLBACK:
+        case OnInconclusive.ROLLBACK:
             assert (after.phase, after.outcome) == (Phase.ROLLING_BACK, Outcome.ROLLED_BACK)
             assert (after.weight, after.ends_at) == (0, None)
             assert records(effects) == [("undecided", f"{words(finding)}; onInconclusive is Rollback")]
-        case Undecided.HOLD:
+        case OnInconclusive.HOLD:
             said = f"{words(finding)}; promote or abort"
             assert (after, records(effects)) == (replace(before, message=said), [("held", said)])
             assert step(after, Tick(synced=True), NOW + 1e6) == (after, ())
 
 
 def test_without_patience_the_decision_is_due_at_once() -> None:
-    before = due(judged(Pause(duration=60.0), LAST, patience=0.0, undecided=Undecided.ROLLBACK))
+    before = due(
+        judged(Pause(duration=60.0), LAST, verdict_timeout=0.0, on_inconclusive=OnInconclusive.ROLLBACK)
+    )
     assert step(before, Tick(synced=True), NOW)[0].phase is Phase.ROLLING_BACK
 
 
@@ -308,9 +310,9 @@ def test_pairs_count_from_where_they_were_when_the_shadow_began() -> None:
 @pytest.mark.parametrize("found", ["", "Inconclusive", "Equivalent", "Different"])
 def test_the_verdict_on_a_shadow_must_be_what_the_spec_requires(required: str, found: str) -> None:
     before = shadow(required=required, pairs_before=0)
-    after, effects = step(before, Evidence(pairs=60, likeness=found, detail="d"), NOW)
+    after, effects = step(before, Evidence(pairs=60, equivalence=found, detail="d"), NOW)
     good = found == "Equivalent" if required == "Equivalent" else found != "Different"
-    assert (after.proven, after.likeness) == (good, found)
+    assert (after.proven, after.equivalence) == (good, found)
     expected = [("likeness", f"{found}: d")] if found else []
     if good:
         why = f"; the verdict is {found}" if found else ""
@@ -319,16 +321,16 @@ def test_the_verdict_on_a_shadow_must_be_what_the_spec_requires(required: str, f
 
 
 def test_a_proven_difference_is_final() -> None:
-    before = shadow(pairs_before=0, likeness="Different")
+    before = shadow(pairs_before=0, equivalence="Different")
     for found in ("", "Equivalent", "Inconclusive", "Different"):
-        assert step(before, Evidence(pairs=99, likeness=found), NOW) == (before, ())
+        assert step(before, Evidence(pairs=99, equivalence=found), NOW) == (before, ())
 
 
 def test_without_a_number_of_pairs_nothing_is_proven() -> None:
     before = shadow(min_pairs=None)
     assert step(before, Evidence(pairs=10_000), NOW) == (before, ())
-    after, _ = step(before, Evidence(pairs=10_000, likeness="Equivalent"), NOW)
-    assert after == replace(before, likeness="Equivalent")
+    after, _ = step(before, Evidence(pairs=10_000, equivalence="Equivalent"), NOW)
+    assert after == replace(before, equivalence="Equivalent")
 
 
 @pytest.mark.parametrize("duration", [None, 60.0])
@@ -381,7 +383,7 @@ def copying(mirror: int, **more: Any) -> State:
 )
 def test_the_share_of_copies_follows_their_cost(mirror: int, rate: float, share: int | None) -> None:
     before = copying(mirror)
-    after, effects = step(before, Spent(tokens_per_second=rate), NOW + 5)
+    after, effects = step(before, ShadowTokenRate(tokens_per_second=rate), NOW + 5)
     if share is None:
         assert (after, effects) == (before, ())
         return
@@ -392,19 +394,19 @@ def test_the_share_of_copies_follows_their_cost(mirror: int, rate: float, share:
 
 def test_a_change_of_the_share_settles_before_the_next() -> None:
     before = copying(2_000, budgeted_at=NOW)
-    assert step(before, Spent(tokens_per_second=400.0), NOW + 29.9) == (before, ())
-    assert step(before, Spent(tokens_per_second=400.0), NOW + 30.0)[0].mirror == 450
+    assert step(before, ShadowTokenRate(tokens_per_second=400.0), NOW + 29.9) == (before, ())
+    assert step(before, ShadowTokenRate(tokens_per_second=400.0), NOW + 30.0)[0].mirror == 450
 
 
 def test_a_change_of_the_share_does_not_stop_the_clock() -> None:
     for held in (False, True):
         before = replace(copying(2_000), converged=held)
-        assert step(before, Spent(tokens_per_second=400.0), NOW + 5)[0].converged is held
+        assert step(before, ShadowTokenRate(tokens_per_second=400.0), NOW + 5)[0].converged is held
 
 
 def test_without_a_budget_the_share_stays() -> None:
     before = shadow()
-    assert step(before, Spent(tokens_per_second=1e9), NOW) == (before, ())
+    assert step(before, ShadowTokenRate(tokens_per_second=1e9), NOW) == (before, ())
     before = state(Phase.PROGRESSING, weight=500)
-    assert step(before, Spent(tokens_per_second=1e9), NOW) == (before, ())
-    assert step(before, Evidence(pairs=100, likeness="Different"), NOW) == (before, ())
+    assert step(before, ShadowTokenRate(tokens_per_second=1e9), NOW) == (before, ())
+    assert step(before, Evidence(pairs=100, equivalence="Different"), NOW) == (before, ())

@@ -1,6 +1,6 @@
-"""Parts of the docs that come from the code and from the samples, and the pictures that are drawn of it.
+"""Parts of the docs that are generated from code and samples, and generated images.
 
-A page says where: `<!-- begin: NAME; make golden -->` … `<!-- end -->`. What is between is written anew.
+A page marks them: `<!-- begin: NAME; make golden -->` … `<!-- end -->`. The text in between is generated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xds_server.rollout.diagram import guards
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["PICTURES", "ROOT", "drawn_pages", "redrawn"]
+__all__ = ["PICTURES", "ROOT", "generated_pages", "regenerate"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PICTURES: Final[dict[str, Callable[[], str]]] = {"docs/images/states.svg": states.picture}
@@ -36,8 +36,8 @@ def _fields() -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    drawn = [f"| {' | '.join(cells)} |\n" for cells in (heads, *rows)]
-    return "".join([drawn[0], f"|{'---|' * len(heads)}\n", *drawn[1:]])
+    generate = [f"| {' | '.join(cells)} |\n" for cells in (heads, *rows)]
+    return "".join([generate[0], f"|{'---|' * len(heads)}\n", *generate[1:]])
 
 
 def _json(kind: Format) -> Callable[[], str]:
@@ -45,25 +45,25 @@ def _json(kind: Format) -> Callable[[], str]:
 
 
 def _series(program: str) -> Callable[[], str]:
-    def drawn() -> str:
+    def generate() -> str:
         rows = [
             (f"`{one.name}`", one.type, ", ".join(f"`{label}`" for label in one.labels), one.help)
             for one in catalogue(program)
         ]
         return _table(("series", "type", "labels", "says"), rows)
 
-    return drawn
+    return generate
 
 
 def _logs(program: str) -> Callable[[], str]:
-    def drawn() -> str:
+    def generate() -> str:
         rows = [
             (f"`{one.name}`", one.level, ", ".join(f"`{name}`" for name in one.fields))
             for one in log_events(program)
         ]
         return _table(("event", "level", "fields"), rows)
 
-    return drawn
+    return generate
 
 
 _PARTS: Final[dict[str, Callable[[], str]]] = {
@@ -89,19 +89,19 @@ _PARTS: Final[dict[str, Callable[[], str]]] = {
 _BLOCK: Final = re.compile(r"(<!-- begin: ([^;>]+); make golden -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def drawn_pages() -> list[str]:
-    """Return the pages that have such parts, by their path."""
+def generated_pages() -> list[str]:
+    """Return the paths of pages with generated parts."""
     pages = (path for path in sorted(ROOT.glob("docs/**/*.md")) if _BLOCK.search(path.read_text("utf-8")))
     return [path.relative_to(ROOT).as_posix() for path in pages]
 
 
-def redrawn(text: str) -> str:
-    """Return a page with its parts as the code has them now."""
+def regenerate(text: str) -> str:
+    """Return a page with its parts generated from the present code."""
     return _BLOCK.sub(lambda found: f"{found[1]}{_part(found[2].strip())}\n{found[3]}", text)
 
 
 def _part(name: str) -> str:
-    """Return what belongs to a name: a part of the code, or a file as it is."""
+    """Return the text of a part: generated from code, or a file as it is."""
     if name in _PARTS:
         return f"\n{_PARTS[name]()}\n"
     file = ROOT / name

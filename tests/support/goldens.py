@@ -1,4 +1,4 @@
-"""Golden files: a spec and where its rollout stands in, what proxies are told out, a file per type."""
+"""Golden files: a spec and the state of its rollout in, the resources out, one file per type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from tests.support.worlds import SCRIPTS
 from xds_server import ir
 from xds_server.compiler import compile_resources
-from xds_server.plan import Traffic
+from xds_server.plan import RouteTraffic
 from xds_server.spec import load
 from xds_server.translate import Scripts, render
 
@@ -21,15 +21,15 @@ __all__ = ["GOLDEN", "Case", "cases", "rendered", "resources_of"]
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ENTRY = ir.Address(host="127.0.0.1", port=10_000)
 COLLECTOR = ir.Address(host="127.0.0.1", port=18_002)
-# The scripts are files of their own; a change in one should not change every golden.
+# The scripts are separate files; a change in one should not change every golden file.
 NAMES = Scripts(capture="-- envoy/lua/capture.lua", rewrite="-- envoy/lua/rewrite.lua")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One spec file. Comments such as `# traffic: chat weight=500 mirror=0` say where rollouts stand.
+    """One spec file; comments such as `# traffic: chat weight=500 mirror=0` set the rollout state.
 
-    `# virtual hosts apart` says that the proxies are told each virtual host by itself.
+    `# virtual hosts apart` sends each virtual host as a separate resource.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Case:
         return GOLDEN / "out" / self.name
 
     @property
-    def traffic(self) -> list[Traffic]:
-        stands = {
-            found[1]: (int(found[2]), int(found[3]))
-            for found in re.finditer(r"# traffic: (\S+) weight=(\d+) mirror=(\d+)", self.text)
+    def traffic(self) -> list[RouteTraffic]:
+        states = {
+            match[1]: (int(match[2]), int(match[3]))
+            for match in re.finditer(r"# traffic: (\S+) weight=(\d+) mirror=(\d+)", self.text)
         }
         loaded = load(self.text, file=self.name)
         assert loaded.ok, [str(problem) for problem in loaded.problems]
-        return [Traffic.at(route, *stands[route.metadata.name]) for route in loaded.routes]
+        return [RouteTraffic.with_weight(route, *states[route.metadata.name]) for route in loaded.routes]
 
 
 def cases() -> list[Case]:
@@ -57,11 +57,11 @@ def cases() -> list[Case]:
 def resources_of(
     case: Case, scripts: Scripts = SCRIPTS, envoy: int = ir.NEWEST_ENVOY
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the rendered resources by type and name, as a proxy of Envoy 1.`envoy` is told them."""
+    """Return the rendered resources by type and name, as sent to Envoy 1.`envoy`."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     apart = "# virtual hosts apart\n" in case.text
-    proxies = ir.NodeClass(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
-    for resource in compile_resources(proxies, case.traffic, scripts, collector=COLLECTOR):
+    node_class = ir.NodeClass(group="chat", entry=ENTRY, envoy=envoy, virtual_hosts_apart=apart)
+    for resource in compile_resources(node_class, case.traffic, scripts, collector=COLLECTOR):
         found.setdefault(resource.type_url.rsplit(".", 1)[-1], {})[resource.name] = render(resource)
     return found
 
@@ -72,7 +72,7 @@ def rendered(case: Case) -> dict[str, str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Every value written out: an anchor would hide a change in the place it points from."""
+    """Writes every value in full: a YAML anchor would hide a change at its alias."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True

@@ -1,7 +1,7 @@
-"""A control plane in a thread of the test, whose rollouts live by a clock that the test moves.
+"""A control plane in a thread of the test, whose rollouts use a clock that the test advances.
 
 Everything else is real: the store, the discovery port, the proxies and the backends. Hours of a rollout pass
-in the time it takes a proxy to be told.
+in the time it takes a proxy to sync.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 
 class TimedPlane:
-    """A control plane on `port`; `advance` lets its time pass."""
+    """A control plane on `port`; `advance` advances its clock."""
 
     def __init__(self, folder: Path, port: int, *, collector: tuple[int, int] | None = None) -> None:
-        """`collector` is the gRPC and the HTTP port of one that runs."""
+        """Create it; `collector` is the gRPC and the HTTP port of a running collector."""
         self.ahead = 0.0
         self._store = SqliteStore(folder / "timed.sqlite")
         source = None if collector is None else CollectorSource(f"http://127.0.0.1:{collector[1]}")
@@ -65,29 +65,29 @@ class TimedPlane:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """End it."""
+        """Stop the control plane."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
         self._loop.close()
         self._store.close()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.ahead += seconds
 
     def apply(self, text: str) -> list[str]:
-        """Apply a spec; return what became of its routes."""
+        """Apply a spec; return the result per route."""
         applied = self._call(self.engine.routes.apply(text, file="test.yaml", by=Caller(actor="test")))
         return [item.action for item in applied.routes]
 
-    def act(self, action: Action, reason: str = "the test says so", name: str = "chat") -> dict[str, Any]:
-        """Tell a route something."""
+    def act(self, action: Action, reason: str = "the test requests it", name: str = "chat") -> dict[str, Any]:
+        """Send a command to a route; return its view."""
         return to_json(
             self._call(self.engine.routes.command(name, action, by=Caller(actor="test", reason=reason)))
         )
 
     def view(self, name: str = "chat") -> dict[str, Any]:
-        """Return how a route stands."""
+        """Return the view of a route."""
 
         async def ask() -> dict[str, Any]:
             return to_json(self.engine.queries.view(name))
@@ -95,11 +95,11 @@ class TimedPlane:
         return self._call(ask())
 
     def until(self, holds: Callable[[dict[str, Any]], bool], *, within: float = 20) -> dict[str, Any]:
-        """Ask until the view of the route satisfies `holds`."""
+        """Poll until the view of the route satisfies `holds`."""
         return eventually(self.view, holds, within=within)
 
     def held(self, kind: str, weight: float | None = None) -> dict[str, Any]:
-        """Wait until the route is in a step of this kind (or a phase), its clock runs and proxies hold it."""
+        """Wait for a step (or phase) of this kind with its timer running and the proxies synced."""
 
         def holds(view: dict[str, Any]) -> bool:
             there = view["phase"] == kind or (view["step"] is not None and view["step"]["kind"] == kind)
@@ -112,7 +112,7 @@ class TimedPlane:
         return self.until(holds)
 
     def kinds(self) -> list[str]:
-        """Return the kinds of what was recorded of the route, oldest first."""
+        """Return the kinds of the recorded events of the route, oldest first."""
         return [event.kind for event in self._call(self.engine.queries.events("chat", 1_000))]
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:

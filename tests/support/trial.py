@@ -1,4 +1,4 @@
-"""One rollout under traffic, from its first step to its end, in compressed time: a block lasts a second."""
+"""One rollout under traffic from its first step to its end, in compressed time: a block lasts a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.plane import Plane
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["TRIALS", "Outcome", "Trial", "arm", "tried"]
+__all__ = ["TRIALS", "Outcome", "Trial", "run_trial", "start_backend"]
 
 _SPEC: Final = """\
 apiVersion: shiftplane.dev/v1alpha1
@@ -53,9 +53,9 @@ _LONGEST: Final = 90.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """How the candidate differs, and which metric must take it back; None: it must be promoted.
+    """How the candidate differs, and which metric must roll it back; None if it must be promoted.
 
-    In an `outage` a fifth of the answers of both backends are errors for some seconds.
+    In an `outage` a fifth of the responses of both backends are errors for some seconds.
     """
 
     name: str
@@ -76,7 +76,7 @@ TRIALS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of a rollout, and how long that took in seconds."""
+    """The result of a rollout, and how long it took in seconds."""
 
     outcome: str | None
     message: str
@@ -85,21 +85,21 @@ class Outcome:
     codes: dict[str, int]
     view: dict[str, Any]
 
-    def right(self, trial: Trial) -> bool:
-        """Return whether that is what had to become of it, for the right reason."""
+    def as_expected(self, trial: Trial) -> bool:
+        """Return whether the result is the expected one, for the expected reason."""
         if trial.reason is None:
             return (self.outcome, self.weight) == ("Promoted", 100.0)
         return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
 
 
-async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
-    """Play a trial; everything it starts has ended when it returns."""
+async def run_trial(trial: Trial, folder: Path, *, seed: int) -> Outcome:
+    """Run a trial; everything it starts has ended when it returns."""
     plane = Plane(folder)
     try:
         plane.start_control_plane(collector=False)
         ports = free_port(), free_port()
         for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
-            arm(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
+            start_backend(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)
@@ -125,8 +125,8 @@ async def tried(trial: Trial, folder: Path, *, seed: int) -> Outcome:
     )
 
 
-def arm(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
-    """Start a backend for trials."""
+def start_backend(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
+    """Start a backend for a trial."""
     command = [sys.executable, "-m", "tests.support.arm", f"--port={port}", *flags]
     ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health")
     plane.processes.append(start(f"arm-{name}", command, folder=plane.folder, ready=ready))
@@ -136,11 +136,11 @@ async def _outage(ports: tuple[int, int]) -> None:
     await asyncio.sleep(2.0)
     for rate in (0.2, 0.01):
         for port in ports:
-            await asyncio.to_thread(_tell, f"http://127.0.0.1:{port}/outage?rate={rate}")
+            await asyncio.to_thread(_request, f"http://127.0.0.1:{port}/outage?rate={rate}")
         await asyncio.sleep(4.0)
 
 
-def _tell(url: str) -> None:
+def _request(url: str) -> None:
     with urllib.request.urlopen(url, timeout=5) as answer:
         answer.read()
 

@@ -1,4 +1,4 @@
-"""Small worlds for tests, written in the IR's own words."""
+"""Small proxy configurations for tests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
         path=ir.PathMatch(prefix="/v1/"),
         arms=arms,
         stickiness=ir.Stickiness(header="x-user-id", salt="exp"),
-        gate=ir.RuntimeFraction(key="shiftplane.chat.shadow", default=2_000, now=2_000) if mirror else None,
+        runtime_fraction=ir.RuntimeFraction(key="shiftplane.chat.shadow", default=2_000, now=2_000)
+        if mirror
+        else None,
         mirrors=(
             (
                 ir.Mirror(
@@ -69,17 +71,17 @@ def route(arms: tuple[Arm, ...], *, mirror: bool = False, name: str = "chat") ->
 
 
 def group(weight: int = 500, *, shadow: bool = False) -> ir.ProxyConfig:
-    """A stable backend v1 and a candidate v2 with `weight`; with `shadow`, v2 is mirrored to as well."""
+    """Return a stable backend v1 and a candidate v2 with `weight`; with `shadow`, v2 also receives copies."""
     arms = (arm("v2", weight), arm("v1", ir.FULL - weight))
-    hop = Cluster(
+    mirror_listener = Cluster(
         name=ClusterName("chat/hop"),
-        kind=ClusterKind.HOP,
+        kind=ClusterKind.MIRROR_LISTENER,
         addresses=(),
         connect_timeout=1.0,
         limits=LIMITS,
     )
     return ir.ProxyConfig(
-        proxies=PROXIES,
+        node_class=PROXIES,
         listener=ir.Listener(entry=PROXIES.entry, collector=None),
         virtual_hosts=(
             ir.VirtualHost(
@@ -104,21 +106,21 @@ def group(weight: int = 500, *, shadow: bool = False) -> ir.ProxyConfig:
         clusters=(
             cluster("chat/v1", 9001),
             cluster("chat/v2", 9002),
-            *((hop, cluster("chat/v2/shadow", 9002, LIMITS)) if shadow else ()),
+            *((mirror_listener, cluster("chat/v2/shadow", 9002, LIMITS)) if shadow else ()),
         ),
     )
 
 
-def without_candidate(world: ir.ProxyConfig) -> ir.ProxyConfig:
-    """The same world after the candidate was taken out of the spec."""
-    host = world.virtual_hosts[0]
+def without_candidate(config: ir.ProxyConfig) -> ir.ProxyConfig:
+    """Return the same configuration after the candidate was removed from the spec."""
+    host = config.virtual_hosts[0]
     return replace(
-        world,
+        config,
         virtual_hosts=(replace(host, routes=(route((arm("v1", ir.FULL),)),)),),
         mirror_routes=(),
-        clusters=(world.clusters[0],),
+        clusters=(config.clusters[0],),
     )
 
 
-def snapshot(world: ir.ProxyConfig) -> Snapshot:
-    return build(resources(world, SCRIPTS))
+def snapshot(config: ir.ProxyConfig) -> Snapshot:
+    return build(resources(config, SCRIPTS))

@@ -86,7 +86,7 @@ async def test_a_failed_operation_has_its_error_type(tmp_path: Path) -> None:
         await harness.phase("Pending")
         with pytest.raises(CommandRefusedError):
             await harness.act(Action.RETRY)
-        assert [span.error for span in spans if span.name == "command"] == ["Refused"]
+        assert [span.error for span in spans if span.name == "command"] == ["CommandNotAllowedError"]
 
 
 async def test_a_rejected_snapshot_converges_only_when_it_is_superseded(tmp_path: Path) -> None:

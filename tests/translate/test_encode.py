@@ -77,8 +77,8 @@ def messages(draw: st.DrawFn, cls: type[betterproto2.Message], depth: int = 3) -
             value = draw_map(draw, field, meta.cls_by_field[f"{name}.value"], depth)
         elif field.repeated:
             count = draw(st.integers(0, 3))
-            drawn = [value_of(field, meta.cls_by_field[name], draw, depth) for _ in range(count)]
-            value = [item for item in drawn if item is not None]
+            values = [value_of(field, meta.cls_by_field[name], draw, depth) for _ in range(count)]
+            value = [item for item in values if item is not None]
         else:
             value = value_of(field, meta.cls_by_field[name], draw, depth)
         if value is not None:
@@ -107,24 +107,26 @@ CLASSES = [
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 @given(data=st.data())
-def test_our_bytes_are_the_librarys_bytes(cls: type[betterproto2.Message], data: st.DataObject) -> None:
+def test_the_encoding_equals_that_of_the_library(
+    cls: type[betterproto2.Message], data: st.DataObject
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         message = data.draw(messages(cls))
         assert encode(message) == bytes(message)
 
 
-def test_maps_come_out_sorted() -> None:
+def test_map_entries_are_sorted() -> None:
     ascending = Struct.from_dict({"a": 1, "b": 2})
     descending = Struct.from_dict({"b": 2, "a": 1})
     assert encode(ascending) == encode(descending) == bytes(ascending)
 
 
-def test_zero_is_kept_where_presence_matters() -> None:
+def test_zero_is_encoded_for_fields_with_presence() -> None:
     assert encode(OutlierDetection(consecutive_5xx=0)) == bytes(OutlierDetection(consecutive_5xx=0)) != b""
 
 
-def test_unknown_fields_survive() -> None:
+def test_unknown_fields_are_preserved() -> None:
     raw = encode(Lua(stat_prefix="x")) + b"\x9a\x3e\x03new"
     assert encode(Lua.parse(raw)) == raw
 
@@ -135,7 +137,7 @@ def test_pack_names_the_type() -> None:
     assert Lua.parse(packed.value).stat_prefix == "x"
 
 
-def test_equal_worlds_give_equal_bytes() -> None:
+def test_equal_configurations_give_equal_bytes() -> None:
     one, other = (worlds.snapshot(worlds.group(shadow=True)) for _ in range(2))
     assert one.version == other.version
     assert changes(one, other) == {}

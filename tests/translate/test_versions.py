@@ -1,4 +1,4 @@
-"""What proxies of different versions are told: the same, but for what an old one does not know."""
+"""Configurations per Envoy version: the same, except for what an old version does not support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from tests.support.envoy import inline, validate
 from tests.support.envoy_versions import WHEELS, binary
 from tests.support.goldens import Case, cases, resources_of
 from xds_server import ir
-from xds_server.ir.versions import EXTRAS, OLDEST_ENVOY, known, reduced, served_as, too_old
+from xds_server.ir.versions import (
+    OLDEST_ENVOY,
+    OPTIONAL_EXTENSIONS,
+    missing_features,
+    served_as,
+    supported_by,
+    too_old,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,29 +51,29 @@ LARGE = 64 << 20
         ("1." + "9" * 5000, 40, False),
     ],
 )
-def test_a_proxy_says_how_old_it_is(version: str, minor: int, old: bool) -> None:
+def test_the_reported_version_selects_the_served_version(version: str, minor: int, old: bool) -> None:
     assert (served_as(version), too_old(version)) == (minor, old)
 
 
-def test_an_operator_is_told_what_an_old_proxy_lacks() -> None:
-    assert reduced("1.40.0") == reduced("1.38.2") == reduced("0.0.0") == ()
-    assert reduced("1.37.0") == ("no token statistics of streams before 1.38",)
-    assert reduced("1.36.4") == (
+def test_missing_features_are_listed_for_operators() -> None:
+    assert missing_features("1.40.0") == missing_features("1.38.2") == missing_features("0.0.0") == ()
+    assert missing_features("1.37.0") == ("no token statistics of streams before 1.38",)
+    assert missing_features("1.36.4") == (
         "a client that reads slowly may hold 64 MiB before 1.37",
         "no request statistics before 1.37",
         "no token statistics of streams before 1.38",
     )
-    assert reduced("1.20.0") == ("older than 1.36, served as 1.36", *reduced("1.36.4"))
+    assert missing_features("1.20.0") == ("older than 1.36, served as 1.36", *missing_features("1.36.4"))
 
 
 @each
 @each_version
-def test_versions_differ_only_where_they_must(case: Case, minor: int) -> None:
+def test_versions_differ_only_in_optional_features(case: Case, minor: int) -> None:
     newest, found = resources_of(case), resources_of(case, envoy=minor)
-    for world in (newest, found):
-        counts = [without_statistics(listener) for listener in world["Listener"].values()]
-        loggers = 0 if world is found and minor < 37 else 7
-        filters = 2 if world is newest or minor >= 38 else max(0, minor - 36)
+    for config in (newest, found):
+        counts = [without_statistics(listener) for listener in config["Listener"].values()]
+        loggers = 0 if config is found and minor < 37 else 7
+        filters = 2 if config is newest or minor >= 38 else max(0, minor - 36)
         assert counts == [(loggers, filters)] * 2
     if minor == 36:
         for listener in found["Listener"].values():
@@ -77,7 +84,7 @@ def test_versions_differ_only_where_they_must(case: Case, minor: int) -> None:
 
 
 def without_statistics(listener: dict[str, Any]) -> tuple[int, int]:
-    """Take out what counts requests, and return how many loggers and filters that were."""
+    """Remove the request statistics, and return the number of removed loggers and filters."""
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     logs, filters = manager.pop("access_log", []), manager["http_filters"]
     manager["access_log"] = [log for log in logs if log["name"] != "envoy.access_loggers.stats"]
@@ -85,32 +92,41 @@ def without_statistics(listener: dict[str, Any]) -> tuple[int, int]:
     return len(logs) - len(manager["access_log"]), len(filters) - len(manager["http_filters"])
 
 
-def test_the_listeners_of_one_version_do_not_change_with_the_routes() -> None:
-    # Whose tokens are believed is the listener's business; nothing else of a spec is.
+def test_listeners_do_not_depend_on_routes() -> None:
+    # Token issuers are part of the listener; nothing else of a spec is.
     cases = [case for case in CASES if "jwtProviders" not in case.text]
-    told = [resources_of(case, envoy=36)["Listener"] for case in cases]
-    assert all(one == told[0] for one in told), "a listener that changes drains its connections"
+    listeners = [resources_of(case, envoy=36)["Listener"] for case in cases]
+    assert all(one == listeners[0] for one in listeners), "a listener that changes drains its connections"
 
 
 @each_version
-def test_an_old_proxy_is_not_told_of_what_it_does_not_have(minor: int) -> None:
+def test_optional_extensions_are_omitted_for_old_versions(minor: int) -> None:
     filters = [
         HttpFilter(name=url, typed_config=AnyMessage(type_url=url, value=b""))
-        for url in (*(f"type.googleapis.com/{extra.message}" for extra in EXTRAS), "type.googleapis.com/x")
+        for url in (
+            *(f"type.googleapis.com/{extension.message}" for extension in OPTIONAL_EXTENSIONS),
+            "type.googleapis.com/x",
+        )
     ]
     filters.append(HttpFilter(name="bare"))
-    left_out = {f"type.googleapis.com/{extra.message}" for extra in EXTRAS if extra.since > minor}
-    assert [f.name for f in known(minor, filters)] == [f.name for f in filters if f.name not in left_out]
+    left_out = {
+        f"type.googleapis.com/{extension.message}"
+        for extension in OPTIONAL_EXTENSIONS
+        if extension.since > minor
+    }
+    assert [f.name for f in supported_by(minor, filters)] == [
+        f.name for f in filters if f.name not in left_out
+    ]
 
 
-def test_the_table_says_what_is_sent() -> None:
+def test_every_optional_extension_is_used() -> None:
     sent = {url for case in CASES for url in types(resources_of(case))}
-    for extra in EXTRAS:
-        assert f"type.googleapis.com/{extra.message}" in sent, extra.message
+    for extension in OPTIONAL_EXTENSIONS:
+        assert f"type.googleapis.com/{extension.message}" in sent, extension.message
 
 
 def types(value: Any) -> Iterator[str]:
-    """Yield the type of every extension in a rendered world."""
+    """Yield the type of every extension in a rendered configuration."""
     if isinstance(value, dict):
         if "@type" in value:
             yield value["@type"]
@@ -123,24 +139,28 @@ def types(value: Any) -> Iterator[str]:
 @pytest.mark.versions
 @each
 @each_version
-def test_every_version_takes_its_world(case: Case, minor: int, tmp_path: Path) -> None:
+def test_every_version_accepts_its_configuration(case: Case, minor: int, tmp_path: Path) -> None:
     assert validate(inline(resources_of(case, envoy=minor)), tmp_path, binary(minor)) == ""
 
 
 @pytest.mark.versions
 @each_version
-@pytest.mark.parametrize("extra", EXTRAS, ids=lambda extra: extra.message.split(".")[3])
-def test_the_table_is_what_the_versions_know(extra: Any, minor: int, tmp_path: Path) -> None:
-    # An empty configuration may be refused too, but for another reason.
-    world = inline(resources_of(CASES[0], envoy=minor))
-    manager = world["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    kind = "access_log" if "access_loggers" in extra.message else "http_filters"
-    added = {"name": "added", "typed_config": {"@type": f"type.googleapis.com/{extra.message}"}}
+@pytest.mark.parametrize(
+    "extension", OPTIONAL_EXTENSIONS, ids=lambda extension: extension.message.split(".")[3]
+)
+def test_extensions_exist_since_their_listed_version(extension: Any, minor: int, tmp_path: Path) -> None:
+    # An empty configuration may be rejected as well, but for another reason.
+    config = inline(resources_of(CASES[0], envoy=minor))
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    kind = "access_log" if "access_loggers" in extension.message else "http_filters"
+    added = {"name": "added", "typed_config": {"@type": f"type.googleapis.com/{extension.message}"}}
     manager[kind] = [added, *manager.get(kind, [])]
-    said = validate(world, tmp_path, binary(minor))
-    assert ("could not find @type" in said or "no such field" in said.lower()) == (minor < extra.since), said
+    output = validate(config, tmp_path, binary(minor))
+    assert ("could not find @type" in output or "no such field" in output.lower()) == (
+        minor < extension.since
+    ), output
 
 
 @pytest.mark.versions
-def test_there_is_an_envoy_of_every_version() -> None:
+def test_an_envoy_binary_exists_for_every_version() -> None:
     assert tuple(WHEELS) == tuple(VERSIONS)

@@ -1,4 +1,4 @@
-"""Alarms from outside: what Alertmanager and others post → alerts, and which of them are news (pure)."""
+"""External alarms: payloads of Alertmanager and webhooks → alerts, and which of them are new (pure)."""
 
 from xds_server.alarms.firing import FiringAlerts
 from xds_server.alarms.payload import (

@@ -1,4 +1,4 @@
-"""Which alerts were heard already: one that goes on firing is told again and again."""
+"""Which alerts are firing already: senders repeat an alert while it fires."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
 
 __all__ = ["FiringAlerts"]
 
-_MOST: Final = 10_000
+_MAX_ALERTS: Final = 10_000
 
 
 @dataclass(slots=True)
 class FiringAlerts:
-    """The alerts that fire now, oldest first; of too many the oldest are forgotten, and heard anew."""
+    """The firing alerts, oldest first; above the limit the oldest are dropped and count as new again."""
 
     _firing: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def is_new(self, alert: Alert) -> bool:
-        """Return whether an alert begins to fire; one that is resolved may fire again."""
+        """Return whether an alert starts to fire; after it is resolved it may start again."""
         key = alert.source, alert.identity
         if not alert.firing:
             self._firing.pop(key, None)
             return False
         if key in self._firing:
             return False
-        if len(self._firing) >= _MOST:
+        if len(self._firing) >= _MAX_ALERTS:
             del self._firing[next(iter(self._firing))]
         self._firing[key] = None
         return True

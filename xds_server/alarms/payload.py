@@ -1,8 +1,8 @@
-"""The two payloads that are understood, and who may send one.
+"""The two accepted alarm payloads, and the signature of webhooks.
 
-Alertmanager posts groups of alerts, and posts them again while they fire. Anything else may post one alert,
-as `{"status": "firing", "labels": {...}, "reason": "..."}`, signed: HMAC-SHA256 of "<timestamp>.<body>" in
-the header `X-Shiftplane-Signature` as `sha256=<hex>`, the timestamp (seconds since the epoch) in
+Alertmanager posts groups of alerts, and repeats them while they fire. Any other sender may post one alert, as
+`{"status": "firing", "labels": {...}, "reason": "..."}`, signed: HMAC-SHA256 of "<timestamp>.<body>" in the
+header `X-Shiftplane-Signature` as `sha256=<hex>`, the timestamp (seconds since the epoch) in
 `X-Shiftplane-Timestamp`.
 """
 
@@ -15,47 +15,47 @@ from typing import Any, Final
 
 __all__ = ["Alert", "PayloadError", "SignatureError", "alertmanager", "signature", "verify", "webhook"]
 
-_MOST_ALERTS: Final = 10_000
-_MOST_LABELS: Final = 64
+_MAX_ALERTS: Final = 10_000
+_MAX_LABELS: Final = 64
 _STATES: Final = ("firing", "resolved")
-_WINDOW: Final = 300.0
+_MAX_AGE: Final = 300.0
 
 
 class PayloadError(ValueError):
-    """A payload that is not understood; the message names every problem and what is allowed."""
+    """The payload is not valid; the message names every problem and what is allowed."""
 
 
 class SignatureError(ValueError):
-    """A payload that nobody with the secret has sent just now; the message says what is wrong."""
+    """The signature is missing, wrong or too old; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert. `identity` is the same each time the same alert is told while it goes on firing."""
+    """One alert; `identity` stays the same while the sender repeats the alert."""
 
     source: str
     firing: bool
     labels: tuple[tuple[str, str], ...]
-    words: str
+    message: str
     identity: str
 
-    def matches(self, wanted: dict[str, str]) -> bool:
-        """Return whether it has all these labels."""
-        return wanted.items() <= dict(self.labels).items()
+    def matches(self, labels: dict[str, str]) -> bool:
+        """Return whether the alert has all these labels."""
+        return labels.items() <= dict(self.labels).items()
 
 
 def alertmanager(document: Any) -> tuple[Alert, ...]:
-    """Return the alerts of a group that Alertmanager posted (webhook version 4).
+    """Return the alerts of a group posted by Alertmanager (webhook version 4).
 
     Raises:
-        PayloadError: It is none; nothing of it was taken.
+        PayloadError: The payload is not such a group; none of its alerts is accepted.
     """
     problems: list[str] = []
     alerts = document.get("alerts") if isinstance(document, dict) else None
     if not isinstance(alerts, list):
         raise PayloadError("alerts: must be a list, as in Alertmanager's webhook version 4")
-    if len(alerts) > _MOST_ALERTS:
-        raise PayloadError(f"alerts: {len(alerts)} of them; at most {_MOST_ALERTS} are allowed")
+    if len(alerts) > _MAX_ALERTS:
+        raise PayloadError(f"alerts: {len(alerts)} entries; at most {_MAX_ALERTS} are allowed")
     found = [_alert(f"alerts[{number}]", alert, problems) for number, alert in enumerate(alerts)]
     if problems:
         raise PayloadError("; ".join(problems[:20]))
@@ -63,40 +63,40 @@ def alertmanager(document: Any) -> tuple[Alert, ...]:
 
 
 def webhook(document: Any) -> Alert:
-    """Return the alert that somebody posted.
+    """Return the alert of a webhook payload.
 
     Raises:
-        PayloadError: It is none.
+        PayloadError: The payload is not valid.
     """
     if not isinstance(document, dict):
         raise PayloadError('the body must be an object, such as {"status": "firing", "labels": {...}}')
     problems: list[str] = []
     unknown = sorted(set(document) - {"status", "labels", "reason", "id"})
-    problems += [f"{name}: unknown; status, labels, reason and id are allowed" for name in unknown]
+    problems += [f"{name}: unknown field; status, labels, reason and id are allowed" for name in unknown]
     firing, labels = _status("", document, problems), _labels("", document, problems)
     for name in ("reason", "id"):
         if not isinstance(document.get(name, ""), str):
             problems.append(f"{name}: must be text")
     if problems:
         raise PayloadError("; ".join(problems))
-    own = document.get("id") or ",".join(f"{name}={value}" for name, value in labels)
+    identity = document.get("id") or ",".join(f"{name}={value}" for name, value in labels)
     return Alert(
         source="webhook",
         firing=firing,
         labels=labels,
-        words=str(document.get("reason", "")),
-        identity=str(own),
+        message=str(document.get("reason", "")),
+        identity=str(identity),
     )
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """Return what the header must say of a body."""
+    """Return the value of the signature header for a body."""
     made = hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256)
     return f"sha256={made.hexdigest()}"
 
 
 def verify(secret: bytes, *, timestamp: str, given: str, body: bytes, now: float) -> None:
-    """Make sure that a body was sent by somebody with the secret, a moment ago.
+    """Check that a body was signed with the secret within the last minutes.
 
     Raises:
         SignatureError: It was not.
@@ -104,9 +104,11 @@ def verify(secret: bytes, *, timestamp: str, given: str, body: bytes, now: float
     if not timestamp.isascii() or not timestamp.isdigit():
         raise SignatureError("X-Shiftplane-Timestamp must be seconds since the epoch")
     if not hmac.compare_digest(signature(secret, timestamp, body).encode(), given.encode(errors="replace")):
-        raise SignatureError("X-Shiftplane-Signature does not fit: sha256=HMAC(secret, timestamp.body)")
-    if abs(now - float(timestamp)) > _WINDOW:
-        raise SignatureError(f"X-Shiftplane-Timestamp is more than {_WINDOW:g} s away from this clock")
+        raise SignatureError(
+            "X-Shiftplane-Signature does not match: sha256=HMAC(secret, timestamp.body) is required"
+        )
+    if abs(now - float(timestamp)) > _MAX_AGE:
+        raise SignatureError(f"X-Shiftplane-Timestamp is more than {_MAX_AGE:g} s away from this clock")
 
 
 def _alert(where: str, alert: Any, problems: list[str]) -> Alert | None:
@@ -119,10 +121,10 @@ def _alert(where: str, alert: Any, problems: list[str]) -> Alert | None:
         return None
     notes = alert.get("annotations")
     notes = notes if isinstance(notes, dict) else {}
-    words = next((str(notes[key]) for key in ("summary", "description") if notes.get(key)), "")
+    message = next((str(notes[key]) for key in ("summary", "description") if notes.get(key)), "")
     print_, since = str(alert.get("fingerprint") or labels), str(alert.get("startsAt") or "")
     return Alert(
-        source="alertmanager", firing=firing, labels=labels, words=words, identity=f"{print_}@{since}"
+        source="alertmanager", firing=firing, labels=labels, message=message, identity=f"{print_}@{since}"
     )
 
 
@@ -136,8 +138,8 @@ def _status(where: str, values: dict[str, Any], problems: list[str]) -> bool:
 def _labels(where: str, values: dict[str, Any], problems: list[str]) -> tuple[tuple[str, str], ...]:
     labels = values.get("labels")
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        problems.append(f"{where}labels: must be an object of texts")
+        problems.append(f"{where}labels: must be an object with text values")
         return ()
-    if not labels or len(labels) > _MOST_LABELS:
-        problems.append(f"{where}labels: 1 to {_MOST_LABELS} of them are allowed")
+    if not labels or len(labels) > _MAX_LABELS:
+        problems.append(f"{where}labels: 1 to {_MAX_LABELS} labels are allowed")
     return tuple(sorted(labels.items()))

@@ -15,7 +15,7 @@ from xds_server.cli.specs import problems_of, read_specs, report
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xds_server.plan import Traffic
+    from xds_server.plan import RouteTraffic
     from xds_server.spec import ModelRoute
 
 __all__ = ["assign"]
@@ -80,8 +80,8 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
         click.echo(f"{user}: {served}{slot} by {item['by']}{prompt}")
 
 
-def _assignments(traffic: Traffic, given: tuple[str, ...], path: str | None) -> Iterator[dict[str, Any]]:
-    from xds_server.plan import assigned, header_of, route_table
+def _assignments(traffic: RouteTraffic, given: tuple[str, ...], path: str | None) -> Iterator[dict[str, Any]]:
+    from xds_server.plan import assign_request, header_of, route_table
 
     route = traffic.route
     pairs = dict(_pair(text) for text in given)
@@ -95,7 +95,7 @@ def _assignments(traffic: Traffic, given: tuple[str, ...], path: str | None) -> 
     requested = path or route.spec.match.path.exact or route.spec.match.path.prefix or "/"
     for attributes in _users(pairs):
         headers = {header_of(route, attribute): value for attribute, value in attributes.items()}
-        assignment = assigned(table, requested, headers)
+        assignment = assign_request(table, requested, headers)
         if assignment is None:
             raise click.UsageError(f"route {route.metadata.name} does not match requests for {requested}")
         yield {
@@ -127,20 +127,20 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _from_file(ctx: click.Context, file: str, name: str, weight: float) -> Traffic:
-    from xds_server.plan import Traffic
+def _from_file(ctx: click.Context, file: str, name: str, weight: float) -> RouteTraffic:
+    from xds_server.plan import RouteTraffic
 
     loaded = read_specs([file])
     if report(problems_of(loaded), err=True):
         ctx.exit(Exit.FAILED)
-    return Traffic.at(
+    return RouteTraffic.with_weight(
         _named([route for one in loaded for route in one.routes], name, file), round(100 * weight)
     )
 
 
-def _running(ctx: click.Context, server: str, name: str) -> Traffic:
+def _running(ctx: click.Context, server: str, name: str) -> RouteTraffic:
     """Return the current traffic of a route from the control plane."""
-    from xds_server.plan import Traffic
+    from xds_server.plan import RouteTraffic
     from xds_server.rollout import Segment, Split
     from xds_server.spec import load
 
@@ -150,7 +150,7 @@ def _running(ctx: click.Context, server: str, name: str) -> Traffic:
     if not loaded.ok:
         report(loaded.problems, err=True)
         ctx.exit(Exit.FAILED)
-    return Traffic(
+    return RouteTraffic(
         route=_named(list(loaded.routes), name, server),
         splits=tuple(
             Split(name=split, segments=tuple(Segment(variant=v, slots=n) for v, n in segments))

@@ -65,12 +65,12 @@ def render_group(routes: list[ModelRoute], group: str, step: int | None) -> dict
     """Return the resources of one group as plain values."""
     from xds_server import ir
     from xds_server.compiler import compile_resources
-    from xds_server.plan import Traffic
+    from xds_server.plan import RouteTraffic
     from xds_server.sources.scripts import load_scripts
     from xds_server.translate import render
 
     states = [_state(route, step) for route in routes]
-    traffic = [Traffic.of(route, state) for route, state in zip(routes, states, strict=True)]
+    traffic = [RouteTraffic.from_state(route, state) for route, state in zip(routes, states, strict=True)]
     entry = ir.Address(host=_ENTRY[0], port=_ENTRY[1])
     rendered: dict[str, dict[str, Any]] = {}
     for resource in compile_resources(

@@ -225,8 +225,9 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
     if view["pairs"] is not None:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
-    if view.get("likeness") is not None:
-        table.add_row(Text("equivalence", style="dim"), _equivalence(view["likeness"]))
+    equivalence = view.get("equivalence") or view.get("likeness")  # Older servers send only `likeness`.
+    if equivalence is not None:
+        table.add_row(Text("equivalence", style="dim"), _equivalence(equivalence))
     if view.get("capture_lost"):
         lost = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in view["capture_lost"].items())
         table.add_row(Text("capture", style="dim"), Text(f"lost in proxies: {lost}", style="yellow"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xds_server.analysis.counts import Block
-    from xds_server.analysis.verdicts import Played
+    from xds_server.analysis.verdicts import ReplayedRun
 
 __all__ = ["replay"]
 
@@ -53,7 +53,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: shiftplane replay chat.yaml --run 3
     """
-    from xds_server.analysis.verdicts import played, policy_from_spec
+    from xds_server.analysis.verdicts import policy_from_spec
+    from xds_server.analysis.verdicts import replay as replay_runs
     from xds_server.spec import load
 
     loaded = load(spec.read_text(encoding="utf-8"), file=str(spec))
@@ -69,7 +70,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     if save is not None:
         save.write_text(text, encoding="utf-8")
     recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
-    runs = played(
+    runs = replay_runs(
         policy_from_spec(route_spec),
         recorded,
         route=name,
@@ -94,31 +95,31 @@ def _fetch(server: str, name: str) -> str:
 def _read(text: str) -> Iterator[tuple[int, Block]]:
     import json
 
-    from xds_server.analysis.counts import block_of_json
+    from xds_server.analysis.counts import block_from_json
 
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             document = json.loads(line)
-            yield int(document["run"]), block_of_json(document)
+            yield int(document["run"]), block_from_json(document)
         except (ValueError, KeyError, TypeError) as error:
             raise click.ClickException(f"line {number} is not a valid block: {error}") from error
 
 
-def _document(one: Played) -> dict[str, Any]:
+def _document(one: ReplayedRun) -> dict[str, Any]:
     return {
         "run": one.run,
         "blocks": one.blocks,
         "outcome": one.outcome.value,
         "decisions": [
-            {"after": round(d.after, 3), "at": d.at, "finding": d.finding.value, "words": d.words}
+            {"after": round(d.after, 3), "at": d.at, "finding": d.finding.value, "words": d.message}
             for d in one.decisions
         ],
     }
 
 
-def _print(one: Played) -> None:
+def _print(one: ReplayedRun) -> None:
     click.echo(f"run {one.run}, {one.blocks} blocks: {one.outcome.value}")
     for decision in one.decisions:
-        click.echo(f"  {decision.after:8.0f} s  {decision.finding.value:<13} {decision.words}")
+        click.echo(f"  {decision.after:8.0f} s  {decision.finding.value:<13} {decision.message}")
     if not one.decisions:
         click.echo("  the candidate had no requests")

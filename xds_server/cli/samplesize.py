@@ -10,7 +10,7 @@ from xds_server.cli.client import output_option
 from xds_server.cli.out import print_data
 
 if TYPE_CHECKING:
-    from xds_server.analysis.experiments import Plan
+    from xds_server.analysis.experiments import SampleSizePlan
 
 __all__ = ["samplesize"]
 
@@ -85,10 +85,10 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     if problems or share is None:
         raise click.UsageError("; ".join(problems))
 
-    from xds_server.analysis.experiments import Formula, Sides, plan
+    from xds_server.analysis.experiments import Formula, Sides, plan_sample_size
 
     sides = Sides.ONE if one_sided else Sides.TWO
-    found = plan(
+    found = plan_sample_size(
         baseline, target, alpha=alpha, power=power, sides=sides, split=share, formula=Formula(formula)
     )
     if output != "table":
@@ -106,7 +106,7 @@ def _share(split: str) -> float | None:
     return one / (one + other) if one > 0 and other > 0 and abs(one + other - 100) < 1e-9 else None
 
 
-def _document(found: Plan, users_per_day: float | None) -> dict[str, Any]:
+def _document(found: SampleSizePlan, users_per_day: float | None) -> dict[str, Any]:
     return {
         "per_group": found.treatment if found.treatment == found.control else None,
         "treatment": found.treatment,
@@ -125,8 +125,8 @@ def _document(found: Plan, users_per_day: float | None) -> dict[str, Any]:
     }
 
 
-def _print(found: Plan, users_per_day: float | None) -> None:
-    from xds_server.analysis.experiments import FORMULAS, detectable
+def _print(found: SampleSizePlan, users_per_day: float | None) -> None:
+    from xds_server.analysis.experiments import FORMULAS, minimum_detectable_effect
 
     rise, sides = found.target - found.baseline, found.sides.value
     if found.treatment == found.control:
@@ -144,7 +144,7 @@ def _print(found: Plan, users_per_day: float | None) -> None:
         f"alpha {found.alpha:g}, {'two' if sides == 2 else 'one'}-sided"
     )
     click.echo(f"formula: {found.formula.value}, {FORMULAS[found.formula]}")
-    detects = detectable(
+    detects = minimum_detectable_effect(
         found.baseline, _OFTEN_QUOTED, alpha=found.alpha, power=found.power, sides=found.sides
     )
     click.echo(

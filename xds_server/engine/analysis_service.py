@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from xds_server.analysis.counts import added, by_route
+from xds_server.analysis.counts import add_counts, group_by_route
 from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
 from xds_server.rollout import Finding, Verdict
 from xds_server.sources import MetricQuery
@@ -61,19 +61,19 @@ class AnalysisService:
 
     def _count(self, legs: Mapping[Leg, Counts], group: str | None) -> None:
         now = self._clock.now()
-        for name, counts in by_route(legs).items():
+        for name, counts in group_by_route(legs).items():
             live = self._table.find(name)
             if live is None or group not in {None, live.group}:
                 continue
             backends = {backend.name for backend in live.route.spec.backends}
             known = {leg: count for leg, count in counts.items() if leg.variant in backends}
             if known:
-                self._analysis(name, now).count(known)
+                self._analysis(name, now).add_counts(known)
 
     def resume(self, live: LiveRoute, blocks: Iterable[StoredBlock], now: float) -> None:
         """Evaluate the stored blocks of a route again, oldest first, after a restart."""
         analysis = self._analysis(live.name, now)
-        analysis.resume(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
+        analysis.restore(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
 
     def forget(self, name: str) -> None:
         """Drop everything known of a route."""
@@ -84,18 +84,18 @@ class AnalysisService:
         """Close the block of counts if its interval is over, and return a verdict that the rollout lacks."""
         interval = live.route.spec.analysis.interval.total_seconds()
         analysis = self._analysis(live.name, now)
-        block = analysis.cut(now, interval)
+        block = analysis.close_block(now, interval)
         if block is None:
             return None
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()
         for leg, counts in block.legs.items():
             total = self._days.get((day, leg))
-            self._days[day, leg] = counts if total is None else added(total, counts)
+            self._days[day, leg] = counts if total is None else add_counts(total, counts)
         policy, state = self.policy(live), live.state
-        analysis.hear(block, state, policy, self._metrics.results(live.name))
+        analysis.add_block(block, state, policy, self._metrics.results(live.name))
         if block.legs and state.program.variants:
             self._blocks.append(StoredBlock(route=live.name, run=state.run, block=block))
-        result = analysis.ruling
+        result = analysis.result
         if result is None or not (policy.guardrails or policy.thresholds):
             return None
         if policy.dry_run:
@@ -104,7 +104,7 @@ class AnalysisService:
         exposed = state.weight or state.mirror
         if result.finding is state.finding or not exposed:
             return None
-        return Verdict(finding=result.finding, detail=result.words)
+        return Verdict(finding=result.finding, detail=result.message)
 
     def policy(self, live: LiveRoute) -> Policy:
         """Return the analysis policy of a route's spec."""
@@ -130,7 +130,7 @@ class AnalysisService:
     def result(self, name: str) -> AnalysisResult | None:
         """Return the newest result for a route's candidates; None before the first block."""
         analysis = self._analyses.get(name)
-        return None if analysis is None else analysis.ruling
+        return None if analysis is None else analysis.result
 
     def totals(self, name: str) -> Mapping[Leg, Counts]:
         """Return what was counted of a route since this process started."""
@@ -150,11 +150,11 @@ class AnalysisService:
     def _analysis(self, name: str, now: float) -> RouteAnalysis:
         found = self._analyses.get(name)
         if found is None:
-            found = self._analyses[name] = RouteAnalysis(began=now)
+            found = self._analyses[name] = RouteAnalysis(block_started=now)
         return found
 
     def _log_dry_run(self, name: str, result: AnalysisResult) -> None:
         """Log what a dry run would have decided, once per change."""
         if self._logged.get(name) is not result.finding:
             self._logged[name] = result.finding
-            log.info("dry_run_verdict", route=name, finding=result.finding.value, detail=result.words)
+            log.info("dry_run_verdict", route=name, finding=result.finding.value, detail=result.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xds_server import rollout
-from xds_server.health import Target, Watched
+from xds_server.health import BackendCheck, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,15 +47,15 @@ def shadow_events(
     events: list[rollout.Event] = []
     pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
     if isinstance(pairs, int):
-        verdict = "" if equivalence is None else equivalence.likeness.value
+        verdict = "" if equivalence is None else equivalence.equivalence.value
         before = state.pairs_before
         enough = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
         needed = step.min_pairs is not None and not state.proven and enough
-        if needed or (verdict and verdict != state.likeness):
-            detail = "" if equivalence is None else equivalence.words
-            events.append(rollout.Evidence(pairs=pairs, likeness=verdict, detail=detail))
+        if needed or (verdict and verdict != state.equivalence):
+            detail = "" if equivalence is None else equivalence.message
+            events.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=detail))
     if step.tokens_per_second is not None and isinstance(rate, int | float):
-        events.append(rollout.Spent(tokens_per_second=float(rate)))
+        events.append(rollout.ShadowTokenRate(tokens_per_second=float(rate)))
     return events
 
 
@@ -85,7 +85,7 @@ def alarm_event(alert: Alert, *, rollback: bool) -> rollout.Alarm:
     """Return the event for a firing alert."""
     labels = dict(alert.labels)
     name = labels.get("alertname", alert.source)
-    detail = alert.words or ", ".join(f"{key}={value}" for key, value in alert.labels)
+    detail = alert.message or ", ".join(f"{key}={value}" for key, value in alert.labels)
     return rollout.Alarm(name=name, detail=detail, rollback=rollback)
 
 
@@ -96,14 +96,14 @@ def experiment_name(route: ModelRoute) -> str:
     return (None if test is None else test.salt) or route.metadata.name
 
 
-def watched_backends(routes: Iterable[LiveRoute]) -> Iterator[Watched]:
+def watched_backends(routes: Iterable[LiveRoute]) -> Iterator[BackendCheck]:
     """Yield the backends whose health decides whether they receive users."""
     for live in routes:
         backends = {backend.name: backend for backend in live.route.spec.backends}
         stable = _target(backends[live.route.spec.stable])
         for name in live.state.program.checked:
             check = backends[name].health_check
-            yield Watched(
+            yield BackendCheck(
                 route=live.name,
                 backend=name,
                 target=_target(backends[name]),

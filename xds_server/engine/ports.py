@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xds_server import ir
     from xds_server.analysis.counts import Counts, Leg
     from xds_server.analysis.verdicts import PairCounts
-    from xds_server.health import Watched
+    from xds_server.health import BackendCheck
     from xds_server.view import Convergence, ProxyView
     from xds_server.xds.server.counters import Counters
     from xds_server.xds.snapshot import Snapshot
@@ -92,7 +92,7 @@ class MetricsSource(Protocol):
 class HealthWatcher(Protocol):
     """Checks backends and reports the result elsewhere."""
 
-    def watch(self, watched: Collection[Watched]) -> None:
+    def watch(self, watched: Collection[BackendCheck]) -> None:
         """Replace the set of checked backends; an unchanged one keeps its state."""
 
 
@@ -136,7 +136,7 @@ class NoMetrics:
 class NoHealthChecks:
     """Stands in for health checks: backends are not checked."""
 
-    def watch(self, watched: Collection[Watched]) -> None:
+    def watch(self, watched: Collection[BackendCheck]) -> None:
         """Check nothing."""
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from xds_server import rollout
 from xds_server.access.audit import Outcome, entry_to_json
 from xds_server.analysis.counts import block_to_json
-from xds_server.analysis.verdicts import EquivalenceResult, likeness
+from xds_server.analysis.verdicts import EquivalenceResult, assess_equivalence
 from xds_server.engine.caller import anything
 from xds_server.engine.observations import experiment_name, shadow_budget
 from xds_server.engine.routes import event_view
@@ -86,7 +86,7 @@ class RouteQueries:
         return replace(
             view,
             shadow_budget=shadow_budget(live.state, view.pairs),
-            likeness=equivalence_view(self.equivalence(live)),
+            equivalence=equivalence_view(self.equivalence(live)),
             capture_lost=self._capture_losses(live.group),
             actions=live.allowed(self._clock.now()),
             analysis=analysis_view(self._analysis.result(name), dry_run=spec.analysis.dry_run),
@@ -94,7 +94,7 @@ class RouteQueries:
             experiment=experiment_view(
                 spec,
                 self._evidence.exposures(name, experiment_name(live.route)),
-                began=live.state.step_began_at,
+                started=live.state.step_began_at,
                 now=self._clock.now(),
             ),
         )
@@ -216,7 +216,7 @@ class RouteQueries:
         if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
             return None
         counts = self._evidence.pair_counts(live.name, spec.stable, spec.candidate, began)
-        return None if counts is None else likeness(counts)
+        return None if counts is None else assess_equivalence(counts)
 
     def _capture_losses(self, group: str) -> dict[str, int]:
         """Return the captured legs and mirrored requests that a group's proxies dropped, by reason."""

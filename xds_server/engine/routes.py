@@ -122,7 +122,7 @@ def allowed_actions(state: rollout.State, now: float) -> tuple[str, ...]:
         try:
             command = rollout.Command(command=action, actor="any operator", reason="dry run")
             after, _ = rollout.step(state, command, now)
-        except rollout.Refused:
+        except rollout.CommandNotAllowedError:
             continue
         if after != state:
             found.append(action.value)

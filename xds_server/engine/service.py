@@ -105,7 +105,7 @@ class RouteService:
                 with self._observer.span("command", route=name, command=action.value, actor=by.actor):
                     request = OperatorRequest(by=by, action=action.value)
                     await self._committer.apply_event(name, command, by.actor, request)
-            except rollout.Refused as error:
+            except rollout.CommandNotAllowedError as error:
                 await self._audit.refuse(by, action.value, name, str(error))
                 raise CommandRefusedError(str(error)) from error
         self._inbox.wake()

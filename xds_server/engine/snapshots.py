@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
 from xds_server.compiler import compile_resources
-from xds_server.plan import Traffic
+from xds_server.plan import RouteTraffic
 from xds_server.xds.snapshot import Snapshot, build
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SnapshotCompiler:
         self._build(ir.NodeClass(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True), routes)
 
     def _build(self, node_class: ir.NodeClass, routes: Iterable[LiveRoute]) -> Snapshot:
-        traffic = [Traffic.of(live.route, live.state) for live in routes]
+        traffic = [RouteTraffic.from_state(live.route, live.state) for live in routes]
         resources = compile_resources(
             node_class,
             traffic,

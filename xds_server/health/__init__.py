@@ -1,15 +1,15 @@
-"""Whether backends answer: the state of each endpoint (pure) and the checks that probe it (I/O)."""
+"""Health of backends: active HTTP checks (I/O) and the state of each endpoint (pure)."""
 
-from xds_server.health.checks import HealthChecks, Target, Watched
-from xds_server.health.state import UNCHECKED, EndpointHealth, HealthState, after_check, summed
+from xds_server.health.checks import BackendCheck, HealthChecks, Target
+from xds_server.health.state import UNCHECKED, EndpointHealth, HealthState, after_check, backend_health
 
 __all__ = [
     "UNCHECKED",
+    "BackendCheck",
     "EndpointHealth",
     "HealthChecks",
     "HealthState",
     "Target",
-    "Watched",
     "after_check",
-    "summed",
+    "backend_health",
 ]

@@ -1,7 +1,8 @@
-"""Asking backends whether they live: a candidate is given users only while one of its endpoints does.
+"""Active health checks over HTTP; a candidate gains users only while one of its endpoints is healthy.
 
-Whoever asks may be cut off itself. So nobody is called dead unless an endpoint of the stable backend answers
-the same asker; without that it is blind, says nothing, and everything stays as it is.
+The control plane itself may be cut off from the backends. A backend is therefore unhealthy only if an
+endpoint of the stable backend responds to the same checker. If none does, the check result is discarded and
+the health of the backend stays as it was.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from typing import Final
 import aiohttp
 import structlog
 
-from xds_server.health.state import UNCHECKED, EndpointHealth, after_check, summed
+from xds_server.health.state import UNCHECKED, EndpointHealth, after_check, backend_health
 from xds_server.rollout import Health
 
-__all__ = ["HealthChecks", "HealthCounts", "Target", "Watched"]
+__all__ = ["BackendCheck", "HealthChecks", "HealthCounts", "Target"]
 
-_MOST_AT_ONCE: Final = 64
-_MOST_ADDRESSES: Final = 256
-_SOON: Final = 0.2
-_ENOUGH_BYTES: Final = 4 << 10
-_FAILED: Final = 500
+_MAX_CONCURRENT: Final = 64
+_MAX_ADDRESSES: Final = 256
+_RETRY_INTERVAL: Final = 0.2
+_MAX_BODY_BYTES: Final = 4 << 10
+_FIRST_FAILED_STATUS: Final = 500
 
 log = structlog.get_logger()
 
@@ -35,17 +36,17 @@ Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Endpoints by address, or all addresses behind one name (`dns`)."""
+    """Endpoints by address, or all addresses of one DNS name (`dns`)."""
 
     endpoints: tuple[tuple[str, int], ...]
     dns: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """A backend that is asked, how, and the stable backend that tells whether the asker sees anything at all.
+class BackendCheck:
+    """The health check of one backend; `control` is the stable backend, which must be reachable too.
 
-    Times in seconds; `threshold` failures in a row are death.
+    Times are in seconds; `threshold` failures in a row make an endpoint unhealthy.
     """
 
     route: str
@@ -60,53 +61,53 @@ class Watched:
 
 @dataclass(slots=True)
 class HealthCounts:
-    """Numbers since the start."""
+    """Counters since the start; `discarded` results came while the stable backend was unreachable too."""
 
-    asked: int = 0
+    sent: int = 0
     failed: int = 0
-    blind: int = 0
+    discarded: int = 0
 
 
 @dataclass(slots=True)
 class _BackendState:
-    """What is known of one watched backend."""
+    """The health of one checked backend."""
 
-    watched: Watched
-    pulses: dict[tuple[str, int], EndpointHealth] = field(default_factory=dict)
-    blind: bool = False
+    check: BackendCheck
+    endpoints: dict[tuple[str, int], EndpointHealth] = field(default_factory=dict)
+    control_unreachable: bool = False
 
 
 async def _resolve(host: str, port: int) -> tuple[str, ...]:
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(address[0]) for *_, address in found))
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(address[0]) for *_, address in addresses))
 
 
 class HealthChecks:
-    """Asks every watched backend again and again; `report(route, health)` is called on the event loop.
+    """Checks every given backend periodically and calls `report(route, health)` on the event loop.
 
-    What is known is said after each round, changed or not: whoever listens may be new.
+    The health is reported after each round of checks, even if it did not change.
     """
 
     def __init__(self, report: Report, *, resolve: Resolve = _resolve) -> None:
-        """Nothing is asked before `run`."""
+        """Create the checker; no check is sent before `run`."""
         self.counts = HealthCounts()
         self._report = report
         self._resolve = resolve
-        self._wanted: dict[tuple[str, str], Watched] = {}
-        self._cases: dict[tuple[str, str], _BackendState] = {}
+        self._wanted: dict[tuple[str, str], BackendCheck] = {}
+        self._states: dict[tuple[str, str], _BackendState] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
-        self._room = asyncio.Semaphore(_MOST_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
-    def watch(self, watched: Collection[Watched]) -> None:
-        """Replace what is asked; what did not change goes on undisturbed."""
-        self._wanted = {(one.route, one.backend): one for one in watched}
+    def watch(self, checks: Collection[BackendCheck]) -> None:
+        """Replace the checked backends; unchanged checks continue undisturbed."""
+        self._wanted = {(check.route, check.backend): check for check in checks}
         self._changed.set()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
-        connector = aiohttp.TCPConnector(limit=_MOST_AT_ONCE, force_close=True)
+        """Check until canceled."""
+        connector = aiohttp.TCPConnector(limit=_MAX_CONCURRENT, force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session,
             asyncio.TaskGroup() as tasks,
@@ -117,81 +118,89 @@ class HealthChecks:
                 await self._changed.wait()
 
     def _adjust(self, tasks: asyncio.TaskGroup, session: aiohttp.ClientSession) -> None:
-        for key in [key for key, case in self._cases.items() if self._wanted.get(key) != case.watched]:
+        for key in [key for key, state in self._states.items() if self._wanted.get(key) != state.check]:
             self._tasks.pop(key).cancel()
-            former = self._cases.pop(key)
-            if key in self._wanted:  # Endpoints that stayed are as alive as they were.
-                self._cases[key] = _BackendState(self._wanted[key], former.pulses)
-        for key, watched in self._wanted.items():
+            previous = self._states.pop(key)
+            if key in self._wanted:  # Endpoints that remain keep their health.
+                self._states[key] = _BackendState(self._wanted[key], previous.endpoints)
+        for key, check in self._wanted.items():
             if key not in self._tasks:
-                case = self._cases.setdefault(key, _BackendState(watched))
-                self._tasks[key] = tasks.create_task(self._follow(case, session))
+                state = self._states.setdefault(key, _BackendState(check))
+                self._tasks[key] = tasks.create_task(self._check_forever(state, session))
 
-    async def _follow(self, case: _BackendState, session: aiohttp.ClientSession) -> None:
+    async def _check_forever(self, state: _BackendState, session: aiohttp.ClientSession) -> None:
         while True:
-            await self._round(case, session)
-            soon = any(pulse.wavering for pulse in case.pulses.values())
-            interval = case.watched.interval
-            # Jitter, so that a thousand backends are not asked in the same millisecond for ever.
-            await asyncio.sleep(min(interval, _SOON) if soon else interval * random.uniform(0.9, 1.1))  # noqa: S311
+            await self._check_backend(state, session)
+            soon = any(endpoint.check_soon for endpoint in state.endpoints.values())
+            interval = state.check.interval
+            # Jitter, so that a thousand backends are not checked in the same millisecond every time.
+            jittered = interval * random.uniform(0.9, 1.1)  # noqa: S311
+            await asyncio.sleep(min(interval, _RETRY_INTERVAL) if soon else jittered)
 
-    async def _round(self, case: _BackendState, session: aiohttp.ClientSession) -> None:
-        watched = case.watched
-        addresses = await self._addresses(watched.target)
-        answers = await asyncio.gather(*(self._ask(session, watched, a) for a in addresses))
-        case.pulses = {
-            address: after_check(case.pulses.get(address, UNCHECKED), failure, watched.threshold)
-            for address, failure in zip(addresses, answers, strict=True)
+    async def _check_backend(self, state: _BackendState, session: aiohttp.ClientSession) -> None:
+        check = state.check
+        addresses = await self._addresses(check.target)
+        results = await asyncio.gather(*(self._probe(session, check, address) for address in addresses))
+        state.endpoints = {
+            address: after_check(state.endpoints.get(address, UNCHECKED), failure, check.threshold)
+            for address, failure in zip(addresses, results, strict=True)
         }
-        found = summed(watched.backend, tuple(case.pulses.values()))
-        if found is None:
+        health = backend_health(check.backend, tuple(state.endpoints.values()))
+        if health is None:
             return
-        if not found.healthy and not await self._sees(session, watched):
-            self.counts.blind += 1
-            if not case.blind:
-                said = {"route": watched.route, "backend": watched.backend}
-                log.warning("health_unknown", **said, consequence="the stable backend does not answer either")
-            case.blind = True
+        if not health.healthy and not await self._control_reachable(session, check):
+            self.counts.discarded += 1
+            if not state.control_unreachable:
+                log.warning(
+                    "health_unknown",
+                    route=check.route,
+                    backend=check.backend,
+                    consequence="the stable backend does not answer either",
+                )
+            state.control_unreachable = True
             return
-        case.blind = False
-        self._report(watched.route, found)
+        state.control_unreachable = False
+        self._report(check.route, health)
 
-    async def _sees(self, session: aiohttp.ClientSession, watched: Watched) -> bool:
-        """Return whether any endpoint of the stable backend answers."""
-        addresses = await self._addresses(watched.control)
-        answers = await asyncio.gather(*(self._ask(session, watched, a) for a in addresses[:_MOST_AT_ONCE]))
-        return any(failure is None for failure in answers)
+    async def _control_reachable(self, session: aiohttp.ClientSession, check: BackendCheck) -> bool:
+        """Return whether any endpoint of the stable backend responds."""
+        addresses = await self._addresses(check.control)
+        results = await asyncio.gather(
+            *(self._probe(session, check, address) for address in addresses[:_MAX_CONCURRENT])
+        )
+        return any(failure is None for failure in results)
 
     async def _addresses(self, target: Target) -> tuple[tuple[str, int], ...]:
         if not target.dns:
-            return target.endpoints[:_MOST_ADDRESSES]
+            return target.endpoints[:_MAX_ADDRESSES]
         host, port = target.endpoints[0]
         try:
-            found = await self._resolve(host, port)
+            resolved = await self._resolve(host, port)
         except OSError:
-            found = ()
-        # A name nobody knows is asked as it is: that fails, and says why.
-        return tuple((address, port) for address in found[:_MOST_ADDRESSES]) or ((host, port),)
+            resolved = ()
+        # A name that does not resolve is probed as it is, so that the failure gives the reason.
+        return tuple((address, port) for address in resolved[:_MAX_ADDRESSES]) or ((host, port),)
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, watched: Watched, address: tuple[str, int]
+    async def _probe(
+        self, session: aiohttp.ClientSession, check: BackendCheck, address: tuple[str, int]
     ) -> str | None:
-        """Ask one endpoint; return what failed, None for a good answer."""
+        """Probe one endpoint; return the reason of a failure, None for a success."""
         host, port = address
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        timeout = aiohttp.ClientTimeout(total=watched.timeout)
-        async with self._room:
-            self.counts.asked += 1
+        endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        timeout = aiohttp.ClientTimeout(total=check.timeout)
+        async with self._slots:
+            self.counts.sent += 1
             try:
                 async with session.get(
-                    f"http://{where}{watched.path}", timeout=timeout, allow_redirects=False
-                ) as answer:
-                    await answer.content.read(_ENOUGH_BYTES)
-                    failure = f"{where} answered {answer.status}" if answer.status >= _FAILED else None
+                    f"http://{endpoint}{check.path}", timeout=timeout, allow_redirects=False
+                ) as response:
+                    await response.content.read(_MAX_BODY_BYTES)
+                    failed = response.status >= _FIRST_FAILED_STATUS
+                    failure = f"{endpoint} answered {response.status}" if failed else None
             except TimeoutError:
-                failure = f"{where} did not answer within {watched.timeout:g} s"
+                failure = f"{endpoint} did not answer within {check.timeout:g} s"
             except (aiohttp.ClientError, OSError, ValueError) as error:
-                failure = f"{where}: {_reason(error)}"
+                failure = f"{endpoint}: {_reason(error)}"
         self.counts.failed += failure is not None
         return failure
 

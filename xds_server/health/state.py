@@ -1,4 +1,4 @@
-"""From single answers to what is known of a backend: which of its endpoints live (pure)."""
+"""Health of endpoints and backends, derived from single health checks (pure)."""
 
 from __future__ import annotations
 
@@ -11,56 +11,62 @@ from xds_server.rollout.events import Health
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["UNCHECKED", "EndpointHealth", "HealthState", "after_check", "summed"]
+__all__ = ["UNCHECKED", "EndpointHealth", "HealthState", "after_check", "backend_health"]
 
-_NAMED: Final = 3
+_MAX_REASONS: Final = 3
 
 
 class HealthState(Enum):
-    """What is known of an endpoint."""
+    """The health of an endpoint."""
 
     UNKNOWN = "unknown"
-    ALIVE = "alive"
-    DEAD = "dead"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointHealth:
-    """What is known of one endpoint: `noes` failures in a row, the last of them in words."""
+    """The health of one endpoint; `reason` is the failure of the last check, "" after a success."""
 
-    vital: HealthState = HealthState.UNKNOWN
-    noes: int = 0
-    words: str = ""
+    state: HealthState = HealthState.UNKNOWN
+    consecutive_failures: int = 0
+    reason: str = ""
 
     @property
-    def wavering(self) -> bool:
-        """Whether the next answer may decide: it is worth asking soon."""
-        return self.vital is HealthState.UNKNOWN or (self.vital is HealthState.ALIVE and self.noes > 0)
+    def check_soon(self) -> bool:
+        """Whether the next check may change the state, so that it should not wait for the interval."""
+        return self.state is HealthState.UNKNOWN or (
+            self.state is HealthState.HEALTHY and self.consecutive_failures > 0
+        )
 
 
 UNCHECKED: Final = EndpointHealth()
 
 
-def after_check(pulse: EndpointHealth, failure: str | None, threshold: int) -> EndpointHealth:
-    """Return what is known after one more answer: None for a good one, the failure in words otherwise.
+def after_check(health: EndpointHealth, failure: str | None, threshold: int) -> EndpointHealth:
+    """Return the health after one more check; `failure` is its reason, None for a success.
 
-    One good answer is life; `threshold` failures in a row are death.
+    One success makes an endpoint healthy; `threshold` failures in a row make it unhealthy.
     """
     if failure is None:
-        return EndpointHealth(vital=HealthState.ALIVE)
-    noes = min(pulse.noes + 1, threshold)
+        return EndpointHealth(state=HealthState.HEALTHY)
+    failures = min(health.consecutive_failures + 1, threshold)
     return EndpointHealth(
-        vital=HealthState.DEAD if noes >= threshold else pulse.vital, noes=noes, words=failure
+        state=HealthState.UNHEALTHY if failures >= threshold else health.state,
+        consecutive_failures=failures,
+        reason=failure,
     )
 
 
-def summed(backend: str, pulses: Collection[EndpointHealth]) -> Health | None:
-    """Return what there is to say of a backend; None while it is not decided.
+def backend_health(backend: str, endpoints: Collection[EndpointHealth]) -> Health | None:
+    """Return the health of a backend; None while it is undecided.
 
-    One living endpoint is enough to know; without any, all must have been found dead.
+    One healthy endpoint decides; without one, the health is undecided until every endpoint is unhealthy.
     """
-    alive = sum(pulse.vital is HealthState.ALIVE for pulse in pulses)
-    if not alive and any(pulse.vital is HealthState.UNKNOWN for pulse in pulses):
+    healthy = sum(endpoint.state is HealthState.HEALTHY for endpoint in endpoints)
+    if not healthy and any(endpoint.state is HealthState.UNKNOWN for endpoint in endpoints):
         return None
-    words = sorted({pulse.words for pulse in pulses if pulse.vital is HealthState.DEAD})
-    return Health(backend=backend, healthy=alive, total=len(pulses), detail="; ".join(words[:_NAMED]))
+    reasons = sorted({endpoint.reason for endpoint in endpoints if endpoint.state is HealthState.UNHEALTHY})
+    return Health(
+        backend=backend, healthy=healthy, total=len(endpoints), detail="; ".join(reasons[:_MAX_REASONS])
+    )

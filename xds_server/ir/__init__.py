@@ -1,4 +1,4 @@
-"""Listeners, routes, weights, mirrors and clusters in our own words (pure)."""
+"""The intermediate representation of a proxy configuration, independent of spec and Envoy types (pure)."""
 
 from xds_server.ir.model import (
     FULL,

@@ -1,8 +1,8 @@
-"""What one class of proxies should do, in our own words.
+"""The configuration of one node class: listeners, routes, weights, mirrors and clusters (pure).
 
-These values stand between the plan (what a team asked for, and how far its rollout is) and Envoy's
-messages. They know neither the spec nor Envoy, so both can change without the other. All of them are
-frozen; equal input gives equal values, and equal values give equal bytes.
+These values stand between the plan (the spec and the state of its rollout) and Envoy's messages. They depend
+on neither, so that both can change separately. All of them are frozen; equal input gives equal values, and
+equal values give equal bytes. They are in one module because they refer to each other.
 
 Units: weights and percentages are basis points (0..10000), times are seconds, sizes are bytes.
 """
@@ -49,37 +49,37 @@ FULL = 10_000
 """All of the traffic, in basis points; also the total weight of every split."""
 
 NEWEST_ENVOY: Final = 40
-"""The newest Envoy whose worlds we know how to write, as the minor number of 1.40."""
+"""The newest Envoy version that configurations are written for, as the minor number of 1.40."""
 
 ClusterName = NewType("ClusterName", str)
 
 
 class Role(Enum):
-    """Which leg of an exchange a route serves."""
+    """The leg of an exchange that a route serves."""
 
     PRIMARY = "primary"
     SHADOW = "shadow"
     NOISE = "noise"
-    """A copy for the variant that serves the user: how much its answers differ by themselves."""
+    """A copy to the variant that served the user, which measures how much its answers vary by themselves."""
 
 
 class ClusterKind(Enum):
-    """Where a cluster's endpoints come from."""
+    """The source of a cluster's endpoints."""
 
     ENDPOINTS = "endpoints"
-    """Literal addresses, delivered as an endpoint resource of their own."""
+    """Literal addresses, sent as a separate endpoint resource."""
     DNS = "dns"
-    """A name the proxy resolves by itself."""
-    HOP = "hop"
+    """A name that the proxy resolves."""
+    MIRROR_LISTENER = "hop"
     """The internal listener of the same proxy: the target of mirrors."""
     COLLECTOR = "collector"
     """The gRPC access-log sink."""
     KEYS = "keys"
-    """Where the keys are fetched that sign users' tokens."""
+    """The server of the public keys that verify users' tokens."""
 
 
 class Op(Enum):
-    """How a header is compared."""
+    """The comparison of a header."""
 
     EQUALS = "equals"
     STARTS_WITH = "startsWith"
@@ -89,13 +89,13 @@ class Op(Enum):
     """The whole value matches a regular expression (RE2)."""
     EXISTS = "exists"
     AT_LEAST = "atLeast"
-    """The value is a whole number, and as large as this one or larger."""
+    """The value is an integer greater than or equal to this one."""
     BELOW = "below"
-    """The value is a whole number, and smaller than this one."""
+    """The value is an integer less than this one."""
 
 
 class PromptMode(Enum):
-    """Where a system prompt goes; each inserts it where there is no system message yet."""
+    """How a system prompt is added; every mode inserts it if there is no system message yet."""
 
     INSERT = "insert"
     REPLACE = "replace"
@@ -103,7 +103,7 @@ class PromptMode(Enum):
 
 
 class _CachedHash:
-    """A value that is looked up in every compile, thousands at a time: its hash is worked out once."""
+    """Base class that computes the hash once: these values are cache keys, looked up thousands of times."""
 
     __slots__ = ("_hash",)
     _hash: int
@@ -126,7 +126,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassiveHealth:
-    """When a proxy takes an endpoint out by what it sees of real answers."""
+    """Outlier detection: when a proxy ejects an endpoint because of its responses."""
 
     consecutive_5xx: int
     consecutive_gateway_failures: int
@@ -136,9 +136,9 @@ class PassiveHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a cluster may hold at most, so that whatever is stuck behind it stays bounded.
+    """The limits of a cluster, which bound the resources that a stuck endpoint can hold.
 
-    `max_stream` is the longest life of one request in seconds; None leaves streams unbounded.
+    `max_stream` is the longest duration of one request in seconds; None does not limit it.
     """
 
     max_connections: int
@@ -151,7 +151,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """A server must prove to be `name`; whom to believe is in a file of the proxy."""
+    """TLS to a server whose certificate must carry `name`; `ca_file` is a path on the proxy."""
 
     name: str
     ca_file: str
@@ -159,9 +159,9 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster(_CachedHash):
-    """A set of equal endpoints. `limits` of None means: never turn a user's request away.
+    """A set of equivalent endpoints.
 
-    With `tls` it is spoken to in TLS.
+    Without `limits` no request of a user is ever rejected. With `tls` the connections use TLS.
     """
 
     __hash__ = _CachedHash.__hash__
@@ -185,9 +185,9 @@ class PathMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """Something that must hold for a header: one of `values` does; `negated`, that none does.
+    """A condition on a header: one of `values` matches; with `negated`, none does.
 
-    A header that is not there meets no condition but a negated one.
+    A missing header meets only negated conditions.
     """
 
     header: str
@@ -198,10 +198,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeFraction:
-    """Which share of the requests a route takes; the others go on to the next route.
+    """The share of requests that a route takes; the others continue to the next route.
 
-    `now` is what the share is at this moment, told under `key` in the runtime layer; a proxy that does not
-    follow that layer goes by `default`.
+    `now` is the current share, published under `key` in the runtime layer; `default` applies to a proxy that
+    does not subscribe to that layer.
     """
 
     key: str
@@ -211,9 +211,9 @@ class RuntimeFraction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stickiness:
-    """How a request finds its slot among `FULL` slots: xxh64(salt ":" header) modulo the total weight.
+    """How a request gets its slot among `FULL` slots: xxh64(salt ":" header) modulo the total weight.
 
-    Without the header the fallbacks apply in order: session header, then source address, then chance.
+    Without the header the fallbacks apply in order: session header, source address, random.
     """
 
     header: str
@@ -222,9 +222,9 @@ class Stickiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One segment of a split. A cluster may own several segments; the order of segments is the slot order.
+    """One segment of a split; the order of segments is the slot order, and a cluster may own several.
 
-    `model` is the model name this leg's body must carry, None where the body is left alone.
+    `model` is the model name that the request body of this leg must carry; None leaves the body unchanged.
     """
 
     cluster: ClusterName
@@ -235,10 +235,11 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
-    """Both bodies of a leg, up to `max_body_bytes` each, go to the collector when the leg ends.
+    """Sends both bodies of a leg, up to `max_body_bytes` each, to the collector when the leg ends.
 
-    `unit` is the header that names the user or session; with `experiment` it says who is exposed to that, and
-    without bodies (0 bytes) that is all that is told. `noise` says that a copy goes to the same variant too.
+    `unit` is the header with the user or session. `experiment` reports the exposure of that unit to an
+    experiment; with 0 body bytes that is all that is sent. `noise` marks a request that is also copied to its
+    own variant.
     """
 
     route: str
@@ -260,7 +261,7 @@ class PromptText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPin:
-    """Requests whose header has one of these values get this version; the first pin that does counts."""
+    """Requests whose header has one of these values get this version; the first matching pin applies."""
 
     header: str
     values: tuple[str, ...]
@@ -269,9 +270,9 @@ class PromptPin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """Which request gets which system prompt: a pin first, then the slot of `stickiness`, then `default`.
+    """Which request gets which system prompt: by pin, else by the slot of `stickiness`, else `default`.
 
-    The slot is xxh32(salt ":" header) modulo `FULL`; `slots` are runs of (version, length), "" for none.
+    The slot is xxh32(salt ":" header) modulo `FULL`; `slots` are runs of (version, length), "" for no prompt.
     """
 
     texts: tuple[PromptText, ...]
@@ -283,10 +284,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirror:
-    """A copy of the request to the hop cluster; `leg` tells the hop's routes whose copy it is.
+    """A copy of the request to the cluster of the mirror listener; `leg` selects the route there.
 
     Only requests that declare a length of at most `max_request_bytes` are copied: an unbounded upload to a
-    shadow that stopped reading would push back on the user.
+    shadow that stopped reading would apply back pressure to the user.
     """
 
     cluster: ClusterName
@@ -296,11 +297,11 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(_CachedHash):
-    """One route of the entry listener; of a spec's routes the first whose conditions hold takes a request.
+    """One route of the entry listener; the first route whose conditions hold takes the request.
 
-    `split` names what the arms are the split of: routes of one spec and split split alike. `timeout` None
-    means no total limit; `idle_timeout` always bounds a stream on which nothing moves. `private` are headers
-    that decide and must not leave the proxy.
+    `split` names the split of the arms: routes of one spec with the same split have the same arms. `timeout`
+    None means no total limit; `idle_timeout` always limits a stream without traffic. `private` are headers
+    that conditions use and that must not leave the proxy.
     """
 
     __hash__ = _CachedHash.__hash__
@@ -315,7 +316,7 @@ class Route(_CachedHash):
     retries: int
     response_headers: bool
     conditions: tuple[Condition, ...] = ()
-    gate: RuntimeFraction | None = None
+    runtime_fraction: RuntimeFraction | None = None
     stickiness: Stickiness | None = None
     mirrors: tuple[Mirror, ...] = ()
     capture: Capture | None = None
@@ -325,7 +326,7 @@ class Route(_CachedHash):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorRoute(_CachedHash):
-    """One route of the hop listener: the shadow leg, with limits of its own and no retries."""
+    """One route of the mirror listener: the shadow leg, with its own limits and no retries."""
 
     __hash__ = _CachedHash.__hash__
 
@@ -338,7 +339,7 @@ class MirrorRoute(_CachedHash):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualHost(_CachedHash):
-    """All routes that claim one host, most specific path first."""
+    """All routes that match one host, most specific path first."""
 
     __hash__ = _CachedHash.__hash__
 
@@ -349,10 +350,10 @@ class VirtualHost(_CachedHash):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenIssuer:
-    """Whose tokens are believed, and which of their claims become headers: (header, claim).
+    """An issuer of accepted tokens, and the claims that become headers: (header, claim).
 
-    Exactly one of `keys` (a JSON key set) and `keys_url`, which is fetched through `keys_cluster`, is set.
-    A token that is missing or wrong refuses nobody; its claims are just not there.
+    Exactly one of `keys` (a JSON key set) and `keys_url`, which is fetched through `keys_cluster`, is set. A
+    missing or invalid token rejects no request; its claims are absent.
     """
 
     name: str
@@ -366,9 +367,9 @@ class TokenIssuer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Where users' requests come in, whose tokens are believed, and what takes captured legs, if anything.
+    """The entry listener: its address, token issuers, and the collector of captured legs, if any.
 
-    With `reads_usage`, proxies read from answers how many tokens they took.
+    With `reads_usage`, proxies read the token usage from responses.
     """
 
     entry: Address
@@ -379,10 +380,11 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeClass:
-    """A class of proxies that are all told the same: same group, same entry address, same version.
+    """A class of proxies that get the same configuration: same group, entry address and version.
 
-    `envoy` is the minor number of the version they are served as, 40 for Envoy 1.40. With
-    `virtual_hosts_apart` they are told each virtual host by itself and not a whole table of them.
+    `envoy` is the minor version the configuration is written for, 40 for Envoy 1.40. With
+    `virtual_hosts_apart` each virtual host is a resource of its own (VHDS) instead of part of the route
+    table.
     """
 
     group: str
@@ -393,9 +395,9 @@ class NodeClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyConfig:
-    """The whole world of one class of proxies."""
+    """The complete configuration of one node class."""
 
-    proxies: NodeClass
+    node_class: NodeClass
     listener: Listener
     virtual_hosts: tuple[VirtualHost, ...]
     mirror_routes: tuple[MirrorRoute, ...]

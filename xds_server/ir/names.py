@@ -1,4 +1,4 @@
-"""Names that travel: what the route tables of a proxy are called, and what their versions say of them."""
+"""Names of route tables, and the version prefix of tables without virtual hosts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["APART", "ENTRY_ROUTES", "HOP_ROUTES", "holds_whole_table"]
+__all__ = ["ENTRY_ROUTES", "MIRROR_ROUTES", "SEPARATE_VERSION_PREFIX", "has_inline_virtual_hosts"]
 
 ENTRY_ROUTES: Final = "entry"
-HOP_ROUTES: Final = "hop"
-APART: Final = "apart."
-"""What the version of a table without its virtual hosts begins with, in every release."""
+MIRROR_ROUTES: Final = "hop"
+SEPARATE_VERSION_PREFIX: Final = "apart."
+"""The version prefix, in every release, of a route table whose virtual hosts are separate resources."""
 
 
-def holds_whole_table(holds: Mapping[str, str]) -> bool:
-    """Return whether a proxy that holds these versions of route tables got its virtual hosts in the table.
+def has_inline_virtual_hosts(versions: Mapping[str, str]) -> bool:
+    """Return whether a proxy with these versions of route tables has its virtual hosts in the table.
 
-    It must go on getting them there: Envoy answers 404 to everybody from the moment it takes a table without
-    until its virtual hosts are there.
+    Such a proxy must keep getting them there: Envoy answers 404 from the moment it accepts a table without
+    virtual hosts until they arrive.
     """
-    version = holds.get(ENTRY_ROUTES)
-    return version is not None and not version.startswith(APART)
+    version = versions.get(ENTRY_ROUTES)
+    return version is not None and not version.startswith(SEPARATE_VERSION_PREFIX)

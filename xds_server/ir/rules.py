@@ -1,7 +1,7 @@
-"""The rules no world may break, whoever planned it: each of them once crashed a proxy or hurt a user.
+"""Safety rules for proxy configurations; each rule prevents a past crash or user-visible failure.
 
-`violations` looks at finished values and names everything that is wrong; the compiler refuses to publish a
-world with any. It does not repair and knows nothing of Envoy's messages.
+`violations` checks finished values and reports every broken rule; the compiler does not publish a
+configuration with violations. The rules repair nothing and do not depend on Envoy's messages.
 """
 
 from __future__ import annotations
@@ -30,110 +30,116 @@ __all__ = ["UnsafeConfigError", "violations"]
 
 
 class UnsafeConfigError(Exception):
-    """The world would break a rule that protects users; each broken rule is one sentence of the message."""
+    """The configuration breaks a safety rule; the message has one sentence per violation."""
 
 
-def violations(group: ProxyConfig) -> tuple[str, ...]:
-    """Return one sentence per broken rule, in a stable order; empty for a world that may be served."""
-    clusters = {cluster.name: cluster for cluster in group.clusters}
+def violations(config: ProxyConfig) -> tuple[str, ...]:
+    """Return one sentence per violation, in a stable order; empty for a configuration that may be served."""
+    clusters = {cluster.name: cluster for cluster in config.clusters}
     return (
-        *_unique_names(group),
-        *_references(group, clusters),
-        *chain.from_iterable(map(_split, _routes(group))),
-        *_bounded(group, clusters),
-        *chain.from_iterable(map(_stickiness, group.virtual_hosts)),
-        *chain.from_iterable(map(_gate, _routes(group))),
-        *chain.from_iterable(map(_prompt, _routes(group))),
+        *_unique_names(config),
+        *_references(config, clusters),
+        *chain.from_iterable(map(_split, _routes(config))),
+        *_bounded(config, clusters),
+        *chain.from_iterable(map(_stickiness, config.virtual_hosts)),
+        *chain.from_iterable(map(_runtime_fractions, _routes(config))),
+        *chain.from_iterable(map(_prompt, _routes(config))),
     )
 
 
-def _routes(group: ProxyConfig) -> Iterator[Route]:
-    for host in group.virtual_hosts:
+def _routes(config: ProxyConfig) -> Iterator[Route]:
+    for host in config.virtual_hosts:
         yield from host.routes
 
 
-def _unique_names(group: ProxyConfig) -> Iterator[str]:
+def _unique_names(config: ProxyConfig) -> Iterator[str]:
     for what, names in (
-        ("cluster", [cluster.name for cluster in group.clusters]),
-        ("virtual host", [host.name for host in group.virtual_hosts]),
-        ("host", [host.host for host in group.virtual_hosts]),
-        ("hop leg", [route.leg for route in group.mirror_routes]),
+        ("cluster", [cluster.name for cluster in config.clusters]),
+        ("virtual host", [host.name for host in config.virtual_hosts]),
+        ("host", [host.host for host in config.virtual_hosts]),
+        ("mirror leg", [route.leg for route in config.mirror_routes]),
     ):
         for name, count in Counter(names).items():
             if count > 1:
-                yield f"{what} {name!r} appears {count} times; Envoy would refuse the whole message"
+                yield f"{what} {name!r} appears {count} times; Envoy would reject the whole message"
 
 
-def _references(group: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
-    legs = {route.leg for route in group.mirror_routes}
-    for route in _routes(group):
+def _references(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
+    legs = {route.leg for route in config.mirror_routes}
+    for route in _routes(config):
         for arm in route.arms:
             if arm.cluster not in clusters:
-                yield f"route {route.name!r} points at cluster {arm.cluster!r}, which is not there"
+                yield f"route {route.name!r} uses cluster {arm.cluster!r}, which does not exist"
         for mirror in route.mirrors:
             if mirror.cluster not in clusters:
-                yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which is not there"
+                yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which does not exist"
             if mirror.leg not in legs:
-                yield f"route {route.name!r} mirrors leg {mirror.leg!r}, which the hop does not know"
-    for hop in group.mirror_routes:
-        if hop.arm.cluster not in clusters:
-            yield f"hop route {hop.name!r} points at cluster {hop.arm.cluster!r}, which is not there"
-    yield from _listener_references(group.listener, clusters)
+                leg = f"leg {mirror.leg!r}, which the mirror listener does not have"
+                yield f"route {route.name!r} mirrors {leg}"
+    for mirror_route in config.mirror_routes:
+        name, cluster = mirror_route.name, mirror_route.arm.cluster
+        if cluster not in clusters:
+            yield f"mirror route {name!r} uses cluster {cluster!r}, which does not exist"
+    yield from _listener_references(config.listener, clusters)
 
 
 def _listener_references(listener: Listener, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
     for tokens in listener.tokens:
         if tokens.keys_cluster is not None and tokens.keys_cluster not in clusters:
-            yield f"tokens {tokens.name!r} need cluster {tokens.keys_cluster!r}, which is not there"
+            yield f"token issuer {tokens.name!r} uses cluster {tokens.keys_cluster!r}, which does not exist"
     collector = listener.collector
     if collector is not None and collector not in clusters:
-        yield f"the access log points at cluster {collector!r}, which is not there"
+        yield f"the access log uses cluster {collector!r}, which does not exist"
 
 
 @lru_cache(maxsize=16384)
 def _split(route: Route) -> tuple[str, ...]:
-    found = []
+    problems = []
     total = sum(arm.weight for arm in route.arms)
     if total != FULL or any(arm.weight < 0 for arm in route.arms):
-        found.append(f"route {route.name!r} has weights that sum to {total}; {FULL} is needed")
+        problems.append(f"route {route.name!r} has weights that sum to {total}; {FULL} is required")
     by_variant: dict[str, Arm] = {}
     for arm in route.arms:
         first = by_variant.setdefault(arm.variant, arm)
         if (first.cluster, first.model) != (arm.cluster, arm.model):
-            found.append(f"route {route.name!r} gives variant {arm.variant!r} two different meanings")
-    return tuple(found)
+            problems.append(
+                f"route {route.name!r} maps variant {arm.variant!r} to two different clusters or models"
+            )
+    return tuple(problems)
 
 
-def _bounded(group: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
-    copied = {mirror.cluster for route in _routes(group) for mirror in route.mirrors}
-    copied |= {hop.arm.cluster for hop in group.mirror_routes}
+def _bounded(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
+    copied = {mirror.cluster for route in _routes(config) for mirror in route.mirrors}
+    copied |= {mirror_route.arm.cluster for mirror_route in config.mirror_routes}
     copied |= {
-        c.name for c in group.clusters if c.kind in {ClusterKind.HOP, ClusterKind.COLLECTOR, ClusterKind.KEYS}
+        c.name
+        for c in config.clusters
+        if c.kind in {ClusterKind.MIRROR_LISTENER, ClusterKind.COLLECTOR, ClusterKind.KEYS}
     }
-    served = {arm.cluster for route in _routes(group) for arm in route.arms}
+    served = {arm.cluster for route in _routes(config) for arm in route.arms}
     for name in sorted(copied & clusters.keys()):
         yield from _copy_limits(clusters[name])
     for name in sorted(copied & served):
-        yield f"cluster {name!r} serves users and copies at once; copies could use up users' room"
+        yield f"cluster {name!r} serves both users and copies; copies could exhaust the capacity for users"
     for name in sorted(served & clusters.keys()):
         if clusters[name].limits is not None:
-            yield f"cluster {name!r} serves users and must not turn them away by limits"
-    for route in _routes(group):
+            yield f"cluster {name!r} serves users and must not have limits that reject requests"
+    for route in _routes(config):
         if route.idle_timeout <= 0:
             yield f"route {route.name!r} has no idle timeout: a stuck stream would never end"
         yield from _mirror_fits(route, clusters)
-    for hop in group.mirror_routes:
-        if hop.timeout <= 0:
-            yield f"hop route {hop.name!r} has no timeout: a hanging shadow would leak requests"
+    for mirror_route in config.mirror_routes:
+        if mirror_route.timeout <= 0:
+            yield f"mirror route {mirror_route.name!r} has no timeout: a hanging shadow would leak requests"
 
 
 def _copy_limits(cluster: Cluster) -> Iterator[str]:
     if cluster.limits is None:
-        yield f"cluster {cluster.name!r} takes copies of users' traffic but has no limits"
+        yield f"cluster {cluster.name!r} receives copies of users' traffic but has no limits"
     elif cluster.limits.max_retries:
-        yield f"cluster {cluster.name!r} takes copies of users' traffic and must not retry"
+        yield f"cluster {cluster.name!r} receives copies of users' traffic and must not retry"
     elif cluster.kind not in {ClusterKind.COLLECTOR, ClusterKind.KEYS} and cluster.limits.max_stream is None:
-        yield f"cluster {cluster.name!r} takes copies of users' traffic but lets them live for ever"
+        yield f"cluster {cluster.name!r} receives copies of users' traffic but does not limit their duration"
 
 
 def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
@@ -150,33 +156,37 @@ def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator
 
 @lru_cache(maxsize=8192)
 def _stickiness(host: VirtualHost) -> tuple[str, ...]:
-    found = []
+    problems = []
     splits: dict[tuple[str, str], tuple[tuple[Arm, ...], object]] = {}
     for route in host.routes:
         split = (route.arms, route.stickiness)
         if splits.setdefault((route.route, route.split), split) != split:
-            found.append(f"route {route.name!r} splits differently from its sibling: users would move")
-    return tuple(found)
+            problems.append(
+                f"route {route.name!r} splits differently from another route of the same split: "
+                "users would move"
+            )
+    return tuple(problems)
 
 
-def _gate(route: Route) -> Iterator[str]:
-    gate = route.gate
-    if gate is not None and not all(0 <= share <= FULL for share in (gate.default, gate.now)):
-        yield f"route {route.name!r} takes {gate.default} or {gate.now} of {FULL}"
-    if route.mirrors and gate is None:
-        yield f"route {route.name!r} copies, and nothing could stop it at once"
+def _runtime_fractions(route: Route) -> Iterator[str]:
+    fraction = route.runtime_fraction
+    if fraction is not None and not all(0 <= share <= FULL for share in (fraction.default, fraction.now)):
+        shares = f"{fraction.default} or {fraction.now}"
+        yield f"route {route.name!r} has a runtime fraction of {shares}, outside of 0..{FULL}"
+    if route.mirrors and fraction is None:
+        yield f"route {route.name!r} mirrors without a runtime fraction: mirroring could not be stopped"
 
 
 def _prompt(route: Route) -> Iterator[str]:
     if route.prompt is None:
         return
-    known = {text.version for text in route.prompt.texts} | {""}
+    defined = {text.version for text in route.prompt.texts} | {""}
     named = {
         route.prompt.default,
         *(version for version, _ in route.prompt.slots),
         *(pin.version for pin in route.prompt.pins),
     }
-    for version in sorted(named - known):
-        yield f"route {route.name!r} gives out prompt version {version!r}, which is not there"
+    for version in sorted(named - defined):
+        yield f"route {route.name!r} serves prompt version {version!r}, which does not exist"
     if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
         yield f"route {route.name!r} has prompt slots that do not sum to {FULL}"

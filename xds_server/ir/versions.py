@@ -1,8 +1,8 @@
-"""The one place where the version of a proxy matters: what not every Envoy knows, and since when (pure).
+"""Features that depend on the Envoy version of a proxy (pure).
 
-An Envoy refuses a whole listener for one extension it was not built with, so what is optional is left out for
-proxies too old to know it. What is not optional (splits, mirrors, capture, rewriting) is written in a way
-that every version from `OLDEST_ENVOY` on takes, and that does the same in all of them.
+Envoy rejects a whole listener with one unknown extension, so optional extensions are omitted for proxies too
+old to have them. Everything else (splits, mirrors, capture, rewriting) is written so that every version from
+`OLDEST_ENVOY` on accepts it with the same behavior.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "EXTRAS",
     "OLDEST_ENVOY",
-    "Extra",
-    "counts_requests",
+    "OPTIONAL_EXTENSIONS",
+    "OptionalExtension",
     "discovers_virtual_hosts",
     "is_envoy",
-    "known",
-    "reduced",
-    "routes_limit_bodies",
-    "scopes_statistics",
+    "missing_features",
     "served_as",
+    "supported_by",
+    "supports_request_statistics",
+    "supports_route_body_limit",
+    "supports_stats_scope",
     "too_old",
 ]
 
 OLDEST_ENVOY: Final = 36
-"""The oldest Envoy a world is written for; an older one is told the same, and may refuse it."""
+"""The oldest Envoy version that configurations are written for; an older one gets the same and may reject it.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extra:
-    """An extension that proxies can do without.
+class OptionalExtension:
+    """An extension that proxies can work without.
 
-    `since` is the first version that has it, `loss` what an operator goes without before.
+    `since` is the first version that has it, `loss` the feature that is missing before.
     """
 
     message: str
@@ -47,13 +48,13 @@ class Extra:
     loss: str
 
 
-EXTRAS: Final = (
-    Extra(
+OPTIONAL_EXTENSIONS: Final = (
+    OptionalExtension(
         message="envoy.extensions.access_loggers.stats.v3.Config",
         since=37,
         loss="request statistics",
     ),
-    Extra(
+    OptionalExtension(
         message="envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
         since=38,
         loss="token statistics of streams",
@@ -64,19 +65,19 @@ _ROUTES_LIMIT_BODIES: Final = 37
 _DISCOVERS_VIRTUAL_HOSTS: Final = 37
 _COUNTS_REQUESTS: Final = 37
 _SCOPES_STATISTICS: Final = 39
-_SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra in EXTRAS}
+_SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra in OPTIONAL_EXTENSIONS}
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
 
 
 class Typed(Protocol):
-    """A configuration that says of which type it is."""
+    """A configuration with a type URL."""
 
     @property
     def type_url(self) -> str: ...
 
 
 class Extension(Protocol):
-    """An HTTP filter, an access logger: anything with a typed configuration."""
+    """An HTTP filter, access logger or anything else with a typed configuration."""
 
     @property
     def typed_config(self) -> Typed | None: ...
@@ -85,8 +86,8 @@ class Extension(Protocol):
 E = TypeVar("E", bound=Extension)
 
 
-def known(envoy: int, extensions: Iterable[E]) -> list[E]:
-    """Return those of `extensions` that Envoy 1.`envoy` has; what is no extra all of them have."""
+def supported_by(envoy: int, extensions: Iterable[E]) -> list[E]:
+    """Return the `extensions` that Envoy 1.`envoy` has; those not listed as optional are always kept."""
     return [
         extension
         for extension in extensions
@@ -95,67 +96,67 @@ def known(envoy: int, extensions: Iterable[E]) -> list[E]:
     ]
 
 
-def routes_limit_bodies(envoy: int) -> bool:
-    """Return whether a route's own limit counts where a filter reads a whole body.
+def supports_route_body_limit(envoy: int) -> bool:
+    """Return whether a route's own buffer limit applies to filters that read a whole body.
 
-    Before, Envoy takes that limit without a word and answers 413 to whatever the listener does not let in.
+    Before that version Envoy accepts the limit but answers 413 to bodies above the listener's limit.
     """
     return envoy >= _ROUTES_LIMIT_BODIES
 
 
-def counts_requests(envoy: int) -> bool:
+def supports_request_statistics(envoy: int) -> bool:
     """Return whether a proxy can count requests by variant."""
     return envoy >= _COUNTS_REQUESTS
 
 
-def scopes_statistics(envoy: int) -> bool:
-    """Return whether a logger of statistics has a scope; before, it has a prefix that is deprecated later."""
+def supports_stats_scope(envoy: int) -> bool:
+    """Return whether a statistics logger has a scope; older versions have a prefix instead."""
     return envoy >= _SCOPES_STATISTICS
 
 
 def discovers_virtual_hosts(version: str) -> bool:
-    """Return whether a proxy can be told its virtual hosts one by one, over the stream it has.
+    """Return whether a proxy supports VHDS over its ADS stream.
 
-    Before, Envoy refuses a table that asks for it. Who does not say a version is not known to be an Envoy.
+    Older versions reject a table that requests it. A client without a version is not treated as Envoy.
     """
     minor = _minor(version)
     return minor is not None and minor >= _DISCOVERS_VIRTUAL_HOSTS
 
 
 def is_envoy(version: str) -> bool:
-    """Return whether this is a version an Envoy says of itself; other clients say none."""
+    """Return whether this is a version that Envoy reports; other clients report none."""
     return _minor(version) is not None
 
 
 def served_as(version: str) -> int:
-    """Return the minor number of the version to write for, from what a proxy says of itself, as `1.38.3`.
+    """Return the minor version to write for, given what the proxy reports, such as `1.38.3`.
 
-    One that says nothing readable is taken for the newest, and so is one newer than all we know: Envoy goes
-    on reading for a long time what it once could read.
+    An unreadable version is treated as the newest, and so is one newer than `NEWEST_ENVOY`: Envoy stays
+    compatible with older configurations for a long time.
     """
     minor = _minor(version)
     return NEWEST_ENVOY if minor is None else min(max(minor, OLDEST_ENVOY), NEWEST_ENVOY)
 
 
 def too_old(version: str) -> bool:
-    """Return whether a proxy is older than every version worlds are written for."""
+    """Return whether a proxy is older than every version that configurations are written for."""
     minor = _minor(version)
     return minor is not None and minor < OLDEST_ENVOY
 
 
-def reduced(version: str) -> tuple[str, ...]:
-    """Return in what a proxy falls short of the newest for its age, in an operator's words."""
+def missing_features(version: str) -> tuple[str, ...]:
+    """Return the features that a proxy of this version lacks, as text for operators."""
     envoy = served_as(version)
     found = []
     if too_old(version):
         found.append(f"older than 1.{OLDEST_ENVOY}, served as 1.{OLDEST_ENVOY}")
-    if not routes_limit_bodies(envoy):
+    if not supports_route_body_limit(envoy):
         found.append(f"a client that reads slowly may hold 64 MiB before 1.{_ROUTES_LIMIT_BODIES}")
-    found += [f"no {e.loss} before 1.{e.since}" for e in EXTRAS if e.since > envoy]
+    found += [f"no {e.loss} before 1.{e.since}" for e in OPTIONAL_EXTENSIONS if e.since > envoy]
     return tuple(found)
 
 
 def _minor(version: str) -> int | None:
-    """Return the minor number of a version 1.x; None for what is no version, or a later major one."""
+    """Return the minor number of a version 1.x; None for any other text."""
     found = _VERSION.fullmatch(version)
     return int(found[2]) if found is not None and found[1] == "1" else None

@@ -1,15 +1,15 @@
-"""Spec and rollout state → IR (pure)."""
+"""Spec and rollout state → intermediate representation (pure)."""
 
-from xds_server.plan.assignment import Assignment, assigned
+from xds_server.plan.assignment import Assignment, assign_request
 from xds_server.plan.attributes import claim_header, header_of
 from xds_server.plan.plan import COLLECTOR, plan, route_table
-from xds_server.plan.traffic import Traffic
+from xds_server.plan.traffic import RouteTraffic
 
 __all__ = [
     "COLLECTOR",
     "Assignment",
-    "Traffic",
-    "assigned",
+    "RouteTraffic",
+    "assign_request",
     "claim_header",
     "header_of",
     "plan",

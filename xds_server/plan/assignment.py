@@ -1,6 +1,7 @@
-"""Which route, variant and prompt version a proxy would choose for a request, worked out without one (pure).
+"""The route, variant and prompt version that a proxy would choose for a request, computed offline (pure).
 
-What a proxy decides by chance, by a share or by the caller's address has no answer here, and says so.
+Choices that a proxy makes at random, by a runtime fraction or by source address cannot be computed; the
+result gives the reason.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from xds_server import ir
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Assignment", "assigned", "prompt_version", "slot_of", "variant_of"]
+__all__ = ["Assignment", "assign_request", "prompt_version", "slot_of", "variant_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """The route that takes a request, its slot in the split, whose slot that is, and the prompt version.
+    """The route of a request, its slot in the split, the variant that owns the slot, and the prompt version.
 
-    `slot` and `variant` are None where they depend on more than the request's headers; `why` says on what.
+    `slot` and `variant` are None if they depend on more than the request's headers; `why` is the reason.
     """
 
     route: str
@@ -34,14 +35,16 @@ class Assignment:
     why: str
 
 
-def assigned(routes: Iterable[ir.Route], path: str, headers: Mapping[str, str]) -> Assignment | None:
-    """Return who serves a request (header names in lower case); None where no route takes it.
+def assign_request(routes: Iterable[ir.Route], path: str, headers: Mapping[str, str]) -> Assignment | None:
+    """Return the assignment of a request (header names in lower case); None if no route matches.
 
-    Of routes that take a share, those that take nobody now are passed over, and so are those that only copy:
-    their split is that of the route after them.
+    Routes with a runtime fraction below 100 % are skipped, and so are routes that only mirror: their split is
+    the same as that of the route after them.
     """
     for route in routes:
-        if not _path(route.path, path) or (route.gate is not None and route.gate.now < ir.FULL):
+        if not _path(route.path, path) or (
+            route.runtime_fraction is not None and route.runtime_fraction.now < ir.FULL
+        ):
             continue
         if not route.mirrors and all(_holds(condition, headers) for condition in route.conditions):
             slot, why = slot_of(route.stickiness, headers)
@@ -54,9 +57,9 @@ def assigned(routes: Iterable[ir.Route], path: str, headers: Mapping[str, str]) 
 
 
 def slot_of(stickiness: ir.Stickiness | None, headers: Mapping[str, str]) -> tuple[int | None, str]:
-    """Return the slot of a request, or None and on what it depends."""
+    """Return the slot of a request, or None with the reason."""
     if stickiness is None:
-        return None, "chance: nothing is sticky here"
+        return None, "chance: the split has no stickiness"
     value = headers.get(stickiness.header)
     if value is None:
         return None, f"the session header, the address or chance: {stickiness.header} is missing"
@@ -64,7 +67,7 @@ def slot_of(stickiness: ir.Stickiness | None, headers: Mapping[str, str]) -> tup
 
 
 def variant_of(route: ir.Route, slot: int | None) -> str | None:
-    """Return whose slot it is; without a slot, the one variant there is, or None."""
+    """Return the variant that owns a slot; without a slot, the only variant of the route, or None."""
     if slot is None:
         variants = _variants(route)
         return variants.pop() if len(variants) == 1 else None

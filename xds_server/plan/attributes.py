@@ -1,4 +1,4 @@
-"""Attributes of users → headers, and clauses about them → conditions on those headers."""
+"""User attributes → headers, and clauses on attributes → conditions on those headers (pure)."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ _TAIL: Final = rf"(?:-{_WORDS})?{_BUILD}"
 
 
 def header_of(route: ModelRoute, attribute: str) -> str:
-    """Return the header in which a proxy finds an attribute."""
+    """Return the header that carries an attribute."""
     source = route.spec.attributes[attribute]
     return claim_header(route.metadata.name, attribute) if source.header is None else source.header
 
 
 def claim_header(route: str, attribute: str) -> str:
-    """Return the header into which a proxy writes an attribute that comes from a token.
+    """Return the header into which a proxy writes a token claim as an attribute.
 
-    Clients cannot send it: proxies strip every header of this prefix from what comes in.
+    Clients cannot set it: proxies strip every header with this prefix from incoming requests.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", attribute.lower()).strip("-")
     return f"x-shiftplane-claim-{route}-{plain}-{blake2b(attribute.encode(), digest_size=3).hexdigest()}"
 
 
 def private_headers(route: ModelRoute) -> tuple[str, ...]:
-    """Return the headers that decide and must not reach a backend."""
+    """Return the headers that conditions use and that must not reach a backend."""
     attributes = route.spec.attributes.items()
     return tuple(
         claim_header(route.metadata.name, name) for name, source in attributes if source.header is None
@@ -55,7 +55,7 @@ def private_headers(route: ModelRoute) -> tuple[str, ...]:
 
 
 def conditions(route: ModelRoute, clauses: Iterable[Clause]) -> tuple[ir.Condition, ...]:
-    """Return what must hold of a request's headers for all clauses to hold."""
+    """Return the header conditions of a request that meets all clauses."""
     return tuple(_condition(header_of(route, clause.attribute), clause) for clause in clauses)
 
 
@@ -76,9 +76,9 @@ def _condition(header: str, clause: Clause) -> ir.Condition:
 
 
 def semver(op: str, version: str) -> str:
-    """Return a regular expression for the versions that compare with `version` (x.y.z) as `op` says.
+    """Return a regular expression of the versions that compare to `version` (x.y.z) by `op`.
 
-    A pre-release comes before its release, as semantic versioning has it; a leading v is allowed.
+    A pre-release sorts before its release, as in semantic versioning; a leading v is allowed.
     """
     major, minor, patch = (int(part) for part in version.split("."))
     same = rf"{major}\.{minor}\.{patch}"
@@ -90,7 +90,7 @@ def semver(op: str, version: str) -> str:
             found = [rf"(?:{triples}){_TAIL}"] if triples else []
             found.append(rf"{same}-{_WORDS}{_BUILD}")
         case _:
-            raise ValueError(f"{op} compares no versions")
+            raise ValueError(f"{op} is not a version operator")
     if op.endswith("OrEqual"):
         found.append(same + _BUILD)
     return f"v?(?:{'|'.join(found)})"
@@ -111,7 +111,7 @@ def _triples(major: int, minor: int, patch: int, *, above: bool) -> str:
 
 
 def _at_least(number: int) -> Iterator[str]:
-    """Yield patterns for the whole numbers from `number` on, without leading zeros."""
+    """Yield patterns of the integers from `number` up, without leading zeros."""
     digits = str(number)
     yield digits
     for place, digit in enumerate(digits):
@@ -121,7 +121,7 @@ def _at_least(number: int) -> Iterator[str]:
 
 
 def _below(number: int) -> Iterator[str]:
-    """Yield patterns for the whole numbers below `number`, without leading zeros."""
+    """Yield patterns of the integers below `number`, without leading zeros."""
     digits = str(number)
     if len(digits) > 1:
         yield "0"

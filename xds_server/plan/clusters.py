@@ -1,4 +1,4 @@
-"""The clusters of one route: a variant for each backend, what copies need, where keys are fetched."""
+"""The clusters of one route: variants, mirror listener, shadows and key servers (pure)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = [
     "COLLECTOR",
     "clusters",
     "collector_cluster",
-    "hop_name",
     "keys_name",
+    "mirror_listener_name",
     "noise_name",
     "shadow_name",
     "shadow_of",
@@ -27,7 +27,7 @@ __all__ = [
 
 COLLECTOR: Final = ir.ClusterName("shiftplane/collector")
 
-# The room between the largest request that is copied and the buffer it is copied into: headers, framing.
+# The buffer of a copy exceeds the largest copied request by this much, for headers and framing.
 _BUFFER_MARGIN: Final = 1 << 20
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
@@ -50,7 +50,7 @@ _KEYS_LIMITS: Final = ir.Limits(
 
 
 def collector_cluster(collector: ir.Address) -> ir.Cluster:
-    """Return the cluster that takes captured legs."""
+    """Return the cluster of the collector."""
     return ir.Cluster(
         name=COLLECTOR,
         kind=ir.ClusterKind.COLLECTOR,
@@ -69,32 +69,32 @@ def clusters(route: ModelRoute) -> Iterator[ir.Cluster]:
 
 
 def variant_name(route: ModelRoute, variant: str) -> ir.ClusterName:
-    """Return the name of the cluster that serves users of a variant."""
+    """Return the cluster name of a variant that serves users."""
     return ir.ClusterName(f"{route.metadata.name}/{variant}")
 
 
 def shadow_name(route: ModelRoute, variant: str) -> ir.ClusterName:
-    """Return the name of the cluster where copies for a variant end."""
+    """Return the cluster name of a variant that receives copies."""
     return ir.ClusterName(f"{route.metadata.name}/{variant}/shadow")
 
 
 def noise_name(route: ModelRoute, variant: str) -> ir.ClusterName:
-    """Return the name of the cluster where copies for the variant that serves users end."""
+    """Return the cluster name of the stable variant that receives noise-baseline copies."""
     return ir.ClusterName(f"{route.metadata.name}/{variant}/noise")
 
 
-def hop_name(route: ModelRoute) -> ir.ClusterName:
-    """Return the name of the cluster that mirrors point at."""
+def mirror_listener_name(route: ModelRoute) -> ir.ClusterName:
+    """Return the name of the cluster that leads to the mirror listener."""
     return ir.ClusterName(f"{route.metadata.name}/hop")
 
 
 def keys_name(route: ModelRoute, provider: str) -> ir.ClusterName:
-    """Return the name of the cluster from which the keys of a token provider are fetched."""
+    """Return the cluster name of a token provider's key server."""
     return ir.ClusterName(f"{route.metadata.name}/keys/{provider}")
 
 
 def shadow_of(route: ModelRoute) -> Shadow | None:
-    """Return the shadow a route asks for."""
+    """Return the shadow strategy of a route, if any."""
     strategy = route.spec.strategy
     return None if strategy is None or route.spec.candidate is None else strategy.shadow
 
@@ -111,24 +111,28 @@ def _shadow_clusters(route: ModelRoute) -> Iterator[ir.Cluster]:
         buffer_bytes=shadow.limits.max_request_size + _BUFFER_MARGIN,
         max_stream=shadow.limits.timeout.total_seconds(),
     )
-    ends = {route.spec.candidate: shadow_name}
-    through = limits
+    targets = {route.spec.candidate: shadow_name}
+    listener_limits = limits
     if shadow.compare.noise_baseline is not None:
-        ends[route.spec.stable] = noise_name
-        # Both copies of a request pass the hop, each with the room it would have alone.
-        through = replace(
+        targets[route.spec.stable] = noise_name
+        # Both copies of a request pass through the mirror listener, which therefore gets twice the limits.
+        listener_limits = replace(
             limits,
             max_connections=2 * limits.max_connections,
             max_pending_requests=2 * limits.max_pending_requests,
             max_requests=2 * limits.max_requests,
         )
     yield ir.Cluster(
-        name=hop_name(route), kind=ir.ClusterKind.HOP, addresses=(), connect_timeout=1.0, limits=through
+        name=mirror_listener_name(route),
+        kind=ir.ClusterKind.MIRROR_LISTENER,
+        addresses=(),
+        connect_timeout=1.0,
+        limits=listener_limits,
     )
     for backend in route.spec.backends:
-        if backend.name in ends:
+        if backend.name in targets:
             yield ir.Cluster(
-                name=ends[backend.name](route, backend.name),
+                name=targets[backend.name](route, backend.name),
                 kind=_kind(backend),
                 addresses=_addresses(backend),
                 connect_timeout=route.spec.timeouts.connect.total_seconds(),

@@ -1,7 +1,7 @@
-"""Route specs and how far their rollouts are → what one class of proxies should do (pure).
+"""Specs and rollout states → the configuration of one node class (pure).
 
-Names follow the spec, so that an operator who reads a proxy's statistics knows whose they are:
-`chat/v2` serves users of route `chat`, `chat/hop` takes its copies, `chat/v2/shadow` is where they end.
+Cluster names follow the spec, so that operators can read a proxy's statistics: `chat/v2` serves users of
+route `chat`, `chat/hop` leads copies to the mirror listener, and `chat/v2/shadow` receives them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xds_server.plan.routes import mirror_routes, routes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from xds_server.plan.traffic import Traffic
+    from xds_server.plan.traffic import RouteTraffic
     from xds_server.spec import ModelRoute
 
 __all__ = ["COLLECTOR", "plan", "route_table"]
@@ -26,7 +26,7 @@ __all__ = ["COLLECTOR", "plan", "route_table"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """What one route adds to a world. Two are equal only if they are one, so that hosts are found by them."""
+    """The part of a configuration that comes from one route; compared by identity to keep caching cheap."""
 
     clusters: tuple[ir.Cluster, ...]
     mirror_routes: tuple[ir.MirrorRoute, ...]
@@ -35,7 +35,7 @@ class _Parts:
 
 
 @lru_cache(maxsize=8192)
-def _parts(item: Traffic, *, captured: bool) -> _Parts:
+def _parts(item: RouteTraffic, *, captured: bool) -> _Parts:
     return _Parts(
         tuple(clusters(item.route)),
         tuple(mirror_routes(item, captured=captured)),
@@ -45,48 +45,48 @@ def _parts(item: Traffic, *, captured: bool) -> _Parts:
 
 
 def plan(
-    proxies: ir.NodeClass,
-    traffic: Sequence[Traffic],
+    node_class: ir.NodeClass,
+    traffic: Sequence[RouteTraffic],
     collector: ir.Address | None,
     *,
     reads_usage: bool = True,
 ) -> ir.ProxyConfig:
-    """Return the world of one class of proxies; the order of `traffic` does not matter."""
+    """Return the configuration of one node class; the order of `traffic` does not matter."""
     ordered = sorted(traffic, key=lambda item: item.route.metadata.name)
     parts = [_parts(item, captured=collector is not None) for item in ordered]
     claims: dict[str, list[_Parts]] = {}
-    for item, own in zip(ordered, parts, strict=True):
+    for item, part in zip(ordered, parts, strict=True):
         for host in item.route.spec.match.hosts:
-            claims.setdefault(host, []).append(own)
+            claims.setdefault(host, []).append(part)
     sink = () if collector is None else (collector_cluster(collector),)
     return ir.ProxyConfig(
-        proxies=proxies,
+        node_class=node_class,
         listener=ir.Listener(
-            entry=proxies.entry,
+            entry=node_class.entry,
             collector=None if collector is None else COLLECTOR,
-            tokens=tuple(issuer for own in parts for issuer in own.tokens),
+            tokens=tuple(issuer for part in parts for issuer in part.tokens),
             reads_usage=reads_usage,
         ),
         virtual_hosts=tuple(
-            _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider(host)) if c in claims))
+            _virtual_host(host, tuple(tuple(claims[c]) for c in (host, *_wider_hosts(host)) if c in claims))
             for host in sorted(claims)
         ),
-        mirror_routes=tuple(route for own in parts for route in own.mirror_routes),
-        clusters=(*sink, *(cluster for own in parts for cluster in own.clusters)),
+        mirror_routes=tuple(route for part in parts for route in part.mirror_routes),
+        clusters=(*sink, *(cluster for part in parts for cluster in part.clusters)),
     )
 
 
-def route_table(item: Traffic) -> tuple[ir.Route, ...]:
-    """Return the routes of one spec in the order in which a proxy asks them."""
+def route_table(item: RouteTraffic) -> tuple[ir.Route, ...]:
+    """Return the routes of one spec in evaluation order."""
     return tuple(routes(item, captured=False))
 
 
 @lru_cache(maxsize=8192)
 def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.VirtualHost:
-    """Return one host with the routes that claim it, then those that claim more hosts with it.
+    """Return the virtual host of one host: the routes that match it, then those that match wider hosts.
 
-    Envoy picks a virtual host first and never looks at another; without the second part, a route for one host
-    would take away from `*` what it does not even claim.
+    Envoy selects one virtual host and never falls back to another; without the wider routes, a route for one
+    host would hide those of `*` for paths it does not match.
     """
     found: list[ir.Route] = []
     for claim in claims:
@@ -95,8 +95,8 @@ def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.Virtu
     return ir.VirtualHost(name=host, host=host, routes=tuple(found))
 
 
-def _wider(host: str) -> Iterator[str]:
-    """Yield the wildcards that cover a host besides itself, narrowest first: `*.b.c`, `*.c`, `*`."""
+def _wider_hosts(host: str) -> Iterator[str]:
+    """Yield the wildcards that also match a host, narrowest first: `*.b.c`, `*.c`, `*`."""
     rest = host.removeprefix("*")
     while (dot := rest.find(".", 1)) >= 0:
         rest = rest[dot:]
@@ -106,7 +106,7 @@ def _wider(host: str) -> Iterator[str]:
 
 
 def _specificity(route: ir.Route) -> tuple[int, int, str]:
-    """Exact paths first, then longer prefixes."""
+    """Sort key: exact paths first, then longer prefixes."""
     path = route.path.exact or route.path.prefix or ""
     return (0 if route.path.exact else 1, -len(path), path)
 

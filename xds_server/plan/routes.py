@@ -1,7 +1,7 @@
-"""The routes of one spec, in the order in which a proxy asks them.
+"""The routes of one spec, in evaluation order (pure).
 
-Kill switch, then targets, then rules, then the preview of a blue-green, then the strategy: its sampled route
-first, whose requests are copied, and last the one that takes whatever is left.
+The order: kill switch, targets, rules, the preview of a blue-green, then the strategy: first the sampled
+routes, which mirror requests, and last the route that takes all remaining requests.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server import ir, rollout
 from xds_server.plan.attributes import conditions, header_of, private_headers
-from xds_server.plan.clusters import hop_name, noise_name, shadow_name, shadow_of, variant_name
+from xds_server.plan.clusters import mirror_listener_name, noise_name, shadow_name, shadow_of, variant_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from xds_server.plan.traffic import Traffic
+    from xds_server.plan.traffic import RouteTraffic
     from xds_server.spec import ModelRoute, RouteSpec, Serve, Shadow, Stickiness
 
 __all__ = ["mirror_routes", "routes"]
@@ -28,8 +28,8 @@ _MODES: Final = {
 }
 
 
-def routes(item: Traffic, *, captured: bool) -> Iterator[ir.Route]:
-    """Yield the entry listener's routes; with `captured`, somebody takes captured legs."""
+def routes(item: RouteTraffic, *, captured: bool) -> Iterator[ir.Route]:
+    """Yield the routes of the entry listener; `captured` is whether a collector receives captured legs."""
     plain = _plain(item)
     yield _kill(item, plain)
     yield from _targets(item, plain)
@@ -40,16 +40,16 @@ def routes(item: Traffic, *, captured: bool) -> Iterator[ir.Route]:
     yield exposed
 
 
-def mirror_routes(item: Traffic, *, captured: bool) -> Iterator[ir.MirrorRoute]:
-    """Yield the hop listener's routes: where copies go."""
+def mirror_routes(item: RouteTraffic, *, captured: bool) -> Iterator[ir.MirrorRoute]:
+    """Yield the routes of the mirror listener."""
     shadow, candidate = shadow_of(item.route), item.route.spec.candidate
     if shadow is None or candidate is None:
         return
     stable = item.route.spec.stable
-    ends = [(ir.Role.SHADOW, candidate, shadow_name(item.route, candidate))]
+    targets = [(ir.Role.SHADOW, candidate, shadow_name(item.route, candidate))]
     if shadow.compare.noise_baseline is not None:
-        ends.append((ir.Role.NOISE, stable, noise_name(item.route, stable)))
-    for role, variant, cluster in ends:
+        targets.append((ir.Role.NOISE, stable, noise_name(item.route, stable)))
+    for role, variant, cluster in targets:
         leg = f"{item.route.metadata.name}/{role.value}"
         yield ir.MirrorRoute(
             name=leg,
@@ -60,14 +60,14 @@ def mirror_routes(item: Traffic, *, captured: bool) -> Iterator[ir.MirrorRoute]:
         )
 
 
-def _plain(item: Traffic) -> ir.Route:
+def _plain(item: RouteTraffic) -> ir.Route:
     spec, name = item.route.spec, item.route.metadata.name
     return ir.Route(
         name=name,
         route=name,
-        split=rollout.STRATEGY,
+        split=rollout.STRATEGY_SPLIT,
         path=ir.PathMatch(prefix=spec.match.path.prefix, exact=spec.match.path.exact),
-        arms=_arms(item.route, item.segments(rollout.STRATEGY)),
+        arms=_arms(item.route, item.segments(rollout.STRATEGY_SPLIT)),
         stickiness=_sticky(item.route, _stickiness(spec), name),
         prompt=_prompt(item),
         timeout=None if spec.timeouts.request is None else spec.timeouts.request.total_seconds(),
@@ -78,13 +78,13 @@ def _plain(item: Traffic) -> ir.Route:
     )
 
 
-def _kill(item: Traffic, plain: ir.Route) -> ir.Route:
-    """Return the route that takes nobody until it takes everybody."""
+def _kill(item: RouteTraffic, plain: ir.Route) -> ir.Route:
+    """Return the route that takes all requests while the route is killed, and none otherwise."""
     return replace(
         plain,
         name=f"{plain.name}/killed",
         split="killed",
-        gate=ir.RuntimeFraction(
+        runtime_fraction=ir.RuntimeFraction(
             key=f"shiftplane.{plain.name}.kill", default=0, now=ir.FULL if item.killed else 0
         ),
         arms=_whole(item.route, item.route.spec.kill_switch.serve or item.route.spec.stable),
@@ -93,7 +93,7 @@ def _kill(item: Traffic, plain: ir.Route) -> ir.Route:
     )
 
 
-def _targets(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
+def _targets(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
     for number, target in enumerate(item.route.spec.targeting.targets):
         yield replace(
             plain,
@@ -104,25 +104,26 @@ def _targets(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
                     header=header_of(item.route, target.attribute), op=ir.Op.EQUALS, values=target.values
                 ),
             ),
-            arms=_whole(item.route, _alive(item, target.serve)),
+            arms=_whole(item.route, _healthy_variant(item, target.serve)),
             stickiness=None,
         )
 
 
-def _rules(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
+def _rules(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
     route = item.route
     for rule in route.spec.targeting.rules:
-        split = rollout.rule_split(rule.name)
+        split = rollout.rule_split_name(rule.name)
         if isinstance(rule.serve, str):
-            arms, sticky = _whole(route, _alive(item, rule.serve)), None
+            arms, sticky = _whole(route, _healthy_variant(item, rule.serve)), None
         else:
-            living = (
-                rollout.Segment(variant=_alive(item, segment.variant), slots=segment.slots)
+            healthy = (
+                rollout.Segment(variant=_healthy_variant(item, segment.variant), slots=segment.slots)
                 for segment in item.segments(split)
             )
-            arms = _arms(route, living)
-            wanted = _rule_stickiness(route.spec, rule.serve)
-            sticky = _sticky(route, wanted, f"{route.metadata.name}/{split}")
+            arms = _arms(route, healthy)
+            sticky = _sticky(
+                route, _rule_stickiness(route.spec, rule.serve), f"{route.metadata.name}/{split}"
+            )
         yield replace(
             plain,
             name=f"{plain.name}/{split}",
@@ -133,7 +134,7 @@ def _rules(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
         )
 
 
-def _preview(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
+def _preview(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
     spec = item.route.spec
     strategy = None if spec.strategy is None else spec.strategy.blue_green
     if strategy is None or not strategy.preview_match or spec.candidate is None:
@@ -148,7 +149,7 @@ def _preview(item: Traffic, plain: ir.Route) -> Iterator[ir.Route]:
     )
 
 
-def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.Route]:
+def _sampled(item: RouteTraffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.Route]:
     shadow = shadow_of(item.route)
     if shadow is None or item.mirror <= 0:
         return
@@ -156,13 +157,13 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
     capture = _capture(item.route, ir.Role.PRIMARY) if captured else None
     baseline = shadow.compare.noise_baseline
     if baseline is not None:
-        # Before the other, and by the same number a proxy draws for each request: whoever is asked thrice is
-        # one of those who are asked twice.
+        # Evaluated before the other sampled route. Both use the random number that Envoy draws per request,
+        # so requests with a noise baseline are a subset of the mirrored ones.
         yield replace(
             plain,
             name=f"{plain.name}/sampled/noise",
             conditions=clauses,
-            gate=ir.RuntimeFraction(
+            runtime_fraction=ir.RuntimeFraction(
                 key=f"shiftplane.{plain.name}.noise",
                 default=_part(shadow.percentage, baseline.percentage),
                 now=_part(item.mirror, baseline.percentage),
@@ -177,7 +178,7 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
         plain,
         name=f"{plain.name}/sampled",
         conditions=clauses,
-        gate=ir.RuntimeFraction(
+        runtime_fraction=ir.RuntimeFraction(
             key=f"shiftplane.{plain.name}.shadow", default=shadow.percentage, now=item.mirror
         ),
         mirrors=(_mirror(item, shadow, ir.Role.SHADOW),),
@@ -186,28 +187,28 @@ def _sampled(item: Traffic, plain: ir.Route, *, captured: bool) -> Iterator[ir.R
 
 
 def _part(share: int, percentage: int) -> int:
-    """Return a part of a share, in basis points; a small one is not lost to rounding."""
+    """Return a fraction of a share in basis points, at least 1."""
     return max(1, share * percentage // ir.FULL)
 
 
-def _mirror(item: Traffic, shadow: Shadow, role: ir.Role) -> ir.Mirror:
+def _mirror(item: RouteTraffic, shadow: Shadow, role: ir.Role) -> ir.Mirror:
     return ir.Mirror(
-        cluster=hop_name(item.route),
+        cluster=mirror_listener_name(item.route),
         leg=f"{item.route.metadata.name}/{role.value}",
         max_request_bytes=shadow.limits.max_request_size,
     )
 
 
-def _alive(item: Traffic, variant: str) -> str:
-    """Return the variant, or the stable one where it has no living endpoint."""
+def _healthy_variant(item: RouteTraffic, variant: str) -> str:
+    """Return the variant, or the stable one if the variant has no healthy endpoint."""
     return item.route.spec.stable if variant in item.dead else variant
 
 
 def _models(route: ModelRoute) -> dict[str, str | None]:
-    """Return the model name each backend's leg must carry; None leaves bodies alone.
+    """Return the model name that each backend's requests must carry; None leaves bodies unchanged.
 
-    As soon as one leg is rewritten all of them are: the copy of a request is made after its primary was
-    rewritten, so each leg has to say its own name.
+    If one leg is rewritten, all are: the copy of a request is made after its primary was rewritten, so each
+    leg must set its own name.
     """
     overridden = any(backend.model_name_override is not None for backend in route.spec.backends)
     return {
@@ -234,7 +235,7 @@ def _arms(route: ModelRoute, segments: Iterable[rollout.Segment]) -> tuple[ir.Ar
 
 
 def _stickiness(spec: RouteSpec) -> Stickiness | None:
-    """Return by what users of the strategy's split stay where they are."""
+    """Return the stickiness of the strategy's split."""
     strategy = spec.strategy
     if strategy is None:
         return None
@@ -246,17 +247,17 @@ def _stickiness(spec: RouteSpec) -> Stickiness | None:
 
 
 def _rule_stickiness(spec: RouteSpec, serve: Serve) -> Stickiness | None:
-    """Return by what users of a rule stay where they are: its own, or the strategy's with another salt."""
+    """Return the stickiness of a rule: its own, or the strategy's with another salt."""
     if serve.stickiness is not None:
         return serve.stickiness
-    own = _stickiness(spec)
-    return None if own is None else own.model_copy(update={"salt": None})
+    inherited = _stickiness(spec)
+    return None if inherited is None else inherited.model_copy(update={"salt": None})
 
 
-def _sticky(route: ModelRoute, wanted: Stickiness | None, salt: str) -> ir.Stickiness | None:
-    if wanted is None:
+def _sticky(route: ModelRoute, stickiness: Stickiness | None, salt: str) -> ir.Stickiness | None:
+    if stickiness is None:
         return None
-    return ir.Stickiness(header=header_of(route, wanted.attribute), salt=wanted.salt or salt)
+    return ir.Stickiness(header=header_of(route, stickiness.attribute), salt=stickiness.salt or salt)
 
 
 def _capture(route: ModelRoute, role: ir.Role) -> ir.Capture:
@@ -271,7 +272,7 @@ def _capture(route: ModelRoute, role: ir.Role) -> ir.Capture:
 
 
 def _exposure(route: ModelRoute) -> ir.Capture | None:
-    """Return what is told of every request of an A/B test: who saw which variant."""
+    """Return the capture that reports which user of an A/B test saw which variant."""
     strategy = route.spec.strategy
     if strategy is None or strategy.ab_test is None:
         return None
@@ -284,25 +285,25 @@ def _exposure(route: ModelRoute) -> ir.Capture | None:
     )
 
 
-def _prompt(item: Traffic) -> ir.Prompt | None:
-    wanted = item.route.spec.prompt
-    if wanted is None:
+def _prompt(item: RouteTraffic) -> ir.Prompt | None:
+    prompt = item.route.spec.prompt
+    if prompt is None:
         return None
     sticky = None
-    if wanted.rollout is not None:
+    if prompt.rollout is not None:
         sticky = _sticky(
-            item.route, wanted.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT}"
+            item.route, prompt.rollout.stickiness, f"{item.route.metadata.name}/{rollout.PROMPT_SPLIT}"
         )
     return ir.Prompt(
         texts=tuple(
             ir.PromptText(version=version, text=text.system, mode=_MODES[text.mode])
-            for version, text in wanted.versions.items()
+            for version, text in prompt.versions.items()
         ),
-        default=wanted.default or "",
+        default=prompt.default or "",
         pins=tuple(
             ir.PromptPin(header=header_of(item.route, pin.attribute), values=pin.values, version=pin.version)
-            for pin in wanted.overrides
+            for pin in prompt.overrides
         ),
         stickiness=sticky,
-        slots=tuple((segment.variant, segment.slots) for segment in item.segments(rollout.PROMPT)),
+        slots=tuple((segment.variant, segment.slots) for segment in item.segments(rollout.PROMPT_SPLIT)),
     )

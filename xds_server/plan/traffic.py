@@ -1,4 +1,4 @@
-"""What a rollout says about its route at one moment."""
+"""A route with the part of its rollout state that decides over its traffic (pure)."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from xds_server import rollout
 if TYPE_CHECKING:
     from xds_server.spec import ModelRoute
 
-__all__ = ["Traffic"]
+__all__ = ["RouteTraffic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Traffic:
-    """A route and where its rollout stands.
+class RouteTraffic:
+    """A route and the state of its rollout.
 
-    `splits` say whose slots are whose, `mirror` which share of the requests is copied (basis points). While
-    `killed`, one backend serves everyone. `dead` backends are known to have no living endpoint.
+    `splits` assign slots to variants, `mirror` is the mirrored share of requests (basis points). While
+    `killed`, one backend serves all users. `dead` backends have no healthy endpoint.
 
-    Two are equal if they speak of the same route object: specs are frozen, and looking into a thousand of
-    them for one that changed would cost more than planning that one.
+    Routes are compared by identity: specs are frozen, and comparing a thousand of them would cost more than
+    planning the one that changed.
     """
 
     route: ModelRoute
@@ -31,8 +31,8 @@ class Traffic:
     dead: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, route: ModelRoute, state: rollout.State) -> Traffic:
-        """Return what the state of its rollout says about a route."""
+    def from_state(cls, route: ModelRoute, state: rollout.State) -> RouteTraffic:
+        """Return the traffic of a route in this rollout state."""
         return cls(
             route=route,
             splits=state.splits,
@@ -42,29 +42,33 @@ class Traffic:
         )
 
     @classmethod
-    def at(cls, route: ModelRoute, weight: int, mirror: int = 0) -> Traffic:
-        """Return the traffic of a fresh rollout that gives its candidate `weight` basis points."""
+    def with_weight(cls, route: ModelRoute, weight: int, mirror: int = 0) -> RouteTraffic:
+        """Return the traffic of a new rollout whose candidate has `weight` basis points."""
         accepted = rollout.SpecAccepted(
             route=route.metadata.name, program=rollout.program(route), digest="", actor=""
         )
         state, _ = rollout.step(None, accepted, 0.0)
-        wanted = {} if route.spec.candidate is None else {route.spec.candidate: weight}
-        split = rollout.Split(name=rollout.STRATEGY, segments=rollout.relaid((), route.spec.stable, wanted))
-        others = tuple(other for other in state.splits if other.name != rollout.STRATEGY)
+        weights = {} if route.spec.candidate is None else {route.spec.candidate: weight}
+        split = rollout.Split(
+            name=rollout.STRATEGY_SPLIT, segments=rollout.reallocate((), route.spec.stable, weights)
+        )
+        others = tuple(other for other in state.splits if other.name != rollout.STRATEGY_SPLIT)
         return cls(route=route, splits=(split, *others), mirror=mirror)
 
     def segments(self, name: str) -> tuple[rollout.Segment, ...]:
-        """Return the layout of a split; empty for one there is none of."""
-        return next((split.segments for split in self.splits if split.name == name), ())
+        """Return the layout of a split; empty if there is no such split."""
+        return rollout.segments_of(self.splits, name)
 
     def __eq__(self, other: object) -> bool:
-        """Compare the route by identity."""
-        return isinstance(other, Traffic) and self.route is other.route and self._stands == other._stands
+        """Compare the route by identity and the rest by value."""
+        return (
+            isinstance(other, RouteTraffic) and self.route is other.route and self._rollout == other._rollout
+        )
 
     def __hash__(self) -> int:
-        """Agree with equality."""
-        return hash((id(self.route), self._stands))
+        """Return a hash consistent with equality."""
+        return hash((id(self.route), self._rollout))
 
     @property
-    def _stands(self) -> tuple[object, ...]:
+    def _rollout(self) -> tuple[object, ...]:
         return self.splits, self.mirror, self.killed, self.dead

@@ -1,4 +1,9 @@
-"""The rollout machine: a state, an event and the time in; the next state and its effects out (pure)."""
+"""The rollout state machine: (state, event, time) → (next state, effects), without I/O (pure).
+
+`step` is the entry point and `transitions.TABLE` is the transition table. `handlers` holds what facts about
+proxies, backends, time and evidence do, `commands` what operator commands do, and `step_entry` what entering
+a step of the program does.
+"""
 
 from xds_server.rollout.codec import (
     UnreadableError,
@@ -7,10 +12,12 @@ from xds_server.rollout.codec import (
     state_from_json,
     state_to_json,
 )
+from xds_server.rollout.durations import format_duration
 from xds_server.rollout.events import (
     Action,
     Alarm,
     Command,
+    CommandNotAllowedError,
     Converged,
     Effect,
     Event,
@@ -19,89 +26,96 @@ from xds_server.rollout.events import (
     NotConverged,
     Publish,
     Record,
-    Refused,
     RolloutError,
+    ShadowTokenRate,
     SpecAccepted,
-    Spent,
     Tick,
     Verdict,
 )
-from xds_server.rollout.lengths import length
-from xds_server.rollout.program import PROMPT, program, rule_split
-from xds_server.rollout.slots import FULL, Segment, Split, moved, relaid, shares
+from xds_server.rollout.program import PROMPT_SPLIT, program, rule_split_name
+from xds_server.rollout.slots import (
+    FULL,
+    Segment,
+    Split,
+    count_moved,
+    reallocate,
+    segments_of,
+    slots_by_variant,
+)
 from xds_server.rollout.state import (
-    LIVE,
-    STRATEGY,
+    ACTIVE_PHASES,
+    STRATEGY_SPLIT,
     Analysis,
     Bake,
     Experiment,
     Finding,
+    FixedSplit,
     Kill,
+    OnInconclusive,
     Outcome,
     Pause,
     Phase,
     Program,
     SetWeight,
     Shadow,
-    Spread,
     State,
     Step,
-    Undecided,
 )
 from xds_server.rollout.step import next_deadline, step
 from xds_server.rollout.transitions import TABLE, Transition
 
 __all__ = [
+    "ACTIVE_PHASES",
     "FULL",
-    "LIVE",
-    "PROMPT",
-    "STRATEGY",
+    "PROMPT_SPLIT",
+    "STRATEGY_SPLIT",
     "TABLE",
     "Action",
     "Alarm",
     "Analysis",
     "Bake",
     "Command",
+    "CommandNotAllowedError",
     "Converged",
     "Effect",
     "Event",
     "Evidence",
     "Experiment",
     "Finding",
+    "FixedSplit",
     "Health",
     "Kill",
     "NotConverged",
+    "OnInconclusive",
     "Outcome",
     "Pause",
     "Phase",
     "Program",
     "Publish",
     "Record",
-    "Refused",
     "RolloutError",
     "Segment",
     "SetWeight",
     "Shadow",
+    "ShadowTokenRate",
     "SpecAccepted",
-    "Spent",
     "Split",
-    "Spread",
     "State",
     "Step",
     "Tick",
     "Transition",
-    "Undecided",
     "UnreadableError",
     "Verdict",
+    "count_moved",
     "event_from_json",
     "event_to_json",
-    "length",
-    "moved",
+    "format_duration",
     "next_deadline",
     "program",
-    "relaid",
-    "rule_split",
-    "shares",
+    "reallocate",
+    "rule_split_name",
+    "segments_of",
+    "slots_by_variant",
     "state_from_json",
     "state_to_json",
     "step",

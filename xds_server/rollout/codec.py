@@ -1,4 +1,4 @@
-"""States and events as JSON text and back, exactly."""
+"""States and events as JSON text and back, without loss; keys of earlier releases stay readable."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from xds_server.rollout.events import (
     Health,
     NotConverged,
     RolloutError,
+    ShadowTokenRate,
     SpecAccepted,
-    Spent,
     Tick,
     Verdict,
 )
-from xds_server.rollout.slots import relaid
-from xds_server.rollout.state import STRATEGY, State
+from xds_server.rollout.slots import reallocate
+from xds_server.rollout.state import STRATEGY_SPLIT, State
 
 __all__ = ["UnreadableError", "event_from_json", "event_to_json", "state_from_json", "state_to_json"]
 
@@ -36,7 +36,7 @@ _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(
         | Command
         | Health
         | Evidence
-        | Spent
+        | ShadowTokenRate
         | Verdict
         | Alarm,
         Discriminator("kind"),
@@ -45,19 +45,19 @@ _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(
 
 
 class UnreadableError(RolloutError):
-    """A stored state or event is not one of this version."""
+    """A stored state or event cannot be read by this version."""
 
 
 def state_to_json(state: State) -> str:
     """Return a state as JSON text."""
-    return _STATE.dump_json(state).decode()
+    return _STATE.dump_json(state, by_alias=True).decode()
 
 
 def state_from_json(text: str) -> State:
     """Return the state of a JSON text.
 
     Raises:
-        UnreadableError: It is none.
+        UnreadableError: The text is not a rollout state.
     """
     try:
         return _STATE.validate_json(_upgraded(text))
@@ -66,29 +66,29 @@ def state_from_json(text: str) -> State:
 
 
 def _upgraded(text: str) -> str:
-    """Return a state as this version writes it: the first one kept the candidate's weight and no splits."""
+    """Return the state in the present format: the first one had the candidate's weight and no splits."""
     if '"splits"' in text or '"weight"' not in text:
         return text
     try:
         old = json.loads(text)
         stable, candidate = old["program"]["stable"], old["program"]["candidate"]
-        segments = relaid((), stable, {candidate: old["weight"]} if candidate else {})
+        segments = reallocate((), stable, {candidate: old["weight"]} if candidate else {})
     except (ValueError, KeyError, TypeError):
-        return text  # Whatever it is, it is refused with the rest.
-    laid = [{"variant": segment.variant, "slots": segment.slots} for segment in segments]
-    return json.dumps(old | {"splits": [{"name": STRATEGY, "segments": laid}]})
+        return text  # The validation that follows rejects it.
+    layout = [{"variant": segment.variant, "slots": segment.slots} for segment in segments]
+    return json.dumps(old | {"splits": [{"name": STRATEGY_SPLIT, "segments": layout}]})
 
 
 def event_to_json(event: Event) -> str:
     """Return an event as JSON text."""
-    return _EVENT.dump_json(event).decode()
+    return _EVENT.dump_json(event, by_alias=True).decode()
 
 
 def event_from_json(text: str) -> Event:
     """Return the event of a JSON text.
 
     Raises:
-        UnreadableError: It is none.
+        UnreadableError: The text is not a rollout event.
     """
     try:
         return _EVENT.validate_json(text)

@@ -1,12 +1,12 @@
-"""The moves an operator makes; each is refused in words that say what is allowed instead."""
+"""Handlers for operator commands; a command the phase does not allow raises with what is allowed instead."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from xds_server.rollout.events import Command, Publish, Record, Refused
+from xds_server.rollout.events import Command, CommandNotAllowedError, Publish, Record
 from xds_server.rollout.state import (
-    LIVE,
+    ACTIVE_PHASES,
     Experiment,
     Kill,
     Outcome,
@@ -15,93 +15,99 @@ from xds_server.rollout.state import (
     SetWeight,
     State,
 )
-from xds_server.rollout.steps import Result, enter, lacking, published, taken_back
+from xds_server.rollout.step_entry import Result, blocking_reason, bump_revision, enter, roll_back
 
 __all__ = [
     "abort",
-    "behind_kill",
-    "hold",
-    "is_killed",
     "kill",
-    "not_killed",
+    "pause",
     "promote",
     "promote_full",
-    "restart_wait",
+    "reject_after_end",
+    "reject_not_killed",
+    "reject_still_running",
+    "reject_while_killed",
     "resume",
     "retry",
-    "runs",
-    "too_early",
+    "retry_convergence",
     "undo",
     "unkill",
+    "without_kill",
 ]
 
-_NOT_HELD = "the proxies do not hold the current step yet; promote when they do, or abort to take it back"
+_NOT_CONVERGED = (
+    "the current step has not converged: not all proxies are synced; "
+    "promote once they are, or abort to roll back"
+)
 
 
-def hold(state: State, event: Command, now: float) -> Result:
-    """Stop the clock; weights stay."""
+def pause(state: State, event: Command, now: float) -> Result:
+    """Stop the step timer; weights stay."""
     if state.resumes is not None or (isinstance(state.current, Pause) and state.ends_at is None):
         if state.phase is Phase.DEGRADED:
-            raise Refused("the rollout waits for proxies already; abort takes it back")
+            raise CommandNotAllowedError("the rollout is already waiting for proxies; abort rolls it back")
         return state, ()
     left = None if state.ends_at is None else max(0.0, state.ends_at - now)
     after = replace(state, phase=Phase.PAUSED, resumes=state.phase, left=left, ends_at=None)
-    return after, (Record(what="paused", message=_why("the clock stands still", event)),)
+    return after, (Record(what="paused", message=_with_reason("the step timer is stopped", event)),)
 
 
 def resume(state: State, event: Command, now: float) -> Result:
-    """Go on with the time that was left; a pause without an end is over."""
+    """Continue with the time that was left on the step timer; end a pause step without a duration."""
     if state.resumes is None:
-        _alive(state, state.step + 1)
+        _require_healthy(state, state.step + 1)
         after, effects = enter(state, state.step + 1, now)
-        return after, (Record(what="resumed", message=_why("the pause is over", event)), *effects)
-    after = _unheld(state, now)
-    # What the proxies hold since is looked at by the next tick.
-    return after, (Record(what="resumed", message=_why("the clock goes on", event)),)
+        return after, (
+            Record(what="resumed", message=_with_reason("the pause step has ended", event)),
+            *effects,
+        )
+    after = _resume_timer(state, now)
+    # The next tick checks whether the proxies converged during the pause.
+    return after, (Record(what="resumed", message=_with_reason("the step timer continues", event)),)
 
 
 def promote(state: State, event: Command, now: float) -> Result:
-    """End the current wait for time, evidence or an operator; never the wait for proxies."""
+    """End a wait for time, evidence or an operator; convergence of the current step is always required."""
     following = 0 if Phase.PENDING in {state.resumes, state.phase} else state.step + 1
-    return _promoted(state, following, _why("on to the next step", event), now)
+    return _promote_to(state, following, _with_reason("advanced to the next step", event), now)
 
 
 def promote_full(state: State, event: Command, now: float) -> Result:
-    """Go straight to the last weight, which the proxies must hold like any other."""
-    weighing = [n for n, step in enumerate(state.program.steps) if isinstance(step, SetWeight | Experiment)]
-    begun = Phase.PENDING not in {state.resumes, state.phase}
-    if not weighing or (begun and state.step >= weighing[-1]):
+    """Enter the last weight step; like any other weight it must converge before the rollout goes on."""
+    weights = [n for n, step in enumerate(state.program.steps) if isinstance(step, SetWeight | Experiment)]
+    started = Phase.PENDING not in {state.resumes, state.phase}
+    if not weights or (started and state.step >= weights[-1]):
         return promote(state, event, now)
-    return _promoted(state, weighing[-1], _why("straight to the last weight", event), now)
+    return _promote_to(state, weights[-1], _with_reason("advanced to the last weight", event), now)
 
 
 def abort(state: State, event: Command, now: float) -> Result:
-    """Take everything back at once: weight and shadow to zero."""
+    """Roll back at once: weights and the mirrored share go to zero."""
     if not state.program.variants or (state.phase is Phase.HEALTHY and not state.weight):
         return state, ()
-    record = Record(what="aborted", message=_why("back to the stable backend", event))
-    return taken_back(state, Outcome.ABORTED, record, now)
+    record = Record(what="aborted", message=_with_reason("all users return to the stable backend", event))
+    return roll_back(state, Outcome.ABORTED, record, now)
 
 
 def undo(state: State, event: Command, now: float) -> Result:
-    """Take back what the rollout did, whether it has ended or not."""
-    if not state.weight and not state.mirror and state.phase not in LIVE:
-        raise Refused(
-            "nobody is on the candidate: there is nothing to undo; undo --to N goes back to an earlier spec"
+    """Roll back whether the rollout has ended or not."""
+    if not state.weight and not state.mirror and state.phase not in ACTIVE_PHASES:
+        raise CommandNotAllowedError(
+            "there is nothing to undo: no users are on the candidate; undo --to N applies an earlier spec"
         )
-    outcome = Outcome.ABORTED if state.phase in LIVE else Outcome.UNDONE
-    record = Record(what="undone", message=_why("back to the stable backend", event))
-    return taken_back(state, outcome, record, now)
+    outcome = Outcome.ABORTED if state.phase in ACTIVE_PHASES else Outcome.UNDONE
+    record = Record(what="undone", message=_with_reason("all users return to the stable backend", event))
+    return roll_back(state, outcome, record, now)
 
 
 def retry(state: State, event: Command, now: float) -> Result:
-    """Begin a rollout that has ended anew, without a change of its spec."""
+    """Restart an ended rollout from its first step, with the same spec."""
     if not state.program.steps:
-        raise Refused(f"there is nothing to retry: {state.program.stable} serves everyone")
+        raise CommandNotAllowedError(f"there is nothing to retry: {state.program.stable} serves all users")
     if state.outcome is Outcome.PROMOTED:
-        raise Refused("the candidate serves everyone already; undo takes it back")
+        raise CommandNotAllowedError("the candidate already serves all users; undo rolls it back")
     after = replace(
-        published(state, now),
+        bump_revision(state, now),
         phase=Phase.PENDING,
         outcome=None,
         step=0,
@@ -111,26 +117,28 @@ def retry(state: State, event: Command, now: float) -> Result:
         left=None,
         message="",
         proven=False,
-        likeness="",
+        equivalence="",
         pairs_before=None,
         run=state.run + 1,
         finding=None,
     )
-    return after, (Record(what="retried", message=_why("from the first step", event)), Publish())
+    record = Record(what="retried", message=_with_reason("restarted from the first step", event))
+    return after, (record, Publish())
 
 
-def restart_wait(state: State, event: Command, now: float) -> Result:
-    """Wait for the proxies once more, with a new deadline."""
-    after = replace(published(state, now), phase=state.resumes or Phase.PENDING, resumes=None, message="")
-    return after, (Record(what="retried", message=_why("waiting for the proxies again", event)), Publish())
+def retry_convergence(state: State, event: Command, now: float) -> Result:
+    """Wait for the proxies again with a new deadline."""
+    after = replace(bump_revision(state, now), phase=state.resumes or Phase.PENDING, resumes=None, message="")
+    record = Record(what="retried", message=_with_reason("waiting for the proxies again", event))
+    return after, (record, Publish())
 
 
 def kill(state: State, event: Command, now: float) -> Result:
-    """Have one backend serve everyone at once; the rollout stands still behind it."""
+    """Send all users to one backend at once; the rollout stays suspended until the kill ends."""
     if not event.reason.strip():
-        raise Refused("a kill needs a reason: say why with -m")
+        raise CommandNotAllowedError("a kill requires a reason; pass it with -m")
     left = None if state.ends_at is None else max(0.0, state.ends_at - now)
-    taken = Kill(
+    active = Kill(
         serve=state.program.serve or state.program.stable,
         actor=event.actor,
         reason=event.reason,
@@ -139,21 +147,24 @@ def kill(state: State, event: Command, now: float) -> Result:
         phase=state.phase,
         left=left,
     )
-    words = f"{taken.serve} serves everyone: {event.reason}"
-    after = replace(published(state, now), phase=Phase.KILLED, kill=taken, ends_at=None)
-    return after, (Record(what="killed", message=words), Publish())
+    message = f"{active.serve} serves all users: {event.reason}"
+    after = replace(bump_revision(state, now), phase=Phase.KILLED, kill=active, ends_at=None)
+    return after, (Record(what="killed", message=message), Publish())
 
 
 def unkill(state: State, event: Command, now: float) -> Result:
-    """Go back to what the kill interrupted."""
+    """End the kill and continue what it interrupted."""
     if state.kill is not None and state.kill.by_spec:
-        raise Refused("the spec says killSwitch.enabled: true; set it to false and apply it")
-    after = published(behind_kill(state, now), now)
-    return after, (Record(what="unkilled", message=_why(f"{after.phase.value} again", event)), Publish())
+        raise CommandNotAllowedError(
+            "the spec sets killSwitch.enabled: true; set it to false and apply the spec"
+        )
+    after = bump_revision(without_kill(state, now), now)
+    record = Record(what="unkilled", message=_with_reason(f"back in phase {after.phase.value}", event))
+    return after, (record, Publish())
 
 
-def behind_kill(state: State, now: float) -> State:
-    """Return the state a kill covers, with its clock running again."""
+def without_kill(state: State, now: float) -> State:
+    """Return the state the kill interrupted, with its step timer running again."""
     if state.kill is None:
         return state
     left, step = state.kill.left, state.current
@@ -164,44 +175,46 @@ def behind_kill(state: State, now: float) -> State:
     return replace(after, step_began_at=now - (duration - left), ends_at=now + left)
 
 
-def is_killed(state: State, event: Command, _now: float) -> Result:
-    """Refuse what makes no sense behind a kill."""
+def reject_while_killed(state: State, event: Command, _now: float) -> Result:
+    """Raise: the command has no meaning while the route is killed."""
     by = "" if state.kill is None else f" by {state.kill.actor}: {state.kill.reason}"
-    raise Refused(f"the route is killed{by}; unkill it before you {event.command.value}")
+    raise CommandNotAllowedError(f"the route is killed{by}; unkill it before you {event.command.value}")
 
 
-def not_killed(_state: State, _event: Command, _now: float) -> Result:
-    """Refuse to take back a kill there is none of."""
-    raise Refused("the route is not killed")
+def reject_not_killed(_state: State, _event: Command, _now: float) -> Result:
+    """Raise: there is no kill to end."""
+    raise CommandNotAllowedError("the route is not killed")
 
 
-def too_early(_state: State, event: Command, _now: float) -> Result:
-    """Refuse a command that has nothing to act on."""
-    raise Refused(
-        f"nothing to {event.command.value}: the rollout is over; retry it, or apply a spec to begin another"
+def reject_after_end(_state: State, event: Command, _now: float) -> Result:
+    """Raise: the rollout has ended."""
+    raise CommandNotAllowedError(
+        f"nothing to {event.command.value}: the rollout has ended; retry it, or apply a spec to start another"
     )
 
 
-def runs(_state: State, _event: Command, _now: float) -> Result:
-    """Refuse to begin anew what has not ended."""
-    raise Refused("the rollout has not ended; abort takes it back, promote and resume lead on")
+def reject_still_running(_state: State, _event: Command, _now: float) -> Result:
+    """Raise: only a rollout that has ended can be retried."""
+    raise CommandNotAllowedError(
+        "the rollout has not ended; abort rolls it back, promote and resume advance it"
+    )
 
 
-def _promoted(state: State, index: int, words: str, now: float) -> Result:
+def _promote_to(state: State, index: int, message: str, now: float) -> Result:
     if not state.converged:
-        raise Refused(_NOT_HELD)
-    _alive(state, index)
+        raise CommandNotAllowedError(_NOT_CONVERGED)
+    _require_healthy(state, index)
     after, effects = enter(replace(state, resumes=None, left=None), index, now)
-    return after, (Record(what="promoted", message=words), *effects)
+    return after, (Record(what="promoted", message=message), *effects)
 
 
-def _alive(state: State, index: int) -> None:
-    if words := lacking(state, index):
-        raise Refused(words)
+def _require_healthy(state: State, index: int) -> None:
+    if reason := blocking_reason(state, index):
+        raise CommandNotAllowedError(reason)
 
 
-def _unheld(state: State, now: float) -> State:
-    """Return the state without the hold; the clock has what it had left."""
+def _resume_timer(state: State, now: float) -> State:
+    """Return the state without the operator's pause; the step timer has the time that was left."""
     after = replace(state, phase=state.resumes or state.phase, resumes=None, left=None)
     if state.left is None or state.current is None:
         return after
@@ -209,5 +222,5 @@ def _unheld(state: State, now: float) -> State:
     return replace(after, step_began_at=now - (duration - state.left), ends_at=now + state.left)
 
 
-def _why(what: str, event: Command) -> str:
-    return f"{what}: {event.reason}" if event.reason else what
+def _with_reason(message: str, event: Command) -> str:
+    return f"{message}: {event.reason}" if event.reason else message

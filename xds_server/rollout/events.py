@@ -1,4 +1,4 @@
-"""What can happen to a rollout, and what follows from it."""
+"""The events of a rollout and the effects that follow from them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from xds_server.rollout.state import Finding, Program  # noqa: TC001 - the codec reads annotations at run time
+from xds_server.rollout.state import (  # noqa: TC001 - the codec reads annotations at run time
+    Finding,
+    Program,
+    StoredEquivalence,
+)
 
 __all__ = [
     "Action",
     "Alarm",
     "Command",
+    "CommandNotAllowedError",
     "Converged",
     "Effect",
     "Event",
@@ -20,29 +25,28 @@ __all__ = [
     "NotConverged",
     "Publish",
     "Record",
-    "Refused",
     "RolloutError",
+    "ShadowTokenRate",
     "SpecAccepted",
-    "Spent",
     "Tick",
     "Verdict",
 ]
 
 
 class RolloutError(Exception):
-    """Root of what the machine refuses.
+    """Base class of the errors of this package.
 
-    RolloutError
-    └── Refused     the phase does not allow the command; the message says what is allowed
+    RolloutError ├── CommandNotAllowedError  the phase does not allow the command └── UnreadableError
+    a stored state or event cannot be read (in `codec`)
     """
 
 
-class Refused(RolloutError):  # noqa: N818 - a refusal is an answer, not a defect
-    """The phase does not allow the command; the message says what is allowed."""
+class CommandNotAllowedError(RolloutError):
+    """The phase does not allow the command; the message names what is allowed."""
 
 
 class Action(Enum):
-    """What an operator may say."""
+    """The commands of an operator."""
 
     PROMOTE = "promote"
     PROMOTE_FULL = "promote-full"
@@ -57,7 +61,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecAccepted:
-    """A checked spec; `digest` is equal for specs that mean the same."""
+    """A spec passed validation; equal specs have equal digests."""
 
     route: str
     program: Program
@@ -69,7 +73,7 @@ class SpecAccepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Time has passed. `synced`: a quorum of connected proxies holds the newest world right now."""
+    """Time has passed; `synced` is whether a quorum of connected proxies has the newest revision now."""
 
     synced: bool
     kind: Literal["tick"] = "tick"
@@ -77,7 +81,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converged:
-    """A quorum of connected proxies holds `revision`."""
+    """A quorum of connected proxies is synced with `revision`."""
 
     revision: int
     acked: int
@@ -87,7 +91,7 @@ class Converged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotConverged:
-    """The proxies do not hold `revision`; `detail` says who is missing or repeats who refused it."""
+    """The proxies are not synced with `revision`; `detail` names those missing, or repeats the NACK."""
 
     revision: int
     refused: bool
@@ -97,7 +101,7 @@ class NotConverged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """An operator says something, and why."""
+    """An operator's command and the reason given for it."""
 
     command: Action
     actor: str
@@ -107,7 +111,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How many endpoints of a backend live; `detail` says what the dead ones answered."""
+    """The healthy endpoints of a backend; `detail` has the failures of the unhealthy ones."""
 
     backend: str
     healthy: int
@@ -118,20 +122,20 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """How many pairs of answers of the shadow's backends were ever compared.
+    """The number of pairs of answers ever compared between the two backends of the shadow.
 
-    `likeness` is the verdict on those of this shadow, empty for none yet, and `detail` what decided it.
+    `equivalence` is the verdict on the pairs of this shadow, "" before there is one; `detail` explains it.
     """
 
     pairs: int
-    likeness: str = ""
+    equivalence: StoredEquivalence = ""
     detail: str = ""
     kind: Literal["evidence"] = "evidence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What copies cost the candidate lately, in tokens per second."""
+class ShadowTokenRate:
+    """The recent cost of mirrored requests on the candidate, in tokens per second."""
 
     tokens_per_second: float
     kind: Literal["spent"] = "spent"
@@ -139,7 +143,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an analysis found, and the numbers that decided."""
+    """The result of an analysis, and in `detail` the numbers that decided it."""
 
     finding: Finding
     detail: str
@@ -148,7 +152,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """An alarm from outside fires; `rollback` says whether that is a reason to take the rollout back."""
+    """An external alarm started to fire; `rollback` is whether it requests a rollback."""
 
     name: str
     detail: str
@@ -156,19 +160,30 @@ class Alarm:
     kind: Literal["alarm"] = "alarm"
 
 
-Event = SpecAccepted | Tick | Converged | NotConverged | Command | Health | Evidence | Spent | Verdict | Alarm
+Event = (
+    SpecAccepted
+    | Tick
+    | Converged
+    | NotConverged
+    | Command
+    | Health
+    | Evidence
+    | ShadowTokenRate
+    | Verdict
+    | Alarm
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    """Tell the proxies the newest world."""
+    """Send the newest configuration of the route to the proxies."""
 
     kind: Literal["publish"] = "publish"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Something an operator wants to read later; `what` is a snake_case name."""
+    """An entry for the history of the route; `what` is its snake_case kind."""
 
     what: str
     message: str

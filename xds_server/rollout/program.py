@@ -1,4 +1,4 @@
-"""Spec → program: the only place where the machine meets the spec."""
+"""Spec → program of steps; the only module of this package that reads the spec."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from xds_server.rollout.slots import FULL
 from xds_server.rollout.state import (
     Bake,
     Experiment,
+    FixedSplit,
+    OnInconclusive,
     Pause,
     Program,
     SetWeight,
     Shadow,
-    Spread,
     Step,
-    Undecided,
 )
 
 if TYPE_CHECKING:
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
     from xds_server import spec
 
-__all__ = ["PROMPT", "program", "rule_split"]
+__all__ = ["PROMPT_SPLIT", "program", "rule_split_name"]
 
-PROMPT = "prompt"
-"""The name of the split between prompt versions."""
+PROMPT_SPLIT = "prompt"
+"""The name of the split of prompt versions."""
 
 
 def program(route: spec.ModelRoute, *, checked: bool = True) -> Program:
-    """Return what a spec asks of the rollout; with `checked`, somebody asks backends for their health."""
-    wanted = route.spec
-    kill = wanted.kill_switch
+    """Return the program of a spec; `checked` is whether backends are health-checked at all."""
+    route_spec = route.spec
+    kill = route_spec.kill_switch
     keep_warm = 0.0
-    if wanted.strategy is not None and wanted.strategy.blue_green is not None:
-        keep_warm = wanted.strategy.blue_green.keep_warm.total_seconds()
+    if route_spec.strategy is not None and route_spec.strategy.blue_green is not None:
+        keep_warm = route_spec.strategy.blue_green.keep_warm.total_seconds()
     return Program(
-        stable=wanted.stable,
-        candidate=wanted.candidate,
-        steps=() if wanted.strategy is None else tuple(_steps(wanted.strategy, wanted.candidate)),
-        convergence_timeout=wanted.convergence.timeout.total_seconds(),
-        progress_deadline=wanted.progress_deadline.total_seconds(),
-        spreads=tuple(_spreads(wanted)),
-        serve=kill.serve or wanted.stable,
-        killed=(kill.reason or "the spec says so") if kill.enabled else None,
-        checked=tuple(sorted(_checked(wanted))) if checked else (),
+        stable=route_spec.stable,
+        candidate=route_spec.candidate,
+        steps=() if route_spec.strategy is None else tuple(_steps(route_spec.strategy, route_spec.candidate)),
+        convergence_timeout=route_spec.convergence.timeout.total_seconds(),
+        progress_deadline=route_spec.progress_deadline.total_seconds(),
+        spreads=tuple(_spreads(route_spec)),
+        serve=kill.serve or route_spec.stable,
+        killed=(kill.reason or "the spec sets killSwitch.enabled: true") if kill.enabled else None,
+        checked=tuple(sorted(_checked(route_spec))) if checked else (),
         keep_warm=keep_warm,
-        judged=bool(wanted.analysis.metrics) and not wanted.analysis.dry_run,
-        patience=wanted.analysis.wait_for_verdict.total_seconds(),
-        undecided=Undecided(wanted.analysis.on_inconclusive),
+        requires_verdict=bool(route_spec.analysis.metrics) and not route_spec.analysis.dry_run,
+        verdict_timeout=route_spec.analysis.wait_for_verdict.total_seconds(),
+        on_inconclusive=OnInconclusive(route_spec.analysis.on_inconclusive),
     )
 
 
-def rule_split(rule: str) -> str:
+def rule_split_name(rule: str) -> str:
     """Return the name of the split of a targeting rule."""
     return f"rule/{rule}"
 
@@ -109,8 +109,8 @@ def _canary(canary: spec.Canary) -> Iterator[Step]:
         if step.set_weight is not None:
             yield SetWeight(weight=step.set_weight)
         else:
-            length = None if step.pause is None else step.pause.duration
-            yield Pause(duration=None if length is None else length.total_seconds())
+            duration = None if step.pause is None else step.pause.duration
+            yield Pause(duration=None if duration is None else duration.total_seconds())
     weights = canary.step_weights or ()
     for place, weight in enumerate(weights):
         yield SetWeight(weight=weight)
@@ -120,7 +120,7 @@ def _canary(canary: spec.Canary) -> Iterator[Step]:
 
 
 def _growth(growth: spec.GrowthSpec) -> Iterator[Step]:
-    """Yield the steps of a growth: as many as it takes to reach everybody, evenly spread."""
+    """Yield the steps of a growth strategy: weights up to 100 %, at equal intervals."""
     linear = growth.growth_type == "Linear"
     weights: list[int] = []
     for number in count():
@@ -141,32 +141,34 @@ def _bake(seconds: float) -> Iterator[Step]:
         yield Bake(duration=seconds)
 
 
-def _spreads(wanted: spec.RouteSpec) -> Iterator[Spread]:
-    for rule in wanted.targeting.rules:
+def _spreads(route_spec: spec.RouteSpec) -> Iterator[FixedSplit]:
+    for rule in route_spec.targeting.rules:
         if isinstance(rule.serve, str):
             continue
         shares = rule.serve.weights
-        base = wanted.stable if wanted.stable in shares else next(iter(shares))
-        yield _spread(rule_split(rule.name), base, shares)
-    if wanted.prompt is not None:
-        rollout = wanted.prompt.rollout
-        yield _spread(PROMPT, wanted.prompt.default or "", {} if rollout is None else rollout.weights)
+        base = route_spec.stable if route_spec.stable in shares else next(iter(shares))
+        yield _spread(rule_split_name(rule.name), base, shares)
+    if route_spec.prompt is not None:
+        rollout = route_spec.prompt.rollout
+        yield _spread(
+            PROMPT_SPLIT, route_spec.prompt.default or "", {} if rollout is None else rollout.weights
+        )
 
 
-def _spread(name: str, base: str, shares: dict[str, int]) -> Spread:
-    return Spread(name=name, base=base, weights=tuple((v, s) for v, s in shares.items() if v != base))
+def _spread(name: str, base: str, shares: dict[str, int]) -> FixedSplit:
+    return FixedSplit(name=name, base=base, weights=tuple((v, s) for v, s in shares.items() if v != base))
 
 
-def _checked(wanted: spec.RouteSpec) -> set[str]:
-    """Return the backends beside the stable one that users may be sent to, and whose health is asked for."""
-    used = {wanted.candidate}
-    if wanted.strategy is not None and wanted.strategy.ab_test is not None:
-        used |= {variant.backend for variant in wanted.strategy.ab_test.variants}
-    used |= {target.serve for target in wanted.targeting.targets}
-    for rule in wanted.targeting.rules:
+def _checked(route_spec: spec.RouteSpec) -> set[str]:
+    """Return the health-checked backends other than the stable one that may serve users."""
+    used = {route_spec.candidate}
+    if route_spec.strategy is not None and route_spec.strategy.ab_test is not None:
+        used |= {variant.backend for variant in route_spec.strategy.ab_test.variants}
+    used |= {target.serve for target in route_spec.targeting.targets}
+    for rule in route_spec.targeting.rules:
         used |= {rule.serve} if isinstance(rule.serve, str) else set(rule.serve.weights)
     return {
         backend.name
-        for backend in wanted.backends
-        if backend.name in used and backend.name != wanted.stable and backend.health_check.enabled
+        for backend in route_spec.backends
+        if backend.name in used and backend.name != route_spec.stable and backend.health_check.enabled
     }

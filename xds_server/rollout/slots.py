@@ -1,8 +1,8 @@
-"""Sticky slots: which of the 10,000 slots of a split belongs to whom, and how few change hands (pure).
+"""Sticky slots: which variant owns each of the 10,000 slots of a split, with few changes (pure).
 
-A request's slot is a hash of its user, so a user stays where they are as long as the slot's owner does not
-change. A variant that grows takes slots only from those that shrink, behind its own last slot as long as
-there are any; one that shrinks gives its newest, the last ones, back first.
+The slot of a request is a hash of its user, so a user keeps the variant as long as the slot keeps its owner.
+A variant that grows takes slots only from those that shrink, starting after its own last slot; a variant that
+shrinks releases its last slots, the newest ones, first.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["FULL", "Segment", "Split", "moved", "relaid", "shares"]
+__all__ = ["FULL", "Segment", "Split", "count_moved", "reallocate", "segments_of", "slots_by_variant"]
 
 FULL: Final = 10_000
-"""All slots of a split: weights and percentages are basis points."""
+"""The number of slots of a split: weights and percentages are basis points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A run of neighbouring slots with one owner."""
+    """A run of adjacent slots with one owner."""
 
     variant: str
     slots: int
@@ -29,55 +29,55 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A named layout of all slots."""
+    """A named assignment of all slots."""
 
     name: str
     segments: tuple[Segment, ...]
 
 
-def relaid(
+def reallocate(
     segments: tuple[Segment, ...], base: str, weights: Mapping[str, int], order: Iterable[str] = ()
 ) -> tuple[Segment, ...]:
     """Return the layout nearest to `segments` in which each variant has its weight and `base` the rest.
 
-    An empty layout counts as all base's. No slot changes its owner that need not: what moves is exactly what
-    the growing variants gain. `order` is the order in which variants take slots (default: by name).
+    An empty layout means that `base` owns all slots. Only as many slots change owner as the growing variants
+    gain. `order` is the order in which variants take slots (default: by name).
 
     Raises:
-        ValueError: The weights are negative, or exceed all slots.
+        ValueError: A weight is negative, or the weights exceed the number of slots.
     """
-    wanted = {variant: weight for variant, weight in weights.items() if variant != base}
-    rest = FULL - sum(wanted.values())
-    if rest < 0 or any(weight < 0 for weight in wanted.values()):
+    targets = {variant: weight for variant, weight in weights.items() if variant != base}
+    rest = FULL - sum(targets.values())
+    if rest < 0 or any(weight < 0 for weight in targets.values()):
         raise ValueError(f"weights {dict(weights)} do not fit into {FULL} slots")
     owners = _owners(segments or (Segment(variant=base, slots=FULL),))
-    held: dict[str, list[int]] = {}
+    owned: dict[str, list[int]] = {}
     for slot, variant in enumerate(owners):
-        held.setdefault(variant, []).append(slot)
-    own = held.pop(base, [])
-    free = {slot for variant, slots in held.items() for slot in slots[wanted.get(variant, 0) :]}
-    lacks = {v: want - len(held.get(v, ())) for v, want in wanted.items()}
-    # Whatever the base keeps, none of its users has to move.
-    from_base = max(0, sum(lack for lack in lacks.values() if lack > 0) - len(free))
-    for variant in dict.fromkeys((*order, *sorted(wanted))):
-        if lacks.get(variant, 0) > 0:
-            after = held[variant][-1] + 1 if variant in held else 0
-            for slot in _nearest(free, own, from_base, after, lacks[variant]):
+        owned.setdefault(variant, []).append(slot)
+    base_slots = owned.pop(base, [])
+    free = {slot for variant, slots in owned.items() for slot in slots[targets.get(variant, 0) :]}
+    missing = {v: target - len(owned.get(v, ())) for v, target in targets.items()}
+    # The base gives up only what the released slots do not cover, so none of its users moves needlessly.
+    from_base = max(0, sum(count for count in missing.values() if count > 0) - len(free))
+    for variant in dict.fromkeys((*order, *sorted(targets))):
+        if missing.get(variant, 0) > 0:
+            after = owned[variant][-1] + 1 if variant in owned else 0
+            for slot in _nearest(free, base_slots, from_base, after, missing[variant]):
                 owners[slot] = variant
                 if slot in free:
                     free.remove(slot)
                 else:
                     from_base -= 1
-            own = [slot for slot in own if owners[slot] == base]
+            base_slots = [slot for slot in base_slots if owners[slot] == base]
     for slot in free:
         owners[slot] = base
     return _segments(owners)
 
 
-def _nearest(free: set[int], own: list[int], from_base: int, after: int, count: int) -> list[int]:
+def _nearest(free: set[int], base_slots: list[int], from_base: int, after: int, count: int) -> list[int]:
     """Return `count` slots from `after` on, wrapping around; at most `from_base` of them are the base's."""
     found: list[int] = []
-    for slot in sorted((*free, *own), key=lambda slot: (slot < after, slot)):
+    for slot in sorted((*free, *base_slots), key=lambda slot: (slot < after, slot)):
         if len(found) == count:
             break
         if slot not in free:
@@ -88,16 +88,21 @@ def _nearest(free: set[int], own: list[int], from_base: int, after: int, count: 
     return found
 
 
-def shares(segments: Iterable[Segment]) -> dict[str, int]:
-    """Return how many slots each variant has."""
+def segments_of(splits: Iterable[Split], name: str) -> tuple[Segment, ...]:
+    """Return the layout of the split with this name; empty if there is no such split."""
+    return next((split.segments for split in splits if split.name == name), ())
+
+
+def slots_by_variant(segments: Iterable[Segment]) -> dict[str, int]:
+    """Return the number of slots of each variant."""
     found: dict[str, int] = {}
     for segment in segments:
         found[segment.variant] = found.get(segment.variant, 0) + segment.slots
     return found
 
 
-def moved(before: Iterable[Segment], after: Iterable[Segment]) -> int:
-    """Return how many slots have another owner."""
+def count_moved(before: Iterable[Segment], after: Iterable[Segment]) -> int:
+    """Return the number of slots whose owner differs."""
     return sum(one != other for one, other in zip(_owners(before), _owners(after), strict=True))
 
 

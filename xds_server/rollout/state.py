@@ -1,94 +1,102 @@
-"""Where a rollout stands: phases, outcomes, the program it follows, and the state itself.
+"""The rollout state: phases, outcomes, the program of steps, and the state itself (frozen, stored as JSON).
 
 Units: weights and percentages are basis points (0..10000), times are seconds since the epoch, durations are
-seconds. All values survive a round trip through JSON unchanged.
+seconds. Every value survives a round trip through JSON unchanged.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from xds_server.rollout.slots import Segment, Split, shares
+from pydantic import Field
+
+from xds_server.rollout.slots import Segment, Split, segments_of, slots_by_variant
 
 __all__ = [
-    "LIVE",
-    "STRATEGY",
+    "ACTIVE_PHASES",
+    "STRATEGY_SPLIT",
     "Analysis",
     "Bake",
-    "Course",
     "Experiment",
     "Finding",
+    "FixedSplit",
     "Kill",
+    "OnInconclusive",
     "Outcome",
     "Pause",
     "Phase",
     "Program",
+    "RolloutKey",
     "SetWeight",
     "Shadow",
-    "Spread",
     "State",
     "Step",
-    "Undecided",
     "Weights",
 ]
 
-STRATEGY: Final = "strategy"
-"""The name of the split a strategy moves; those of rules and prompts carry names of their own."""
+STRATEGY_SPLIT: Final = "strategy"
+"""The name of the split that the strategy moves; splits of targeting rules and prompts have their own names.
+"""
 
 Weights = tuple[tuple[str, int], ...]
-"""Variants with their shares, in the order in which they take slots; the base has the rest."""
+"""(variant, share) pairs in the order in which they take slots; the base variant has the rest."""
+
+# Stored states and events keep the field names of earlier releases.
+StoredEquivalence = Annotated[str, Field(alias="likeness")]
+_StoredJudged = Annotated[bool, Field(alias="judged")]
+_StoredTimeout = Annotated[float, Field(alias="patience")]
 
 
 class Phase(Enum):
-    """What a rollout is doing."""
+    """The phase of a rollout; `transitions.TABLE` lists the events that change it."""
 
     PENDING = "Pending"
-    """Accepted; proxies are learning the backends, nobody is moved yet."""
+    """Accepted; waits until the proxies have the clusters. No user has moved yet."""
     SHADOWING = "Shadowing"
-    """A share of requests is copied to the candidate."""
+    """A share of the requests is mirrored to the candidate."""
     PROGRESSING = "Progressing"
-    """Users are being moved, step by step."""
+    """Users move to the candidate, step by step."""
     PAUSED = "Paused"
-    """Waits for an operator: a pause without an end, or one an operator asked for."""
+    """Waits for an operator: in a pause step without a duration, or after a pause command."""
     BAKING = "Baking"
-    """All steps are done; the last look before it counts as healthy."""
+    """All weights are done; the rollout is watched for a while before it counts as healthy."""
     HEALTHY = "Healthy"
-    """Finished well, or nothing to roll out."""
+    """Ended successfully, or there is nothing to roll out."""
     ROLLING_BACK = "RollingBack"
-    """Users are being taken back; done when the proxies hold it."""
+    """All users return to the stable backend; ends when the proxies are synced."""
     ROLLED_BACK = "RolledBack"
-    """Taken back."""
+    """Rolled back, and the proxies are synced."""
     DEGRADED = "Degraded"
-    """A step did not reach the proxies within the progress deadline; weights stay."""
+    """A step did not converge within the progress deadline; weights stay."""
     KILLED = "Killed"
-    """One backend serves everyone until somebody takes the kill back; the rollout stands still behind it."""
+    """One backend serves all users until the kill ends; the rollout behind it is suspended."""
 
 
-LIVE = frozenset(
+ACTIVE_PHASES = frozenset(
     {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING, Phase.DEGRADED}
 )
-"""The phases of a rollout that has not ended; from each of them it can be taken back."""
+"""The phases of a rollout that has not ended; it can be rolled back from each of them."""
 
 
 class Outcome(Enum):
     """How a rollout ended."""
 
     PROMOTED = "Promoted"
-    """The candidate serves everyone."""
+    """The candidate serves all users."""
     COMPLETED = "Completed"
-    """The shadow or the test ran for as long as it should."""
+    """The shadow or the experiment ran for its full duration."""
     ABORTED = "Aborted"
-    """An operator took it back before it had ended."""
+    """An operator rolled it back before it had ended."""
     UNDONE = "Undone"
-    """An operator took it back after it had ended."""
+    """An operator rolled it back after it had ended."""
     ROLLED_BACK = "RolledBack"
-    """It was taken back without anybody asking: the evidence was against it, or the candidate died."""
+    """Rolled back automatically: a failed verdict, an alarm, or no healthy endpoint of the candidate."""
 
 
 class Finding(Enum):
-    """What an analysis found."""
+    """The result of an analysis of the candidate."""
 
     PASS = "Pass"  # noqa: S105 - a verdict
     FAIL = "Fail"
@@ -97,12 +105,15 @@ class Finding(Enum):
     ERROR = "Error"
 
 
-class Undecided(Enum):
-    """What to do where a verdict is due and there is none."""
+class OnInconclusive(Enum):
+    """What to do when a verdict is required and none arrived in time."""
 
     HOLD = "Hold"
     ROLLBACK = "Rollback"
     PROMOTE = "Promote"
+
+
+_StoredOnInconclusive = Annotated[OnInconclusive, Field(alias="undecided")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +142,10 @@ class Bake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shadow:
-    """Copy `percentage` of the requests, for `duration` seconds or until an operator ends it.
+    """Mirror `percentage` of the requests, for `duration` seconds or until an operator ends the step.
 
-    With `min_pairs` it lasts until that many pairs of answers were compared as well and the verdict on them
-    is as `required`, and then ends by itself. Above `tokens_per_second` fewer requests are copied.
+    With `min_pairs` the step also lasts until that many pairs of answers were compared and their equivalence
+    verdict is as `required`; it then ends by itself. Above `tokens_per_second` fewer requests are mirrored.
     """
 
     percentage: int
@@ -147,9 +158,9 @@ class Shadow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """Give several variants their shares, for `duration` seconds or until an operator ends it.
+    """Give several variants their shares, for `duration` seconds or until an operator ends the step.
 
-    Afterwards users stay where they are, or with `back` return to the stable backend.
+    At the end users stay where they are, or return to the stable backend if `back` is set.
     """
 
     weights: Weights
@@ -160,7 +171,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """Wait for a verdict; only a good one leads on by itself."""
+    """Wait for a verdict; only Pass ends the step without an operator."""
 
     name: str
     kind: Literal["analysis"] = "analysis"
@@ -170,28 +181,28 @@ Step = SetWeight | Pause | Bake | Shadow | Experiment | Analysis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """A split that no strategy moves: its shares are those the spec says. `base` has what they leave."""
+class FixedSplit:
+    """A split whose shares come from the spec and not from a strategy; `base` has what the weights leave."""
 
     name: str
     base: str
     weights: Weights
 
 
-Course = tuple[str, str | None, tuple[Step, ...]]
+RolloutKey = tuple[str, str | None, tuple[Step, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What a spec asks of the rollout. No steps: there is nothing to roll out.
+    """The rollout that a spec describes; without steps there is nothing to roll out.
 
-    `spreads` are the fixed splits. `killed` is the reason for which the spec says that `serve` shall serve
-    everyone, None while it does not. `checked` are the backends whose health is asked for: they are given
-    users only while they are known to live. `keep_warm` is for how many seconds after the end the former
-    backend is to be kept ready for an undo.
+    `spreads` are the fixed splits. `killed` is the reason of the spec's kill switch, None while it is off;
+    `serve` is the backend that then serves all users. `checked` are the backends with health checks: they
+    gain users only while they are healthy. `keep_warm` is the time in seconds for which the former backend is
+    kept ready for an undo.
 
-    With `judged` a timed step that gave users to a candidate ends only with a good verdict. It waits for one
-    for up to `patience` seconds more; then `undecided` says what to do.
+    With `requires_verdict` a timed step that gave users to a candidate ends only with a Pass. It waits up to
+    `verdict_timeout` seconds longer for one; then `on_inconclusive` applies.
     """
 
     stable: str
@@ -199,30 +210,30 @@ class Program:
     steps: tuple[Step, ...]
     convergence_timeout: float
     progress_deadline: float
-    spreads: tuple[Spread, ...] = ()
+    spreads: tuple[FixedSplit, ...] = ()
     serve: str = ""
     killed: str | None = None
     checked: tuple[str, ...] = ()
     keep_warm: float = 0.0
-    judged: bool = False
-    patience: float = 3600.0
-    undecided: Undecided = Undecided.HOLD
+    requires_verdict: _StoredJudged = False
+    verdict_timeout: _StoredTimeout = 3600.0
+    on_inconclusive: _StoredOnInconclusive = OnInconclusive.HOLD
 
     @property
-    def course(self) -> Course:
-        """What makes a rollout another one when it changes."""
+    def rollout_key(self) -> RolloutKey:
+        """The part of the program whose change starts a new run."""
         return self.stable, self.candidate, self.steps
 
     @property
     def variants(self) -> frozenset[str]:
-        """The backends a step may give users to."""
+        """The backends that a step may give users to."""
         found = {v for step in self.steps if isinstance(step, Experiment) for v, _ in step.weights}
         return frozenset(found if self.candidate is None else {*found, self.candidate})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """Who has everyone served by `serve`, why, and since when; `phase` and `left` are what it interrupted."""
+    """A kill: `serve` serves all users; `phase` and `left` are the phase and remaining time behind it."""
 
     serve: str
     actor: str
@@ -235,20 +246,21 @@ class Kill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A rollout at one moment.
+    """The state of a rollout at one moment.
 
-    `revision` counts the worlds it published, `generation` the specs it accepted. `published_at` is when the
-    newest world left, `converged` whether the proxies were once seen to hold it. `step_began_at` and
-    `ends_at` are the clock of the current step. While `resumes` is set the rollout is held up: by an operator
-    (phase PAUSED; `left` is what the clock had left) or by proxies (DEGRADED); it is the phase to go back to.
+    `revision` counts published versions of the route, `generation` accepted specs. `published_at` is when the
+    newest revision was published, `converged` whether a quorum of proxies was once synced with it.
+    `step_began_at` and `ends_at` are the timer of the current step. `resumes` is the phase to return to while
+    the rollout waits for an operator (phase PAUSED; `left` is the time left on the timer) or for proxies
+    (DEGRADED).
 
-    `splits` say whose slots are whose. `mirror` is the share of requests that is copied now. `healthy` and
-    `dead` are the checked backends that are known to live, and known not to. `pairs_before` is how many pairs
-    there were when the shadow began, `proven` that it has its own, `likeness` the verdict on them.
-    `budgeted_at` is when the share of copies was last changed to meet a budget, `warm_until` until when the
-    former backend shall be ready.
+    `splits` assign the slots to variants. `mirror` is the share of requests that is mirrored now. `healthy`
+    and `dead` are the checked backends with and without a healthy endpoint; a backend in neither has not been
+    checked yet. `pairs_before` is the number of pairs compared before the shadow began, `proven` whether the
+    shadow meets its requirement, `equivalence` the verdict on its pairs. `budgeted_at` is when the mirrored
+    share was last adjusted to the token budget, `warm_until` until when the former backend is kept ready.
 
-    `run` counts how often a rollout began: evidence of one run says nothing of the next. `finding` is the
+    `run` counts how often a rollout started: evidence of one run does not apply to the next. `finding` is the
     newest verdict of this run, None before the first.
     """
 
@@ -273,7 +285,7 @@ class State:
     dead: tuple[str, ...] = ()
     pairs_before: int | None = None
     proven: bool = False
-    likeness: str = ""
+    equivalence: StoredEquivalence = ""
     budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None
@@ -282,7 +294,7 @@ class State:
 
     @property
     def current(self) -> Step | None:
-        """The step it is in; None before the first and after the last."""
+        """The current step; None before the first and after the last."""
         phase = self.phase if self.kill is None else self.kill.phase
         if self.resumes is Phase.PENDING or phase in {
             Phase.PENDING,
@@ -294,17 +306,17 @@ class State:
         return self.program.steps[self.step] if self.step < len(self.program.steps) else None
 
     def segments(self, name: str) -> tuple[Segment, ...]:
-        """Return the layout of a split; empty for one there is none of."""
-        return next((split.segments for split in self.splits if split.name == name), ())
+        """Return the layout of a split; empty if there is no such split."""
+        return segments_of(self.splits, name)
 
     @property
     def weights(self) -> dict[str, int]:
-        """The shares of all variants but the stable backend in the strategy's split."""
-        found = shares(self.segments(STRATEGY))
+        """The shares of the variants other than the stable backend in the strategy's split."""
+        found = slots_by_variant(self.segments(STRATEGY_SPLIT))
         found.pop(self.program.stable, None)
         return found
 
     @property
     def weight(self) -> int:
-        """The share of all users who are not on the stable backend because of the strategy."""
+        """The share of users that the strategy has moved off the stable backend."""
         return sum(self.weights.values())

@@ -1,7 +1,8 @@
-"""The one table: which move belongs to which phase and event, when it is made, and where it may lead.
+"""The transition table: for each phase and event, the handler, its condition and the phases it may lead to.
 
-What is not in the table changes nothing for facts (time, convergence, health) and is refused for commands.
-The state diagram of the docs is drawn from this table, and a test holds every move to what it says here.
+An observed event (time, convergence, health, evidence) that is missing from the table changes nothing; every
+command is in the table of every phase, at least with a handler that rejects it. The state diagram of the docs
+is drawn from this table, and a test compares every transition with it.
 """
 
 from __future__ import annotations
@@ -10,176 +11,190 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from xds_server.rollout import commands, moves
+from xds_server.rollout import commands, handlers
 from xds_server.rollout.events import Action
 from xds_server.rollout.state import Phase, State
-from xds_server.rollout.steps import Result
+from xds_server.rollout.step_entry import Result
 
-__all__ = ["TABLE", "EventKind", "Move", "Transition", "behind"]
+__all__ = ["TABLE", "EventKind", "Handler", "Transition", "under_kill"]
 
-Move = Callable[[Any, Any, float], Result]
+Handler = Callable[[Any, Any, float], Result]
 EventKind = str | Action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A move; `when` is its guard in words, `to` the phases it may lead to besides staying."""
+    """A handler with `when`, its condition in words, and `to`, the phases it may lead to besides staying."""
 
-    move: Move
+    handler: Handler
     when: str = ""
     to: tuple[Phase, ...] = ()
 
     def __call__(self, state: State, event: Any, now: float) -> Result:
-        """Make the move."""
-        return self.move(state, event, now)
+        """Run the handler."""
+        return self.handler(state, event, now)
 
 
-def behind(move: Move) -> Move:
-    """Return the move as it is made behind a kill: the kill stays, and so does what it says."""
+def under_kill(handler: Handler) -> Handler:
+    """Return the handler for a killed route: it changes the suspended state and keeps the kill."""
 
-    def covered(state: State, event: Any, now: float) -> Result:
-        inner = commands.behind_kill(state, now)
-        after, effects = move(inner, event, now)
+    def while_killed(state: State, event: Any, now: float) -> Result:
+        inner = commands.without_kill(state, now)
+        after, effects = handler(inner, event, now)
         if after is inner or state.kill is None:
             return state, ()
         left = None if after.ends_at is None else max(0.0, after.ends_at - now)
         kill = replace(state.kill, phase=after.phase, left=left)
         return replace(after, phase=Phase.KILLED, kill=kill, ends_at=None), effects
 
-    return covered
+    return while_killed
 
 
-_STEPS: Final = (Phase.PROGRESSING, Phase.SHADOWING, Phase.PAUSED, Phase.BAKING, Phase.HEALTHY)
-_KEEP: Final = Transition(move=moves.keep)
-_ROLL_BACK: Final = (Phase.ROLLING_BACK,)
+_TO_STEPS: Final = (Phase.PROGRESSING, Phase.SHADOWING, Phase.PAUSED, Phase.BAKING, Phase.HEALTHY)
+_IGNORE: Final = Transition(handler=handlers.ignore)
+_TO_ROLLBACK: Final = (Phase.ROLLING_BACK,)
 _KILL: Final[Mapping[EventKind, Transition]] = {
-    Action.KILL: Transition(move=commands.kill, when="with a reason", to=(Phase.KILLED,)),
-    Action.UNKILL: Transition(move=commands.not_killed),
+    Action.KILL: Transition(handler=commands.kill, when="with a reason", to=(Phase.KILLED,)),
+    Action.UNKILL: Transition(handler=commands.reject_not_killed),
 }
 _HEALTH: Final[Mapping[EventKind, Transition]] = {
     "health": Transition(
-        move=moves.lives, when="the last endpoint of a candidate with users died", to=_ROLL_BACK
+        handler=handlers.update_backend_health,
+        when="a candidate with users lost its last healthy endpoint",
+        to=_TO_ROLLBACK,
     )
 }
-_LIVE: Final[Mapping[EventKind, Transition]] = {
+_ACTIVE: Final[Mapping[EventKind, Transition]] = {
     **_KILL,
     **_HEALTH,
     "notConverged": Transition(
-        move=moves.degrade_or_wait, when="not held within progressDeadline", to=(Phase.DEGRADED,)
+        handler=handlers.degrade_or_wait, when="not converged within progressDeadline", to=(Phase.DEGRADED,)
     ),
     "verdict": Transition(
-        move=moves.judged,
-        when="Fail takes it back, Pass ends the analysis that waits for it",
-        to=(*_ROLL_BACK, *_STEPS),
+        handler=handlers.apply_verdict,
+        when="Fail rolls back, Pass ends the analysis step",
+        to=(*_TO_ROLLBACK, *_TO_STEPS),
     ),
     "alarm": Transition(
-        move=moves.alarmed, when="one that says so, while somebody is exposed", to=_ROLL_BACK
+        handler=handlers.apply_alarm,
+        when="the alarm requests a rollback, and users or copies reach the candidate",
+        to=_TO_ROLLBACK,
     ),
-    Action.ABORT: Transition(move=commands.abort, to=_ROLL_BACK),
-    Action.UNDO: Transition(move=commands.undo, to=_ROLL_BACK),
-    Action.RETRY: Transition(move=commands.runs),
+    Action.ABORT: Transition(handler=commands.abort, to=_TO_ROLLBACK),
+    Action.UNDO: Transition(handler=commands.undo, to=_TO_ROLLBACK),
+    Action.RETRY: Transition(handler=commands.reject_still_running),
 }
-# Nothing that has a deadline waits for proxies here; who is missing is said all the same.
-_NO_WAIT: Final[Mapping[EventKind, Transition]] = {"notConverged": Transition(move=moves.degrade_or_wait)}
+# These phases have no progress deadline; proxies that are not synced are still reported.
+_REPORT_MISSING: Final[Mapping[EventKind, Transition]] = {
+    "notConverged": Transition(handler=handlers.degrade_or_wait)
+}
 _PROMOTE: Final[Mapping[EventKind, Transition]] = {
     Action.PROMOTE: Transition(
-        move=commands.promote, when="the proxies hold the step, the candidate lives", to=_STEPS
+        handler=commands.promote, when="the step has converged, the candidate is healthy", to=_TO_STEPS
     ),
     Action.PROMOTE_FULL: Transition(
-        move=commands.promote_full, when="the proxies hold the step, the candidate lives", to=_STEPS
+        handler=commands.promote_full, when="the step has converged, the candidate is healthy", to=_TO_STEPS
     ),
 }
 _RUNNING: Final[Mapping[EventKind, Transition]] = {
-    **_LIVE,
+    **_ACTIVE,
     **_PROMOTE,
     "tick": Transition(
-        move=moves.time_passed, when="the step's time is over, the proxies hold it", to=_STEPS
+        handler=handlers.advance_on_tick, when="the step's time is over, the proxies are synced", to=_TO_STEPS
     ),
     "converged": Transition(
-        move=moves.go_on, when="a weight is held, the next step's users are safe", to=_STEPS
+        handler=handlers.advance_on_convergence,
+        when="a weight has converged, the next step's variants are healthy",
+        to=_TO_STEPS,
     ),
-    "evidence": Transition(move=moves.proved),
-    "spent": Transition(move=moves.spent),
-    Action.PAUSE: Transition(move=commands.hold, to=(Phase.PAUSED,)),
-    Action.RESUME: _KEEP,
+    "evidence": Transition(handler=handlers.update_shadow_evidence),
+    "spent": Transition(handler=handlers.adjust_to_token_budget),
+    Action.PAUSE: Transition(handler=commands.pause, to=(Phase.PAUSED,)),
+    Action.RESUME: _IGNORE,
 }
-_OVER: Final[Mapping[EventKind, Transition]] = {
+_ENDED: Final[Mapping[EventKind, Transition]] = {
     **_KILL,
-    "health": Transition(move=moves.lives),
-    Action.ABORT: _KEEP,
+    "health": Transition(handler=handlers.update_backend_health),
+    Action.ABORT: _IGNORE,
     **dict.fromkeys(
         (Action.PROMOTE, Action.PROMOTE_FULL, Action.PAUSE, Action.RESUME),
-        Transition(move=commands.too_early),
+        Transition(handler=commands.reject_after_end),
     ),
 }
 
 TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
     Phase.PENDING: {
         **_RUNNING,
-        "tick": Transition(move=moves.begin_late, when="the candidate lives by now", to=_STEPS),
+        "tick": Transition(
+            handler=handlers.retry_first_step, when="the candidate became healthy", to=_TO_STEPS
+        ),
         "converged": Transition(
-            move=moves.begin, when="the backends are known, the candidate lives", to=_STEPS
+            handler=handlers.enter_first_step,
+            when="the proxies have the clusters, the candidate is healthy",
+            to=_TO_STEPS,
         ),
     },
     Phase.SHADOWING: _RUNNING,
     Phase.PROGRESSING: _RUNNING,
-    Phase.BAKING: {**_RUNNING, **_NO_WAIT},
+    Phase.BAKING: {**_RUNNING, **_REPORT_MISSING},
     Phase.PAUSED: {
         **_RUNNING,
-        **_NO_WAIT,
-        "tick": _KEEP,
-        "converged": Transition(move=moves.note_converged),
-        Action.PAUSE: Transition(move=commands.hold),
-        Action.RESUME: Transition(move=commands.resume, to=(*_STEPS, Phase.PENDING, Phase.DEGRADED)),
+        **_REPORT_MISSING,
+        "tick": _IGNORE,
+        "converged": Transition(handler=handlers.record_convergence),
+        Action.PAUSE: Transition(handler=commands.pause),
+        Action.RESUME: Transition(handler=commands.resume, to=(*_TO_STEPS, Phase.PENDING, Phase.DEGRADED)),
     },
     Phase.DEGRADED: {
-        **_LIVE,
-        **_NO_WAIT,
+        **_ACTIVE,
+        **_REPORT_MISSING,
         **_PROMOTE,
-        "converged": _KEEP,
-        Action.PAUSE: Transition(move=commands.hold),
-        Action.RESUME: _KEEP,
+        "converged": _IGNORE,
+        Action.PAUSE: Transition(handler=commands.pause),
+        Action.RESUME: _IGNORE,
         Action.RETRY: Transition(
-            move=commands.restart_wait, to=(Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING)
+            handler=commands.retry_convergence, to=(Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING)
         ),
     },
     Phase.HEALTHY: {
-        **_LIVE,
-        **_NO_WAIT,
-        "verdict": Transition(move=moves.judged, when="Fail, while the candidate has users", to=_ROLL_BACK),
-        "converged": Transition(move=moves.settled),
-        Action.PROMOTE: _KEEP,
-        Action.PROMOTE_FULL: _KEEP,
-        Action.PAUSE: Transition(move=commands.too_early),
-        Action.RESUME: _KEEP,
-        Action.RETRY: Transition(move=commands.retry, when="it was not promoted", to=(Phase.PENDING,)),
+        **_ACTIVE,
+        **_REPORT_MISSING,
+        "verdict": Transition(
+            handler=handlers.apply_verdict, when="Fail, while the candidate has users", to=_TO_ROLLBACK
+        ),
+        "converged": Transition(handler=handlers.mark_converged),
+        Action.PROMOTE: _IGNORE,
+        Action.PROMOTE_FULL: _IGNORE,
+        Action.PAUSE: Transition(handler=commands.reject_after_end),
+        Action.RESUME: _IGNORE,
+        Action.RETRY: Transition(handler=commands.retry, when="it was not promoted", to=(Phase.PENDING,)),
     },
     Phase.ROLLING_BACK: {
-        **_OVER,
-        "notConverged": Transition(move=moves.degrade_or_wait),
-        "converged": Transition(move=moves.finish_rollback, to=(Phase.ROLLED_BACK,)),
-        Action.UNDO: _KEEP,
-        Action.RETRY: Transition(move=commands.runs),
+        **_ENDED,
+        "notConverged": Transition(handler=handlers.degrade_or_wait),
+        "converged": Transition(handler=handlers.finish_rollback, to=(Phase.ROLLED_BACK,)),
+        Action.UNDO: _IGNORE,
+        Action.RETRY: Transition(handler=commands.reject_still_running),
     },
     Phase.ROLLED_BACK: {
-        **_OVER,
-        "notConverged": _KEEP,
-        "converged": Transition(move=moves.settled),
-        Action.UNDO: Transition(move=commands.undo),
-        Action.RETRY: Transition(move=commands.retry, to=(Phase.PENDING,)),
+        **_ENDED,
+        "notConverged": _IGNORE,
+        "converged": Transition(handler=handlers.mark_converged),
+        Action.UNDO: Transition(handler=commands.undo),
+        Action.RETRY: Transition(handler=commands.retry, to=(Phase.PENDING,)),
     },
     Phase.KILLED: {
-        "converged": Transition(move=moves.kill_held),
-        "notConverged": Transition(move=behind(moves.degrade_or_wait)),
-        "health": Transition(move=behind(moves.lives)),
-        "verdict": Transition(move=behind(moves.judged)),
-        "alarm": Transition(move=behind(moves.alarmed)),
-        Action.ABORT: Transition(move=behind(commands.abort)),
-        Action.UNDO: Transition(move=behind(commands.undo)),
-        Action.KILL: _KEEP,
+        "converged": Transition(handler=handlers.confirm_kill),
+        "notConverged": Transition(handler=under_kill(handlers.degrade_or_wait)),
+        "health": Transition(handler=under_kill(handlers.update_backend_health)),
+        "verdict": Transition(handler=under_kill(handlers.apply_verdict)),
+        "alarm": Transition(handler=under_kill(handlers.apply_alarm)),
+        Action.ABORT: Transition(handler=under_kill(commands.abort)),
+        Action.UNDO: Transition(handler=under_kill(commands.undo)),
+        Action.KILL: _IGNORE,
         Action.UNKILL: Transition(
-            move=commands.unkill,
-            when="the kill was not the spec's",
+            handler=commands.unkill,
+            when="the kill is not set by the spec",
             to=tuple(phase for phase in Phase if phase is not Phase.KILLED),
         ),
         **dict.fromkeys(
@@ -190,7 +205,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
                 Action.RESUME,
                 Action.RETRY,
             ),
-            Transition(move=commands.is_killed),
+            Transition(handler=commands.reject_while_killed),
         ),
     },
 }

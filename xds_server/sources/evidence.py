@@ -138,7 +138,7 @@ def _counts(block: Any) -> PairCounts:
         counted=block.counted,
         trios=block.trios,
         repeated=block.repeated,
-        signs={
+        outcomes={
             name: ComparisonCounts(less=signs.less, more=signs.more, same=signs.same)
             for name, signs in block.signs.items()
         },

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import structlog
 
-from xds_server.analysis.counts.scraped import QUERY, Scraped
+from xds_server.analysis.counts.cumulative_series import QUERY, CumulativeSeries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -73,7 +73,7 @@ class Prometheus:
         self._url = url.rstrip("/")
         self._queries = queries
         self._on_counts = on_counts
-        self._scraped = Scraped()
+        self._scraped = CumulativeSeries()
         self._results = results
         self._due_at: dict[tuple[str, str], float] = {}
         self._reachable = True
@@ -96,7 +96,7 @@ class Prometheus:
         if self._on_counts is not None:
             data = await self._evaluate(session, QUERY)
             if data is not None:
-                self._on_counts(self._scraped.look(samples_of(data)))
+                self._on_counts(self._scraped.increments(samples_of(data)))
 
     async def _evaluate(self, session: aiohttp.ClientSession, query: str, **log_fields: str) -> Any:
         """Return the data of a query's result; None if Prometheus is unreachable or rejects the query."""

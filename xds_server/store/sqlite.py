@@ -17,10 +17,10 @@ from xds_server.analysis.counts import (
     Counts,
     Leg,
     Role,
-    added,
-    block_of_json,
+    add_counts,
+    block_from_json,
     block_to_json,
-    counts_of_json,
+    counts_from_json,
     counts_to_json,
 )
 from xds_server.rollout import (
@@ -260,7 +260,7 @@ class SqliteStore:
                 row = db.execute(
                     "SELECT counts FROM days WHERE (route, day, variant, role) = (?, ?, ?, ?)", key
                 ).fetchone()
-                total = counts if row is None else added(counts_of_json(json.loads(row[0])), counts)
+                total = counts if row is None else add_counts(counts_from_json(json.loads(row[0])), counts)
                 db.execute(
                     "INSERT INTO days VALUES (?, ?, ?, ?, ?) "
                     "ON CONFLICT (route, day, variant, role) DO UPDATE SET counts = excluded.counts",
@@ -276,7 +276,7 @@ class SqliteStore:
                 (name,),
             ).fetchall()
         return tuple(
-            (day, Leg(route=name, variant=variant, role=Role(role)), counts_of_json(json.loads(counts)))
+            (day, Leg(route=name, variant=variant, role=Role(role)), counts_from_json(json.loads(counts)))
             for day, variant, role, counts in rows
         )
 
@@ -289,7 +289,7 @@ class SqliteStore:
                 (name, run, run, limit),
             ).fetchall()
         return tuple(
-            StoredBlock(route=name, run=block_run, block=block_of_json(json.loads(zlib.decompress(body))))
+            StoredBlock(route=name, run=block_run, block=block_from_json(json.loads(zlib.decompress(body))))
             for block_run, body in reversed(rows)
         )
 

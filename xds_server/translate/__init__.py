@@ -1,6 +1,6 @@
-"""The IR → Envoy's messages, one file per resource type; messages leave it as name + bytes + version (pure).
+"""IR → Envoy messages, one module per resource type; the result is name, bytes and version (pure).
 
-Nothing outside this package imports envoy-data-plane.
+No other package imports envoy-data-plane.
 """
 
 from xds_server.translate.listeners import Scripts

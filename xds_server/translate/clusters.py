@@ -1,7 +1,7 @@
-"""Clusters of the IR → Envoy's cluster and endpoint resources.
+"""Clusters of the IR → Envoy cluster and endpoint resources (pure).
 
-Clusters that serve users carry no limits that could turn a request away; clusters that serve copies carry
-all of them. Which is which was decided before, and checked by `xds_server.ir.violations`.
+Clusters that serve users have no limits that could reject a request; clusters that receive copies have all of
+them. The plan decides which is which, and `xds_server.ir.violations` checks it.
 """
 
 from __future__ import annotations
@@ -61,29 +61,29 @@ from xds_server.translate.encode import encode, pack, repeated
 if TYPE_CHECKING:
     from envoy_data_plane.google.protobuf import Any as AnyMessage
 
-__all__ = ["HOP_LISTENER", "ads_source", "assignment", "cluster"]
+__all__ = ["MIRROR_LISTENER", "ads_source", "assignment", "cluster"]
 
-HOP_LISTENER: Final = "hop"
+MIRROR_LISTENER: Final = "hop"
 """The name of the internal listener that mirrors point at."""
 
 _UNLIMITED: Final = 1_000_000
-# The numbers of ClusterLoadAssignment.endpoints and LocalityLbEndpoints.lb_endpoints.
+# Field numbers of ClusterLoadAssignment.endpoints and LocalityLbEndpoints.lb_endpoints.
 _ENDPOINTS: Final = 2
 _LB_ENDPOINTS: Final = 2
-# A vLLM server closes a connection that was idle for five seconds. Letting go first avoids sending a
-# request into a connection that is just being closed.
+# A vLLM server closes a connection that was idle for five seconds. Closing it earlier avoids sending a
+# request into a connection that is being closed.
 _IDLE_BEFORE_BACKEND: Final = timedelta(seconds=4)
 _COLLECTOR_WINDOW: Final = 4 << 20
 _OPTIONS_KEY: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def ads_source() -> ConfigSource:
-    """Return the config source that says: over the same discovery stream as everything else."""
+    """Return the config source for resources on the same ADS stream."""
     return ConfigSource(ads=AggregatedConfigSource(), resource_api_version=ApiVersion.V3)
 
 
 def cluster(source: ir.Cluster) -> Cluster:
-    """Return the cluster resource; its endpoints are a resource of their own where `source.kind` says so."""
+    """Return the cluster resource; its endpoints are a separate resource if `source.kind` is ENDPOINTS."""
     message = Cluster(
         name=source.name,
         connect_timeout=timedelta(seconds=source.connect_timeout),
@@ -104,15 +104,15 @@ def cluster(source: ir.Cluster) -> Cluster:
             message.type = ClusterDiscoveryType.STRICT_DNS
             message.dns_lookup_family = ClusterDnsLookupFamily.V4_PREFERRED
             message.load_assignment = _inline(source)
-        case ir.ClusterKind.HOP:
+        case ir.ClusterKind.MIRROR_LISTENER:
             message.type = ClusterDiscoveryType.STATIC
-            message.load_assignment = _hop_assignment(source)
+            message.load_assignment = _mirror_listener_assignment(source)
             message.transport_socket = _internal_socket()
     return message
 
 
 def assignment(source: ir.Cluster) -> tuple[ClusterLoadAssignment, bytes]:
-    """Return the endpoints of a cluster, in the order of the spec: the head, and the rest already encoded."""
+    """Return the endpoints of a cluster in spec order: the message without endpoints, and their encoding."""
     locality = repeated(_LB_ENDPOINTS, map(_lb_endpoint, source.addresses))
     return ClusterLoadAssignment(cluster_name=source.name), repeated(_ENDPOINTS, [locality])
 
@@ -134,10 +134,10 @@ def _endpoint(address: ir.Address) -> LbEndpoint:
     return LbEndpoint(endpoint=Endpoint(address=Address(socket_address=where)))
 
 
-def _hop_assignment(source: ir.Cluster) -> ClusterLoadAssignment:
+def _mirror_listener_assignment(source: ir.Cluster) -> ClusterLoadAssignment:
     address = Address(
         envoy_internal_address=EnvoyInternalAddress(
-            server_listener_name=HOP_LISTENER, endpoint_id=source.name
+            server_listener_name=MIRROR_LISTENER, endpoint_id=source.name
         )
     )
     endpoint = LbEndpoint(endpoint=Endpoint(address=address))
@@ -172,7 +172,7 @@ def _tls_socket(tls: ir.Tls) -> TransportSocket:
 
 
 def _circuit_breakers(limits: ir.Limits | None) -> CircuitBreakers:
-    # Envoy's own defaults (1,024 of each) would turn users away on a busy gateway of long streams.
+    # Envoy's defaults (1,024 each) would reject users on a busy gateway with long streams.
     thresholds = (
         CircuitBreakersThresholds(
             max_connections=_UNLIMITED,
@@ -199,7 +199,7 @@ def _outlier_detection(health: ir.PassiveHealth) -> OutlierDetection:
         interval=timedelta(seconds=health.interval),
         base_ejection_time=timedelta(seconds=health.ejection_time),
         max_ejection_percent=50,
-        # Success-rate ejection needs many hosts and much traffic, and would act on a canary by surprise.
+        # Success-rate ejection requires many hosts and much traffic, and would eject canaries unexpectedly.
         enforcing_success_rate=0,
     )
 
@@ -213,7 +213,8 @@ def _protocol_options(source: ir.Cluster) -> AnyMessage:
             http2_protocol_options=Http2ProtocolOptions(
                 initial_stream_window_size=_COLLECTOR_WINDOW,
                 initial_connection_window_size=_COLLECTOR_WINDOW,
-                # A collector that stopped answering is let go, and its successor is found.
+                # Keepalive closes connections to a collector that stopped responding, so that its successor
+                # is found.
                 connection_keepalive=KeepaliveSettings(
                     interval=timedelta(seconds=10), timeout=timedelta(seconds=5)
                 ),

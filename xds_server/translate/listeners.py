@@ -1,8 +1,8 @@
-"""The entry and the hop listener.
+"""The entry listener and the mirror listener (pure).
 
-Both carry the same two scripts, switched off until a route switches them on, so that a request nobody
-samples or rewrites pays nothing for them. Capture stands before rewriting: what is recorded is what the user
-sent, the same for both legs.
+Both have the same two Lua filters, disabled until a route enables them, so that a request that is neither
+sampled nor rewritten pays nothing for them. The capture filter comes before the rewrite filter: it records
+what the user sent, the same for both legs.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
     ValueMatcher,
 )
 
-from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
-from xds_server.ir.versions import counts_requests, known, routes_limit_bodies
-from xds_server.translate.clusters import HOP_LISTENER, ads_source
+from xds_server.ir.names import ENTRY_ROUTES, MIRROR_ROUTES
+from xds_server.ir.versions import supported_by, supports_request_statistics, supports_route_body_limit
+from xds_server.translate.clusters import MIRROR_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
     CAPTURE_FILTER,
@@ -75,16 +75,16 @@ _IDLE: Final = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripts:
-    """The text of the Lua filters."""
+    """The sources of the Lua filters."""
 
     capture: str
     rewrite: str
 
 
 def listeners(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Listener, ...]:
-    """Return the listeners of one class of proxies, of Envoy 1.`envoy`.
+    """Return the listeners of one node class, for Envoy 1.`envoy`.
 
-    The hop is always there, so that a shadow can begin without a change of listeners.
+    The mirror listener always exists, so that a shadow can start without a listener update.
     """
     entry = Listener(
         name="entry",
@@ -93,16 +93,16 @@ def listeners(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Listen
         ),
         filter_chains=[_chain(_entry_manager(source, scripts, envoy))],
     )
-    hop = Listener(
-        name=HOP_LISTENER,
+    mirror = Listener(
+        name=MIRROR_LISTENER,
         internal_listener=ListenerInternalListenerConfig(),
-        filter_chains=[_chain(_hop_manager(source, scripts, envoy))],
+        filter_chains=[_chain(_mirror_manager(source, scripts, envoy))],
     )
-    if not routes_limit_bodies(envoy):
-        # Always, not only while a route rewrites: changing it would replace the listener and drain users.
-        for listener in (entry, hop):
+    if not supports_route_body_limit(envoy):
+        # Set even if no route rewrites: changing the limit later would replace the listener and drain users.
+        for listener in (entry, mirror):
             listener.per_connection_buffer_limit_bytes = REWRITE_BUFFER
-    return (entry, hop)
+    return (entry, mirror)
 
 
 def _chain(manager: HttpConnectionManager) -> FilterChain:
@@ -112,8 +112,8 @@ def _chain(manager: HttpConnectionManager) -> FilterChain:
 
 def _entry_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
     manager = _manager(ENTRY_ROUTES, source, scripts, envoy)
-    # The edge: request ids are ours (a client could repeat one and confuse the pairing), and nobody outside
-    # may speak our own headers.
+    # This is the edge: request ids are generated here (a repeated id of a client would confuse the pairing of
+    # legs), and clients must not set our own headers.
     manager.use_remote_address = True
     manager.always_set_request_id_in_response = True
     manager.normalize_path = True
@@ -129,17 +129,17 @@ def _entry_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpCon
             name="envoy.http.early_header_mutation.header_mutation", typed_config=pack(strip)
         )
     ]
-    if not routes_limit_bodies(envoy):
-        # Over HTTP/2 the listener's limit means nothing: there a stream's window is what a filter may hold.
+    if not supports_route_body_limit(envoy):
+        # For HTTP/2 the listener's limit has no effect: a filter may buffer as much as the stream window.
         manager.http2_protocol_options = Http2ProtocolOptions(
             initial_stream_window_size=REWRITE_BUFFER, initial_connection_window_size=REWRITE_BUFFER
         )
     return manager
 
 
-def _hop_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
-    manager = _manager(HOP_ROUTES, source, scripts, envoy)
-    # The copy keeps the id of its primary: that is how the two legs meet again.
+def _mirror_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
+    manager = _manager(MIRROR_ROUTES, source, scripts, envoy)
+    # The copy keeps the request id of its primary, by which the collector pairs the legs.
     manager.generate_request_id = False
     manager.preserve_external_request_id = True
     return manager
@@ -148,8 +148,9 @@ def _hop_manager(source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConne
 def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> HttpConnectionManager:
     filters = [
         *([token_filter(source.tokens)] if source.tokens and routes == ENTRY_ROUTES else []),
-        # The first of those that see the answer last: what users get is what is counted.
-        *(usage_filters() if source.reads_usage and counts_requests(envoy) else []),
+        # Filters see responses in reverse order, so these come last on the response path and count what users
+        # get.
+        *(usage_filters() if source.reads_usage and supports_request_statistics(envoy) else []),
         _lua(CAPTURE_FILTER, scripts.capture),
         _lua(REWRITE_FILTER, scripts.rewrite),
         HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),
@@ -158,7 +159,7 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
     return HttpConnectionManager(
         stat_prefix=routes,
         rds=Rds(config_source=ads_source(), route_config_name=routes),
-        http_filters=known(envoy, filters),
+        http_filters=supported_by(envoy, filters),
         stream_idle_timeout=_IDLE,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
         access_log=[*logs, *statistics(envoy)],
@@ -166,8 +167,8 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
 
 
 def _lua(name: str, code: str) -> HttpFilter:
-    # A changed body changes headers, and by default a changed header chooses the route anew: a request could
-    # be copied, or change its variant, after it was rewritten for another.
+    # A changed body changes headers, and by default changed headers select the route again: a request could
+    # be mirrored, or change its variant, after it was rewritten for another.
     script = Lua(default_source_code=DataSource(inline_string=code), clear_route_cache=False)
     return HttpFilter(name=name, typed_config=pack(script), disabled=True)
 

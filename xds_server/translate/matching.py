@@ -1,4 +1,4 @@
-"""Conditions of the IR → Envoy's header matchers."""
+"""Conditions of the IR → Envoy header matchers (pure)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from xds_server import ir
 
 __all__ = ["header_matcher"]
 
-_LEAST: Final = -(1 << 63)
-_MOST: Final = (1 << 63) - 1
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
 _SPECIAL: Final = re.compile(r"([\\.+*?()|\[\]{}^$])")
 
 
 def header_matcher(condition: ir.Condition) -> HeaderMatcher:
-    """Return the matcher; several values become one regular expression, for a proxy knows no list of them."""
+    """Return the matcher; several values become one regular expression, since Envoy has no value lists."""
     message = HeaderMatcher(name=condition.header, invert_match=condition.negated)
     match condition.op:
         case ir.Op.EXISTS:
             message.present_match = True
         case ir.Op.AT_LEAST:
-            message.range_match = Int64Range(start=int(condition.values[0]), end=_MOST)
+            message.range_match = Int64Range(start=int(condition.values[0]), end=_INT64_MAX)
         case ir.Op.BELOW:
-            message.range_match = Int64Range(start=_LEAST, end=int(condition.values[0]))
+            message.range_match = Int64Range(start=_INT64_MIN, end=int(condition.values[0]))
         case ir.Op.EQUALS | ir.Op.STARTS_WITH | ir.Op.ENDS_WITH | ir.Op.CONTAINS | ir.Op.MATCHES:
             message.string_match = _text(condition.op, condition.values)
-            # A header that is not there has none of the values.
+            # A missing header has none of the values.
             message.treat_missing_header_as_empty = condition.negated
         case other:
             assert_never(other)

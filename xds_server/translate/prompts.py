@@ -1,6 +1,6 @@
-"""System prompts of the IR → the route metadata that the rewriting filter reads.
+"""System prompts of the IR → the route metadata that the rewrite filter reads (pure).
 
-It travels once per route and not once per arm: a prompt is long, and does not depend on the arm.
+The prompt is in the metadata of the route and not of each arm: it is long, and does not depend on the arm.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["prompt_metadata"]
 
 
 def prompt_metadata(prompt: ir.Prompt, filter_name: str) -> Metadata:
-    """Return the metadata of a route; texts are escaped as they will stand between a string's quotes."""
+    """Return the metadata of a route; texts are escaped for use inside a JSON string."""
     values: dict[str, Any] = {
         "texts": {
             text.version: {"text": json.dumps(text.text, ensure_ascii=False)[1:-1], "mode": text.mode.value}

@@ -1,4 +1,4 @@
-"""Encoded resources → plain JSON values, for people and for golden files."""
+"""Encoded resources → plain JSON values, for display and golden files (pure)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["render"]
 
 
 def render(resource: Resource) -> dict[str, Any]:
-    """Return a resource in Envoy's JSON form, extensions unpacked; field names as Envoy's docs have them."""
+    """Return a resource as JSON with extensions unpacked and field names as in Envoy's documentation."""
     rendered = _unpacked(AnyMessage.parse(resource.body))
     rendered.pop("@type")
     return rendered

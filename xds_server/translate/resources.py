@@ -1,6 +1,6 @@
-"""A whole world of the IR → named, versioned bytes, and what each of them refers to.
+"""A complete proxy configuration → named, versioned resources with their references (pure).
 
-Each cluster, endpoint list, route and listener pair is encoded once and remembered by its input, so a weight
+Each cluster, endpoint list, route and listener pair is encoded once and cached by its input, so that a weight
 step costs the encoding of one route.
 """
 
@@ -12,8 +12,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
-from xds_server.ir.names import APART, ENTRY_ROUTES, HOP_ROUTES
-from xds_server.translate.clusters import HOP_LISTENER, assignment, cluster
+from xds_server.ir.names import ENTRY_ROUTES, MIRROR_ROUTES, SEPARATE_VERSION_PREFIX
+from xds_server.translate.clusters import MIRROR_LISTENER, assignment, cluster
 from xds_server.translate.encode import encode_any, type_url
 from xds_server.translate.listeners import Scripts, listeners
 from xds_server.translate.routes import (
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
 
 __all__ = ["resources"]
 
-_NOBODY: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
-"""Stands where there is no virtual host: an Envoy that starts takes an empty answer for none, and waits."""
+_PLACEHOLDER_HOST: Final = ir.VirtualHost(name="nobody.invalid", host="nobody.invalid", routes=())
+"""Used when there are no virtual hosts: a starting Envoy treats an empty response as missing, and waits."""
 
 
-def resources(group: ir.ProxyConfig, scripts: Scripts) -> tuple[Resource, ...]:
-    """Return everything one class of proxies is served."""
+def resources(config: ir.ProxyConfig, scripts: Scripts) -> tuple[Resource, ...]:
+    """Return all resources of one node class."""
     found: list[Resource] = []
-    for source in group.clusters:
+    for source in config.clusters:
         found.extend(_cluster_resources(source))
-    found.extend(_listener_resources(group.listener, scripts, group.proxies.envoy))
-    if group.proxies.virtual_hosts_apart:
+    found.extend(_listener_resources(config.listener, scripts, config.node_class.envoy))
+    if config.node_class.virtual_hosts_apart:
         found.append(_entry_table())
-        found.extend(map(_virtual_host_resource, group.virtual_hosts or (_NOBODY,)))
+        found.extend(map(_virtual_host_resource, config.virtual_hosts or (_PLACEHOLDER_HOST,)))
     else:
-        table, hosts = entry_routes(group.virtual_hosts)
-        entry_refs = {name for host in group.virtual_hosts for name in _named(host)}
+        table, hosts = entry_routes(config.virtual_hosts)
+        entry_refs = {name for host in config.virtual_hosts for name in _named(host)}
         found.append(_resource(ENTRY_ROUTES, table, _clusters(entry_refs), hosts))
-    hop_refs = {route.arm.cluster for route in group.mirror_routes}
-    table, hosts = mirror_routes(group.mirror_routes)
-    found.append(_resource(HOP_ROUTES, table, _clusters(hop_refs), hosts))
-    found.append(_resource(RUNTIME_LAYER, runtime(group.virtual_hosts)))
+    mirror_refs = {route.arm.cluster for route in config.mirror_routes}
+    table, hosts = mirror_routes(config.mirror_routes)
+    found.append(_resource(MIRROR_ROUTES, table, _clusters(mirror_refs), hosts))
+    found.append(_resource(RUNTIME_LAYER, runtime(config.virtual_hosts)))
     return tuple(found)
 
 
 @cache
 def _entry_table() -> Resource:
     plain = _resource(ENTRY_ROUTES, entry_table())
-    return replace(plain, version=f"{APART}{plain.version}")
+    return replace(plain, version=f"{SEPARATE_VERSION_PREFIX}{plain.version}")
 
 
 @lru_cache(maxsize=8192)
@@ -70,7 +70,7 @@ def _virtual_host_resource(host: ir.VirtualHost) -> Resource:
 
 
 def _named(host: ir.VirtualHost) -> Iterator[ir.ClusterName]:
-    """Yield the clusters the routes of a host name."""
+    """Yield the clusters that the routes of a host reference."""
     for route in host.routes:
         for arm in route.arms:
             yield arm.cluster
@@ -91,7 +91,7 @@ def _cluster_resources(source: ir.Cluster) -> tuple[Resource, ...]:
 def _listener_resources(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Resource, ...]:
     sinks = {source.collector, *(issuer.keys_cluster for issuer in source.tokens)}
     needed = _clusters({name for name in sinks if name is not None})
-    routes = {"entry": ENTRY_ROUTES, HOP_LISTENER: HOP_ROUTES}
+    routes = {"entry": ENTRY_ROUTES, MIRROR_LISTENER: MIRROR_ROUTES}
     return tuple(
         _resource(message.name, message, needed | {(ROUTE, routes[message.name])})
         for message in listeners(source, scripts, envoy)

@@ -1,4 +1,4 @@
-"""Routes of the IR → Envoy's route configurations, one for the entry and one for the hop listener."""
+"""Routes of the IR → Envoy route tables, one for the entry and one for the mirror listener (pure)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from envoy_data_plane.envoy.type.v3 import FractionalPercent, FractionalPercentD
 from envoy_data_plane.google.protobuf import Any as AnyMessage
 from envoy_data_plane.google.protobuf import Struct
 
-from xds_server.ir.names import ENTRY_ROUTES, HOP_ROUTES
+from xds_server.ir.names import ENTRY_ROUTES, MIRROR_ROUTES
 from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
@@ -65,55 +65,55 @@ __all__ = [
 CAPTURE_FILTER: Final = "shiftplane.capture"
 REWRITE_FILTER: Final = "shiftplane.rewrite"
 PROMPT_HEADER: Final = "x-shiftplane-prompt"
-"""Says to backends, to the collector and to the application which version of a prompt was put in."""
+"""Request and response header with the prompt version that was inserted."""
 LEG_HEADER: Final = "x-shiftplane-leg"
-"""Says on the way from the mirror to the hop whose copy a request is; never leaves the proxy."""
+"""Header that selects the route in the mirror listener; it never leaves the proxy."""
 SESSION_HEADER: Final = "x-session-id"
-"""What a split falls back to when the sticky header is missing."""
+"""The fallback of a split if the sticky header is missing."""
 REWRITE_BUFFER: Final = 64 << 20
-"""The largest body a model name is rewritten in; filters read bodies up to here whole."""
+"""The largest body that is rewritten, in bytes; filters buffer bodies up to this size."""
 
-# The numbers of RouteConfiguration.virtual_hosts and VirtualHost.routes.
+# Field numbers of RouteConfiguration.virtual_hosts and VirtualHost.routes.
 _VIRTUAL_HOSTS: Final = 2
 _ROUTES: Final = 3
 _OVERWRITE: Final = HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
-# Every one of these conditions is met only before the first byte of an answer reached the client.
+# Each of these conditions occurs only before the first byte of a response reached the client.
 _RETRY_ON: Final = "connect-failure,refused-stream,reset,reset-before-request"
 
 
 def entry_routes(virtual_hosts: tuple[ir.VirtualHost, ...]) -> tuple[RouteConfiguration, bytes]:
-    """Return the routes users' requests take: the table, and its virtual hosts already encoded."""
+    """Return the route table of users' requests, and the encoding of its virtual hosts."""
     table = RouteConfiguration(name=ENTRY_ROUTES, ignore_port_in_host_matching=True)
     return table, repeated(_VIRTUAL_HOSTS, map(_virtual_host, virtual_hosts))
 
 
 def entry_table() -> RouteConfiguration:
-    """Return the table of proxies that are told each virtual host by itself: it asks for them."""
+    """Return the route table of proxies that get each virtual host separately (VHDS)."""
     return RouteConfiguration(
         name=ENTRY_ROUTES, ignore_port_in_host_matching=True, vhds=Vhds(config_source=ads_source())
     )
 
 
 def entry_virtual_host(host: ir.VirtualHost) -> tuple[VirtualHost, bytes]:
-    """Return a virtual host by itself, and its routes already encoded."""
+    """Return a separate virtual host, and the encoding of its routes."""
     head = VirtualHost(name=apart_name(host.name), domains=[host.host])
     return head, repeated(_ROUTES, map(_entry_route_bytes, host.routes))
 
 
 def apart_name(host: str) -> str:
-    """Return the name of a virtual host that travels by itself.
+    """Return the resource name of a separate virtual host.
 
-    What stands before the slash says which table it is for. Resource and message must have the same name:
-    Envoy adds by the one and removes by the other.
+    The part before the slash is the name of its table. Resource and message must have the same name: Envoy
+    adds virtual hosts by one and removes them by the other.
     """
     return f"{ENTRY_ROUTES}/{host}"
 
 
 def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguration, bytes]:
-    """Return the routes that copies take; the leg header, set by the mirror, tells them apart."""
-    table = RouteConfiguration(name=HOP_ROUTES, request_headers_to_remove=[LEG_HEADER])
-    host = encode(VirtualHost(name=HOP_ROUTES, domains=["*"]))
-    return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_hop_route_bytes, routes))])
+    """Return the routes of copies; they match the leg header, which the mirror sets."""
+    table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER])
+    host = encode(VirtualHost(name=MIRROR_ROUTES, domains=["*"]))
+    return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_mirror_route_bytes, routes))])
 
 
 @lru_cache(maxsize=1024)
@@ -128,8 +128,8 @@ def _entry_route_bytes(route: ir.Route) -> bytes:
 
 
 @lru_cache(maxsize=8192)
-def _hop_route_bytes(route: ir.MirrorRoute) -> bytes:
-    return encode(_hop_route(route))
+def _mirror_route_bytes(route: ir.MirrorRoute) -> bytes:
+    return encode(_mirror_route(route))
 
 
 def _entry_route(route: ir.Route) -> Route:
@@ -146,15 +146,15 @@ def _entry_route(route: ir.Route) -> Route:
     )
     match = _match(route.path)
     match.headers = [header_matcher(condition) for condition in route.conditions]
-    if route.gate is not None:
-        match.runtime_fraction = _fraction(route.gate.default, route.gate.key)
+    if route.runtime_fraction is not None:
+        match.runtime_fraction = _fraction(route.runtime_fraction.default, route.runtime_fraction.key)
     if route.mirrors:
         match.headers.append(_declared_length(min(mirror.max_request_bytes for mirror in route.mirrors)))
     message = Route(
         name=route.name,
         match=match,
         route=action,
-        response_headers_to_add=_answer_headers(route),
+        response_headers_to_add=_response_headers(route),
         request_headers_to_remove=list(route.private),
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
@@ -165,8 +165,8 @@ def _entry_route(route: ir.Route) -> Route:
     return message
 
 
-def _answer_headers(route: ir.Route) -> list[HeaderValueOption]:
-    """Return what an answer says of the way it came; a header without a value is not sent."""
+def _response_headers(route: ir.Route) -> list[HeaderValueOption]:
+    """Return the response headers with route and prompt; Envoy omits headers without a value."""
     if not route.response_headers:
         return []
     found = [_set_header("x-shiftplane-route", route.route)]
@@ -176,7 +176,7 @@ def _answer_headers(route: ir.Route) -> list[HeaderValueOption]:
     return found
 
 
-def _hop_route(route: ir.MirrorRoute) -> Route:
+def _mirror_route(route: ir.MirrorRoute) -> Route:
     filters = {} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)}
     message = Route(
         name=route.name,
@@ -226,8 +226,8 @@ def _retry_policy(retries: int) -> RetryPolicy:
 
 
 def _hash_policy(stickiness: ir.Stickiness) -> list[RouteActionHashPolicy]:
-    # The salt keeps two experiments from always choosing the same users; a replacement must not read its
-    # backslashes as references.
+    # With different salts, two experiments choose different users. Backslashes are escaped because the
+    # substitution would read them as references.
     salted = RegexMatchAndSubstitute(
         pattern=RegexMatcher(regex="^(.*)$"),
         substitution=re.sub(r"\\", r"\\\\", stickiness.salt) + r":\1",
@@ -250,7 +250,7 @@ def _hash_policy(stickiness: ir.Stickiness) -> list[RouteActionHashPolicy]:
 def _mirror(mirror: ir.Mirror) -> RouteActionRequestMirrorPolicy:
     return RouteActionRequestMirrorPolicy(
         cluster=mirror.cluster,
-        # The route was sampled already; what it lets through is copied whole.
+        # The route already sampled the request, so all of its requests are copied.
         runtime_fraction=RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100)),
         disable_shadow_host_suffix_append=True,
         request_headers_mutations=[HeaderMutation(append=_set_header(LEG_HEADER, mirror.leg))],
@@ -271,7 +271,7 @@ def _declared_length(most: int) -> HeaderMatcher:
 
 
 def _set_header(name: str, value: str) -> HeaderValueOption:
-    # Envoy reads a percent sign as the start of a command.
+    # Envoy treats a percent sign as the start of a format command.
     return HeaderValueOption(
         header=HeaderValue(key=name, value=value.replace("%", "%%")), append_action=_OVERWRITE
     )

@@ -1,7 +1,7 @@
-"""Shares of the IR that are not what the routes say themselves → Envoy's runtime layer.
+"""Runtime fractions of the IR → Envoy's runtime layer (pure).
 
-The layer says only what differs from the routes' own defaults, so it stays small, and a route that is copied
-or killed changes nothing but this.
+The layer holds only values that differ from the routes' defaults, so it stays small, and starting a shadow or
+a kill changes nothing else.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME_LAYER", "runtime"]
 
 RUNTIME_LAYER: Final = "shiftplane"
-# Left alone, Envoy refuses a whole table for one regular expression that is longer than a few words, and a
-# list of values is one. Specs bound their length; what is linear in it is cheap.
+# By default Envoy rejects a whole table for one regular expression longer than a few words, and a list of
+# values becomes one. Specs limit their length; their cost is linear.
 _PROGRAM_SIZE: Final = {"re2.max_program_size.error_level": 100_000}
 
 
 def runtime(virtual_hosts: tuple[ir.VirtualHost, ...]) -> Runtime:
-    """Return the layer: by its key, what each gate lets in now where that is not its default."""
+    """Return the layer: by key, the current share of each runtime fraction that differs from its default."""
     shares = {
-        route.gate.key: {"numerator": route.gate.now, "denominator": "TEN_THOUSAND"}
+        route.runtime_fraction.key: {"numerator": route.runtime_fraction.now, "denominator": "TEN_THOUSAND"}
         for host in virtual_hosts
         for route in host.routes
-        if route.gate is not None and route.gate.now != route.gate.default
+        if route.runtime_fraction is not None and route.runtime_fraction.now != route.runtime_fraction.default
     }
     layer = dict(sorted({**shares, **_PROGRAM_SIZE}.items()))
     return Runtime(name=RUNTIME_LAYER, layer=Struct.from_dict(layer))

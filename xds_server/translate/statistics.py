@@ -1,10 +1,10 @@
-"""What proxies count of every request, without a line of code in its way: Envoy's own loggers and filters.
+"""Request statistics: Envoy's stats access loggers and usage filters (pure).
 
-Several access logs, each behind a filter, add to counters and histograms that carry the cluster's name;
-route, variant and role are read from it. Tokens come from the `usage` an answer ends with. Reading it from
-plain JSON holds the answer back until it is whole, and an answer beyond the buffer limit would become an
-error: the filter therefore steps aside unless the answer is JSON and declares a length of less than a
-megabyte. Streams pass by untouched.
+Several access loggers, each with a filter, add to counters and histograms that carry the cluster name; route,
+variant and role are derived from it. Tokens come from the `usage` object at the end of a response. Reading it
+from plain JSON delays the response until it is complete, and a response beyond the buffer limit would become
+an error; the filter therefore skips responses that are not JSON or do not declare a length below a megabyte.
+Streams are read without buffering.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ from envoy_data_plane.xds.type.matcher.v3 import RegexMatcher as XdsRegex
 from envoy_data_plane.xds.type.matcher.v3 import RegexMatcherGoogleRe2 as XdsRe2
 from envoy_data_plane.xds.type.matcher.v3 import StringMatcher as XdsString
 
-from xds_server.ir.versions import counts_requests, scopes_statistics
+from xds_server.ir.versions import supports_request_statistics, supports_stats_scope
 from xds_server.translate.encode import pack
 
 __all__ = ["statistics", "usage_filters"]
@@ -97,14 +97,14 @@ _BROKEN: Final = [
     "DF",
     "NC",
 ]
-"""Response flags of answers that never came or broke off, whatever status they began with."""
+"""Response flags of responses that never started or broke off, whatever their status."""
 _LEFT: Final = ["DC", "DR"]
 _LAST_SUCCESS: Final = 399
 
 
 def statistics(envoy: int) -> list[AccessLog]:
-    """Return the access logs that count, for Envoy 1.`envoy`; none where it has no such logger."""
-    if not counts_requests(envoy):
+    """Return the stats access loggers for Envoy 1.`envoy`; none if that version has no such logger."""
+    if not supports_request_statistics(envoy):
         return []
     one = ConfigTag(name="code", value_format="%RESPONSE_CODE%")
     succeeded = AccessLogFilter(
@@ -130,7 +130,7 @@ def statistics(envoy: int) -> list[AccessLog]:
         ),
         _log(
             envoy,
-            _known("completion", "prompt"),
+            _has_metadata("completion", "prompt"),
             counters=[
                 _counter("metered", fixed=1),
                 _counter("prompt_tokens", f"%DYNAMIC_METADATA({_SPACE}:prompt)%"),
@@ -141,18 +141,18 @@ def statistics(envoy: int) -> list[AccessLog]:
         ),
         _log(
             envoy,
-            _known("streamed"),
+            _has_metadata("streamed"),
             counters=[
                 _counter("streamed_tokens", f"%DYNAMIC_METADATA({_SPACE}:streamed)%"),
                 _counter("stream_ms", "%COMMON_DURATION(US_RX_BODY_BEG:US_RX_END:ms)%"),
             ],
         ),
-        _log(envoy, _known("invalid"), counters=[_counter("invalid", fixed=1)]),
+        _log(envoy, _has_metadata("invalid"), counters=[_counter("invalid", fixed=1)]),
     ]
 
 
 def usage_filters() -> list[HttpFilter]:
-    """Return the filters that read the tokens of answers, plain and streamed."""
+    """Return the filters that read the token usage of plain and streamed responses."""
     return [_plain(), _streamed()]
 
 
@@ -164,7 +164,7 @@ def _log(
     histograms: list[ConfigHistogram] | None = None,
 ) -> AccessLog:
     config = Config(counters=counters, histograms=histograms or [])
-    if scopes_statistics(envoy):
+    if supports_stats_scope(envoy):
         config.stats_scope = Scope(prefix="llm")
     else:
         config.stat_prefix = "llm"
@@ -198,8 +198,8 @@ def _flags(flags: list[str]) -> AccessLogFilter:
     return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=flags))
 
 
-def _known(*keys: str) -> AccessLogFilter:
-    """Return the filter that lets through only what has all these: Envoy complains of each missing number."""
+def _has_metadata(*keys: str) -> AccessLogFilter:
+    """Return a filter that requires all these keys: Envoy logs a warning for each missing number."""
     filters = [
         AccessLogFilter(
             metadata_filter=MetadataFilter(

@@ -1,4 +1,4 @@
-"""Token issuers of the IR → Envoy's JWT filter: verified claims become headers, and nobody is refused."""
+"""Token issuers of the IR → Envoy's JWT filter: verified claims become headers (pure)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEEP_KEYS: Final = timedelta(minutes=10)
 
 
 def token_filter(issuers: tuple[ir.TokenIssuer, ...]) -> HttpFilter:
-    """Return the filter. Every issuer is asked, and each may fail: a request is never refused here."""
+    """Return the filter; every issuer is optional, so that it never rejects a request."""
     config = JwtAuthentication(
         providers={issuer.name: _provider(issuer) for issuer in issuers},
         rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=_all(issuers))],
@@ -67,7 +67,7 @@ def _provider(issuer: ir.TokenIssuer) -> JwtProvider:
         claim_to_headers=[
             JwtClaimToHeader(header_name=header, claim_name=claim) for header, claim in issuer.claims
         ],
-        # The claims decide which route is taken, so it is chosen once they are there.
+        # The claims select the route, so it is selected again once they are present.
         clear_route_cache=True,
     )
     if issuer.keys is not None:
@@ -78,7 +78,7 @@ def _provider(issuer: ir.TokenIssuer) -> JwtProvider:
                 uri=issuer.keys_url or "", cluster=issuer.keys_cluster or "", timeout=_FETCH_TIMEOUT
             ),
             cache_duration=_KEEP_KEYS,
-            # A listener must not wait for somebody else's server.
+            # A listener must not wait for a third-party server.
             async_fetch=JwksAsyncFetch(fast_listener=True),
         )
     return provider

@@ -1,4 +1,4 @@
-"""Frozen read models, shared by terminal, pages and metrics (pure)."""
+"""Frozen read models, shared by CLI, web pages, API and metrics (pure)."""
 
 from xds_server.view.model import (
     AnalysisView,

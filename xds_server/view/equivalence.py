@@ -1,4 +1,4 @@
-"""The verdict on how alike answers are, as an operator sees it (pure)."""
+"""The equivalence verdict as JSON values (pure)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["equivalence_view"]
 
 
-def equivalence_view(found: EquivalenceResult | None) -> dict[str, Any] | None:
-    """Return the verdict and the numbers behind it as JSON values; None where nothing was counted."""
-    if found is None:
+def equivalence_view(result: EquivalenceResult | None) -> dict[str, Any] | None:
+    """Return the verdict with its counts and measures as JSON values; None without a verdict."""
+    if result is None:
         return None
-    counts = found.counts
+    counts = result.counts
     return {
-        "verdict": found.likeness.value,
-        "words": found.words,
+        "verdict": result.equivalence.value,
+        "words": result.message,
         "pairs": counts.pairs,
         "counted": counts.counted,
         "trios": counts.trios,
@@ -28,12 +28,12 @@ def equivalence_view(found: EquivalenceResult | None) -> dict[str, Any] | None:
         "tokens": dict(counts.tokens),
         "measures": [
             {
-                "measure": one.measure,
-                **asdict(one.signs),
-                "finding": one.likeness.value,
-                "against": round(one.against, 3),
-                "in_favour": round(one.in_favour, 3),
+                "measure": measure.measure,
+                **asdict(measure.outcomes),
+                "finding": measure.equivalence.value,
+                "against": round(measure.against, 3),
+                "in_favour": round(measure.support, 3),
             }
-            for one in found.opinions
+            for measure in result.measures
         ],
     }

@@ -1,10 +1,12 @@
-"""What people and programs are shown: frozen values, the same for terminal, pages and metrics (pure)."""
+"""The read models of routes, proxies and events (pure)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 __all__ = [
     "AnalysisView",
@@ -21,9 +23,11 @@ __all__ = [
     "to_json",
 ]
 
+_DeprecatedObject = Annotated[dict[str, Any] | None, Field(deprecated=True)]
+
 
 class ProxyStatus(Enum):
-    """Whether a proxy holds the newest world."""
+    """Whether a proxy has the newest version, lags behind, or rejected it."""
 
     SYNCED = "SYNCED"
     STALE = "STALE"
@@ -32,9 +36,9 @@ class ProxyStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convergence:
-    """How many of a group's connected proxies hold the newest world.
+    """How many of a group's connected proxies are synced with the newest version.
 
-    `detail` names who is missing, and repeats the words of those that refused.
+    `detail` names the proxies that are not, and repeats the errors of NACKs.
     """
 
     connected: int
@@ -44,7 +48,7 @@ class Convergence:
     detail: str
 
     def reached(self, quorum: int) -> bool:
-        """Return whether `quorum` (basis points) of at least one connected proxy hold it."""
+        """Return whether `quorum` (basis points) of at least one connected proxy are synced."""
         return self.connected > 0 and self.acked * 10_000 >= quorum * self.connected
 
 
@@ -52,7 +56,7 @@ class Convergence:
 class ProxyView:
     """One connected proxy; times are seconds since the epoch.
 
-    `reduced` is in what its Envoy falls short of the newest.
+    `reduced` lists the features that its Envoy version lacks.
     """
 
     id: str
@@ -81,7 +85,7 @@ class StepView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepNow:
-    """Where the program stands and what it waits for: convergence, time, operator or nothing."""
+    """The current step and what it waits for, such as convergence, health, time or an operator."""
 
     index: int
     kind: str
@@ -92,7 +96,7 @@ class StepNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """Something that happened to a route, and how it stood then; weights in percent."""
+    """An event in the history of a route, with its state at that time; weights in percent."""
 
     seq: int
     at: float
@@ -107,7 +111,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KillView:
-    """Who has one backend serve everyone, why, and since when."""
+    """A kill: the backend that serves all users, the actor, the reason and the time."""
 
     serve: str
     actor: str
@@ -118,11 +122,11 @@ class KillView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricView:
-    """What is known of one metric: both arms, the effect with its bounds, the evidence and what it takes.
+    """The verdict on one metric: both arms, the effect with its bounds, and the evidence.
 
-    `effect` is an odds ratio or a ratio of means, by `kind`; `low` and `high` hold at every look at once.
-    `evidence` is against the candidate and `support` for it, as odds against chance; a rollback needs
-    `needed`. `remaining` are the seconds until a verdict at the present pace.
+    `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` hold for all checks
+    together. `evidence` is against the candidate and `support` for it, as odds against chance; a rollback
+    requires `needed`. `remaining` is the estimated number of seconds until a verdict at the present rate.
     """
 
     name: str
@@ -147,7 +151,7 @@ class MetricView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisView:
-    """The verdict on a candidate; in a dry run nothing follows from it."""
+    """The verdict on a candidate; in a dry run it has no consequences."""
 
     finding: str
     words: str
@@ -157,11 +161,11 @@ class AnalysisView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostView:
-    """What a backend's answers took since the control plane started; `cost` is None without a price.
+    """The usage of a backend since the control plane started; `cost` is None without a price.
 
-    `estimated_tokens` are those of answers that did not tell: their bytes, at the bytes per token of those
-    that did. They are part of the cost, and of no other number. `metered` answers told their tokens,
-    `unmetered` ones did not, and `invalid` ones were no JSON though they said so.
+    `metered` responses reported their tokens, `unmetered` ones did not, and `invalid` ones declared JSON that
+    could not be parsed. `estimated_tokens` are those of unmetered responses, from their bytes at the bytes
+    per token of metered ones; they are included in the cost and in no other number.
     """
 
     variant: str
@@ -181,10 +185,10 @@ class CostView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteView:
-    """All an operator sees of a route; percentages are 0..100.
+    """A route as operators see it; percentages are 0..100.
 
-    `splits` lay out the slots of each split in their order: (variant, how many of 10,000). `shadow_budget`
-    has the tokens per second that copies may cost, cost lately and have left, while there is such a limit.
+    `splits` lists the slots of each split in order: (variant, number of 10,000 slots). `shadow_budget` has
+    the token rate that copies may cost, cost recently and have left, while there is such a limit.
     """
 
     name: str
@@ -213,12 +217,20 @@ class RouteView:
     costs: tuple[CostView, ...] = ()
     experiment: dict[str, Any] | None = None
     shadow_budget: dict[str, float | None] | None = None
-    likeness: dict[str, Any] | None = None
+    equivalence: dict[str, Any] | None = None
+    likeness: _DeprecatedObject = None
+    """The deprecated name of `equivalence`, with the same content."""
+
     actions: tuple[str, ...] = ()
-    """What an operator may do now."""
+    """The commands that are allowed now."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
-    """Captured legs and copies that proxies of the group gave up since the control plane started."""
+    """Captured legs and copies that proxies of the group dropped since the control plane started, by reason.
+    """
+
+    def __post_init__(self) -> None:
+        """Fill the deprecated field."""
+        object.__setattr__(self, "likeness", self.equivalence)
 
 
 def to_json(view: RouteView | ProxyView | EventView | CostView) -> dict[str, Any]:

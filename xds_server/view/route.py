@@ -1,4 +1,4 @@
-"""A route as an operator sees it: its spec, its rollout, its proxies and pairs in one value (pure)."""
+"""The view of a route, from its spec, rollout state, convergence and pairs (pure)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def route_view(
             for split in state.splits
         },
         steps=tuple(_step(number, step, state) for number, step in enumerate(state.program.steps)),
-        step=_now(state),
+        step=_current_step(state),
         convergence=convergence,
         pairs=pairs,
         events=events,
@@ -87,11 +87,11 @@ def _step(number: int, step: Step, state: State) -> StepView:
         case _:
             assert_never(step)
     return StepView(
-        index=number, kind=step.kind, weight=weight, duration=duration, state=_standing(number, state)
+        index=number, kind=step.kind, weight=weight, duration=duration, state=_step_state(number, state)
     )
 
 
-def _standing(number: int, state: State) -> str:
+def _step_state(number: int, state: State) -> str:
     match state.phase if state.kill is None else state.kill.phase:
         case Phase.HEALTHY:
             return "done"
@@ -106,7 +106,7 @@ def _standing(number: int, state: State) -> str:
     return "done" if number < state.step else "pending"
 
 
-def _now(state: State) -> StepNow | None:
+def _current_step(state: State) -> StepNow | None:
     if state.phase in {Phase.HEALTHY, Phase.ROLLED_BACK}:
         return None
     step = state.current
@@ -126,7 +126,7 @@ def _waiting_for(state: State) -> str:
         return "convergence"
     match state.current:
         case SetWeight() | None:
-            return "health"  # Held, and yet not left: whoever comes next does not live.
+            return "health"  # The step has converged; an unhealthy variant blocks the next one.
         case Analysis():
             return "verdict"
         case Shadow(min_pairs=least) if least is not None and not state.proven:

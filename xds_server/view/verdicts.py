@@ -1,4 +1,4 @@
-"""Verdicts and costs as people and programs are shown them (pure)."""
+"""The views of verdicts and costs (pure)."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from xds_server.analysis.counts import Counts, Leg
-    from xds_server.analysis.verdicts import AnalysisResult, Arm, MetricVerdict
+    from xds_server.analysis.verdicts import AnalysisResult, ArmSummary, MetricVerdict
     from xds_server.spec import Backend, RouteSpec
 
 __all__ = ["analysis_view", "cost_view", "estimated_tokens"]
 
 
-def analysis_view(ruling: AnalysisResult | None, *, dry_run: bool) -> AnalysisView | None:
-    """Return the verdict on a candidate; None before anything was asked or seen."""
-    if ruling is None or not ruling.metrics:
+def analysis_view(result: AnalysisResult | None, *, dry_run: bool) -> AnalysisView | None:
+    """Return the verdict on a candidate; None without metrics or before the first block."""
+    if result is None or not result.metrics:
         return None
     return AnalysisView(
-        finding=ruling.finding.value,
-        words=ruling.words,
+        finding=result.finding.value,
+        words=result.message,
         dry_run=dry_run,
-        metrics=tuple(_metric(metric) for metric in ruling.metrics),
+        metrics=tuple(_metric(metric) for metric in result.metrics),
     )
 
 
 def cost_view(spec: RouteSpec, totals: Mapping[Leg, Counts]) -> tuple[CostView, ...]:
-    """Return what each leg of a route took, by variant and role."""
+    """Return the usage of each leg of a route, by variant and role."""
     backends = {backend.name: backend for backend in spec.backends}
     ordered = sorted(totals, key=lambda leg: (leg.variant, leg.role.value))
     return tuple(_cost(leg, totals[leg], backends[leg.variant]) for leg in ordered if leg.variant in backends)
 
 
 def estimated_tokens(counts: Counts) -> int:
-    """Return the tokens of the answers that did not tell, by their bytes; none where no answer told."""
+    """Return the estimated tokens of unmetered responses, from their bytes; 0 without metered responses."""
     if not counts.completion_tokens or not counts.metered_bytes:
         return 0
     return round(counts.unmetered_bytes * counts.completion_tokens / counts.metered_bytes)
@@ -77,7 +77,7 @@ def _metric(verdict: MetricVerdict) -> MetricView:
         kind=known.kind.value if known is not None and compared else "threshold",
         finding=verdict.finding.value,
         action=verdict.action.value,
-        words=verdict.words,
+        words=verdict.message,
         unit=verdict.unit,
         candidate=_arm(verdict.candidate),
         control=_arm(verdict.control),
@@ -94,5 +94,5 @@ def _metric(verdict: MetricVerdict) -> MetricView:
     )
 
 
-def _arm(arm: Arm) -> dict[str, float | None]:
+def _arm(arm: ArmSummary) -> dict[str, float | None]:
     return {"n": arm.n, "x": arm.x, "value": arm.value}

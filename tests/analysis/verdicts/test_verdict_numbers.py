@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xds_server.analysis.counts import DURATION_MS, TOKENS, Block, Counts, Leg
-from xds_server.analysis.verdicts import Guardrail, MetricVerdict, Policy, Price, fresh, heard, ruling
-from xds_server.analysis.verdicts.metric_state import Totals, _edge_of
+from xds_server.analysis.verdicts import (
+    Guardrail,
+    MetricVerdict,
+    Policy,
+    Price,
+    add_block,
+    analyze,
+    start_evidence,
+)
+from xds_server.analysis.verdicts.metric_state import Totals, _nearest_edge_to_quantile
 from xds_server.rollout import Finding
 
 CANDIDATE, CONTROL = Leg(route="chat", variant="v2"), Leg(route="chat", variant="v1")
@@ -25,11 +33,11 @@ def judged(
     """Return the verdict on one metric after blocks of ten seconds."""
     guardrail = replace(Guardrail.of(metric), **more)
     asked = Policy(guardrails=(guardrail,), prices=PRICES)
-    case = fresh(asked, CANDIDATE, CONTROL)
+    case = start_evidence(asked, CANDIDATE, CONTROL)
     for number, (mine, other) in enumerate(blocks):
         legs = {CONTROL: other} if mine is None else {CANDIDATE: mine, CONTROL: other}
-        case = heard(case, asked, Block(start=start + number * 10, seconds=10, legs=legs))
-    (found,) = ruling(case, asked, now or start + len(blocks) * 10).metrics
+        case = add_block(case, asked, Block(start=start + number * 10, seconds=10, legs=legs))
+    (found,) = analyze(case, asked, now or start + len(blocks) * 10).metrics
     return found
 
 
@@ -67,7 +75,7 @@ def test_the_time_left_has_a_unit_people_can_read(
     blocks = [(failing(0, requests), failing(0, 900))] * 4
     found = judged("success-rate", *blocks, min_samples=1, acceptable=acceptable)
     assert found.remaining is not None
-    assert found.words.endswith(f", about {found.remaining / seconds:.0f} {unit} more")
+    assert found.message.endswith(f", about {found.remaining / seconds:.0f} {unit} more")
 
 
 # Bounds and sentences
@@ -75,7 +83,7 @@ def test_the_time_left_has_a_unit_people_can_read(
 
 def test_the_sentence_of_a_failure_has_shares_counts_and_bounds() -> None:
     found = judged("success-rate", *[(failing(9, 50), failing(5, 950))] * 6)
-    assert found.words == (
+    assert found.message == (
         "success-rate: 82.00% (54 of 300 failed) against 99.47% (30 of 5,700 failed); "
         f"worse, {found.evidence:,.0f} : 1 against chance, odds ratio above {found.low:.3g}"
     )
@@ -86,14 +94,14 @@ def test_the_sentence_of_a_pass_names_the_margin() -> None:
     low, high = found.low, found.high
     assert high is not None
     bounds = f"below {high:.3g}" if low is None else f"{low:.3g} to {high:.3g}"
-    assert found.words.endswith(f"; not worse by 3 times, odds ratio {bounds}")
+    assert found.message.endswith(f"; not worse by 3 times, odds ratio {bounds}")
     assert found.effect == pytest.approx(1.0, abs=0.3)
 
 
 def test_the_sentence_without_a_bound_says_so() -> None:
     found = judged("success-rate", (failing(0, 60), failing(0, 60)))
     assert (found.low, found.high) == (None, None)
-    assert ", no odds ratio excluded yet" in found.words
+    assert ", no odds ratio excluded yet" in found.message
 
 
 def test_means_are_reported_as_ratios_with_their_bounds() -> None:
@@ -103,8 +111,8 @@ def test_means_are_reported_as_ratios_with_their_bounds() -> None:
     assert None not in (found.effect, found.low, found.high)
     assert found.low < found.effect < found.high < 1.25  # type: ignore[operator]
     assert found.effect == pytest.approx(1.0, abs=0.01)
-    assert found.words.endswith(f", ratio {found.low:.3g} to {found.high:.3g}")
-    assert found.words.startswith("inter-token: 21 ms against 21 ms; not worse by 1.25 times")
+    assert found.message.endswith(f", ratio {found.low:.3g} to {found.high:.3g}")
+    assert found.message.startswith("inter-token: 21 ms against 21 ms; not worse by 1.25 times")
     assert (found.dispersion, found.candidate.x) == (1.0, 0)
 
 
@@ -115,12 +123,12 @@ def test_tokens_are_reported_as_geometric_means() -> None:
     assert found.candidate.value == pytest.approx(exp(sum(middle) / 2))
     assert found.control.value == pytest.approx(exp(sum(middle) / 2))
     assert found.effect == pytest.approx(1.0)
-    assert found.words.startswith(f"tokens-per-request: {found.candidate.value:,.4g} tokens against")
+    assert found.message.startswith(f"tokens-per-request: {found.candidate.value:,.4g} tokens against")
 
 
 def test_cost_is_reported_without_a_unit() -> None:
     found = judged("cost-per-request", *[(worded(6, 60, 300), worded(6, 300, 200))] * 3)
-    assert found.words.startswith("cost-per-request: 0.003 against 0.002; undecided")
+    assert found.message.startswith("cost-per-request: 0.003 against 0.002; undecided")
     assert found.effect == pytest.approx(1.5)
 
 
@@ -132,7 +140,7 @@ def test_latency_is_reported_at_its_quantile() -> None:
     assert found.control.value == pytest.approx((DURATION_MS[3] + DURATION_MS[4]) / 2)
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
     unknown = judged("duration-p50", (None, lasting(4, 40)))
-    assert unknown.words.endswith("what is usual of control is not known yet (40 requests seen)")
+    assert unknown.message.endswith("what is usual of control is not known yet (40 requests seen)")
 
 
 def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:
@@ -147,7 +155,7 @@ def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:
 def test_tallies_add_up() -> None:
     empty = Totals()
     assert (empty.share, empty.mean) == (None, None)
-    tally = empty.plus(1, 4, 8.0, (1, 2)).plus(2, 6, 2.0, (3, 4)).plus(0, 0)
+    tally = empty.add(1, 4, 8.0, (1, 2)).add(2, 6, 2.0, (3, 4)).add(0, 0)
     assert tally == Totals(x=3, n=10, total=10.0, buckets=(4, 6))
     assert (tally.share, tally.mean) == (0.3, 1.0)
 
@@ -171,12 +179,12 @@ def test_tallies_add_up() -> None:
     ],
 )
 def test_the_edge_nearest_to_a_quantile(buckets: tuple[float, ...], quantile: float, edge: int) -> None:
-    assert _edge_of(buckets, quantile) == edge
+    assert _nearest_edge_to_quantile(buckets, quantile) == edge
 
 
 @given(st.lists(st.integers(0, 500), min_size=2, max_size=12).filter(any), st.sampled_from([0.5, 0.99]))
 def test_the_edge_is_above_the_quantile_or_the_one_below(counts: list[int], quantile: float) -> None:
-    edge = _edge_of(tuple(float(count) for count in counts), quantile)
+    edge = _nearest_edge_to_quantile(tuple(float(count) for count in counts), quantile)
     total, wanted = sum(counts), 1 - quantile
     above = [sum(counts[place + 1 :]) / total for place in range(len(counts))]
     first = next(place for place, share in enumerate(above) if share <= wanted + 1e-12)

@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from xds_server.analysis.counts import DURATION_MS, TOKENS, Block, Counts, Leg
 from xds_server.analysis.verdicts import (
-    Comparison,
+    ComparisonOperator,
     Guardrail,
     Policy,
     Price,
     RegressionAction,
     Threshold,
-    fresh,
-    heard,
-    ruling,
+    add_block,
+    analyze,
+    start_evidence,
 )
-from xds_server.analysis.verdicts.candidate import AnalysisResult, Arm, MetricVerdict, together
+from xds_server.analysis.verdicts.candidate import AnalysisResult, ArmSummary, MetricVerdict, combine_results
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
-from xds_server.analysis.verdicts.thresholds import Measured, Watch, value_of
+from xds_server.analysis.verdicts.threshold_state import Measurement, ThresholdState, metric_value
 from xds_server.rollout import Finding
 
 CANDIDATE, CONTROL = Leg(route="chat", variant="v2"), Leg(route="chat", variant="v1")
@@ -39,11 +39,11 @@ def judged(
     asked: Policy, *blocks: tuple[Counts | None, Counts], seconds: float = 10, now: float = 0.0
 ) -> AnalysisResult:
     """Judge blocks of (candidate, stable backend), by default at the end of the last one."""
-    case = fresh(asked, CANDIDATE, CONTROL)
+    case = start_evidence(asked, CANDIDATE, CONTROL)
     for number, (mine, other) in enumerate(blocks):
         legs = {CONTROL: other} if mine is None else {CANDIDATE: mine, CONTROL: other}
-        case = heard(case, asked, Block(start=number * seconds, seconds=seconds, legs=legs))
-    return ruling(case, asked, now or len(blocks) * seconds)
+        case = add_block(case, asked, Block(start=number * seconds, seconds=seconds, legs=legs))
+    return analyze(case, asked, now or len(blocks) * seconds)
 
 
 def policy(*guardrails: Guardrail, **more: Any) -> Policy:
@@ -62,7 +62,7 @@ def test_a_verdict_needs_exactly_the_minimum_of_requests(mine: Counts, proven: F
         found = judged(policy(Guardrail.of("success-rate", min_samples=least)), *blocks)
         assert found.finding is finding
         if finding is Finding.INCONCLUSIVE:
-            assert f"{2 * mine.requests} of the {least} requests it takes" in found.words
+            assert f"{2 * mine.requests} of the {least} requests it takes" in found.message
 
 
 def test_silence_of_more_than_a_minute_leaves_only_proven_failures() -> None:
@@ -71,7 +71,7 @@ def test_silence_of_more_than_a_minute_leaves_only_proven_failures() -> None:
     assert judged(policy(), *good, now=160.0).finding is Finding.PASS
     silent = judged(policy(), *good, now=160.1)
     assert silent.finding is Finding.NO_DATA
-    assert silent.words.endswith("the candidate gets no requests")
+    assert silent.message.endswith("the candidate gets no requests")
     assert judged(policy(), *bad, now=1e6).finding is Finding.FAIL
 
 
@@ -88,7 +88,7 @@ def test_the_warm_up_begins_with_the_first_request_of_the_candidate() -> None:
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
     (metric,) = judged(policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
-    assert metric.words == "success-rate: no requests of both arms were seen together"
+    assert metric.message == "success-rate: no requests of both arms were seen combine_results"
 
 
 # What decides, and how sure it has to be
@@ -119,7 +119,7 @@ def test_evidence_decides_at_what_is_needed(action: RegressionAction) -> None:
         assert (found.finding is Finding.PASS) is passes
 
 
-LIMIT = Threshold(name="t", metric=None, query="q", comparison=Comparison.GREATER, limit=1.0)
+LIMIT = Threshold(name="t", metric=None, query="q", comparison=ComparisonOperator.GREATER, limit=1.0)
 
 
 def found(
@@ -143,16 +143,18 @@ def test_the_worst_finding_of_what_rolls_back_is_the_verdict(
 ) -> None:
     limits = [found(worst, action), *(found(other) for other in others if other is not worst)]
     asked = Policy(guardrails=(), thresholds=tuple(limit for limit, _ in limits))
-    case = fresh(asked, CANDIDATE, CONTROL)
+    case = start_evidence(asked, CANDIDATE, CONTROL)
     for number in range(5):
         answers = {limit.name: given[number] for limit, given in limits if number < len(given)}
-        case = heard(case, asked, Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)}), answers)
-    seen = [metric.finding for metric in ruling(case, asked, 5).metrics]
+        case = add_block(
+            case, asked, Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)}), answers
+        )
+    seen = [metric.finding for metric in analyze(case, asked, 5).metrics]
     assert seen == [worst, *(other for other in others if other is not worst)]
     order = [Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE, Finding.PASS]
     deciding = seen if action is RegressionAction.ROLLBACK else seen[1:]
     expected = min(deciding, key=order.index) if deciding else Finding.PASS
-    assert ruling(case, asked, 5).finding is expected
+    assert analyze(case, asked, 5).finding is expected
 
 
 def test_an_undecided_guardrail_outweighs_a_pass_and_gives_way_to_missing_data() -> None:
@@ -166,17 +168,17 @@ def test_an_undecided_guardrail_outweighs_a_pass_and_gives_way_to_missing_data()
 def test_several_candidates_have_the_worst_verdict_of_all() -> None:
     good = judged(policy(), *[(failing(0, 500), failing(5, 950))] * 10)
     bad = judged(policy(), *[(failing(30, 50), failing(5, 950))] * 10)
-    assert together({"v2": bad}) is bad
-    both = together({"v2": good, "v3": bad})
+    assert combine_results({"v2": bad}) is bad
+    both = combine_results({"v2": good, "v3": bad})
     assert both.finding is Finding.FAIL
     assert [metric.metric for metric in both.metrics] == ["v2 success-rate", "v3 success-rate"]
-    assert both.words == f"v2: {good.words}; v3: {bad.words}"
-    assert together({"v2": good, "v3": good}).finding is Finding.PASS
+    assert both.message == f"v2: {good.message}; v3: {bad.message}"
+    assert combine_results({"v2": good, "v3": good}).finding is Finding.PASS
 
 
 def test_a_policy_that_asks_for_nothing_passes() -> None:
     empty = judged(Policy(guardrails=()), (failing(9, 9), failing(0, 9)))
-    assert (empty.finding, empty.words) == (Finding.PASS, "nothing is asked of the candidate")
+    assert (empty.finding, empty.message) == (Finding.PASS, "nothing is asked of the candidate")
 
 
 # Fixed limits
@@ -185,31 +187,31 @@ def test_a_policy_that_asks_for_nothing_passes() -> None:
 @pytest.mark.parametrize(
     ("comparison", "holds"),
     [
-        (Comparison.LESS, (True, False, False)),
-        (Comparison.AT_MOST, (True, True, False)),
-        (Comparison.GREATER, (False, False, True)),
-        (Comparison.AT_LEAST, (False, True, True)),
+        (ComparisonOperator.LESS, (True, False, False)),
+        (ComparisonOperator.AT_MOST, (True, True, False)),
+        (ComparisonOperator.GREATER, (False, False, True)),
+        (ComparisonOperator.AT_LEAST, (False, True, True)),
     ],
 )
 def test_a_comparison_holds_below_at_or_above_its_limit(
-    comparison: Comparison, holds: tuple[bool, bool, bool]
+    comparison: ComparisonOperator, holds: tuple[bool, bool, bool]
 ) -> None:
     assert tuple(comparison.holds(value, 2.0) for value in (1.0, 2.0, 3.0)) == holds
 
 
-def watched(limit: Threshold, *values: tuple[float, float | None]) -> Watch:
-    """Return the watch after values at their times; None is a query without an answer."""
-    watch = Watch()
+def watched(limit: Threshold, *values: tuple[float, float | None]) -> ThresholdState:
+    """Return the threshold_state after values at their times; None is a query without an answer."""
+    threshold_state = ThresholdState()
     for now, value in values:
-        watch = watch.after(limit, Measured(value=value), now)
-    return watch
+        threshold_state = threshold_state.add_block(limit, Measurement(value=value), now)
+    return threshold_state
 
 
 def test_a_limit_trips_when_it_was_broken_for_as_long_as_it_says() -> None:
     limit = replace(LIMIT, lasting=30.0)
     assert not watched(limit, (0, 2.0), (29.9, 2.0)).tripped
     broken = watched(limit, (0, 2.0), (30, 2.0))
-    assert (broken.tripped, broken.why, broken.breached_since) == (True, "> 1 for 30 s", 0)
+    assert (broken.tripped, broken.reason, broken.breached_since) == (True, "> 1 for 30 s", 0)
     assert not watched(limit, (0, 2.0), (20, 1.0), (30, 2.0), (59, 2.0)).tripped, "a good value begins anew"
     assert watched(limit, (0, 2.0), (20, None), (30, 2.0)).tripped, "silence does not"
     assert watched(LIMIT, (5, 2.0)).tripped, "without a duration one value is enough"
@@ -218,35 +220,35 @@ def test_a_limit_trips_when_it_was_broken_for_as_long_as_it_says() -> None:
 def test_a_limit_trips_when_it_was_broken_more_often_than_it_may() -> None:
     limit = replace(LIMIT, failure_limit=2)
     values = [(0, 2.0), (1, 1.0), (2, 2.0), (3, None)]
-    watch = watched(limit, *values)
-    assert (watch.tripped, watch.failures, watch.measurements) == (False, 2, 3)
-    watch = watched(limit, *values, (4, 2.0))
-    assert (watch.tripped, watch.why) == (True, "> 1 3 times, more than 2")
+    threshold_state = watched(limit, *values)
+    assert (threshold_state.tripped, threshold_state.failures, threshold_state.measurements) == (False, 2, 3)
+    threshold_state = watched(limit, *values, (4, 2.0))
+    assert (threshold_state.tripped, threshold_state.reason) == (True, "> 1 3 times, more than 2")
     assert watched(replace(LIMIT, failure_limit=0), (0, 2.0)).tripped
 
 
 def test_the_verdict_on_a_limit_has_its_counts_and_no_statistics() -> None:
     asked = Policy(guardrails=(), thresholds=(replace(LIMIT, lasting=60.0, action=RegressionAction.NOTIFY),))
-    case = fresh(asked, CANDIDATE, CONTROL)
+    case = start_evidence(asked, CANDIDATE, CONTROL)
     for number, answer in enumerate([2.0, 0.5, 2.0]):
         block = Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)})
-        case = heard(case, asked, block, {"t": answer})
-    (metric,) = ruling(case, asked, 3).metrics
+        case = add_block(case, asked, block, {"t": answer})
+    (metric,) = analyze(case, asked, 3).metrics
     nothing = dict.fromkeys(("effect", "low", "high", "remaining"))
     assert metric == MetricVerdict(
         metric="t",
         finding=Finding.PASS,
         action=RegressionAction.NOTIFY,
         unit="",
-        candidate=Arm(n=3, x=2, value=2.0),
-        control=Arm(n=0, x=0, value=None),
+        candidate=ArmSummary(n=3, x=2, value=2.0),
+        control=ArmSummary(n=0, x=0, value=None),
         evidence=0.0,
         support=0.0,
         needed=0.0,
         max_ratio=1.0,
         margin=1.0,
         dispersion=1.0,
-        words="t: 2, not > 1 for long enough to matter",
+        message="t: 2, not > 1 for long enough to matter",
         **nothing,
     )
 
@@ -257,26 +259,33 @@ def test_a_limit_that_tripped_stays_so() -> None:
 
 def test_only_failures_in_a_row_are_an_error() -> None:
     asked = Policy(guardrails=(), thresholds=(replace(LIMIT, error_limit=2),))
-    case = fresh(asked, CANDIDATE, CONTROL)
+    case = start_evidence(asked, CANDIDATE, CONTROL)
     findings = []
     for number, answer in enumerate([1.0, None, None, 1.0, None, None, None]):
         block = Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)})
-        case = heard(case, asked, block, {"t": answer})
-        findings.append(ruling(case, asked, number + 1).finding)
+        case = add_block(case, asked, block, {"t": answer})
+        findings.append(analyze(case, asked, number + 1).finding)
     assert findings == [Finding.PASS] * 6 + [Finding.ERROR]
 
 
 def test_a_limit_on_the_candidates_own_numbers_uses_those_of_its_window() -> None:
     limit = Threshold(
-        name="t", metric="success-rate", comparison=Comparison.LESS, limit=0.95, window=20.0, lasting=1e9
+        name="t",
+        metric="success-rate",
+        comparison=ComparisonOperator.LESS,
+        limit=0.95,
+        window=20.0,
+        lasting=1e9,
     )
-    watch = Watch()
+    threshold_state = ThresholdState()
     for now, failed in ((10, 10), (20, 0), (30, 0)):
-        watch = watch.after(limit, Measured(counts=failing(failed, 10)), now)
-    assert watch.value == 1.0, "a block that ended 20 s ago is out of a window of 20 s"
-    watch = watch.after(replace(limit, window=20.1), Measured(counts=failing(5, 10)), 40)
-    assert watch.value == pytest.approx(1 - 5 / 30)
-    silent = Watch().after(limit, Measured(counts=failing(0, 0)), 10)
+        threshold_state = threshold_state.add_block(limit, Measurement(counts=failing(failed, 10)), now)
+    assert threshold_state.value == 1.0, "a block that ended 20 s ago is out of a window of 20 s"
+    threshold_state = threshold_state.add_block(
+        replace(limit, window=20.1), Measurement(counts=failing(5, 10)), 40
+    )
+    assert threshold_state.value == pytest.approx(1 - 5 / 30)
+    silent = ThresholdState().add_block(limit, Measurement(counts=failing(0, 0)), 10)
     assert (silent.value, silent.measurements) == (None, 0)
 
 
@@ -305,18 +314,18 @@ def test_the_values_people_know() -> None:
         streamed_tokens=100,
         stream_ms=250,
     )
-    assert value_of("success-rate", counts, None) == pytest.approx(0.9)
-    assert value_of("valid-json-rate", counts, None) == pytest.approx(0.75)
-    assert value_of("tokens-per-request", counts, None) == 500_000
-    assert value_of("cost-per-request", counts, price) == pytest.approx(5.0 / 4)
-    assert value_of("cost-per-request", counts, None) is None
-    assert value_of("inter-token", counts, price) == 2.5
+    assert metric_value("success-rate", counts, None) == pytest.approx(0.9)
+    assert metric_value("valid-json-rate", counts, None) == pytest.approx(0.75)
+    assert metric_value("tokens-per-request", counts, None) == 500_000
+    assert metric_value("cost-per-request", counts, price) == pytest.approx(5.0 / 4)
+    assert metric_value("cost-per-request", counts, None) is None
+    assert metric_value("inter-token", counts, price) == 2.5
     for name in ("success-rate", "valid-json-rate", "tokens-per-request", "duration-p50"):
-        assert value_of(name, Counts(), price) is None
+        assert metric_value(name, Counts(), price) is None
     row = [0] * (len(DURATION_MS) + 1)
     row[3] = 10
     halfway = (DURATION_MS[2] + DURATION_MS[3]) / 2
-    assert value_of("duration-p50", Counts(duration_ms=tuple(row)), None) == pytest.approx(halfway)
+    assert metric_value("duration-p50", Counts(duration_ms=tuple(row)), None) == pytest.approx(halfway)
 
 
 # What is learnt of one guardrail
@@ -325,19 +334,19 @@ def test_the_values_people_know() -> None:
 @given(st.integers(0, 30), st.integers(1, 3_000), st.integers(0, 30), st.integers(1, 3_000))
 def test_either_proof_that_failures_are_acceptable_counts_half(x: int, n: int, y: int, m: int) -> None:
     guardrail = Guardrail.of("success-rate")
-    memory = MetricState.fresh(guardrail).after(
+    memory = MetricState.initial(guardrail).after(
         guardrail, (failing(min(x, n), n), failing(min(y, m), m)), FREE
     )
     compared = exp(memory.odds.better_than(guardrail.margin))
-    assert memory.in_favour(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
-    assert memory.in_favour(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
+    assert memory.support(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
+    assert memory.support(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
     limit, x = guardrail.acceptable, memory.candidate.x
     bets = []
     for halvings in range(1, 9):
         share = limit / 2**halvings
         likelier = x * log(share / limit) + (n - x) * log((1 - share) / (1 - limit))
         bets.append(exp(likelier / memory.dispersion.phi))
-    assert memory.in_favour(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
+    assert memory.support(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
 
 
 def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
@@ -346,7 +355,7 @@ def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
     def streaming(ms: int, n: int) -> Counts:
         return Counts(requests=n, metered=n, stream_ms=ms * 100, streamed_tokens=100)
 
-    memory = MetricState.fresh(guardrail).after(guardrail, (Counts(), streaming(10, 5)), FREE)
+    memory = MetricState.initial(guardrail).after(guardrail, (Counts(), streaming(10, 5)), FREE)
     assert (memory.level, memory.blocks) == (10.0, 0)
     memory = memory.after(guardrail, (streaming(24, 2), streaming(20, 3)), FREE)
     assert memory.level == pytest.approx(12.0), "one fifth of the way from 10 to 20"
@@ -360,7 +369,7 @@ def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
 def test_a_backend_that_costs_nothing_is_no_evidence() -> None:
     guardrail = Guardrail.of("cost-per-request")
     counts = Counts(requests=5, metered=5, completion_tokens=100)
-    memory = MetricState.fresh(guardrail).after(guardrail, (counts, counts), FREE)
+    memory = MetricState.initial(guardrail).after(guardrail, (counts, counts), FREE)
     assert (memory.level, memory.blocks, memory.candidate.n) == (0.0, 0, 0)
     priced = memory.after(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
     assert priced.blocks == 1
@@ -369,7 +378,7 @@ def test_a_backend_that_costs_nothing_is_no_evidence() -> None:
 
 def test_blocks_in_which_both_arms_were_seen_are_counted() -> None:
     guardrail = Guardrail.of("success-rate")
-    memory = MetricState.fresh(guardrail)
+    memory = MetricState.initial(guardrail)
     for arms, blocks in (((1, 1), 1), ((1, 0), 1), ((0, 1), 1), ((2, 2), 2)):
         memory = memory.after(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
         assert memory.blocks == blocks
@@ -383,7 +392,7 @@ def test_tokens_are_compared_as_logarithms() -> None:
         row[place] = n
         return Counts(requests=n, metered=n, tokens=tuple(row))
 
-    memory = MetricState.fresh(guardrail).after(guardrail, (worded(4, 2), worded(3, 3)), FREE)
+    memory = MetricState.initial(guardrail).after(guardrail, (worded(4, 2), worded(3, 3)), FREE)
     middle = {place: (log(TOKENS[place - 1]) + log(TOKENS[place])) / 2 for place in (3, 4)}
     assert memory.means.mean == pytest.approx(middle[4] - middle[3])
 
@@ -396,7 +405,7 @@ def test_what_is_usual_is_known_after_enough_requests_and_counts_for_the_next_bl
         row[place] = n
         return Counts(requests=n, duration_ms=tuple(row))
 
-    known = MetricState.fresh(guardrail).after(guardrail, (lasting(5, 50), lasting(4, 99)), FREE)
+    known = MetricState.initial(guardrail).after(guardrail, (lasting(5, 50), lasting(4, 99)), FREE)
     assert (known.edge, known.blocks) == (None, 0)
     known = known.after(guardrail, (lasting(5, 50), lasting(4, 3)), FREE)
     assert known.edge == 4, "97.02 of 99 are left of the block before, and 3 were added"
@@ -405,7 +414,7 @@ def test_what_is_usual_is_known_after_enough_requests_and_counts_for_the_next_bl
     assert (judged_.candidate.x, judged_.candidate.n, judged_.control.x, judged_.control.n) == (50, 50, 0, 10)
     wider = replace(guardrail, max_ratio=DURATION_MS[5] / DURATION_MS[4])
     assert known.after(wider, (lasting(5, 50), lasting(4, 10)), FREE).candidate.x == 0
-    flood = MetricState.fresh(guardrail).after(guardrail, (Counts(), lasting(4, 10_000)), FREE)
+    flood = MetricState.initial(guardrail).after(guardrail, (Counts(), lasting(4, 10_000)), FREE)
     assert sum(flood.usual) == pytest.approx(200)
 
 

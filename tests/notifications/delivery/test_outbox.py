@@ -140,7 +140,7 @@ async def test_each_target_receives_the_events_it_selects(harness: EngineHarness
         assert receiver.kinds == ["killed", "unkilled", "killed"]
         assert third.kinds == ["accepted", "killed"]
         assert {message["labels"]["team"] for message in third.messages} == {"search"}
-        assert receiver.messages[0]["message"] == "v1 serves everyone: v2 leaks"
+        assert receiver.messages[0]["message"] == "v1 serves all users: v2 leaks"
         # The event of a deleted route has the labels that the route had.
         assert [(m["kind"], m["labels"]) for m in other.messages] == [
             ("accepted", {"team": "platform"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Block, Counts, Leg
-from xds_server.analysis.verdicts import Guardrail, Policy, fresh, heard, ruling
+from xds_server.analysis.verdicts import Guardrail, Policy, add_block, analyze, start_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +26,16 @@ _Failures = tuple[int, int]
 
 def timeline(failures: Sequence[_Failures]) -> list[TimedResult]:
     """Return the result after each block of ten seconds, given the failures of candidate and control."""
-    state, results = fresh(_POLICY, _NEW, _OLD), []
+    evidence, results = start_evidence(_POLICY, _NEW, _OLD), []
     for number, (candidate, control) in enumerate(failures):
         legs = {
             _NEW: Counts(requests=_REQUESTS[0], failed=candidate),
             _OLD: Counts(requests=_REQUESTS[1], failed=control),
         }
         block = Block(start=float(number * _SECONDS), seconds=float(_SECONDS), legs=legs)
-        state = heard(state, _POLICY, block)
+        evidence = add_block(evidence, _POLICY, block)
         seconds = (number + 1) * _SECONDS
-        results.append((seconds, ruling(state, _POLICY, float(seconds))))
+        results.append((seconds, analyze(evidence, _POLICY, float(seconds))))
     return results
 
 
@@ -63,7 +63,7 @@ def _table(results: list[TimedResult], at: tuple[int, ...]) -> str:
     lines = ["| after | verdict | explanation |", "|---|---|---|"]
     for seconds, result in results:
         if seconds == first or (seconds in at and (first is None or seconds < first)):
-            lines.append(f"| {_after(seconds)} | {result.finding.value} | {result.words} |")
+            lines.append(f"| {_after(seconds)} | {result.finding.value} | {result.message} |")
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ NAMES = {
 
 
 def snapshot_for(node_class: ir.NodeClass) -> Snapshot:
-    return worlds.snapshot(replace(worlds.group(500), proxies=node_class))
+    return worlds.snapshot(replace(worlds.group(500), node_class=node_class))
 
 
 class ReconnectingEnvoy:
@@ -153,6 +153,6 @@ def test_which_streams_are_aggregated_delta_streams() -> None:
 
 def test_a_snapshot_without_routes_has_a_placeholder_virtual_host() -> None:
     empty = replace(
-        worlds.group(500), virtual_hosts=(), proxies=replace(worlds.PROXIES, virtual_hosts_apart=True)
+        worlds.group(500), virtual_hosts=(), node_class=replace(worlds.PROXIES, virtual_hosts_apart=True)
     )
     assert worlds.snapshot(empty).of(VIRTUAL_HOST).keys() == {"entry/nobody.invalid"}

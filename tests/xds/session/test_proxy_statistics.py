@@ -11,11 +11,11 @@ from xds_server.analysis.counts import (
     Counts,
     Leg,
     Role,
-    added,
-    block_of_json,
+    add_counts,
+    block_from_json,
     block_to_json,
-    of_values,
-    to_values,
+    counts_from_values,
+    counts_to_values,
 )
 from xds_server.analysis.counts.proxy_counters import leg_of
 from xds_server.xds.session.proxy_statistics import read_statistics
@@ -113,18 +113,20 @@ def test_the_leg_of_a_cluster_name() -> None:
 
 
 numbers = st.lists(
-    st.integers(0, 1000), min_size=len(to_values(Counts())), max_size=len(to_values(Counts()))
-).map(of_values)
+    st.integers(0, 1000), min_size=len(counts_to_values(Counts())), max_size=len(counts_to_values(Counts()))
+).map(counts_from_values)
 
 
 @given(one=numbers, other=numbers)
 def test_counts_are_added_and_survive_serialization(one: Counts, other: Counts) -> None:
-    both = added(one, other)
-    assert to_values(both) == [a + b for a, b in zip(to_values(one), to_values(other), strict=True)]
+    both = add_counts(one, other)
+    assert counts_to_values(both) == [
+        a + b for a, b in zip(counts_to_values(one), counts_to_values(other), strict=True)
+    ]
     block = Block(
         start=5.0, seconds=10.0, legs={V2: both, Leg(route="a", variant="b", role=Role.SHADOW): one}
     )
-    assert block_of_json(block_to_json(block)) == block
+    assert block_from_json(block_to_json(block)) == block
 
 
 def test_losses_of_a_proxy_are_counted_by_reason() -> None:

@@ -194,7 +194,7 @@ def test_a_stale_nonce_is_no_ack_but_its_names_are_applied(delta: bool) -> None:
     client.ack(first, "chat/v1")
     moved = worlds.group(500)
     moved = type(moved)(
-        proxies=moved.proxies,
+        node_class=moved.node_class,
         listener=moved.listener,
         virtual_hosts=moved.virtual_hosts,
         mirror_routes=moved.mirror_routes,
@@ -235,7 +235,7 @@ def test_endpoints_are_sent_again_after_a_cluster_changed(delta: bool) -> None:
     client.offer(
         worlds.snapshot(
             type(changed)(
-                proxies=changed.proxies,
+                node_class=changed.node_class,
                 listener=changed.listener,
                 virtual_hosts=changed.virtual_hosts,
                 mirror_routes=(),

@@ -1,4 +1,4 @@
-"""What proxies tell of the requests they carried: counts of one leg, in blocks of time (pure, and light)."""
+"""Request counts that proxies report, per leg and block of time (pure, few imports)."""
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
 from xds_server.analysis.counts.counts import (
@@ -6,14 +6,14 @@ from xds_server.analysis.counts.counts import (
     Counts,
     Leg,
     Role,
-    added,
-    block_of_json,
+    add_counts,
+    block_from_json,
     block_to_json,
-    by_route,
-    counts_of_json,
+    counts_from_json,
+    counts_from_values,
     counts_to_json,
-    of_values,
-    to_values,
+    counts_to_values,
+    group_by_route,
 )
 
 __all__ = [
@@ -25,13 +25,13 @@ __all__ = [
     "Counts",
     "Leg",
     "Role",
-    "added",
-    "block_of_json",
+    "add_counts",
+    "block_from_json",
     "block_to_json",
-    "by_route",
-    "counts_of_json",
+    "counts_from_json",
+    "counts_from_values",
     "counts_to_json",
+    "counts_to_values",
+    "group_by_route",
     "nearest_edge",
-    "of_values",
-    "to_values",
 ]

@@ -1,4 +1,4 @@
-"""Counts of one leg in one block of time. Everything adds up: over proxies, over time, over processes."""
+"""Counts of one leg in one block of time; counts add up over proxies, time and processes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ __all__ = [
     "Counts",
     "Leg",
     "Role",
-    "added",
-    "block_of_json",
+    "add_counts",
+    "block_from_json",
     "block_to_json",
-    "by_route",
-    "counts_of_json",
+    "counts_from_json",
+    "counts_from_values",
     "counts_to_json",
-    "of_values",
-    "to_values",
+    "counts_to_values",
+    "group_by_route",
 ]
 
 
 class Role(Enum):
-    """Whether a leg served a user or was a copy."""
+    """Whether a leg served users or was a mirrored copy."""
 
     PRIMARY = "primary"
     SHADOW = "shadow"
@@ -36,7 +36,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leg:
-    """Whose requests were counted."""
+    """The requests that are counted together: those of one variant of a route, in one role."""
 
     route: str
     variant: str
@@ -45,14 +45,14 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What became of the requests of one leg.
+    """The requests of one leg, by result.
 
-    `requests` are all that ended, but for those whose client went away first: they are `left`, and say
-    nothing of a backend. `failed` of them ended with a 5xx, without an answer, or with an answer that broke
-    off; `client_errors` with a 4xx. First-token time and duration are those of answers that did not fail.
-    `metered` answers told their tokens and `unmetered` ones did not; `metered_bytes` and `unmetered_bytes`
-    are what they sent; `invalid` ones said that they were JSON, or a stream of it, and were not. `stream_ms`
-    is the time between the first and the last byte of `streamed_tokens`.
+    `requests` are all that ended, except those whose client disconnected first: these are `left` and do not
+    reflect on the backend. `failed` ended with a 5xx, without a response, or with a response that broke off;
+    `client_errors` with a 4xx. First-token time and duration cover the responses that did not fail. `metered`
+    responses reported token usage, `unmetered` ones did not; `metered_bytes` and `unmetered_bytes` are their
+    sizes. `invalid` responses declared JSON, or a stream of it, and could not be parsed. `stream_ms` is the
+    time between the first and the last byte of `streamed_tokens`.
     """
 
     requests: int = 0
@@ -75,7 +75,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """What was counted between `start` and `start + seconds` (seconds since the epoch)."""
+    """The counts between `start` and `start + seconds` (seconds since the epoch)."""
 
     start: float
     seconds: float
@@ -92,23 +92,23 @@ _SIZES = {
 _LENGTH = len(_NUMBERS) + sum(_SIZES.values())
 
 
-def to_values(counts: Counts) -> list[int]:
-    """Return all numbers of a count in the order of its fields."""
+def counts_to_values(counts: Counts) -> list[int]:
+    """Return all numbers of the counts in field order."""
     found = [getattr(counts, name) for name in _NUMBERS]
     for name in _BUCKETS:
         found.extend(getattr(counts, name))
     return found
 
 
-def of_values(values: Sequence[int]) -> Counts:
-    """Return the count that `to_values` took apart.
+def counts_from_values(values: Sequence[int]) -> Counts:
+    """Return the counts that `counts_to_values` flattened.
 
     Raises:
-        ValueError: Another version took it apart.
+        ValueError: The number of values is that of another version.
     """
     rest = list(values)
     if len(rest) != _LENGTH:
-        raise ValueError(f"a count has {_LENGTH} values, not {len(rest)}")
+        raise ValueError(f"counts have {_LENGTH} values, got {len(rest)}")
     found: dict[str, Any] = dict(zip(_NUMBERS, rest, strict=False))
     at = len(_NUMBERS)
     for name in _BUCKETS:
@@ -116,7 +116,7 @@ def of_values(values: Sequence[int]) -> Counts:
     return Counts(**found)
 
 
-def added(one: Counts, other: Counts) -> Counts:
+def add_counts(one: Counts, other: Counts) -> Counts:
     """Return the sum of two counts of the same leg."""
     sums: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in _NUMBERS}
     rows: dict[str, Any] = {
@@ -126,7 +126,7 @@ def added(one: Counts, other: Counts) -> Counts:
     return Counts(**sums, **rows)
 
 
-def by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
+def group_by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
     """Return the legs of each route."""
     found: dict[str, dict[Leg, Counts]] = {}
     for leg, counts in legs.items():
@@ -135,7 +135,7 @@ def by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
 
 
 def block_to_json(block: Block) -> dict[str, Any]:
-    """Return a block as plain JSON values; what is nothing is left out."""
+    """Return a block as plain JSON values; zeros are omitted."""
     return {
         "start": block.start,
         "seconds": block.seconds,
@@ -151,24 +151,24 @@ def block_to_json(block: Block) -> dict[str, Any]:
     }
 
 
-def block_of_json(document: Mapping[str, Any]) -> Block:
-    """Return the block that `block_to_json` wrote, also one of an earlier version.
+def block_from_json(document: Mapping[str, Any]) -> Block:
+    """Return the block that `block_to_json` of this or an earlier version wrote.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The document is not a block.
     """
     try:
         return Block(
             start=float(document["start"]),
             seconds=float(document["seconds"]),
-            legs={_leg(item): counts_of_json(item) for item in document["legs"]},
+            legs={_leg(item): counts_from_json(item) for item in document["legs"]},
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a block of counts: {error}") from error
 
 
 def _trimmed(row: Buckets) -> list[int]:
-    """Return buckets without the zeros at their end."""
+    """Return buckets without trailing zeros."""
     last = max(place for place, count in enumerate(row) if count)
     return list(row[: last + 1])
 
@@ -178,15 +178,15 @@ def _leg(item: Mapping[str, Any]) -> Leg:
 
 
 def counts_to_json(counts: Counts) -> dict[str, Any]:
-    """Return a count as plain JSON values; what is nothing is left out."""
+    """Return counts as plain JSON values; zeros are omitted."""
     return {
         **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
         **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},
     }
 
 
-def counts_of_json(item: Mapping[str, Any]) -> Counts:
-    """Return the count `counts_to_json` wrote, also that of an earlier version."""
+def counts_from_json(item: Mapping[str, Any]) -> Counts:
+    """Return the counts that `counts_to_json` of this or an earlier version wrote."""
     found: dict[str, Any] = {name: int(item.get(name, 0)) for name in _NUMBERS}
     for name, size in _SIZES.items():
         row = [int(count) for count in item.get(name, ())][:size]

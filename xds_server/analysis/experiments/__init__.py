@@ -1,13 +1,11 @@
-"""A/B tests: how many users it takes, and what may be said at the end (pure)."""
+"""A/B tests: sample sizes and the evaluation at the end (pure)."""
 
-from xds_server.analysis.experiments.planning import (
-    FORMULAS,
-    Formula,
-    Plan,
-    Sides,
-    detectable,
-    per_group,
-    plan,
+from xds_server.analysis.experiments.evaluation import (
+    ExperimentFinding,
+    ExperimentReport,
+    Hypothesis,
+    VariantCounts,
+    evaluate,
 )
 from xds_server.analysis.experiments.proportions import (
     Column,
@@ -15,32 +13,40 @@ from xds_server.analysis.experiments.proportions import (
     Interval,
     chi_square,
     compare,
+    describe_unnamed,
     newcombe,
-    readings,
 )
-from xds_server.analysis.experiments.report import Arm, Asked, Finding, Report, report
-from xds_server.analysis.experiments.shares import holm, mismatch
+from xds_server.analysis.experiments.sample_ratio import holm, sample_ratio_mismatch
+from xds_server.analysis.experiments.sample_size import (
+    FORMULAS,
+    Formula,
+    SampleSizePlan,
+    Sides,
+    minimum_detectable_effect,
+    plan_sample_size,
+    sample_size_per_group,
+)
 
 __all__ = [
     "FORMULAS",
-    "Arm",
-    "Asked",
     "Column",
     "Comparison",
-    "Finding",
+    "ExperimentFinding",
+    "ExperimentReport",
     "Formula",
+    "Hypothesis",
     "Interval",
-    "Plan",
-    "Report",
+    "SampleSizePlan",
     "Sides",
+    "VariantCounts",
     "chi_square",
     "compare",
-    "detectable",
+    "describe_unnamed",
+    "evaluate",
     "holm",
-    "mismatch",
+    "minimum_detectable_effect",
     "newcombe",
-    "per_group",
-    "plan",
-    "readings",
-    "report",
+    "plan_sample_size",
+    "sample_ratio_mismatch",
+    "sample_size_per_group",
 ]

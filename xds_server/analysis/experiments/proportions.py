@@ -1,7 +1,7 @@
-"""Two proportions compared once, at the end: a test with a direction, an interval, and what chi-square says.
+"""Two proportions compared once, at the end: a directed test, an interval and chi-square (pure).
 
-A chi-square has no direction. Whether a table speaks for or against a variant depends on what its columns
-mean, so nobody is called a winner before they are named.
+Chi-square has no direction. Whether a table is good or bad for a variant depends on the meaning of its
+column, so no winner is declared before the column is named.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from math import erfc, sqrt
 from statistics import NormalDist
 from typing import Final
 
-__all__ = ["Column", "Comparison", "Interval", "chi_square", "compare", "newcombe", "readings"]
+__all__ = ["Column", "Comparison", "Interval", "chi_square", "compare", "describe_unnamed", "newcombe"]
 
 _NORMAL: Final = NormalDist()
 
 
 class Column(Enum):
-    """What is counted: something good, or something bad."""
+    """Whether the counted event is good or bad."""
 
     GOOD = "good"
     BAD = "bad"
@@ -34,10 +34,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A treatment beside its control: shares, their difference, its interval, z and p.
+    """A treatment compared with its control: shares, difference, interval, z and p.
 
     `p_value` is that of the named direction (better by more than `margin`), `p_two_sided` that of any
-    difference. `better` and `worse` are proven at alpha, each by a one-sided test at alpha / 2.
+    difference. `better` and `worse` are significant at alpha, each by a one-sided test at alpha / 2.
     """
 
     treatment: float
@@ -62,16 +62,17 @@ def compare(
     margin: float = 0.0,
     relative_margin: bool = False,
 ) -> Comparison:
-    """Compare (x, n) of two groups, where `x` counts what `column` says.
+    """Compare (x, n) of two groups, where `x` counts events of the kind `column`.
 
-    With a `margin` the treatment must be better by more than that: in absolute terms, or relative to control.
+    With a `margin` the treatment must be better by more than that: in absolute terms, or relative to the
+    control.
 
     Raises:
-        ValueError: A group is empty, or counts more than there are.
+        ValueError: A group is empty, or `x` is greater than `n`.
     """
     for x, n in (treatment, control):
         if not 0 <= x <= n or n == 0:
-            raise ValueError(f"{x} of {n} is no share")
+            raise ValueError(f"{x} of {n} is not a valid share: 0 <= x <= n and n > 0 are required")
     p, q = treatment[0] / treatment[1], control[0] / control[1]
     sign = 1 if column is Column.GOOD else -1
     needed = margin * q if relative_margin else margin
@@ -91,20 +92,19 @@ def compare(
     )
 
 
-def readings(treatment: tuple[int, int], control: tuple[int, int]) -> str:
-    """Return what a table says under either meaning of its column, where nobody has named it."""
+def describe_unnamed(treatment: tuple[int, int], control: tuple[int, int]) -> str:
+    """Describe the result under either meaning of a column that is not named."""
     good = compare(treatment, control, column=Column.GOOD)
     if not good.better and not good.worse:
-        return "no difference is shown, whatever is counted"
+        return "no significant difference, whether the event is good or bad"
     first, second = ("treatment", "control") if good.better else ("control", "treatment")
     return (
-        f"if what is counted is good, {first} is better; if it is bad, {second} is: "
-        "name the column, and nobody wins before that"
+        f"if the event is good, {first} is better; if it is bad, {second} is: name the column to get a winner"
     )
 
 
 def newcombe(treatment: tuple[int, int], control: tuple[int, int], *, alpha: float = 0.05) -> Interval:
-    """Return Newcombe's interval for the difference of two shares: his method 10, from Wilson's."""
+    """Return Newcombe's interval (method 10, from Wilson's) for the difference of two shares."""
     p, q = treatment[0] / treatment[1], control[0] / control[1]
     (l1, u1), (l2, u2) = _wilson(*treatment, alpha), _wilson(*control, alpha)
     return Interval(
@@ -115,7 +115,7 @@ def newcombe(treatment: tuple[int, int], control: tuple[int, int], *, alpha: flo
 def chi_square(
     treatment: tuple[int, int], control: tuple[int, int], *, yates: bool = False
 ) -> tuple[float, float] | None:
-    """Return chi-square and its p; None where a column is empty and there is nothing to compare."""
+    """Return chi-square and its p-value; None if a group or a column is empty."""
     (x, n), (y, m) = treatment, control
     table = ((x, n - x), (y, m - y))
     total = n + m

@@ -1,13 +1,18 @@
-"""Verdicts on a candidate: blocks of counts in, a finding with its numbers out (pure)."""
+"""Verdicts on a candidate: blocks of counts in, a finding with its numbers out (pure).
+
+`candidate.analyze` decides Pass, Fail or no verdict; a Fail rolls the candidate back. `metrics.METRICS` lists
+the metrics: add a metric there. `policy` has the parameters, `spec_policy` reads them from the spec, and
+`route_analysis` collects the counts of one route into blocks.
+"""
 
 from xds_server.analysis.verdicts.candidate import (
     AnalysisResult,
-    Arm,
+    ArmSummary,
     CandidateEvidence,
     MetricVerdict,
-    fresh,
-    heard,
-    ruling,
+    add_block,
+    analyze,
+    start_evidence,
 )
 from xds_server.analysis.verdicts.equivalence import (
     ComparisonCounts,
@@ -15,29 +20,29 @@ from xds_server.analysis.verdicts.equivalence import (
     EquivalenceResult,
     MeasureResult,
     PairCounts,
-    likeness,
+    assess_equivalence,
 )
-from xds_server.analysis.verdicts.from_spec import policy_from_spec
 from xds_server.analysis.verdicts.metrics import METRICS, Kind, Metric, Price, cost
 from xds_server.analysis.verdicts.policy import (
     ALPHA,
-    Comparison,
+    ComparisonOperator,
     Guardrail,
     Policy,
     RegressionAction,
     Threshold,
 )
-from xds_server.analysis.verdicts.replay import Decision, Played, played
+from xds_server.analysis.verdicts.replay import Decision, ReplayedRun, replay
 from xds_server.analysis.verdicts.route_analysis import RouteAnalysis
+from xds_server.analysis.verdicts.spec_policy import policy_from_spec
 
 __all__ = [
     "ALPHA",
     "METRICS",
     "AnalysisResult",
-    "Arm",
+    "ArmSummary",
     "CandidateEvidence",
-    "Comparison",
     "ComparisonCounts",
+    "ComparisonOperator",
     "Decision",
     "Equivalence",
     "EquivalenceResult",
@@ -47,17 +52,17 @@ __all__ = [
     "Metric",
     "MetricVerdict",
     "PairCounts",
-    "Played",
     "Policy",
     "Price",
     "RegressionAction",
+    "ReplayedRun",
     "RouteAnalysis",
     "Threshold",
+    "add_block",
+    "analyze",
+    "assess_equivalence",
     "cost",
-    "fresh",
-    "heard",
-    "likeness",
-    "played",
     "policy_from_spec",
-    "ruling",
+    "replay",
+    "start_evidence",
 ]

@@ -1,8 +1,8 @@
-"""Blocks of counts in, a verdict with its numbers out (pure).
+"""The verdict on one candidate: evidence from blocks of counts, compared with the control (pure).
 
-A rollback needs proof that the candidate is worse, a promotion needs proof that it is not worse than a
-margin; what lies between is no verdict and says how long it may take. Both proofs may be looked at as often
-as one likes.
+Fail (a rollback) requires proof that the candidate is worse than tolerated. Pass (a promotion) requires proof
+that it is not worse by more than a margin. Anything in between is Inconclusive, with an estimate of the time
+it needs. Both tests stay valid however often the evidence is checked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xds_server.analysis.counts import Counts, Leg
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.policy import RegressionAction
-from xds_server.analysis.verdicts.thresholds import Watch, measured
+from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnalysisResult",
-    "Arm",
+    "ArmSummary",
     "CandidateEvidence",
     "MetricVerdict",
-    "fresh",
-    "heard",
-    "ruling",
-    "together",
+    "add_block",
+    "analyze",
+    "combine_results",
+    "start_evidence",
 ]
 
-_QUIET: Final = 60.0
-"""Without a request of the candidate for this long there is no data, whatever was proven before."""
-_NOTHING: Final = Counts()
-_MOST_WORTH: Final = 1e12
+_QUIET_SECONDS: Final = 60.0
+"""Without a request of the candidate for this many seconds the finding is NoData, whatever was proven before.
+"""
+_NO_COUNTS: Final = Counts()
+_MAX_EVIDENCE: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
-    """One arm's numbers: `x` of `n` where something was counted, and the value people know."""
+class ArmSummary:
+    """The totals of one arm: `x` of `n` for counted events, and the metric's value in its own unit."""
 
     n: int
     x: int
@@ -52,20 +53,20 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricVerdict:
-    """What is known of one metric.
+    """The verdict on one metric.
 
-    `effect` is an odds ratio for shares and exceedances, a ratio of means for means, with the bounds that
-    hold at every look at once. `evidence` (against) and `support` (for) are odds against chance; each decides
-    at `needed`. `excluded` is the smallest harm that is excluded by now, `remaining` the seconds until a
-    verdict at the present pace.
+    `effect` is an odds ratio for shares and exceedances and a ratio of means for means; `low` and `high` are
+    bounds that hold for all checks together. `evidence` (for a regression) and `support` (for no regression)
+    are odds against chance; `evidence` decides at `needed`. `remaining` is the estimated number of seconds
+    until a verdict at the present rate.
     """
 
     metric: str
     finding: Finding
     action: RegressionAction
     unit: str
-    candidate: Arm
-    control: Arm
+    candidate: ArmSummary
+    control: ArmSummary
     effect: float | None
     low: float | None
     high: float | None
@@ -76,111 +77,114 @@ class MetricVerdict:
     margin: float
     dispersion: float
     remaining: float | None
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisResult:
-    """The verdict on a candidate, and on each metric."""
+    """The verdict on a candidate, and the verdicts on its metrics."""
 
     finding: Finding
-    words: str
+    message: str
     metrics: tuple[MetricVerdict, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateEvidence:
-    """Everything that was learnt of one candidate. `since` is when it had its first request in this run."""
+    """The evidence on one candidate in one run; `first_request` is the start of the first block with one."""
 
     candidate: Leg
     control: Leg
-    memories: tuple[MetricState, ...]
-    watches: tuple[Watch, ...]
-    since: float | None = None
-    last_seen: float | None = None
-    ends: float = 0.0
+    metric_states: tuple[MetricState, ...]
+    threshold_states: tuple[ThresholdState, ...]
+    first_request: float | None = None
+    last_request: float | None = None
+    end: float = 0.0
 
 
-def fresh(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
-    """Return the case of a new run. Blocks of control alone, from before, may be heard first."""
+def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
+    """Return the empty evidence of a new run; earlier blocks of the control alone may be added first."""
     return CandidateEvidence(
         candidate=candidate,
         control=control,
-        memories=tuple(MetricState.fresh(guardrail) for guardrail in policy.guardrails),
-        watches=tuple(Watch() for _ in policy.thresholds),
+        metric_states=tuple(MetricState.initial(guardrail) for guardrail in policy.guardrails),
+        threshold_states=tuple(ThresholdState() for _ in policy.thresholds),
     )
 
 
-def heard(
-    case: CandidateEvidence,
+def add_block(
+    evidence: CandidateEvidence,
     policy: Policy,
     block: Block,
-    answers: Mapping[str, float | None] | None = None,
+    query_results: Mapping[str, float | None] | None = None,
 ) -> CandidateEvidence:
-    """Return the case after one more block; `answers` are those of its queries, None for an error."""
-    mine, other = block.legs.get(case.candidate, _NOTHING), block.legs.get(case.control, _NOTHING)
-    ends = block.start + block.seconds
-    since, last_seen = case.since, case.last_seen
-    if mine.requests:
-        since, last_seen = (block.start if since is None else since), ends
-    warm = since is not None and block.start >= since + policy.initial_delay
-    arms = (mine if warm else _NOTHING, other)
-    none = Price()
+    """Return the evidence with one more block; `query_results` has a value per query, None for an error."""
+    candidate = block.legs.get(evidence.candidate, _NO_COUNTS)
+    control = block.legs.get(evidence.control, _NO_COUNTS)
+    end = block.start + block.seconds
+    first_request, last_request = evidence.first_request, evidence.last_request
+    if candidate.requests:
+        first_request, last_request = (block.start if first_request is None else first_request), end
+    warmed_up = first_request is not None and block.start >= first_request + policy.initial_delay
+    arms = (candidate if warmed_up else _NO_COUNTS, control)
+    free = Price()
     prices = (
-        policy.prices.get(case.candidate.variant, none),
-        policy.prices.get(case.control.variant, none),
+        policy.prices.get(evidence.candidate.variant, free),
+        policy.prices.get(evidence.control.variant, free),
     )
     return replace(
-        case,
-        memories=tuple(
-            memory.after(guardrail, arms, prices)
-            for memory, guardrail in zip(case.memories, policy.guardrails, strict=True)
+        evidence,
+        metric_states=tuple(
+            state.add_block(guardrail, arms, prices)
+            for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
         ),
-        watches=tuple(
-            watch.after(threshold, measured(threshold, arms[0], prices[0], answers or {}), ends)
-            for watch, threshold in zip(case.watches, policy.thresholds, strict=True)
+        threshold_states=tuple(
+            threshold_state.add_block(
+                threshold, measure(threshold, arms[0], prices[0], query_results or {}), end
+            )
+            for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
-        since=since,
-        last_seen=last_seen,
-        ends=ends,
+        first_request=first_request,
+        last_request=last_request,
+        end=end,
     )
 
 
-def ruling(case: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
+def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
     """Return the verdict at `now` (seconds since the epoch)."""
-    quiet = case.last_seen is None or now - case.last_seen > _QUIET
+    quiet = evidence.last_request is None or now - evidence.last_request > _QUIET_SECONDS
     metrics = (
         *(
-            _of_guardrail(memory, guardrail, policy, case, quiet=quiet)
-            for memory, guardrail in zip(case.memories, policy.guardrails, strict=True)
+            _guardrail_verdict(state, guardrail, policy, evidence, quiet=quiet)
+            for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
         ),
         *(
-            _of_threshold(watch, threshold, quiet=quiet)
-            for watch, threshold in zip(case.watches, policy.thresholds, strict=True)
+            _threshold_verdict(threshold_state, threshold, quiet=quiet)
+            for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
     )
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
     finding = _worst([m.finding for m in deciding])
-    return AnalysisResult(finding=finding, words=_summary(finding, deciding), metrics=metrics)
+    return AnalysisResult(finding=finding, message=_summary(finding, deciding), metrics=metrics)
 
 
-def together(rulings: Mapping[str, AnalysisResult]) -> AnalysisResult:
-    """Return one verdict on several candidates: a failure of one is one of all."""
-    if len(rulings) == 1:
-        return next(iter(rulings.values()))
+def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
+    """Return one verdict on several candidates, by name: if one fails, the result is Fail."""
+    if len(results) == 1:
+        return next(iter(results.values()))
     return AnalysisResult(
-        finding=_worst([found.finding for found in rulings.values()]),
-        words="; ".join(f"{name}: {found.words}" for name, found in rulings.items()),
+        finding=_worst([result.finding for result in results.values()]),
+        message="; ".join(f"{name}: {result.message}" for name, result in results.items()),
         metrics=tuple(
             replace(metric, metric=f"{name} {metric.metric}")
-            for name, found in rulings.items()
-            for metric in found.metrics
+            for name, result in results.items()
+            for metric in result.metrics
         ),
     )
 
 
 def _worst(findings: list[Finding]) -> Finding:
-    """Return the finding of all: one failure is one too many, and a pass takes all."""
+    """Return the combined finding: one failure is enough for Fail, and Pass requires all to pass."""
     if not findings:
         return Finding.PASS
     for finding in (Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE):
@@ -190,30 +194,36 @@ def _worst(findings: list[Finding]) -> Finding:
 
 
 def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
-    telling = [m.words for m in metrics if m.finding is finding]
-    return "; ".join(telling) if telling else "nothing is asked of the candidate"
+    messages = [m.message for m in metrics if m.finding is finding]
+    return "; ".join(messages) if messages else "no metric can roll the candidate back"
 
 
-def _of_guardrail(
-    memory: MetricState, guardrail: Guardrail, policy: Policy, case: CandidateEvidence, *, quiet: bool
+def _guardrail_verdict(
+    state: MetricState, guardrail: Guardrail, policy: Policy, evidence: CandidateEvidence, *, quiet: bool
 ) -> MetricVerdict:
+    """Return Fail if the candidate is proven worse, Pass if it is proven not worse than the margin."""
     metric = guardrail.definition
-    against, support = memory.against(guardrail), memory.in_favour(guardrail)
-    # A rollback may blame any of several guardrails; a promotion needs them all, and spends nothing on that.
-    passes = -log(policy.alpha)
-    fails = passes if guardrail.action is RegressionAction.NOTIFY else -log(policy.share)
-    enough = memory.candidate.n >= guardrail.min_samples
-    if enough and against >= fails:
+    against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
+    # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
+    # so each may use the whole of it.
+    pass_threshold = -log(policy.alpha)
+    fail_threshold = (
+        pass_threshold if guardrail.action is RegressionAction.NOTIFY else -log(policy.alpha_per_guardrail)
+    )
+    enough = state.candidate.n >= guardrail.min_samples
+    if enough and against >= fail_threshold:
         finding = Finding.FAIL
-    elif quiet or not memory.blocks:
+    elif quiet or not state.blocks:
         finding = Finding.NO_DATA
-    elif enough and support >= passes:
+    elif enough and support >= pass_threshold:
         finding = Finding.PASS
     else:
         finding = Finding.INCONCLUSIVE
-    effect, low, high = _effect(memory, guardrail, (exp(-fails), policy.alpha))
-    candidate, control = _arms(memory, guardrail)
-    remaining = _remaining(memory, guardrail, case, passes) if finding is Finding.INCONCLUSIVE else None
+    effect, low, high = _effect(state, guardrail, (exp(-fail_threshold), policy.alpha))
+    candidate, control = _arms(state, guardrail)
+    remaining = None
+    if finding is Finding.INCONCLUSIVE:
+        remaining = _remaining_seconds(state, guardrail, evidence, pass_threshold)
     verdict = MetricVerdict(
         metric=guardrail.metric,
         finding=finding,
@@ -224,106 +234,106 @@ def _of_guardrail(
         effect=effect,
         low=low,
         high=high,
-        evidence=exp(min(against, log(_MOST_WORTH))),
-        support=exp(min(support, log(_MOST_WORTH))),
-        needed=exp(fails),
+        evidence=exp(min(against, log(_MAX_EVIDENCE))),
+        support=exp(min(support, log(_MAX_EVIDENCE))),
+        needed=exp(fail_threshold),
         max_ratio=guardrail.max_ratio,
         margin=guardrail.margin,
-        dispersion=memory.dispersion.phi if metric.kind is not Kind.MEAN else 1.0,
+        dispersion=state.dispersion.phi if metric.kind is not Kind.MEAN else 1.0,
         remaining=remaining,
-        words="",
+        message="",
     )
-    return replace(verdict, words=_words(verdict, memory, guardrail))
+    return replace(verdict, message=_describe(verdict, state, guardrail))
 
 
 def _effect(
-    memory: MetricState, guardrail: Guardrail, alphas: tuple[float, float]
+    state: MetricState, guardrail: Guardrail, alphas: tuple[float, float]
 ) -> tuple[float | None, float | None, float | None]:
     if guardrail.definition.kind is Kind.MEAN:
-        if not memory.blocks:
+        if not state.blocks:
             return None, None, None
-        low, high = memory.means.bounds(*alphas)
-        as_ratio = exp if guardrail.metric == "tokens-per-request" else _one_more
+        low, high = state.means.bounds(*alphas)
+        as_ratio = exp if guardrail.metric == "tokens-per-request" else _to_ratio
         return (
-            as_ratio(memory.means.mean),
+            as_ratio(state.means.mean),
             None if low is None else as_ratio(low),
             None if high is None else as_ratio(high),
         )
-    low, high = memory.odds.bounds(*alphas)
-    return memory.odds.likeliest, low, high
+    low, high = state.odds.bounds(*alphas)
+    return state.odds.most_likely, low, high
 
 
-def _one_more(difference: float) -> float:
+def _to_ratio(difference: float) -> float:
     return 1.0 + difference
 
 
-def _arms(memory: MetricState, guardrail: Guardrail) -> tuple[Arm, Arm]:
+def _arms(state: MetricState, guardrail: Guardrail) -> tuple[ArmSummary, ArmSummary]:
     metric = guardrail.definition
     found = []
-    for tally in (memory.candidate, memory.control):
+    for totals in (state.candidate, state.control):
         value: float | None = None
         match metric.kind:
             case Kind.SHARE:
-                value = None if tally.share is None else 1 - tally.share
+                value = None if totals.share is None else 1 - totals.share
             case Kind.EXCEEDANCE:
-                value = quantile(tally.buckets, metric.edges, metric.quantile)
+                value = quantile(totals.buckets, metric.edges, metric.quantile)
             case Kind.MEAN:
-                value = tally.mean
+                value = totals.mean
                 if value is not None and guardrail.metric == "tokens-per-request":
                     value = exp(value)
-        found.append(Arm(n=tally.n, x=tally.x, value=value))
+        found.append(ArmSummary(n=totals.n, x=totals.x, value=value))
     return found[0], found[1]
 
 
-def _remaining(
-    memory: MetricState, guardrail: Guardrail, case: CandidateEvidence, passes: float
+def _remaining_seconds(
+    state: MetricState, guardrail: Guardrail, evidence: CandidateEvidence, threshold: float
 ) -> float | None:
-    """Return how long a verdict may take if evidence goes on to grow as it did; None while it does not."""
-    if case.since is None:
+    """Return the estimated time to a verdict if evidence grows as before; None while it does not grow."""
+    if evidence.first_request is None:
         return None
-    elapsed = case.ends - case.since
-    growing = max(
-        (memory.in_favour(guardrail) / passes, memory.against(guardrail) / passes),
-        default=0.0,
-    )
-    if growing <= 0 or elapsed <= 0:
+    elapsed = evidence.end - evidence.first_request
+    strongest = max(state.log_evidence_for(guardrail), state.log_evidence_against(guardrail))
+    progress = strongest / threshold
+    if progress <= 0 or elapsed <= 0:
         return None
-    return max(0.0, elapsed / growing - elapsed)
+    return max(0.0, elapsed / progress - elapsed)
 
 
-def _words(verdict: MetricVerdict, memory: MetricState, guardrail: Guardrail) -> str:
+def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
     name, kind = verdict.metric, guardrail.definition.kind
-    if not memory.blocks:
-        if kind is Kind.EXCEEDANCE and memory.edge is None:
+    if not state.blocks:
+        if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (
-                f"{name}: what is usual of control is not known yet ({sum(memory.usual):.0f} requests seen)"
+                f"{name}: no reference quantile of the control yet "
+                f"({sum(state.reference_buckets):.0f} requests so far)"
             )
-        return f"{name}: no requests of both arms were seen together"
-    numbers = f"{name}: {_number(verdict.candidate, verdict)} against {_number(verdict.control, verdict)}"
-    where = _bounds(verdict, kind)
+        return f"{name}: no block has requests of both arms yet"
+    candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
+    numbers = f"{name}: {candidate} against {control}"
+    bounds = _format_bounds(verdict, kind)
     match verdict.finding:
         case Finding.FAIL:
-            return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{where}"
+            return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{bounds}"
         case Finding.PASS:
-            return f"{numbers}; not worse by {verdict.margin:g} times{where}"
+            return f"{numbers}; not worse by {verdict.margin:g} times{bounds}"
         case Finding.NO_DATA:
-            return f"{numbers}; the candidate gets no requests"
+            return f"{numbers}; the candidate receives no requests"
         case _:
-            if memory.candidate.n < guardrail.min_samples:
-                return f"{numbers}; {memory.candidate.n} of the {guardrail.min_samples} requests it takes"
-            wait = "" if verdict.remaining is None else f", about {_duration(verdict.remaining)} more"
-            return f"{numbers}; undecided{where}{wait}"
+            if state.candidate.n < guardrail.min_samples:
+                return f"{numbers}; {state.candidate.n} of {guardrail.min_samples} required requests"
+            wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
+            return f"{numbers}; undecided{bounds}{wait}"
 
 
-def _number(arm: Arm, verdict: MetricVerdict) -> str:
+def _format_value(arm: ArmSummary, verdict: MetricVerdict) -> str:
     if arm.value is None:
-        return "nothing"
+        return "no value"
     if verdict.unit.startswith("of "):
         return f"{arm.value:.2%} ({arm.x:,} of {arm.n:,} failed)"
     return f"{arm.value:,.4g} {verdict.unit}".rstrip()
 
 
-def _bounds(verdict: MetricVerdict, kind: Kind) -> str:
+def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
     what = "ratio" if kind is Kind.MEAN else "odds ratio"
     low, high = verdict.low, verdict.high
     if low is None and high is None:
@@ -335,30 +345,30 @@ def _bounds(verdict: MetricVerdict, kind: Kind) -> str:
     return f", {what} {low:.3g} to {high:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _of_threshold(watch: Watch, threshold: Threshold, *, quiet: bool) -> MetricVerdict:
+def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: bool) -> MetricVerdict:
     limit = f"{threshold.comparison.value} {threshold.limit:g}"
-    value = "nothing" if watch.value is None else f"{watch.value:.4g}"
-    if watch.tripped:
-        finding, words = Finding.FAIL, f"{threshold.name}: {value}, {watch.why}"
-    elif watch.errors > threshold.error_limit:
-        finding, words = Finding.ERROR, f"{threshold.name}: {watch.errors} queries in a row failed"
-    elif watch.value is None and (quiet or threshold.query is not None):
-        finding, words = Finding.NO_DATA, f"{threshold.name}: no value yet"
+    value = "no value" if breach.value is None else f"{breach.value:.4g}"
+    if breach.tripped:
+        finding, message = Finding.FAIL, f"{threshold.name}: {value}, {breach.reason}"
+    elif breach.errors > threshold.error_limit:
+        finding, message = Finding.ERROR, f"{threshold.name}: {breach.errors} queries in a row failed"
+    elif breach.value is None and (quiet or threshold.query is not None):
+        finding, message = Finding.NO_DATA, f"{threshold.name}: no value yet"
     else:
-        finding, words = Finding.PASS, f"{threshold.name}: {value}, not {limit} for long enough to matter"
+        finding, message = Finding.PASS, f"{threshold.name}: {value}, not {limit} for long enough"
     return MetricVerdict(
         metric=threshold.name,
         finding=finding,
         action=threshold.action,
         unit="",
-        candidate=Arm(n=watch.measurements, x=watch.failures, value=watch.value),
-        control=Arm(n=0, x=0, value=None),
+        candidate=ArmSummary(n=breach.measurements, x=breach.failures, value=breach.value),
+        control=ArmSummary(n=0, x=0, value=None),
         effect=None,
         low=None,
         high=None,
@@ -369,5 +379,5 @@ def _of_threshold(watch: Watch, threshold: Threshold, *, quiet: bool) -> MetricV
         margin=threshold.limit,
         dispersion=1.0,
         remaining=None,
-        words=words,
+        message=message,
     )

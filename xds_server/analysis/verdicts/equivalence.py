@@ -1,31 +1,41 @@
-"""Do two backends answer alike? A verdict on shadow answers from counts of signs, valid at every look (pure).
+"""Do two backends give equivalent answers? A sequential test on counts of compared shadow answers (pure).
 
-If both backends are the same model, the shadow's answer and a second answer of the stable backend could
-change places: which of them is nearer to what the user got is a fair coin, for any prompt, any sampling, any
-measure. Evidence against that is a bet on all other coins at once; it stays below 1/alpha with chance 1-alpha
-however often one looks, and depends on counts alone, so that blocks of time and collectors add up.
+If both backends run the same model, the shadow's answer and a second answer of the stable backend are
+exchangeable: which of them is more similar to the user's answer is a fair coin, for any prompt, any sampling
+and any measure. Evidence against that is a bet on all other coins at once; it stays below 1/alpha with
+probability 1-alpha however often it is checked. It depends on counts alone, so that blocks of time and
+collectors add up.
 
-`Equivalent` is the reverse: proof, measure by measure, that the candidate is not less alike by more than a
-margin. Silence proves nothing: without enough pairs the verdict is `Inconclusive`.
+`Equivalent` is the reverse: proof, measure by measure, that the candidate is not less similar by more than a
+margin. Without enough pairs the verdict is `Inconclusive`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from math import exp, inf, lgamma, log, log1p
+from math import inf, lgamma, log, log1p
 from typing import TYPE_CHECKING, Final
 
 from scipy.special import betainc
 
+from xds_server.analysis.verdicts.e_values import log_mean_exp
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["ComparisonCounts", "Equivalence", "EquivalenceResult", "MeasureResult", "PairCounts", "likeness"]
+__all__ = [
+    "ComparisonCounts",
+    "Equivalence",
+    "EquivalenceResult",
+    "MeasureResult",
+    "PairCounts",
+    "assess_equivalence",
+]
 
 
 class Equivalence(Enum):
-    """What is known of how alike two backends answer."""
+    """The verdict on the equivalence of two backends."""
 
     EQUIVALENT = "Equivalent"
     DIFFERENT = "Different"
@@ -34,7 +44,7 @@ class Equivalence(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonCounts:
-    """How often the candidate was less alike (or alone in a trait), more, or neither."""
+    """How often the candidate was less similar (or alone in a trait), more similar, or neither."""
 
     less: int = 0
     more: int = 0
@@ -42,13 +52,19 @@ class ComparisonCounts:
 
     @property
     def n(self) -> int:
-        """All of them."""
+        """The number of comparisons."""
         return self.less + self.more + self.same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairCounts:
-    """What collectors counted of two backends' pairs; `trios` have a second answer of the stable one."""
+    """The counts of compared pairs of two backends, over all collectors.
+
+    `pairs` are all pairs. Left out are those whose client disconnected (`client_left`), those whose copy was
+    cut off by the shadow's limits (`limited`) and those of a user or session that was counted before
+    (`repeated`). The others were `counted`; `trios` of them also have a second answer of the stable backend,
+    the noise baseline.
+    """
 
     pairs: int = 0
     client_left: int = 0
@@ -56,20 +72,20 @@ class PairCounts:
     counted: int = 0
     trios: int = 0
     repeated: int = 0
-    signs: Mapping[str, ComparisonCounts] = field(default_factory=dict)
+    outcomes: Mapping[str, ComparisonCounts] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def sum(cls, parts: Iterable[PairCounts]) -> PairCounts:
-        """Return all of them together."""
+        """Return the sum of several counts."""
         numbers = dict.fromkeys(_NUMBERS, 0)
-        signs: dict[str, list[int]] = {}
+        outcomes: dict[str, list[int]] = {}
         tokens: dict[str, int] = {}
         for part in parts:
             for name in _NUMBERS:
                 numbers[name] += getattr(part, name)
-            for name, one in part.signs.items():
-                known = signs.setdefault(name, [0, 0, 0])
+            for name, one in part.outcomes.items():
+                known = outcomes.setdefault(name, [0, 0, 0])
                 known[0] += one.less
                 known[1] += one.more
                 known[2] += one.same
@@ -77,7 +93,7 @@ class PairCounts:
                 tokens[role] = tokens.get(role, 0) + count
         return cls(
             **numbers,
-            signs={name: ComparisonCounts(less=a, more=b, same=c) for name, (a, b, c) in signs.items()},
+            outcomes={name: ComparisonCounts(less=a, more=b, same=c) for name, (a, b, c) in outcomes.items()},
             tokens=tokens,
         )
 
@@ -87,15 +103,15 @@ _NUMBERS: Final = ("pairs", "client_left", "limited", "counted", "trios", "repea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measure:
-    """How a measure is judged. Its share of alpha, and by how much at most the candidate may differ."""
+    """The parameters of one measure: its share of alpha, its margin, and how to describe a difference."""
 
     alpha: float
     margin: float
-    floor: bool = False
-    """Whether it takes a second answer of the stable backend."""
+    needs_baseline: bool = False
+    """Whether the measure needs a second answer of the stable backend."""
 
     worse_only: bool = False
-    """Whether it is no difference worth a word if the candidate does better."""
+    """Whether only a worse candidate counts as different."""
 
     less: str
     more: str
@@ -103,25 +119,41 @@ class _Measure:
 
 _ALPHA: Final = 0.05
 _MEASURES: Final = {
-    # Half of alpha on the text, where almost every difference shows; the rest is shared evenly.
+    # Half of alpha goes to the text, where almost every difference shows; the other measures share the rest
+    # evenly.
     "rouge_l": _Measure(
         alpha=0.5,
         margin=0.2,
-        floor=True,
+        needs_baseline=True,
         less="its texts differ more from users' answers than the stable backend's own",
         more="its texts vary less than the stable backend's own",
     ),
     "finish_reason": _Measure(
-        alpha=0.05, margin=0.1, floor=True, less="it ends for other reasons", more="its ends vary less"
+        alpha=0.05,
+        margin=0.1,
+        needs_baseline=True,
+        less="it ends for other reasons",
+        more="its ends vary less",
     ),
     "tool_calls": _Measure(
-        alpha=0.05, margin=0.1, floor=True, less="it calls other tools", more="its tool calls vary less"
+        alpha=0.05,
+        margin=0.1,
+        needs_baseline=True,
+        less="it calls other tools",
+        more="its tool calls vary less",
     ),
     "language": _Measure(
-        alpha=0.05, margin=0.1, floor=True, worse_only=True, less="it answers in other languages", more=""
+        alpha=0.05,
+        margin=0.1,
+        needs_baseline=True,
+        worse_only=True,
+        less="it answers in other languages",
+        more="",
     ),
     "failed": _Measure(alpha=0.05, margin=0.05, worse_only=True, less="it fails more often", more=""),
-    "empty": _Measure(alpha=0.05, margin=0.05, worse_only=True, less="it says nothing more often", more=""),
+    "empty": _Measure(
+        alpha=0.05, margin=0.05, worse_only=True, less="its answers are empty more often", more=""
+    ),
     "refused": _Measure(alpha=0.05, margin=0.05, less="it refuses more often", more="it refuses less often"),
     "cut": _Measure(alpha=0.05, margin=0.1, less="it is cut off more often", more="it is cut off less often"),
     "invalid_json": _Measure(
@@ -139,108 +171,111 @@ _BETS: Final = tuple(step / 12 for step in range(1, 12))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureResult:
-    """What one measure says; `against` and `in_favour` are log e-values as shares of what decides."""
+    """The result of one measure; `against` and `support` are log e-values relative to the deciding value."""
 
     measure: str
-    signs: ComparisonCounts
-    likeness: Equivalence
+    outcomes: ComparisonCounts
+    equivalence: Equivalence
     against: float
-    in_favour: float
-    words: str
+    support: float
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EquivalenceResult:
-    """The verdict, the numbers that decided, and in `words` why, or what is missing."""
+    """The verdict with its counts; `message` gives the reason, or what is missing for a verdict."""
 
-    likeness: Equivalence
-    words: str
+    equivalence: Equivalence
+    message: str
     counts: PairCounts
-    opinions: tuple[MeasureResult, ...] = ()
+    measures: tuple[MeasureResult, ...] = ()
 
 
-def likeness(counts: PairCounts, *, alpha: float = _ALPHA) -> EquivalenceResult:
-    """Judge the counts of all pairs so far.
+def assess_equivalence(counts: PairCounts, *, alpha: float = _ALPHA) -> EquivalenceResult:
+    """Return the equivalence verdict on the counts of all pairs so far.
 
-    Args: counts: of all collectors, since the shadow began. alpha: the chance to call equal backends
-    different, at any of all looks; that of calling different ones equivalent is the same.
+    Args:
+        counts: The counts of all collectors since the shadow began.
+        alpha: The probability of calling equal backends different, over all checks together; the probability
+            of calling different ones equivalent is the same.
     """
-    opinions = tuple(
-        _opinion(name, measure, counts, alpha)
+    results = tuple(
+        _measure_result(name, measure, counts, alpha)
         for name, measure in _MEASURES.items()
         if _applies(counts, name)
     )
-    different = [one for one in opinions if one.likeness is Equivalence.DIFFERENT]
+    different = [result for result in results if result.equivalence is Equivalence.DIFFERENT]
     if different:
-        words = "; ".join(_told(one) for one in sorted(different, key=lambda one: -one.against))
+        message = "; ".join(map(_describe, sorted(different, key=lambda result: -result.against)))
         return EquivalenceResult(
-            likeness=Equivalence.DIFFERENT, words=words, counts=counts, opinions=opinions
+            equivalence=Equivalence.DIFFERENT, message=message, counts=counts, measures=results
         )
-    missing = _missing(counts, opinions)
-    found = Equivalence.INCONCLUSIVE if missing else Equivalence.EQUIVALENT
-    words = missing or (
+    missing = _missing_evidence(counts, results)
+    verdict = Equivalence.INCONCLUSIVE if missing else Equivalence.EQUIVALENT
+    message = missing or (
         f"{counts.trios:,} pairs with a noise baseline and {counts.counted:,} in all: "
         "no measure differs by more than its margin"
     )
-    return EquivalenceResult(likeness=found, words=words, counts=counts, opinions=opinions)
+    return EquivalenceResult(equivalence=verdict, message=message, counts=counts, measures=results)
 
 
 def _applies(counts: PairCounts, name: str) -> bool:
-    signs = counts.signs.get(name)
-    return signs is not None and signs.n > 0
+    outcomes = counts.outcomes.get(name)
+    return outcomes is not None and outcomes.n > 0
 
 
-def _opinion(name: str, measure: _Measure, counts: PairCounts, alpha: float) -> MeasureResult:
-    signs = counts.signs[name]
+def _measure_result(name: str, measure: _Measure, counts: PairCounts, alpha: float) -> MeasureResult:
+    outcomes = counts.outcomes[name]
     needed = -log(alpha * measure.alpha)
-    against = _against(signs, one_sided=measure.worse_only)
-    favour = _not_beyond(signs.more, signs.same, signs.less, measure.margin)
+    against = _log_evidence_of_difference(outcomes, one_sided=measure.worse_only)
+    support = _log_evidence_within(outcomes.more, outcomes.same, outcomes.less, measure.margin)
     if not measure.worse_only:
-        favour = min(favour, _not_beyond(signs.less, signs.same, signs.more, measure.margin))
-    found = Equivalence.INCONCLUSIVE
+        reverse = _log_evidence_within(outcomes.less, outcomes.same, outcomes.more, measure.margin)
+        support = min(support, reverse)
+    verdict = Equivalence.INCONCLUSIVE
     if against >= needed:
-        found = Equivalence.DIFFERENT
-    elif favour >= -log(alpha):
-        found = Equivalence.EQUIVALENT
+        verdict = Equivalence.DIFFERENT
+    elif support >= -log(alpha):
+        verdict = Equivalence.EQUIVALENT
     return MeasureResult(
         measure=name,
-        signs=signs,
-        likeness=found,
+        outcomes=outcomes,
+        equivalence=verdict,
         against=max(0.0, against / needed),
-        in_favour=max(0.0, favour / -log(alpha)),
-        words=measure.less if signs.less >= signs.more else measure.more,
+        support=max(0.0, support / -log(alpha)),
+        message=measure.less if outcomes.less >= outcomes.more else measure.more,
     )
 
 
-def _told(one: MeasureResult) -> str:
-    return f"{one.words} ({one.measure}: {one.signs.less:,} to {one.signs.more:,})"
+def _describe(result: MeasureResult) -> str:
+    outcomes = result.outcomes
+    return f"{result.message} ({result.measure}: {outcomes.less:,} to {outcomes.more:,})"
 
 
-def _missing(counts: PairCounts, opinions: tuple[MeasureResult, ...]) -> str:
-    """Say what it takes to call them equivalent; nothing when there is enough."""
+def _missing_evidence(counts: PairCounts, results: tuple[MeasureResult, ...]) -> str:
+    """Return what an Equivalent verdict still needs; "" if nothing is missing."""
     if not counts.counted:
         return "no pair of answers was compared yet"
     if not counts.trios:
         return (
-            "nothing differs so far, but without a noise baseline nobody can tell whether texts are alike "
+            "no difference so far; texts can be judged only with a noise baseline "
             "(shadow.compare.noiseBaseline)"
         )
-    open_ones = [one for one in opinions if one.likeness is Equivalence.INCONCLUSIVE]
-    if not open_ones:
+    undecided = [result for result in results if result.equivalence is Equivalence.INCONCLUSIVE]
+    if not undecided:
         return ""
-    slowest = min(open_ones, key=lambda one: one.in_favour)
-    more = ""
-    if slowest.in_favour > 0:
-        more = (
-            f", some {max(1, round(slowest.signs.n * (1 / slowest.in_favour - 1))):,} pairs more at this rate"
-        )
-    names = ", ".join(one.measure for one in open_ones)
-    return f"not enough pairs yet to exclude a difference in {names}{more}"
+    slowest = min(undecided, key=lambda result: result.support)
+    remaining = ""
+    if slowest.support > 0:
+        pairs = max(1, round(slowest.outcomes.n * (1 / slowest.support - 1)))
+        remaining = f", about {pairs:,} more pairs at this rate"
+    names = ", ".join(result.measure for result in undecided)
+    return f"not enough pairs yet to exclude a difference in {names}{remaining}"
 
 
-def _against(signs: ComparisonCounts, *, one_sided: bool) -> float:
-    """Return the logarithm of the evidence that the coin is not fair, all other coins betted on evenly."""
-    less, more = signs.less, signs.more
+def _log_evidence_of_difference(outcomes: ComparisonCounts, *, one_sided: bool) -> float:
+    """Return the log evidence that the coin is not fair, with an even bet on all other coins."""
+    less, more = outcomes.less, outcomes.more
     n = less + more
     even = lgamma(1 + less) + lgamma(1 + more) - lgamma(2 + n) + n * log(2)
     if not one_sided:
@@ -249,10 +284,10 @@ def _against(signs: ComparisonCounts, *, one_sided: bool) -> float:
     return even + log(2 * beyond) if beyond > 0 else -inf
 
 
-def _not_beyond(for_it: int, neither: int, against: int, margin: float) -> float:
-    """Return the logarithm of the evidence that `against` exceeds `for_it` by less than `margin` of all.
+def _log_evidence_within(better: int, equal: int, worse: int, margin: float) -> float:
+    """Return the log evidence that `worse` exceeds `better` by less than `margin` of all pairs.
 
-    Each pair scores 0, ½ or 1; the mean that is bet against is ½ + margin/2.
+    Each pair scores 0, ½ or 1; the hypothesis that is bet against is a mean of ½ + margin/2.
     """
     bound = (1 + margin) / 2
     bets = []
@@ -260,9 +295,6 @@ def _not_beyond(for_it: int, neither: int, against: int, margin: float) -> float
         bet = share / (1 - bound)
         low = log1p(-share)
         bets.append(
-            for_it * log1p(bet * bound)
-            + neither * log1p(bet * (bound - 0.5))
-            + (against * low if against else 0.0)
+            better * log1p(bet * bound) + equal * log1p(bet * (bound - 0.5)) + (worse * low if worse else 0.0)
         )
-    top = max(bets)
-    return top + log(sum(exp(value - top) for value in bets) / len(bets))
+    return log_mean_exp(bets)

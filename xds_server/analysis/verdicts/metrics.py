@@ -1,4 +1,7 @@
-"""The metrics people name in a policy, and what each of them reads from the counts of two arms (pure)."""
+"""The metrics that a policy can name, and what each reads from the counts of an arm (pure).
+
+To add a metric, add it to `METRICS`.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,19 @@ __all__ = ["METRICS", "Kind", "Metric", "Price", "cost", "mean_log_tokens"]
 
 
 class Kind(Enum):
-    """How two arms are compared."""
+    """How the two arms are compared."""
 
     SHARE = "share"
-    """The odds of failing."""
+    """By the odds of failing."""
     EXCEEDANCE = "exceedance"
-    """The odds of taking longer than what was usual of control before, at its median or 99th percentile."""
+    """By the odds of taking longer than the control's earlier median or 99th percentile."""
     MEAN = "mean"
-    """A ratio of means."""
+    """By the ratio of means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a million tokens cost."""
+    """The price of a million tokens."""
 
     input_per_million: float = 0.0
     output_per_million: float = 0.0
@@ -36,11 +39,11 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric, with what is usual unless a policy says otherwise.
+    """One metric with its defaults.
 
-    `max_ratio` is what a candidate may be worse by, and `margin` what must be excluded before it is promoted.
-    `share` gives (failed, all); `buckets` with `edges` and `quantile` what is exceeded; `mean` gives (value,
-    weight).
+    `max_ratio` is by how much a candidate may be worse, and `margin` what must be excluded before it is
+    promoted. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an exceedance; `mean`
+    returns (value, weight).
     """
 
     name: str
@@ -64,14 +67,14 @@ def _invalid(counts: Counts) -> tuple[int, int]:
 
 
 def cost(counts: Counts, price: Price) -> float:
-    """Return what the metered answers cost."""
+    """Return the cost of the metered responses."""
     return (
         counts.prompt_tokens * price.input_per_million + counts.completion_tokens * price.output_per_million
     ) / 1e6
 
 
 def mean_log_tokens(buckets: Buckets) -> tuple[float, int] | None:
-    """Return the mean logarithm of the tokens of an answer, and how many answers there were."""
+    """Return the mean logarithm of the tokens per response, and the number of responses."""
     n = sum(buckets)
     return (sum(c * v for c, v in zip(buckets, _TOKEN_LOGS, strict=True)) / n, n) if n else None
 
@@ -137,4 +140,4 @@ METRICS: Final = {
         Metric(name="cost-per-request", kind=Kind.MEAN, unit="", max_ratio=1.0, margin=1.25, mean=_cost),
     )
 }
-"""By name. Means of tokens are geometric, those of cost and time between tokens arithmetic."""
+"""Metrics by name. Means of tokens are geometric, those of cost and time between tokens arithmetic."""

@@ -1,4 +1,4 @@
-"""What a team asks of the evidence: which metrics decide, how sure to be, what follows (pure)."""
+"""The analysis policy of a route: which metrics decide, at what error rate, and what follows (pure)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ from typing import Final
 
 from xds_server.analysis.verdicts.metrics import METRICS, Metric, Price
 
-__all__ = ["ACCEPTABLE", "ALPHA", "Comparison", "Guardrail", "Policy", "RegressionAction", "Threshold"]
+__all__ = [
+    "ACCEPTABLE",
+    "ALPHA",
+    "ComparisonOperator",
+    "Guardrail",
+    "Policy",
+    "RegressionAction",
+    "Threshold",
+]
 
 ALPHA: Final = 0.05
 ACCEPTABLE: Final = 0.005
 
 
 class RegressionAction(Enum):
-    """What a proven regression leads to."""
+    """What a proven regression causes."""
 
     ROLLBACK = "Rollback"
     NOTIFY = "Notify"
 
 
-class Comparison(Enum):
-    """How a value is held against a fixed limit."""
+class ComparisonOperator(Enum):
+    """A comparison of a value with a fixed limit."""
 
     LESS = "<"
     AT_MOST = "<="
@@ -30,15 +38,15 @@ class Comparison(Enum):
     AT_LEAST = ">="
 
     def holds(self, value: float, limit: float) -> bool:
-        """Return whether `value` stands like this to `limit`."""
+        """Return whether `value` compares to `limit` in this way."""
         match self:
-            case Comparison.LESS:
+            case ComparisonOperator.LESS:
                 return value < limit
-            case Comparison.AT_MOST:
+            case ComparisonOperator.AT_MOST:
                 return value <= limit
-            case Comparison.GREATER:
+            case ComparisonOperator.GREATER:
                 return value > limit
-            case Comparison.AT_LEAST:
+            case ComparisonOperator.AT_LEAST:
                 return value >= limit
 
 
@@ -46,9 +54,9 @@ class Comparison(Enum):
 class Guardrail:
     """A metric on which the candidate is compared with the stable backend.
 
-    Worse by more than `max_ratio` is a regression; `margin` is what must be excluded before a promotion. A
-    share of failures of at most `acceptable` needs no comparison: where nothing fails, there is none. Nothing
-    is said with fewer than `min_samples` requests of the candidate.
+    Worse by more than `max_ratio` is a regression; `margin` must be excluded before a promotion. A share of
+    failures of at most `acceptable` passes without a comparison, since an arm without failures offers none.
+    There is no verdict with fewer than `min_samples` requests of the candidate.
     """
 
     metric: str
@@ -60,37 +68,37 @@ class Guardrail:
 
     @property
     def definition(self) -> Metric:
-        """How the metric is read."""
+        """The definition of the metric."""
         return METRICS[self.metric]
 
     @classmethod
     def of(
         cls, metric: str, *, action: RegressionAction = RegressionAction.ROLLBACK, min_samples: int = 50
     ) -> Guardrail:
-        """Return a guardrail with what is usual for its metric."""
-        known = METRICS[metric]
+        """Return a guardrail with the defaults of its metric."""
+        defaults = METRICS[metric]
         return cls(
             metric=metric,
             action=action,
-            max_ratio=known.max_ratio,
-            margin=known.margin,
+            max_ratio=defaults.max_ratio,
+            margin=defaults.margin,
             min_samples=min_samples,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """A fixed limit on the candidate's own value over `window` seconds, or on what a query answers.
+    """A fixed limit on the candidate's value over `window` seconds, or on the result of a query.
 
-    It is a regression when the value stood like this to the limit for `lasting` seconds without a break, or
-    more often than `failure_limit` times. A query that failed more than `error_limit` times in a row leaves
-    no verdict.
+    It is a regression if the comparison holds for `lasting` seconds without interruption, or more often than
+    `failure_limit` times. If a query fails more than `error_limit` times in a row, there is no
+    verdict.
     """
 
     name: str
     metric: str | None
     query: str | None = None
-    comparison: Comparison
+    comparison: ComparisonOperator
     limit: float
     window: float = 60.0
     lasting: float = 0.0
@@ -101,11 +109,11 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """All that decides about one candidate.
+    """All parameters of the analysis of one candidate.
 
-    `alpha` is the chance to take back a candidate that is no worse, over the whole rollout however often it
-    is looked at; it is split over the guardrails that roll back. Nothing is judged in the first
-    `initial_delay` seconds after the candidate got its first users: a cold cache is no regression.
+    `alpha` is the probability of rolling back a candidate that is no worse, over the whole rollout however
+    often it is checked; it is split over the guardrails that roll back. Requests in the first `initial_delay`
+    seconds after the candidate's first request are ignored, since a cold cache is no regression.
     """
 
     guardrails: tuple[Guardrail, ...]
@@ -116,11 +124,11 @@ class Policy:
     prices: dict[str, Price] = field(default_factory=dict)
 
     @property
-    def deciding(self) -> tuple[Guardrail, ...]:
-        """The guardrails that roll back."""
+    def rollback_guardrails(self) -> tuple[Guardrail, ...]:
+        """The guardrails that can roll the candidate back."""
         return tuple(g for g in self.guardrails if g.action is RegressionAction.ROLLBACK)
 
     @property
-    def share(self) -> float:
-        """The part of `alpha` each guardrail may spend."""
-        return self.alpha / max(1, len(self.deciding))
+    def alpha_per_guardrail(self) -> float:
+        """The part of `alpha` that each guardrail may use."""
+        return self.alpha / max(1, len(self.rollback_guardrails))

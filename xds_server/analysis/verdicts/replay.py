@@ -1,4 +1,4 @@
-"""What another policy would have said of recorded blocks, and when (pure)."""
+"""Recorded blocks run through a policy: what it would have decided, and when (pure)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xds_server.analysis.counts import Leg, Role
-from xds_server.analysis.verdicts.candidate import AnalysisResult, fresh, heard, ruling
+from xds_server.analysis.verdicts.candidate import AnalysisResult, add_block, analyze, start_evidence
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -15,67 +15,71 @@ if TYPE_CHECKING:
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Policy
 
-__all__ = ["Decision", "Played", "played"]
+__all__ = ["Decision", "ReplayedRun", "replay"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A finding unlike the one before; `after` is in seconds since the candidate's first request."""
+    """A change of the finding; `after` is in seconds since the candidate's first request."""
 
     after: float
     at: float
     finding: Finding
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """One run through a policy: its blocks, its decisions in order, and the last word.
+class ReplayedRun:
+    """One run under a policy: its decisions in order, and the last result.
 
-    A run ends with its first failure: what was recorded after it would not have happened.
+    The run ends with its first Fail: what was recorded later would not have happened.
     """
 
     run: int
     blocks: int
-    began: float | None
+    started: float | None
     decisions: tuple[Decision, ...]
     last: AnalysisResult | None
 
     @property
     def outcome(self) -> Finding:
-        """What it came to."""
+        """The last finding."""
         return Finding.NO_DATA if self.last is None else self.last.finding
 
 
-def played(
+def replay(
     policy: Policy, blocks: Iterable[tuple[int, Block]], *, route: str, candidate: str, control: str
-) -> list[Played]:
-    """Return each run of (run, block), oldest first, as the policy would have judged it."""
+) -> list[ReplayedRun]:
+    """Return each run of the (run, block) pairs, oldest first, as the policy would have decided it."""
     runs: dict[int, list[Block]] = {}
     for run, block in blocks:
         runs.setdefault(run, []).append(block)
     stable = Leg(route=route, variant=control)
-    return [_played(policy, run, recorded, route, candidate, stable) for run, recorded in runs.items()]
+    return [_replay_run(policy, run, recorded, route, candidate, stable) for run, recorded in runs.items()]
 
 
-def _played(
+def _replay_run(
     policy: Policy, run: int, blocks: list[Block], route: str, candidate: str, control: Leg
-) -> Played:
+) -> ReplayedRun:
     leg = Leg(route=route, variant=candidate)
     if not any(leg in block.legs for block in blocks):
         leg = Leg(route=route, variant=candidate, role=Role.SHADOW)
-    case, decisions, last = fresh(policy, leg, control), list[Decision](), None
+    evidence, decisions, last = start_evidence(policy, leg, control), list[Decision](), None
     for block in blocks:
-        case = heard(case, policy, block)
-        if case.since is None:
+        evidence = add_block(evidence, policy, block)
+        if evidence.first_request is None:
             continue
         ends = block.start + block.seconds
-        found = ruling(case, policy, ends)
+        found = analyze(evidence, policy, ends)
         if last is None or found.finding is not last.finding:
             decisions.append(
-                Decision(after=ends - case.since, at=ends, finding=found.finding, words=found.words)
+                Decision(
+                    after=ends - evidence.first_request, at=ends, finding=found.finding, message=found.message
+                )
             )
         last = found
         if found.finding is Finding.FAIL:
             break
-    return Played(run=run, blocks=len(blocks), began=case.since, decisions=tuple(decisions), last=last)
+    return ReplayedRun(
+        run=run, blocks=len(blocks), started=evidence.first_request, decisions=tuple(decisions), last=last
+    )

@@ -1,7 +1,7 @@
-"""One route's evidence as it comes in: counts are gathered into blocks, and each run is judged anew (pure).
+"""The analysis of one route: counts are collected into blocks, and blocks added to the evidence (pure).
 
-Counts of both arms arrive in the same messages, so a block may be cut wherever it suits: what is compared was
-counted over the same time.
+Counts of both arms arrive in the same messages, so a block may be closed at any time: both arms were counted
+over the same period.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from xds_server.analysis.counts import Block, Counts, Leg, Role, added
+from xds_server.analysis.counts import Block, Counts, Leg, Role, add_counts
 from xds_server.analysis.verdicts.candidate import (
     AnalysisResult,
     CandidateEvidence,
-    fresh,
-    heard,
-    ruling,
-    together,
+    add_block,
+    analyze,
+    combine_results,
+    start_evidence,
 )
 from xds_server.rollout import Phase
 
@@ -30,75 +30,75 @@ if TYPE_CHECKING:
 __all__ = ["RouteAnalysis"]
 
 _BEFORE: Final = 60
-"""Blocks of control that are remembered to know what is usual when a run begins."""
+"""Control blocks that are kept to have a reference when a run starts."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RouteAnalysis:
-    """What is known of one route. `totals` are sums since the control plane started."""
+    """The analysis of one route; `totals` are the counts since the control plane started."""
 
-    began: float
-    pending: dict[Leg, Counts] = field(default_factory=dict)
+    block_started: float
+    pending_counts: dict[Leg, Counts] = field(default_factory=dict)
     totals: dict[Leg, Counts] = field(default_factory=dict)
-    before: deque[Block] = field(default_factory=lambda: deque(maxlen=_BEFORE))
-    cases: dict[str, CandidateEvidence] = field(default_factory=dict)
-    rulings: dict[str, AnalysisResult] = field(default_factory=dict)
+    earlier_blocks: deque[Block] = field(default_factory=lambda: deque(maxlen=_BEFORE))
+    evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
+    results: dict[str, AnalysisResult] = field(default_factory=dict)
     _run: tuple[int, Policy] | None = None
 
-    def count(self, legs: Mapping[Leg, Counts]) -> None:
-        """Take in what a proxy counted."""
+    def add_counts(self, legs: Mapping[Leg, Counts]) -> None:
+        """Add counts that a proxy reported to the current block."""
         for leg, counts in legs.items():
-            for sums in (self.pending, self.totals):
+            for sums in (self.pending_counts, self.totals):
                 known = sums.get(leg)
-                sums[leg] = counts if known is None else added(known, counts)
+                sums[leg] = counts if known is None else add_counts(known, counts)
 
-    def cut(self, now: float, interval: float) -> Block | None:
-        """Return the block that is over by `now`, None while it is not."""
-        if now - self.began < interval:
+    def close_block(self, now: float, interval: float) -> Block | None:
+        """Return the block that ends at `now`; None before `interval` seconds have passed."""
+        if now - self.block_started < interval:
             return None
-        block = Block(start=self.began, seconds=now - self.began, legs=self.pending)
-        self.began, self.pending = now, {}
+        block = Block(start=self.block_started, seconds=now - self.block_started, legs=self.pending_counts)
+        self.block_started, self.pending_counts = now, {}
         return block
 
-    def hear(
+    def add_block(
         self,
         block: Block,
         state: State,
         policy: Policy,
-        answers: Mapping[str, float | None] | None = None,
+        query_results: Mapping[str, float | None] | None = None,
     ) -> None:
-        """Learn from a block what it says of the candidates of this run."""
+        """Add a block to the evidence on the candidates of this run, and analyze them again."""
         run = state.run, policy
         if self._run != run:
-            self._run, self.cases = run, {}
+            self._run, self.evidence = run, {}
         control = Leg(route=state.route, variant=state.program.stable)
-        for leg in _exposed(state):
-            case = self.cases.get(leg.variant)
-            if case is None or case.candidate != leg:
-                case = fresh(policy, leg, control)
-                for former in self.before:
-                    case = heard(case, policy, _only(former, control))
-            self.cases[leg.variant] = heard(case, policy, block, answers)
-        self.before.append(block)
+        for leg in _exposed_legs(state):
+            evidence = self.evidence.get(leg.variant)
+            if evidence is None or evidence.candidate != leg:
+                evidence = start_evidence(policy, leg, control)
+                for earlier in self.earlier_blocks:
+                    evidence = add_block(evidence, policy, _only(earlier, control))
+            self.evidence[leg.variant] = add_block(evidence, policy, block, query_results)
+        self.earlier_blocks.append(block)
         now = block.start + block.seconds
-        self.rulings = {name: ruling(case, policy, now) for name, case in self.cases.items()}
+        self.results = {name: analyze(known, policy, now) for name, known in self.evidence.items()}
 
-    def resume(self, blocks: Iterable[tuple[int, Block]], state: State, policy: Policy) -> None:
-        """Learn anew, after a restart, what earlier blocks said: (run, block), oldest first."""
+    def restore(self, blocks: Iterable[tuple[int, Block]], state: State, policy: Policy) -> None:
+        """Rebuild the evidence after a restart from stored (run, block) pairs, oldest first."""
         for run, block in blocks:
             if run == state.run:
-                self.hear(block, state, policy)
+                self.add_block(block, state, policy)
             else:
-                self.before.append(block)
+                self.earlier_blocks.append(block)
 
     @property
-    def ruling(self) -> AnalysisResult | None:
-        """The verdict on all candidates of this run together; None before the first block of one."""
-        return together(self.rulings) if self.rulings else None
+    def result(self) -> AnalysisResult | None:
+        """The combined verdict on the candidates of this run; None before their first block."""
+        return combine_results(self.results) if self.results else None
 
 
-def _exposed(state: State) -> list[Leg]:
-    """Return the legs that are to be judged: whoever has users, or is given copies of their requests."""
+def _exposed_legs(state: State) -> list[Leg]:
+    """Return the legs to analyze: the variants with users, or else the candidate that gets copies."""
     if state.kill is not None or state.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
         return []
     found = [Leg(route=state.route, variant=name) for name, share in state.weights.items() if share]
@@ -109,5 +109,5 @@ def _exposed(state: State) -> list[Leg]:
 
 
 def _only(block: Block, leg: Leg) -> Block:
-    """Return a block with nothing but one leg."""
+    """Return a block reduced to one leg."""
     return replace(block, legs={known: counts for known, counts in block.legs.items() if known == leg})

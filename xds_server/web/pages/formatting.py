@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.engine import Action
-from xds_server.rollout import length
+from xds_server.rollout import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -137,10 +137,6 @@ def _phase(view: RouteView) -> str:
     return text if view.kill is None or view.phase == "Killed" else f"Killed ({text})"
 
 
-def _equivalence(view: RouteView) -> dict[str, Any] | None:
-    return view.likeness
-
-
 def _tone(view: RouteView) -> str:
     return "bad" if view.kill is not None else _PHASE_TONES.get(view.phase, "")
 
@@ -155,7 +151,7 @@ def _waiting(view: RouteView) -> str:
 
 
 def _length(value: float | None) -> str:
-    return "until promoted" if value is None else length(value)
+    return "until promoted" if value is None else format_duration(value)
 
 
 def _step_text(step: StepView) -> str:
@@ -200,7 +196,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "tone": _tone,
     "waiting": _waiting,
     "step_text": _step_text,
-    "equivalence": _equivalence,
     "arm": _arm,
     "effect": _effect,
 }

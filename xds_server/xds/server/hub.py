@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from xds_server.ir.names import holds_whole_table
-from xds_server.ir.versions import is_envoy, reduced, served_as, too_old
+from xds_server.ir.names import has_inline_virtual_hosts
+from xds_server.ir.versions import is_envoy, missing_features, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
 from xds_server.xds.server.counters import Counters
 from xds_server.xds.server.group import Group
@@ -221,7 +221,7 @@ class Hub:
             case Identified(node=node):
                 self._identify(stream, node)
             case Resumed(type_url=type_url, versions=versions):
-                if type_url == ROUTE and holds_whole_table(versions):
+                if type_url == ROUTE and has_inline_virtual_hosts(versions):
                     self._serve_whole_tables(stream)
             case Acked(type_url=type_url):
                 self.counters.acks[_label(type_url)] += 1
@@ -377,7 +377,7 @@ class Hub:
             connected_since=stream.connected_since,
             last_seen=stream.last_seen,
             detail=detail,
-            reduced=() if node is None else reduced(node.version),
+            reduced=() if node is None else missing_features(node.version),
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from xds_server.analysis.counts.proxy_counters import EDGES, Sums
+from xds_server.analysis.counts.proxy_counters import EDGES, CounterTotals
 from xds_server.xds.wire import metrics_pb2 as wire
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_statistics(raw: bytes) -> StatisticsMessage | None:
         message = wire.Message.FromString(raw)
     except DecodeError:
         return None
-    sums, lost = Sums(), dict[str, int]()
+    sums, lost = CounterTotals(), dict[str, int]()
     for family in message.families:
         name = family.name
         if name in _LOSSES:
@@ -81,24 +81,24 @@ def _is_loss(name: str, metric: wire.Metric) -> bool:
             return True
 
 
-def _add(sums: Sums, name: str, metric: wire.Metric) -> None:
+def _add(sums: CounterTotals, name: str, metric: wire.Metric) -> None:
     labels = {label.name: label.value for label in metric.label}
     cluster = labels.get("cluster")
     if cluster is None:
         return
     if not metric.HasField("histogram"):
-        sums.count(cluster, name, metric.counter.value, labels.get("code"))
+        sums.add_counter(cluster, name, metric.counter.value, labels.get("code"))
     elif name in EDGES and metric.histogram.sample_count:
         _add_histogram(sums, cluster, name, metric.histogram)
 
 
-def _add_histogram(sums: Sums, cluster: str, name: str, histogram: wire.Histogram) -> None:
+def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> None:
     """Add a histogram; a bucket with a bound that is not one of ours counts as above all our bounds."""
     edges, before = EDGES[name], 0
     for bucket in histogram.bucket:
         more = bucket.cumulative_count - before
         if more > 0:
-            sums.sort(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
+            sums.add_bucket(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
             before = bucket.cumulative_count
     if histogram.sample_count > before:
-        sums.sort(cluster, name, len(edges), histogram.sample_count - before)
+        sums.add_bucket(cluster, name, len(edges), histogram.sample_count - before)

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from xds_server import ir
-from xds_server.analysis.counts import Counts, Leg, Role, of_values, to_values
+from xds_server.analysis.counts import Counts, Leg, Role, counts_from_values, counts_to_values
 from xds_server.xds.session import Nack
 from xds_server.xds.snapshot import CLUSTER, Resource, Snapshot, build, changes
 from xds_server.xds.wire import worker_pb2 as wire
@@ -154,7 +154,7 @@ def counts_to_wire(legs: Mapping[tuple[str, Leg], Counts]) -> wire.CountsReport:
                 route=leg.route,
                 variant=leg.variant,
                 shadow=leg.role is Role.SHADOW,
-                values=to_values(counts),
+                values=counts_to_values(counts),
             )
             for (group, leg), counts in legs.items()
         ]
@@ -165,4 +165,4 @@ def counts_from_wire(message: wire.CountsReport) -> Iterator[tuple[str, Leg, Cou
     """Yield group, leg and counts of each leg in a message."""
     for one in message.legs:
         role = Role.SHADOW if one.shadow else Role.PRIMARY
-        yield one.group, Leg(route=one.route, variant=one.variant, role=role), of_values(one.values)
+        yield one.group, Leg(route=one.route, variant=one.variant, role=role), counts_from_values(one.values)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from xds_server.analysis.counts import Counts, Leg, added
+from xds_server.analysis.counts import Counts, Leg, add_counts
 from xds_server.logs import configure_logs
 from xds_server.loop import loop_factory
 from xds_server.view import to_json
@@ -164,7 +164,7 @@ class Worker:
         for leg, counts in legs.items():
             known = self.counts.get((group, leg))
             if known is not None:
-                self.counts[group, leg] = added(known, counts)
+                self.counts[group, leg] = add_counts(known, counts)
             elif len(self.counts) < _MAX_LEGS:
                 self.counts[group, leg] = counts
 

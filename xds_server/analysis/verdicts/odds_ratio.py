@@ -1,12 +1,12 @@
-"""Are failures likelier on the candidate? The exact, stratified answer that survives looking at any time.
+"""Is the candidate more likely to fail? An exact, stratified sequential test of the odds ratio (pure).
 
-In each block of time the failures of both arms are compared given how many there were in all, which takes
-the base rate out: an incident that hits both arms, a ramp of weights, a slow day say nothing. What a block
-says is the likelihood of its table under Fisher's noncentral hypergeometric distribution, as a function of
-the odds ratio; blocks multiply. The mean of likelihood ratios over a grid of worse odds ratios is an
-e-process: under "not worse" it exceeds 1/alpha at any time with a probability of at most alpha. Read the
-other way round, the same numbers show that the candidate is *not* worse than a margin, which is what a
-promotion asks for.
+In each block of time the failures of both arms are compared given their total, which removes the base rate:
+an incident that hits both arms, a ramp of weights or a slow day is no evidence. The evidence of a block is
+the likelihood of its table under Fisher's noncentral hypergeometric distribution, as a function of the odds
+ratio; the likelihoods of blocks multiply. The mean of likelihood ratios over a grid of worse odds ratios is
+an e-process: under "not worse" it exceeds 1/alpha at any time with a probability of at most alpha. In the
+other direction the same numbers prove that the candidate is *not* worse than a margin, which a promotion
+requires.
 
 Source: Ville's inequality; Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample
 tests".
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["GRID", "Odds", "Table", "grid_with"]
 
 GRID: Final = tuple(2.0 ** (step / 4) for step in range(-16, 17))
-"""The odds ratios that are weighed: from a sixteenth to sixteenfold, a fifth apart."""
+"""The odds ratios of the grid: from 1/16 to 16, each about a fifth above the one before."""
 
 _FIRST_FACTORIALS: Final = 1 << 14
 _SPREADS: Final = 9.0
-"""How far from its mode a distribution is summed, in standard deviations; what is left out is below 1e-16."""
+"""How far from its mode a distribution is summed, in standard deviations; the rest is below 1e-16."""
 _WHOLE: Final = 512
-"""Tables with no more outcomes than this are summed as they are."""
+"""Distributions with at most this many outcomes are summed completely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One block: `x` of `n` failed in each arm."""
+    """One block: in each arm `x` of `n` failed."""
 
     candidate_x: int
     candidate_n: int
@@ -46,18 +46,18 @@ class Table:
     control_n: int
 
     @property
-    def silent(self) -> bool:
-        """Whether the block can say nothing: an arm is empty, or everything or nothing failed in both."""
+    def uninformative(self) -> bool:
+        """Whether the block is no evidence: an arm is empty, or all or none of the requests failed."""
         total = self.candidate_x + self.control_x
         return not (self.candidate_n and self.control_n and 0 < total < self.candidate_n + self.control_n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Odds:
-    """The log-likelihood of each odds ratio of the grid, summed over all blocks so far.
+    """The log-likelihood of each odds ratio of the grid, summed over all blocks.
 
-    `phi` is by how much failures are more clustered than independent requests would be; all evidence is
-    divided by it.
+    `phi` is the dispersion: how much more clustered failures are than independent ones. Evidence is divided
+    by it.
     """
 
     grid: tuple[float, ...] = GRID
@@ -65,35 +65,36 @@ class Odds:
     phi: float = 1.0
 
     @classmethod
-    def none(cls, grid: tuple[float, ...] = GRID) -> Odds:
-        """Return what is known before the first block."""
+    def initial(cls, grid: tuple[float, ...] = GRID) -> Odds:
+        """Return the state before the first block."""
         return cls(grid=grid, loglik=np.zeros(len(grid)))
 
-    def after(self, table: Table) -> Odds:
-        """Return what is known after one more block."""
-        if table.silent:
+    def add_block(self, table: Table) -> Odds:
+        """Return the state after one more block."""
+        if table.uninformative:
             return self
         return replace(self, loglik=self.loglik + _loglik(table, self.grid))
 
     def with_phi(self, phi: float) -> Odds:
-        """Return the same evidence, read with another dispersion."""
+        """Return the same evidence with another dispersion."""
         return replace(self, phi=max(1.0, phi))
 
-    def worse_than(self, ratio: float) -> float:
-        """Return the logarithm of the evidence against an odds ratio of at most `ratio`."""
+    def log_evidence_worse(self, ratio: float) -> float:
+        """Return the log evidence against an odds ratio of at most `ratio`."""
         at = _index(self.grid, ratio)
         return _log_mean(self.loglik[at + 1 :] - self.loglik[at], self.phi)
 
-    def better_than(self, ratio: float) -> float:
-        """Return the logarithm of the evidence against an odds ratio of at least `ratio`."""
+    def log_evidence_better(self, ratio: float) -> float:
+        """Return the log evidence against an odds ratio of at least `ratio`."""
         at = _index(self.grid, ratio)
         return _log_mean(self.loglik[:at] - self.loglik[at], self.phi)
 
     def bounds(self, below_alpha: float, above_alpha: float) -> tuple[float | None, float | None]:
-        """Return between which odds ratios the truth lies, at every look at once.
+        """Return the bounds of the odds ratio, valid for all checks together.
 
-        It lies below with a probability of at most `below_alpha`, and above likewise. None on a side says
-        that nothing of the grid could be excluded there.
+        The odds ratio lies below the lower bound with a probability of at most `below_alpha`, and above the
+        upper one with at most `above_alpha`. A bound is None if no ratio of the grid is excluded on that
+        side.
         """
         scaled = self.loglik / self.phi
         counts = _logs(tuple(range(1, len(scaled))))
@@ -106,8 +107,8 @@ class Odds:
         )
 
     @property
-    def likeliest(self) -> float | None:
-        """The odds ratio of the grid that fits best; None before anything was said."""
+    def most_likely(self) -> float | None:
+        """The odds ratio of the grid with the highest likelihood; None without evidence."""
         return self.grid[int(self.loglik.argmax())] if self.loglik.any() else None
 
 
@@ -118,7 +119,7 @@ def _index(grid: tuple[float, ...], ratio: float) -> int:
 
 @lru_cache(maxsize=256)
 def grid_with(*ratios: float) -> tuple[float, ...]:
-    """Return the grid with the odds ratios that a policy names."""
+    """Return the grid with the odds ratios of a policy added."""
     return tuple(sorted({*GRID, *ratios}))
 
 
@@ -150,7 +151,7 @@ def _logs(values: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _loglik(table: Table, grid: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the log-likelihood of a table for each odds ratio, less what does not depend on it."""
+    """Return the log-likelihood of a table for each odds ratio, up to a constant."""
     total = table.candidate_x + table.control_x
     low, high = max(0, total - table.control_n), min(total, table.candidate_n)
     logs = _logs(grid)
@@ -162,7 +163,7 @@ def _loglik(table: Table, grid: tuple[float, ...]) -> NDArray[np.float64]:
         counts = _around(table, total, grid, low, high)
         sums = _weights(table, total, counts) + logs[:, None] * (counts - table.candidate_x)
     top = sums.max(axis=1)
-    # A window at the edge names the edge more than once; each outcome counts once.
+    # A clipped window repeats its edge; each outcome counts once.
     shares = np.exp(sums - top[:, None])
     if counts.ndim > 1:
         shares[:, 1:][counts[:, 1:] == counts[:, :-1]] = 0.0
@@ -171,7 +172,7 @@ def _loglik(table: Table, grid: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _weights(table: Table, total: int, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the logarithm of how many ways lead to each count of the candidate's failures."""
+    """Return the logarithm of the number of arrangements for each count of candidate failures."""
     lf: NDArray[np.float64] = _log_factorials(max(table.candidate_n, table.control_n) + 1)
     rest = total - counts
     found: NDArray[np.float64] = -(
@@ -181,7 +182,7 @@ def _weights(table: Table, total: int, counts: NDArray[np.int64]) -> NDArray[np.
 
 
 def _around(table: Table, total: int, grid: tuple[float, ...], low: int, high: int) -> NDArray[np.int64]:
-    """Return for each odds ratio the counts around its mode, one row each."""
+    """Return the counts around the mode of each odds ratio, one row per ratio."""
     n, m = table.candidate_n, table.control_n
     psi = np.array(grid)
     # The mean solves x (m - total + x) = psi (n - x) (total - x).
@@ -189,15 +190,15 @@ def _around(table: Table, total: int, grid: tuple[float, ...], low: int, high: i
     b = -(psi * (n + total) + (m - total))
     c = psi * n * total
     root = np.sqrt(np.maximum(b * b - 4 * a * c, 0.0))
-    centre = 2 * c / (-b + root)
+    center = 2 * c / (-b + root)
     spread = 1 / np.sqrt(
-        1 / np.maximum(centre, 0.5)
-        + 1 / np.maximum(n - centre, 0.5)
-        + 1 / np.maximum(total - centre, 0.5)
-        + 1 / np.maximum(m - total + centre, 0.5)
+        1 / np.maximum(center, 0.5)
+        + 1 / np.maximum(n - center, 0.5)
+        + 1 / np.maximum(total - center, 0.5)
+        + 1 / np.maximum(m - total + center, 0.5)
     )
     reach = int(np.ceil(_SPREADS * spread.max())) + 8
     found: NDArray[np.int64] = np.clip(
-        np.round(centre).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)[None, :], low, high
+        np.round(center).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)[None, :], low, high
     )
     return found

@@ -1,4 +1,4 @@
-"""The numbers of A/B tests, held against scipy and statsmodels, and what is said of them."""
+"""A/B test statistics compared with scipy and statsmodels, and the conclusions drawn from them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from statsmodels.stats.proportion import (
 )
 
 from xds_server.analysis.experiments import (
-    Arm,
-    Asked,
     Column,
-    Finding,
+    ExperimentFinding,
     Formula,
+    Hypothesis,
     Sides,
+    VariantCounts,
     chi_square,
     compare,
-    detectable,
+    describe_unnamed,
+    evaluate,
     holm,
-    mismatch,
+    minimum_detectable_effect,
     newcombe,
-    per_group,
-    plan,
-    readings,
-    report,
+    plan_sample_size,
+    sample_ratio_mismatch,
+    sample_size_per_group,
 )
 from xds_server.cli import main
 
@@ -44,8 +44,12 @@ RATES = st.floats(0.02, 0.9)
 
 @settings(max_examples=60, deadline=None)
 @given(baseline=RATES, difference=st.floats(0.01, 0.09), ratio=st.sampled_from([1.0, 0.25, 9.0]))
-def test_the_pooled_size_is_that_of_statsmodels(baseline: float, difference: float, ratio: float) -> None:
-    ours = per_group(baseline, baseline + difference, alpha=0.05, power=0.8, sides=Sides.TWO, ratio=ratio)
+def test_the_pooled_sample_size_equals_that_of_statsmodels(
+    baseline: float, difference: float, ratio: float
+) -> None:
+    ours = sample_size_per_group(
+        baseline, baseline + difference, alpha=0.05, power=0.8, sides=Sides.TWO, ratio=ratio
+    )
     theirs = samplesize_proportions_2indep_onetail(
         difference, baseline, 0.8, ratio=ratio, alpha=0.05, alternative="two-sided"
     )
@@ -54,10 +58,10 @@ def test_the_pooled_size_is_that_of_statsmodels(baseline: float, difference: flo
 
 @settings(max_examples=30, deadline=None)
 @given(baseline=RATES, difference=st.floats(0.01, 0.09))
-def test_the_arcsine_size_is_that_of_statsmodels(baseline: float, difference: float) -> None:
+def test_the_arcsine_sample_size_equals_that_of_statsmodels(baseline: float, difference: float) -> None:
     effect = proportion_effectsize(baseline + difference, baseline)
     theirs = NormalIndPower().solve_power(effect, alpha=0.05, power=0.8, alternative="larger")
-    ours = per_group(
+    ours = sample_size_per_group(
         baseline, baseline + difference, alpha=0.05, power=0.8, sides=Sides.ONE, formula=Formula.ARCSINE
     )
     assert ours == pytest.approx(float(theirs), rel=1e-6)
@@ -77,26 +81,26 @@ def test_the_arcsine_size_is_that_of_statsmodels(baseline: float, difference: fl
         (0.125, Formula.EVAN_MILLER, 2333),
     ],
 )
-def test_known_sizes(target: float, formula: Formula, users: int) -> None:
-    assert plan(0.10, target, formula=formula).treatment == users
+def test_known_sample_sizes(target: float, formula: Formula, users: int) -> None:
+    assert plan_sample_size(0.10, target, formula=formula).treatment == users
 
 
 def test_unequal_groups_and_one_side() -> None:
-    found = plan(0.10, 0.15, split=0.1)
+    found = plan_sample_size(0.10, 0.15, split=0.1)
     assert (found.treatment, found.control, found.total) == (358, 3218, 3576)
-    assert plan(0.10, 0.15, sides=Sides.ONE).treatment == 540
+    assert plan_sample_size(0.10, 0.15, sides=Sides.ONE).treatment == 540
     assert found.days(100) == 35.76
 
 
-def test_what_a_size_can_find_is_the_inverse() -> None:
-    assert 100 * detectable(0.10, 2348) == pytest.approx(2.59, abs=0.01)
-    assert detectable(0.10, 686) == pytest.approx(0.05, abs=1e-4)
+def test_the_minimum_detectable_effect_inverts_the_sample_size() -> None:
+    assert 100 * minimum_detectable_effect(0.10, 2348) == pytest.approx(2.59, abs=0.01)
+    assert minimum_detectable_effect(0.10, 686) == pytest.approx(0.05, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("yates", "value", "p"), [(True, 21.8813023256, 2.900463e-06), (False, 22.3255813953, 2.301206e-06)]
 )
-def test_chi_square_of_the_well_known_table(yates: bool, value: float, p: float) -> None:
+def test_chi_square_of_a_published_table(yates: bool, value: float, p: float) -> None:
     found = chi_square((300, 2400), (200, 2400), yates=yates)
     assert found is not None
     assert found[0] == pytest.approx(value, rel=1e-9)
@@ -108,7 +112,7 @@ tables = st.tuples(st.integers(0, 200), st.integers(200, 900), st.integers(0, 20
 
 @settings(max_examples=100, deadline=None)
 @given(tables)
-def test_numbers_are_those_of_scipy_and_statsmodels(table: tuple[int, int, int, int]) -> None:
+def test_statistics_equal_those_of_scipy_and_statsmodels(table: tuple[int, int, int, int]) -> None:
     x, n, y, m = table
     for yates in (False, True):
         found = chi_square((x, n), (y, m), yates=yates)
@@ -130,15 +134,15 @@ def test_numbers_are_those_of_scipy_and_statsmodels(table: tuple[int, int, int, 
     assert found_.high == pytest.approx(high, abs=1e-9)
 
 
-def test_nobody_wins_before_the_column_is_named() -> None:
+def test_no_winner_is_declared_before_the_column_is_named() -> None:
     treatment, control = (200, 2400), (300, 2400)
     assert compare(treatment, control, column=Column.BAD).better
     assert compare(treatment, control, column=Column.GOOD).worse
-    assert "name the column" in readings(treatment, control)
-    assert "no difference" in readings((200, 2400), (201, 2400))
+    assert "name the column" in describe_unnamed(treatment, control)
+    assert "no difference" in describe_unnamed((200, 2400), (201, 2400))
 
 
-def test_better_is_not_better_by_five_percent() -> None:
+def test_better_does_not_imply_better_by_the_margin() -> None:
     found = compare((2200, 2400), (2100, 2400), column=Column.GOOD)
     assert found.better
     assert 100 * found.interval.low == pytest.approx(2.44, abs=0.01)
@@ -149,57 +153,75 @@ def test_better_is_not_better_by_five_percent() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=6))
-def test_holm_is_that_of_statsmodels(p_values: dict[str, float]) -> None:
+def test_holm_equals_that_of_statsmodels(p_values: dict[str, float]) -> None:
     names = list(p_values)
     theirs = multipletests([p_values[name] for name in names], method="holm")[1]
     ours = holm(p_values)
     assert [ours[name] for name in names] == pytest.approx(list(theirs), rel=1e-9)
 
 
-def test_a_mismatch_is_seen_and_chance_is_not_however_often_one_looks() -> None:
+def test_repeated_checks_find_a_sample_ratio_mismatch_and_no_chance_deviation() -> None:
     rng = np.random.default_rng(9)
-    wanted = {"a": 0.05, "b": 0.95}
-    fooled = 0
+    expected = {"a": 0.05, "b": 0.95}
+    false_alarms = 0
     for _ in range(300):
         totals = rng.binomial(500, 0.05, 60).cumsum()
-        fooled += any(
-            mismatch({"a": int(a), "b": 500 * (k + 1) - int(a)}, wanted) >= 1000 for k, a in enumerate(totals)
+        false_alarms += any(
+            sample_ratio_mismatch({"a": int(a), "b": 500 * (k + 1) - int(a)}, expected) >= 1000
+            for k, a in enumerate(totals)
         )
-    assert fooled <= 1
-    assert mismatch({"a": 1800, "b": 28200}, wanted) > 1000
+    assert false_alarms <= 1
+    assert sample_ratio_mismatch({"a": 1800, "b": 28200}, expected) > 1000
     with pytest.raises(ValueError, match="share above 0"):
-        mismatch({"a": 1}, {"a": 1.0, "b": 0.0})
+        sample_ratio_mismatch({"a": 1}, {"a": 1.0, "b": 0.0})
 
 
-ASKED = Asked(column=Column.GOOD, baseline=0.10, mde=0.05)
+HYPOTHESIS = Hypothesis(column=Column.GOOD, baseline=0.10, mde=0.05)
 
 
-def said(treatment: Arm, control: Arm, asked: Asked = ASKED) -> tuple[Finding, str]:
-    found = report(asked, treatment, control, shares=(0.5, 0.5), days=3.0)
-    return found.finding, found.words
+def conclude(
+    treatment: VariantCounts, control: VariantCounts, hypothesis: Hypothesis = HYPOTHESIS
+) -> tuple[ExperimentFinding, str]:
+    found = evaluate(hypothesis, treatment, control, shares=(0.5, 0.5), days=3.0)
+    return found.finding, found.message
 
 
-def test_nothing_is_said_before_its_time() -> None:
-    finding, words = said(Arm(users=412, counted=90), Arm(users=400, counted=40))
-    assert finding is Finding.NOT_YET
-    assert words == "412 of 686 and 400 of 686 users, about 2.1 days more at this pace"
+def test_there_is_no_result_before_the_planned_sample_size() -> None:
+    finding, message = conclude(VariantCounts(users=412, counted=90), VariantCounts(users=400, counted=40))
+    assert finding is ExperimentFinding.NOT_YET
+    assert message == "412 of 686 and 400 of 686 users, about 2.1 more days at this rate"
 
 
-def test_one_thing_is_said_at_the_end() -> None:
-    assert said(Arm(users=700, counted=120), Arm(users=700, counted=70))[0] is Finding.BETTER
-    assert said(Arm(users=700, counted=70), Arm(users=700, counted=120))[0] is Finding.WORSE
-    assert said(Arm(users=700, counted=72), Arm(users=700, counted=70))[0] is Finding.NO_DIFFERENCE
-    assert said(Arm(users=700, counted=120), Arm(users=1200, counted=120))[0] is Finding.VOID
-    unnamed = Asked(column=None, baseline=0.10, mde=0.05)
-    assert said(Arm(users=700, counted=120), Arm(users=700, counted=70), unnamed)[0] is Finding.UNNAMED
+def test_there_is_one_finding_at_the_planned_sample_size() -> None:
+    assert (
+        conclude(VariantCounts(users=700, counted=120), VariantCounts(users=700, counted=70))[0]
+        is ExperimentFinding.BETTER
+    )
+    assert (
+        conclude(VariantCounts(users=700, counted=70), VariantCounts(users=700, counted=120))[0]
+        is ExperimentFinding.WORSE
+    )
+    assert (
+        conclude(VariantCounts(users=700, counted=72), VariantCounts(users=700, counted=70))[0]
+        is ExperimentFinding.NO_DIFFERENCE
+    )
+    assert (
+        conclude(VariantCounts(users=700, counted=120), VariantCounts(users=1200, counted=120))[0]
+        is ExperimentFinding.VOID
+    )
+    unnamed = Hypothesis(column=None, baseline=0.10, mde=0.05)
+    assert (
+        conclude(VariantCounts(users=700, counted=120), VariantCounts(users=700, counted=70), unnamed)[0]
+        is ExperimentFinding.UNNAMED
+    )
 
 
-def run(*words: str) -> tuple[int, str]:
-    found = CliRunner().invoke(main, ["samplesize", *words])
+def run(*arguments: str) -> tuple[int, str]:
+    found = CliRunner().invoke(main, ["samplesize", *arguments])
     return found.exit_code, found.output
 
 
-def test_the_command_prints_what_it_takes() -> None:
+def test_the_command_prints_the_sample_size() -> None:
     code, text = run("--baseline", "0.10", "--mde", "0.05", "--absolute", "-o", "json")
     found = json.loads(text)
     assert code == 0
@@ -211,8 +233,8 @@ def test_the_command_prints_what_it_takes() -> None:
     assert "+2.59 points" in text
 
 
-def test_the_command_says_all_that_is_wrong() -> None:
+def test_the_command_reports_all_invalid_options() -> None:
     code, text = run("--baseline", "1.10", "--mde", "0.05", "--split", "1", "--alpha", "2")
     assert code == 2
-    for words in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
-        assert words in " ".join(text.split())
+    for message in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
+        assert message in " ".join(text.split())

@@ -1,6 +1,6 @@
-"""Fixed limits, as people write them in alert rules: `success-rate < 0.95 for 10m` (pure).
+"""Fixed limits in the style of alert rules: `success-rate < 0.95 for 10m` (pure).
 
-They say nothing about chance and nothing about the other arm; that is why they are not the default.
+A fixed limit ignores both chance and the control arm, which is why it is not the default.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from xds_server.analysis.counts import Counts, added
+from xds_server.analysis.counts import Counts, add_counts
 from xds_server.analysis.verdicts.metric_state import quantile
 from xds_server.analysis.verdicts.metrics import METRICS, Kind
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.metrics import Price
     from xds_server.analysis.verdicts.policy import Threshold
 
-__all__ = ["Measured", "Watch", "measured", "value_of"]
+__all__ = ["Measurement", "ThresholdState", "measure", "metric_value"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What a block brought: counts of the candidate, or what a query answered; `failed` where it did not."""
+class Measurement:
+    """The input of one block: counts of the candidate, or a query result; `failed` if the query failed."""
 
     counts: Counts | None = None
     price: Price | None = None
@@ -32,8 +32,8 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """One threshold over time. `breached_since` is when the value began to stand on the wrong side."""
+class ThresholdState:
+    """One threshold over time; `breached_since` is when the value started to breach the limit."""
 
     recent: tuple[tuple[float, Counts], ...] = ()
     value: float | None = None
@@ -42,10 +42,10 @@ class Watch:
     failures: int = 0
     errors: int = 0
     tripped: bool = False
-    why: str = ""
+    reason: str = ""
 
-    def after(self, threshold: Threshold, found: Measured, now: float) -> Watch:
-        """Return the watch after one more block that ended at `now`."""
+    def add_block(self, threshold: Threshold, found: Measurement, now: float) -> ThresholdState:
+        """Return the state after one more block that ended at `now`."""
         if found.failed:
             return replace(self, errors=self.errors + 1)
         recent, value = self.recent, found.value
@@ -54,43 +54,44 @@ class Watch:
             recent = (*kept, (now, found.counts))
             total = recent[0][1]
             for _, counts in recent[1:]:
-                total = added(total, counts)
-            value = value_of(threshold.metric, total, found.price)
+                total = add_counts(total, counts)
+            value = metric_value(threshold.metric, total, found.price)
         after = replace(self, recent=recent, value=value, errors=0)
         if value is None:
-            # Silence is no breach, and ends none: whether the candidate answers at all is seen elsewhere.
+            # A missing value neither starts nor ends a breach; health checks notice a candidate that does not
+            # respond.
             return after
         after = replace(after, measurements=self.measurements + 1)
         if not threshold.comparison.holds(value, threshold.limit):
             return replace(after, breached_since=None)
         since = now if self.breached_since is None else self.breached_since
         failures = self.failures + 1
-        stands = f"{threshold.comparison.value} {threshold.limit:g}"
+        breach = f"{threshold.comparison.value} {threshold.limit:g}"
         after = replace(after, breached_since=since, failures=failures)
         if threshold.failure_limit is not None:
             if failures > threshold.failure_limit:
-                why = f"{stands} {failures} times, more than {threshold.failure_limit}"
-                return replace(after, tripped=True, why=why)
+                reason = f"{breach} {failures} times, more than {threshold.failure_limit}"
+                return replace(after, tripped=True, reason=reason)
             return after
         if now - since >= threshold.lasting:
-            return replace(after, tripped=True, why=f"{stands} for {now - since:g} s")
+            return replace(after, tripped=True, reason=f"{breach} for {now - since:g} s")
         return after
 
 
-def measured(
-    threshold: Threshold, counts: Counts, price: Price, answers: Mapping[str, float | None]
-) -> Measured:
-    """Return what a block has for a threshold."""
+def measure(
+    threshold: Threshold, counts: Counts, price: Price, query_results: Mapping[str, float | None]
+) -> Measurement:
+    """Return the measurement of a block for a threshold."""
     if threshold.query is None:
-        return Measured(counts=counts, price=price)
-    if threshold.name not in answers:
-        return Measured()
-    value = answers[threshold.name]
-    return Measured(failed=True) if value is None else Measured(value=value)
+        return Measurement(counts=counts, price=price)
+    if threshold.name not in query_results:
+        return Measurement()
+    value = query_results[threshold.name]
+    return Measurement(failed=True) if value is None else Measurement(value=value)
 
 
-def value_of(name: str, counts: Counts, price: Price | None) -> float | None:
-    """Return a metric's value as people know it: a share that is well, milliseconds, tokens, money."""
+def metric_value(name: str, counts: Counts, price: Price | None) -> float | None:
+    """Return a metric in its own unit: the share that succeeded, milliseconds, tokens or money."""
     metric = METRICS[name]
     match metric.kind:
         case Kind.SHARE:

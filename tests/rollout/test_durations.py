@@ -1,14 +1,14 @@
-"""How long something lasts, as people say it."""
+"""Durations as text."""
 
 from __future__ import annotations
 
 import pytest
 
-from xds_server.rollout import length
+from xds_server.rollout import format_duration
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (0.25, "250 ms"),
@@ -20,5 +20,5 @@ from xds_server.rollout import length
         (259_200, "3 d"),
     ],
 )
-def test_lengths(seconds: float, words: str) -> None:
-    assert length(seconds) == words
+def test_format_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

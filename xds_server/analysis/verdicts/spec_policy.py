@@ -1,11 +1,17 @@
-"""Spec → policy: the only place where verdicts meet the spec (pure)."""
+"""Spec → analysis policy; the only module of this package that reads the spec (pure)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from xds_server.analysis.verdicts.metrics import METRICS, Price
-from xds_server.analysis.verdicts.policy import Comparison, Guardrail, Policy, RegressionAction, Threshold
+from xds_server.analysis.verdicts.policy import (
+    ComparisonOperator,
+    Guardrail,
+    Policy,
+    RegressionAction,
+    Threshold,
+)
 from xds_server.spec import read_limit
 
 if TYPE_CHECKING:
@@ -15,14 +21,14 @@ __all__ = ["policy_from_spec"]
 
 
 def policy_from_spec(spec: RouteSpec) -> Policy:
-    """Return what a spec asks of the evidence."""
-    asked = spec.analysis
+    """Return the analysis policy of a spec."""
+    analysis = spec.analysis
     return Policy(
-        guardrails=tuple(_guardrail(metric) for metric in asked.metrics if metric.threshold is None),
-        thresholds=tuple(_threshold(metric) for metric in asked.metrics if metric.threshold is not None),
-        alpha=asked.alpha,
-        initial_delay=asked.initial_delay.total_seconds(),
-        dry_run=asked.dry_run,
+        guardrails=tuple(_guardrail(metric) for metric in analysis.metrics if metric.threshold is None),
+        thresholds=tuple(_threshold(metric) for metric in analysis.metrics if metric.threshold is not None),
+        alpha=analysis.alpha,
+        initial_delay=analysis.initial_delay.total_seconds(),
+        dry_run=analysis.dry_run,
         prices={
             backend.name: Price(
                 input_per_million=backend.price.input_per_million,
@@ -35,10 +41,10 @@ def policy_from_spec(spec: RouteSpec) -> Policy:
 
 
 def _guardrail(metric: AnalysisMetric) -> Guardrail:
-    usual = METRICS[metric.name]
-    tolerated = usual.max_ratio if metric.max_ratio is None else metric.max_ratio
-    # What must be excluded lies above what is tolerated, by as much as it usually does.
-    margin = usual.margin * tolerated if metric.margin is None else metric.margin
+    defaults = METRICS[metric.name]
+    tolerated = defaults.max_ratio if metric.max_ratio is None else metric.max_ratio
+    # The default margin keeps its distance above the tolerated ratio.
+    margin = defaults.margin * tolerated if metric.margin is None else metric.margin
     return Guardrail(
         metric=metric.name,
         action=RegressionAction(metric.on_regression),
@@ -55,7 +61,7 @@ def _threshold(metric: AnalysisMetric) -> Threshold:
         name=metric.name,
         metric=None if metric.query is not None else metric.name,
         query=metric.query,
-        comparison=Comparison(comparison),
+        comparison=ComparisonOperator(comparison),
         limit=limit,
         window=metric.window.total_seconds(),
         lasting=lasting,

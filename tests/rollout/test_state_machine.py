@@ -1,40 +1,42 @@
-"""The machine as a whole: every event in every state, in any order."""
+"""Properties of the state machine: every event in every state, in any order."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xds_server.rollout import (
-    LIVE,
+    ACTIVE_PHASES,
     TABLE,
     Action,
     Alarm,
     Analysis,
     Bake,
     Command,
+    CommandNotAllowedError,
     Converged,
     Event,
     Evidence,
     Experiment,
     Finding,
+    FixedSplit,
     Health,
     NotConverged,
+    OnInconclusive,
     Pause,
     Phase,
     Program,
     Publish,
-    Refused,
     SetWeight,
     Shadow,
+    ShadowTokenRate,
     SpecAccepted,
-    Spent,
-    Spread,
     State,
     Tick,
-    Undecided,
     Verdict,
     event_from_json,
     event_to_json,
@@ -78,14 +80,22 @@ PROGRAM = st.builds(
     steps=STEPS,
     convergence_timeout=st.just(10.0),
     progress_deadline=st.just(50.0),
-    spreads=st.sampled_from([(), (Spread(name="rule/a", base="v1", weights=(("v3", 100),)),)]),
+    spreads=st.sampled_from([(), (FixedSplit(name="rule/a", base="v1", weights=(("v3", 100),)),)]),
     killed=st.sampled_from([None, None, None, "bad"]),
     checked=st.sampled_from([(), ("v3",), ("v3", "v4", "v5")]),
-    judged=st.booleans(),
-    patience=st.sampled_from([0.0, 30.0]),
-    undecided=st.sampled_from(Undecided),
+    requires_verdict=st.booleans(),
+    verdict_timeout=st.sampled_from([0.0, 30.0]),
+    on_inconclusive=st.sampled_from(OnInconclusive),
 )
-DIGEST = st.uuids().map(str)
+_PROGRAM = Program(
+    stable="v1",
+    candidate="v2",
+    steps=(SetWeight(weight=500),),
+    convergence_timeout=10.0,
+    progress_deadline=50.0,
+    requires_verdict=True,
+    verdict_timeout=30.0,
+)
 MOMENT = st.tuples(
     st.floats(0, 100),
     st.one_of(
@@ -108,7 +118,7 @@ MOMENT = st.tuples(
             total=st.just(1),
         ),
         st.builds(Evidence, pairs=st.integers(0, 10)),
-        st.builds(Spent, tokens_per_second=st.floats(0, 1_000)),
+        st.builds(ShadowTokenRate, tokens_per_second=st.floats(0, 1_000)),
         st.builds(Verdict, finding=st.sampled_from(Finding), detail=st.just("d")),
         st.builds(Alarm, name=st.just("n"), detail=st.just("d"), rollback=st.booleans()),
     ),
@@ -116,7 +126,7 @@ MOMENT = st.tuples(
 
 
 def run(program: Program, moments: list[tuple[float, Event]]) -> list[tuple[State, Event, float]]:
-    """Return every state with the event that led to it and its time; refused commands leave no trace."""
+    """Return every state with its event and time; rejected commands leave the state unchanged."""
     now = 0.0
     first = SpecAccepted(route="r", program=program, digest="first", actor="a")
     state, _ = step(None, first, now)
@@ -126,25 +136,27 @@ def run(program: Program, moments: list[tuple[float, Event]]) -> list[tuple[Stat
         event = _of_revision(moment, state)
         try:
             state, effects = step(state, event, now)
-        except Refused:
+        except CommandNotAllowedError:
             continue
         assert effects == () or state != history[-1][0] or isinstance(event, Alarm)
         if Publish() in effects:
             assert state.revision == history[-1][0].revision + 1
         else:
             before = history[-1][0]
-            assert _told(state) == _told(before), "what proxies should do changes only with a publish"
+            assert _published(state) == _published(before), (
+                "the published configuration changes only with a Publish effect"
+            )
         history.append((state, event, now))
     return history
 
 
-def _told(state: State) -> object:
-    """Return what proxies should do."""
+def _published(state: State) -> object:
+    """Return the part of the state that the published configuration depends on."""
     return state.splits, state.mirror, state.program, state.kill is None, state.dead
 
 
 def _of_revision(event: Event, state: State) -> Event:
-    """Revisions are drawn relative to the newest."""
+    """Return the event with its revision, drawn relative to the newest one, made absolute."""
     if isinstance(event, Converged):
         return Converged(
             revision=state.revision + event.revision, acked=event.acked, connected=event.connected
@@ -156,7 +168,7 @@ def _of_revision(event: Event, state: State) -> Event:
     return event
 
 
-def test_every_command_is_answered_in_every_phase() -> None:
+def test_every_command_is_in_the_table_of_every_phase() -> None:
     for phase in Phase:
         assert set(Action) <= set(TABLE[phase]), phase
         assert set(TABLE[phase]) <= KINDS, phase
@@ -164,7 +176,9 @@ def test_every_command_is_answered_in_every_phase() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=30))
-def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tuple[float, Event]]) -> None:
+def test_invariants_hold_after_any_order_of_events(
+    program: Program, moments: list[tuple[float, Event]]
+) -> None:
     for state, _, _ in run(program, moments):
         assert 0 <= state.weight <= 10_000
         assert 0 <= state.mirror <= 10_000
@@ -175,7 +189,7 @@ def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tup
             assert phase is Phase.SHADOWING or held
         if phase in {Phase.ROLLED_BACK, Phase.ROLLING_BACK}:
             assert (state.weight, state.mirror) == (0, 0)
-        if state.phase in LIVE:
+        if state.phase in ACTIVE_PHASES:
             back, effects = step(state, Command(command=Action.ABORT, actor="a", reason=""), 1e9)
             assert (back.weight, back.mirror, back.phase) == (0, 0, Phase.ROLLING_BACK)
             assert effects[-1] == Publish()
@@ -186,7 +200,7 @@ def test_no_order_of_events_breaks_a_promise(program: Program, moments: list[tup
 
 @settings(max_examples=200, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=30))
-def test_moves_lead_where_the_table_says(program: Program, moments: list[tuple[float, Event]]) -> None:
+def test_phases_change_only_as_the_table_allows(program: Program, moments: list[tuple[float, Event]]) -> None:
     history = run(program, moments)
     for (before, _, _), (after, event, _) in pairwise(history):
         if isinstance(event, SpecAccepted) or before.phase is after.phase:
@@ -194,14 +208,14 @@ def test_moves_lead_where_the_table_says(program: Program, moments: list[tuple[f
         kind = event.command if isinstance(event, Command) else event.kind
         phases = {before.phase}
         if isinstance(event, Converged) and before.phase is Phase.DEGRADED and before.resumes is not None:
-            phases = {before.resumes}  # The proxies came round first.
+            phases = {before.resumes}  # Late convergence first restores the phase before the deadline.
         allowed = {to for phase in phases for to in TABLE[phase][kind].to} | (phases - {before.phase})
         assert after.phase in allowed, (before.phase, kind, after.phase)
 
 
 @settings(max_examples=200, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=30))
-def test_nobody_is_given_to_a_candidate_that_is_not_known_to_live(
+def test_a_checked_candidate_gains_users_only_while_healthy(
     program: Program, moments: list[tuple[float, Event]]
 ) -> None:
     for (before, _, _), (after, event, _) in pairwise(run(program, moments)):
@@ -214,7 +228,7 @@ def test_nobody_is_given_to_a_candidate_that_is_not_known_to_live(
 
 @settings(max_examples=200, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=30))
-def test_replaying_the_history_gives_the_same_state(
+def test_replaying_the_stored_events_gives_the_same_state(
     program: Program, moments: list[tuple[float, Event]]
 ) -> None:
     history = run(program, moments)
@@ -227,9 +241,11 @@ def test_replaying_the_history_gives_the_same_state(
 
 @settings(max_examples=200, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=20))
-def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[float, Event]]) -> None:
+def test_every_active_rollout_can_become_healthy(
+    program: Program, moments: list[tuple[float, Event]]
+) -> None:
     state, _, now = run(program, moments)[-1]
-    if state.phase not in LIVE:
+    if state.phase not in ACTIVE_PHASES:
         return
     for round_ in range(60):
         now += 10_000
@@ -245,14 +261,25 @@ def test_every_live_rollout_can_end_well(program: Program, moments: list[tuple[f
             try:
                 command = Action.RESUME if state.resumes else Action.PROMOTE
                 state, _ = step(state, Command(command=command, actor="a", reason=""), now)
-            except Refused:
+            except CommandNotAllowedError:
                 continue
     assert state.phase is Phase.HEALTHY, state
 
 
+def test_stored_states_and_events_keep_their_json_keys() -> None:
+    state, _ = step(None, SpecAccepted(route="r", program=_PROGRAM, digest="d", actor="a"), 0.0)
+    stored = json.loads(state_to_json(replace(state, equivalence="Different")))
+    assert stored["likeness"] == "Different"
+    assert (stored["program"]["judged"], stored["program"]["patience"]) == (True, 30.0)
+    assert state_from_json(json.dumps(stored)).program == _PROGRAM
+    event = Evidence(pairs=5, equivalence="Equivalent")
+    assert json.loads(event_to_json(event))["likeness"] == "Equivalent"
+    assert event_from_json(event_to_json(event)) == event
+
+
 @settings(max_examples=300, deadline=None)
 @given(PROGRAM, st.lists(MOMENT, max_size=30))
-def test_time_alone_leads_nobody_on_who_is_judged_and_not_proven(
+def test_a_timed_step_that_requires_a_verdict_does_not_end_by_time_alone(
     program: Program, moments: list[tuple[float, Event]]
 ) -> None:
     for (before, _, _), (after, event, now) in pairwise(run(program, moments)):
@@ -260,13 +287,13 @@ def test_time_alone_leads_nobody_on_who_is_judged_and_not_proven(
         went_on = isinstance(event, Tick) and (
             after.step > before.step or after.outcome is not before.outcome
         )
-        if not (went_on and timed and before.program.judged and before.weight):
+        if not (went_on and timed and before.program.requires_verdict and before.weight):
             continue
-        late = now >= (before.ends_at or 0) + before.program.patience
-        match before.program.undecided:
-            case Undecided.HOLD:
+        late = now >= (before.ends_at or 0) + before.program.verdict_timeout
+        match before.program.on_inconclusive:
+            case OnInconclusive.HOLD:
                 assert before.finding is Finding.PASS
-            case Undecided.PROMOTE:
+            case OnInconclusive.PROMOTE:
                 assert before.finding is Finding.PASS or late
-            case Undecided.ROLLBACK:
+            case OnInconclusive.ROLLBACK:
                 assert before.finding is Finding.PASS or (late and after.phase is Phase.ROLLING_BACK)

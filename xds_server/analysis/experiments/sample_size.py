@@ -1,8 +1,8 @@
-"""How many users an A/B test takes to find a difference of two proportions (pure).
+"""The sample size of an A/B test that compares two proportions (pure).
 
-The default is the pooled z test, which is what statsmodels calls samplesize_proportions_2indep_onetail with
-`two-sided`. The other formulas are here to be compared with; all of them are asked for the same thing and
-answer a little differently.
+The default is the pooled z test, which statsmodels calls samplesize_proportions_2indep_onetail with
+`two-sided`. The other formulas allow a comparison with other calculators; each answers the same question with
+slightly different results.
 """
 
 from __future__ import annotations
@@ -13,20 +13,28 @@ from math import asin, ceil, sqrt
 from statistics import NormalDist
 from typing import Final
 
-__all__ = ["FORMULAS", "Formula", "Plan", "Sides", "detectable", "per_group", "plan"]
+__all__ = [
+    "FORMULAS",
+    "Formula",
+    "SampleSizePlan",
+    "Sides",
+    "minimum_detectable_effect",
+    "plan_sample_size",
+    "sample_size_per_group",
+]
 
 _NORMAL: Final = NormalDist()
 
 
 class Sides(Enum):
-    """Whether a difference in either direction counts."""
+    """Whether a difference in one or in either direction counts."""
 
     ONE = 1
     TWO = 2
 
 
 class Formula(Enum):
-    """The formulas people use; the values are what they are called on the command line."""
+    """The available formulas; the values are their names on the command line."""
 
     POOLED = "pooled"
     UNPOOLED = "unpooled"
@@ -42,12 +50,12 @@ FORMULAS: Final = {
     Formula.FLEISS: "pooled z test with Fleiss' continuity correction, for a chi-square with Yates",
     Formula.EVAN_MILLER: "Evan Miller's calculator: the baseline's variance under the null hypothesis",
 }
-"""What each of them is."""
+"""A description of each formula."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How many users it takes. `split` is the share of the treatment; sizes are rounded up."""
+class SampleSizePlan:
+    """The planned number of users; `split` is the share of the treatment, sizes are rounded up."""
 
     formula: Formula
     baseline: float
@@ -69,7 +77,7 @@ class Plan:
         return self.total / users_per_day
 
 
-def plan(  # noqa: PLR0913 - what a test is planned by
+def plan_sample_size(  # noqa: PLR0913 - the parameters of a test plan
     baseline: float,
     target: float,
     *,
@@ -78,20 +86,22 @@ def plan(  # noqa: PLR0913 - what a test is planned by
     sides: Sides = Sides.TWO,
     split: float = 0.5,
     formula: Formula = Formula.POOLED,
-) -> Plan:
-    """Return how many users it takes to find `target` instead of `baseline` (both 0..1).
+) -> SampleSizePlan:
+    """Return the number of users needed to detect `target` instead of `baseline` (both 0..1).
 
     Raises:
-        ValueError: They are equal, or something lies outside of 0..1.
+        ValueError: They are equal, or a parameter lies outside of 0..1.
     """
     for name, value in (("baseline", baseline), ("target", target), ("alpha", alpha), ("power", power)):
         if not 0 < value < 1:
             raise ValueError(f"{name} {value:g} must lie between 0 and 1")
     if baseline == target:
-        raise ValueError("there is no difference to find")
+        raise ValueError("baseline and target are equal: there is no difference to detect")
     ratio = (1 - split) / split
-    n = per_group(baseline, target, alpha=alpha, power=power, sides=sides, ratio=ratio, formula=formula)
-    return Plan(
+    n = sample_size_per_group(
+        baseline, target, alpha=alpha, power=power, sides=sides, ratio=ratio, formula=formula
+    )
+    return SampleSizePlan(
         formula=formula,
         baseline=baseline,
         target=target,
@@ -104,7 +114,7 @@ def plan(  # noqa: PLR0913 - what a test is planned by
     )
 
 
-def per_group(  # noqa: PLR0913 - what a test is planned by
+def sample_size_per_group(  # noqa: PLR0913 - the parameters of a test plan
     baseline: float,
     target: float,
     *,
@@ -114,7 +124,7 @@ def per_group(  # noqa: PLR0913 - what a test is planned by
     ratio: float = 1.0,
     formula: Formula = Formula.POOLED,
 ) -> float:
-    """Return the users of the treatment, not rounded; control has `ratio` times as many."""
+    """Return the users of the treatment, not rounded; the control has `ratio` times as many."""
     za, zb = _NORMAL.inv_cdf(1 - alpha / sides.value), _NORMAL.inv_cdf(power)
     p, q, difference = target, baseline, abs(target - baseline)
     pooled = (p + ratio * q) / (1 + ratio)
@@ -136,13 +146,13 @@ def per_group(  # noqa: PLR0913 - what a test is planned by
             return (za * sqrt(alone) + zb * sqrt(apart)) ** 2 / difference**2
 
 
-def detectable(
+def minimum_detectable_effect(
     baseline: float, n: int, *, alpha: float = 0.05, power: float = 0.8, sides: Sides = Sides.TWO
 ) -> float:
-    """Return the smallest rise above `baseline` that `n` users per group find, by the pooled formula."""
+    """Return the smallest increase over `baseline` that `n` users per group detect (pooled formula)."""
     low, high = 1e-9, 1 - baseline - 1e-9
     for _ in range(80):
         middle = (low + high) / 2
-        needed = per_group(baseline, baseline + middle, alpha=alpha, power=power, sides=sides)
+        needed = sample_size_per_group(baseline, baseline + middle, alpha=alpha, power=power, sides=sides)
         low, high = (middle, high) if needed > n else (low, middle)
     return high

@@ -1,12 +1,12 @@
-"""How long something lasts, in words."""
+"""Durations as text."""
 
 from __future__ import annotations
 
-__all__ = ["length"]
+__all__ = ["format_duration"]
 
 
-def length(seconds: float) -> str:
-    """Return `250 ms`, `6 s`, `1 h`, `1 h 30 min`, `3 d`."""
+def format_duration(seconds: float) -> str:
+    """Format seconds as `250 ms`, `6 s`, `1 h`, `1 h 30 min` or `3 d`."""
     if 0 < seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     days, rest = divmod(round(seconds), 86_400)

@@ -1,11 +1,11 @@
-"""How often equal models are called different, and how soon different ones are found.
+"""How often equal models are called different, and how soon different ones are detected.
 
-Two simulated models sample: a share of the words of every answer is drawn anew, so that no two answers are
-ever equal although the model is. Answers go through the collector's comparison and blocks and the control
-plane's verdict, which is asked after every pair. "Changed" says another share of words otherwise, at the same
+Two simulated models sample: a share of the words of every answer is drawn anew, so that two answers always
+differ although the model is the same. Answers pass through the collector's comparison and the control plane's
+verdict, which is assessed after every pair. "Changed" replaces another share of the words, at the same
 sampling.
 
-    python bench/likeness.py --runs 200
+    python bench/equivalence.py --runs 200
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.simulated.answers import Flavour, Question, answer, varied
 from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
-from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, likeness
+from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, assess_equivalence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,41 +61,41 @@ def leg(role: Role, text: str) -> Leg:
 
 
 def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]:
-    """Yield what users got, what the candidate said, and what the stable model said when asked again."""
+    """Yield the user's answer, the candidate's, and a second answer of the stable model."""
     while True:
-        words = " ".join(rng.sample(_WORDS, 4))
-        asked = Question(conversation=words, last=words, temperature=0.0)
-        plain = answer(asked, Flavour.A, rng)
-        said = [varied(plain, rng, resample=sampling, alter=change).text for change in (0.0, altered, 0.0)]
+        prompt = " ".join(rng.sample(_WORDS, 4))
+        question = Question(conversation=prompt, last=prompt, temperature=0.0)
+        plain = answer(question, Flavour.A, rng)
+        texts = [varied(plain, rng, resample=sampling, alter=change).text for change in (0.0, altered, 0.0)]
         yield Pair(
-            primary=leg(Role.PRIMARY, said[0]),
-            shadow=leg(Role.SHADOW, said[1]),
-            noise=leg(Role.NOISE, said[2]),
+            primary=leg(Role.PRIMARY, texts[0]),
+            shadow=leg(Role.SHADOW, texts[1]),
+            noise=leg(Role.NOISE, texts[2]),
         )
 
 
 def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivalence, int]:
-    """Ask for the verdict after every pair until there is one."""
+    """Assess after every pair until there is a verdict."""
     block = EvidenceBlock()
     for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
         block.add(compare(pair), first_of_unit=True, first_baseline_of_unit=True)
-        found = likeness(counts(block)).likeness
-        if found is not Equivalence.INCONCLUSIVE or n == most:
-            return found, n
+        verdict = assess_equivalence(counts(block)).equivalence
+        if verdict is not Equivalence.INCONCLUSIVE or n == most:
+            return verdict, n
     raise AssertionError("the pairs never end")
 
 
 def counts(block: EvidenceBlock) -> PairCounts:
-    """Return a block as the control plane has it."""
-    signs = {
+    """Return a collector's block as the control plane's counts."""
+    outcomes = {
         name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
         for name, one in block.outcomes.by_measure.items()
     }
-    return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, signs=signs)
+    return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, outcomes=outcomes)
 
 
-def tried(runs: int, sampling: float, altered: float, most: int) -> dict[str, Any]:
-    """Return the shares of verdicts and after how many pairs `Different` came."""
+def measure(runs: int, sampling: float, altered: float, most: int) -> dict[str, Any]:
+    """Return the shares of verdicts, and the median number of pairs until Different."""
     found = [run(seed, sampling, altered, most) for seed in range(runs)]
     pairs = [n for verdict, n in found if verdict is Equivalence.DIFFERENT]
     return {
@@ -110,12 +110,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=500, help="at most so many pairs a run")
-    asked = parser.parse_args()
-    result: dict[str, Any] = {"runs": asked.runs}
+    parser.add_argument("--pairs", type=int, default=500, help="Maximum number of pairs per run.")
+    arguments = parser.parse_args()
+    result: dict[str, Any] = {"runs": arguments.runs}
     for name, altered in (("same", 0.0), ("changed", _ALTERED)):
         for sampling in _SAMPLING:
-            found = tried(asked.runs, sampling, altered, asked.pairs)
+            found = measure(arguments.runs, sampling, altered, arguments.pairs)
             result[f"{name}_{sampling}"] = found
             print(f"{name:8} sampling {sampling:4}: {found}", flush=True)
     print(json.dumps(result))

@@ -1,9 +1,10 @@
-"""Does the candidate take more: tokens, money, time between tokens? An answer that survives looking (pure).
+"""Does the candidate use more: tokens, money, time between tokens? A sequential test of means (pure).
 
-Each block gives the difference of the two arms' means; blocks weigh as much as the smaller arm has requests,
-and their spread is taken from the blocks themselves, so that clustered requests do not fake precision.
-Evidence is Robbins' normal mixture over harmful effects, an e-process once there are enough blocks for means
-to be normal: it exceeds 1/alpha at any time with a probability of about alpha where nothing is wrong.
+Each block contributes the difference of the two arms' means. Blocks are weighted by the harmonic size of the
+arms, and their variance is estimated from the blocks themselves, so that clustered requests do not inflate
+precision. The evidence is Robbins' normal mixture over harmful effects, an e-process once there are enough
+blocks for means to be normal: it exceeds 1/alpha at any time with a probability of about alpha when nothing
+is wrong.
 
 Source: Robbins 1970; Waudby-Smith et al., "Time-uniform central limit theory" (asymptotic confidence
 sequences).
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 from math import erfc, inf, log, sqrt
 from typing import Final
 
-__all__ = ["LEAST_BLOCKS", "Means"]
+__all__ = ["MIN_BLOCKS", "Means"]
 
-LEAST_BLOCKS: Final = 8
-"""Fewer blocks say nothing: their spread is not known yet."""
+MIN_BLOCKS: Final = 8
+"""With fewer blocks there is no evidence: their variance is unknown."""
 
 _TUNED: Final = 300.0
 """The number of requests of the smaller arm at which the bounds are tightest."""
@@ -26,15 +27,15 @@ _TUNED: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """Weighted sums of the blocks' differences: weights, differences, squares."""
+    """Weighted sums over blocks: weights, differences and squared differences."""
 
     weight: float = 0.0
     total: float = 0.0
     squares: float = 0.0
     blocks: int = 0
 
-    def after(self, difference: float, candidate_n: int, control_n: int) -> Means:
-        """Return what is known after one more block."""
+    def add_block(self, difference: float, candidate_n: int, control_n: int) -> Means:
+        """Return the sums with one more block."""
         if not candidate_n or not control_n:
             return self
         weight = candidate_n * control_n / (candidate_n + control_n)
@@ -47,28 +48,29 @@ class Means:
 
     @property
     def mean(self) -> float:
-        """The difference, as far as is known."""
+        """The estimated difference."""
         return self.total / self.weight if self.weight else 0.0
 
-    def above(self, limit: float) -> float:
-        """Return the logarithm of the evidence against a difference of at most `limit`."""
+    def log_evidence_above(self, limit: float) -> float:
+        """Return the log evidence against a difference of at most `limit`."""
         return self._evidence(self.mean - limit)
 
-    def below(self, limit: float) -> float:
-        """Return the logarithm of the evidence against a difference of at least `limit`."""
+    def log_evidence_below(self, limit: float) -> float:
+        """Return the log evidence against a difference of at least `limit`."""
         return self._evidence(limit - self.mean)
 
     def bounds(self, below_alpha: float, above_alpha: float) -> tuple[float | None, float | None]:
-        """Return between which differences the truth lies, at every look at once.
+        """Return the bounds of the difference, valid for all checks together; None with too few blocks.
 
-        It lies below with a probability of about `below_alpha` at most, and above likewise.
+        The difference lies below the lower bound with a probability of about `below_alpha` at most, and above
+        the upper one with about `above_alpha`.
         """
         if not self._sigma:
             return None, None
         return self.mean - self._reach(-log(below_alpha)), self.mean + self._reach(-log(above_alpha))
 
     def _reach(self, against: float) -> float:
-        """Return how far from the mean the evidence is that strong."""
+        """Return the distance from the mean at which the evidence is `against`."""
         low, high = 0.0, self._sigma
         while self._evidence(high) < against:
             high *= 2
@@ -79,13 +81,13 @@ class Means:
 
     @property
     def _sigma(self) -> float:
-        if self.blocks < LEAST_BLOCKS:
+        if self.blocks < MIN_BLOCKS:
             return 0.0
         spread = max(0.0, self.squares - self.weight * self.mean * self.mean) / (self.blocks - 1)
         return sqrt(spread)
 
     def _evidence(self, excess: float) -> float:
-        if self.blocks < LEAST_BLOCKS:
+        if self.blocks < MIN_BLOCKS:
             return 0.0
         sigma = self._sigma
         if not sigma:
@@ -97,7 +99,7 @@ class Means:
 
 
 def _log_twice_normal(z: float) -> float:
-    """Return log(2 Phi(z)), for far negative z by its tail."""
+    """Return log(2 Phi(z)), by the asymptotic tail for very negative z."""
     if z < -25:
         return -z * z / 2 - log(-z) + log(sqrt(2 / 3.141592653589793))
     return log(erfc(-z / sqrt(2)))

@@ -1,12 +1,12 @@
-"""What the verdict says of real models: vLLM on the CPU, sampling at temperature 0.7.
+"""The equivalence verdict on real models: vLLM on the CPU, sampling at temperature 0.7.
 
-The same weights on two servers first; then the second one with its weights rounded to fewer bits. Of each
-prompt the old server is asked twice, for what users get and for the noise baseline, and the new one once.
-Each server has a seed of its own: two that share one and are asked the same things in the same order draw the
-same numbers, and their answers are then more alike than any two of one server.
-Needs what ``python -m demo.real_vllm prepare`` makes; some fifteen minutes on two cores.
+First the same weights on two servers; then the second server with its weights rounded to fewer bits. The old
+server answers each prompt twice, for the user and for the noise baseline, the new one once. Each server has
+its own seed: two servers with the same seed and the same order of prompts draw the same random numbers, which
+makes their answers more similar than two answers of one server. Requires the output of ``python -m
+demo.real_vllm prepare``; takes about fifteen minutes on two cores.
 
-    python bench/likeness_vllm.py --prompts 200 --bits 3
+    python bench/equivalence_vllm.py --prompts 200 --bits 3
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.likeness import counts, leg
+from bench.equivalence import counts, leg
 from demo.processes import free_port
 from demo.prompts import load
 from demo.real import ServerConfig, launch
 from demo.real.server import RealVllm, cores, wait_ready
 from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Pair, Role
-from xds_server.analysis.verdicts import EquivalenceResult, likeness
+from xds_server.analysis.verdicts import EquivalenceResult, assess_equivalence
 
 _AT_ONCE = 4
 _TIMEOUT = aiohttp.ClientTimeout(total=240)
@@ -51,7 +51,7 @@ save_file(tensors, target, metadata={"format": "pt"})
 
 
 def prompts(count: int) -> list[str]:
-    """Return so many different prompts."""
+    """Return `count` different prompts."""
     known = load()
     texts = [prompt.text for prompt in known]
     texts += [prompt.second_turn for prompt in known if prompt.second_turn]
@@ -60,7 +60,7 @@ def prompts(count: int) -> list[str]:
 
 
 async def answers(url: str, model: str, asked: list[str], tokens: int, name: str) -> list[str]:
-    """Return an answer to each prompt, sampled, a few at once."""
+    """Return a sampled answer to each prompt, with a few requests at a time."""
     room, done = asyncio.Semaphore(_AT_ONCE), 0
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
 
@@ -74,40 +74,40 @@ async def answers(url: str, model: str, asked: list[str], tokens: int, name: str
             }
             async with room, session.post(f"{url}/v1/chat/completions", json=document) as answer:
                 answer.raise_for_status()
-                said = await answer.json()
+                document = await answer.json()
             done += 1
             if done % 25 == 0:
                 print(f"{name}: {done} of {len(asked)}", flush=True)
-            return str(said["choices"][0]["message"]["content"])
+            return str(document["choices"][0]["message"]["content"])
 
         return list(await asyncio.gather(*(one(text) for text in asked)))
 
 
 def verdict(old: list[str], new: list[str], again: list[str]) -> dict[str, Any]:
-    """Return the verdict after all pairs, and after how many the first word was said."""
+    """Return the verdict after all pairs, and the first verdict with its number of pairs."""
     block, first, found = EvidenceBlock(), None, None
-    for number, said in enumerate(zip(old, new, again, strict=True), start=1):
+    for number, texts in enumerate(zip(old, new, again, strict=True), start=1):
         legs = [
-            leg(role, text) for role, text in zip((Role.PRIMARY, Role.SHADOW, Role.NOISE), said, strict=True)
+            leg(role, text) for role, text in zip((Role.PRIMARY, Role.SHADOW, Role.NOISE), texts, strict=True)
         ]
         comparison = compare(Pair(primary=legs[0], shadow=legs[1], noise=legs[2]))
         block.add(comparison, first_of_unit=True, first_baseline_of_unit=True)
-        found = likeness(counts(block))
-        if first is None and found.likeness.value != "Inconclusive":
-            first = (number, found.likeness.value)
-    return {"pairs": len(old), "first": first, **_told(found)}
+        found = assess_equivalence(counts(block))
+        if first is None and found.equivalence.value != "Inconclusive":
+            first = (number, found.equivalence.value)
+    return {"pairs": len(old), "first": first, **_summary(found)}
 
 
-def _told(found: EquivalenceResult | None) -> dict[str, Any]:
+def _summary(found: EquivalenceResult | None) -> dict[str, Any]:
     if found is None:
         return {}
-    text = next((one for one in found.opinions if one.measure == "rouge_l"), None)
-    signs = None if text is None else [text.signs.less, text.signs.more, text.signs.same]
-    return {"verdict": found.likeness.value, "words": found.words, "rouge_l_less_more_same": signs}
+    text = next((one for one in found.measures if one.measure == "rouge_l"), None)
+    signs = None if text is None else [text.outcomes.less, text.outcomes.more, text.outcomes.same]
+    return {"verdict": found.equivalence.value, "words": found.message, "rouge_l_less_more_same": signs}
 
 
 def coarse_root(root: Path, folder: Path, bits: int) -> Path:
-    """Return a root like `root` whose weights are rounded to so many bits a row."""
+    """Return a copy of `root` whose weights are rounded to `bits` bits per row."""
     for part in root.iterdir():
         if part.name not in {"model", "logs", ".lock"}:
             (folder / part.name).symlink_to(part)
@@ -121,7 +121,7 @@ def coarse_root(root: Path, folder: Path, bits: int) -> Path:
     return folder
 
 
-async def tried(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+async def run_comparisons(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Run both comparisons."""
     texts = prompts(asked.prompts)
     computed = cores()
@@ -159,17 +159,19 @@ async def tried(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str
 
 
 def main() -> None:
-    """Print the progress; the last line is JSON."""
+    """Print progress; the last line is JSON."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--tokens", type=int, default=24, help="of each answer")
-    parser.add_argument("--bits", type=int, default=3, help="of the rounded weights; 0 leaves that out")
-    parser.add_argument("--dir", type=Path, default=Path(".vllm"), help="what was prepared")
+    parser.add_argument("--tokens", type=int, default=24, help="Maximum tokens per answer.")
+    parser.add_argument(
+        "--bits", type=int, default=3, help="Bits of the rounded weights; 0 skips this comparison."
+    )
+    parser.add_argument("--dir", type=Path, default=Path(".vllm"), help="Folder with the prepared servers.")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asyncio.run(tried(asked.dir.resolve(), Path(folder), asked))))
+        print(json.dumps(asyncio.run(run_comparisons(asked.dir.resolve(), Path(folder), asked))))
 
 
 if __name__ == "__main__":
