@@ -54,11 +54,13 @@ def test_a_how_to_runs(plane: Plane, page: str) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_start_page_runs(plane: Plane) -> None:
     PageRunner(plane).run("docs/start.md")
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_readme_runs(plane: Plane) -> None:
     runner = PageRunner(plane)
     runner.serve_models({"v1": "chat-large", "v2": "chat-large"})
@@ -74,6 +76,7 @@ def test_the_commands_of_a_reference_page_run(plane: Plane, page: str, sample: s
     runner.run(page)
 
 
+@pytest.mark.long
 def test_the_access_page_runs(plane: Plane) -> None:
     runner = PageRunner(plane)
 
@@ -87,6 +90,7 @@ def test_the_access_page_runs(plane: Plane) -> None:
     assert any("admin" in printed for line, printed in runner.outputs if line == "shiftplane whoami")
 
 
+@pytest.mark.long
 def test_the_collector_page_runs(plane: Plane) -> None:
     # Two of its commands need a store that no collector has open, and one needs a running collector.
     plane.start_collector().stop()

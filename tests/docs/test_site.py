@@ -1,4 +1,4 @@
-"""The site builds without a warning, and fetches nothing from elsewhere when it is read."""
+"""The site builds without warnings, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.drawn import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What a browser loads without being asked to: no link that a reader follows.
+# References that a browser loads by itself, unlike links.
 LOADED = re.compile(r'<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)="?((?:https?:)?//[^" >]+)')
 
 

@@ -1,4 +1,4 @@
-"""Acceptor processes with real Envoys: killed or hung one by one, users notice nothing and rollouts go on."""
+"""Acceptor processes with real Envoys: one is killed or hangs, no request fails, rollouts continue."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_acceptors_come_and_go(plane: Plane, signal_number: signal.Signals
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_port_that_is_taken_is_said(plane: Plane, number: int) -> None:
+def test_a_port_in_use_is_reported(plane: Plane, number: int) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", plane.xds))
         taken.listen()

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -51,6 +50,8 @@ _PROGRAMS: Final = {
     "shiftplane": "xds_server.cli",
     "mirror-collector": "mirror_collector.cli",
 }
+# Seconds between an interrupt and the kill of a command that does not end.
+_GRACE_SECONDS: Final = 10.0
 _CHANGING: Final = frozenset(
     {"apply", "promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"}
 )
@@ -182,10 +183,15 @@ class PageRunner:
             text=True,
             start_new_session=True,
         )
-        interrupt = threading.Timer(seconds, os.killpg, (process.pid, signal.SIGINT))
-        interrupt.start()
-        printed, _ = process.communicate(stdin)
-        interrupt.cancel()
+        try:
+            printed, _ = process.communicate(stdin, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                printed, _ = process.communicate(timeout=_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                printed, _ = process.communicate()
         interrupted = process.returncode in {130, -signal.SIGINT} and seconds < 60
         return printed, 0 if interrupted else process.returncode
 
@@ -199,7 +205,7 @@ class PageRunner:
             f"{name}-{len(self.plane.processes)}",
             ["env", *environment, "bash", "-c", f"cd {self.folder} && exec {text}"],
             folder=self.folder,
-            ready=None if ready is None else ReadyCheck(url=self._with_ports(ready)),
+            ready=None if ready is None else ReadyCheck(url=self._with_ports(ready), timeout=60),
         )
         self.plane.processes.append(process)
         self.outputs.append((line, process.log.read_text(encoding="utf-8")))

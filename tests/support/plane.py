@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from demo.processes import Process, ReadyCheck, free_port, start
+from demo.processes import Process, ReadyCheck, free_port
 from tests.support.envoy import Envoy, start_envoy
+from tests.support.launcher import start_module
 from xds_server.cli.client import Api
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+# A busy machine starts programs slowly.
+_READY_SECONDS: Final = 60.0
 
 __all__ = ["BackendProcess", "Plane", "eventually", "route"]
 
@@ -68,8 +72,7 @@ class Plane:
         return Api(f"http://127.0.0.1:{self.collector_http}")
 
     def start_control_plane(self, *flags: str, collector: bool = True) -> Process:
-        command = [
-            *_module("xds_server.cli"),
+        words = [
             "serve",
             "--open",
             f"--xds=127.0.0.1:{self.xds}",
@@ -78,31 +81,30 @@ class Plane:
             *flags,
         ]
         if collector:
-            command += [
+            words += [
                 f"--collector-grpc=127.0.0.1:{self.collector_grpc}",
                 f"--collector-http=http://127.0.0.1:{self.collector_http}",
             ]
-        return self._start("control-plane", command, f"http://127.0.0.1:{self.http}/readyz")
+        return self._start("control-plane", "xds_server.cli", words, f"http://127.0.0.1:{self.http}/readyz")
 
     def start_collector(self, *flags: str, settings: str = "") -> Process:
         if settings:
             file = self.folder / "collector.yaml"
             file.write_text(settings, encoding="utf-8")
             flags = (*flags, f"--config={file}")
-        command = [
-            *_module("mirror_collector.cli"),
+        words = [
             "serve",
             f"--grpc=127.0.0.1:{self.collector_grpc}",
             f"--http=127.0.0.1:{self.collector_http}",
             f"--store={self.folder / 'pairs.sqlite'}",
             *flags,
         ]
-        return self._start("collector", command, f"http://127.0.0.1:{self.collector_http}/readyz")
+        ready = f"http://127.0.0.1:{self.collector_http}/readyz"
+        return self._start("collector", "mirror_collector.cli", words, ready)
 
     def start_backend(self, name: str, *flags: str, model: str = "chat-large") -> BackendProcess:
         port = free_port()
-        command = [
-            *_module("demo.simulated_vllm"),
+        words = [
             f"--port={port}",
             f"--name={name}",
             f"--model={model}",
@@ -111,7 +113,8 @@ class Plane:
             "--max-model-len=100000000",
             *flags,
         ]
-        process = self._start(f"backend-{name}", command, f"http://127.0.0.1:{port}/health")
+        ready = f"http://127.0.0.1:{port}/health"
+        process = self._start(f"backend-{name}", "demo.simulated_vllm", words, ready)
         return BackendProcess(process, f"127.0.0.1:{port}")
 
     def start_envoy(self, node_id: str = "envoy-1", **facts: Any) -> Envoy:
@@ -139,11 +142,19 @@ class Plane:
         return {}
 
     def close(self) -> None:
+        """Stop all programs at the same time; kill those that do not end."""
         for process in reversed(self.processes):
-            process.stop(grace=3)
+            process.signal(signal.SIGCONT)
+            process.signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                process.popen.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
-    def _start(self, name: str, command: list[str], ready: str) -> Process:
-        process = start(name, command, folder=self.folder, ready=ReadyCheck(url=ready))
+    def _start(self, name: str, module: str, words: list[str], ready: str) -> Process:
+        check = ReadyCheck(url=ready, timeout=_READY_SECONDS)
+        process = start_module(module, *words, name=name, folder=self.folder, ready=check)
         self.processes.append(process)
         return process
 
@@ -151,7 +162,7 @@ class Plane:
 def route(
     stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "", more: str = ""
 ) -> str:
-    """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
+    """Return a spec of route `chat`; backends are (name, address), `strategy` is its YAML value."""
     backends = [stable] if candidate is None else [stable, candidate]
     return ROUTE.format(
         backends="\n".join(f'    - {{name: {name}, endpoints: ["{address}"]}}' for name, address in backends),
@@ -171,7 +182,3 @@ def eventually(read: Callable[[], T], condition: Callable[[T], bool], *, within:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within} s; the last value was {value}")
         time.sleep(0.05)
-
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]

@@ -77,7 +77,7 @@ _ARROWS: Final[dict[tuple[str, str], _Arrow]] = {
 
 
 def picture() -> str:
-    """Return the picture as SVG.
+    """Return the diagram as SVG.
 
     Raises:
         KeyError: The layout lacks an arrow of the table, or has an additional one.
