@@ -21,7 +21,7 @@ PAGES = generated_pages()
 @pytest.mark.parametrize("page", PAGES)
 def test_generated_parts_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert regenerate(text) == text, "make golden writes it anew"
+    assert regenerate(text) == text, "run `make golden`"
 
 
 @pytest.mark.parametrize("picture", PICTURES)

@@ -196,7 +196,7 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
 
 
 def _result(entries: int, breaks: list[Any]) -> dict[str, Any]:
-    listed = [{"seq": one.seq, "words": one.words} for one in breaks]
+    listed = [{"seq": one.seq, "words": one.message} for one in breaks]
     return {"holds": not listed, "entries": entries, "breaks": listed}
 
 

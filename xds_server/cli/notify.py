@@ -89,9 +89,8 @@ async def _send(targets: list[Target], public_url: str | None, within: float) ->
 
     async def send(target: Target) -> DeliveryResult:
         async with client_session() as client:
-            return await post(
-                client, target, render(target, event, public_url), now=now, timeout_seconds=within
-            )
+            message = render(target, event, public_url)
+            return await post(client, target, message, now=now, timeout_seconds=within)
 
     return await asyncio.gather(*(send(target) for target in targets))
 

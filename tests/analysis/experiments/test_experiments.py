@@ -236,5 +236,5 @@ def test_the_command_prints_the_sample_size() -> None:
 def test_the_command_reports_all_invalid_options() -> None:
     code, text = run("--baseline", "1.10", "--mde", "0.05", "--split", "1", "--alpha", "2")
     assert code == 2
-    for words in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
-        assert words in " ".join(text.split())
+    for message in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
+        assert message in " ".join(text.split())

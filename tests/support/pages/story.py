@@ -26,16 +26,16 @@ _Failures = tuple[int, int]
 
 def timeline(failures: Sequence[_Failures]) -> list[TimedResult]:
     """Return the result after each block of ten seconds, given the failures of candidate and control."""
-    state, results = start_evidence(_POLICY, _NEW, _OLD), []
+    evidence, results = start_evidence(_POLICY, _NEW, _OLD), []
     for number, (candidate, control) in enumerate(failures):
         legs = {
             _NEW: Counts(requests=_REQUESTS[0], failed=candidate),
             _OLD: Counts(requests=_REQUESTS[1], failed=control),
         }
         block = Block(start=float(number * _SECONDS), seconds=float(_SECONDS), legs=legs)
-        state = add_block(state, _POLICY, block)
+        evidence = add_block(evidence, _POLICY, block)
         seconds = (number + 1) * _SECONDS
-        results.append((seconds, analyze(state, _POLICY, float(seconds))))
+        results.append((seconds, analyze(evidence, _POLICY, float(seconds))))
     return results
 
 
