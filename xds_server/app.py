@@ -45,8 +45,17 @@ from xds_server.sources import (
     load_scripts,
 )
 from xds_server.store import AccessStore, SqliteStore, StoreError
-from xds_server.traces import Sender, Tracer
-from xds_server.web import Access, Authenticator, Provider, Site, build, first_token, listen, registry
+from xds_server.traces import SpanExporter, Tracer
+from xds_server.web import (
+    Access,
+    Authenticator,
+    OidcProvider,
+    Site,
+    build,
+    create_first_run_token,
+    listen,
+    registry,
+)
 from xds_server.xds.server import Hub, ListenerConfig
 from xds_server.xds.workers import WorkerPool
 
@@ -160,8 +169,8 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     summaries, streams = _summaries(config), _streams(config)
     health = HealthChecks(inbox.health_reported)
     outbox = await _outbox(config, store)
-    spans = None if config.otlp is None else Sender(config.otlp)
-    tracer = None if spans is None else Tracer(spans.take)
+    spans = None if config.otlp is None else SpanExporter(config.otlp)
+    tracer = None if spans is None else Tracer(spans.add)
 
     engine, publisher = build_engine(
         store,
@@ -244,7 +253,7 @@ async def _outbox(config: Config, store: SqliteStore) -> Outbox:
     configured = config.notifications or Notifications(targets=())
     public_url = configured.public_url or config.public_url or None
     outbox = Outbox(store, replace(configured, public_url=public_url))
-    await outbox.begin()
+    await outbox.load_cursors()
     return outbox
 
 
@@ -255,18 +264,18 @@ async def _site(config: Config, store: SqliteStore, engine: Engine, series: Coll
         access, engine, is_open=config.is_open, public_url=config.public_url, limits=config.access.limits
     )
     oidc = config.access.oidc
-    provider = None if oidc is None else Provider(oidc, authenticator)
+    provider = None if oidc is None else OidcProvider(oidc, authenticator)
     if not config.is_open and provider is None:
-        text = await asyncio.to_thread(first_token, access, time.time())
+        text = await asyncio.to_thread(create_first_run_token, access, time.time())
         if text is not None:
             config.show(_FIRST_RUN.format(text=text))
     pairs = config.collector_pages or config.collector_http
     return Site(
         engine=engine,
         registry=series,
-        gate=authenticator,
+        authenticator=authenticator,
         alarm_secret=None if config.alarm_secret is None else config.alarm_secret.read_bytes().strip(),
-        provider=provider,
+        oidc_provider=provider,
         pairs_url="" if pairs is None else f"{pairs.rstrip('/')}/pairs",
     )
 

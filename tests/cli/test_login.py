@@ -121,7 +121,7 @@ def test_whoever_has_the_file_can_always_come_in_again(run: Run, tmp_path: Path)
     assert text.startswith("spt_")
     store = SqliteStore(file)
     (entry,) = store.audit(10)
-    assert (entry.deed.action, entry.deed.via) == ("create-token", "store")
+    assert (entry.event.action, entry.event.via) == ("create-token", "store")
     store.close()
     assert run("audit", "verify", "--store", str(file)).output == "the audit holds: 1 entries\n"
 

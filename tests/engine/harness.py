@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from tests.support.clock import ManualClock
 from tests.support.worlds import SCRIPTS
+from xds_server import rollout
 from xds_server.engine import Action, Caller, build_engine
 from xds_server.store import SqliteStore
 from xds_server.xds.server import Hub
@@ -117,6 +119,28 @@ class EngineHarness:
 
     async def phase(self, phase: str) -> None:
         await self.until(lambda: self.engine.queries.view("chat").phase == phase)
+
+    async def ticks(self, count: int = 3) -> None:
+        """Move the clock on by one second and wait until the engine has applied a tick, `count` times.
+
+        A tick reaches a rollout after the convergence and the evidence of the same pass. The effects of the
+        last tick may still be pending; the effects of all earlier ones are visible.
+        """
+        step, seen = rollout.step, 0
+
+        def counting_step(state: rollout.State | None, event: rollout.Event, now: float) -> Any:
+            nonlocal seen
+            seen += isinstance(event, rollout.Tick)
+            return step(state, event, now)
+
+        with mock.patch.object(rollout, "step", counting_step):
+            while seen < count:
+                before = seen
+                self.now += 1.0
+                self.engine.inbox.group_changed("chat")
+                async with asyncio.timeout(10):
+                    while seen == before:
+                        await asyncio.sleep(0.002)
 
 
 @asynccontextmanager

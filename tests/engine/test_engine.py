@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,10 +51,15 @@ async def test_a_canary_moves_on_as_proxies_accept(harness: EngineHarness) -> No
 
 async def test_nothing_begins_without_a_proxy(harness: EngineHarness) -> None:
     await harness.apply(route(V1, V2, CANARY))
-    harness.now += 100_000
-    await asyncio.sleep(0)
-    assert harness.engine.queries.view("chat").phase in {"Pending", "Degraded"}
+    await harness.ticks()
+    assert harness.engine.queries.view("chat").phase == "Pending"
     assert harness.engine.queries.view("chat").weights["v2"] == 0
+    harness.now += 100_000
+    await harness.ticks()
+    assert harness.engine.queries.view("chat").phase == "Degraded"
+    assert "no proxy of this group is connected" in harness.engine.queries.view("chat").message
+    assert harness.engine.queries.view("chat").weights["v2"] == 0
+    assert [event.kind for event in harness.engine.queries.view("chat").events] == ["accepted", "degraded"]
 
 
 async def test_a_proxy_that_refuses_holds_the_step(harness: EngineHarness) -> None:
@@ -66,6 +70,7 @@ async def test_a_proxy_that_refuses_holds_the_step(harness: EngineHarness) -> No
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: harness.engine.queries.view("chat").convergence.nacked == 1)
     await harness.until(lambda: "refused by the test" in harness.engine.queries.view("chat").message)
+    await harness.ticks()
     assert harness.engine.queries.view("chat").phase == "Pending"
     assert harness.engine.queries.view("chat").weights["v2"] == 0
     proxy.refuse = set()
@@ -81,6 +86,8 @@ async def test_one_silent_proxy_of_two_holds_the_step(harness: EngineHarness) ->
     slow.silent = True
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
+    await harness.ticks()
+    assert harness.engine.queries.view("chat").phase == "Pending"
     assert harness.engine.queries.view("chat").weights["v2"] == 0
     assert "two" in harness.engine.queries.view("chat").convergence.detail
     slow.silent = False
@@ -115,7 +122,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)
         assert [event.message for event in after.events] == [event.message for event in before.events]
         second.now = 1_000.0 + 3_601
-        await asyncio.sleep(0.05)
+        await second.ticks()
         assert second.engine.queries.view("chat").weights["v2"] == 5, "no step ends before a proxy is back"
         proxy = FakeProxy(second.hub)
         assert proxy.stream.session.snapshot is not None

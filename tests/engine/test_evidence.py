@@ -66,6 +66,7 @@ async def test_proven_failures_roll_back_with_their_reason(harness: EngineHarnes
 async def test_counts_of_other_groups_are_ignored(harness: EngineHarness) -> None:
     await canary_at_five_percent(harness, JUDGED)
     await count_blocks(harness, 50, group="elsewhere")
+    await harness.ticks()
     assert harness.engine.queries.view("chat").weights["v2"] == 5
     assert harness.engine.queries.view("chat").costs == ()
 
@@ -73,6 +74,7 @@ async def test_counts_of_other_groups_are_ignored(harness: EngineHarness) -> Non
 async def test_a_dry_run_evaluates_and_changes_nothing(harness: EngineHarness) -> None:
     await canary_at_five_percent(harness, JUDGED.replace("interval", "dryRun: true, interval"))
     await count_blocks(harness, 50)
+    await harness.ticks()
     view = harness.engine.queries.view("chat")
     assert view.weights["v2"] == 5
     assert view.analysis is not None
@@ -118,6 +120,8 @@ async def test_an_alarm_rolls_back_once(harness: EngineHarness) -> None:
     await harness.phase("RolledBack")
     assert "alarm: Bad" in harness.engine.queries.view("chat").message
     assert await harness.engine.routes.alarm(alerts) == {}
+    await harness.ticks()
+    assert harness.engine.queries.view("chat").phase == "RolledBack"
 
 
 async def wait_for_daily_requests(harness: EngineHarness, requests: int) -> None:

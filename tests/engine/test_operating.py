@@ -78,13 +78,13 @@ async def test_undo_to_an_earlier_spec_is_a_new_generation(harness: EngineHarnes
         await harness.engine.routes.undo_to("chat", 7, by=Caller(actor="ada"))
     with pytest.raises(CommandRefusedError, match="at generation 2 already"):
         await harness.engine.routes.undo_to("chat", 2, by=Caller(actor="ada"))
-    tried = [(e.deed.action, e.deed.outcome) for e in await harness.engine.queries.audit(2)]
+    tried = [(e.event.action, e.event.outcome) for e in await harness.engine.queries.audit(2)]
     assert tried == [("undo", Outcome.REFUSED)] * 2
     view = await harness.engine.routes.undo_to("chat", 1, by=Caller(actor="ada", reason="v2 is worse"))
     assert (view.generation, view.candidate, view.weights) == (3, None, {"v1": 100.0})
     await harness.phase("Healthy")
     (last,) = await harness.engine.queries.audit(1)
-    assert (last.deed.actor, last.deed.action, last.deed.reason) == (
+    assert (last.event.actor, last.event.action, last.event.reason) == (
         "ada",
         "undo",
         "undo to generation 1: v2 is worse",
@@ -99,7 +99,7 @@ async def test_the_audit_log_keeps_actor_action_and_reason_of_deleted_routes(
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
     await harness.engine.routes.command("chat", Action.ABORT, by=Caller(actor="ada", reason="worse answers"))
     await harness.engine.routes.delete("chat", by=Caller(actor="bob"))
-    found = [(e.deed.actor, e.deed.action, e.deed.reason) for e in await harness.engine.queries.audit(10)]
+    found = [(e.event.actor, e.event.action, e.event.reason) for e in await harness.engine.queries.audit(10)]
     assert found == [("test", "apply", ""), ("ada", "abort", "worse answers"), ("bob", "delete", "")]
     assert await harness.engine.queries.audit(10, "other") == []
 
@@ -134,6 +134,7 @@ async def test_an_edit_without_effect_is_not_recorded(harness: EngineHarness) ->
     await harness.until(lambda: "pause" in harness.engine.queries.view("chat").events[-1].message)
     before = await harness.engine.queries.events("chat", 100)
     assert await harness.apply("# a comment\n" + route(V1, V2, CANARY)) == "unchanged"
+    await harness.ticks()
     assert await harness.engine.queries.events("chat", 100) == before
 
 
@@ -150,6 +151,8 @@ async def test_candidates_wait_for_health_and_are_rolled_back_when_unhealthy(tmp
         )
         assert watched.control.endpoints == (("127.0.0.1", 9001),)
         await harness.until(lambda: "not seen healthy" in harness.engine.queries.view("chat").message)
+        await harness.ticks()
+        assert harness.engine.queries.view("chat").weights["v2"] == 0
         harness.engine.inbox.health_reported("chat", Health(backend="v2", healthy=1, total=1))
         await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
         harness.engine.inbox.health_reported(
@@ -171,9 +174,9 @@ async def test_a_shadow_is_followed_by_its_canary_after_enough_pairs(tmp_path: P
         await harness.apply(route(V1, V2, both))
         await harness.phase("Shadowing")
         await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
-        harness.now += 5
+        await harness.ticks()
         found["pairs"] = 14
-        harness.now += 5
+        await harness.ticks()
         assert harness.engine.queries.view("chat").phase == "Shadowing"
         found["pairs"] = 15
         harness.now += 5

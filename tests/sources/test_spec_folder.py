@@ -1,4 +1,4 @@
-"""A watched folder of specs, as a ConfigMap is mounted."""
+"""Watching a folder of spec files, such as a mounted ConfigMap."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Taken:
+class AppliedFiles:
     def __init__(self) -> None:
         self.files: list[tuple[str, str]] = []
 
@@ -21,8 +21,8 @@ class Taken:
 
 
 async def test_new_and_changed_files_are_applied_once(tmp_path: Path) -> None:
-    taken = Taken()
-    folder = SpecFolder(tmp_path, taken)
+    applied = AppliedFiles()
+    folder = SpecFolder(tmp_path, applied)
     (tmp_path / "a.yaml").write_text("one")
     (tmp_path / "notes.txt").write_text("not a spec")
     await folder.scan()
@@ -30,32 +30,32 @@ async def test_new_and_changed_files_are_applied_once(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("two")
     (tmp_path / "b.yml").write_text("three")
     await folder.scan()
-    assert taken.files == [("a.yaml", "one"), ("a.yaml", "two"), ("b.yml", "three")]
+    assert applied.files == [("a.yaml", "one"), ("a.yaml", "two"), ("b.yml", "three")]
 
 
-async def test_a_mounted_config_map_swaps_a_link(tmp_path: Path) -> None:
-    taken = Taken()
+async def test_a_config_map_update_by_symlink_is_applied(tmp_path: Path) -> None:
+    applied = AppliedFiles()
     for number in (1, 2):
         (tmp_path / f"..data{number}").mkdir()
         (tmp_path / f"..data{number}" / "a.yaml").write_text(str(number))
     (tmp_path / "..data").symlink_to("..data1")
     (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
-    folder = SpecFolder(tmp_path, taken)
+    folder = SpecFolder(tmp_path, applied)
     await folder.scan()
     (tmp_path / "next").symlink_to("..data2")
     (tmp_path / "next").rename(tmp_path / "..data")
     await folder.scan()
-    assert taken.files == [("a.yaml", "1"), ("a.yaml", "2")]
+    assert applied.files == [("a.yaml", "1"), ("a.yaml", "2")]
 
 
-async def test_a_folder_that_goes_away_is_said_and_survived(tmp_path: Path) -> None:
-    taken = Taken()
+async def test_a_missing_folder_is_logged_and_watched_until_it_appears(tmp_path: Path) -> None:
+    applied = AppliedFiles()
     inside = tmp_path / "specs"
-    folder = SpecFolder(inside, taken)
+    folder = SpecFolder(inside, applied)
     with capture_logs() as logs:
         await folder.scan()
     assert [entry["event"] for entry in logs] == ["spec_folder_unreadable"]
     inside.mkdir()
     (inside / "a.yaml").write_text("one")
     await folder.scan()
-    assert taken.files == [("a.yaml", "one")]
+    assert applied.files == [("a.yaml", "one")]

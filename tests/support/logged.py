@@ -22,7 +22,7 @@ _LEVELS: Final = {
 }
 _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
     "stream.who": ("node", "group", "peer"),
-    "of": ("route", "metric"),
+    "log_fields": ("route", "metric"),
     "self._unlogged_drops": ("one per reason",),
 }
 """Fields that are handed over together, by what the code calls them."""

@@ -1,4 +1,4 @@
-"""Settings for notifications, an example of an event, and what each kind of target is told of it."""
+"""Notification settings, an example event, and its message in each format."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EXAMPLE = Event(
 
 
 def loaded(text: str, file: str = "notify.yaml") -> tuple[Notifications | None, tuple[Problem, ...]]:
-    """Read settings beside a few files that are not on the disk."""
+    """Load settings; the files they name are in memory."""
     files = {"hook": f"{HOOK}\n", "secret": "only between us\n", "wrong": "s3cret words", "empty": "\n"}
 
     def read(name: str) -> str:
@@ -53,12 +53,12 @@ def loaded(text: str, file: str = "notify.yaml") -> tuple[Notifications | None, 
 
 
 def messages() -> str:
-    """Return what is said of the bad settings among the golden files, a line each."""
+    """Return the problems of the invalid golden settings, one per line."""
     _, problems = loaded((NOTIFY / "bad.yaml").read_text(encoding="utf-8"), "bad.yaml")
     return "".join(f"{problem}\n" for problem in problems)
 
 
 def example(kind: Format) -> str:
-    """Return the body of the example's message as it is shown in the docs."""
+    """Return the body of the example event's message as the docs show it."""
     target = Target(name="ops", format=kind, url=Secret(HOOK))
     return json.dumps(json.loads(render(target, EXAMPLE, PUBLIC).body), indent=2, ensure_ascii=False)

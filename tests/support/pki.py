@@ -1,4 +1,4 @@
-"""Certificates made on the fly with the openssl command."""
+"""Certificates created with the openssl command."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class Pair:
 
     @property
     def serial(self) -> str:
-        """The serial number as Envoy writes it."""
-        words = ["openssl", "x509", "-noout", "-serial", "-in", str(self.certificate)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+        """The serial number in Envoy's format."""
+        command = ["openssl", "x509", "-noout", "-serial", "-in", str(self.certificate)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
         return done.stdout.strip().removeprefix("serial=").lower()
 
     def replace(self, other: Pair) -> None:
-        """Become another pair the way a careful operator does it: each file in one step."""
-        for mine, new in ((self.key, other.key), (self.certificate, other.certificate)):
-            fresh = mine.with_suffix(".new")
-            fresh.write_bytes(new.read_bytes())
-            fresh.replace(mine)
+        """Overwrite the files with those of another pair, each file atomically."""
+        for own, new in ((self.key, other.key), (self.certificate, other.certificate)):
+            temporary = own.with_suffix(".new")
+            temporary.write_bytes(new.read_bytes())
+            temporary.replace(own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """A CA that signs what it is asked to."""
+    """A certificate authority."""
 
     folder: Path
     root: Pair
@@ -51,7 +51,7 @@ class Authority:
         return self.root.certificate
 
     def issue(self, file: str, *names: str, folder: Path | None = None) -> Pair:
-        """Return a certificate with subject alternative names such as `DNS:n1` or `URI:spiffe://...`."""
+        """Issue a certificate with subject alternative names such as `DNS:n1` or `URI:spiffe://...`."""
         pair = _pair(folder or self.folder, file)
         extensions = ["-addext", "basicConstraints=critical,CA:FALSE"]
         if names:
@@ -62,7 +62,7 @@ class Authority:
 
 
 def authority(folder: Path, name: str = "ca") -> Authority:
-    """Return a new CA; the test is skipped where there is no openssl command."""
+    """Return a new CA; skip the test if there is no openssl command."""
     if shutil.which("openssl") is None:
         pytest.skip("the openssl command is missing")
     root = _pair(folder, name)
@@ -75,10 +75,10 @@ def _pair(folder: Path, name: str) -> Pair:
     return Pair(certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
 
 
-def _request(pair: Pair, name: str, *words: str) -> None:
+def _request(pair: Pair, name: str, *arguments: str) -> None:
     files = ("-out", str(pair.certificate), "-keyout", str(pair.key))
     done = subprocess.run(
-        ["openssl", "req", "-x509", *_KEY, *files, "-subj", f"/CN={name}", *words],
+        ["openssl", "req", "-x509", *_KEY, *files, "-subj", f"/CN={name}", *arguments],
         capture_output=True,
         text=True,
         timeout=30,

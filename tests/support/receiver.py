@@ -1,4 +1,4 @@
-"""A server that takes notifications, and answers as it is told to."""
+"""An HTTP server that receives notifications and responds as configured."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Receiver", "Reply", "receiving"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """How one request is answered; `hangs` says never, `endless` that the body does not end."""
+    """The response to one request; `hangs` never responds, `endless` sends a body without end."""
 
     status: int = 200
     body: str = "ok"
@@ -29,7 +29,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes what is posted; `replies` are for the next requests, and then all is well."""
+    """Store the received messages; `replies` are the next responses, later ones are 200."""
 
     port: int = 0
     replies: list[Reply] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Receiver:
         return [headers["X-Shiftplane-Event"] for headers in self.headers]
 
     async def until(self, number: int) -> None:
-        """Wait for so many requests."""
+        """Wait until `number` requests have arrived."""
         async with asyncio.timeout(10):
             while len(self.bodies) < number:
                 await asyncio.sleep(0.002)

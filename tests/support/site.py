@@ -1,4 +1,4 @@
-"""A control plane's HTTP server over a real engine and store, in the test's own loop."""
+"""The control plane's HTTP server with a real engine and store, in the event loop of the test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xds_server.access.audit import AuditEvent
 from xds_server.access.identity import Grant, Role, new_token
 from xds_server.engine import Caller, Engine, build_engine, log_checkpoint
 from xds_server.store import AccessStore, SqliteStore
-from xds_server.web import Authenticator, Provider, Site, build, registry
+from xds_server.web import Authenticator, OidcProvider, Site, build, registry
 from xds_server.xds.server import Hub
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
 
 
 def spec(name: str = "chat", path: str = "/v1/", **labels: str) -> str:
-    """A canary of another name, path and labels."""
-    said = ", ".join(f"{key}: {value}" for key, value in labels.items())
-    text = GOOD.replace("metadata: {name: chat}", f"metadata: {{name: {name}, labels: {{{said}}}}}")
+    """Return a valid canary spec with another name, path and labels."""
+    label_map = ", ".join(f"{key}: {value}" for key, value in labels.items())
+    text = GOOD.replace("metadata: {name: chat}", f"metadata: {{name: {name}, labels: {{{label_map}}}}}")
     return text.replace("prefix: /v1/", f"prefix: {path}")
 
 
 @dataclass(slots=True)
 class Served:
-    """The server, and what it is made of."""
+    """The server and its parts."""
 
     client: Client
     engine: Engine
@@ -53,12 +53,17 @@ class Served:
     access: AccessStore
     hub: Hub
 
-    def token(self, role: Role, name: str = "", *, life: float = 600.0, **labels: str) -> str:
-        """Make a token and return its text."""
+    def token(self, role: Role, name: str = "", *, lifetime: float = 600.0, **labels: str) -> str:
+        """Create a token and return its text."""
         now = time.time()
         grant = Grant(role=role, labels=tuple(sorted(labels.items())))
         token, text = new_token(
-            secrets.token_bytes(38), name=name or role.word, grant=grant, by="test", now=now, expires_in=life
+            secrets.token_bytes(38),
+            name=name or role.text,
+            grant=grant,
+            by="test",
+            now=now,
+            expires_in=lifetime,
         )
         self.access.add_token(token, AuditEvent(at=now, actor="test", action="create-token"))
         return text
@@ -66,27 +71,28 @@ class Served:
     async def apply(self, text: str) -> None:
         await self.engine.routes.apply(text, file="test.yaml", by=Caller(actor="test"))
 
-    async def ask(
-        self, method: str, path: str, *, token: str = "", **more: Any
+    async def request(
+        self, method: str, path: str, *, token: str = "", **options: Any
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """Return status, JSON and headers of an answer."""
-        headers = dict(more.pop("headers", {}))
+        """Send a request; return the status, JSON body and headers of the response."""
+        headers = dict(options.pop("headers", {}))
         if token:
             headers["authorization"] = f"Bearer {token}"
-        async with self.client.request(method, path, headers=headers, **more) as answer:
-            told = await answer.json(content_type=None) if "json" in answer.content_type else {}
-            return answer.status, told, {key.lower(): value for key, value in answer.headers.items()}
+        async with self.client.request(method, path, headers=headers, **options) as response:
+            body = await response.json(content_type=None) if "json" in response.content_type else {}
+            return response.status, body, {key.lower(): value for key, value in response.headers.items()}
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds."""
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition is true."""
         async with asyncio.timeout(10):
-            while not holds():
+            while not condition():
                 await asyncio.sleep(0.005)
 
-    def deeds(self) -> list[tuple[str, str, str, str]]:
-        """Return the audit: who, what, which route, what became of it."""
+    def audit_events(self) -> list[tuple[str, str, str, str]]:
+        """Return the actor, action, route and outcome of each audit entry."""
         return [
-            (e.deed.actor, e.deed.action, e.deed.route, e.deed.outcome.value) for e in self.store.audit(1_000)
+            (entry.event.actor, entry.event.action, entry.event.route, entry.event.outcome.value)
+            for entry in self.store.audit(1_000)
         ]
 
 
@@ -96,26 +102,26 @@ async def serving(
     *,
     is_open: bool,
     secret: bytes | None = None,
-    alive: bool = False,
+    run_rollouts: bool = False,
     oidc: Oidc | None = None,
 ) -> AsyncIterator[Served]:
-    """Run a server over a store; `alive`, rollouts go on, too."""
+    """Run a server with a store in a folder; with `run_rollouts` the engine also advances rollouts."""
     store = SqliteStore(path / "state.sqlite", on_audited=log_checkpoint)
     engine, hub = build_engine(store, SCRIPTS, Hub)
     await engine.committer.load()
     access = AccessStore(store.file)
-    gate = Authenticator(access, engine, is_open=is_open)
+    authenticator = Authenticator(access, engine, is_open=is_open)
     site = Site(
         engine=engine,
         registry=registry(engine, hub),
-        gate=gate,
+        authenticator=authenticator,
         alarm_secret=secret,
-        provider=None if oidc is None else Provider(oidc, gate),
+        oidc_provider=None if oidc is None else OidcProvider(oidc, authenticator),
     )
-    jobs = [asyncio.create_task(job()) for job in (hub.run, engine.reconciler.run)] if alive else []
-    async with TestClient(TestServer(build(site))) as found:
-        yield Served(found, engine, store, access, hub)
-    for job in jobs:
-        job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
+    tasks = [asyncio.create_task(run()) for run in (hub.run, engine.reconciler.run)] if run_rollouts else []
+    async with TestClient(TestServer(build(site))) as client:
+        yield Served(client, engine, store, access, hub)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
     store.close()

@@ -1,4 +1,4 @@
-"""Servers to ask."""
+"""Fixtures with a running HTTP server."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    """A server that asks for tokens."""
+    """A server that requires tokens."""
     async with serving(tmp_path, is_open=False) as found:
         yield found
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    """One where nobody has to log in."""
+    """The client of a server in open mode, without login."""
     async with serving(tmp_path, is_open=True) as found:
         yield found.client

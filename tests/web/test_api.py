@@ -1,4 +1,4 @@
-"""The HTTP API over a real engine and store: answers, errors and series."""
+"""The HTTP API with a real engine and store: responses, errors and metrics."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
     from tests.support.site import Client
 
 
-async def test_a_spec_goes_in_and_comes_out(client: Client) -> None:
-    async with client.post("/v1/routes", data=GOOD) as answer:
-        assert answer.status == 200
-        assert (await answer.json())["applied"] == [{"name": "chat", "action": "created", "generation": 1}]
-    async with client.get("/v1/routes/chat/spec") as answer:
-        assert (await answer.text()).strip() == GOOD.strip()
-    async with client.get("/v1/routes") as answer:
-        assert [view["name"] for view in (await answer.json())["routes"]] == ["chat"]
-    async with client.delete("/v1/routes/chat") as answer:
-        assert await answer.json() == {"deleted": "chat"}
-    async with client.get("/v1/routes/chat") as answer:
-        assert answer.status == 404
+async def test_a_route_can_be_created_read_and_deleted(client: Client) -> None:
+    async with client.post("/v1/routes", data=GOOD) as response:
+        assert response.status == 200
+        assert (await response.json())["applied"] == [{"name": "chat", "action": "created", "generation": 1}]
+    async with client.get("/v1/routes/chat/spec") as response:
+        assert (await response.text()).strip() == GOOD.strip()
+    async with client.get("/v1/routes") as response:
+        assert [view["name"] for view in (await response.json())["routes"]] == ["chat"]
+    async with client.delete("/v1/routes/chat") as response:
+        assert await response.json() == {"deleted": "chat"}
+    async with client.get("/v1/routes/chat") as response:
+        assert response.status == 404
 
 
 async def test_a_dry_run_changes_nothing(client: Client) -> None:
-    async with client.post("/v1/routes?dryRun=true", data=GOOD) as answer:
-        assert answer.status == 200
-    async with client.get("/v1/routes") as answer:
-        assert (await answer.json())["routes"] == []
+    async with client.post("/v1/routes?dryRun=true", data=GOOD) as response:
+        assert response.status == 200
+    async with client.get("/v1/routes") as response:
+        assert (await response.json())["routes"] == []
 
 
-async def test_a_bad_spec_is_answered_with_all_its_problems(client: Client) -> None:
+async def test_an_invalid_spec_is_rejected_with_all_problems(client: Client) -> None:
     bad = GOOD.replace("stable: v1", "stable: v9").replace("setWeight: 5", "setWeight: 500")
-    async with client.post("/v1/routes", data=bad, headers={"x-shiftplane-file": "a%20b.yaml"}) as answer:
-        assert answer.status == 422
-        problems = (await answer.json())["problems"]
+    async with client.post("/v1/routes", data=bad, headers={"x-shiftplane-file": "a%20b.yaml"}) as response:
+        assert response.status == 422
+        problems = (await response.json())["problems"]
     assert len(problems) == 2
     assert {problem["file"] for problem in problems} == {"a b.yaml"}
     assert all(problem["line"] and problem["message"] and problem["allowed"] for problem in problems)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "words"),
+    ("method", "path", "body", "status", "message"),
     [
         ("GET", "/v1/routes/none", b"", 404, "there is no route 'none'; routes: chat"),
         ("POST", "/v1/routes/none/abort", b"", 404, "there is no route 'none'"),
@@ -69,43 +69,43 @@ async def test_a_bad_spec_is_answered_with_all_its_problems(client: Client) -> N
         ("PUT", "/v1/routes", b"", 405, ""),
     ],
 )
-async def test_errors_are_json_that_says_what(
-    client: Client, method: str, path: str, body: bytes, status: int, words: str
+async def test_errors_are_problem_details(
+    client: Client, method: str, path: str, body: bytes, status: int, message: str
 ) -> None:
     async with client.post("/v1/routes", data=GOOD):
         pass
-    async with client.request(method, path, data=body) as answer:
-        assert answer.status == status
-        found = await answer.json()
-    assert words in found["detail"]
+    async with client.request(method, path, data=body) as response:
+        assert response.status == status
+        found = await response.json()
+    assert message in found["detail"]
     assert found["status"] == status
     assert found["type"].startswith("urn:shiftplane:problem:")
 
 
-async def test_a_body_without_end_is_refused(client: Client) -> None:
-    async with client.post("/v1/routes", data=io.BytesIO(b"x" * (9 << 20))) as answer:
-        assert answer.status == 413
-        assert answer.content_type == "application/problem+json"
-        assert (await answer.json())["title"]
+async def test_a_body_that_is_too_large_is_rejected(client: Client) -> None:
+    async with client.post("/v1/routes", data=io.BytesIO(b"x" * (9 << 20))) as response:
+        assert response.status == 413
+        assert response.content_type == "application/problem+json"
+        assert (await response.json())["title"]
 
 
-async def test_a_command_moves_the_route_and_is_in_its_history(client: Client) -> None:
+async def test_a_command_changes_the_route_and_is_in_its_history(client: Client) -> None:
     async with client.post("/v1/routes", data=GOOD):
         pass
     body = {"actor": "ada", "reason": "incident 42"}
-    async with client.post("/v1/routes/chat/abort", json=body) as answer:
-        view = await answer.json()
+    async with client.post("/v1/routes/chat/abort", json=body) as response:
+        view = await response.json()
     assert view["phase"] in {"RollingBack", "RolledBack"}
-    async with client.get("/v1/routes/chat/events") as answer:
-        events = (await answer.json())["events"]
+    async with client.get("/v1/routes/chat/events") as response:
+        events = (await response.json())["events"]
     assert any(event["actor"] == "ada" and "incident 42" in event["message"] for event in events)
 
 
-async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
+async def test_metrics_parse_and_match_the_view(client: Client) -> None:
     async with client.post("/v1/routes", data=GOOD):
         pass
-    async with client.get("/metrics") as answer:
-        text = await answer.text()
+    async with client.get("/metrics") as response:
+        text = await response.text()
     series = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -123,17 +123,17 @@ async def test_series_parse_and_say_what_the_view_says(client: Client) -> None:
     }
 
 
-async def test_ready_only_with_the_store_loaded(tmp_path: Path) -> None:
+async def test_the_server_is_ready_once_the_store_is_loaded(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
     engine, hub = build_engine(store, SCRIPTS, Hub)
-    gate = Authenticator(AccessStore(store.file), engine, is_open=True)
-    site = Site(engine=engine, registry=registry(engine, hub), gate=gate)
+    authenticator = Authenticator(AccessStore(store.file), engine, is_open=True)
+    site = Site(engine=engine, registry=registry(engine, hub), authenticator=authenticator)
     async with TestClient(TestServer(build(site))) as found:
-        async with found.get("/healthz") as answer:
-            assert answer.status == 200
-        async with found.get("/readyz") as answer:
-            assert (answer.status, answer.content_type) == (503, "application/problem+json")
+        async with found.get("/healthz") as response:
+            assert response.status == 200
+        async with found.get("/readyz") as response:
+            assert (response.status, response.content_type) == (503, "application/problem+json")
         await engine.committer.load()
-        async with found.get("/readyz") as answer:
-            assert answer.status == 200
+        async with found.get("/readyz") as response:
+            assert response.status == 200
     store.close()

@@ -1,4 +1,4 @@
-"""Forms of the pages without a browser: what is refused is said on a page; what was written is not lost."""
+"""Forms of the pages without a browser: errors are shown as pages, and input is kept."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
     from tests.support.site import Served
 
 
-async def shown(served: Served, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
-    """Return status and text of a page, or of what answers a form."""
+async def load_page(served: Served, path: str, form: dict[str, str] | None = None) -> tuple[int, str]:
+    """Return status and text of a page, or of the response to a form."""
     method = "GET" if form is None else "POST"
-    async with served.client.request(method, path, data=form, allow_redirects=False) as answer:
-        assert answer.content_type == "text/html", await answer.text()
-        return answer.status, await answer.text()
+    async with served.client.request(method, path, data=form, allow_redirects=False) as response:
+        assert response.content_type == "text/html", await response.text()
+        return response.status, await response.text()
 
 
-async def secret_of(served: Served, path: str) -> str:
-    """Return what forms of a page must send back."""
-    found = re.search(r'name="csrf" value="([^"]+)"', (await shown(served, path))[1])
+async def csrf_token(served: Served, path: str) -> str:
+    """Return the CSRF token of a page's form."""
+    found = re.search(r'name="csrf" value="([^"]+)"', (await load_page(served, path))[1])
     assert found is not None
     return found[1]
 
 
-async def logged_in(served: Served, role: Role) -> None:
+async def log_in(served: Served, role: Role) -> None:
     form = {"token": served.token(role)}
-    async with served.client.post("/login", data=form, allow_redirects=False) as answer:
-        assert answer.status == 303
+    async with served.client.post("/login", data=form, allow_redirects=False) as response:
+        assert response.status == 303
 
 
-async def test_a_spec_of_another_route_comes_back_with_what_is_wrong(served: Served) -> None:
+async def test_a_spec_of_another_route_is_rejected_and_shown_again(served: Served) -> None:
     await served.apply(GOOD)
-    await logged_in(served, Role.OPERATOR)
-    secret = await secret_of(served, "/routes/chat/edit")
+    await log_in(served, Role.OPERATOR)
+    secret = await csrf_token(served, "/routes/chat/edit")
     text = spec("other", "/other/")
     tag = served.engine.queries.spec_tag("chat")
-    status, page = await shown(
+    status, page = await load_page(
         served, "/routes/chat/edit", {"csrf": secret, "tag": tag, "spec": text, "do": "apply"}
     )
     assert status == 409
@@ -50,9 +50,9 @@ async def test_a_spec_of_another_route_comes_back_with_what_is_wrong(served: Ser
     assert [view.name for view in served.engine.queries.views()] == ["chat"]
 
 
-async def test_what_is_refused_around_logging_in_is_said_on_a_page(served: Served) -> None:
-    status, page = await shown(served, "/logout", {"csrf": "of another site"})
-    assert (status, "load the page again" in page) == (403, True)
-    await logged_in(served, Role.VIEWER)
-    status, page = await shown(served, "/audit?before=soon")
+async def test_errors_of_login_and_queries_are_shown_as_pages(served: Served) -> None:
+    status, page = await load_page(served, "/logout", {"csrf": "of another site"})
+    assert (status, "reload the page" in page) == (403, True)
+    await log_in(served, Role.VIEWER)
+    status, page = await load_page(served, "/audit?before=soon")
     assert (status, "a whole number" in page) == (400, True)

@@ -1,4 +1,4 @@
-"""Logging in through an identity provider: a real small one, and one that lies in every way there is."""
+"""Login with an identity provider: a real one, and a fake one with invalid tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from demo.processes import ReadyCheck, free_port, start
 from tests.support.site import GOOD, Served, serving
 from xds_server.access.identity import ClaimRule, Grant, Role
-from xds_server.web import Authenticator, Provider, load_access
+from xds_server.web import Authenticator, OidcProvider, load_access
 from xds_server.web.oidc import ProviderError
 from xds_server.web.settings import Oidc
 
@@ -48,18 +48,18 @@ def settings(issuer: str) -> Oidc:
     )
 
 
-class Liar:
-    """A provider whose tokens are what a test wants them to be."""
+class FakeProvider:
+    """An identity provider whose metadata and tokens a test can change."""
 
     def __init__(self) -> None:
         self.claims: dict[str, Any] = {}
         self.signing: dict[str, Any] = {"key": KEY, "algorithm": "RS256", "headers": {"kid": "1"}}
-        self.asked: dict[str, str] = {}
+        self.query: dict[str, str] = {}
         self.form: dict[str, str] = {}
         self.authorization = ""
-        self.about: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.url = ""
-        self.keys_asked = 0
+        self.key_requests = 0
 
     async def discovery(self, _request: web.Request) -> web.Response:
         found = {
@@ -68,10 +68,10 @@ class Liar:
             "token_endpoint": f"{self.url}/token",
             "jwks_uri": f"{self.url}/jwks",
         }
-        return web.json_response(found | self.about)
+        return web.json_response(found | self.metadata)
 
     async def keys(self, _request: web.Request) -> web.Response:
-        self.keys_asked += 1
+        self.key_requests += 1
         public = jwt.algorithms.RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True)
         return web.json_response({"keys": [{**public, "kid": "1", "use": "sig"}, {"kty": "??"}]})
 
@@ -85,7 +85,7 @@ class Liar:
             "sub": "1",
             "iat": now,
             "exp": now + 60,
-            "nonce": self.asked["nonce"],
+            "nonce": self.query["nonce"],
             "email": "ada@example.com",
             "groups": ["search"],
         }
@@ -94,8 +94,8 @@ class Liar:
 
 
 @pytest.fixture
-async def liar() -> AsyncIterator[Liar]:
-    found = Liar()
+async def provider() -> AsyncIterator[FakeProvider]:
+    found = FakeProvider()
     app = web.Application()
     app.add_routes(
         [
@@ -109,18 +109,20 @@ async def liar() -> AsyncIterator[Liar]:
         yield found
 
 
-async def begin(served: Served, liar: Liar, following: str = "/") -> None:
-    async with served.client.get("/login/oidc", params={"next": following}, allow_redirects=False) as answer:
-        assert answer.status == 302
-        liar.asked = {k: v[0] for k, v in parse_qs(urlsplit(answer.headers["location"]).query).items()}
+async def start_login(served: Served, provider: FakeProvider, following: str = "/") -> None:
+    async with served.client.get(
+        "/login/oidc", params={"next": following}, allow_redirects=False
+    ) as response:
+        assert response.status == 302
+        provider.query = {k: v[0] for k, v in parse_qs(urlsplit(response.headers["location"]).query).items()}
 
 
-async def come_back(served: Served, **query: str) -> tuple[int, str, str]:
-    async with served.client.get("/login/oidc/callback", params=query, allow_redirects=False) as answer:
-        return answer.status, answer.headers.get("location", ""), await answer.text()
+async def finish_login(served: Served, **query: str) -> tuple[int, str, str]:
+    async with served.client.get("/login/oidc/callback", params=query, allow_redirects=False) as response:
+        return response.status, response.headers.get("location", ""), await response.text()
 
 
-async def test_a_real_provider_lets_in_whom_it_knows(tmp_path: Path) -> None:
+async def test_a_real_provider_logs_in_users_with_a_role(tmp_path: Path) -> None:
     users = [
         {"sub": "ada", "email": "ada@example.com", "groups": ["platform"]},
         {"sub": "eve", "email": "eve@example.com", "groups": ["others"]},
@@ -132,118 +134,126 @@ async def test_a_real_provider_lets_in_whom_it_knows(tmp_path: Path) -> None:
     ]
     command += [f"--user-claims={json.dumps(user)}" for user in users]
     ready = ReadyCheck(url=f"{issuer}/.well-known/openid-configuration")
-    provider = start("provider", command, folder=tmp_path, ready=ready)
+    process = start("provider", command, folder=tmp_path, ready=ready)
     try:
         async with serving(tmp_path, is_open=False, oidc=settings(issuer)) as served:
             await served.apply(GOOD)
             for sub, status in (("ada", 200), ("eve", 403)):
-                async with served.client.get("/login") as answer:
-                    assert "Log in with Example" in await answer.text()
-                async with served.client.get("/login/oidc?next=/audit", allow_redirects=False) as answer:
-                    asked = answer.headers["location"]
+                async with served.client.get("/login") as response:
+                    assert "Log in with Example" in await response.text()
+                async with served.client.get("/login/oidc?next=/audit", allow_redirects=False) as response:
+                    authorization_url = response.headers["location"]
                 async with served.client.session.post(
-                    asked, data={"sub": sub}, allow_redirects=False
-                ) as answer:
-                    back = urlsplit(answer.headers["location"])
-                async with served.client.get(f"{back.path}?{back.query}") as answer:
-                    text = await answer.text()
-                    assert answer.status == status, text
+                    authorization_url, data={"sub": sub}, allow_redirects=False
+                ) as response:
+                    back = urlsplit(response.headers["location"])
+                async with served.client.get(f"{back.path}?{back.query}") as response:
+                    text = await response.text()
+                    assert response.status == status, text
                 if status == 200:
                     assert "ada@example.com" in text
-                    assert re.search(r"<h1>Audit</h1>", text)
+                    assert re.search(r"<h1>Audit log</h1>", text)
                 else:
-                    assert "has no role here" in text
-            deeds = served.deeds()
+                    assert "has no role" in text
+            events = served.audit_events()
     finally:
-        provider.stop()
-    assert ("ada@example.com", "login", "", "done") in deeds
-    assert any(deed[1] == "login" and deed[3] == "refused" for deed in deeds)
+        process.stop()
+    assert ("ada@example.com", "login", "", "done") in events
+    assert any(event[1] == "login" and event[3] == "refused" for event in events)
 
 
-async def test_what_is_asked_for_is_bound_to_the_browser_and_used_once(tmp_path: Path, liar: Liar) -> None:
-    async with serving(tmp_path, is_open=False, oidc=settings(liar.url)) as served:
-        await begin(served, liar, "/proxies")
-        assert liar.asked["code_challenge_method"] == "S256"
-        assert liar.asked["scope"] == "openid email profile"
-        status, location, _ = await come_back(served, code="c", state=liar.asked["state"])
+async def test_a_login_is_bound_to_its_browser_and_finished_once(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    async with serving(tmp_path, is_open=False, oidc=settings(provider.url)) as served:
+        await start_login(served, provider, "/proxies")
+        assert provider.query["code_challenge_method"] == "S256"
+        assert provider.query["scope"] == "openid email profile"
+        status, location, _ = await finish_login(served, code="c", state=provider.query["state"])
         assert (status, location) == (303, "/proxies")
-        assert liar.form["code_verifier"]
-        assert liar.authorization.startswith("Basic ")
-        assert "client_secret" not in liar.form
-        assert (await come_back(served, code="c", state=liar.asked["state"]))[0] == 403, "once"
-        await begin(served, liar)
+        assert provider.form["code_verifier"]
+        assert provider.authorization.startswith("Basic ")
+        assert "client_secret" not in provider.form
+        assert (await finish_login(served, code="c", state=provider.query["state"]))[0] == 403, "once"
+        await start_login(served, provider)
         served.client.session.cookie_jar.clear()
-        assert (await come_back(served, code="c", state=liar.asked["state"]))[0] == 403, "another browser"
+        assert (await finish_login(served, code="c", state=provider.query["state"]))[0] == 403, (
+            "another browser"
+        )
 
 
 @pytest.mark.parametrize(
-    ("claims", "signing", "words"),
+    ("claims", "signing", "message"),
     [
-        ({"nonce": "another"}, {}, "of another login"),
-        ({"nonce": None}, {}, "of another login"),
-        ({"aud": "somebody"}, {}, "cannot be believed"),
-        ({"aud": ["shiftplane", "other"]}, {}, "made for another program"),
-        ({"iss": "https://evil.example"}, {}, "cannot be believed"),
-        ({"exp": 1.0}, {}, "cannot be believed"),
-        ({"exp": None}, {}, "cannot be believed"),
-        ({}, {"key": OTHER}, "cannot be believed"),
-        ({}, {"headers": {"kid": "2"}}, "a key that it does not publish"),
-        ({}, {"key": None, "algorithm": "none"}, "which proves nothing here"),
-        ({}, {"key": "x" * 40, "algorithm": "HS256"}, "which proves nothing here"),
-        ({"groups": ["others"]}, {}, "has no role here"),
-        ({"groups": "platformer"}, {}, "has no role here"),
-        ({"groups": None, "realm": {"staff": "yes"}}, {}, "has no role here"),
+        ({"nonce": "another"}, {}, "belongs to another login"),
+        ({"nonce": None}, {}, "belongs to another login"),
+        ({"aud": "another"}, {}, "the ID token is invalid"),
+        ({"aud": ["shiftplane", "other"]}, {}, "issued for another client"),
+        ({"iss": "https://evil.example"}, {}, "the ID token is invalid"),
+        ({"exp": 1.0}, {}, "the ID token is invalid"),
+        ({"exp": None}, {}, "the ID token is invalid"),
+        ({}, {"key": OTHER}, "the ID token is invalid"),
+        ({}, {"headers": {"kid": "2"}}, "a key that the provider does not publish"),
+        ({}, {"key": None, "algorithm": "none"}, "allowed: RS256"),
+        ({}, {"key": "x" * 40, "algorithm": "HS256"}, "allowed: RS256"),
+        ({"groups": ["others"]}, {}, "has no role"),
+        ({"groups": "platformer"}, {}, "has no role"),
+        ({"groups": None, "realm": {"staff": "yes"}}, {}, "has no role"),
     ],
 )
-async def test_what_cannot_be_believed_lets_nobody_in(
-    tmp_path: Path, liar: Liar, claims: dict[str, Any], signing: dict[str, Any], words: str
+async def test_invalid_tokens_and_users_without_role_are_rejected(
+    tmp_path: Path, provider: FakeProvider, claims: dict[str, Any], signing: dict[str, Any], message: str
 ) -> None:
-    async with serving(tmp_path, is_open=False, oidc=settings(liar.url)) as served:
-        liar.claims, liar.signing = claims, liar.signing | signing
-        await begin(served, liar)
-        status, _, text = await come_back(served, code="c", state=liar.asked["state"])
-        assert (status, words in text) == (403, True), text
-        async with served.client.get("/", allow_redirects=False) as answer:
-            assert answer.status == 302
-        assert served.deeds()[-1][1::2] == ("login", "refused")
+    async with serving(tmp_path, is_open=False, oidc=settings(provider.url)) as served:
+        provider.claims, provider.signing = claims, provider.signing | signing
+        await start_login(served, provider)
+        status, _, text = await finish_login(served, code="c", state=provider.query["state"])
+        assert (status, message in text) == (403, True), text
+        async with served.client.get("/", allow_redirects=False) as response:
+            assert response.status == 302
+        assert served.audit_events()[-1][1::2] == ("login", "refused")
 
 
-async def test_many_logins_with_a_new_key_ask_for_keys_once(tmp_path: Path, liar: Liar) -> None:
+async def test_concurrent_logins_with_an_unknown_key_fetch_the_keys_once(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
     async with serving(tmp_path, is_open=False) as served:
-        provider = Provider(settings(liar.url), Authenticator(served.access, served.engine, is_open=False))
-        tried = await asyncio.gather(*(provider._key("new") for _ in range(5)), return_exceptions=True)
-    assert all(isinstance(one, ProviderError) for one in tried)
-    assert liar.keys_asked == 1
+        client = OidcProvider(
+            settings(provider.url), Authenticator(served.access, served.engine, is_open=False)
+        )
+        results = await asyncio.gather(*(client._key("new") for _ in range(5)), return_exceptions=True)
+    assert all(isinstance(one, ProviderError) for one in results)
+    assert provider.key_requests == 1
 
 
-async def test_claims_become_grants(tmp_path: Path, liar: Liar) -> None:
-    async with serving(tmp_path, is_open=False, oidc=settings(liar.url)) as served:
-        liar.claims = {"groups": ["search"], "realm": {"staff": True}, "email": "eve\u0000<b>"}
-        await begin(served, liar)
-        assert (await come_back(served, code="c", state=liar.asked["state"]))[0] == 303
-        async with served.client.get("/") as answer:
-            text = await answer.text()
+async def test_claims_are_mapped_to_grants(tmp_path: Path, provider: FakeProvider) -> None:
+    async with serving(tmp_path, is_open=False, oidc=settings(provider.url)) as served:
+        provider.claims = {"groups": ["search"], "realm": {"staff": True}, "email": "eve\u0000<b>"}
+        await start_login(served, provider)
+        assert (await finish_login(served, code="c", state=provider.query["state"]))[0] == 303
+        async with served.client.get("/") as response:
+            text = await response.text()
         assert "eve&lt;b&gt;" in text
         assert "operator of team=search, viewer" in text
 
 
 @pytest.mark.parametrize(
-    "about", [{"issuer": "https://evil.example"}, {"token_endpoint": ""}, {"authorization_endpoint": None}]
+    "metadata", [{"issuer": "https://evil.example"}, {"token_endpoint": ""}, {"authorization_endpoint": None}]
 )
-async def test_a_provider_that_is_another_is_not_asked(
-    tmp_path: Path, liar: Liar, about: dict[str, Any]
+async def test_a_provider_with_invalid_metadata_is_not_used(
+    tmp_path: Path, provider: FakeProvider, metadata: dict[str, Any]
 ) -> None:
-    liar.about = about
-    async with serving(tmp_path, is_open=False, oidc=settings(liar.url)) as served:
-        async with served.client.get("/login/oidc", allow_redirects=False) as answer:
-            assert answer.status == 502
-            assert "does not answer" in await answer.text()
+    provider.metadata = metadata
+    async with serving(tmp_path, is_open=False, oidc=settings(provider.url)) as served:
+        async with served.client.get("/login/oidc", allow_redirects=False) as response:
+            assert response.status == 502
+            assert "cannot be used" in await response.text()
         token = served.token(Role.VIEWER)
-        async with served.client.post("/login", data={"token": token}, allow_redirects=False) as answer:
-            assert answer.status == 303, "tokens open all the same"
+        async with served.client.post("/login", data={"token": token}, allow_redirects=False) as response:
+            assert response.status == 303, "tokens still work"
 
 
-def test_the_file_of_access_says_all_that_is_wrong_with_it() -> None:
+def test_all_problems_of_an_access_file_are_reported() -> None:
     text = """\
 oidc:
   issuer: nonsense
@@ -261,8 +271,8 @@ sesion: {}
 
     found, problems = load_access(text, file="access.yaml", read=read)
     assert found is None
-    said = "\n".join(str(problem) for problem in problems)
-    for words in (
+    report = "\n".join(str(problem) for problem in problems)
+    for message in (
         "access.yaml:2:3: oidc.issuer",
         "access.yaml:4:3: oidc.clientSecretFile: missing: No such file",
         "access.yaml:5:3: oidc.scopes: openid is missing",
@@ -270,10 +280,10 @@ sesion: {}
         "access.yaml:8:",
         "did you mean 'session'",
     ):
-        assert words in said, said
+        assert message in report, report
 
 
-def test_a_good_file_of_access() -> None:
+def test_a_valid_access_file_is_loaded() -> None:
     text = """\
 oidc:
   issuer: https://idp.example.com/

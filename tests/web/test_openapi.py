@@ -1,4 +1,4 @@
-"""The API is what it says it is: a tool that knows nothing but its description tries everything."""
+"""The API matches its OpenAPI document, which Schemathesis tests."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ name = ["chat", "nothing"]
 [phases.coverage]
 unexpected-methods = ["DELETE", "PATCH", "PUT"]
 
-# A text that is no spec, a route that is not there and a phase that does not allow it are refused by design.
+# Invalid specs, unknown routes and commands that the phase does not allow are rejected by design.
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "400", "401", "403", "404", "409", "412", "422", "503"]
 """
@@ -45,7 +45,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
     found.close()
 
 
-def test_schemathesis_finds_nothing(plane: Plane, tmp_path: Path) -> None:
+def test_schemathesis_finds_no_mismatch(plane: Plane, tmp_path: Path) -> None:
     plane.start_control_plane("--no-health-checks", collector=False)
     plane.apply(SPEC)
     (tmp_path / "schemathesis.toml").write_text(SETTINGS, encoding="utf-8")
@@ -58,7 +58,7 @@ def test_schemathesis_finds_nothing(plane: Plane, tmp_path: Path) -> None:
             "--seed=7",
             "--workers=1",
             "--no-color",
-            "--exclude-checks=ignored_auth",  # nobody has to log in here; tests/web/test_access.py tries that
+            "--exclude-checks=ignored_auth",  # open mode; see tests/web/test_access.py
         ],
         capture_output=True,
         text=True,
@@ -70,10 +70,10 @@ def test_schemathesis_finds_nothing(plane: Plane, tmp_path: Path) -> None:
     assert plane.api.get("/healthz") == {"status": "ok"}
 
 
-async def test_the_description_is_served_and_whole(served: Served) -> None:
-    status, described, _ = await served.ask("GET", "/v1/openapi.json")
-    assert (status, described["openapi"]) == (200, "3.1.0")
-    known = {(method.upper(), path) for path, methods in described["paths"].items() for method in methods}
+async def test_the_openapi_document_is_complete(served: Served) -> None:
+    status, document, _ = await served.request("GET", "/v1/openapi.json")
+    assert (status, document["openapi"]) == (200, "3.1.0")
+    known = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     handled = {
         (one.method, one.resource.canonical)
         for one in served.client.app.router.routes()
@@ -81,32 +81,32 @@ async def test_the_description_is_served_and_whole(served: Served) -> None:
     }
     ours = {(method, path) for method, path in handled if path.startswith("/v1/")}
     assert ours - known == {("GET", "/v1/openapi.json")}
-    references = json.dumps(described).count('"#/components/schemas/')
+    references = json.dumps(document).count('"#/components/schemas/')
     assert references > 10
     for name in ("RouteView", "Problem", "AuditEntry"):
-        assert name in described["components"]["schemas"]
+        assert name in document["components"]["schemas"]
 
 
-async def test_every_operation_that_takes_a_role_says_no_to_nobody(served: Served) -> None:
-    described = (await served.ask("GET", "/v1/openapi.json"))[1]
-    tried = 0
-    for path, methods in described["paths"].items():
+async def test_every_operation_with_a_role_requires_a_token(served: Served) -> None:
+    document = (await served.request("GET", "/v1/openapi.json"))[1]
+    count = 0
+    for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if not operation.get("security"):
                 continue
-            tried += 1
+            count += 1
             where = path.replace("{name}", "chat").replace("{id}", "0" * 12)
-            assert (await served.ask(method.upper(), where, data=b"{}"))[0] == 401, (method, path)
-    assert tried > 20
+            assert (await served.request(method.upper(), where, data=b"{}"))[0] == 401, (method, path)
+    assert count > 20
     viewer = served.token(Role.VIEWER)
-    assert (await served.ask("GET", "/v1/routes", token=viewer))[0] == 200
+    assert (await served.request("GET", "/v1/routes", token=viewer))[0] == 200
 
 
-async def test_a_store_that_fails_is_answered_as_described(served: Served) -> None:
-    described = (await served.ask("GET", "/v1/openapi.json"))[1]["paths"]
+async def test_a_failing_store_gives_the_documented_response(served: Served) -> None:
+    document = (await served.request("GET", "/v1/openapi.json"))[1]["paths"]
     token = served.token(Role.VIEWER)
     served.store.close()
     for path in ("/v1/routes", "/v1/audit", "/v1/whoami"):
-        status, said, _ = await served.ask("GET", path, token=token)
-        assert (status, said["status"]) == (503, 503)
-        assert "503" in described[path]["get"]["responses"]
+        status, body, _ = await served.request("GET", path, token=token)
+        assert (status, body["status"]) == (503, 503)
+        assert "503" in document[path]["get"]["responses"]

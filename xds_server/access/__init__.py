@@ -1,1 +1,1 @@
-"""Who may do what (tokens, roles, sessions), and the audit log of what was done (pure)."""
+"""Roles, tokens and sessions, and the audit log of what users did (pure)."""

@@ -169,7 +169,7 @@ def _of_export(path: Path, anchors: Iterable[str]) -> dict[str, Any]:
 
 
 def _told(entries: int, breaks: list[Any]) -> dict[str, Any]:
-    said = [{"seq": one.seq, "words": one.words} for one in breaks]
+    said = [{"seq": one.seq, "words": one.message} for one in breaks]
     return {"holds": not said, "entries": entries, "breaks": said}
 
 

@@ -14,7 +14,7 @@ from xds_server.cli.out import print_data
 from xds_server.cli.specs import read_settings
 
 if TYPE_CHECKING:
-    from xds_server.notifications.delivery import Answer
+    from xds_server.notifications.delivery import DeliveryResult
     from xds_server.notifications.messages import Notifications, Target
 
 __all__ = ["notify", "read_notifications"]
@@ -69,31 +69,32 @@ def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float,
         ctx.exit(Exit.REFUSED)
 
 
-async def _send(targets: list[Target], public_url: str | None, within: float) -> list[Answer]:
-    from xds_server.notifications.delivery import post, session
-    from xds_server.notifications.messages import TEST, Event, render
+async def _send(targets: list[Target], public_url: str | None, within: float) -> list[DeliveryResult]:
+    from xds_server.notifications.delivery import client_session, post
+    from xds_server.notifications.messages import TEST_KIND, Event, render
 
     now = time.time()
     words = "a test; nothing happened to any route"
-    event = Event(seq=0, place=0, at=now, route="example", kind=TEST, actor=actor(), message=words)
+    event = Event(seq=0, place=0, at=now, route="example", kind=TEST_KIND, actor=actor(), message=words)
 
-    async def told(target: Target) -> Answer:
-        async with session() as through:
-            return await post(through, target, render(target, event, public_url), now=now, within=within)
+    async def told(target: Target) -> DeliveryResult:
+        async with client_session() as through:
+            message = render(target, event, public_url)
+            return await post(through, target, message, now=now, timeout_seconds=within)
 
     return await asyncio.gather(*(told(target) for target in targets))
 
 
-def _document(target: Target, answer: Answer) -> dict[str, Any]:
+def _document(target: Target, answer: DeliveryResult) -> dict[str, Any]:
     return {
         "name": target.name,
         "type": target.format.value,
         "delivered": answer.delivered,
         "status": answer.status,
-        "answer": answer.words,
+        "answer": answer.reason,
     }
 
 
-def _line(target: Target, answer: Answer) -> str:
-    came = " ".join(str(part) for part in (answer.status, answer.words) if part)
+def _line(target: Target, answer: DeliveryResult) -> str:
+    came = " ".join(str(part) for part in (answer.status, answer.reason) if part)
     return f"{target.name} ({target.format.value}): {'delivered' if answer.delivered else 'FAILED'}: {came}"

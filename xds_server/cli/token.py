@@ -33,9 +33,9 @@ class _Life(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and unit in _UNITS):
             self.fail(f"{text!r} is no duration; such as 30m, 12h, 90d or 8w is allowed", param, ctx)
         found = int(number) * _UNITS[unit]
-        from xds_server.access.identity import LIVES
+        from xds_server.access.identity import TOKEN_LIFETIME_SECONDS
 
-        if not LIVES[0] <= found <= LIVES[1]:
+        if not TOKEN_LIFETIME_SECONDS[0] <= found <= TOKEN_LIFETIME_SECONDS[1]:
             self.fail(f"{text!r} is out of bounds; from 1m to 366d is allowed", param, ctx)
         return found
 
@@ -44,9 +44,9 @@ class _Name(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     name = "name"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from xds_server.access.identity import NAMES
+        from xds_server.access.identity import TOKEN_NAME_PATTERN
 
-        if re.fullmatch(NAMES, str(value)) is None:
+        if re.fullmatch(TOKEN_NAME_PATTERN, str(value)) is None:
             allowed = "up to 63 letters, digits and . _ @ - are allowed, a letter or digit first"
             self.fail(f"{value!r} is no name of a token; {allowed}", param, ctx)
         return str(value)
@@ -159,7 +159,12 @@ def _into(path: Path, body: Mapping[str, Any]) -> dict[str, Any]:
             expires_in=body["expires_in"],
         )
         deed = AuditEvent(
-            at=now, actor=actor(), action="create-token", via="store", source=str(path), detail=new.words
+            at=now,
+            actor=actor(),
+            action="create-token",
+            via="store",
+            source=str(path),
+            detail=new.description,
         )
         AccessStore(store.file).add_token(new, deed)
     except StoreError as error:

@@ -113,7 +113,7 @@ def evaluate(
         effects=effects,
         text=document.text,
         file=document.file,
-        deed=by.audit_event(
+        audit_event=by.audit_event(
             action,
             name,
             now,

@@ -13,7 +13,7 @@ import structlog
 from xds_server.analysis.counts import add_counts, group_by_route
 from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
 from xds_server.rollout import Finding, Verdict
-from xds_server.sources import Asked
+from xds_server.sources import MetricQuery
 from xds_server.store import StoredBlock
 
 if TYPE_CHECKING:
@@ -113,10 +113,10 @@ class AnalysisService:
             known = self._policies[live.name] = live.document, policy_from_spec(live.route.spec)
         return known[1]
 
-    def queries(self) -> list[Asked]:
+    def queries(self) -> list[MetricQuery]:
         """Return the PromQL queries of all routes."""
         return [
-            Asked(
+            MetricQuery(
                 route=live.name,
                 name=threshold.name,
                 query=threshold.query,

@@ -9,7 +9,7 @@ import structlog
 from xds_server.access.audit import Outcome
 from xds_server.access.identity import FailureLimiter
 from xds_server.engine.errors import TooManyRefusalsError
-from xds_server.store import soon
+from xds_server.store import run_in_store_thread
 
 if TYPE_CHECKING:
     from xds_server.access.audit import AuditEvent, Checkpoint
@@ -35,7 +35,7 @@ class AuditRecorder:
 
     async def record(self, event: AuditEvent) -> None:
         """Write an event."""
-        await soon(self._store.note, event)
+        await run_in_store_thread(self._store.add_audit_event, event)
 
     async def refuse(self, by: Caller, action: str, route: str, reason: str) -> None:
         """Write a refused attempt.
@@ -45,9 +45,9 @@ class AuditRecorder:
         """
         # The limit goes by the authenticated name, not by the user name that the client reports.
         who, now = f"{by.via} {by.actor.partition(' (as ')[0]}", self._clock.monotonic()
-        if wait := self._refused.wait(who, now):
+        if wait := self._refused.retry_after(who, now):
             raise TooManyRefusalsError(reason, wait)
-        self._refused.note(who, now)
+        self._refused.record_failure(who, now)
         refused = by.audit_event(action, route, self._clock.now(), outcome=Outcome.REFUSED, detail=reason)
         await self.record(refused)
 

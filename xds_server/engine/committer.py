@@ -28,7 +28,7 @@ from xds_server.engine.errors import EngineError
 from xds_server.engine.observations import watched_backends
 from xds_server.engine.routes import EVENTS_KEPT, LiveRoute, event_view
 from xds_server.spec import load
-from xds_server.store import Change, ConflictError, soon
+from xds_server.store import Change, ConflictError, run_in_store_thread
 from xds_server.view import EventView
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Committer:
             at=now,
             state=state,
             effects=effects,
-            deed=audited,
+            audit_event=audited,
         )
         with self._observer.span("move", route=name, event=type(event).__name__, actor=actor):
             (live.seq,) = await self._store_changes(change)
@@ -175,7 +175,7 @@ class Committer:
         Raises:
             StoreError: The store cannot write; nothing changed.
         """
-        await soon(self._store.delete, live.name, deed=event)
+        await run_in_store_thread(self._store.delete, live.name, audit_event=event)
         self._table.remove(live.name)
         self._analysis.forget(live.name)
         log.info("route_deleted", route=live.name, actor=event.actor)
@@ -187,23 +187,23 @@ class Committer:
         """Write changes in one transaction; return the numbers of their events."""
         try:
             with self._observer.span("keep", changes=len(changes)):
-                return await soon(self._store.commit, *changes)
+                return await run_in_store_thread(self._store.commit, *changes)
         except ConflictError:
             # The store went on without this process, for example after an error that arrived too late.
             await self._load_routes()
             raise
 
     async def _load_routes(self) -> None:
-        for stored in await soon(self._store.load):
+        for stored in await run_in_store_thread(self._store.load):
             loaded = load(stored.text, file=stored.file)
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
                 raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
             live = LiveRoute(document=loaded.documents[0], state=stored.state, seq=stored.seq)
-            history = await soon(self._store.history, live.name, EVENTS_KEPT, whole=False)
+            history = await run_in_store_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)
             self._table.put(live)
-            blocks = await soon(self._store.blocks, live.name, BLOCKS_RESUMED)
+            blocks = await run_in_store_thread(self._store.blocks, live.name, BLOCKS_RESUMED)
             self._analysis.resume(live, blocks, self._clock.now())
 
     def _record(self, live: LiveRoute, effects: tuple[rollout.Effect, ...], actor: str) -> None:

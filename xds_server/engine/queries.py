@@ -20,7 +20,7 @@ from xds_server.analysis.verdicts import EquivalenceResult, assess_equivalence
 from xds_server.engine.caller import anything
 from xds_server.engine.observations import experiment_name, shadow_budget
 from xds_server.engine.routes import event_view
-from xds_server.store import soon
+from xds_server.store import run_in_store_thread
 from xds_server.view import EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.equivalence import equivalence_view
 from xds_server.view.experiments import experiment_view
@@ -135,7 +135,10 @@ class RouteQueries:
         Without `whole`, only those since the route was last created: a deleted route may have had its name.
         """
         self._table.get(name)
-        return [event_view(e) for e in await soon(self._store.history, name, limit, before, whole=whole)]
+        return [
+            event_view(e)
+            for e in await run_in_store_thread(self._store.history, name, limit, before, whole=whole)
+        ]
 
     async def blocks(self, name: str, limit: int) -> bytes:
         """Return the newest blocks of counts of a route with their runs, oldest first, as JSON lines."""
@@ -173,7 +176,7 @@ class RouteQueries:
 
     async def audit_end(self) -> int:
         """Return the number of audit entries."""
-        return (await soon(self._store.head)).seq
+        return (await run_in_store_thread(self._store.head)).seq
 
     async def audit_lines(self) -> AsyncIterator[bytes]:
         """Yield the whole audit log as JSON lines, oldest first, some lines at a time."""
@@ -192,8 +195,8 @@ class RouteQueries:
         """Return what this caller did under its request's idempotency key; refused attempts do not count."""
         if not by.key:
             return ()
-        found = await soon(self._store.audit_by_key, by.actor, by.key)
-        return tuple(entry for entry in found if entry.deed.outcome is Outcome.DONE)
+        found = await run_in_store_thread(self._store.audit_by_key, by.actor, by.key)
+        return tuple(entry for entry in found if entry.event.outcome is Outcome.DONE)
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy."""
@@ -203,7 +206,7 @@ class RouteQueries:
         """Return the counts and costs of each leg by day, oldest first; today's are up to 30 s old."""
         live = self._table.get(name)
         found = []
-        for day, leg, counts in await soon(self._store.days, name):
+        for day, leg, counts in await run_in_store_thread(self._store.days, name):
             found += [{"day": day, **to_json(cost)} for cost in cost_view(live.route.spec, {leg: counts})]
         return found
 

@@ -11,7 +11,7 @@ import structlog
 from xds_server import rollout
 from xds_server.engine.analysis_service import DAYS_STORED, SECONDS_STORED
 from xds_server.engine.observations import convergence_event, shadow_events
-from xds_server.store import StoreError, soon
+from xds_server.store import StoreError, run_in_store_thread
 
 if TYPE_CHECKING:
     from xds_server.clock import Clock
@@ -131,13 +131,13 @@ class Reconciler:
         now = self._clock.now()
         blocks = self._analysis.take_blocks()
         if blocks:
-            await soon(self._store.keep_blocks, blocks, drop_before=now - SECONDS_STORED)
+            await run_in_store_thread(self._store.save_blocks, blocks, drop_before=now - SECONDS_STORED)
         if now - self._days_stored_at >= _DAYS_SECONDS:
             self._days_stored_at = now
             days = self._analysis.take_days()
             oldest = datetime.fromtimestamp(now - DAYS_STORED * 86_400, tz=UTC).date().isoformat()
             if days:
-                await soon(self._store.add_days, days, drop_before=oldest)
+                await run_in_store_thread(self._store.add_days, days, drop_before=oldest)
 
     def _seconds_to_next_pass(self) -> float:
         """Return the seconds until the next deadline of any route, within the bounds of a pass."""

@@ -14,7 +14,7 @@ from xds_server.engine.claims import same_claim, takes_from
 from xds_server.engine.errors import CommandRefusedError, ForbiddenError, StaleError
 from xds_server.engine.observations import alarm_event, matching_alarm
 from xds_server.spec import Loaded, load
-from xds_server.store import soon
+from xds_server.store import run_in_store_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -123,7 +123,7 @@ class RouteService:
         async with self._committer.exclusive():
             live = self._table.get(name, visible=by.may)
             await self._permit(by, "undo", name, live.labels)
-            specs = await soon(self._store.specs, name)
+            specs = await run_in_store_thread(self._store.specs, name)
             wanted = next((spec for spec in specs if spec.generation == generation), None)
             if wanted is None:
                 known = ", ".join(str(spec.generation) for spec in specs)

@@ -1,1 +1,1 @@
-"""Messages about events of routes (pure), and their delivery to Slack, webhooks and CloudEvents (I/O)."""
+"""Notifications about route events: messages (pure) and their delivery (I/O)."""

@@ -1,4 +1,4 @@
-"""What the collector has found, fetched now and then; nothing waits for it, nothing fails with it."""
+"""Poll the summaries of a shadow collector; nothing depends on the collector being reachable."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import structlog
 
 __all__ = ["CollectorSource"]
 
-_EVERY: Final = 1.0
-_WINDOW: Final = 20.0
-_LEAST: Final = 5.0
+_POLL_SECONDS: Final = 1.0
+_RATE_WINDOW_SECONDS: Final = 20.0
+_MIN_RATE_SECONDS: Final = 5.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=3)
 
 log = structlog.get_logger()
@@ -23,20 +23,20 @@ log = structlog.get_logger()
 class CollectorSource:
     """The latest summary per route; `url` is the base URL of the collector's HTTP API.
 
-    `token` is what it lets in, where it asks for one; a viewer's is enough.
+    `token` is the collector's bearer token if it requires one; the viewer role suffices.
     """
 
     def __init__(self, url: str, token: str = "") -> None:
-        """Nothing is fetched before `run`."""
+        """Create a source that fetches nothing before `run`."""
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._latest: dict[str, dict[str, Any]] = {}
-        self._exposed: dict[tuple[str, str], dict[str, Any]] = {}
-        self._spent: dict[str, deque[tuple[float, float]]] = {}
+        self._exposures: dict[tuple[str, str], dict[str, Any]] = {}
+        self._tokens_by_time: dict[str, deque[tuple[float, float]]] = {}
         self.reachable = False
 
     def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
-        """Return what is known of the pairs of these two backends; None before their first pair."""
+        """Return the summary of the pairs of these two backends; None before their first pair."""
         found = self._latest.get(route)
         if found is None:
             return None
@@ -46,58 +46,58 @@ class CollectorSource:
                 return {**whole, **comparison, "shadow_tokens_per_second": self._rate(route)}
         return None
 
-    def exposed(self, route: str, experiment: str) -> dict[str, Any] | None:
-        """Return what is known of the users of an A/B test, None before the first."""
-        return self._exposed.get((route, experiment))
+    def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
+        """Return the exposures of an A/B test; None before the first."""
+        return self._exposures.get((route, experiment))
 
-    def _note_spent(self, now: float) -> None:
-        """Remember what copies have cost so far, for as long as their rate is looked at."""
-        self._spent = {route: self._spent.get(route, deque()) for route in self._latest}
-        for route, known in self._spent.items():
-            known.append((now, _tokens(self._latest[route])))
-            while known[0][0] < now - _WINDOW:
-                known.popleft()
+    def _record_tokens(self, now: float) -> None:
+        """Store the total tokens of mirrored requests per route, for the window of the rate."""
+        self._tokens_by_time = {route: self._tokens_by_time.get(route, deque()) for route in self._latest}
+        for route, samples in self._tokens_by_time.items():
+            samples.append((now, _shadow_tokens(self._latest[route])))
+            while samples[0][0] < now - _RATE_WINDOW_SECONDS:
+                samples.popleft()
 
     def _rate(self, route: str) -> float | None:
-        """Return the tokens that copies cost per second lately; None while that is not long enough."""
-        known = self._spent.get(route)
-        if not known or known[-1][0] - known[0][0] < _LEAST:
+        """Return the tokens per second of mirrored requests; None before 5 s of samples."""
+        samples = self._tokens_by_time.get(route)
+        if not samples or samples[-1][0] - samples[0][0] < _MIN_RATE_SECONDS:
             return None
-        (since, before), (now, after) = known[0], known[-1]
+        (since, before), (now, after) = samples[0], samples[-1]
         return max(0.0, after - before) / (now - since)
 
     async def run(self) -> None:
-        """Fetch until cancelled."""
+        """Fetch summaries until canceled."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=self._headers) as session:
             while True:
                 await self._fetch(session)
-                await asyncio.sleep(_EVERY)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _fetch(self, session: aiohttp.ClientSession) -> None:
         try:
-            async with session.get(f"{self._url}/v1/summary") as answer:
-                answer.raise_for_status()
-                document = await answer.json()
+            async with session.get(f"{self._url}/v1/summary") as response:
+                response.raise_for_status()
+                document = await response.json()
             self._latest = {item["route"]: item for item in document["routes"]}
-            self._note_spent(time.monotonic())
-            async with session.get(f"{self._url}/v1/exposures") as answer:
-                answer.raise_for_status()
-                document = await answer.json()
-            self._exposed = {(item["route"], item["experiment"]): item for item in document["experiments"]}
+            self._record_tokens(time.monotonic())
+            async with session.get(f"{self._url}/v1/exposures") as response:
+                response.raise_for_status()
+                document = await response.json()
+            self._exposures = {(item["route"], item["experiment"]): item for item in document["experiments"]}
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             if self.reachable:
                 log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)
             self.reachable = False
         else:
             if not self.reachable:
-                log.info("collector_reachable", url=self._url)
+                log.info("collector_connected", url=self._url)
             self.reachable = True
 
 
-def _tokens(item: dict[str, Any]) -> float:
-    """Return the tokens of all answers that copies of a route got, as far as they were compared."""
+def _shadow_tokens(summary: dict[str, Any]) -> float:
+    """Return the total tokens of a route's compared shadow responses and noise baseline responses."""
     total = 0.0
-    for comparison in item.get("comparisons", ()):
+    for comparison in summary.get("comparisons", ()):
         tokens = comparison.get("tokens") or {}
         total += float(tokens.get("shadow_mean") or 0.0) * float(tokens.get("of") or 0)
         total += float(tokens.get("noise_total") or 0)

@@ -1,7 +1,7 @@
-"""What collectors counted of pairs, as a stream from each; nothing waits for it, nothing fails with it.
+"""Receive comparison counts from collectors, one gRPC stream each; nothing depends on the streams.
 
-A stream that breaks is taken up where it was; a block that is sent again replaces itself, so nothing counts
-twice, also where two addresses lead to one collector. Counts of all collectors add up.
+A broken stream resumes at its cursor. A block that is sent again replaces its earlier version, so no pair is
+counted twice, not even if two addresses lead to the same collector. The counts of all collectors add up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import grpc.aio
 import structlog
 
 from xds_server.analysis.verdicts import ComparisonCounts, PairCounts
+from xds_server.retry import RetryPolicy
 from xds_server.sources.wire import evidence_pb2 as wire
 
 if TYPE_CHECKING:
@@ -24,86 +25,85 @@ if TYPE_CHECKING:
 __all__ = ["EvidenceBlocks", "EvidenceSource"]
 
 _METHOD: Final = "/shiftplane.evidence.v1.EvidenceService/Watch"
-_FIRST_WAIT: Final = 0.5
-_LONGEST_WAIT: Final = 15.0
-_SETTLED: Final = 3_600
-"""Seconds after which no collector counts on in a block."""
-_MOST: Final = 20_000
-"""Blocks of two backends kept while nobody asks for them; the oldest go first and count no more."""
+_RETRY: Final = RetryPolicy(first_delay=0.5, longest_delay=15.0)
+_SETTLED_SECONDS: Final = 3_600
+"""Age after which no collector changes a block any more."""
+_MAX_RECENT_BLOCKS: Final = 20_000
+"""Blocks of two backends kept while `counts` is not called; the oldest are dropped and not counted."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Known:
-    """Blocks of two backends by store and beginning, and what those too old to change came to."""
+class _Comparison:
+    """The blocks of two backends by store and start time, and the sum of the blocks that are settled."""
 
     comparator: int = 0
     since: float = 0.0
-    old: PairCounts = field(default_factory=PairCounts)
+    settled: PairCounts = field(default_factory=PairCounts)
     recent: dict[tuple[str, int], PairCounts] = field(default_factory=dict)
 
 
 class EvidenceBlocks:
-    """All blocks of all stores, by whose they are (pure)."""
+    """The blocks of all collectors' stores, by route and backends (pure)."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
-        self._known: dict[tuple[str, str, str], _Known] = defaultdict(_Known)
+        """Start without blocks."""
+        self._comparisons: dict[tuple[str, str, str], _Comparison] = defaultdict(_Comparison)
 
     def add(self, store: str, blocks: Iterable[Any]) -> None:
-        """Take in blocks of a store; the newest counts of a block are the ones that count."""
+        """Add blocks of a store; a newer version of a block replaces the older one."""
         for block in blocks:
-            known = self._known[block.route, block.primary_variant, block.shadow_variant]
-            if block.comparator > known.comparator:
-                # Counts of different comparisons do not mix.
-                known.comparator, known.old, known.recent = block.comparator, PairCounts(), {}
-            if block.comparator < known.comparator or block.begins < known.since:
+            found = self._comparisons[block.route, block.primary_variant, block.shadow_variant]
+            if block.comparator > found.comparator:
+                # Counts of different comparator versions must not be added up.
+                found.comparator, found.settled, found.recent = block.comparator, PairCounts(), {}
+            if block.comparator < found.comparator or block.begins < found.since:
                 continue
-            known.recent[store, block.begins] = _counts(block)
-            while len(known.recent) > _MOST:
-                del known.recent[next(iter(known.recent))]
+            found.recent[store, block.begins] = _counts(block)
+            while len(found.recent) > _MAX_RECENT_BLOCKS:
+                del found.recent[next(iter(found.recent))]
 
     def counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        """Return the sum of the blocks that began after `since`; None where there are none.
+        """Return the sum of the blocks that began at or after `since`; None if there are none.
 
-        Who asks for a later `since` than before will not ask for an earlier one again: a shadow began anew.
+        `since` is the start of the current shadow step and only increases, so earlier blocks are dropped.
         """
-        known = self._known.get((route, stable, candidate))
-        if known is None:
+        found = self._comparisons.get((route, stable, candidate))
+        if found is None:
             return None
-        if since != known.since:
-            known.since, known.old = since, PairCounts()
-            known.recent = {key: counts for key, counts in known.recent.items() if key[1] >= since}
-        if known.recent:
-            settled = max(begins for _, begins in known.recent) - _SETTLED
-            done = [key for key in known.recent if key[1] < settled]
-            known.old = PairCounts.sum((known.old, *(known.recent.pop(key) for key in done)))
-        found = PairCounts.sum((known.old, *known.recent.values()))
-        return found if found.pairs else None
+        if since != found.since:
+            found.since, found.settled = since, PairCounts()
+            found.recent = {key: counts for key, counts in found.recent.items() if key[1] >= since}
+        if found.recent:
+            settled_before = max(begins for _, begins in found.recent) - _SETTLED_SECONDS
+            settled = [key for key in found.recent if key[1] < settled_before]
+            found.settled = PairCounts.sum((found.settled, *(found.recent.pop(key) for key in settled)))
+        total = PairCounts.sum((found.settled, *found.recent.values()))
+        return total if total.pairs else None
 
 
 class EvidenceSource:
-    """The streams of all collectors; `addresses` are ``host:port`` of their gRPC doors."""
+    """The streams of all collectors; `addresses` are their gRPC addresses as ``host:port``."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        """Nothing is asked for before `run`."""
+        """Create a source that connects to no collector before `run`."""
         self._addresses = tuple(addresses)
         self._blocks = EvidenceBlocks()
         self.connected: set[str] = set()
 
     def counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        """Return what was counted of two backends since then, by all collectors; None for nothing."""
+        """Return the counts of two backends since then, of all collectors; None if there are none."""
         return self._blocks.counts(route, stable, candidate, since)
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Receive blocks until canceled."""
         async with asyncio.TaskGroup() as tasks:
             for address in self._addresses:
                 tasks.create_task(self._watch(address))
 
     async def _watch(self, address: str) -> None:
-        store, cursor, wait = "", 0, _FIRST_WAIT
+        store, cursor, failures = "", 0, 0
         options = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             call = channel.unary_stream(
@@ -115,19 +115,19 @@ class EvidenceSource:
                 try:
                     async for response in call(wire.WatchRequest(store=store, cursor=cursor)):
                         self._blocks.add(response.store, response.blocks)
-                        store, cursor, wait = response.store, response.cursor, _FIRST_WAIT
+                        store, cursor, failures = response.store, response.cursor, 0
                         if address not in self.connected:
                             self.connected.add(address)
-                            log.info("evidence_stream_open", collector=address)
+                            log.info("evidence_stream_opened", collector=address)
                 except grpc.aio.AioRpcError as error:
                     reason = f"{error.code().name}: {error.details()}"
                 else:
-                    reason = "the collector ended it"
-                if address in self.connected or wait == _FIRST_WAIT:
-                    log.warning("evidence_stream_lost", collector=address, reason=reason)
+                    reason = "the collector closed the stream"
+                if address in self.connected or failures == 0:
+                    log.warning("evidence_stream_closed", collector=address, reason=reason)
                 self.connected.discard(address)
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, _LONGEST_WAIT)
+                await asyncio.sleep(_RETRY.delay(failures))
+                failures += 1
 
 
 def _counts(block: Any) -> PairCounts:

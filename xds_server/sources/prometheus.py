@@ -1,6 +1,6 @@
-"""Prometheus, asked now and then: the queries of policies, and counts where proxies tell them nobody else.
+"""Poll Prometheus: the queries of analysis metrics, and optionally the traffic counters of proxies.
 
-Nothing waits for it, nothing fails with it: without an answer there is none.
+Nothing depends on Prometheus being reachable: while a query fails, its metric has no value.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from xds_server.analysis.counts import Counts, Leg
 
-__all__ = ["Asked", "Prometheus", "QueryResults", "number_of", "samples_of"]
+__all__ = ["MetricQuery", "Prometheus", "QueryResults", "number_of", "samples_of"]
 
-_EVERY: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A query of a policy; asked anew every `interval` seconds."""
+class MetricQuery:
+    """The PromQL query of an analysis metric, evaluated every `interval` seconds."""
 
     route: str
     name: str
@@ -39,18 +39,19 @@ class Asked:
 
 
 class QueryResults:
-    """The newest results of queries by route and name; None for a query that failed."""
+    """The latest result of each query: a number, or None if the last evaluation failed."""
 
     def __init__(self) -> None:
+        """Start without results."""
         self._values: dict[tuple[str, str], float | None] = {}
 
     def results(self, route: str) -> dict[str, float | None]:
-        """Return the newest results of a route's queries by name."""
-        return {name: value for (of, name), value in self._values.items() if of == route}
+        """Return the latest results of a route's queries, by metric name."""
+        return {name: value for (of_route, name), value in self._values.items() if of_route == route}
 
-    def keep_only(self, wanted: Collection[tuple[str, str]]) -> None:
-        """Drop the results of queries that no policy has any more."""
-        self._values = {key: value for key, value in self._values.items() if key in wanted}
+    def keep_only(self, keys: Collection[tuple[str, str]]) -> None:
+        """Drop the results of all other queries; a key is a route and a metric name."""
+        self._values = {key: value for key, value in self._values.items() if key in keys}
 
     def put(self, key: tuple[str, str], value: float | None) -> None:
         """Replace the result of one query."""
@@ -58,49 +59,50 @@ class QueryResults:
 
 
 class Prometheus:
-    """Polls a Prometheus server: the queries of policies, and proxies' counters where configured."""
+    """Evaluate queries on a Prometheus server, and store their results in `QueryResults`."""
 
     def __init__(
         self,
         url: str,
-        asked: Callable[[], Collection[Asked]],
+        queries: Callable[[], Collection[MetricQuery]],
         results: QueryResults,
         *,
         on_counts: Callable[[Mapping[Leg, Counts]], None] | None = None,
     ) -> None:
-        """`asked` tells what is wanted; with `on_counts` the proxies' own series are read as well."""
+        """Evaluate what `queries` returns; with `on_counts` also read the traffic counters of proxies."""
         self._url = url.rstrip("/")
-        self._asked = asked
+        self._queries = queries
         self._on_counts = on_counts
         self._scraped = CumulativeSeries()
         self._results = results
-        self._next: dict[tuple[str, str], float] = {}
+        self._due_at: dict[tuple[str, str], float] = {}
         self._reachable = True
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Evaluate queries until canceled."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             while True:
-                await self._round(session, asyncio.get_running_loop().time())
-                await asyncio.sleep(_EVERY)
+                await self._poll(session, asyncio.get_running_loop().time())
+                await asyncio.sleep(_POLL_SECONDS)
 
-    async def _round(self, session: aiohttp.ClientSession, now: float) -> None:
-        wanted = {(asked.route, asked.name): asked for asked in self._asked()}
-        self._results.keep_only(wanted)
-        for key, asked in wanted.items():
-            if now >= self._next.get(key, 0.0):
-                self._next[key] = now + asked.interval
-                found = await self._query(session, asked.query, route=asked.route, metric=asked.name)
-                self._results.put(key, None if found is None else number_of(found))
+    async def _poll(self, session: aiohttp.ClientSession, now: float) -> None:
+        queries = {(query.route, query.name): query for query in self._queries()}
+        self._results.keep_only(queries)
+        for key, query in queries.items():
+            if now >= self._due_at.get(key, 0.0):
+                self._due_at[key] = now + query.interval
+                data = await self._evaluate(session, query.query, route=query.route, metric=query.name)
+                self._results.put(key, None if data is None else number_of(data))
         if self._on_counts is not None:
-            found = await self._query(session, QUERY)
-            if found is not None:
-                self._on_counts(self._scraped.increments(samples_of(found)))
+            data = await self._evaluate(session, QUERY)
+            if data is not None:
+                self._on_counts(self._scraped.increments(samples_of(data)))
 
-    async def _query(self, session: aiohttp.ClientSession, query: str, **of: str) -> Any:
+    async def _evaluate(self, session: aiohttp.ClientSession, query: str, **log_fields: str) -> Any:
+        """Return the data of a query's result; None if Prometheus is unreachable or rejects the query."""
         try:
-            async with session.get(f"{self._url}/api/v1/query", params={"query": query}) as answer:
-                document = await answer.json(content_type=None)
+            async with session.get(f"{self._url}/api/v1/query", params={"query": query}) as response:
+                document = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if self._reachable:
                 reason = str(error) or type(error).__name__
@@ -109,24 +111,24 @@ class Prometheus:
             return None
         self._reachable = True
         if not isinstance(document, dict) or document.get("status") != "success":
-            log.warning("query_refused", **of, query=query, reason=str(document)[:500])
+            log.warning("prometheus_query_failed", **log_fields, query=query, reason=str(document)[:500])
             return None
         return document.get("data")
 
 
 def number_of(data: Any) -> float | None:
-    """Return the one number of an answer; None where there is none, or more than one."""
+    """Return the value of a result with exactly one finite sample; None for other results."""
     values = [value for _, value in samples_of(data)]
     return values[0] if len(values) == 1 and isfinite(values[0]) else None
 
 
 def samples_of(data: Any) -> Iterator[tuple[dict[str, str], float]]:
-    """Yield the samples of an answer with their labels."""
+    """Yield the labels and values of a result's samples."""
     match data:
         case {"resultType": "scalar", "result": [_, value]}:
             yield {}, float(value)
         case {"resultType": "vector", "result": [*series]}:
-            for one in series:
-                yield dict(one["metric"]), float(one["value"][1])
+            for sample in series:
+                yield dict(sample["metric"]), float(sample["value"][1])
         case _:
             return

@@ -1,4 +1,4 @@
-"""The Lua scripts that proxies run: from the installed copy, or from the checkout this runs in."""
+"""Load the Lua scripts for proxies from the installed package or from the source checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def load_scripts() -> Scripts:
     """Read the scripts.
 
     Raises:
-        FileNotFoundError: The installation is not complete.
+        FileNotFoundError: The installation is incomplete.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "_envoy" / "lua", package.parent / "envoy" / "lua"):

@@ -1,4 +1,4 @@
-"""What all collectors found, as one source: counts of pairs from the streams, summaries from HTTP."""
+"""Evidence of all collectors as one source: pair counts from the streams, summaries from HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CollectorEvidence"]
 
 
 class CollectorEvidence:
-    """Answers from whichever of the two sources is configured; None for what neither knows."""
+    """Combine the two sources, each of which may be None; a missing source has no data."""
 
     def __init__(self, summaries: CollectorSource | None, streams: EvidenceSource | None) -> None:
         """`summaries` polls one collector over HTTP, `streams` receives the counts of all collectors."""
@@ -29,5 +29,5 @@ class CollectorEvidence:
         return None if self._streams is None else self._streams.counts(route, stable, candidate, since)
 
     def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
-        """Return what was counted of the users of an A/B test; None before the first user."""
-        return None if self._summaries is None else self._summaries.exposed(route, experiment)
+        """Return the exposures of an A/B test; None before the first user."""
+        return None if self._summaries is None else self._summaries.exposures(route, experiment)

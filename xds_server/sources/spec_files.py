@@ -1,4 +1,4 @@
-"""Spec files of a folder, such as a mounted ConfigMap: applied at the start and whenever one changes."""
+"""Apply the spec files of a folder, such as a mounted ConfigMap, at startup and on each change."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 
 __all__ = ["SpecFolder"]
 
-_EVERY: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
 
 
 class SpecFolder:
-    """Watches `*.yaml` and `*.yml` of one folder.
+    """Watch the files `*.yaml` and `*.yml` of one folder.
 
-    A file that is taken away leaves its routes running: deleting a route is an explicit command.
+    Removing a file does not delete its routes: deleting a route takes an explicit command.
     """
 
     def __init__(self, folder: Path, apply: Callable[[str, str], Awaitable[None]]) -> None:
-        """`apply(text, file)` is awaited for every file that is new or has changed."""
+        """Await `apply(text, file)` for each new or changed file."""
         self._folder = folder
         self._apply = apply
-        self._seen: dict[Path, str] = {}
+        self._applied: dict[Path, str] = {}
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch the folder until canceled."""
         while True:
             await self.scan()
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def scan(self) -> None:
-        """Apply what is new since the last scan."""
+        """Apply the files that are new or changed since the last scan."""
         for path, text in await asyncio.to_thread(self._read):
-            if self._seen.get(path) != text:
-                self._seen[path] = text
+            if self._applied.get(path) != text:
+                self._applied[path] = text
                 await self._apply(text, str(path))
 
     def _read(self) -> list[tuple[Path, str]]:

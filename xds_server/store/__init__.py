@@ -1,31 +1,31 @@
-"""Where rollouts are kept (I/O)."""
+"""The SQLite store: rollouts and their history, counts, tokens, sessions and the audit log (I/O)."""
 
 from xds_server.store.access import AccessStore
 from xds_server.store.model import (
     Change,
     ConflictError,
-    Mark,
+    Cursor,
     StoredBlock,
     StoredEvent,
-    StoredLine,
     StoredRoute,
+    StoredRouteEvent,
     StoredSpec,
     StoreError,
 )
 from xds_server.store.sqlite import SqliteStore
-from xds_server.store.threads import soon
+from xds_server.store.threads import run_in_store_thread
 
 __all__ = [
     "AccessStore",
     "Change",
     "ConflictError",
-    "Mark",
+    "Cursor",
     "SqliteStore",
     "StoreError",
     "StoredBlock",
     "StoredEvent",
-    "StoredLine",
     "StoredRoute",
+    "StoredRouteEvent",
     "StoredSpec",
-    "soon",
+    "run_in_store_thread",
 ]

@@ -1,4 +1,4 @@
-"""Tokens and sessions, in the same file as the routes; of secrets only digests."""
+"""Store tokens and sessions in the same file as the routes; secrets are stored as digests only."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ if TYPE_CHECKING:
 
 __all__ = ["AccessStore"]
 
-_COLUMNS: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"
-_OF_SESSION: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
+_TOKEN_COLUMNS: Final = "id, name, digest, grants, created_at, created_by, expires_at, last_used_at, first"  # noqa: S105 - not a secret
+_SESSION_COLUMNS: Final = "digest, name, via, grants, csrf, created_at, seen_at, expires_at, token"
 
 
 class AccessStore:
-    """Who may come in; every change is in the audit, in the same transaction."""
+    """Tokens and sessions; each change is written to the audit log in the same transaction."""
 
     def __init__(self, file: StoreFile) -> None:
         self._file = file
 
     def tokens(self) -> tuple[Token, ...]:
-        """Return all tokens, those that have ended included, oldest first."""
+        """Return all tokens including expired ones, oldest first."""
         with self._file.reading() as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM tokens ORDER BY created_at, id").fetchall()  # noqa: S608
+            rows = db.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens ORDER BY created_at, id").fetchall()  # noqa: S608
         return tuple(_token(row) for row in rows)
 
     def token(self, ident: str) -> Token | None:
-        """Return the token with this id."""
+        """Return the token with this id; None if there is none."""
         with self._file.reading() as db:
-            row = db.execute(f"SELECT {_COLUMNS} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
+            row = db.execute(f"SELECT {_TOKEN_COLUMNS} FROM tokens WHERE id = ?", (ident,)).fetchone()  # noqa: S608
         return None if row is None else _token(row)
 
-    def add_token(self, token: Token, deed: AuditEvent) -> None:
-        """Keep a new token. Another admin's ends the one of the first run."""
+    def add_token(self, token: Token, event: AuditEvent) -> None:
+        """Store a new token. A new admin token for all routes deletes the token of the first run."""
         with self._file.writing() as db:
-            if not token.first and any(g.role is Role.ADMIN and not g.labels for g in token.grants):
+            if not token.first and any(
+                grant.role is Role.ADMIN and not grant.labels for grant in token.grants
+            ):
                 db.execute("DELETE FROM tokens WHERE first")
             grants = json.dumps(grants_to_json(token.grants))
             db.execute(
-                f"INSERT INTO tokens ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own names
+                f"INSERT INTO tokens ({_TOKEN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant names
                 (
                     token.id,
                     token.name,
@@ -55,35 +57,35 @@ class AccessStore:
                     int(token.first),
                 ),
             )
-            self._file.audit(deed)
+            self._file.audit(event)
 
-    def revoke(self, ident: str, deed: AuditEvent) -> bool:
-        """End a token and the sessions that began with it; return whether there was one."""
+    def revoke_token(self, ident: str, event: AuditEvent) -> bool:
+        """Delete a token and the sessions that were started with it; return whether it existed."""
         with self._file.writing() as db:
             found = db.execute("DELETE FROM tokens WHERE id = ?", (ident,)).rowcount > 0
             if found:
-                self._file.audit(deed)
+                self._file.audit(event)
         return found
 
-    def used(self, ident: str, now: float) -> None:
-        """Note when a token was last shown."""
+    def record_token_use(self, ident: str, now: float) -> None:
+        """Store when a token was last used."""
         with self._file.writing() as db:
             db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (now, ident))
 
     def session(self, digest: str) -> Session | None:
-        """Return the session with this digest; None also where its token has gone."""
+        """Return the session with this digest; None if it or its token was deleted."""
         with self._file.reading() as db:
-            statement = f"SELECT {_OF_SESSION} FROM sessions WHERE digest = ?"  # noqa: S608 - our own names
+            statement = f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE digest = ?"  # noqa: S608 - constant names
             row = db.execute(statement, (digest,)).fetchone()
         return None if row is None else _session(row)
 
-    def add_session(self, session: Session, deed: AuditEvent) -> None:
-        """Keep a new session, and forget those that have ended."""
+    def add_session(self, session: Session, event: AuditEvent) -> None:
+        """Store a new session, and delete expired ones."""
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE expires_at < ?", (session.created_at,))
             grants = json.dumps(grants_to_json(session.grants))
             db.execute(
-                f"INSERT INTO sessions ({_OF_SESSION}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - our own
+                f"INSERT INTO sessions ({_SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constants
                 (
                     session.digest,
                     session.name,
@@ -96,18 +98,18 @@ class AccessStore:
                     session.token,
                 ),
             )
-            self._file.audit(deed)
+            self._file.audit(event)
 
-    def seen(self, digest: str, now: float) -> None:
-        """Note that a session was used."""
+    def record_session_use(self, digest: str, now: float) -> None:
+        """Store when a session was last used."""
         with self._file.writing() as db:
             db.execute("UPDATE sessions SET seen_at = ? WHERE digest = ?", (now, digest))
 
-    def end_session(self, digest: str, deed: AuditEvent) -> None:
-        """Forget a session."""
+    def end_session(self, digest: str, event: AuditEvent) -> None:
+        """Delete a session."""
         with self._file.writing() as db:
             db.execute("DELETE FROM sessions WHERE digest = ?", (digest,))
-            self._file.audit(deed)
+            self._file.audit(event)
 
 
 def _token(row: tuple[Any, ...]) -> Token:

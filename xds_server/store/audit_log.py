@@ -1,18 +1,18 @@
-"""The audit's table: entries are put after the last one, in the transaction of what they tell of."""
+"""The audit table. An entry is appended in the same transaction as the change that it describes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from xds_server.access.audit import GENESIS, AuditEvent, Checkpoint, Entry, Outcome, chained
+from xds_server.access.audit import GENESIS, AuditEvent, Checkpoint, Entry, Outcome, next_entry
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection
 
-__all__ = ["append", "by_key", "ends", "following", "head", "import_events", "newest"]
+__all__ = ["append", "by_key", "following", "head", "head_and_last", "import_events", "newest"]
 
-_DEED: Final = (
+_EVENT_COLUMNS: Final = (
     "at",
     "actor",
     "via",
@@ -27,7 +27,7 @@ _DEED: Final = (
     "key",
     "digest",
 )
-_COLUMNS: Final = f"seq, {', '.join(_DEED)}, previous, hash"
+_COLUMNS: Final = f"seq, {', '.join(_EVENT_COLUMNS)}, previous, hash"
 
 
 _SINCE_CREATED: Final = (
@@ -37,27 +37,27 @@ _SINCE_CREATED: Final = (
 
 
 def head(db: sqlite3.Connection) -> Checkpoint:
-    """Return the last entry, as it is kept apart from the entries."""
+    """Return the last entry according to `audit_head`, which is kept separately from the entries."""
     row = db.execute("SELECT seq, hash FROM audit_head").fetchone()
     return Checkpoint(seq=0, hash=GENESIS) if row is None else Checkpoint(seq=row[0], hash=row[1])
 
 
-def ends(db: sqlite3.Connection) -> tuple[Checkpoint, int]:
-    """Return the last entry as it is kept apart, and the highest number there is, of the same moment."""
-    seq, own, highest = db.execute(
+def head_and_last(db: sqlite3.Connection) -> tuple[Checkpoint, int]:
+    """Return the head and the highest number of an entry, both read in one statement."""
+    seq, head_hash, highest = db.execute(
         "SELECT (SELECT seq FROM audit_head), (SELECT hash FROM audit_head), (SELECT max(seq) FROM audit)"
     ).fetchone()
-    return Checkpoint(seq=seq or 0, hash=own or GENESIS), highest or 0
+    return Checkpoint(seq=seq or 0, hash=head_hash or GENESIS), highest or 0
 
 
-def append(db: sqlite3.Connection, deed: AuditEvent) -> Entry:
-    """Put a deed after the last one; belongs into a transaction."""
-    entry = chained(deed, head(db))
-    values = [getattr(deed, name) for name in _DEED if name != "outcome"]
-    values.insert(_DEED.index("outcome"), deed.outcome.value)
-    marks = ", ".join("?" * (len(_DEED) + 3))
+def append(db: sqlite3.Connection, event: AuditEvent) -> Entry:
+    """Append an event to the chain; must run in a transaction."""
+    entry = next_entry(event, head(db))
+    values = [getattr(event, name) for name in _EVENT_COLUMNS if name != "outcome"]
+    values.insert(_EVENT_COLUMNS.index("outcome"), event.outcome.value)
+    placeholders = ", ".join("?" * (len(_EVENT_COLUMNS) + 3))
     db.execute(
-        f"INSERT INTO audit ({_COLUMNS}) VALUES ({marks})",  # noqa: S608 - our own names
+        f"INSERT INTO audit ({_COLUMNS}) VALUES ({placeholders})",  # noqa: S608 - constant column names
         (entry.seq, *values, entry.previous, entry.hash),
     )
     db.execute(
@@ -76,10 +76,10 @@ def newest(
     routes: Collection[str] | None,
     before: int | None,
 ) -> tuple[Entry, ...]:
-    """Return the newest entries, oldest first: of one route, of some, or of all.
+    """Return the newest entries, oldest first: of one route, of several, or of all.
 
-    Of some, only what happened since each of them was last created: whoever may see a route could perhaps
-    not have seen another that had its name.
+    With `routes`, only entries since each route was last created are returned. The caller may see the current
+    route, but not necessarily a deleted route of the same name.
     """
     where, values = ["TRUE"], list[object]()
     if route is not None:
@@ -92,14 +92,14 @@ def newest(
         where.append("seq < ?")
         values.append(before)
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - marks
+        f"SELECT {_COLUMNS} FROM audit WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - placeholders
         (*values, limit),
     ).fetchall()
     return tuple(_entry(row) for row in reversed(rows))
 
 
 def by_key(db: sqlite3.Connection, actor: str, key: str) -> tuple[Entry, ...]:
-    """Return what somebody did under an idempotency key."""
+    """Return the entries of an actor under an idempotency key."""
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM audit WHERE actor = ? AND key = ? AND key <> '' ORDER BY seq",  # noqa: S608
         (actor, key),
@@ -108,16 +108,16 @@ def by_key(db: sqlite3.Connection, actor: str, key: str) -> tuple[Entry, ...]:
 
 
 def following(db: sqlite3.Connection, after: int, last: int, limit: int) -> tuple[Entry, ...]:
-    """Return the next entries after a number up to a last one, in order."""
+    """Return the next entries with `after` < number <= `last`, in order."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM audit WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",  # noqa: S608 - our own
+        f"SELECT {_COLUMNS} FROM audit WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",  # noqa: S608 - constant names
         (after, last, limit),
     ).fetchall()
     return tuple(_entry(row) for row in rows)
 
 
 def import_events(db: sqlite3.Connection) -> None:
-    """Begin the chain with what people did before there was one."""
+    """Start the chain with the user actions in the history of versions that had no audit log."""
     rows = db.execute(
         "SELECT e.route, e.at, e.actor, coalesce(json_extract(e.event, '$.command'), "
         "CASE WHEN e.event IS NULL THEN 'delete' ELSE 'apply' END), "
@@ -143,7 +143,7 @@ def import_events(db: sqlite3.Connection) -> None:
 
 
 def _entry(row: tuple[object, ...]) -> Entry:
-    seq, *values, previous, own = row
-    fields = dict(zip(_DEED, values, strict=True))
-    deed = AuditEvent(**{**fields, "outcome": Outcome(fields["outcome"])})  # type: ignore[arg-type] # STRICT tables
-    return Entry(seq=int(str(seq)), deed=deed, previous=str(previous), hash=str(own))
+    seq, *values, previous, own_hash = row
+    fields = dict(zip(_EVENT_COLUMNS, values, strict=True))
+    event = AuditEvent(**{**fields, "outcome": Outcome(fields["outcome"])})  # type: ignore[arg-type] # STRICT tables
+    return Entry(seq=int(str(seq)), event=event, previous=str(previous), hash=str(own_hash))

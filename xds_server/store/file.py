@@ -1,4 +1,4 @@
-"""The SQLite file itself: what marks it as ours, its tables by version, one connection and one lock."""
+"""The SQLite file: its application id, schema migrations, one connection and one lock."""
 
 from __future__ import annotations
 
@@ -83,32 +83,32 @@ _MIGRATIONS: Final = (
     CREATE INDEX audit_deletions ON audit (route, seq) WHERE action = 'delete' AND outcome <> 'refused';
     """,
 )
-_AND_THEN: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: audit_log.import_events}
-"""What a version needs beside its tables."""
+_DATA_MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: audit_log.import_events}
+"""Data migrations to run after the schema migration of that version."""
 
-_APPLICATION: Final = 0x53504C4E  # marks the file as ours
+_APPLICATION_ID: Final = 0x53504C4E  # identifies the file as a shiftplane store
 
 
 class StoreFile:
-    """One open file; its methods may be called from any thread, one at a time."""
+    """An open store file; its methods may be called from any thread and run one at a time."""
 
     def __init__(
         self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
     ) -> None:
         """Open or create the file.
 
-        `on_audited` receives the head of the audit chain after each write, in the thread that wrote it.
+        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
 
         Raises:
-            StoreError: It cannot be opened, is something else, or was written by a newer version.
+            StoreError: The file cannot be opened, is not a store, or was written by a newer version.
         """
         self.path = path
         self._on_audited = on_audited
-        self._written: list[Checkpoint] = []
+        self._uncommitted: list[Checkpoint] = []
         self._lock = threading.Lock()
         try:
             if path != ":memory:":
-                # Specs hold system prompts, and sessions are in here too: a new file is its owner's alone.
+                # Specs contain system prompts, and sessions are stored here: a new file is private.
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self._open()
@@ -116,13 +116,13 @@ class StoreFile:
             raise StoreError(f"the store {path} cannot be used: {error}") from error
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         with self._lock:
             self._db.close()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Read; what is raised within is a StoreError."""
+        """Hold the lock for reading; SQLite errors raised inside become StoreError."""
         with self._lock:
             try:
                 yield self._db
@@ -131,9 +131,9 @@ class StoreFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Write all that is written within, or none of it."""
+        """Run a transaction that commits on exit and rolls back if an exception is raised inside."""
         with self._lock:
-            self._written = []
+            self._uncommitted = []
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -144,35 +144,35 @@ class StoreFile:
                     raise
             except sqlite3.Error as error:
                 raise StoreError(f"the store {self.path} cannot be written: {error}") from error
-            written = self._written
-        for anchor in written:
-            self._on_audited(anchor)
+            committed = self._uncommitted
+        for checkpoint in committed:
+            self._on_audited(checkpoint)
 
-    def audit(self, deed: AuditEvent) -> None:
-        """Put a deed after the last one, within `writing`."""
-        entry = audit_log.append(self._db, deed)
-        self._written.append(Checkpoint(seq=entry.seq, hash=entry.hash))
+    def audit(self, event: AuditEvent) -> None:
+        """Append an event to the audit log, inside of `writing`."""
+        entry = audit_log.append(self._db, event)
+        self._uncommitted.append(Checkpoint(seq=entry.seq, hash=entry.hash))
 
     def _open(self) -> None:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION and tables:
-            raise StoreError(f"{self.path} is a database of something else; name another file")
+        if application != _APPLICATION_ID and tables:
+            raise StoreError(f"{self.path} is a database of another program; specify another file")
         if version > len(_MIGRATIONS):
             raise StoreError(
-                f"{self.path} was written by a newer version (format {version}, this one knows "
-                f"{len(_MIGRATIONS)}); run that version, or restore a backup"
+                f"{self.path} was written by a newer version (format {version}; this version "
+                f"supports up to {len(_MIGRATIONS)}); run the newer version, or restore a backup"
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         for number, script in enumerate(_MIGRATIONS[version:], version + 1):
-            marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {number};"
-            self._db.executescript(f"BEGIN; {script} {marks}")
+            pragmas = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {number};"
+            self._db.executescript(f"BEGIN; {script} {pragmas}")
             try:
-                if number in _AND_THEN:
-                    _AND_THEN[number](self._db)
+                if number in _DATA_MIGRATIONS:
+                    _DATA_MIGRATIONS[number](self._db)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""What a store keeps and gives back, and what it refuses."""
+"""The values that the store accepts and returns, and its errors."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ if TYPE_CHECKING:
 __all__ = [
     "Change",
     "ConflictError",
-    "Mark",
+    "Cursor",
     "StoreError",
     "StoredBlock",
     "StoredEvent",
-    "StoredLine",
     "StoredRoute",
+    "StoredRouteEvent",
     "StoredSpec",
 ]
 
-Mark = tuple[int, int]
-"""A line of history: the number of its event, and its place within it."""
+Cursor = tuple[int, int]
+"""A position in the history of all routes: the number of an event, and the place of a record within it."""
 
 
 class StoreError(Exception):
-    """Root of what the store refuses; the message says what to do.
+    """Root of the store's errors; the message states the cause and what to do.
 
     StoreError
-    └── ConflictError   somebody else changed the route first
+    └── ConflictError   another writer changed the route first
     """
 
 
 class ConflictError(StoreError):
-    """Somebody else changed the route first; read it again."""
+    """Another writer changed the route first; read it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An event of a route and the state it led to.
+    """An event of a route and the state that follows from it.
 
-    `expected` is the number of the newest event the writer knows, None for a new route; `text` and `file` are
-    the spec when the event brought one.
+    `expected` is the number of the newest event that the writer has seen, None for a new route. `text` and
+    `file` are the spec if the event accepts one. `audit_event` is set if a user caused the change.
     """
 
     name: str
@@ -55,13 +55,12 @@ class Change:
     effects: tuple[Effect, ...]
     text: str | None = None
     file: str | None = None
-    deed: AuditEvent | None = None
-    """What somebody did, where it was somebody."""
+    audit_event: AuditEvent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRoute:
-    """A route as it was last kept; `seq` is the number of its newest event."""
+    """A route with its spec and its latest state; `seq` is the number of its newest event."""
 
     name: str
     seq: int
@@ -72,9 +71,9 @@ class StoredRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """One line of history, and how the rollout stood after it; weights are basis points.
+    """A record of a route's history, with the rollout's state after it; weights are in basis points.
 
-    The deletion of a route has no phase.
+    The record of a route's deletion has no phase.
     """
 
     seq: int
@@ -89,23 +88,18 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredLine:
-    """One line of the history of any route, with the spec it had then; `place` counts an event's lines."""
+class StoredRouteEvent:
+    """A record of any route's history, with the spec at that time; `place` is its index within the event."""
 
     route: str
     place: int
     spec: str
     event: StoredEvent
 
-    @property
-    def mark(self) -> Mark:
-        """Where it stands."""
-        return self.event.seq, self.place
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSpec:
-    """A spec that was accepted once."""
+    """A spec that was accepted as this generation of a route."""
 
     generation: int
     text: str
@@ -114,7 +108,7 @@ class StoredSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlock:
-    """What was counted of a route in some seconds, during one of its runs."""
+    """A block of counts of a route, with the number of the rollout run it belongs to."""
 
     route: str
     run: int

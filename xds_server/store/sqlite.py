@@ -1,8 +1,9 @@
-"""Specs, states and history of all routes in one SQLite file.
+"""Store the specs, states and history of all routes in one SQLite file.
 
-An event and the state it led to are written in one transaction, and only if the route's history ends where
-the writer thinks it does: of two writers one loses, and knows it. What `commit` returned from is on the disk,
-also after kill -9 or a power cut. History is never changed, not even by deleting a route.
+An event and the state that follows from it are written in one transaction, and only if the newest event of
+the route is the one the writer expects (optimistic locking): if two writers conflict, the second one gets a
+ConflictError. When `commit` returns, the change is durable, also after kill -9 or a power failure. History is
+append-only; deleting a route keeps its history.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from xds_server.store.file import StoreFile
 from xds_server.store.model import (
     Change,
     ConflictError,
-    Mark,
+    Cursor,
     StoredBlock,
     StoredEvent,
-    StoredLine,
     StoredRoute,
+    StoredRouteEvent,
     StoredSpec,
     StoreError,
 )
@@ -54,22 +55,22 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteStore"]
 
-_AT_ONCE: Final = 500
-"""Entries of the audit that are read while others wait."""
+_AUDIT_PAGE: Final = 500
+"""Audit entries that are read at a time while the lock is held."""
 
 
 class SqliteStore:
-    """One file, one connection; methods may be called from any thread, one at a time."""
+    """One file, one connection; methods may be called from any thread and run one at a time."""
 
     def __init__(
         self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
     ) -> None:
         """Open or create the file.
 
-        `on_audited` receives the head of the audit chain after each write, in the thread that wrote it.
+        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
 
         Raises:
-            StoreError: It cannot be opened, is something else, or was written by a newer version.
+            StoreError: The file cannot be opened, is not a store, or was written by a newer version.
         """
         self.file = StoreFile(path, on_audited=on_audited)
 
@@ -77,7 +78,7 @@ class SqliteStore:
         """Return all routes.
 
         Raises:
-            StoreError: A state was written by a version this one cannot read.
+            StoreError: This version cannot read a stored state.
         """
         with self.file.reading() as db:
             rows = db.execute("SELECT name, seq, spec, file, state FROM routes ORDER BY name").fetchall()
@@ -88,45 +89,45 @@ class SqliteStore:
             )
         except UnreadableError as error:
             raise StoreError(
-                f"the store {self.file.path} holds a state of another version: {error}"
+                f"the store {self.file.path} contains a state of another version: {error}"
             ) from error
 
     def commit(self, *changes: Change) -> tuple[int, ...]:
-        """Keep events and the states they led to, all of them or none; return the events' numbers.
+        """Write events and the states that follow from them atomically; return the events' numbers.
 
         Raises:
-            ConflictError: A route's history ends elsewhere.
-            StoreError: The disk is full or gone.
+            ConflictError: Another writer changed a route first.
+            StoreError: The file cannot be written.
         """
         with self.file.writing() as db:
-            return tuple(self._keep(db, change) for change in changes)
+            return tuple(self._write_change(db, change) for change in changes)
 
-    def delete(self, name: str, *, deed: AuditEvent) -> None:
-        """Forget a route and what was counted of it; its history stays, and ends with that."""
+    def delete(self, name: str, *, audit_event: AuditEvent) -> None:
+        """Delete a route and its counts, and append the deletion to its history, which stays."""
         with self.file.writing() as db:
             record = Record(what="deleted", message="the route was deleted")
-            seq = _insert(db, "events", route=name, at=deed.at, actor=deed.actor)
-            self._record(db, seq, (record,))
+            seq = _insert(db, "events", route=name, at=audit_event.at, actor=audit_event.actor)
+            self._insert_records(db, seq, (record,))
             for table, column in (("routes", "name"), ("blocks", "route"), ("days", "route")):
-                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))  # noqa: S608 - our own names
-            self.file.audit(deed)
+                db.execute(f"DELETE FROM {table} WHERE {column} = ?", (name,))  # noqa: S608 - constant names
+            self.file.audit(audit_event)
 
-    def note(self, deed: AuditEvent) -> None:
-        """Write down what somebody did that changed no route, or was refused."""
+    def add_audit_event(self, event: AuditEvent) -> None:
+        """Append an audit event for an action that changed no route or was refused."""
         with self.file.writing():
-            self.file.audit(deed)
+            self.file.audit(event)
 
     def head(self) -> Checkpoint:
-        """Return the last entry of the audit."""
+        """Return the last entry of the audit log."""
         with self.file.reading() as db:
             return audit_log.head(db)
 
     def history(
         self, name: str, limit: int, before: int | None = None, *, whole: bool = True
     ) -> tuple[StoredEvent, ...]:
-        """Return the newest `limit` lines of a route's history, oldest first; of events `before` one.
+        """Return the newest `limit` records of a route's history, oldest first, of events before `before`.
 
-        If not the `whole`, then what happened since it was last created.
+        Without `whole`, only records since the route was last created are returned.
         """
         with self.file.reading() as db:
             rows = db.execute(
@@ -138,29 +139,29 @@ class SqliteStore:
                 "ORDER BY e.seq DESC, r.place DESC LIMIT ?",
                 (name, before, before, whole, name, limit),
             ).fetchall()
-        return tuple(delivery.event(*row) for row in reversed(rows))
+        return tuple(delivery.stored_event(*row) for row in reversed(rows))
 
-    def lines(self, after: Mark, limit: int) -> tuple[StoredLine, ...]:
-        """Return the lines of all routes' histories that follow another, oldest first."""
+    def events_after(self, cursor: Cursor, limit: int) -> tuple[StoredRouteEvent, ...]:
+        """Return the next records of all routes' histories after a cursor, oldest first."""
         with self.file.reading() as db:
-            return delivery.lines(db, after, limit)
+            return delivery.events_after(db, cursor, limit)
 
-    def marks(self, targets: Collection[str]) -> dict[str, Mark]:
-        """Return up to which line each target was told; one not known before begins with what comes next.
+    def load_cursors(self, targets: Collection[str]) -> dict[str, Cursor]:
+        """Return the delivery cursor of each target; new targets start at the end of history.
 
-        Targets that are not named are forgotten.
+        The cursors of all other targets are deleted.
         """
         with self.file.writing() as db:
-            return delivery.marks(db, targets)
+            return delivery.load_cursors(db, targets)
 
-    def keep_marks(self, marks: Mapping[str, Mark]) -> None:
-        """Keep up to which line targets were told.
+    def save_cursors(self, cursors: Mapping[str, Cursor]) -> None:
+        """Write the delivery cursors of targets.
 
         Raises:
-            StoreError: The disk is full or gone.
+            StoreError: The file cannot be written.
         """
         with self.file.writing() as db:
-            delivery.keep(db, marks)
+            delivery.save_cursors(db, cursors)
 
     def audit(
         self,
@@ -170,37 +171,38 @@ class SqliteStore:
         routes: Collection[str] | None = None,
         before: int | None = None,
     ) -> tuple[Entry, ...]:
-        """Return the newest `limit` entries, oldest first: of one route, of some or of any."""
+        """Return the newest `limit` audit entries, oldest first: of one route, of several, or of all."""
         with self.file.reading() as db:
             return audit_log.newest(db, limit, route=route, routes=routes, before=before)
 
     def audit_by_key(self, actor: str, key: str) -> tuple[Entry, ...]:
-        """Return what somebody did under an idempotency key."""
+        """Return the audit entries of an actor under an idempotency key."""
         with self.file.reading() as db:
             return audit_log.by_key(db, actor, key)
 
-    def audit_breaks(self, anchors: Iterable[Checkpoint] = ()) -> tuple[int, list[Break]]:
-        """Return how many entries the audit has, and where its chain does not hold.
+    def audit_breaks(self, checkpoints: Iterable[Checkpoint] = ()) -> tuple[int, list[Break]]:
+        """Return the number of entries of the audit log, and the places where its chain is broken.
 
-        What is written meanwhile waits for some entries at a time and never for all; it is not looked at.
+        The entries are read in pages, so that concurrent writes wait for one page only. Entries added during
+        the verification are not verified.
         """
         with self.file.reading() as db:
-            head, highest = audit_log.ends(db)
-        return head.seq, list(verify(self._entries(highest), head, anchors))
+            head, highest = audit_log.head_and_last(db)
+        return head.seq, list(verify(self._entries(highest), head, checkpoints))
 
     def audit_following(self, after: int, last: int, limit: int) -> tuple[Entry, ...]:
-        """Return the next entries after a number up to a last one, in order."""
+        """Return the next audit entries with `after` < number <= `last`, in order."""
         with self.file.reading() as db:
             return audit_log.following(db, after, last, limit)
 
     def _entries(self, last: int) -> Iterator[Entry]:
         after = -1
-        while page := self.audit_following(after, last, _AT_ONCE):
+        while page := self.audit_following(after, last, _AUDIT_PAGE):
             yield from page
             after = page[-1].seq
 
     def specs(self, name: str) -> tuple[StoredSpec, ...]:
-        """Return the specs a route was given since it was last created, oldest first."""
+        """Return the specs that a route accepted since it was last created, oldest first."""
         with self.file.reading() as db:
             rows = db.execute(
                 "SELECT generation, spec, file FROM events WHERE route = ? AND spec IS NOT NULL "
@@ -213,9 +215,9 @@ class SqliteStore:
         )
 
     def events(self, name: str) -> tuple[tuple[Event, float], ...]:
-        """Return every event of a route with its time, oldest first, since it was last created.
+        """Return every event of a route and its time since the route was last created, oldest first.
 
-        Letting `rollout.step` take them one by one gives the kept state again.
+        Replaying them with `rollout.step` gives the stored state.
         """
         with self.file.reading() as db:
             rows = db.execute(
@@ -225,11 +227,11 @@ class SqliteStore:
             ).fetchall()
         return tuple((event_from_json(text), at) for text, at in rows)
 
-    def keep_blocks(self, blocks: Iterable[StoredBlock], *, drop_before: float) -> None:
-        """Keep blocks of counts, and drop those that ended before some time.
+    def save_blocks(self, blocks: Iterable[StoredBlock], *, drop_before: float) -> None:
+        """Write blocks of counts, and delete blocks that ended before `drop_before`.
 
         Raises:
-            StoreError: The disk is full or gone.
+            StoreError: The file cannot be written.
         """
         rows = [
             (
@@ -245,10 +247,12 @@ class SqliteStore:
             db.execute("DELETE FROM blocks WHERE at < ?", (drop_before,))
 
     def add_days(self, days: Mapping[tuple[str, Leg], Counts], *, drop_before: str) -> None:
-        """Add counts to those of their day (such as 2026-01-31, UTC), and drop days before another.
+        """Add counts to the totals of their day, and delete days before `drop_before`.
+
+        Days are in UTC, such as 2026-01-31.
 
         Raises:
-            StoreError: The disk is full or gone.
+            StoreError: The file cannot be written.
         """
         with self.file.writing() as db:
             for (day, leg), counts in days.items():
@@ -265,7 +269,7 @@ class SqliteStore:
             db.execute("DELETE FROM days WHERE day < ?", (drop_before,))
 
     def days(self, name: str) -> tuple[tuple[str, Leg, Counts], ...]:
-        """Return what was counted of a route by day, oldest first."""
+        """Return the daily totals of a route's legs, oldest first."""
         with self.file.reading() as db:
             rows = db.execute(
                 "SELECT day, variant, role, counts FROM days WHERE route = ? ORDER BY day, variant, role",
@@ -277,7 +281,7 @@ class SqliteStore:
         )
 
     def blocks(self, name: str, limit: int, run: int | None = None) -> tuple[StoredBlock, ...]:
-        """Return the newest blocks of a route, of one run or of all, oldest first."""
+        """Return the newest blocks of counts of a route, of one run or of all, oldest first."""
         with self.file.reading() as db:
             rows = db.execute(
                 "SELECT run, body FROM blocks WHERE route = ? AND (? IS NULL OR run = ?) "
@@ -285,24 +289,24 @@ class SqliteStore:
                 (name, run, run, limit),
             ).fetchall()
         return tuple(
-            StoredBlock(route=name, run=of, block=block_from_json(json.loads(zlib.decompress(body))))
-            for of, body in reversed(rows)
+            StoredBlock(route=name, run=block_run, block=block_from_json(json.loads(zlib.decompress(body))))
+            for block_run, body in reversed(rows)
         )
 
     def close(self) -> None:
         """Close the file."""
         self.file.close()
 
-    def _expect(self, db: sqlite3.Connection, name: str, expected: int | None) -> None:
+    def _check_expected(self, db: sqlite3.Connection, name: str, expected: int | None) -> None:
         row = db.execute("SELECT seq FROM routes WHERE name = ?", (name,)).fetchone()
         found = None if row is None else row[0]
         if found != expected:
             raise ConflictError(
-                f"route {name!r} is at event {found}, not {expected}: somebody changed it first"
+                f"route {name!r} is at event {found}, not {expected}: another writer changed it first"
             )
 
-    def _keep(self, db: sqlite3.Connection, change: Change) -> int:
-        self._expect(db, change.name, change.expected)
+    def _write_change(self, db: sqlite3.Connection, change: Change) -> int:
+        self._check_expected(db, change.name, change.expected)
         state = change.state
         seq = _insert(
             db,
@@ -318,7 +322,7 @@ class SqliteStore:
             revision=state.revision,
             weights=json.dumps(state.weights),
         )
-        self._record(db, seq, change.effects)
+        self._insert_records(db, seq, change.effects)
         if change.text is not None:
             db.execute(
                 "INSERT INTO routes VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
@@ -330,11 +334,11 @@ class SqliteStore:
                 "UPDATE routes SET seq = ?, state = ? WHERE name = ?",
                 (seq, state_to_json(state), change.name),
             )
-        if change.deed is not None:
-            self.file.audit(change.deed)
+        if change.audit_event is not None:
+            self.file.audit(change.audit_event)
         return seq
 
-    def _record(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
+    def _insert_records(self, db: sqlite3.Connection, seq: int, effects: tuple[Effect, ...]) -> None:
         records = [effect for effect in effects if isinstance(effect, Record)]
         db.executemany(
             "INSERT INTO records VALUES (?, ?, ?, ?)",
@@ -343,6 +347,6 @@ class SqliteStore:
 
 
 def _insert(db: sqlite3.Connection, table: str, **values: object) -> int:
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
-    cursor = db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own names
+    names, placeholders = ", ".join(values), ", ".join("?" * len(values))
+    cursor = db.execute(f"INSERT INTO {table} ({names}) VALUES ({placeholders})", tuple(values.values()))  # noqa: S608 - constant names
     return int(cursor.lastrowid or 0)

@@ -1,7 +1,7 @@
-"""What the control plane does, as spans of OpenTelemetry (I/O)."""
+"""Trace the control plane's changes as OpenTelemetry spans, and export them over OTLP/HTTP (I/O)."""
 
+from xds_server.traces.exporter import SpanExporter
 from xds_server.traces.model import Span, export_request
-from xds_server.traces.sender import Sender
 from xds_server.traces.tracer import Tracer
 
-__all__ = ["Sender", "Span", "Tracer", "export_request"]
+__all__ = ["Span", "SpanExporter", "Tracer", "export_request"]

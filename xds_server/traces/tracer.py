@@ -1,8 +1,8 @@
-"""What is going on now: spans that are open, and the one that others belong to.
+"""Create spans for the control plane's changes, and track the span that is currently open.
 
-A change of the control plane is a span: `apply`, `command` or `move`. Inside are `keep`, what it took to
-store it, and `publish`, what it took to build worlds and offer them. How long proxies then take to hold a
-world is a span of the same trace, `converge`, which ends later than its parent.
+A change is a root span `apply`, `command` or `move`. Its children are `keep`, the write to the store, and
+`publish`, the build and publication of snapshots. The time until the proxies have acknowledged a snapshot is
+the span `converge` of the same trace, which ends after its parent.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ __all__ = ["Tracer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Open:
+class _OpenSpan:
     """A span that has not ended."""
 
-    trace: str
-    id: str
-    began: int
+    trace_id: str
+    span_id: str
+    start_time: int
 
 
-_current: Final[ContextVar[_Open | None]] = ContextVar("shiftplane_span", default=None)
-"""The span that what happens now belongs to."""
+_current: Final[ContextVar[_OpenSpan | None]] = ContextVar("shiftplane_span", default=None)
+"""The parent of the next span in this context."""
 
 
 class Tracer:
-    """Makes spans and hands them over as they end; never waits, never fails."""
+    """Create spans, and pass each to `on_end` when it ends; never blocks and never raises."""
 
     def __init__(
         self,
-        take: Callable[[Span], None],
+        on_end: Callable[[Span], None],
         *,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`take` receives each span when it ends; `clock` returns nanoseconds since the epoch."""
-        self._take = take
+        """`clock` returns nanoseconds since the epoch."""
+        self._on_end = on_end
         self._clock = clock
-        self._waiting: dict[str, _Open] = {}
+        self._converging: dict[str, _OpenSpan] = {}
 
     @contextmanager
-    def span(self, name: str, **fields: str | int) -> Iterator[None]:
-        """Make a span of what happens inside."""
-        around = _current.get()
-        own = _Open(
-            trace=secrets.token_hex(16) if around is None else around.trace,
-            id=secrets.token_hex(8),
-            began=self._clock(),
+    def span(self, name: str, **attributes: str | int) -> Iterator[None]:
+        """Create a span for the enclosed code."""
+        parent = _current.get()
+        span = _OpenSpan(
+            trace_id=secrets.token_hex(16) if parent is None else parent.trace_id,
+            span_id=secrets.token_hex(8),
+            start_time=self._clock(),
         )
-        token, error = _current.set(own), ""
+        token, error = _current.set(span), ""
         try:
             yield
         except BaseException as failure:
@@ -68,51 +68,51 @@ class Tracer:
             raise
         finally:
             _current.reset(token)
-            self._take(
+            self._on_end(
                 Span(
-                    trace=own.trace,
-                    id=own.id,
-                    parent="" if around is None else around.id,
+                    trace_id=span.trace_id,
+                    span_id=span.span_id,
+                    parent_id="" if parent is None else parent.span_id,
                     name=name,
-                    began=own.began,
-                    ended=self._clock(),
-                    fields=fields,
+                    start_time=span.start_time,
+                    end_time=self._clock(),
+                    attributes=attributes,
                     error=error,
                 )
             )
 
     def published(self, group: str, convergence: Convergence) -> None:
-        """Start the `converge` span of a group's new snapshot; end the span of the snapshot before."""
-        around = _current.get()
-        if around is not None:
-            self._end(group, convergence, superseded=True)
-            self._waiting[group] = around
+        """Start a `converge` span for a group's new snapshot; ends the span of the previous snapshot."""
+        parent = _current.get()
+        if parent is not None:
+            self._end_convergence(group, convergence, superseded=True)
+            self._converging[group] = parent
             self.group_changed(group, convergence)
 
     def group_changed(self, group: str, convergence: Convergence) -> None:
-        """End the `converge` span of a group once all of its proxies are synced."""
-        if group in self._waiting and convergence.acked == convergence.connected:
-            self._end(group, convergence, superseded=False)
+        """End a group's `converge` span if all of its connected proxies have acknowledged the snapshot."""
+        if group in self._converging and convergence.acked == convergence.connected:
+            self._end_convergence(group, convergence, superseded=False)
 
-    def _end(self, group: str, found: Convergence, *, superseded: bool) -> None:
-        waiting = self._waiting.pop(group, None)
-        if waiting is None:
+    def _end_convergence(self, group: str, convergence: Convergence, *, superseded: bool) -> None:
+        parent = self._converging.pop(group, None)
+        if parent is None:
             return
-        self._take(
+        self._on_end(
             Span(
-                trace=waiting.trace,
-                id=secrets.token_hex(8),
-                parent=waiting.id,
+                trace_id=parent.trace_id,
+                span_id=secrets.token_hex(8),
+                parent_id=parent.span_id,
                 name="converge",
-                began=waiting.began,
-                ended=self._clock(),
-                fields={
+                start_time=parent.start_time,
+                end_time=self._clock(),
+                attributes={
                     "group": group,
-                    "version": found.version,
-                    "proxies": found.connected,
-                    "acked": found.acked,
+                    "version": convergence.version,
+                    "proxies": convergence.connected,
+                    "acked": convergence.acked,
                     "superseded": superseded,
                 },
-                error="refused" if found.nacked else "",
+                error="refused" if convergence.nacked else "",
             )
         )

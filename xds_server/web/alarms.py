@@ -1,4 +1,7 @@
-"""Where alarms come in. Whoever may post one may take a rollout back, and do nothing else."""
+"""API operations that receive alarms.
+
+The alarm secret permits its holder to trigger rollbacks by alarms, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from xds_server.alarms import PayloadError, SignatureError, alertmanager, verify, webhook
-from xds_server.web.operations import Answer, Operation, Parameter
+from xds_server.web.operations import Operation, Parameter, SuccessResponse
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["alarm_operations"]
 
-_HEARD: Final = {
+_RECEIVED: Final = {
     "type": "object",
     "properties": {
         "alerts": {"type": "integer"},
@@ -32,33 +35,39 @@ _HEARD: Final = {
     "required": ["alerts", "routes"],
 }
 _TEXT: Final = {"type": "string"}
-_NEEDED: Final = "alarms need serve --alarm-secret-file: whoever may post one may take a rollout back"
+_ALARMS_DISABLED: Final = (
+    "alarms are disabled because they can trigger rollbacks; to accept them, set serve --alarm-secret-file"
+)
+_SENDER: Final = "sender of alarms"
 
 log = structlog.get_logger()
 
 
-def alarm_operations(engine: Engine, secret: bytes | None, gate: Authenticator) -> list[Operation]:
-    """Return the doors. With a `secret`, Alertmanager must show it as its bearer token.
+def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authenticator) -> list[Operation]:
+    """Return the operations that receive alarms.
 
-    The generic webhook is always signed; without a secret there is none. Only where nobody has to log in does
-    Alertmanager need nothing to show. Who shows a wrong secret too often has to wait.
+    With a `secret`, Alertmanager must send it as its bearer token. Without one, Alertmanager is accepted in
+    open mode only. The generic webhook must always be signed with the secret. Senders with too many wrong
+    secrets are rejected for a while.
     """
 
     async def from_alertmanager(request: web.Request) -> web.Response:
-        if secret is None and not gate.is_open:
-            raise ProblemError(403, "forbidden", _NEEDED)
-        shown = request.headers.get("authorization", "")
+        if secret is None and not authenticator.is_open:
+            raise ProblemError(403, "forbidden", _ALARMS_DISABLED)
+        header = request.headers.get("authorization", "")
         if secret is not None and not hmac.compare_digest(
-            shown.encode(errors="replace"), b"Bearer " + secret
+            header.encode(errors="replace"), b"Bearer " + secret
         ):
-            log.warning("alarm_refused", peer=request.remote, reason="another bearer token")
-            await gate.failed(request, "sender of alarms", "another bearer token")
-            raise ProblemError(401, "unauthorized", "the bearer token is not the one of --alarm-secret-file")
-        return await _take(engine, alertmanager(_json(await request.read())))
+            log.warning("alarm_rejected", peer=request.remote, reason="wrong bearer token")
+            await authenticator.record_failure(request, _SENDER, "wrong bearer token")
+            raise ProblemError(
+                401, "unauthorized", "the bearer token does not match the content of --alarm-secret-file"
+            )
+        return await _process(engine, alertmanager(_json(await request.read())))
 
     async def from_webhook(request: web.Request) -> web.Response:
         if secret is None:
-            raise ProblemError(403, "forbidden", _NEEDED)
+            raise ProblemError(403, "forbidden", _ALARMS_DISABLED)
         body = await request.read()
         try:
             verify(
@@ -69,43 +78,56 @@ def alarm_operations(engine: Engine, secret: bytes | None, gate: Authenticator) 
                 now=time.time(),
             )
         except SignatureError as error:
-            log.warning("alarm_refused", peer=request.remote, reason=str(error))
-            await gate.failed(request, "sender of alarms", str(error))
+            log.warning("alarm_rejected", peer=request.remote, reason=str(error))
+            await authenticator.record_failure(request, _SENDER, str(error))
             raise ProblemError(401, "unauthorized", str(error)) from error
-        return await _take(engine, [webhook(_json(body))])
+        return await _process(engine, [webhook(_json(body))])
 
-    signed = (
-        Parameter(name="x-shiftplane-timestamp", about="Seconds since the epoch.", schema=_TEXT, header=True),
-        Parameter(name="x-shiftplane-signature", about="sha256=… of both.", schema=_TEXT, header=True),
+    response = SuccessResponse(
+        description="The routes that the alarm matches, with their phase after it.", schema=_RECEIVED
+    )
+    signature_headers = (
+        Parameter(
+            name="x-shiftplane-timestamp",
+            description="The time of signing, in seconds since the epoch.",
+            schema=_TEXT,
+            header=True,
+        ),
+        Parameter(
+            name="x-shiftplane-signature",
+            description="The signature of timestamp and body, as sha256=….",
+            schema=_TEXT,
+            header=True,
+        ),
     )
     return [
         Operation(
             method="POST",
             path="/v1/alarms/alertmanager",
             name="alertmanager",
-            about="Hear what an Alertmanager posts.",
+            summary="Receive alerts from an Alertmanager webhook.",
             role=None,
             handler=from_alertmanager,
             body={"application/json": {"type": "object"}},
-            answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
-            refusals=(401, 403, 429, 503),
+            response=response,
+            error_statuses=(401, 403, 429, 503),
         ),
         Operation(
             method="POST",
             path="/v1/alarms/webhook",
             name="alarm",
-            about="Hear a signed alarm of anything else.",
+            summary="Receive a signed alarm from any other sender.",
             role=None,
             handler=from_webhook,
-            parameters=signed,
+            parameters=signature_headers,
             body={"application/json": {"type": "object"}},
-            answer=Answer(about="Which routes heard of it, and their phase then.", schema=_HEARD),
-            refusals=(401, 403, 429, 503),
+            response=response,
+            error_statuses=(401, 403, 429, 503),
         ),
     ]
 
 
-async def _take(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
+async def _process(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
     found = list(alerts)
     routes = await engine.routes.alarm(found)
     return web.json_response({"alerts": len(found), "routes": routes})

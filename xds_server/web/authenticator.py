@@ -1,9 +1,9 @@
-"""Who asks: bearer tokens for programs, sessions for pages, and what a browser of another site may not do.
+"""Authenticate requests: bearer tokens for the API, session cookies for the pages.
 
-A right secret always opens; wrong ones are counted by address, and beyond a few nobody from there is heard
-for a while. Every wrong secret that was heard is in the audit. Where the control plane is `open`, which it
-is on loopback only, everybody is an admin, and only this host's own names are answered, so that no page of
-another site can reach it by a name of its own.
+A valid secret is always accepted. Wrong secrets are counted by client address; an address with too many of
+them is rejected for a while. Each wrong secret that was checked is in the audit log. Cross-site requests are
+rejected. In open mode, which is allowed on loopback only, every caller is an admin; requests then must use a
+host name of this host, so that a web site cannot reach the control plane by DNS rebinding.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from aiohttp import web
 
 from xds_server.access.audit import AuditEvent, Outcome
 from xds_server.access.identity import (
-    EVERYTHING,
+    FULL_ACCESS,
     FailureLimiter,
     Principal,
     Role,
     Session,
     address_prefix,
     digest,
-    mint,
+    issue_secret,
     token_id,
 )
 from xds_server.engine import Caller
-from xds_server.store import StoreError, soon
+from xds_server.store import StoreError, run_in_store_thread
 from xds_server.web.problems import ProblemError
 from xds_server.web.settings import SessionLimits
 
@@ -49,27 +49,29 @@ __all__ = [
     "PRINCIPAL",
     "SESSION",
     "Authenticator",
-    "caller",
-    "need",
-    "need_everywhere",
-    "need_somewhere",
+    "header_text",
+    "require_role",
+    "require_role_everywhere",
+    "require_role_somewhere",
+    "to_caller",
 ]
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 SESSION: Final = web.RequestKey("session", Session)
 COOKIE: Final = "shiftplane_session"
 
-_USED_EVERY: Final = 60.0
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_MOST_LOGINS: Final = 100
-_LONGEST_KEY: Final = 128
-_MOST_SOURCE: Final = 200
+_RECORD_USE_SECONDS: Final = 60.0
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOGIN_BURST: Final = 100
+_MAX_KEY_LENGTH: Final = 128
+_MAX_ACTOR_LENGTH: Final = 200
+_BEARER: Final = {"www-authenticate": 'Bearer realm="shiftplane"'}
 
 log = structlog.get_logger()
 
 
 class Authenticator:
-    """Finds out who asks."""
+    """Determine the principal of each request, and manage sessions."""
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class Authenticator:
         limits: SessionLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`public_url` is where people reach the pages, if that is not where this listens."""
+        """`public_url` is the URL of the pages for browsers if it differs from the listen address."""
         self.access = access
         self.is_open = is_open
         self.public_url = public_url.rstrip("/")
@@ -89,74 +91,80 @@ class Authenticator:
         self._engine = engine
         self._clock = clock
         self._failures = FailureLimiter()
-        self._logins = FailureLimiter(burst=_MOST_LOGINS)
+        self._logins = FailureLimiter(burst=_LOGIN_BURST)
 
     @web.middleware
     async def middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Let nobody in by a request of another site, and say who asks."""
-        self._same_site(request)
-        found = await self._who(request)
+        """Reject cross-site requests, and store the principal in the request."""
+        self._check_same_site(request)
+        found = await self._authenticate(request)
         if found is not None:
             request[PRINCIPAL] = found
         return await handler(request)
 
     async def token(self, text: str, request: web.Request) -> Token:
-        """Return the token somebody shows.
+        """Return the token that a secret belongs to.
 
         Raises:
-            ProblemError: It opens nothing, or too many such were shown from there.
+            ProblemError: The secret is wrong or expired, or its address sent too many of those.
         """
         ident, now = token_id(text.strip()), self._clock()
-        known = None if ident is None else await soon(self.access.token, ident)
-        if known is not None and hmac.compare_digest(known.digest, digest(text.strip())) and known.lives(now):
-            if now - (known.last_used_at or 0.0) >= _USED_EVERY:
-                with suppress(StoreError):  # Who only looks is let in while nothing can be written, too.
-                    await soon(self.access.used, known.id, now)
+        known = None if ident is None else await run_in_store_thread(self.access.token, ident)
+        if (
+            known is not None
+            and hmac.compare_digest(known.digest, digest(text.strip()))
+            and known.is_valid(now)
+        ):
+            if now - (known.last_used_at or 0.0) >= _RECORD_USE_SECONDS:
+                with suppress(StoreError):  # Reading stays possible while the store cannot be written.
+                    await run_in_store_thread(self.access.record_token_use, known.id, now)
             return known
-        ended = known is not None and not known.lives(now)
-        await self.failed(
-            request, f"token {ident or 'of another form'}", "it has ended" if ended else "unknown"
+        expired = known is not None and not known.is_valid(now)
+        await self.record_failure(
+            request, f"token {ident or 'with invalid format'}", "expired" if expired else "unknown"
         )
         raise ProblemError(
             401,
             "unauthorized",
-            "this token has ended; an admin makes another with: shiftplane token create"
-            if ended
-            else "this token is not known here; an admin makes one with: shiftplane token create",
-            headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+            "the token has expired; an admin can create another with: shiftplane token create"
+            if expired
+            else "unknown token; an admin can create one with: shiftplane token create",
+            headers=_BEARER,
         )
 
-    async def failed(self, request: web.Request, who: str, why: str) -> None:
-        """Count a wrong secret and write it down.
+    async def record_failure(self, request: web.Request, actor: str, reason: str) -> None:
+        """Count a wrong secret, and add it to the audit log.
 
         Raises:
-            ProblemError: There were too many from that address; this one is not written down any more.
+            ProblemError: The address sent too many wrong secrets; this one is not in the audit log.
         """
         source, now = _source(request), time.monotonic()
-        wait = self._failures.wait(address_prefix(source), now)
+        wait = self._failures.retry_after(address_prefix(source), now)
         if wait > 0:
             raise ProblemError(
                 429,
                 "too_many_failures",
-                f"too many wrong secrets came from {source}; the next is heard in {wait:.0f} s",
+                f"too many wrong secrets from {source}; retry after {wait:.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
-        self._failures.note(address_prefix(source), now)
-        log.warning("login_refused", who=who, why=why, source=source)
-        deed = AuditEvent(
+        self._failures.record_failure(address_prefix(source), now)
+        log.warning("login_rejected", actor=actor, reason=reason, source=source)
+        event = AuditEvent(
             at=self._clock(),
-            actor=who,
+            actor=actor,
             action="login",
             outcome=Outcome.REFUSED,
-            detail=_text(why),
+            detail=_storable(reason),
             source=source,
         )
-        await self._engine.audit.record(deed)
+        await self._engine.audit.record(event)
 
-    async def still(self, request: web.Request) -> bool:
-        """Return whether who asked could still come in, for answers that go on; looking on is no use.
+    async def is_still_valid(self, request: web.Request) -> bool:
+        """Return whether the request's token or session is still valid, for long-lived responses.
+
+        This does not count as a use of the session.
 
         Raises:
             StoreError: The store cannot be read.
@@ -165,210 +173,223 @@ class Authenticator:
         if self.is_open:
             return True
         if session is not None:
-            kept = await soon(self.access.session, session.digest)
-            return kept is not None and kept.lives(self._clock(), self.limits.idle)
+            stored = await run_in_store_thread(self.access.session, session.digest)
+            return stored is not None and stored.is_valid(self._clock(), self.limits.idle)
         ident = token_id(header.partition(" ")[2].strip())
-        token = None if ident is None else await soon(self.access.token, ident)
-        return token is not None and token.lives(self._clock())
+        token = None if ident is None else await run_in_store_thread(self.access.token, ident)
+        return token is not None and token.is_valid(self._clock())
 
     async def log_in(
         self, request: web.Request, principal: Principal, token: Token | None = None
     ) -> tuple[str, Session]:
-        """Begin a session; return its secret, which is for the cookie alone.
+        """Create a session; return its secret, which belongs into the cookie only.
 
         Raises:
-            ProblemError: They logged in so often that more of it would only fill the audit.
+            ProblemError: The principal logged in so often that more logins would flood the audit log.
         """
-        who, at = f"{principal.via} {principal.name}", time.monotonic()
-        if wait := self._logins.wait(who, at):
+        key, monotonic = f"{principal.via} {principal.name}", time.monotonic()
+        if wait := self._logins.retry_after(key, monotonic):
             raise ProblemError(
-                429, "too_many_failures", f"{principal.name} logged in too often; wait for {wait:.0f} s"
+                429, "too_many_failures", f"{principal.name} logged in too often; retry after {wait:.0f} s"
             )
-        self._logins.note(who, at)
-        now, made = self._clock(), mint(secrets.token_bytes(38))
-        ends = now + self.limits.lifetime
+        self._logins.record_failure(key, monotonic)
+        now, secret = self._clock(), issue_secret(secrets.token_bytes(38))
+        expires_at = now + self.limits.lifetime
         session = Session(
-            digest=made.digest,
+            digest=secret.digest,
             name=principal.name,
             via=principal.via,
             grants=principal.grants,
             csrf=secrets.token_urlsafe(32),
             created_at=now,
             seen_at=now,
-            expires_at=ends if token is None else min(ends, token.expires_at),
+            expires_at=expires_at if token is None else min(expires_at, token.expires_at),
             token=None if token is None else token.id,
         )
-        deed = AuditEvent(
+        event = AuditEvent(
             at=now,
             actor=principal.name,
             action="login",
             via=principal.via,
             source=_source(request),
-            detail=principal.words,
+            detail=principal.description,
         )
-        await soon(self.access.add_session, session, deed)
-        log.info("logged_in", actor=principal.name, via=principal.via, source=_source(request))
-        return made.text, session
+        await run_in_store_thread(self.access.add_session, session, event)
+        log.info("session_created", actor=principal.name, via=principal.via, source=_source(request))
+        return secret.text, session
 
     async def log_out(self, request: web.Request, session: Session) -> None:
         """End a session."""
-        deed = AuditEvent(
+        event = AuditEvent(
             at=self._clock(), actor=session.name, action="logout", via=session.via, source=_source(request)
         )
-        await soon(self.access.end_session, session.digest, deed)
+        await run_in_store_thread(self.access.end_session, session.digest, event)
 
-    async def _who(self, request: web.Request) -> Principal | None:
+    async def _authenticate(self, request: web.Request) -> Principal | None:
         header = request.headers.get("authorization", "")
         if self.is_open:
-            name = _claimed(request) or f"api@{_source(request)}"
-            return Principal(name=name, via="open", grants=(EVERYTHING,))
+            name = _reported_user(request) or f"api@{_source(request)}"
+            return Principal(name=name, via="open", grants=(FULL_ACCESS,))
         if header and not request.path.startswith("/v1/alarms/"):
             scheme, _, text = header.partition(" ")
             if scheme.lower() != "bearer":
                 raise ProblemError(
                     401,
                     "unauthorized",
-                    "a bearer token is needed: Authorization: Bearer spt_…",
-                    headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+                    "a bearer token is required: Authorization: Bearer spt_…",
+                    headers=_BEARER,
                 )
             return (await self.token(text, request)).principal
         if not request.path.startswith("/v1/"):
-            return await self._by_cookie(request)
+            return await self._session_principal(request)
         return None
 
-    async def _by_cookie(self, request: web.Request) -> Principal | None:
+    async def _session_principal(self, request: web.Request) -> Principal | None:
+        """Return the principal of the request's session cookie; None without a valid session."""
         text, now = request.cookies.get(COOKIE, ""), self._clock()
         if not text:
             return None
-        session = await soon(self.access.session, digest(text))
-        if session is None or not session.lives(now, self.limits.idle):
+        session = await run_in_store_thread(self.access.session, digest(text))
+        if session is None or not session.is_valid(now, self.limits.idle):
             return None
-        if now - session.seen_at >= _USED_EVERY:
+        if now - session.seen_at >= _RECORD_USE_SECONDS:
             with suppress(StoreError):
-                await soon(self.access.seen, session.digest, now)
+                await run_in_store_thread(self.access.record_session_use, session.digest, now)
             session = replace(session, seen_at=now)
         request[SESSION] = session
         return session.principal
 
-    def _same_site(self, request: web.Request) -> None:
-        """Refuse what a page of another site makes a browser send."""
-        if self.is_open and not _own_name(request.host):
+    def _check_same_site(self, request: web.Request) -> None:
+        """Reject requests that a page of another site makes a browser send."""
+        if self.is_open and not _is_loopback_name(request.host):
             raise ProblemError(
                 421,
                 "cross_site",
-                f"nobody has to log in here, so only names of this host are answered, not {request.host!r}",
+                f"host {request.host!r} is not allowed without login; use localhost or a loopback address",
             )
-        if request.method in _SAFE:
+        if request.method in _SAFE_METHODS:
             return
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
         allowed = {request.host, urlsplit(self.public_url).netloc} - {""}
         if site not in {"same-origin", "none"} or (
             origin is not None and urlsplit(origin).netloc not in allowed
         ):
-            raise ProblemError(403, "cross_site", "a page of another site may not ask for this")
+            raise ProblemError(403, "cross_site", "requests from pages of other sites are not allowed")
 
 
-def caller(request: web.Request, role: Role, *, reason: str = "", asked: str = "", said: str = "") -> Caller:
-    """Return who asks as the engine knows them; `asked` is a digest of what for.
+def to_caller(
+    request: web.Request, role: Role, *, reason: str = "", digest: str = "", reported_user: str = ""
+) -> Caller:
+    """Return the engine's caller for a request; `digest` is a digest of its content.
 
-    Who is at the keyboard, as `said` or else by a header, stands beside who showed the token.
+    The reported user is the person on whose behalf a program calls: `reported_user`, or else the header
+    `X-Shiftplane-Actor`. It is recorded in addition to the principal.
 
     Raises:
-        ProblemError: Nobody logged in, or the idempotency key is none.
+        ProblemError: The request is not authenticated, or its idempotency key is invalid.
     """
-    principal = _known(request)
+    principal = _principal(request)
     key = request.headers.get("idempotency-key", "")
-    if len(key) > _LONGEST_KEY or not key.isascii() or not (key.isprintable() or not key):
+    if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not (key.isprintable() or not key):
         raise ProblemError(
             400,
             "bad_request",
-            f"Idempotency-Key: up to {_LONGEST_KEY} printable ASCII characters are allowed",
+            f"Idempotency-Key: allowed: up to {_MAX_KEY_LENGTH} printable ASCII characters",
         )
-    claimed, name = _text(said).strip() or _claimed(request), principal.name
-    if claimed not in {"", name}:
-        name = claimed if principal.via == "open" else f"{name} (as {claimed})"
+    reported, name = _storable(reported_user).strip() or _reported_user(request), principal.name
+    if reported not in {"", name}:
+        name = reported if principal.via == "open" else f"{name} (as {reported})"
 
     def may(labels: Mapping[str, str]) -> bool:
         return principal.may(role, labels)
 
     return Caller(
         actor=name,
-        reason=_text(reason),
+        reason=_storable(reason),
         via=principal.via,
         source=_source(request),
         key=key,
-        digest=asked,
+        digest=digest,
         may=may,
     )
 
 
-async def need(request: web.Request, engine: Engine, role: Role, name: str, action: str) -> None:
-    """Refuse, and write down, what somebody may not do with a route.
+async def require_role(request: web.Request, engine: Engine, role: Role, name: str, action: str) -> None:
+    """Require a role for one route; a refusal is added to the audit log.
 
     Raises:
-        ProblemError: Nobody logged in, or somebody who may not.
-        UnknownRouteError: There is no such route.
+        ProblemError: The request is not authenticated, or the principal does not have the role.
+        UnknownRouteError: The route does not exist.
     """
-    principal = _known(request)
+    principal = _principal(request)
     if not principal.may(
         role, engine.queries.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))
     ):
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
 
 
-async def need_somewhere(
+async def require_role_somewhere(
     request: web.Request, engine: Engine, role: Role, action: str, name: str = ""
 ) -> None:
-    """Refuse, and write down, what takes a role over some route; over which, the engine asks."""
-    principal = _known(request)
-    if principal.highest < role:
+    """Require a role for at least one route; the engine checks the routes themselves.
+
+    Raises:
+        ProblemError: The request is not authenticated, or the principal does not have the role.
+    """
+    principal = _principal(request)
+    if principal.highest_role < role:
         await _refuse(request, engine, action, name, f"{principal.name} may not {action} specs")
 
 
-async def need_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:
-    """Refuse, and write down, what takes a role that no selector limits."""
-    principal = _known(request)
+async def require_role_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:
+    """Require a role for all routes; a refusal is added to the audit log.
+
+    Raises:
+        ProblemError: The request is not authenticated, or the principal does not have the role.
+    """
+    principal = _principal(request)
     if not principal.may_everywhere(role):
-        words = f"{principal.name} may not {action}: that takes the role {role.word} over all routes"
-        await _refuse(request, engine, action, "", words)
+        message = f"{principal.name} may not {action}: this requires the role {role.text} for all routes"
+        await _refuse(request, engine, action, "", message)
 
 
-async def _refuse(request: web.Request, engine: Engine, action: str, route: str, words: str) -> None:
-    await engine.audit.refuse(caller(request, Role.VIEWER), action, route, words)
-    raise ProblemError(403, "forbidden", f"{words}; they are {_known(request).words}")
+async def _refuse(request: web.Request, engine: Engine, action: str, route: str, message: str) -> None:
+    await engine.audit.refuse(to_caller(request, Role.VIEWER), action, route, message)
+    raise ProblemError(403, "forbidden", f"{message}; granted: {_principal(request).description}")
 
 
-def _known(request: web.Request) -> Principal:
+def _principal(request: web.Request) -> Principal:
     found: Principal | None = request.get(PRINCIPAL)
     if found is None:
         raise ProblemError(
             401,
             "unauthorized",
-            "a token is needed: shiftplane login, or SHIFTPLANE_TOKEN, or Authorization: Bearer spt_…",
-            headers={"www-authenticate": 'Bearer realm="shiftplane"'},
+            "a token is required: run shiftplane login, set SHIFTPLANE_TOKEN, or send Authorization: "
+            "Bearer spt_…",
+            headers=_BEARER,
         )
     return found
 
 
 def header_text(request: web.Request, name: str) -> str:
-    """Return what a header says in percent-encoded UTF-8; bytes that are none become U+FFFD."""
-    return _text(unquote(request.headers.get(name, "")))
+    """Return a header in percent-encoded UTF-8 as text; invalid bytes become U+FFFD."""
+    return _storable(unquote(request.headers.get(name, "")))
 
 
-def _text(text: str) -> str:
-    """Return text the store can hold: what stands for single bytes would keep a deed out of the audit."""
+def _storable(text: str) -> str:
+    """Return text without surrogates, which SQLite cannot store: the audit event would be lost."""
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 
-def _claimed(request: web.Request) -> str:
-    return header_text(request, "x-shiftplane-actor")[:_MOST_SOURCE].strip()
+def _reported_user(request: web.Request) -> str:
+    return header_text(request, "x-shiftplane-actor")[:_MAX_ACTOR_LENGTH].strip()
 
 
 def _source(request: web.Request) -> str:
     return request.remote or ""
 
 
-def _own_name(host: str) -> bool:
+def _is_loopback_name(host: str) -> bool:
     name = urlsplit(f"//{host}").hostname or ""
     if name == "localhost" or name.endswith(".localhost"):
         return True

@@ -1,4 +1,4 @@
-"""Our own series, read from views at scrape time; nothing is counted twice, nothing is kept here."""
+"""The control plane's Prometheus metrics, read from views and counters at scrape time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from xds_server.engine import Engine
     from xds_server.notifications.delivery import Outbox
-    from xds_server.traces import Sender
+    from xds_server.traces import SpanExporter
     from xds_server.xds.server import Hub
     from xds_server.xds.workers import WorkerPool
 
@@ -22,22 +22,22 @@ __all__ = ["registry"]
 
 
 def registry(
-    engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None = None, spans: Sender | None = None
+    engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None = None, exporter: SpanExporter | None = None
 ) -> CollectorRegistry:
-    """Return a registry of its own with everything the control plane tells about itself."""
+    """Return a new registry with all metrics of the control plane."""
     found = CollectorRegistry()
-    found.register(_Collector(engine, hub, outbox, spans))
+    found.register(_Collector(engine, hub, outbox, exporter))
     return found
 
 
 class _Collector(Collector):
     def __init__(
-        self, engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None, spans: Sender | None
+        self, engine: Engine, hub: Hub | WorkerPool, outbox: Outbox | None, exporter: SpanExporter | None
     ) -> None:
         self._engine = engine
         self._hub = hub
         self._outbox = outbox
-        self._spans = spans
+        self._exporter = exporter
 
     def describe(self) -> list[Metric]:
         return []  # Nothing is collected at registration.
@@ -45,45 +45,54 @@ class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._routes()
         yield from self._proxies()
-        yield from self._pushes()
+        yield from self._xds()
         yield from self._store()
         yield from self._notifications()
+        yield from self._spans()
 
     def _routes(self) -> Iterator[Metric]:
         weight = GaugeMetricFamily(
-            "shiftplane_route_weight_percent", "Share of users a variant gets.", labels=["route", "variant"]
+            "shiftplane_route_weight_percent",
+            "Percent of users that a backend serves.",
+            labels=["route", "variant"],
         )
         mirror = GaugeMetricFamily(
-            "shiftplane_route_mirror_percent", "Share of requests copied to the shadow.", labels=["route"]
+            "shiftplane_route_mirror_percent",
+            "Percent of requests mirrored to the shadow backend.",
+            labels=["route"],
         )
         phase = GaugeMetricFamily(
-            "shiftplane_route_phase", "1 for the phase a rollout is in.", labels=["route", "phase"]
+            "shiftplane_route_phase", "1 for the current phase of the rollout.", labels=["route", "phase"]
         )
         killed = GaugeMetricFamily(
-            "shiftplane_route_killed", "1 while a kill has one backend serve everyone.", labels=["route"]
+            "shiftplane_route_killed",
+            "1 while a kill sends all users to one backend, otherwise 0.",
+            labels=["route"],
         )
         dead = GaugeMetricFamily(
             "shiftplane_backend_dead",
-            "1 while a backend is known to have no living endpoint.",
+            "1 while a backend has no healthy endpoint.",
             labels=["route", "backend"],
         )
         verdict = GaugeMetricFamily(
-            "shiftplane_verdict", "1 for what is found of a metric.", labels=["route", "metric", "finding"]
+            "shiftplane_verdict",
+            "1 for the current finding of an analysis metric.",
+            labels=["route", "metric", "finding"],
         )
         evidence = GaugeMetricFamily(
             "shiftplane_evidence_against",
-            "How strong the evidence against the candidate is, as odds against chance.",
+            "Strength of the evidence against the candidate, as odds against chance.",
             labels=["route", "metric"],
         )
         cost = CounterMetricFamily(
             "shiftplane_cost",
-            "What answers cost since the start, at the prices of the spec.",
+            "Cost of responses since the process started, at the prices of the spec.",
             labels=["route", "variant", "role", "currency"],
         )
         for view in self._engine.queries.views():
-            for one in view.costs:
-                if one.cost is not None:
-                    cost.add_metric([view.name, one.variant, one.role, one.currency or ""], one.cost)
+            for leg in view.costs:
+                if leg.cost is not None:
+                    cost.add_metric([view.name, leg.variant, leg.role, leg.currency or ""], leg.cost)
             killed.add_metric([view.name], view.kill is not None)
             for backend in view.dead:
                 dead.add_metric([view.name, backend], 1)
@@ -99,35 +108,38 @@ class _Collector(Collector):
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(
-            "shiftplane_proxies", "Connected proxies by what they hold.", labels=["group", "status"]
+            "shiftplane_proxies", "Number of connected proxies by sync status.", labels=["group", "status"]
         )
-        counted: dict[tuple[str, str], int] = {}
+        counts: dict[tuple[str, str], int] = {}
         for view in self._engine.queries.proxies():
             key = (view.group, view.status.value)
-            counted[key] = counted.get(key, 0) + 1
-        for (group, status), number in sorted(counted.items()):
+            counts[key] = counts.get(key, 0) + 1
+        for (group, status), number in sorted(counts.items()):
             connected.add_metric([group, status], number)
         yield connected
 
     def _store(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "shiftplane_store_failures",
-            "Times rollouts stood still because the store did not take what happened.",
+            "Number of failed writes to the store that paused rollouts since the process started.",
             value=self._engine.reconciler.store_failures,
         )
 
     def _notifications(self) -> Iterator[Metric]:
         results = CounterMetricFamily(
             "shiftplane_notifications",
-            "Messages about events by what became of them.",
+            "Number of notifications by target and result since the process started.",
             labels=["target", "result"],
         )
         retries = CounterMetricFamily(
-            "shiftplane_notification_retries", "Tries that failed and were repeated.", labels=["target"]
+            "shiftplane_notification_retries",
+            "Number of failed attempts to deliver a notification that were retried since the process "
+            "started.",
+            labels=["target"],
         )
-        late = GaugeMetricFamily(
+        delay = GaugeMetricFamily(
             "shiftplane_notification_delay_seconds",
-            "Age of the event a target has yet to be told of, 0 for none.",
+            "Age of the event that is being delivered to a target; 0 if there is none.",
             labels=["target"],
         )
         now = time.time()
@@ -135,50 +147,78 @@ class _Collector(Collector):
             for result in ("delivered", "refused", "too_old"):
                 results.add_metric([name, result], counts.results[result])
             retries.add_metric([name], counts.retries)
-            late.add_metric([name], 0.0 if counts.since is None else max(0.0, now - counts.since))
-        yield from (results, retries, late)
+            pending = counts.pending_since
+            delay.add_metric([name], 0.0 if pending is None else max(0.0, now - pending))
+        yield from (results, retries, delay)
+
+    def _spans(self) -> Iterator[Metric]:
         spans = CounterMetricFamily(
-            "shiftplane_spans", "Spans of traces by what became of them.", labels=["result"]
+            "shiftplane_spans",
+            "Number of trace spans by export result since the process started.",
+            labels=["result"],
         )
-        for result, number in () if self._spans is None else sorted(self._spans.results.items()):
+        for result, number in () if self._exporter is None else sorted(self._exporter.results.items()):
             spans.add_metric([result], number)
         yield spans
 
-    def _pushes(self) -> Iterator[Metric]:
+    def _xds(self) -> Iterator[Metric]:
         counters = self._hub.counters
-        yield CounterMetricFamily("shiftplane_xds_pushes", "Responses sent.", value=counters.pushes)
-        yield CounterMetricFamily("shiftplane_xds_sent_bytes", "Bytes sent.", value=counters.bytes_sent)
         yield CounterMetricFamily(
-            "shiftplane_xds_stale_nonces", "Requests about older responses.", counters.stale_nonces
+            "shiftplane_xds_pushes",
+            "Number of xDS responses sent since the process started.",
+            value=counters.pushes,
         )
         yield CounterMetricFamily(
-            "shiftplane_xds_slow_clients_closed", "Clients that did not read.", counters.slow_clients_closed
+            "shiftplane_xds_sent_bytes",
+            "Size of the xDS responses sent since the process started.",
+            value=counters.bytes_sent,
         )
         yield CounterMetricFamily(
-            "shiftplane_xds_turned_away", "New streams that found no room.", counters.streams_rejected
+            "shiftplane_xds_stale_nonces",
+            "Number of xDS requests with the nonce of an older response since the process started.",
+            counters.stale_nonces,
+        )
+        yield CounterMetricFamily(
+            "shiftplane_xds_slow_clients_closed",
+            "Number of xDS streams closed because the client did not read since the process started.",
+            counters.slow_clients_closed,
+        )
+        yield CounterMetricFamily(
+            "shiftplane_xds_turned_away",
+            "Number of xDS streams rejected because too many were opened at once since the process started.",
+            counters.streams_rejected,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_identity_refused",
-            "Streams whose certificate is not the node's.",
+            "Number of xDS streams rejected because the client certificate does not match the node since "
+            "the process started.",
             counters.nodes_denied,
         )
         yield CounterMetricFamily(
-            "shiftplane_xds_versions_stopped", "Versions that probes refused.", counters.versions_stopped
+            "shiftplane_xds_versions_stopped",
+            "Number of versions that probe proxies rejected since the process started.",
+            counters.versions_stopped,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_worlds_failed",
-            "Worlds that could not be built; proxies kept the one before.",
+            "Number of snapshots that could not be built since the process started; proxies kept the "
+            "previous one.",
             counters.snapshot_builds_failed,
         )
         yield CounterMetricFamily(
             "shiftplane_statistics_messages",
-            "What proxies told of their counts.",
+            "Number of statistics messages received from proxies since the process started.",
             counters.statistics_messages,
         )
-        yield CounterMetricFamily("shiftplane_statistics_bytes", "Bytes of that.", counters.statistics_bytes)
+        yield CounterMetricFamily(
+            "shiftplane_statistics_bytes",
+            "Size of the statistics messages received from proxies since the process started.",
+            counters.statistics_bytes,
+        )
         lost = CounterMetricFamily(
             "shiftplane_capture_lost",
-            "Captured legs and copies that proxies had to give up, by reason.",
+            "Number of captured legs and mirrored requests that proxies dropped, by reason, since the "
+            "process started.",
             labels=["group", "reason"],
         )
         for key, count in sorted(counters.lost.items()):
@@ -187,25 +227,41 @@ class _Collector(Collector):
         yield lost
         yield CounterMetricFamily(
             "shiftplane_statistics_refused",
-            "Streams of counts that said more than a proxy has to say.",
+            "Number of statistics streams closed because they exceeded a limit since the process started.",
             counters.statistics_streams_rejected,
         )
         yield GaugeMetricFamily(
-            "shiftplane_xds_acceptors", "Processes that let proxies in.", value=self._hub.serving
+            "shiftplane_xds_acceptors",
+            "Number of processes that accept xDS streams.",
+            value=self._hub.serving,
         )
-        yield GaugeMetricFamily("shiftplane_xds_streams", "Open streams.", value=self._hub.connected)
+        yield GaugeMetricFamily(
+            "shiftplane_xds_streams", "Number of open xDS streams.", value=self._hub.connected
+        )
         for name, text, histogram in (
-            ("shiftplane_xds_queue_seconds", "From a change until its push begins.", counters.queue_seconds),
+            (
+                "shiftplane_xds_queue_seconds",
+                "Time from a change until its push starts.",
+                counters.queue_seconds,
+            ),
             (
                 "shiftplane_xds_convergence_seconds",
-                "From a publish until all proxies of the group hold it.",
+                "Time from the publication of a snapshot until all proxies of the group acknowledged it.",
                 counters.convergence_seconds,
             ),
         ):
             yield HistogramMetricFamily(name, text, buckets=histogram.cumulative(), sum_value=histogram.total)
         for name, text, values in (
-            ("shiftplane_xds_acks", "Accepted responses by type.", counters.acks),
-            ("shiftplane_xds_nacks", "Refused responses by type.", counters.nacks),
+            (
+                "shiftplane_xds_acks",
+                "Number of acknowledged xDS responses (ACK) by type since the process started.",
+                counters.acks,
+            ),
+            (
+                "shiftplane_xds_nacks",
+                "Number of rejected xDS responses (NACK) by type since the process started.",
+                counters.nacks,
+            ),
         ):
             family = CounterMetricFamily(name, text, labels=["type"])
             for kind, number in sorted(values.items()):

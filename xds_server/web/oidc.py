@@ -1,9 +1,8 @@
-"""Logging in through an identity provider: OpenID Connect's code flow with PKCE.
+"""Log in with an identity provider: the OpenID Connect authorization code flow with PKCE.
 
-A login is begun here, bound to its browser by a cookie, and ended once: state, nonce and verifier are used up
-by the first that comes back with them. The provider's word is believed only as a token it signed for us with
-a key it publishes, by an asymmetric algorithm. Who gets no role from it may not come in, and that is in the
-audit.
+A cookie binds a pending login to its browser, and its state, nonce and verifier can be used once. Claims are
+accepted only from an ID token that the provider issued for this client and signed with a published key and an
+asymmetric algorithm. A user without any role is rejected, which is recorded in the audit log.
 """
 
 from __future__ import annotations
@@ -24,25 +23,26 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from xds_server.access.identity import Principal, granted, said
-from xds_server.web.landing import local, logged_in
+from xds_server.access.identity import Principal, display_name, grants_from_claims
 from xds_server.web.problems import ProblemError
+from xds_server.web.redirects import local_path, login_redirect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from xds_server.web.authenticator import Authenticator
-    from xds_server.web.pages.frame import Frame
+    from xds_server.web.pages.renderer import PageRenderer
     from xds_server.web.settings import Oidc
 
-__all__ = ["Provider", "ProviderError"]
+__all__ = ["OidcProvider", "ProviderError"]
 
 _COOKIE: Final = "shiftplane_login"
-_LASTS: Final = 600.0
-_MOST: Final = 1_000
-_KEYS_AGAIN: Final = 30.0
-_KNOWN_FOR: Final = 3_600.0
-_LEEWAY: Final = 60
+_LOGIN_SECONDS: Final = 600.0
+_MAX_PENDING_LOGINS: Final = 1_000
+_MIN_KEY_FETCH_SECONDS: Final = 30.0
+"""The least time between two fetches of the signing keys, so that unknown key ids cannot cause many."""
+_METADATA_SECONDS: Final = 3_600.0
+_CLOCK_SKEW_SECONDS: Final = 60
 _ALGORITHMS: Final = (
     "RS256",
     "RS384",
@@ -56,249 +56,259 @@ _ALGORITHMS: Final = (
     "EdDSA",
 )
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
-_MOST_BYTES: Final = 1 << 20
+_MAX_RESPONSE_BYTES: Final = 1 << 20
 
 log = structlog.get_logger()
 
 
 class ProviderError(Exception):
-    """The identity provider did not say, in a way that can be believed, who somebody is."""
+    """The identity provider is unreachable, or its response or ID token is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Begun:
-    """A login that was begun."""
+class _PendingLogin:
+    """A login that was started; `browser` is the SHA-256 of the browser's cookie."""
 
     browser: str
     nonce: str = field(repr=False)
     verifier: str = field(repr=False)
-    following: str
-    ends: float
+    redirect_to: str
+    expires_at: float
 
 
-class Provider:
-    """One identity provider."""
+class OidcProvider:
+    """An OpenID Connect provider: the routes that start and finish a login."""
 
     def __init__(
-        self, settings: Oidc, gate: Authenticator, *, clock: Callable[[], float] = time.monotonic
+        self, settings: Oidc, authenticator: Authenticator, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        import jwt  # noqa: PLC0415 - an extra of its own
+        """Create a provider that fetches its metadata at the first login."""
+        import jwt  # noqa: PLC0415 - PyJWT is an optional dependency
 
         self._jwt = jwt
         self._settings = settings
-        self._gate = gate
+        self._authenticator = authenticator
         self._clock = clock
-        self._begun: OrderedDict[str, _Begun] = OrderedDict()
-        self._about: dict[str, Any] = {}
-        self._about_until = 0.0
+        self._pending: OrderedDict[str, _PendingLogin] = OrderedDict()
+        self._metadata: dict[str, Any] = {}
+        self._metadata_expires_at = 0.0
         self._keys: dict[str, Any] = {}
-        self._keys_at = float("-inf")
-        self._fetching = asyncio.Lock()
+        self._keys_fetched_at = float("-inf")
+        self._key_lock = asyncio.Lock()
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The provider's display name."""
         return self._settings.label
 
-    def routes(self, frame: Frame) -> list[web.RouteDef]:
-        """Return where logins begin and end."""
+    def routes(self, renderer: PageRenderer) -> list[web.RouteDef]:
+        """Return the routes that start a login and receive its result."""
 
-        async def begin(request: web.Request) -> web.StreamResponse:
+        async def start(request: web.Request) -> web.StreamResponse:
             try:
-                return await self._begin(request)
+                return await self._start(request)
             except ProviderError as error:
-                return frame.error(request, 502, f"{self.name} does not answer", str(error))
+                return renderer.error(request, 502, f"{self.name} cannot be used", str(error))
 
-        async def end(request: web.Request) -> web.StreamResponse:
+        async def finish(request: web.Request) -> web.StreamResponse:
             try:
-                return await self._end(request)
+                return await self._finish(request)
             except ProviderError as error:
                 log.warning("login_failed", provider=self._settings.issuer, error=str(error))
                 try:
-                    await self._gate.failed(request, self._settings.issuer, str(error))
-                except ProblemError as many:
-                    return frame.error(request, many.status, "Not logged in", many.detail)
-                return frame.error(request, 403, "Not logged in", str(error))
+                    await self._authenticator.record_failure(request, self._settings.issuer, str(error))
+                except ProblemError as limited:
+                    return renderer.error(request, limited.status, "Login failed", limited.detail)
+                return renderer.error(request, 403, "Login failed", str(error))
 
         return [
-            web.get("/login/oidc", frame.said_nicely(begin)),
-            web.get("/login/oidc/callback", frame.said_nicely(end)),
+            web.get("/login/oidc", renderer.with_error_page(start)),
+            web.get("/login/oidc/callback", renderer.with_error_page(finish)),
         ]
 
-    async def _begin(self, request: web.Request) -> web.StreamResponse:
-        about, now = await self._discovered(), self._clock()
-        while self._begun and (len(self._begun) >= _MOST or next(iter(self._begun.values())).ends <= now):
-            self._begun.popitem(last=False)
+    async def _start(self, request: web.Request) -> web.StreamResponse:
+        metadata, now = await self._discover(), self._clock()
+        pending = self._pending
+        while pending and (
+            len(pending) >= _MAX_PENDING_LOGINS or next(iter(pending.values())).expires_at <= now
+        ):
+            pending.popitem(last=False)
         state, browser, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        begun = _Begun(
+        login = _PendingLogin(
             browser=sha256(browser.encode()).hexdigest(),
             nonce=secrets.token_urlsafe(32),
             verifier=verifier,
-            following=local(request.query.get("next", "/")),
-            ends=now + _LASTS,
+            redirect_to=local_path(request.query.get("next", "/")),
+            expires_at=now + _LOGIN_SECONDS,
         )
-        self._begun[state] = begun
+        pending[state] = login
         challenge = base64.urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        asked = {
+        query = {
             "response_type": "code",
             "client_id": self._settings.client_id,
-            "redirect_uri": self._back(request),
+            "redirect_uri": self._callback_url(request),
             "scope": " ".join(self._settings.scopes),
             "state": state,
-            "nonce": begun.nonce,
+            "nonce": login.nonce,
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         }
-        join = "&" if "?" in about["authorization_endpoint"] else "?"
-        answer = web.Response(
-            status=302, headers={"location": f"{about['authorization_endpoint']}{join}{urlencode(asked)}"}
-        )
-        answer.set_cookie(
+        endpoint = metadata["authorization_endpoint"]
+        separator = "&" if "?" in endpoint else "?"
+        response = web.Response(status=302, headers={"location": f"{endpoint}{separator}{urlencode(query)}"})
+        response.set_cookie(
             _COOKIE,
             browser,
             path="/login/oidc",
             httponly=True,
             samesite="Lax",
-            secure=self._back(request).startswith("https:"),
-            max_age=int(_LASTS),
+            secure=self._callback_url(request).startswith("https:"),
+            max_age=int(_LOGIN_SECONDS),
         )
-        return answer
+        return response
 
-    async def _end(self, request: web.Request) -> web.StreamResponse:
-        begun = self._begun.pop(request.query.get("state", ""), None)
-        shown = sha256(request.cookies.get(_COOKIE, "").encode()).hexdigest()
-        if begun is None or begun.ends <= self._clock() or not hmac.compare_digest(begun.browser, shown):
-            raise ProviderError("this login was not begun in this browser, or too long ago; log in again")
+    async def _finish(self, request: web.Request) -> web.StreamResponse:
+        login = self._pending.pop(request.query.get("state", ""), None)
+        browser = sha256(request.cookies.get(_COOKIE, "").encode()).hexdigest()
+        if (
+            login is None
+            or login.expires_at <= self._clock()
+            or not hmac.compare_digest(login.browser, browser)
+        ):
+            raise ProviderError("the login expired or was started in another browser; log in again")
         if "error" in request.query:
-            raise ProviderError(f"{self.name} refused it: {request.query['error'][:200]}")
-        token = await self._exchanged(request, request.query.get("code", ""), begun)
-        claims = await self._believed(token, begun)
+            raise ProviderError(f"{self.name} rejected the login: {request.query['error'][:200]}")
+        token = await self._exchange_code(request, request.query.get("code", ""), login)
+        claims = await self._verified_claims(token, login)
         principal = Principal(
-            name=said(claims, self._settings.name_claim),
+            name=display_name(claims, self._settings.name_claim),
             via=f"login {self._settings.issuer}",
-            grants=granted(claims, self._settings.rules),
+            grants=grants_from_claims(claims, self._settings.rules),
         )
         if not principal.grants:
             raise ProviderError(
-                f"{principal.name} has no role here; an admin gives one by a claim in the access file"
+                f"{principal.name} has no role; an admin can map a claim to a role in the access file"
             )
-        text, _ = await self._gate.log_in(request, principal)
-        answer = logged_in(request, self._gate, text, begun.following)
-        answer.del_cookie(_COOKIE, path="/login/oidc")
-        return answer
+        secret, _ = await self._authenticator.log_in(request, principal)
+        response = login_redirect(request, self._authenticator, secret, login.redirect_to)
+        response.del_cookie(_COOKIE, path="/login/oidc")
+        return response
 
-    async def _exchanged(self, request: web.Request, code: str, begun: _Begun) -> str:
-        """Return the ID token for a code."""
-        about, settings = await self._discovered(), self._settings
+    async def _exchange_code(self, request: web.Request, code: str, login: _PendingLogin) -> str:
+        """Return the ID token for an authorization code."""
+        metadata, settings = await self._discover(), self._settings
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": self._back(request),
-            "code_verifier": begun.verifier,
+            "redirect_uri": self._callback_url(request),
+            "code_verifier": login.verifier,
         }
         headers: dict[str, str] = {}
-        methods = about.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if "client_secret_basic" in methods:
-            pair = f"{quote(settings.client_id, safe='')}:{quote(settings.client_secret, safe='')}"
-            headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+            credentials = f"{quote(settings.client_id, safe='')}:{quote(settings.client_secret, safe='')}"
+            headers["authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         else:
             form |= {"client_id": settings.client_id, "client_secret": settings.client_secret}
-        found = await self._asked("POST", about["token_endpoint"], data=form, headers=headers)
+        found = await self._request_json("POST", metadata["token_endpoint"], data=form, headers=headers)
         token = found.get("id_token")
         if not isinstance(token, str):
-            raise ProviderError(f"{self.name} gave no ID token")
+            raise ProviderError(f"{self.name} returned no ID token")
         return token
 
-    async def _believed(self, token: str, begun: _Begun) -> dict[str, Any]:
-        """Return the claims of a token, once everything about it was checked."""
+    async def _verified_claims(self, token: str, login: _PendingLogin) -> dict[str, Any]:
+        """Return the claims of an ID token after verifying its signature and all claims of the protocol."""
         jwt = self._jwt
         try:
-            head = jwt.get_unverified_header(token)
-            if head.get("alg") not in _ALGORITHMS:
-                raise ProviderError(f"its token is signed by {head.get('alg')!r}, which proves nothing here")
-            key = await self._key(str(head.get("kid", "")))
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") not in _ALGORITHMS:
+                raise ProviderError(
+                    f"the ID token is signed with {header.get('alg')!r}; allowed: {', '.join(_ALGORITHMS)}"
+                )
+            key = await self._key(str(header.get("kid", "")))
             claims = jwt.decode(
                 token,
                 key=key,
-                algorithms=[head["alg"]],
+                algorithms=[header["alg"]],
                 audience=self._settings.client_id,
-                issuer=(await self._discovered())["issuer"],
-                leeway=_LEEWAY,
+                issuer=(await self._discover())["issuer"],
+                leeway=_CLOCK_SKEW_SECONDS,
                 options={"require": ["exp", "iat", "iss", "aud", "sub"]},
             )
         except jwt.PyJWTError as error:
-            raise ProviderError(f"its token cannot be believed: {error}") from error
+            raise ProviderError(f"the ID token is invalid: {error}") from error
         found: dict[str, Any] = dict(claims)
-        if not hmac.compare_digest(str(found.get("nonce", "")).encode(), begun.nonce.encode()):
-            raise ProviderError("its token is of another login")
+        if not hmac.compare_digest(str(found.get("nonce", "")).encode(), login.nonce.encode()):
+            raise ProviderError("the ID token belongs to another login")
         audience = found.get("aud")
         if isinstance(audience, list) and len(audience) > 1 and found.get("azp") != self._settings.client_id:
-            raise ProviderError("its token was made for another program")
+            raise ProviderError("the ID token was issued for another client")
         return found
 
     async def _key(self, kid: str) -> Any:
-        """Return a key the provider publishes; one that is not known is asked for, not too often."""
-        async with self._fetching:
-            if kid not in self._keys and self._clock() - self._keys_at >= _KEYS_AGAIN:
-                found = await self._asked("GET", (await self._discovered())["jwks_uri"])
-                self._keys_at = self._clock()
-                self._keys = self._read(found)
+        """Return a published signing key; an unknown id refetches the keys, at a limited rate."""
+        async with self._key_lock:
+            if kid not in self._keys and self._clock() - self._keys_fetched_at >= _MIN_KEY_FETCH_SECONDS:
+                found = await self._request_json("GET", (await self._discover())["jwks_uri"])
+                self._keys_fetched_at = self._clock()
+                self._keys = self._parse_keys(found)
         key = self._keys.get(kid)
         if key is None and kid == "" and len(self._keys) == 1:
             key = next(iter(self._keys.values()))
         if key is None:
-            raise ProviderError("its token is signed by a key that it does not publish")
+            raise ProviderError("the ID token is signed with a key that the provider does not publish")
         return key
 
-    def _read(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _parse_keys(self, found: dict[str, Any]) -> dict[str, Any]:
         keys: dict[str, Any] = {}
-        for one in found.get("keys") or ():
+        for jwk in found.get("keys") or ():
             try:
-                key = self._jwt.PyJWK.from_dict(one)
+                key = self._jwt.PyJWK.from_dict(jwk)
             except (self._jwt.PyJWTError, AttributeError, TypeError, KeyError):
-                continue  # A key of a kind that is not known here cannot have signed what is believed here.
-            if one.get("use", "sig") == "sig" and one.get("kty") != "oct":
-                keys[str(one.get("kid", ""))] = key
+                continue  # A key of an unsupported type cannot sign a token that is accepted here.
+            if jwk.get("use", "sig") == "sig" and jwk.get("kty") != "oct":
+                keys[str(jwk.get("kid", ""))] = key
         return keys
 
-    async def _discovered(self) -> dict[str, Any]:
-        """Return where the provider says it has what."""
-        if self._clock() < self._about_until:
-            return self._about
+    async def _discover(self) -> dict[str, Any]:
+        """Return the provider's metadata (OpenID Connect Discovery), which is cached for an hour."""
+        if self._clock() < self._metadata_expires_at:
+            return self._metadata
         issuer = self._settings.issuer
-        found = await self._asked("GET", f"{issuer}/.well-known/openid-configuration")
+        found = await self._request_json("GET", f"{issuer}/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != issuer:
-            raise ProviderError(f"what answers at {issuer} calls itself {found.get('issuer')!r}")
-        missing = [n for n in ("authorization_endpoint", "token_endpoint", "jwks_uri") if not found.get(n)]
+            raise ProviderError(f"the metadata of {issuer} has another issuer: {found.get('issuer')!r}")
+        required = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        missing = [name for name in required if not found.get(name)]
         if missing:
-            raise ProviderError(f"{issuer} does not say its {', '.join(missing)}")
-        self._about, self._about_until = found, self._clock() + _KNOWN_FOR
+            raise ProviderError(f"the metadata of {issuer} has no {', '.join(missing)}")
+        self._metadata, self._metadata_expires_at = found, self._clock() + _METADATA_SECONDS
         return found
 
-    async def _asked(self, method: str, url: str, **more: Any) -> dict[str, Any]:
+    async def _request_json(self, method: str, url: str, **more: Any) -> dict[str, Any]:
         try:
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.request(method, url, allow_redirects=False, **more) as answer,
+                session.request(method, url, allow_redirects=False, **more) as response,
             ):
-                raw = await answer.content.read(_MOST_BYTES)
-                status = answer.status
+                raw = await response.content.read(_MAX_RESPONSE_BYTES)
+                status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderError(f"{url}: {str(error) or error.__class__.__name__}") from error
         if status != 200:
-            raise ProviderError(f"{self.name} answered {status} at {url}")
-        found = _as_json(raw)
+            raise ProviderError(f"{self.name} returned HTTP {status} for {url}")
+        found = _parse_json(raw)
         if not isinstance(found, dict):
-            raise ProviderError(f"{self.name} answered something else at {url}")
+            raise ProviderError(f"{self.name} returned no JSON object for {url}")
         return found
 
-    def _back(self, request: web.Request) -> str:
-        base = self._gate.public_url or f"{request.scheme}://{request.host}"
+    def _callback_url(self, request: web.Request) -> str:
+        base = self._authenticator.public_url or f"{request.scheme}://{request.host}"
         return f"{base}/login/oidc/callback"
 
 
-def _as_json(raw: bytes) -> Any:
+def _parse_json(raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ProviderError("what answers is no JSON") from error
+        raise ProviderError("the provider's response is not JSON") from error

@@ -1,4 +1,4 @@
-"""The API's own description (OpenAPI 3.1), made from the operations the server is made of (pure)."""
+"""Build the API's OpenAPI 3.1 document from the operations that the server is built from (pure)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = ["document"]
 
-_REFUSALS: Final = {
-    400: "The request is not what it must be.",
-    401: "Nobody logged in.",
-    403: "Whoever asks may not do it.",
-    404: "There is no such thing.",
-    409: "The route does not allow it now.",
-    412: "The route was changed meanwhile.",
+_ERRORS: Final = {
+    400: "The request is invalid.",
+    401: "The request has no valid token.",
+    403: "The caller may not perform this operation.",
+    404: "The resource does not exist.",
+    409: "The route's current phase does not allow this operation.",
+    412: "The spec has changed.",
     413: "The body is too large.",
-    422: "The spec has problems, or the idempotency key stands for another request.",
-    429: "Too many wrong secrets came from that address, or too many tries of that caller were refused.",
+    422: "The spec has problems, or the idempotency key was used for another request.",
+    429: "The address sent too many wrong secrets, or too many requests of the caller were refused.",
     503: "The store cannot be used; nothing was changed.",
 }
-_OF_ALL: Final = (401, 403, 429, 503)
-_IN_PATH: Final = re.compile(r"\{(\w+)\}")
+_ERRORS_OF_ROLES: Final = (401, 403, 429, 503)
+_PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _PATTERNS: Final = {"name": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "id": "^[0-9a-f]{12}$"}
 
 
 def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
-    """Return the description of a server that answers these operations."""
+    """Return the OpenAPI document of these operations."""
     paths: dict[str, dict[str, Any]] = {}
-    for one in operations:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,23 +55,26 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     }
 
 
-def _operation(one: Operation) -> dict[str, Any]:
+def _operation(operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "operationId": one.name,
-        "summary": one.about,
-        "parameters": [*_in_path(one.path), *(_parameter(parameter) for parameter in one.parameters)],
-        "responses": _responses(one),
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "parameters": [
+            *_path_parameters(operation.path),
+            *(_parameter(parameter) for parameter in operation.parameters),
+        ],
+        "responses": _responses(operation),
     }
-    if one.body:
-        content = {kind: {"schema": schema} for kind, schema in one.body.items()}
+    if operation.body:
+        content = {kind: {"schema": schema} for kind, schema in operation.body.items()}
         found["requestBody"] = {"content": content, "required": "application/yaml" in content}
-    if one.role is not None:
+    if operation.role is not None:
         found["security"] = [{"token": []}]
-        found["description"] = f"Takes the role {one.role.word}."
+        found["description"] = f"Requires the role {operation.role.text}."
     return found
 
 
-def _in_path(path: str) -> list[dict[str, Any]]:
+def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
@@ -79,31 +82,32 @@ def _in_path(path: str) -> list[dict[str, Any]]:
             "required": True,
             "schema": {"type": "string", "pattern": _PATTERNS[name], "maxLength": 63},
         }
-        for name in _IN_PATH.findall(path)
+        for name in _PATH_PARAMETER.findall(path)
     ]
 
 
-def _parameter(one: Parameter) -> dict[str, Any]:
+def _parameter(parameter: Parameter) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "in": "header" if one.header else "query",
-        "description": one.about,
-        "schema": one.schema,
+        "name": parameter.name,
+        "in": "header" if parameter.header else "query",
+        "description": parameter.description,
+        "schema": parameter.schema,
     }
 
 
-def _responses(one: Operation) -> dict[str, Any]:
-    good: dict[str, Any] = {"description": one.answer.about}
-    good["content"] = {
-        one.answer.content_type: {"schema": {} if one.answer.schema is None else one.answer.schema}
+def _responses(operation: Operation) -> dict[str, Any]:
+    response = operation.response
+    success: dict[str, Any] = {"description": response.description}
+    success["content"] = {
+        response.content_type: {"schema": {} if response.schema is None else response.schema}
     }
-    if one.answer.headers:
-        good["headers"] = {name: {"schema": {"type": "string"}} for name in one.answer.headers}
-    refusals = {400, *one.refusals, *(_OF_ALL if one.role is not None else ())}
-    if one.body:
-        refusals |= {413}
+    if response.headers:
+        success["headers"] = {name: {"schema": {"type": "string"}} for name in response.headers}
+    errors = {400, *operation.error_statuses, *(_ERRORS_OF_ROLES if operation.role is not None else ())}
+    if operation.body:
+        errors |= {413}
     problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {"200": good} | {
-        str(status): {"description": _REFUSALS[status], "content": {CONTENT_TYPE: problem}}
-        for status in sorted(refusals)
+    return {"200": success} | {
+        str(status): {"description": _ERRORS[status], "content": {CONTENT_TYPE: problem}}
+        for status in sorted(errors)
     }

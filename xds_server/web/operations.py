@@ -1,4 +1,4 @@
-"""What the HTTP API can be asked, as values: server and OpenAPI document are made of the same ones."""
+"""Operations of the HTTP API as values; the server and the OpenAPI document are built from them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
     from xds_server.access.identity import Role
 
-__all__ = ["Answer", "Operation", "Parameter", "number", "registered"]
+__all__ = ["Operation", "Parameter", "SuccessResponse", "http_routes", "query_number"]
 
 Schema: TypeAlias = dict[str, Any]
 
-_LARGEST: Final = 2**53
+_MAX_NUMBER: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """Something in the query, or with `header` in a header."""
+    """A query parameter, or a header if `header` is set."""
 
     name: str
-    about: str
+    description: str
     schema: Schema
     header: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What comes back when all goes well; no `schema` for a body that is not JSON."""
+class SuccessResponse:
+    """The 200 response of an operation; `schema` is None if the body is not JSON."""
 
-    about: str
+    description: str
     schema: Schema | None = None
     content_type: str = "application/json"
     headers: tuple[str, ...] = ()
@@ -43,67 +43,72 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One thing that can be asked. `role` is what it takes at least, None for nothing."""
+    """An operation of the API. `role` is the least role it requires, None if it requires none."""
 
     method: str
     path: str
     name: str
-    about: str
+    summary: str
     role: Role | None
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    answer: Answer
+    response: SuccessResponse
     parameters: tuple[Parameter, ...] = ()
     body: dict[str, Schema] = field(default_factory=dict)
-    """By content type; empty for none."""
+    """The schema of the request body by content type; empty if there is none."""
 
-    refusals: tuple[int, ...] = ()
-
-
-def registered(operations: Iterable[Operation]) -> list[web.RouteDef]:
-    """Return the routes of the server."""
-    return [web.route(one.method, one.path, _with_known_parameters(one)) for one in operations]
+    error_statuses: tuple[int, ...] = ()
 
 
-def _with_known_parameters(
+def http_routes(operations: Iterable[Operation]) -> list[web.RouteDef]:
+    """Return the aiohttp routes of operations."""
+    return [
+        web.route(operation.method, operation.path, _with_checked_query(operation))
+        for operation in operations
+    ]
+
+
+def _with_checked_query(
     operation: Operation,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     known = {parameter.name for parameter in operation.parameters if not parameter.header}
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        strange = sorted(set(request.query) - known)
-        if strange:
+        unknown = sorted(set(request.query) - known)
+        if unknown:
             allowed = ", ".join(sorted(known)) or "none"
             raise ProblemError(
-                400, "bad_request", f"unknown in the query: {', '.join(strange)}; allowed: {allowed}"
+                400, "bad_request", f"unknown query parameters: {', '.join(unknown)}; allowed: {allowed}"
             )
         for parameter in operation.parameters:
             if parameter.schema.get("enum") and parameter.name in request.query:
-                _one_of(parameter, request.query[parameter.name])
+                _check_enum(parameter, request.query[parameter.name])
         return await operation.handler(request)
 
     return handler
 
 
-def _one_of(parameter: Parameter, given: str) -> None:
-    allowed = parameter.schema["enum"]
-    if given not in allowed:
-        said = ", ".join(str(one) for one in allowed)
-        raise ProblemError(400, "bad_request", f"{parameter.name} is {given!r}; allowed: {said}")
+def _check_enum(parameter: Parameter, given: str) -> None:
+    values = parameter.schema["enum"]
+    if given not in values:
+        allowed = ", ".join(str(value) for value in values)
+        raise ProblemError(400, "bad_request", f"{parameter.name} is {given!r}; allowed: {allowed}")
 
 
-def number(
-    request: web.Request, name: str, *, default: int | None, least: int = 1, most: int = _LARGEST
+def query_number(
+    request: web.Request, name: str, *, default: int | None, minimum: int = 1, maximum: int = _MAX_NUMBER
 ) -> int | None:
-    """Return a whole number of the query.
+    """Return a whole number from the query.
 
     Raises:
-        ProblemError: It is none, or out of bounds.
+        ProblemError: The value is not a whole number, or is out of range.
     """
     text = request.query.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and len(text) < 17 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) < 17 and minimum <= int(text) <= maximum):
         raise ProblemError(
-            400, "bad_request", f"{name} is {text[:40]!r}; a whole number from {least} to {most} is allowed"
+            400,
+            "bad_request",
+            f"{name} is {text[:40]!r}; allowed: a whole number from {minimum} to {maximum}",
         )
     return int(text)

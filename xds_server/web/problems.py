@@ -1,4 +1,4 @@
-"""Refusals as people and programs read them: problem details (RFC 9457), each with what to do about it."""
+"""Error responses as problem details (RFC 9457); each detail names the cause and what to do."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ Body = TypeVar("Body", bound=BaseModel)
 
 CONTENT_TYPE: Final = "application/problem+json"
 _TITLES: Final = {
-    "unknown_route": "There is no such route",
-    "refused": "The route does not allow it now",
+    "unknown_route": "Route not found",
+    "refused": "Command not allowed in this phase",
     "forbidden": "Not allowed",
-    "unauthorized": "Not logged in",
-    "too_many_failures": "Too many wrong secrets, or refused tries",
-    "stale": "The route was changed meanwhile",
-    "bad_alarm": "Not an alarm",
-    "store_failed": "Nothing was changed",
+    "unauthorized": "Not authenticated",
+    "too_many_failures": "Too many failed attempts",
+    "stale": "The spec has changed",
+    "bad_alarm": "Invalid alarm",
+    "store_failed": "The store cannot be used",
     "bad_spec": "The spec has problems",
-    "bad_request": "The request is not what it must be",
-    "key_reused": "The idempotency key stands for another request",
-    "cross_site": "A request of another site",
-    "not_ready": "Not ready yet",
-    "unknown_token": "There is no such token",
+    "bad_request": "Invalid request",
+    "key_reused": "The idempotency key was used for another request",
+    "cross_site": "Cross-site request",
+    "not_ready": "Not ready",
+    "unknown_token": "Token not found",
 }
 
 
-_ANSWERS: Final[dict[type[Exception], tuple[int, str]]] = {
+_ENGINE_ERRORS: Final[dict[type[Exception], tuple[int, str]]] = {
     UnknownRouteError: (404, "unknown_route"),
     CommandRefusedError: (409, "refused"),
     ForbiddenError: (403, "forbidden"),
@@ -57,7 +57,7 @@ _ANSWERS: Final[dict[type[Exception], tuple[int, str]]] = {
 
 
 class ProblemError(Exception):
-    """Something to refuse; ends the request with problem details."""
+    """Ends the request with problem details."""
 
     def __init__(
         self, status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
@@ -70,7 +70,7 @@ class ProblemError(Exception):
 def problem(
     status: int, kind: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> web.Response:
-    """Return a refusal; `kind` names it for programs, `detail` says to people what is wrong and allowed."""
+    """Return an error response; `kind` identifies the problem for programs, `detail` explains it to users."""
     body = {
         "type": f"urn:shiftplane:problem:{kind}",
         "title": _TITLES.get(kind, kind.replace("_", " ").capitalize()),
@@ -85,19 +85,19 @@ def problem(
 async def errors_as_problems(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer whatever is refused below with problem details."""
+    """Convert the errors of handlers to problem details."""
     try:
         return await handler(request)
     except ProblemError as error:
         return problem(error.status, error.kind, error.detail, headers=error.headers, **error.more)
     except TooManyRefusalsError as error:
-        after = {"retry-after": str(max(1, round(error.wait)))}
-        return problem(429, "too_many_failures", str(error), headers=after)
+        retry_after = {"retry-after": str(max(1, round(error.wait)))}
+        return problem(429, "too_many_failures", str(error), headers=retry_after)
     except SpecRefusedError as error:
-        said = f"{len(error.problems)} problems; nothing was changed"
-        return problem(422, "bad_spec", said, problems=[spec_problem(one) for one in error.problems])
-    except tuple(_ANSWERS) as error:
-        status, kind = _ANSWERS[type(error)]
+        detail = f"{len(error.problems)} problems; nothing was changed"
+        return problem(422, "bad_spec", detail, problems=[spec_problem(found) for found in error.problems])
+    except tuple(_ENGINE_ERRORS) as error:
+        status, kind = _ENGINE_ERRORS[type(error)]
         return problem(status, kind, str(error))
     except StoreError as error:
         return problem(503, "store_failed", f"nothing was changed: {error}", headers={"retry-after": "1"})
@@ -121,18 +121,18 @@ def spec_problem(found: Problem) -> dict[str, Any]:
     }
 
 
-async def read_json(request: web.Request, shape: type[Body]) -> Body:
-    """Return the body of a request; none is an empty object.
+async def read_json(request: web.Request, model: type[Body]) -> Body:
+    """Return the body of a request; an empty body stands for an empty object.
 
     Raises:
-        ProblemError: It is not of this shape; says everything that is wrong with it.
+        ProblemError: The body does not match the model; the detail lists all mismatches.
     """
     raw = await request.read()
     try:
-        return shape.model_validate_json(raw or b"{}")
+        return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
-        said = [
-            f"{'.'.join(str(part) for part in one['loc']) or 'the body'}: {one['msg']}"
-            for one in error.errors()
+        mismatches = [
+            f"{'.'.join(str(part) for part in found['loc']) or 'the body'}: {found['msg']}"
+            for found in error.errors()
         ]
-        raise ProblemError(400, "bad_request", "; ".join(said)) from error
+        raise ProblemError(400, "bad_request", "; ".join(mismatches)) from error

@@ -1,4 +1,4 @@
-"""JSON schemas of what the API answers, made from the very values it is made of."""
+"""The JSON schemas of API responses, generated from the view types that are serialized."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ __all__ = [
     "ROUTE_PAGE",
     "TOKENS",
     "VERIFIED",
-    "WHO",
-    "listed",
-    "paged",
+    "WHO_AM_I",
+    "list_schema",
+    "page_parameters",
 ]
 
 _REF: Final = "#/components/schemas/{model}"
 _TEXT: Final = {"type": "string"}
 _NUMBER: Final = {"type": "number"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
-_NEXT: Final = {"type": ["integer", "null"], "description": "What `before` takes to go on; null at the end."}
+_NEXT: Final = {
+    "type": ["integer", "null"],
+    "description": "The value of `before` for the next page; null at the end.",
+}
 
 
 def _components() -> dict[str, Any]:
@@ -57,22 +60,22 @@ def _object(**properties: Any) -> dict[str, Any]:
     }
 
 
-def listed(name: str, of: str, **more: Any) -> dict[str, Any]:
-    """Return the schema of an object with a list of something."""
-    return _object(**{name: {"type": "array", "items": {"$ref": _REF.format(model=of)}}, **more})
+def list_schema(name: str, model: str, **more: Any) -> dict[str, Any]:
+    """Return the schema of an object with a list of items of a component, and more properties."""
+    return _object(**{name: {"type": "array", "items": {"$ref": _REF.format(model=model)}}, **more})
 
 
-def paged(most: int) -> tuple[Parameter, ...]:
-    """Return the parameters of a list that is read in pages, the newest first."""
+def page_parameters(maximum: int) -> tuple[Parameter, ...]:
+    """Return the parameters of a list that is read in pages, starting with the newest page."""
     return (
         Parameter(
             name="limit",
-            about="How many at the most.",
-            schema={"type": "integer", "minimum": 1, "maximum": most, "default": 100},
+            description="Maximum number of items to return.",
+            schema={"type": "integer", "minimum": 1, "maximum": maximum, "default": 100},
         ),
         Parameter(
             name="before",
-            about="Go back from here: `next` of the page before.",
+            description="Return items before this number: `next` of the previous page.",
             schema={"type": "integer", "minimum": 1, "maximum": 2**53},
         ),
     )
@@ -130,15 +133,15 @@ _TOKEN: Final = _object(
 )
 _GRANT: Final = _object(role=_TEXT, routes={"type": "object", "additionalProperties": _TEXT})
 ROUTE: Final = {"$ref": _REF.format(model="RouteView")}
-ROUTE_PAGE: Final = listed("routes", "RouteView", next={"type": ["string", "null"]})
-PROXY_PAGE: Final = listed("proxies", "ProxyView", next={"type": ["string", "null"]})
-EVENT_PAGE: Final = listed("events", "EventView", next=_NEXT)
-AUDIT_PAGE: Final = listed("entries", "AuditEntry", next=_NEXT)
-TOKENS: Final = listed("tokens", "Token")
+ROUTE_PAGE: Final = list_schema("routes", "RouteView", next={"type": ["string", "null"]})
+PROXY_PAGE: Final = list_schema("proxies", "ProxyView", next={"type": ["string", "null"]})
+EVENT_PAGE: Final = list_schema("events", "EventView", next=_NEXT)
+AUDIT_PAGE: Final = list_schema("entries", "AuditEntry", next=_NEXT)
+TOKENS: Final = list_schema("tokens", "Token")
 NEW_TOKEN: Final = _object(token={"$ref": _REF.format(model="Token")}, text=_TEXT)
 REVOKED: Final = _object(revoked=_TEXT)
 DELETED: Final = _object(deleted=_TEXT)
-WHO: Final = _object(name=_TEXT, actor=_TEXT, via=_TEXT, grants={"type": "array", "items": _GRANT})
+WHO_AM_I: Final = _object(name=_TEXT, actor=_TEXT, via=_TEXT, grants={"type": "array", "items": _GRANT})
 VERIFIED: Final = _object(
     holds={"type": "boolean"},
     entries=_COUNT,

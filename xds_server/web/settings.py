@@ -1,4 +1,4 @@
-"""The file that says who may log in, for how long: YAML → values, or every problem at once with its place."""
+"""Load the access settings: an identity provider and session limits."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "Oidc", "SessionLimits", "load_access"]
 
-_NEEDED: Final = "a mapping such as {oidc: {issuer: https://…, clientId: …, roles: […]}} is needed"
+_EXPECTED: Final = "expected a mapping such as {oidc: {issuer: https://…, clientId: …, roles: […]}}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionLimits:
-    """Seconds a login lasts, and may lie unused."""
+    """The lifetime of a session, and the time it may be idle, in seconds."""
 
     lifetime: float = 8 * 3600.0
     idle: float = 3600.0
 
 
-_USUAL: Final = SessionLimits()
+_DEFAULT_LIMITS: Final = SessionLimits()
 
 
 class _Rule(Part):
-    """Whoever has this value in this claim has this role, over routes with these labels."""
+    """Gives users whose claim has this value a role over the routes with these labels."""
 
     claim: Plain
     value: Plain
@@ -43,7 +43,7 @@ class _Rule(Part):
 
 
 class _Oidc(Part):
-    """An identity provider."""
+    """An OpenID Connect provider."""
 
     issuer: Url
     client_id: Plain
@@ -55,10 +55,10 @@ class _Oidc(Part):
 
 
 class _Session(Part):
-    """How long a login lasts, and may lie unused."""
+    """The lifetime of a session, and the time it may be idle."""
 
-    lifetime: Long = timedelta(seconds=_USUAL.lifetime)
-    idle: Long = timedelta(seconds=_USUAL.idle)
+    lifetime: Long = timedelta(seconds=_DEFAULT_LIMITS.lifetime)
+    idle: Long = timedelta(seconds=_DEFAULT_LIMITS.idle)
 
 
 class _Access(Part):
@@ -70,7 +70,7 @@ class _Access(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oidc:
-    """An identity provider, and what follows from what it says. The secret never prints."""
+    """An OpenID Connect provider, and the rules that map its claims to grants."""
 
     issuer: str
     client_id: str
@@ -83,7 +83,7 @@ class Oidc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Who may log in, and for how long."""
+    """The access settings: an optional identity provider, and the limits of sessions."""
 
     oidc: Oidc | None = None
     limits: SessionLimits = SessionLimits()
@@ -92,28 +92,26 @@ class Access:
 def load_access(
     text: str, *, file: str, read: Callable[[str], str]
 ) -> tuple[Access | None, tuple[Problem, ...]]:
-    """Return what a file says, or None and all that is wrong with it; `read` reads files it names."""
+    """Return the settings, or None and all problems; `read` returns the text of files they name."""
     secrets: list[str] = []
 
-    def meaning(values: dict[str, Any]) -> Iterator[Finding]:
+    def check(values: dict[str, Any]) -> Iterator[Finding]:
         oidc = values.get("oidc")
         if not isinstance(oidc, dict):
             return
         if "openid" not in (oidc.get("scopes") or ["openid"]):
             yield Finding(
-                ("oidc", "scopes"), "openid is missing", "a provider tells who it is for that scope only"
+                ("oidc", "scopes"), "openid is missing", "providers issue an ID token only for this scope"
             )
         name = oidc.get("clientSecretFile")
         if isinstance(name, str):
             try:
                 secrets.append(read(name).strip())
             except (OSError, ValueError) as error:
-                words = getattr(error, "strerror", None) or "cannot be read"
-                yield Finding(
-                    ("oidc", "clientSecretFile"), f"{name}: {words}", "a file that can be read is needed"
-                )
+                reason = getattr(error, "strerror", None) or "cannot be read"
+                yield Finding(("oidc", "clientSecretFile"), f"{name}: {reason}", "expected a readable file")
 
-    model, problems = read_as(text, _Access, file=file, needed=_NEEDED, meaning=meaning)
+    model, problems = read_as(text, _Access, file=file, needed=_EXPECTED, meaning=check)
     if model is None or problems:
         return None, problems
     found = model.oidc

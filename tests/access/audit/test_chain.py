@@ -1,4 +1,4 @@
-"""The chain shows every tampering with it that an anchor or the head can show."""
+"""Verification of the hash chain detects tampering."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from xds_server.access.audit import (
     Checkpoint,
     Entry,
     Outcome,
-    chained,
     entry_from_json,
     entry_to_json,
+    next_entry,
     verify,
 )
 from xds_server.store import SqliteStore
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-TRIES = 1_000
+ATTEMPTS = 1_000
 LENGTH = 40
 
 
-def deed(number: int) -> AuditEvent:
+def audit_event(number: int) -> AuditEvent:
     return AuditEvent(
         at=1_000.5 + number,
         actor=f"ada{number % 3}",
@@ -41,7 +41,7 @@ def deed(number: int) -> AuditEvent:
         route="chat",
         reason="wé",
         outcome=Outcome.DONE if number % 5 else Outcome.REFUSED,
-        detail="it was so",
+        detail="detail",
         via="token 0123456789ab",
         source="127.0.0.1",
         before="" if number % 2 else '{"phase":"Healthy"}',
@@ -52,10 +52,10 @@ def deed(number: int) -> AuditEvent:
 
 
 def filled(path: Path) -> Checkpoint:
-    """Write a store with an audit and return its head."""
+    """Write a store with an audit log and return its head."""
     store = SqliteStore(path)
     for number in range(LENGTH):
-        store.note(deed(number))
+        store.add_audit_event(audit_event(number))
     head = store.head()
     store.close()
     return head
@@ -80,7 +80,7 @@ def deleted(rng: random.Random, db: sqlite3.Connection) -> str:
     at = rng.randint(1, LENGTH)
     db.execute("DELETE FROM audit WHERE seq = ?", (at,))
     if rng.random() < 0.5:
-        # And those behind move up, as if nothing had been there.
+        # The following entries move up to hide the gap.
         db.execute("UPDATE audit SET seq = -seq WHERE seq > ?", (at,))
         db.execute("UPDATE audit SET seq = -seq - 1 WHERE seq < 0")
     return f"deletion of {at}"
@@ -95,7 +95,7 @@ def swapped(rng: random.Random, db: sqlite3.Connection) -> str:
 
 
 @pytest.mark.parametrize("tamper", [changed, deleted, swapped])
-def test_every_change_deletion_and_swap_of_a_record_is_found(
+def test_a_changed_deleted_or_moved_entry_breaks_the_chain(
     tmp_path: Path, tamper: Callable[[random.Random, sqlite3.Connection], str]
 ) -> None:
     path = tmp_path / "state.sqlite"
@@ -104,7 +104,7 @@ def test_every_change_deletion_and_swap_of_a_record_is_found(
     store = SqliteStore(path)
     assert store.audit_breaks() == (LENGTH, [])
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for _ in range(TRIES // 3 + 1):
+        for _ in range(ATTEMPTS // 3 + 1):
             db.execute("BEGIN")
             what = tamper(rng, db)
             db.execute("COMMIT")
@@ -112,31 +112,33 @@ def test_every_change_deletion_and_swap_of_a_record_is_found(
             db.execute("DELETE FROM audit")
             db.execute("DELETE FROM audit_head")
             for number in range(LENGTH):
-                store.note(deed(number))
+                store.add_audit_event(audit_event(number))
     assert store.audit_breaks() == (LENGTH, [])
     store.close()
 
 
-def test_a_long_audit_is_checked_while_others_write(tmp_path: Path) -> None:
+def test_verification_does_not_block_writers(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "state.sqlite")
     for number in range(1_200):
-        store.note(deed(number))
+        store.add_audit_event(audit_event(number))
 
     head = store.head()
 
     def written_meanwhile() -> Iterator[Checkpoint]:
-        # Whoever checks is in the middle of it; if the store were held so long, this would wait for ever.
-        writer = threading.Thread(target=store.note, args=(deed(7),), daemon=True)
+        # The verification is in progress here; if it held the lock, the writer would block.
+        writer = threading.Thread(target=store.add_audit_event, args=(audit_event(7),), daemon=True)
         writer.start()
         writer.join(10)
-        assert not writer.is_alive(), "a write waits until everything was checked"
+        assert not writer.is_alive(), "the write waits for the end of the verification"
         yield head
 
-    assert store.audit_breaks(written_meanwhile()) == (1_200, []), "what came meanwhile is not looked at"
+    assert store.audit_breaks(written_meanwhile()) == (1_200, []), (
+        "entries added during the verification are not verified"
+    )
     store.close()
 
 
-def test_whoever_rewrites_everything_is_found_by_an_anchor(tmp_path: Path) -> None:
+def test_a_checkpoint_reveals_a_rewritten_chain(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     head = filled(path)
     with closing(sqlite3.connect(path)) as db:
@@ -145,41 +147,41 @@ def test_whoever_rewrites_everything_is_found_by_an_anchor(tmp_path: Path) -> No
         db.commit()
     store = SqliteStore(path)
     for number in range(LENGTH):
-        store.note(deed(number if number != 3 else 4))
-    assert store.audit_breaks()[1] == [], "the chain alone holds again"
+        store.add_audit_event(audit_event(number if number != 3 else 4))
+    assert store.audit_breaks()[1] == [], "the rewritten chain is valid in itself"
     (found,) = store.audit_breaks([head])[1]
-    assert "known from elsewhere" in found.words
+    assert "does not match its checkpoint" in found.message
     assert store.audit_breaks([Checkpoint(seq=LENGTH + 5, hash=head.hash)])[1]
     store.close()
 
 
-def test_what_is_exported_is_what_was_kept() -> None:
+def test_entries_survive_a_json_round_trip() -> None:
     entries: list[Entry] = []
     last = Checkpoint(seq=0, hash=GENESIS)
     for number in range(9):
-        entries.append(chained(deed(number), last))
+        entries.append(next_entry(audit_event(number), last))
         last = Checkpoint(seq=entries[-1].seq, hash=entries[-1].hash)
-    again = [entry_from_json(json.loads(json.dumps(entry_to_json(entry)))) for entry in entries]
-    assert again == entries
-    assert list(verify(again, last)) == []
+    decoded = [entry_from_json(json.loads(json.dumps(entry_to_json(entry)))) for entry in entries]
+    assert decoded == entries
+    assert list(verify(decoded, last)) == []
 
 
-def test_an_empty_chain_holds() -> None:
+def test_an_empty_chain_is_valid_unless_the_head_has_an_entry() -> None:
     assert list(verify([], Checkpoint(seq=0, hash=GENESIS))) == []
     assert list(verify([], Checkpoint(seq=1, hash="x" * 64)))
 
 
-def test_the_chain_stays_whole_while_another_program_writes(tmp_path: Path) -> None:
+def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    told: list[Checkpoint] = []
-    server, command = SqliteStore(path, on_audited=told.append), SqliteStore(path)
+    reported: list[Checkpoint] = []
+    server, command = SqliteStore(path, on_audited=reported.append), SqliteStore(path)
     for number in range(LENGTH):
-        (server, command)[number % 2].note(deed(number))
+        (server, command)[number % 2].add_audit_event(audit_event(number))
     assert server.audit_breaks() == (LENGTH, [])
-    told.clear()
-    server.note(deed(LENGTH))
+    reported.clear()
+    server.add_audit_event(audit_event(LENGTH))
     (last,) = command.audit(1)
-    assert told == [Checkpoint(seq=last.seq, hash=last.hash)], "what is told to the log follows the other's"
+    assert reported == [Checkpoint(seq=last.seq, hash=last.hash)], "it follows the other process's entry"
     assert last.seq == LENGTH + 1
     for store in (server, command):
         store.close()

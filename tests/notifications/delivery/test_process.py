@@ -1,4 +1,4 @@
-"""A control plane as a process that is killed while a target is away: what happened is told after all."""
+"""A killed control plane delivers the pending events after its restart."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def figures(plane: Plane) -> str:
+def metrics(plane: Plane) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{plane.http}/metrics", timeout=5) as answer:
         return str(answer.read().decode())
 
 
-async def test_a_kill_loses_nothing_that_was_to_be_told(tmp_path: Path) -> None:
+async def test_a_killed_process_delivers_its_events_after_a_restart(tmp_path: Path) -> None:
     plane, port = Plane(tmp_path), free_port()
     settings = tmp_path / "notify.yaml"
     settings.write_text(
@@ -34,7 +34,7 @@ async def test_a_kill_loses_nothing_that_was_to_be_told(tmp_path: Path) -> None:
         async with receiving(port=port) as receiver:
             await receiver.until(1)
             delivered = 'shiftplane_notifications_total{result="delivered",target="ops"} 1.0'
-            await asyncio.to_thread(eventually, lambda: figures(plane), lambda text: delivered in text)
+            await asyncio.to_thread(eventually, lambda: metrics(plane), lambda text: delivered in text)
         assert receiver.kinds == ["accepted"]
     finally:
         plane.close()

@@ -1,4 +1,4 @@
-"""What targets are told, in their own formats."""
+"""The messages that targets receive, in each format."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from xds_server.notifications.messages import (
     Secret,
     Target,
     Template,
-    redacted,
+    redact,
     render,
-    signed,
+    signed_headers,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,15 +35,15 @@ def target(kind: Format = Format.WEBHOOK, **more: Any) -> Target:
 
 
 def event(**more: Any) -> Event:
-    said = {"seq": 1, "place": 0, "at": 1_000.0, "route": "chat", "kind": "aborted", "actor": "ada"}
-    return Event(**{**said, "message": "back to the stable backend", **more})
+    fields = {"seq": 1, "place": 0, "at": 1_000.0, "route": "chat", "kind": "aborted", "actor": "ada"}
+    return Event(**{**fields, "message": "back to the stable backend", **more})
 
 
-def body(found: Target, told: Event, public_url: str | None = PUBLIC) -> Any:
-    return json.loads(render(found, told, public_url).body)
+def body(found: Target, sent: Event, public_url: str | None = PUBLIC) -> Any:
+    return json.loads(render(found, sent, public_url).body)
 
 
-def test_the_kinds_are_those_that_the_machine_and_the_store_record() -> None:
+def test_the_kinds_are_those_that_the_rollout_and_the_store_record() -> None:
     recorded = set()
     for file in (ROOT / "xds_server").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -54,7 +54,7 @@ def test_the_kinds_are_those_that_the_machine_and_the_store_record() -> None:
     assert recorded == set(KINDS)
 
 
-def test_a_webhook_gets_everything_there_is_to_know() -> None:
+def test_a_webhook_receives_all_fields_of_the_event() -> None:
     assert body(target(), EXAMPLE) == {
         "id": "19c13634aba-42-0",
         "kind": "failed",
@@ -72,7 +72,7 @@ def test_a_webhook_gets_everything_there_is_to_know() -> None:
     }
 
 
-def test_slack_gets_blocks_and_a_button_that_leads_to_the_route() -> None:
+def test_slack_receives_blocks_and_a_button_with_a_link_to_the_route() -> None:
     found = body(target(Format.SLACK), EXAMPLE, f"{PUBLIC}/")
     kinds = [block["type"] for block in found["blocks"]]
     assert kinds == ["header", "section", "context", "actions"]
@@ -85,22 +85,22 @@ def test_slack_gets_blocks_and_a_button_that_leads_to_the_route() -> None:
     assert found["text"].endswith(f"<{PUBLIC}/routes/chat|Open the route>")
 
 
-def test_without_a_public_address_there_is_no_button() -> None:
+def test_without_a_public_url_there_is_no_button() -> None:
     found = body(target(Format.SLACK), EXAMPLE, None)
     assert [block["type"] for block in found["blocks"]] == ["header", "section", "context"]
     assert "<" not in found["text"]
     assert body(target(), EXAMPLE, None)["url"] is None
 
 
-def test_a_reason_cannot_call_a_whole_channel() -> None:
-    told = event(message="<!channel> & <https://evil.example|click>", actor="<@U1>")
+def test_a_reason_cannot_notify_a_slack_channel() -> None:
+    sent = event(message="<!channel> & <https://evil.example|click>", actor="<@U1>")
     for template in (None, Template("*{{ route }}* {{ message }} {{ actor }}")):
-        found = json.dumps(body(target(Format.SLACK, template=template), told, None))
+        found = json.dumps(body(target(Format.SLACK, template=template), sent, None))
         assert "<" not in found
         assert "&lt;!channel&gt; &amp; &lt;https" in found
 
 
-def test_long_words_stay_within_what_slack_takes() -> None:
+def test_long_text_is_cut_to_the_limits_of_slack() -> None:
     found = body(target(Format.SLACK), event(message="x" * 9_000, route="r" * 400), None)
     header, section, _ = found["blocks"]
     assert len(header["text"]["text"]) == 150
@@ -108,7 +108,7 @@ def test_long_words_stay_within_what_slack_takes() -> None:
     assert section["text"]["text"].endswith("…")
 
 
-def test_a_cloud_event_has_what_the_specification_requires() -> None:
+def test_a_cloud_event_has_the_required_attributes() -> None:
     message = render(target(Format.CLOUDEVENTS), EXAMPLE, PUBLIC)
     found = json.loads(message.body)
     assert message.headers["Content-Type"] == "application/cloudevents+json; charset=utf-8"
@@ -123,86 +123,86 @@ def test_a_cloud_event_has_what_the_specification_requires() -> None:
     assert found["data"] == body(target(), EXAMPLE)
 
 
-def test_ids_are_stable_and_of_one_event_only() -> None:
+def test_ids_are_stable_and_unique() -> None:
     ids = {event(seq=seq, place=place, at=at).id for seq in (1, 2) for place in (0, 1) for at in (1.0, 2.0)}
     assert len(ids) == 8
-    assert event().id == event(message="told again").id
+    assert event().id == event(message="another").id
     assert render(target(), event(), None).headers["X-Shiftplane-Event"] == event().id
 
 
-def test_a_secret_signs_as_alarms_are_signed() -> None:
+def test_messages_are_signed_like_alarms() -> None:
     found = target(secret=Secret("between us"))
     message = render(found, EXAMPLE, PUBLIC)
-    headers = signed(found, message, 1_000.7)
-    said = {"timestamp": headers["X-Shiftplane-Timestamp"], "given": headers["X-Shiftplane-Signature"]}
-    verify(b"between us", **said, body=message.body, now=1_010.0)
+    headers = signed_headers(found, message, 1_000.7)
+    signature = {"timestamp": headers["X-Shiftplane-Timestamp"], "given": headers["X-Shiftplane-Signature"]}
+    verify(b"between us", **signature, body=message.body, now=1_010.0)
     with pytest.raises(SignatureError):
-        verify(b"between us", **said, body=message.body + b" ", now=1_010.0)
-    assert "X-Shiftplane-Signature" not in signed(target(), message, 1_000.7)
+        verify(b"between us", **signature, body=message.body + b" ", now=1_010.0)
+    assert "X-Shiftplane-Signature" not in signed_headers(target(), message, 1_000.7)
 
 
-def test_templates_fill_the_text_of_every_format() -> None:
-    words = Template(
+def test_a_template_sets_the_text_of_every_format() -> None:
+    custom = Template(
         "{{ title | upper }} of {{ route }}{% if labels.team == 'platform' %} for us{% endif %}: "
-        "{{ weights.v1 }} {{ weights.nobody }}{{ labels.none | default('-') }}"
+        "{{ weights.v1 }} {{ weights.missing }}{{ labels.none | default('-') }}"
     )
-    assert body(target(template=words), EXAMPLE)["text"] == "FAILED of chat for us: 100 -"
-    assert body(target(Format.CLOUDEVENTS, template=words), EXAMPLE)["data"]["text"].startswith("FAILED")
-    assert body(target(Format.SLACK, template=words), EXAMPLE)["blocks"][1]["text"]["text"].startswith(
+    assert body(target(template=custom), EXAMPLE)["text"] == "FAILED of chat for us: 100 -"
+    assert body(target(Format.CLOUDEVENTS, template=custom), EXAMPLE)["data"]["text"].startswith("FAILED")
+    assert body(target(Format.SLACK, template=custom), EXAMPLE)["blocks"][1]["text"]["text"].startswith(
         "FAILED"
     )
 
 
-def test_a_template_that_fails_costs_its_words_and_not_the_message() -> None:
+def test_a_failing_template_is_replaced_by_the_default_text() -> None:
     message = render(target(template=Template("{% if generation > phase %}x{% endif %}")), EXAMPLE, None)
-    assert "not supported between" in message.fault
+    assert "not supported between" in message.template_error
     assert json.loads(message.body)["text"].startswith("chat: failed: success-rate")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("{{ rute }}", "line 1: there is no field 'rute'"),
-        ("a\n{{ message | replace('a', 'b') }}", "line 2: there is no filter 'replace'"),
-        ("{% for x in labels %}{% endfor %}", "For is more than a template may"),
-        ("{{ message * 9 }}", "Mul is more than a template may"),
-        ("{{ message() }}", "Call is more than a template may"),
+        ("{{ rute }}", "line 1: unknown field 'rute'"),
+        ("a\n{{ message | replace('a', 'b') }}", "line 2: unknown filter 'replace'"),
+        ("{% for x in labels %}{% endfor %}", "For is not allowed in a template"),
+        ("{{ message * 9 }}", "Mul is not allowed in a template"),
+        ("{{ message() }}", "Call is not allowed in a template"),
         ("{{ message.upper }}", "only weights and labels have fields"),
         ("{{ labels.team.name }}", "only weights and labels have fields"),
-        ("{% include 'x' %}", "Include is more than a template may"),
+        ("{% include 'x' %}", "Include is not allowed in a template"),
         ("{{ message", "line 1: unexpected end of template"),
         ("x" * 8_001, "has 8001 characters"),
     ],
 )
-def test_templates_may_do_little_and_say_what_they_may_not(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+def test_templates_with_disallowed_elements_are_rejected(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         Template(text)
 
 
-def test_targets_choose_by_event_route_and_label() -> None:
+def test_targets_select_by_event_route_and_label() -> None:
     chosen = target(events=("rolled_*", "killed"), routes=("chat-*",), labels={"team": "platform"})
     ours = {"team": "platform", "tier": "1"}
-    assert chosen.wants(event(kind="rolled_back", route="chat-eu", labels=ours))
-    assert not chosen.wants(event(kind="promoted", route="chat-eu", labels=ours))
-    assert not chosen.wants(event(kind="killed", route="search", labels=ours))
-    assert not chosen.wants(event(kind="killed", route="chat-eu", labels={"team": "other"}))
-    assert not chosen.wants(event(kind="killed", route="chat-eu"))
+    assert chosen.matches(event(kind="rolled_back", route="chat-eu", labels=ours))
+    assert not chosen.matches(event(kind="promoted", route="chat-eu", labels=ours))
+    assert not chosen.matches(event(kind="killed", route="search", labels=ours))
+    assert not chosen.matches(event(kind="killed", route="chat-eu", labels={"team": "other"}))
+    assert not chosen.matches(event(kind="killed", route="chat-eu"))
 
 
-def test_what_comes_back_is_told_without_the_secrets_in_it() -> None:
+def test_secrets_are_redacted_from_responses() -> None:
     found = target(secret=Secret("between us"))
-    said = f"no hook at {HOOK}, nor at services/T000/B000/wH1sp3r (wH1sp3r), signed with between us"
-    kept = redacted(found, said)
-    assert "wH1sp3r" not in kept
-    assert "between us" not in kept
-    assert kept.startswith("no hook at [redacted]")
+    response = f"no hook at {HOOK}, nor at services/T000/B000/wH1sp3r (wH1sp3r), signed with between us"
+    text = redact(found, response)
+    assert "wH1sp3r" not in text
+    assert "between us" not in text
+    assert text.startswith("no hook at [redacted]")
 
 
 @given(st.text(), st.text(), st.text(), st.sampled_from(list(Format)), st.dictionaries(st.text(), st.text()))
-def test_every_event_can_be_told(
+def test_every_event_can_be_rendered(
     message: str, actor: str, route: str, kind: Format, labels: dict[str, str]
 ) -> None:
-    told = event(message=message, actor=actor, route=route, labels=labels)
-    words = Template("{{ message | title | truncate(9) }}{{ labels.team }}")
-    for template in (None, words):
-        assert json.loads(render(target(kind, template=template), told, PUBLIC).body)
+    sent = event(message=message, actor=actor, route=route, labels=labels)
+    custom = Template("{{ message | title | truncate(9) }}{{ labels.team }}")
+    for template in (None, custom):
+        assert json.loads(render(target(kind, template=template), sent, PUBLIC).body)

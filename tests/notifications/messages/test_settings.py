@@ -1,4 +1,4 @@
-"""The file of `serve --notify`: what it means, and everything that is wrong with it at once."""
+"""The settings file of `serve --notify`: its meaning, and the problems it can have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ targets:
 """
 
 
-def test_a_file_becomes_targets() -> None:
+def test_a_valid_file_is_loaded() -> None:
     found, problems = loaded(GOOD)
     assert problems == ()
     assert found is not None
@@ -45,23 +45,23 @@ def test_a_file_becomes_targets() -> None:
     assert (audit.routes, audit.labels, audit.max_age) == (("chat*",), {"team": "platform"}, 600)
 
 
-def test_secrets_do_not_print_themselves() -> None:
+def test_secrets_are_redacted_in_repr() -> None:
     found, _ = loaded(GOOD)
     assert "wH1sp3r" not in repr(found)
     assert "between us" not in repr(found)
     assert f"{Secret('x')} {Secret('x')!r}" == "[redacted] [redacted]"
 
 
-def test_all_problems_are_told_at_once_with_their_places() -> None:
-    assert messages() == (NOTIFY / "bad.txt").read_text(encoding="utf-8"), "make golden writes it anew"
+def test_all_problems_are_reported_with_their_positions() -> None:
+    assert messages() == (NOTIFY / "bad.txt").read_text(encoding="utf-8"), "run make golden to update it"
 
 
-def test_secrets_are_told_nobody_even_where_they_are_wrong() -> None:
+def test_problems_do_not_quote_secrets() -> None:
     assert not re.search("s3cret|wH1sp3r", messages())
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "the file holds no mapping"),
         ("- 1", "the file holds no mapping"),
@@ -76,13 +76,13 @@ def test_secrets_are_told_nobody_even_where_they_are_wrong() -> None:
         ("targets: [{name: x, type: webhook, urlFile: {}}]", "targets[0].urlFile: must be text"),
     ],
 )
-def test_whatever_is_in_the_file_there_is_a_message(text: str, said: str) -> None:
+def test_an_invalid_file_gives_a_problem(text: str, message: str) -> None:
     found, problems = loaded(text)
     assert found is None
-    assert said in "\n".join(str(problem) for problem in problems)
+    assert message in "\n".join(str(problem) for problem in problems)
 
 
-def test_the_settings_in_the_docs_are_settings() -> None:
+def test_the_settings_in_the_docs_are_valid() -> None:
     page = (ROOT / "docs/notifications.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     found, problems = loaded(text.replace("slack-hook", "hook").replace("audit-secret", "secret"))

@@ -89,6 +89,12 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
+async def turns(count: int = 100) -> None:
+    """Let the event loop run `count` times, so that whatever the hub could still send is sent."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 async def test_a_client_receives_a_snapshot_and_its_successor() -> None:
     async with serving() as harness, connected(harness) as call:
         await send_request(call, CLUSTER)
@@ -211,6 +217,7 @@ async def test_a_nacked_version_stops_at_its_probes() -> None:
     harness.snapshot = bad
     harness.hub.publish("chat")
     await until(lambda: harness.hub.convergence("chat").nacked > 0)
+    await turns()
     found = harness.hub.convergence("chat")
     assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
     assert ": RouteConfiguration entry: refused by the test; it is not sent" in found.detail
@@ -276,6 +283,7 @@ async def test_a_stream_of_one_type_is_no_probe() -> None:
     one.silent = other.silent = True
     harness.hub.publish("chat")
     await until(lambda: one._unanswered and other._unanswered)
+    await turns()
     assert {part.version for part in parts} == {good}, "they receive no routes"
     new_proxy = FakeProxy(harness.hub, "part-new", single_type=CLUSTER)
     await until(lambda: new_proxy.version == good)
@@ -283,6 +291,7 @@ async def test_a_stream_of_one_type_is_no_probe() -> None:
     one.silent = other.silent = False
     one.answer()
     await until(lambda: harness.hub.convergence("chat").nacked > 0)
+    await turns()
     assert {part.version for part in parts} == {good}
     pushing.cancel()
     await asyncio.gather(pushing, return_exceptions=True)
@@ -357,6 +366,7 @@ async def test_a_failed_snapshot_build_does_not_affect_other_node_classes() -> N
     await until(lambda: new.version == harness.snapshot.version)
     late, elsewhere = FakeProxy(harness.hub, "late", minor=37), FakeProxy(harness.hub, "x", "other", minor=37)
     await until(lambda: late.stream.session.synced)
+    await turns()
     assert old.version == late.version == before.version, "they keep the previous snapshot"
     found = harness.hub.convergence("chat")
     assert (found.connected, found.acked) == (3, 1), "clients of the failed node class are not synced"

@@ -1,11 +1,11 @@
-"""Who did what and why, in a chain that shows where it was tampered with (pure)."""
+"""Audit events, and the hash chain that makes tampering with the audit log evident (pure)."""
 
 from xds_server.access.audit.chain import (
     GENESIS,
     Break,
     Checkpoint,
-    chained,
-    hash_of,
+    entry_hash,
+    next_entry,
     parse_checkpoint,
     verify,
 )
@@ -18,10 +18,10 @@ __all__ = [
     "Checkpoint",
     "Entry",
     "Outcome",
-    "chained",
     "entry_from_json",
+    "entry_hash",
     "entry_to_json",
-    "hash_of",
+    "next_entry",
     "parse_checkpoint",
     "verify",
 ]

@@ -1,9 +1,10 @@
-"""The chain: each entry's hash covers the entry, its number and the hash before it.
+"""The hash chain of the audit log: an entry's hash covers the entry, its number and the previous hash.
 
-A changed entry no longer has its hash, a missing or moved one no longer follows, and one cut off at the end
-is missed because the store keeps the number and hash of the last one apart. Whoever may rewrite the whole
-file can make a new chain that fits: only an anchor kept elsewhere shows that, such as the `audited` lines of
-the log, each of which names an entry and its hash.
+A changed entry no longer matches its hash, and a missing or moved entry breaks the link to the previous one.
+The store keeps the number and hash of the last entry separately, so that entries cut off at the end are
+detected as well. An attacker who can rewrite the whole file can build a new valid chain; only a checkpoint
+that is kept elsewhere reveals that, such as the `audited` lines of the log, which hold each entry's number
+and hash.
 """
 
 from __future__ import annotations
@@ -18,90 +19,94 @@ from xds_server.access.audit.events import AuditEvent, Entry, canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["GENESIS", "Break", "Checkpoint", "chained", "hash_of", "parse_checkpoint", "verify"]
+__all__ = ["GENESIS", "Break", "Checkpoint", "entry_hash", "next_entry", "parse_checkpoint", "verify"]
 
 GENESIS: Final = "0" * 64
-"""What stands for the hash before the first entry."""
+"""The hash that precedes the first entry."""
 
-_ANCHOR: Final = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
+_CHECKPOINT: Final = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
 _FIELDS: Final = tuple(field.name for field in fields(AuditEvent))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """An entry that is known from elsewhere; number 0 with `GENESIS` is the empty chain."""
+    """The number and hash of an entry; number 0 with `GENESIS` stands for the empty chain."""
 
     seq: int
     hash: str
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """Return the anchor that a text such as `12:9f86…` names.
+    """Return the checkpoint that a text such as `12:9f86…` denotes.
 
     Raises:
-        ValueError: It names none; the message says what is allowed.
+        ValueError: The text is not a checkpoint; the message shows the allowed form.
     """
-    found = _ANCHOR.fullmatch(text)
+    found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"{text[:100]!r} is no entry; NUMBER:HASH is allowed, as in the `audited` lines of the log"
+            f"{text[:100]!r} is not a checkpoint; allowed: NUMBER:HASH, as in the `audited` lines of the log"
         )
     return Checkpoint(seq=int(found[1]), hash=found[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Break:
-    """A place where the chain does not hold."""
+    """A place where verification of the chain fails."""
 
     seq: int
-    words: str
+    message: str
 
 
-def hash_of(seq: int, deed: AuditEvent, previous: str) -> str:
-    """Return the hash of an entry, in hexadecimal."""
-    said = {name: getattr(deed, name) for name in _FIELDS}
-    said |= {"outcome": deed.outcome.value, "seq": seq, "previous": previous}
-    return sha256(canonical(said).encode()).hexdigest()
+def entry_hash(seq: int, event: AuditEvent, previous: str) -> str:
+    """Return the hash of an entry in hexadecimal."""
+    content = {name: getattr(event, name) for name in _FIELDS}
+    content |= {"outcome": event.outcome.value, "seq": seq, "previous": previous}
+    return sha256(canonical(content).encode()).hexdigest()
 
 
-def chained(deed: AuditEvent, last: Checkpoint) -> Entry:
-    """Return the entry that puts a deed after the last one."""
+def next_entry(event: AuditEvent, last: Checkpoint) -> Entry:
+    """Return the entry for an event that follows the last entry of a chain."""
     seq = last.seq + 1
-    return Entry(seq=seq, deed=deed, previous=last.hash, hash=hash_of(seq, deed, last.hash))
+    return Entry(seq=seq, event=event, previous=last.hash, hash=entry_hash(seq, event, last.hash))
 
 
-def verify(entries: Iterable[Entry], head: Checkpoint, anchors: Iterable[Checkpoint] = ()) -> Iterator[Break]:
-    """Yield every place where a whole chain does not hold.
+def verify(
+    entries: Iterable[Entry], head: Checkpoint, checkpoints: Iterable[Checkpoint] = ()
+) -> Iterator[Break]:
+    """Yield every place where a complete chain is broken.
 
     Args:
-        entries: all of them, as they are kept, in the order of their numbers.
-        head: what is known to be the last one.
-        anchors: entries that are known from elsewhere.
+        entries: all stored entries, in the order of their numbers.
+        head: the last entry according to the store's separate record.
+        checkpoints: entries that are recorded outside of the store.
     """
-    known = {anchor.seq: anchor.hash for anchor in anchors}
+    expected = {checkpoint.seq: checkpoint.hash for checkpoint in checkpoints}
     last = Checkpoint(seq=0, hash=GENESIS)
     for entry in entries:
         if entry.seq != last.seq + 1:
-            yield Break(seq=entry.seq, words=_gap(last.seq, entry.seq))
+            yield Break(seq=entry.seq, message=_gap(last.seq, entry.seq))
         elif entry.previous != last.hash:
-            yield Break(seq=entry.seq, words=f"entry {entry.seq} does not follow entry {last.seq}")
-        if hash_of(entry.seq, entry.deed, entry.previous) != entry.hash:
-            yield Break(seq=entry.seq, words=f"entry {entry.seq} was changed: it does not have its own hash")
-        if known.pop(entry.seq, entry.hash) != entry.hash:
-            yield Break(seq=entry.seq, words=f"entry {entry.seq} is not the one that is known from elsewhere")
+            yield Break(seq=entry.seq, message=f"entry {entry.seq} does not follow entry {last.seq}")
+        if entry_hash(entry.seq, entry.event, entry.previous) != entry.hash:
+            yield Break(
+                seq=entry.seq, message=f"entry {entry.seq} was changed: its content does not match its hash"
+            )
+        if expected.pop(entry.seq, entry.hash) != entry.hash:
+            yield Break(seq=entry.seq, message=f"entry {entry.seq} does not match its checkpoint")
         last = Checkpoint(seq=entry.seq, hash=entry.hash)
     if last != head:
         yield Break(
             seq=head.seq,
-            words=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
+            message=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
             f"not at entry {head.seq} ({head.hash[:12]})",
         )
-    for seq in sorted(known):
-        yield Break(seq=seq, words=f"entry {seq} is known from elsewhere and is not there")
+    for seq in sorted(expected):
+        yield Break(seq=seq, message=f"entry {seq} of a checkpoint is missing")
 
 
 def _gap(last: int, found: int) -> str:
     if found <= last:
-        return f"entry {found} stands after entry {last}"
+        return f"entry {found} is stored after entry {last}"
     missing = f"entry {last + 1} is" if found == last + 2 else f"entries {last + 1} to {found - 1} are"
     return f"{missing} missing"

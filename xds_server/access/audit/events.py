@@ -1,4 +1,4 @@
-"""What is written down of something somebody did, or tried to."""
+"""Audit events: what a user did or attempted, and their JSON form."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 class Outcome(Enum):
-    """What became of it."""
+    """How an audited action ended."""
 
     DONE = "done"
     REFUSED = "refused"
     IMPORTED = "imported"
-    """Done before there was a chain, by an earlier version."""
+    """Done under an earlier version that had no audit log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """Something somebody did or was refused; `at` in seconds since the epoch.
+    """An action that a user did or was refused; `at` is in seconds since the epoch.
 
-    `via` says how they came in and `source` from which address. `before` and `after` are JSON texts of how
-    the route stood; empty where nothing changed. `key` and `digest` are the idempotency key of the request
-    and a digest of what it asked for.
+    `via` is how the user authenticated, and `source` is the client address. `before` and `after` are JSON
+    texts of the route's state; both are empty if nothing changed. `key` is the idempotency key of the
+    request, and `digest` is a digest of its content.
     """
 
     at: float
@@ -47,36 +47,36 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A deed in its place: `hash` covers it, its number and the hash of the one before."""
+    """An audit event in the chain: `hash` covers the event, `seq` and `previous`, the hash before it."""
 
     seq: int
-    deed: AuditEvent
+    event: AuditEvent
     previous: str
     hash: str
 
 
 def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """Return an entry as plain JSON values; `before` and `after` as what they say."""
-    deed = asdict(entry.deed) | {"outcome": entry.deed.outcome.value}
+    """Return an entry as JSON values; `before` and `after` are decoded."""
+    fields = asdict(entry.event) | {"outcome": entry.event.outcome.value}
     for name in ("before", "after"):
-        deed[name] = json.loads(deed[name]) if deed[name] else None
-    return {"seq": entry.seq, **deed, "previous": entry.previous, "hash": entry.hash}
+        fields[name] = json.loads(fields[name]) if fields[name] else None
+    return {"seq": entry.seq, **fields, "previous": entry.previous, "hash": entry.hash}
 
 
 def entry_from_json(value: dict[str, Any]) -> Entry:
-    """Return the entry `entry_to_json` wrote.
+    """Return the entry that `entry_to_json` wrote.
 
     Raises:
-        KeyError, TypeError, ValueError: It is none.
+        KeyError, TypeError, ValueError: The value is not an entry.
     """
     rest = dict(value)
-    seq, previous, own = rest.pop("seq"), rest.pop("previous"), rest.pop("hash")
+    seq, previous, own_hash = rest.pop("seq"), rest.pop("previous"), rest.pop("hash")
     for name in ("before", "after"):
         rest[name] = "" if rest[name] is None else canonical(rest[name])
-    deed = AuditEvent(**{**rest, "outcome": Outcome(rest["outcome"])})
-    return Entry(seq=int(seq), deed=deed, previous=str(previous), hash=str(own))
+    event = AuditEvent(**{**rest, "outcome": Outcome(rest["outcome"])})
+    return Entry(seq=int(seq), event=event, previous=str(previous), hash=str(own_hash))
 
 
 def canonical(value: Any) -> str:
-    """Return the one JSON text of a value, whoever writes it."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces."""
     return _CANONICAL.encode(value)

@@ -1,9 +1,9 @@
-"""Who somebody is and what that lets them do: roles by route labels, tokens, sessions, failures (pure)."""
+"""Identity and authorization: roles by route labels, tokens, sessions, failure limits (pure)."""
 
-from xds_server.access.identity.claims import ClaimRule, granted, said
+from xds_server.access.identity.claims import ClaimRule, display_name, grants_from_claims
 from xds_server.access.identity.failures import FailureLimiter, address_prefix
 from xds_server.access.identity.roles import (
-    EVERYTHING,
+    FULL_ACCESS,
     Grant,
     Principal,
     Role,
@@ -11,10 +11,10 @@ from xds_server.access.identity.roles import (
     parse_selector,
     selector_text,
 )
-from xds_server.access.identity.secrets import IssuedSecret, digest, mint, token_id
+from xds_server.access.identity.secrets import IssuedSecret, digest, issue_secret, token_id
 from xds_server.access.identity.sessions import (
-    LIVES,
-    NAMES,
+    TOKEN_LIFETIME_SECONDS,
+    TOKEN_NAME_PATTERN,
     Session,
     Token,
     grants_from_json,
@@ -24,9 +24,9 @@ from xds_server.access.identity.sessions import (
 )
 
 __all__ = [
-    "EVERYTHING",
-    "LIVES",
-    "NAMES",
+    "FULL_ACCESS",
+    "TOKEN_LIFETIME_SECONDS",
+    "TOKEN_NAME_PATTERN",
     "ClaimRule",
     "FailureLimiter",
     "Grant",
@@ -38,13 +38,13 @@ __all__ = [
     "Token",
     "address_prefix",
     "digest",
-    "granted",
+    "display_name",
+    "grants_from_claims",
     "grants_from_json",
     "grants_to_json",
-    "mint",
+    "issue_secret",
     "new_token",
     "parse_selector",
-    "said",
     "selector_text",
     "token_id",
     "token_to_json",

@@ -1,47 +1,47 @@
-"""What an identity provider says of somebody → what they may do (pure)."""
+"""Map the claims of an OpenID Connect ID token to grants and a display name (pure)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from xds_server.access.identity.roles import Grant
 
-__all__ = ["ClaimRule", "granted", "said"]
+__all__ = ["ClaimRule", "display_name", "grants_from_claims"]
 
-_LONGEST = 200
+_MAX_NAME_LENGTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRule:
-    """Whoever has this value in this claim has this grant; dots lead into nested claims."""
+    """Give users whose claim has this value a grant; dots in `claim` select nested claims."""
 
     claim: str
     value: str
     grant: Grant
 
 
-def granted(claims: Mapping[str, Any], rules: Iterable[ClaimRule]) -> tuple[Grant, ...]:
-    """Return all grants that follow from the claims."""
+def grants_from_claims(claims: Mapping[str, Any], rules: Iterable[ClaimRule]) -> tuple[Grant, ...]:
+    """Return the grants of all rules that match the claims, without duplicates."""
     found = {rule.grant: None for rule in rules if rule.value in _values(_claim(claims, rule.claim))}
     return tuple(found)
 
 
-def said(claims: Mapping[str, Any], name: str) -> str:
-    """Return a claim as a name to show; its subject where there is no such claim."""
-    for one in (_claim(claims, name), claims.get("sub")):
-        text = "".join(char for char in one if char.isprintable()).strip() if isinstance(one, str) else ""
+def display_name(claims: Mapping[str, Any], name: str) -> str:
+    """Return the claim `name` as printable text; the subject if that claim is missing."""
+    for value in (_claim(claims, name), claims.get("sub")):
+        text = "".join(char for char in value if char.isprintable()).strip() if isinstance(value, str) else ""
         if text:
-            return text[:_LONGEST]
-    return "somebody"
+            return text[:_MAX_NAME_LENGTH]
+    return "unknown user"
 
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
     if name == "email" and claims.get("email_verified") in (False, "false"):
-        return None  # Anybody could have said that it is theirs.
+        return None  # Users can enter any address that the provider does not verify.
     if name in claims:
         return claims[name]
     found: Any = claims
@@ -57,4 +57,4 @@ def _values(value: Any) -> list[str]:
         return ["true" if value else "false"]
     if isinstance(value, str):
         return [value]
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,7 +1,7 @@
-"""Who shows wrong secrets too often, and how long they have to wait.
+"""Limit how often a client may fail, such as by sending wrong secrets.
 
-A bucket per address: so many failures at once, then one more each so many seconds. The number of addresses
-that are remembered is bounded; the longest forgotten goes first.
+Each client has a bucket that allows a burst of failures and then one more failure per refill interval. The
+number of tracked clients is bounded; the client whose last failure is oldest is evicted first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["FailureLimiter", "address_prefix"]
 
 
 def address_prefix(address: str) -> str:
-    """Return what failures of an address count for: of IPv6 its /64, as one host has all of that."""
+    """Return the key under which failures of an address count: the /64 of IPv6, as one host owns it."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -24,24 +24,24 @@ def address_prefix(address: str) -> str:
 
 
 class FailureLimiter:
-    """Failures by address; `now` in seconds of any clock that does not go back."""
+    """A leaky bucket of failures per key; `now` is in seconds of any monotonic clock."""
 
-    def __init__(self, *, burst: int = 10, seconds_each: float = 6.0, most: int = 10_000) -> None:
-        """`burst` failures are free, and one more each `seconds_each`; `most` addresses are known."""
+    def __init__(self, *, burst: int = 10, seconds_each: float = 6.0, capacity: int = 10_000) -> None:
+        """Allow `burst` failures, then one per `seconds_each`; track at most `capacity` keys."""
         self._burst = burst
         self._each = seconds_each
-        self._most = most
-        # When the bucket of an address would be empty again; the oldest first.
-        self._until: OrderedDict[str, float] = OrderedDict()
+        self._capacity = capacity
+        # When each bucket will be empty again; the key that failed least recently comes first.
+        self._empty_at: OrderedDict[str, float] = OrderedDict()
 
-    def wait(self, address: str, now: float) -> float:
-        """Return for how many seconds this address is not heard; 0 for not at all."""
-        until = self._until.get(address, now)
-        return max(0.0, until - now - (self._burst - 1) * self._each)
+    def retry_after(self, key: str, now: float) -> float:
+        """Return the seconds until the next attempt is allowed; 0 if it is allowed now."""
+        empty_at = self._empty_at.get(key, now)
+        return max(0.0, empty_at - now - (self._burst - 1) * self._each)
 
-    def note(self, address: str, now: float) -> None:
+    def record_failure(self, key: str, now: float) -> None:
         """Count a failure."""
-        self._until[address] = max(self._until.get(address, now), now) + self._each
-        self._until.move_to_end(address)
-        while len(self._until) > self._most:
-            self._until.popitem(last=False)
+        self._empty_at[key] = max(self._empty_at.get(key, now), now) + self._each
+        self._empty_at.move_to_end(key)
+        while len(self._empty_at) > self._capacity:
+            self._empty_at.popitem(last=False)

@@ -1,7 +1,8 @@
-"""Secrets people carry: how they look, and what is kept of them.
+"""The format of tokens, and the digest the store keeps instead of the secret.
 
-`spt_<id>_<secret>`: the prefix lets scanners find one that leaked, the id says which it was without telling
-it. Secrets have 256 random bits, so a plain SHA-256 of one tells nothing; only that is kept.
+A token is `spt_<id>_<secret>`. Secret scanners can find a leaked token by the prefix, and the id identifies
+it without revealing the secret. A secret has 256 random bits, so its SHA-256 cannot be reversed; the store
+keeps only this digest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["IssuedSecret", "digest", "mint", "token_id"]
+__all__ = ["IssuedSecret", "digest", "issue_secret", "token_id"]
 
 _TOKEN: Final = re.compile(r"spt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _ID_BYTES: Final = 6
@@ -21,21 +22,21 @@ RANDOM_BYTES: Final = _ID_BYTES + 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedSecret:
-    """A new secret, shown once, and its id and digest, which are kept."""
+    """A new secret in clear text, which is shown once, with its id and digest, which are stored."""
 
     id: str
     text: str
     digest: str
 
     def __repr__(self) -> str:
-        """Never the secret."""
-        return f"Minted(id={self.id!r}, text=[redacted])"
+        """Return the id only; the secret is redacted."""
+        return f"IssuedSecret(id={self.id!r}, text=[redacted])"
 
 
-def mint(randomness: bytes) -> IssuedSecret:
+def issue_secret(randomness: bytes) -> IssuedSecret:
     """Return a token made of 38 random bytes."""
     if len(randomness) != RANDOM_BYTES:
-        raise ValueError(f"{RANDOM_BYTES} random bytes are needed")
+        raise ValueError(f"expected {RANDOM_BYTES} random bytes, got {len(randomness)}")
     ident = randomness[:_ID_BYTES].hex()
     secret = base64.urlsafe_b64encode(randomness[_ID_BYTES:]).rstrip(b"=").decode()
     text = f"spt_{ident}_{secret}"
@@ -43,11 +44,11 @@ def mint(randomness: bytes) -> IssuedSecret:
 
 
 def digest(text: str) -> str:
-    """Return what is kept of a secret."""
+    """Return the SHA-256 of a secret in hexadecimal."""
     return sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def token_id(text: str) -> str | None:
-    """Return the id of something that looks like a token; None of what does not."""
+    """Return the id of a text in the format of a token; None for other texts."""
     found = _TOKEN.fullmatch(text)
     return None if found is None else found[1]

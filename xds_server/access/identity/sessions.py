@@ -1,4 +1,4 @@
-"""Tokens and sessions as they are kept: by digest, with an end."""
+"""Tokens and sessions as the store keeps them: by digest, with an expiry time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.access.identity.roles import Grant, Principal, Role
-from xds_server.access.identity.secrets import mint
+from xds_server.access.identity.secrets import issue_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "LIVES",
-    "NAMES",
+    "TOKEN_LIFETIME_SECONDS",
+    "TOKEN_NAME_PATTERN",
     "Session",
     "Token",
     "grants_from_json",
@@ -22,18 +22,18 @@ __all__ = [
     "token_to_json",
 ]
 
-NAMES: Final = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
-"""What tokens may be called."""
+TOKEN_NAME_PATTERN: Final = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"  # noqa: S105 - not a secret
+"""Regular expression for the name of a token."""
 
-LIVES: Final = (60, 366 * 86_400)
-"""Seconds a token lives, at least and at most."""
+TOKEN_LIFETIME_SECONDS: Final = (60, 366 * 86_400)
+"""The shortest and the longest lifetime of a token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A token somebody carries; times are seconds since the epoch.
+    """A bearer token; times are seconds since the epoch.
 
-    One of the `first` run ends as soon as another admin's is there.
+    `first` marks the token of the first run. The store deletes it when another admin token is added.
     """
 
     id: str
@@ -46,24 +46,24 @@ class Token:
     last_used_at: float | None = None
     first: bool = False
 
-    def lives(self, now: float) -> bool:
-        """Return whether it still opens anything."""
+    def is_valid(self, now: float) -> bool:
+        """Return whether the token has not expired."""
         return now < self.expires_at
 
     @property
     def principal(self) -> Principal:
-        """Who shows it."""
+        """The principal that this token authenticates."""
         return Principal(name=self.name, via=f"token {self.id}", grants=self.grants)
 
     @property
-    def words(self) -> str:
-        """Which it is and what it lets its owner do, as people read it."""
-        return f"{self.name} ({self.id}): {self.principal.words}"
+    def description(self) -> str:
+        """The token's name, id and grants as text for users."""
+        return f"{self.name} ({self.id}): {self.principal.description}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Somebody logged in to the pages. A session that began with a token ends with it."""
+    """A login to the web pages. A session that was started with a token ends when the token does."""
 
     digest: str
     name: str
@@ -75,17 +75,17 @@ class Session:
     expires_at: float
     token: str | None = None
 
-    def lives(self, now: float, idle: float) -> bool:
-        """Return whether it goes on, given the seconds it may lie unused."""
+    def is_valid(self, now: float, idle: float) -> bool:
+        """Return whether the session has not expired and was used within the last `idle` seconds."""
         return now < self.expires_at and now - self.seen_at < idle
 
     @property
     def principal(self) -> Principal:
-        """Who it is of."""
+        """The principal that logged in."""
         return Principal(name=self.name, via=self.via, grants=self.grants)
 
 
-def new_token(  # noqa: PLR0913 - what a token is made of
+def new_token(  # noqa: PLR0913 - the fields of a token
     randomness: bytes,
     *,
     name: str,
@@ -95,27 +95,27 @@ def new_token(  # noqa: PLR0913 - what a token is made of
     expires_in: float,
     first: bool = False,
 ) -> tuple[Token, str]:
-    """Return a token made of 38 random bytes, and its text, which is kept nowhere."""
-    made = mint(randomness)
+    """Return a token made of 38 random bytes, and its text, which is not stored."""
+    secret = issue_secret(randomness)
     token = Token(
-        id=made.id,
+        id=secret.id,
         name=name,
-        digest=made.digest,
+        digest=secret.digest,
         grants=(grant,),
         created_at=now,
         created_by=by,
         expires_at=now + expires_in,
         first=first,
     )
-    return token, made.text
+    return token, secret.text
 
 
 def token_to_json(token: Token) -> dict[str, Any]:
-    """Return a token as plain JSON values, without its digest."""
+    """Return a token as JSON values, without its digest."""
     return {
         "id": token.id,
         "name": token.name,
-        "role": token.grants[0].role.word,
+        "role": token.grants[0].role.text,
         "routes": dict(token.grants[0].labels),
         "created_at": token.created_at,
         "created_by": token.created_by,
@@ -126,12 +126,12 @@ def token_to_json(token: Token) -> dict[str, Any]:
 
 
 def grants_to_json(grants: Iterable[Grant]) -> list[dict[str, Any]]:
-    """Return JSON values that `grants_from_json` reads."""
-    return [{"role": grant.role.word, "labels": dict(grant.labels)} for grant in grants]
+    """Return grants as JSON values that `grants_from_json` reads."""
+    return [{"role": grant.role.text, "labels": dict(grant.labels)} for grant in grants]
 
 
 def grants_from_json(value: list[dict[str, Any]]) -> tuple[Grant, ...]:
-    """Return the grants `grants_to_json` wrote."""
+    """Return the grants that `grants_to_json` wrote."""
     return tuple(
-        Grant(role=Role[one["role"].upper()], labels=tuple(sorted(one["labels"].items()))) for one in value
+        Grant(role=Role[item["role"].upper()], labels=tuple(sorted(item["labels"].items()))) for item in value
     )

@@ -1,6 +1,14 @@
-"""Telling others what happened to routes (I/O)."""
+"""Deliver notifications to their targets over HTTP (I/O)."""
 
-from xds_server.notifications.delivery.http import Answer, post, session
-from xds_server.notifications.delivery.outbox import Counts, History, Outbox, RetryPolicy
+from xds_server.notifications.delivery.http import DeliveryResult, client_session, post
+from xds_server.notifications.delivery.outbox import DeliveryCounts, DeliverySettings, History, Outbox
 
-__all__ = ["Answer", "Counts", "History", "Outbox", "RetryPolicy", "post", "session"]
+__all__ = [
+    "DeliveryCounts",
+    "DeliveryResult",
+    "DeliverySettings",
+    "History",
+    "Outbox",
+    "client_session",
+    "post",
+]

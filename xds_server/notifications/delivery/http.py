@@ -1,4 +1,4 @@
-"""One message to one target, and what came back."""
+"""Post one message to one target, and report the result."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from xds_server import __version__
-from xds_server.notifications.messages import redacted, signed
+from xds_server.notifications.messages import redact, signed_headers
 
 if TYPE_CHECKING:
     from xds_server.notifications.messages import Message, Target
 
-__all__ = ["Answer", "post", "session"]
+__all__ = ["DeliveryResult", "client_session", "post"]
 
-_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_ENOUGH_BYTES: Final = 4 << 10
-_MOST_WORDS: Final = 200
+_RETRYABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MAX_BODY_BYTES: Final = 4 << 10
+_MAX_REASON_LENGTH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back: `status` is None where nothing did; `words` say why, or begin what was said.
+class DeliveryResult:
+    """The result of one attempt.
 
-    `retry_after` is for how many seconds the target wants to be left alone.
+    `status` is the HTTP status, None if there was no response. `reason` is the start of the response body, or
+    the error if there was no response. `retry_after` is the delay that the target requested, in seconds.
     """
 
     status: int | None
-    words: str
+    reason: str
     retry_after: float = 0.0
 
     @property
     def delivered(self) -> bool:
-        """Whether the target has the message."""
+        """Whether the target accepted the message."""
         return self.status is not None and 200 <= self.status < 300
 
     @property
-    def again(self) -> bool:
-        """Whether another try may go better."""
-        return self.status is None or self.status in _AGAIN
+    def retryable(self) -> bool:
+        """Whether another attempt may succeed."""
+        return self.status is None or self.status in _RETRYABLE
 
 
-def session() -> aiohttp.ClientSession:
-    """Return a session for targets: it keeps no cookies, and unpacks nothing that is sent to it."""
+def client_session() -> aiohttp.ClientSession:
+    """Return a session for one target: it stores no cookies and decompresses no responses."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=1, limit_per_host=1),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -57,48 +58,49 @@ def session() -> aiohttp.ClientSession:
 
 
 async def post(
-    through: aiohttp.ClientSession, target: Target, message: Message, *, now: float, within: float
-) -> Answer:
-    """Post a message once. Redirects are not followed: whoever answers there is not who was asked for."""
+    session: aiohttp.ClientSession, target: Target, message: Message, *, now: float, timeout_seconds: float
+) -> DeliveryResult:
+    """Post a message once. Redirects are not followed, as they may lead to another server."""
     try:
-        async with through.post(
+        async with session.post(
             target.url.value,
             data=message.body,
-            headers=signed(target, message, now),
-            timeout=aiohttp.ClientTimeout(total=within),
+            headers=signed_headers(target, message, now),
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds),
             allow_redirects=False,
-        ) as answer:
-            # More than this is nobody's business; the rest is cut off with the connection.
-            said = await answer.content.read(_ENOUGH_BYTES)
-            words = " ".join(said.decode("utf-8", "replace").split())
-            printable = "".join(letter if letter.isprintable() else "?" for letter in words)
-            return Answer(
-                status=answer.status,
-                words=redacted(target, printable)[:_MOST_WORDS],
-                retry_after=_retry_after(answer.headers.get("retry-after", ""), now),
+        ) as response:
+            # Closing the connection discards the rest of a longer body.
+            body = await response.content.read(_MAX_BODY_BYTES)
+            text = " ".join(body.decode("utf-8", "replace").split())
+            printable = "".join(char if char.isprintable() else "?" for char in text)
+            return DeliveryResult(
+                status=response.status,
+                reason=redact(target, printable)[:_MAX_REASON_LENGTH],
+                retry_after=_retry_after(response.headers.get("retry-after", ""), now),
             )
     except TimeoutError:
-        return Answer(status=None, words=f"no answer within {within:g} s")
+        return DeliveryResult(status=None, reason=f"no response within {timeout_seconds:g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Answer(status=None, words=_reason(error))
+        return DeliveryResult(status=None, reason=_error_reason(error))
 
 
 def _retry_after(text: str, now: float) -> float:
+    """Return the seconds that a Retry-After header requests; 0 if it is neither a number nor a date."""
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):  # What stands there is the target's choice.
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def _reason(error: Exception) -> str:
-    """Return why nothing came back; never the error's own words, which may hold the address."""
+def _error_reason(error: Exception) -> str:
+    """Return why there was no response, without the error's own message, which may contain the URL."""
     match getattr(error, "os_error", error):
-        case socket.gaierror(strerror=str(words)):
-            return words
-        case ssl.SSLError(reason=words):
-            return f"TLS failed: {words}"
+        case socket.gaierror(strerror=str(reason)):
+            return reason
+        case ssl.SSLError(reason=reason):
+            return f"TLS failed: {reason}"
         case OSError(errno=int(number)):
             return os.strerror(number)
         case _:

@@ -1,9 +1,9 @@
-"""Each target is told of every event it wants, in order, at least once, and waits for nobody but itself.
+"""Deliver route events to notification targets, in order and at least once.
 
-There is no queue in memory: the store's history is the queue, and a mark per target says up to which line it
-was told. So nothing is lost by a crash, and a target that hangs or is away keeps nobody waiting and holds
-nothing but the message it is sent. Marks are kept at most a second late: what was told in the second before a
-crash is told again, with the same id.
+This is a transactional outbox. The history in the store is the queue, and a cursor per target is the position
+of the last event that the target has received. A crash therefore loses no event, and a slow or unreachable
+target delays no other target and needs memory only for the message in flight. Cursors are saved once a
+second: after a crash, events delivered in the last second are delivered again with the same id.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from xds_server.notifications.delivery.http import post, session
+from xds_server.notifications.delivery.http import client_session, post
 from xds_server.notifications.messages import Event, render
+from xds_server.retry import RetryPolicy
 from xds_server.spec import labels_of
 from xds_server.store import StoreError
 
@@ -29,192 +30,199 @@ if TYPE_CHECKING:
     import aiohttp
 
     from xds_server.notifications.messages import Notifications, Target
-    from xds_server.store import Mark, StoredLine
+    from xds_server.store import Cursor, StoredRouteEvent
 
-__all__ = ["Counts", "History", "Outbox", "RetryPolicy"]
+__all__ = ["DeliveryCounts", "DeliverySettings", "History", "Outbox"]
 
+_RETRY: Final = RetryPolicy(first_delay=1.0, longest_delay=120.0, jitter=0.5)
 _BATCH: Final = 50
-_KEEP_SECONDS: Final = 1.0
+_SAVE_SECONDS: Final = 1.0
 
 log = structlog.get_logger()
 
 
 class History(Protocol):
-    """What is asked of a store."""
+    """The methods of the store that the outbox uses."""
 
-    def lines(self, after: Mark, limit: int) -> tuple[StoredLine, ...]:
-        """Return the lines of all routes' histories that follow another, oldest first."""
+    def events_after(self, cursor: Cursor, limit: int) -> tuple[StoredRouteEvent, ...]:
+        """Return the next records of all routes' histories after a cursor, oldest first."""
 
-    def marks(self, targets: Collection[str]) -> dict[str, Mark]:
-        """Return up to which line each target was told."""
+    def load_cursors(self, targets: Collection[str]) -> dict[str, Cursor]:
+        """Return the cursor of each target."""
 
-    def keep_marks(self, marks: Mapping[str, Mark]) -> None:
-        """Keep up to which line targets were told."""
+    def save_cursors(self, cursors: Mapping[str, Cursor]) -> None:
+        """Write the cursors of targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
-    """How long an answer is waited for, how long between tries, and how long for a word of news, in seconds.
+class DeliverySettings:
+    """The timeout of an attempt, the delays between attempts, and the poll interval, all in seconds.
 
-    History is looked at after that as well: somebody else may write to the store too.
+    The history is polled because another process may write to the store without calling `Outbox.wake`.
     """
 
     timeout: float = 10.0
-    first: float = 1.0
-    longest: float = 120.0
-    look: float = 5.0
+    retry: RetryPolicy = _RETRY
+    poll_interval: float = 5.0
 
 
 @dataclass(slots=True)
-class Counts:
-    """What became of a target's messages since the start; `since` is when the one it waits for happened."""
+class DeliveryCounts:
+    """Deliveries to a target since the process started, by result.
+
+    `pending_since` is the time of the event that is being delivered, None if there is none.
+    """
 
     results: Counter[str] = field(default_factory=Counter)
     retries: int = 0
-    since: float | None = None
+    pending_since: float | None = None
 
 
 class Outbox:
-    """One courier per target, and the marks they leave."""
+    """Run one delivery task per target, and save the targets' cursors."""
 
     def __init__(
         self,
         history: History,
         notifications: Notifications,
-        patience: RetryPolicy | None = None,
+        settings: DeliverySettings | None = None,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
-        """Nothing is read or sent before `run`."""
+        """Create an outbox that reads and sends nothing before `run`."""
         self._history = history
-        self._patience = patience or RetryPolicy()
+        self._settings = settings or DeliverySettings()
         self._public_url = notifications.public_url
         self._clock = clock
         self._sleep = sleep
-        self._chance = chance
+        self._random_number = random_number
         self._targets = {target.name: target for target in notifications.targets}
-        self._news = {name: asyncio.Event() for name in self._targets}
-        self._marks: dict[str, Mark] = {}
-        self._kept: dict[str, Mark] = {}
-        self.counts = {name: Counts() for name in self._targets}
+        self._new_events = {name: asyncio.Event() for name in self._targets}
+        self._cursors: dict[str, Cursor] = {}
+        self._saved: dict[str, Cursor] = {}
+        self.counts = {name: DeliveryCounts() for name in self._targets}
 
     def wake(self) -> None:
-        """Hear that history went on; never waits, never fails."""
-        for news in self._news.values():
-            news.set()
+        """Signal that the history has new events; never blocks and never raises."""
+        for new_events in self._new_events.values():
+            new_events.set()
 
-    async def begin(self) -> None:
-        """Find out who was told of what; what happens from now on is told also to targets that are new.
+    async def load_cursors(self) -> None:
+        """Read the cursors; a new target receives the events from this call on.
 
         Raises:
             StoreError: The store cannot be used.
         """
         if not self._targets:
             return
-        self._marks = await asyncio.to_thread(self._history.marks, list(self._targets))
-        self._kept = dict(self._marks)
+        self._cursors = await asyncio.to_thread(self._history.load_cursors, list(self._targets))
+        self._saved = dict(self._cursors)
 
     async def run(self) -> None:
-        """Tell until cancelled."""
-        if not self._marks:
-            await self.begin()
+        """Deliver events until canceled."""
+        if not self._cursors:
+            await self.load_cursors()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for target in self._targets.values():
-                    tasks.create_task(self._carry(target))
-                tasks.create_task(self._keep())
+                    tasks.create_task(self._deliver_all(target))
+                tasks.create_task(self._save_periodically())
         finally:
-            await self._keep_once()
+            await self._save_cursors()
 
-    async def _carry(self, target: Target) -> None:
-        async with session() as through:
+    async def _deliver_all(self, target: Target) -> None:
+        async with client_session() as session:
             while True:
-                self._news[target.name].clear()
-                events = await self._next(target.name)
+                self._new_events[target.name].clear()
+                events = await self._next_events(target.name)
                 for event in events:
-                    if target.wants(event):
-                        await self._tell(through, target, event)
-                    self._marks[target.name] = event.seq, event.place
+                    if target.matches(event):
+                        await self._deliver(session, target, event)
+                    self._cursors[target.name] = event.seq, event.place
                 if not events:
-                    await self._wait(target.name)
+                    await self._wait_for_events(target.name)
 
-    async def _next(self, name: str) -> list[Event]:
+    async def _next_events(self, name: str) -> list[Event]:
         try:
-            return await asyncio.to_thread(self._read, self._marks[name])
+            return await asyncio.to_thread(self._read, self._cursors[name])
         except StoreError as error:
-            log.warning("notifications_wait", target=name, reason=str(error))
+            log.warning("notification_history_unreadable", target=name, reason=str(error))
             return []
 
-    def _read(self, after: Mark) -> list[Event]:
-        return [_event(line) for line in self._history.lines(after, _BATCH)]
+    def _read(self, cursor: Cursor) -> list[Event]:
+        return [_event(stored) for stored in self._history.events_after(cursor, _BATCH)]
 
-    async def _wait(self, name: str) -> None:
+    async def _wait_for_events(self, name: str) -> None:
         try:
-            async with asyncio.timeout(self._patience.look):
-                await self._news[name].wait()
+            async with asyncio.timeout(self._settings.poll_interval):
+                await self._new_events[name].wait()
         except TimeoutError:
             return
 
-    async def _tell(self, through: aiohttp.ClientSession, target: Target, event: Event) -> None:
+    async def _deliver(self, session: aiohttp.ClientSession, target: Target, event: Event) -> None:
+        """Send an event until the target accepts or rejects it, or the event is too old."""
         counts = self.counts[target.name]
         message = render(target, event, self._public_url)
-        said = {"target": target.name, "route": event.route, "kind": event.kind, "id": event.id}
-        if message.fault:
-            log.warning("notification_template_failed", **said, reason=message.fault)
-        wait, reason = self._patience.first, "it waited for others"
-        counts.since = event.at
+        fields = {"target": target.name, "route": event.route, "kind": event.kind, "id": event.id}
+        if message.template_error:
+            log.warning("notification_template_failed", **fields, reason=message.template_error)
+        attempt, reason = 0, "earlier events took too long to deliver"
+        counts.pending_since = event.at
         while (left := event.at + target.max_age - self._clock()) > 0:
-            answer = await post(
-                through, target, message, now=self._clock(), within=min(left, self._patience.timeout)
-            )
-            if answer.delivered or not answer.again:
-                counts.since = None
-                counts.results["delivered" if answer.delivered else "refused"] += 1
-                if not answer.delivered:
-                    log.warning("notification_refused", **said, status=answer.status, reason=answer.words)
+            now, timeout = self._clock(), min(left, self._settings.timeout)
+            result = await post(session, target, message, now=now, timeout_seconds=timeout)
+            if result.delivered or not result.retryable:
+                counts.pending_since = None
+                counts.results["delivered" if result.delivered else "refused"] += 1
+                if not result.delivered:
+                    log.warning("notification_rejected", **fields, status=result.status, reason=result.reason)
                 return
-            reason = answer.words if answer.status is None else f"{answer.status} {answer.words}".strip()
-            if wait == self._patience.first:
-                log.warning("notification_delayed", **said, reason=reason)
+            reason = result.reason if result.status is None else f"{result.status} {result.reason}".strip()
+            if attempt == 0:
+                log.warning("notification_delayed", **fields, reason=reason)
             counts.retries += 1
-            # Jitter, so that what failed together does not come back together.
-            pause = max(answer.retry_after, wait * (0.5 + self._chance() / 2))
+            delay = self._settings.retry.delay(attempt, self._random_number())
+            pause = max(result.retry_after, delay)
             await self._sleep(min(pause, max(0.0, event.at + target.max_age - self._clock())))
-            wait = min(2 * wait, self._patience.longest)
-        counts.since = None
+            attempt += 1
+        counts.pending_since = None
         counts.results["too_old"] += 1
-        log.warning("notification_too_old", **said, reason=reason)
+        log.warning("notification_expired", **fields, reason=reason)
 
-    async def _keep(self) -> None:
+    async def _save_periodically(self) -> None:
         while True:
-            await asyncio.sleep(_KEEP_SECONDS)
-            await self._keep_once()
+            await asyncio.sleep(_SAVE_SECONDS)
+            await self._save_cursors()
 
-    async def _keep_once(self) -> None:
-        marks = {name: mark for name, mark in self._marks.items() if self._kept.get(name) != mark}
-        if not marks:
+    async def _save_cursors(self) -> None:
+        changed = {name: cursor for name, cursor in self._cursors.items() if self._saved.get(name) != cursor}
+        if not changed:
             return
         try:
-            await asyncio.to_thread(self._history.keep_marks, marks)
+            await asyncio.to_thread(self._history.save_cursors, changed)
         except StoreError as error:
-            log.warning("marks_not_kept", reason=str(error), consequence="a restart tells some of it again")
+            log.warning(
+                "notification_cursors_not_saved",
+                reason=str(error),
+                consequence="after a restart some events are delivered again",
+            )
         else:
-            self._kept |= marks
+            self._saved |= changed
 
 
-def _event(line: StoredLine) -> Event:
-    event = line.event
+def _event(stored: StoredRouteEvent) -> Event:
+    event = stored.event
     return Event(
         seq=event.seq,
-        place=line.place,
+        place=stored.place,
         at=event.at,
-        route=line.route,
+        route=stored.route,
         kind=event.what,
         actor=event.actor,
         message=event.message,
-        labels=_labels(line.spec),
+        labels=_labels(stored.spec),
         phase=event.phase,
         generation=event.generation,
         revision=event.revision,

@@ -1,24 +1,24 @@
-"""What others are told of rollouts: who is told of which event, and in which words (pure)."""
+"""Notification settings, and the messages that targets receive for route events (pure)."""
 
 from xds_server.notifications.messages.model import (
     KINDS,
-    TEST,
+    TEST_KIND,
     Event,
     Format,
     Message,
     Notifications,
     Secret,
     Target,
-    redacted,
+    redact,
 )
-from xds_server.notifications.messages.render import render, signed
+from xds_server.notifications.messages.render import render, signed_headers
 from xds_server.notifications.messages.settings import load_notifications
 from xds_server.notifications.messages.template import FIELDS, Template, TemplateError
 
 __all__ = [
     "FIELDS",
     "KINDS",
-    "TEST",
+    "TEST_KIND",
     "Event",
     "Format",
     "Message",
@@ -28,7 +28,7 @@ __all__ = [
     "Template",
     "TemplateError",
     "load_notifications",
-    "redacted",
+    "redact",
     "render",
-    "signed",
+    "signed_headers",
 ]

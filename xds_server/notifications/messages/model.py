@@ -1,4 +1,4 @@
-"""Events as others are told of them, and who wants to hear of which."""
+"""Events, notification targets, and which target receives which event."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
-    "TEST",
+    "TEST_KIND",
     "Event",
     "Format",
     "Message",
     "Notifications",
     "Secret",
     "Target",
-    "redacted",
+    "redact",
 ]
 
 KINDS: Final[Mapping[str, str]] = {
-    "accepted": "a spec began a rollout",
-    "updated": "a spec changed what runs, and began no rollout",
-    "superseded": "a new spec ended a rollout that was not over",
+    "accepted": "a spec started a rollout",
+    "updated": "a spec changed the running configuration without starting a rollout",
+    "superseded": "a new spec replaced a rollout that was in progress",
     "deleted": "the route was deleted",
-    "step_began": "a step was entered",
-    "step_held": "the proxies hold a step: its clock runs",
-    "not_held": "a step waits for proxies that do not hold it",
-    "not_alive": "a step waits for a candidate that was not seen alive",
-    "degraded": "the progress deadline passed while proxies do not hold a step",
-    "healthy": "a rollout is over, and everything holds",
-    "promoted": "somebody went on to the next step, or to the last",
-    "paused": "somebody stopped the clock",
-    "resumed": "somebody let the clock go on, or ended a pause",
-    "aborted": "somebody took a rollout back",
-    "undone": "somebody took back what a rollout did",
-    "retried": "somebody began a rollout anew",
-    "rolled_back": "the proxies hold what it was taken back to",
-    "killed": "one backend serves everyone",
-    "kill_held": "the proxies hold a kill",
-    "unkilled": "a kill was taken back",
-    "verdict": "the evidence says something else than before",
-    "failed": "the evidence takes a rollout back",
+    "step_began": "a rollout entered a step",
+    "step_held": "the proxies converged on a step: its timer starts",
+    "not_held": "a step waits for proxies that have not converged",
+    "not_alive": "a step waits until the candidate is healthy",
+    "degraded": "the progress deadline passed before the proxies converged on a step",
+    "healthy": "a rollout completed and all proxies converged",
+    "promoted": "an operator promoted a rollout to the next or the last step",
+    "paused": "an operator paused a rollout",
+    "resumed": "an operator resumed a rollout or ended a pause",
+    "aborted": "an operator aborted a rollout",
+    "undone": "an operator undid a rollout",
+    "retried": "an operator restarted a rollout",
+    "rolled_back": "the proxies converged on a rollback",
+    "killed": "one backend serves all users (kill)",
+    "kill_held": "the proxies converged on a kill",
+    "unkilled": "a kill was ended",
+    "verdict": "the verdict of the analysis changed",
+    "failed": "the analysis failed and the rollout is rolled back",
     "alarm": "an alarm fired",
-    "undecided": "the evidence decided nothing, and the spec takes that back",
-    "extended": "the evidence decided nothing yet: the step is longer",
-    "held": "the evidence decided nothing: the step waits for an operator",
-    "went_on": "the evidence decided nothing, and the spec goes on",
-    "evidence": "a shadow has the pairs it needs",
-    "likeness": "the verdict on a shadow's answers changed",
-    "budget": "the share of copies changed with what they cost",
-    "dead": "a backend has no living endpoint",
-    "alive": "a backend that was dead lives",
-    "candidate_died": "a candidate died, and is taken back",
+    "undecided": "the analysis was inconclusive and the spec requires a rollback",
+    "extended": "the analysis was inconclusive and the step was extended",
+    "held": "the analysis was inconclusive and the step waits for an operator",
+    "went_on": "the analysis was inconclusive and the spec lets the rollout continue",
+    "evidence": "a shadow step has the required number of pairs",
+    "likeness": "the equivalence verdict of a shadow step changed",
+    "budget": "the share of mirrored requests changed to stay within the token budget",
+    "dead": "a backend has no healthy endpoint",
+    "alive": "a backend has a healthy endpoint again",
+    "candidate_died": "the candidate has no healthy endpoint and is rolled back",
 }
-"""Every kind of event, and what it says."""
+"""Every kind of event, with its meaning."""
 
-TEST: Final = "test"
-"""The kind of what `shiftplane notify test` sends; no rollout has it."""
+TEST_KIND: Final = "test"
+"""The kind of the message that `shiftplane notify test` sends; no route event has it."""
 
 
 class Format(Enum):
-    """How a target wants to be told."""
+    """The message format of a target."""
 
     SLACK = "slack"
     WEBHOOK = "webhook"
@@ -76,7 +76,7 @@ class Format(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Text that is only told to who asks for it by name."""
+    """Text that prints as `[redacted]`; only `value` returns it."""
 
     value: str = field(repr=False)
 
@@ -88,9 +88,9 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One line of a route's history; weights in percent, `labels` are those of the route at that time.
+    """A record of a route's history; weights are in percent, `labels` are the route's at that time.
 
-    An event of the store can have several lines: `place` counts them.
+    An event of the store can have several records; `place` is the index of this one.
     """
 
     seq: int
@@ -108,13 +108,13 @@ class Event:
 
     @property
     def id(self) -> str:
-        """The same each time it is told, and another for every other event; a new store begins anew."""
+        """An id that is unique in this store and the same for every delivery of the event."""
         return f"{int(self.at * 1000):x}-{self.seq}-{self.place}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Who is told, how, and of what; older events than `max_age` seconds are no news any more."""
+    """A receiver of notifications; events older than `max_age` seconds are not delivered to it."""
 
     name: str
     format: Format
@@ -126,8 +126,8 @@ class Target:
     template: Template | None = None
     max_age: float = 3600.0
 
-    def wants(self, event: Event) -> bool:
-        """Return whether it is to be told of an event."""
+    def matches(self, event: Event) -> bool:
+        """Return whether the target is configured to receive an event."""
         return (
             any(fnmatchcase(event.kind, glob) for glob in self.events)
             and any(fnmatchcase(event.route, glob) for glob in self.routes)
@@ -137,7 +137,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notifications:
-    """All targets; `public_url` is where people reach the control plane's pages, None for nowhere."""
+    """All targets; `public_url` is the URL of the control plane's pages for links, None for no links."""
 
     targets: tuple[Target, ...]
     public_url: str | None = None
@@ -145,20 +145,20 @@ class Notifications:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is posted. `fault` says why a template was not used."""
+    """An HTTP body and its headers; `template_error` is why the target's template could not be used."""
 
     body: bytes
     headers: Mapping[str, str]
-    fault: str = ""
+    template_error: str = ""
 
 
-def redacted(target: Target, words: str) -> str:
-    """Return words that came back from a target without what only it may know."""
+def redact(target: Target, text: str) -> str:
+    """Return text from a target's response without the secrets of that target."""
     parts = urlsplit(target.url.value)
     path = parts.path.strip("/")
-    hidden = [target.url.value, path, path.rpartition("/")[2], parts.query]
-    hidden += [] if target.secret is None else [target.secret.value]
-    for secret in hidden:
+    secrets = [target.url.value, path, path.rpartition("/")[2], parts.query]
+    secrets += [] if target.secret is None else [target.secret.value]
+    for secret in secrets:
         if len(secret) >= 6:
-            words = words.replace(secret, "[redacted]")
-    return words
+            text = text.replace(secret, "[redacted]")
+    return text

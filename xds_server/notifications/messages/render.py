@@ -1,4 +1,4 @@
-"""An event → what is posted: blocks for Slack, plain JSON, or a CloudEvent.
+"""Render an event as a message: blocks for Slack, plain JSON, or a CloudEvent.
 
 https://docs.slack.dev/reference/block-kit, https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 """
@@ -18,57 +18,57 @@ if TYPE_CHECKING:
 
     from xds_server.notifications.messages.model import Event, Target
 
-__all__ = ["render", "signed"]
+__all__ = ["render", "signed_headers"]
 
-_MOST_HEADER: Final = 150  # Slack's own limits
-_MOST_TEXT: Final = 3_000
+_MAX_HEADER: Final = 150  # The limits of Slack
+_MAX_TEXT: Final = 3_000
 
 
 def render(target: Target, event: Event, public_url: str | None) -> Message:
-    """Return the message for a target; where a template fails, with the words it has without one."""
+    """Return the message for a target; if its template fails, with the default text."""
     page = None if public_url is None else f"{public_url.rstrip('/')}/routes/{event.route}"
     slack = target.format is Format.SLACK
-    text, fault = _text(target, event, page, escaped=slack)
+    text, template_error = _text(target, event, page, escaped=slack)
     match target.format:
         case Format.SLACK:
-            return _message(_slack(event, text, page), "application/json", event, fault)
+            return _message(_slack(event, text, page), "application/json", event, template_error)
         case Format.WEBHOOK:
-            return _message(_document(event, text, page), "application/json", event, fault)
+            return _message(_document(event, text, page), "application/json", event, template_error)
         case Format.CLOUDEVENTS:
             document = _cloud_event(event, text, page, public_url)
-            return _message(document, "application/cloudevents+json", event, fault)
+            return _message(document, "application/cloudevents+json", event, template_error)
 
 
-def signed(target: Target, message: Message, now: float) -> dict[str, str]:
-    """Return the headers of a message, with a signature where the target shares a secret.
+def signed_headers(target: Target, message: Message, now: float) -> dict[str, str]:
+    """Return the headers of a message, with a signature if the target has a secret.
 
-    The scheme is the one of alarms that come in: see `xds_server.alarms.payload`.
+    The scheme is that of signed alarms: see `xds_server.alarms.payload`.
     """
     headers = dict(message.headers)
     if target.secret is not None:
-        stamp = str(int(now))
-        headers["X-Shiftplane-Timestamp"] = stamp
-        headers["X-Shiftplane-Signature"] = signature(target.secret.value.encode(), stamp, message.body)
+        timestamp = str(int(now))
+        headers["X-Shiftplane-Timestamp"] = timestamp
+        headers["X-Shiftplane-Signature"] = signature(target.secret.value.encode(), timestamp, message.body)
     return headers
 
 
-def _message(document: Any, content_type: str, event: Event, fault: str) -> Message:
+def _message(document: Any, content_type: str, event: Event, template_error: str) -> Message:
     body = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
     headers = {"Content-Type": f"{content_type}; charset=utf-8", "X-Shiftplane-Event": event.id}
-    return Message(body=body, headers=headers, fault=fault)
+    return Message(body=body, headers=headers, template_error=template_error)
 
 
 def _text(target: Target, event: Event, page: str | None, *, escaped: bool) -> tuple[str, str]:
-    """Return the words of a message, and why a template could not make them."""
-    words = f"{event.route}: {_title(event)}: {event.message}"
+    """Return the text of a message, and the error of the template if it failed."""
+    default = f"{event.route}: {_title(event)}: {event.message}"
     if target.template is None:
-        return _escape(words) if escaped else words, ""
+        return _escape(default) if escaped else default, ""
     fields = _fields(event, page)
     try:
         found = target.template.fill(_escape_all(fields) if escaped else fields)
     except TemplateError as error:
-        return _escape(words) if escaped else words, str(error)
-    return found or words, ""
+        return _escape(default) if escaped else default, str(error)
+    return found or default, ""
 
 
 def _fields(event: Event, page: str | None) -> dict[str, Any]:
@@ -121,28 +121,31 @@ def _cloud_event(event: Event, text: str, page: str | None, public_url: str | No
 
 
 def _slack(event: Event, text: str, page: str | None) -> dict[str, Any]:
-    said = [_time(event.at), f"by {event.actor}"]
-    said += [event.phase] if event.phase else []
-    said += [f"{backend} {share:g} %" for backend, share in event.weights.items()]
+    context = [_time(event.at), f"by {event.actor}"]
+    context += [event.phase] if event.phase else []
+    context += [f"{backend} {share:g} %" for backend, share in event.weights.items()]
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain(f"{event.route}: {_title(event)}"[:_MOST_HEADER])},
-        {"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, _MOST_TEXT)}},
-        {"type": "context", "elements": [{"type": "mrkdwn", "text": _escape(" · ".join(said))[:_MOST_TEXT]}]},
+        {"type": "header", "text": _plain(f"{event.route}: {_title(event)}"[:_MAX_HEADER])},
+        {"type": "section", "text": {"type": "mrkdwn", "text": _cut(text, _MAX_TEXT)}},
+        {
+            "type": "context",
+            "elements": [{"type": "mrkdwn", "text": _escape(" · ".join(context))[:_MAX_TEXT]}],
+        },
     ]
     if page is not None:
         button = {"type": "button", "text": _plain("Open the route"), "url": page, "action_id": "open_route"}
         blocks.append({"type": "actions", "elements": [button]})
     link = "" if page is None else f" <{page}|Open the route>"
-    # What has no blocks, such as a phone's notification or Mattermost, shows this.
-    return {"text": _cut(text, _MOST_TEXT) + link, "blocks": blocks}
+    # Clients that do not render blocks, such as push notifications or Mattermost, show `text`.
+    return {"text": _cut(text, _MAX_TEXT) + link, "blocks": blocks}
 
 
 def _plain(text: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _title(event: Event) -> str:
@@ -154,7 +157,7 @@ def _time(at: float) -> str:
 
 
 def _escape(text: str) -> str:
-    """Take from text what means something to Slack: a reason may not call a whole channel."""
+    """Escape Slack's control characters, so that a text such as a reason cannot notify a channel."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

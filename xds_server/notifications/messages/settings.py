@@ -1,4 +1,4 @@
-"""The file that says who is told of what: YAML → targets, or every problem at once with its place."""
+"""Load the notification settings (YAML) and report every problem with its position."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = ["load_notifications"]
 
-_HEAD: Final = "a mapping with targets: [{name, type, url or urlFile}] is needed"
-_EVENTS: Final = f"allowed: {', '.join(sorted(KINDS))}, and * in them"
+_EXPECTED: Final = "expected a mapping with targets: [{name, type, url or urlFile}]"
+_EVENTS: Final = f"allowed: {', '.join(sorted(KINDS))}, and patterns with *"
 _URL: Final[TypeAdapter[str]] = TypeAdapter(Url)
 
 Read = Callable[[str], str]
-"""The name of a file as it stands in the settings → its text; raises OSError."""
+"""Return the text of a file that the settings name; raises OSError."""
 
 
 def _glob(value: object) -> str:
@@ -37,21 +37,21 @@ def _glob(value: object) -> str:
     if not any(fnmatchcase(kind, text) for kind in KINDS):
         near = difflib.get_close_matches(text, KINDS, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise wrong(f"no event is called {text!r}{hint}", _EVENTS)
+        raise wrong(f"unknown event {text!r}{hint}", _EVENTS)
     return text
 
 
-def _words(value: object) -> Template:
-    text = text_value(value, "the text of a template is allowed")
+def _template(value: object) -> Template:
+    text = text_value(value, "allowed: the text of a template")
     try:
         return Template(text)
     except TemplateError as error:
         raise wrong(str(error), error.allowed) from error
 
 
-def _address(value: object) -> str:
-    """Take a URL; what is none is not said again, as it may be most of a secret."""
-    allowed = "a URL such as https://hooks.example.com/in is allowed"
+def _target_url(value: object) -> str:
+    """Return a URL; the error does not repeat a wrong value, as it may contain a secret."""
+    allowed = "allowed: a URL such as https://hooks.example.com/in"
     text = text_value(value, allowed)
     if not _is_url(text):
         raise wrong("is not a URL", allowed)
@@ -62,27 +62,27 @@ _Glob = Annotated[str, BeforeValidator(_glob)]
 
 
 class _Routes(Part):
-    """Which routes: one of these names or globs, and all of these labels."""
+    """Selects routes whose name matches one of the globs and that have all of the labels."""
 
     names: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)] = ("*",)
     labels: dict[str, str] = Field(default_factory=dict)
 
 
 class _Target(Part):
-    """Who is told, how, and of what."""
+    """A target, its format, and the events it receives."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     name: Name
     type: Literal["slack", "webhook", "cloudevents"]
-    url: Annotated[str, BeforeValidator(_address)] | None = None
+    url: Annotated[str, BeforeValidator(_target_url)] | None = None
     url_file: Plain | None = None
     secret_file: Plain | None = None
     events: Annotated[
         tuple[Annotated[str, BeforeValidator(_glob)], ...], Field(strict=False, min_length=1)
     ] = ("*",)
     routes: _Routes = _Routes()
-    template: Annotated[Template, BeforeValidator(_words)] | None = None
+    template: Annotated[Template, BeforeValidator(_template)] | None = None
     max_age: Long = timedelta(hours=1)
 
 
@@ -96,29 +96,29 @@ class _Notifications(Part):
 def load_notifications(
     text: str, *, file: str, read: Read
 ) -> tuple[Notifications | None, tuple[Problem, ...]]:
-    """Return what a file says, or None and everything that is wrong with it; `read` reads files it names."""
+    """Return the settings, or None and all problems; `read` returns the text of files they name."""
     files: dict[Loc, str] = {}
 
-    def meaning(values: dict[str, Any]) -> Iterator[Finding]:
+    def check(values: dict[str, Any]) -> Iterator[Finding]:
         names: dict[str, int] = {}
         for number, target in _mappings(values.get("targets")):
             at, name = ("targets", number), target.get("name")
             if isinstance(name, str) and names.setdefault(name, number) != number:
-                where = f"the other is targets[{names[name]}]"
-                yield Finding((*at, "name"), f"{name!r} is given twice", where)
-            yield from _fitting(at, target)
+                where = f"it is already the name of targets[{names[name]}]"
+                yield Finding((*at, "name"), f"duplicate name {name!r}", where)
+            yield from _check_target(at, target)
             for key in ("urlFile", "secretFile"):
                 if isinstance(target.get(key), str):
-                    found = _content((*at, key), target[key], read)
+                    found = _file_content((*at, key), target[key], read)
                     if isinstance(found, Finding):
                         yield found
                     else:
                         files[*at, key] = found
 
-    model, problems = read_as(text, _Notifications, file=file, needed=_HEAD, meaning=meaning)
+    model, problems = read_as(text, _Notifications, file=file, needed=_EXPECTED, meaning=check)
     if model is None or problems:
         return None, problems
-    targets = tuple(_built(target, number, files) for number, target in enumerate(model.targets))
+    targets = tuple(_to_target(target, number, files) for number, target in enumerate(model.targets))
     return Notifications(targets=targets, public_url=model.public_url), problems
 
 
@@ -128,7 +128,7 @@ def _mappings(values: Any) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, value
 
 
-def _built(target: _Target, number: int, files: Mapping[Loc, str]) -> Target:
+def _to_target(target: _Target, number: int, files: Mapping[Loc, str]) -> Target:
     secret = files.get(("targets", number, "secretFile"))
     return Target(
         name=target.name,
@@ -143,33 +143,35 @@ def _built(target: _Target, number: int, files: Mapping[Loc, str]) -> Target:
     )
 
 
-def _fitting(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_target(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
     if ("url" in target) == ("urlFile" in target):
-        said = "has both url and urlFile" if "url" in target else "has no address"
-        yield Finding(at, said, "url, or urlFile where the address is a secret, is needed")
+        message = "has both url and urlFile" if "url" in target else "has neither url nor urlFile"
+        yield Finding(at, message, "set one of them; urlFile keeps a secret URL out of this file")
     if "secretFile" in target and target.get("type") == Format.SLACK.value:
-        allowed = "the address is the secret there: put it into urlFile"
-        yield Finding((*at, "secretFile"), "Slack checks no signature", allowed)
+        allowed = "the URL is the secret: set it with urlFile"
+        yield Finding((*at, "secretFile"), "Slack does not check signatures", allowed)
 
 
-def _content(loc: Loc, name: str, read: Read) -> str | Finding:
-    """Return what a file holds, or what is wrong with it; never with its words, which are a secret."""
+def _file_content(loc: Loc, name: str, read: Read) -> str | Finding:
+    """Return the content of a file, or its problem without quoting the content, which is a secret."""
     try:
         found = read(name).strip()
     except UnicodeDecodeError:
         return Finding(loc, f"{name} is not UTF-8 text", "")
     except (OSError, ValueError) as error:
-        words = getattr(error, "strerror", None) or "cannot be read"
-        return Finding(loc, f"{name}: {words}", "a file that can be read is needed")
+        reason = getattr(error, "strerror", None) or "cannot be read"
+        return Finding(loc, f"{name}: {reason}", "expected a readable file")
     if not found:
         return Finding(loc, f"{name} is empty", "")
     if loc[-1] == "urlFile" and not _is_url(found):
-        return Finding(loc, f"{name} holds no URL", "one line such as https://hooks.example.com/… is needed")
+        return Finding(
+            loc, f"{name} contains no URL", "expected one line such as https://hooks.example.com/…"
+        )
     return found
 
 
 def _is_url(text: str) -> bool:
     try:
         return urlsplit(_URL.validate_python(text)).port != 0
-    except ValueError:  # Neither a URL, nor one with a port that exists.
+    except ValueError:  # The text is not a URL, or its port is out of range.
         return False

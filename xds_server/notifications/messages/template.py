@@ -1,7 +1,7 @@
-"""Templates for the text of a message: fields, conditions and a few filters; nothing that could take long.
+"""Templates for the text of a message: fields, conditions and a few filters.
 
-They run in jinja2's sandbox, and of its language only what is listed here is allowed: no loops, no calls, no
-arithmetic. So how long one runs is bounded by how long it is.
+Templates run in the sandbox of jinja2 and may use only the language elements listed here: no loops, calls or
+arithmetic. The run time of a template is therefore bounded by its length.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "Template", "TemplateError"]
 
 FIELDS: Final[Mapping[str, str]] = {
-    "route": "the route's name",
+    "route": "the name of the route",
     "kind": "the kind of the event, such as rolled_back",
-    "title": "the kind in words, such as rolled back",
-    "message": "what happened",
-    "actor": "who did it",
-    "phase": "the phase after it",
-    "generation": "which spec of the route",
-    "revision": "which version the proxies are told",
+    "title": "the kind as text, such as rolled back",
+    "message": "the description of the event",
+    "actor": "the user or component that caused the event",
+    "phase": "the phase of the rollout after the event",
+    "generation": "the generation of the route's spec",
+    "revision": "the revision of the configuration that proxies receive",
     "weights": "percent of users by backend, such as weights.v2",
-    "labels": "the route's labels, such as labels.team",
-    "at": "when, such as 2026-01-31T09:30:00Z",
-    "id": "the same each time this event is told",
-    "url": "the page of the route, where there is one",
+    "labels": "the labels of the route, such as labels.team",
+    "at": "the time of the event, such as 2026-01-31T09:30:00Z",
+    "id": "the id of the event, the same for every delivery",
+    "url": "the URL of the route's page, empty without publicUrl",
 }
-# None that could make text much longer: two of those in a row would be enough to hang.
+# No filter that can make text much longer: two such filters in a row could exhaust CPU and memory.
 _FILTERS: Final = ("capitalize", "default", "lower", "title", "trim", "truncate", "upper")
 _MAPPINGS: Final = ("weights", "labels")
 _ALLOWED: Final = (
@@ -55,11 +55,11 @@ _ALLOWED: Final = (
     nodes.TemplateData,
     nodes.Test,
 )
-_LONGEST: Final = 8_000
+_MAX_LENGTH: Final = 8_000
 
 
 class TemplateError(ValueError):
-    """A template that cannot be used: `line` counts from 1 within it, `allowed` says what may be written."""
+    """A template is invalid: `line` counts from 1 within it, `allowed` lists what is allowed."""
 
     def __init__(self, message: str, *, line: int = 1, allowed: str = "") -> None:
         super().__init__(message)
@@ -68,16 +68,16 @@ class TemplateError(ValueError):
 
 
 class Template:
-    """A checked template."""
+    """A validated and compiled template."""
 
     def __init__(self, text: str) -> None:
         """Compile the text.
 
         Raises:
-            TemplateError: It is none, or asks for more than templates may.
+            TemplateError: The text is not a template, or uses elements that are not allowed.
         """
-        if len(text) > _LONGEST:
-            raise TemplateError(f"has {len(text)} characters", allowed=f"at most {_LONGEST} are allowed")
+        if len(text) > _MAX_LENGTH:
+            raise TemplateError(f"has {len(text)} characters", allowed=f"allowed: at most {_MAX_LENGTH}")
         environment = ImmutableSandboxedEnvironment(autoescape=False, keep_trailing_newline=False)
         try:
             _check(environment.parse(text))
@@ -89,13 +89,13 @@ class Template:
             ) from error
 
     def fill(self, fields: Mapping[str, Any]) -> str:
-        """Return the text with its fields; what an event does not have is empty.
+        """Return the rendered text; fields that the event does not have are empty.
 
         Raises:
-            TemplateError: A filter or a comparison does not fit the value it was given.
+            TemplateError: A filter or a comparison does not support the type of its value.
         """
         try:
-            return self._template.render(fields)[:_LONGEST].strip()
+            return self._template.render(fields)[:_MAX_LENGTH].strip()
         except (JinjaError, TypeError, ValueError, AttributeError) as error:
             raise TemplateError(str(error)) from error
 
@@ -104,17 +104,17 @@ def _check(tree: nodes.Template) -> None:
     for node in tree.find_all(nodes.Node):
         match node:
             case nodes.Filter() if node.name not in _FILTERS:
-                said, allowed = f"there is no filter {node.name!r}", f"allowed: {', '.join(_FILTERS)}"
+                message, allowed = f"unknown filter {node.name!r}", f"allowed: {', '.join(_FILTERS)}"
             case nodes.Name() if node.name not in FIELDS:
-                said, allowed = f"there is no field {node.name!r}", f"allowed: {', '.join(FIELDS)}"
+                message, allowed = f"unknown field {node.name!r}", f"allowed: {', '.join(FIELDS)}"
             case nodes.Getattr() | nodes.Getitem() if not _in_mapping(node):
-                said, allowed = "only weights and labels have fields", "such as weights.v2 or labels.team"
+                message, allowed = "only weights and labels have fields", "allowed: weights.v2 or labels.team"
             case _ if not isinstance(node, _ALLOWED):
-                said = f"{type(node).__name__} is more than a template may"
-                allowed = "fields, {% if %} and filters are allowed"
+                message = f"{type(node).__name__} is not allowed in a template"
+                allowed = "allowed: fields, {% if %} and filters"
             case _:
                 continue
-        raise TemplateError(f"line {node.lineno}: {said}", line=node.lineno, allowed=allowed)
+        raise TemplateError(f"line {node.lineno}: {message}", line=node.lineno, allowed=allowed)
 
 
 def _in_mapping(node: nodes.Getattr | nodes.Getitem) -> bool:

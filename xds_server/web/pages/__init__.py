@@ -1,4 +1,4 @@
-"""The pages: made on the server, readable without scripts, kept as they are now by one stream of events."""
+"""Web pages, rendered on the server, usable without JavaScript and updated by server-sent events."""
 
 from xds_server.web.pages.login import login_routes
 from xds_server.web.pages.routes import page_routes

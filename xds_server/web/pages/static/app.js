@@ -1,29 +1,29 @@
-// Keeps a page as it is now; without it the page is as it was when it was loaded.
+// Updates the page from server-sent events; without JavaScript the page stays as it was loaded.
 (function () {
   "use strict";
   var live = document.querySelector("[data-live]");
-  function clocks() {
+  function countdowns() {
     var now = Date.now() / 1000;
-    document.querySelectorAll("[data-ends]").forEach(function (one) {
-      var left = Math.max(0, Math.round(Number(one.dataset.ends) - now));
+    document.querySelectorAll("[data-ends]").forEach(function (element) {
+      var left = Math.max(0, Math.round(Number(element.dataset.ends) - now));
       var h = Math.floor(left / 3600), m = Math.floor((left % 3600) / 60), s = left % 60;
-      one.textContent = (h ? h + " h " : "") + (h || m ? m + " min " : "") + (h ? "" : s + " s") + " left";
+      element.textContent = (h ? h + " h " : "") + (h || m ? m + " min " : "") + (h ? "" : s + " s") + " left";
     });
   }
-  setInterval(clocks, 1000);
-  clocks();
+  setInterval(countdowns, 1000);
+  countdowns();
   if (!live || !window.EventSource) return;
   var state = document.getElementById("connection");
   var source = new EventSource(live.dataset.live);
   source.addEventListener("page", function (event) {
-    var held = document.activeElement && live.contains(document.activeElement) ? document.activeElement.id : "";
+    var focused = document.activeElement && live.contains(document.activeElement) ? document.activeElement.id : "";
     live.innerHTML = JSON.parse(event.data);
-    if (held && document.getElementById(held)) document.getElementById(held).focus();
-    clocks();
+    if (focused && document.getElementById(focused)) document.getElementById(focused).focus();
+    countdowns();
   });
   source.addEventListener("open", function () { if (state) state.textContent = "live"; });
   source.addEventListener("end", function () { source.close(); location.reload(); });
   source.addEventListener("error", function () {
-    if (state) state.textContent = "the control plane does not answer; users are served as before";
+    if (state) state.textContent = "the control plane is unreachable; proxies keep serving users";
   });
 })();

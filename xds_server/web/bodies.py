@@ -1,4 +1,4 @@
-"""What bodies of requests look like."""
+"""The JSON bodies of requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xds_server.access.identity import LIVES, NAMES, Grant, Role, SelectorError, parse_selector
+from xds_server.access.identity import (
+    TOKEN_LIFETIME_SECONDS,
+    TOKEN_NAME_PATTERN,
+    Grant,
+    Role,
+    SelectorError,
+    parse_selector,
+)
 from xds_server.web.problems import ProblemError
 
 __all__ = ["CommandBody", "PromoteBody", "TokenBody", "UndoBody"]
@@ -19,40 +26,40 @@ class _Body(BaseModel):
 
 
 class CommandBody(_Body):
-    """Why, and who is at the keyboard; that is noted beside who showed the token."""
+    """The reason for a command, and the user on whose behalf it is sent, recorded beside the token."""
 
     reason: Annotated[str, Field(max_length=2_000)] = ""
     actor: Annotated[str, Field(max_length=200)] = ""
 
 
 class PromoteBody(CommandBody):
-    """With `full`, straight to the last weight."""
+    """`full` skips the remaining steps and promotes to the final weight."""
 
     full: bool = False
 
 
 class UndoBody(CommandBody):
-    """With `to`, the spec of that generation once more."""
+    """`to` selects an earlier generation whose spec is applied again."""
 
     to: Annotated[int, Field(ge=1, le=2**53)] | None = None
 
 
 class TokenBody(_Body):
-    """A token to be made: whose it is, what it may do with which routes, and for how many seconds."""
+    """A token to create: its name, its role over routes, and its lifetime in seconds."""
 
-    name: Annotated[str, Field(pattern=NAMES)]
+    name: Annotated[str, Field(pattern=TOKEN_NAME_PATTERN)]
     role: Annotated[str, Field(pattern="^(viewer|operator|admin)$")]
     routes: Annotated[str, Field(max_length=400)] = ""
-    """The labels of the routes it is for, such as team=search; empty: of all."""
+    """A label selector for the routes, such as team=search; empty selects all routes."""
 
-    expires_in: Annotated[int, Field(ge=LIVES[0], le=LIVES[1])] = 90 * _DAY
+    expires_in: Annotated[int, Field(ge=TOKEN_LIFETIME_SECONDS[0], le=TOKEN_LIFETIME_SECONDS[1])] = 90 * _DAY
 
     @property
     def grant(self) -> Grant:
-        """What it lets its owner do.
+        """The grant of the token.
 
         Raises:
-            ProblemError: The labels are none.
+            ProblemError: `routes` is not a label selector.
         """
         try:
             labels = parse_selector(self.routes)

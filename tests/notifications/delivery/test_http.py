@@ -1,4 +1,4 @@
-"""Whatever a target sends back, there is an answer of it: a target can end nothing but its own messages."""
+"""Any response of a target gives a delivery result; none raises an error that would end other deliveries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.notices import EXAMPLE
-from xds_server.notifications.delivery import Answer, post, session
+from xds_server.notifications.delivery import DeliveryResult, client_session, post
 from xds_server.notifications.delivery.http import _retry_after
 from xds_server.notifications.messages import Format, Secret, Target, render
 
@@ -45,8 +45,8 @@ RAW = (
 )
 
 
-class Speaker(asyncio.Protocol):
-    """Answers the first bytes of a connection with the same ones always, and ends it."""
+class RawResponder(asyncio.Protocol):
+    """Sends fixed bytes when a request arrives, and closes the connection."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -62,8 +62,8 @@ class Speaker(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def speaking(raw: bytes) -> AsyncIterator[int]:
-    server = await asyncio.get_running_loop().create_server(lambda: Speaker(raw), "127.0.0.1", 0)
+async def responding(raw: bytes) -> AsyncIterator[int]:
+    server = await asyncio.get_running_loop().create_server(lambda: RawResponder(raw), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -71,48 +71,49 @@ async def speaking(raw: bytes) -> AsyncIterator[int]:
         await server.wait_closed()
 
 
-async def told(url: str, within: float = 5) -> Answer:
+async def deliver(url: str, timeout_seconds: float = 5) -> DeliveryResult:
     target = Target(name="ops", format=Format.WEBHOOK, url=Secret(url))
-    async with session() as through:
-        return await post(through, target, render(target, EXAMPLE, None), now=1_000.0, within=within)
+    message = render(target, EXAMPLE, None)
+    async with client_session() as session:
+        return await post(session, target, message, now=1_000.0, timeout_seconds=timeout_seconds)
 
 
 @pytest.mark.parametrize("raw", RAW)
-async def test_what_is_no_answer_is_one_all_the_same(raw: bytes) -> None:
-    async with speaking(raw) as port:
-        answer = await told(f"http://127.0.0.1:{port}/in")
-    assert answer.words.isprintable()
-    assert len(answer.words) <= 200
-    assert answer.retry_after < 1e9
+async def test_an_invalid_response_gives_a_result(raw: bytes) -> None:
+    async with responding(raw) as port:
+        result = await deliver(f"http://127.0.0.1:{port}/in")
+    assert result.reason.isprintable()
+    assert len(result.reason) <= 200
+    assert result.retry_after < 1e9
 
 
-async def test_noise_is_survived() -> None:
-    chance = random.Random(7)
+async def test_randomly_corrupted_responses_give_a_result() -> None:
+    rng = random.Random(7)
     for _ in range(60):
         raw = bytearray(OK)
-        for _ in range(chance.randrange(1, 6)):
-            raw[chance.randrange(len(raw))] = chance.randrange(256)
-        async with speaking(bytes(raw)) as port:
-            await told(f"http://127.0.0.1:{port}/in")
+        for _ in range(rng.randrange(1, 6)):
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+        async with responding(bytes(raw)) as port:
+            await deliver(f"http://127.0.0.1:{port}/in")
 
 
-async def test_who_is_not_there_is_said_in_words() -> None:
-    answer = await told("http://nobody.invalid/in")
-    assert answer.status is None
-    assert "nobody.invalid" not in answer.words
-    assert " " in answer.words
+async def test_an_unresolvable_host_gives_a_readable_reason_without_its_name() -> None:
+    result = await deliver("http://missing.invalid/in")
+    assert result.status is None
+    assert "missing.invalid" not in result.reason
+    assert " " in result.reason
 
 
-async def test_plain_words_where_tls_was_expected() -> None:
-    async with speaking(OK) as port:
-        answer = await told(f"https://127.0.0.1:{port}/in", within=2)
-    assert answer.status is None
-    assert answer.words.startswith("TLS failed: ")
+async def test_a_plaintext_response_to_tls_gives_a_tls_error() -> None:
+    async with responding(OK) as port:
+        result = await deliver(f"https://127.0.0.1:{port}/in", timeout_seconds=2)
+    assert result.status is None
+    assert result.reason.startswith("TLS failed: ")
 
 
 @given(
     st.text()
     | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4}| GMT)?")
 )
-def test_times_to_stay_away_are_whatever_they_want(text: str) -> None:
+def test_any_retry_after_header_gives_a_bounded_delay(text: str) -> None:
     assert 0 <= _retry_after(text, 1_000.0) < 1e12

@@ -1,6 +1,6 @@
-"""Bars and the chart of weights over time, as SVG without a style of its own (pure).
+"""Bars and the chart of weights over time, as SVG without inline styles (pure).
 
-Colours come from classes: the policy of the pages allows no style but the one file's.
+Colors come from CSS classes, because the Content-Security-Policy of the pages forbids inline styles.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "bar", "dot", "weights_chart"]
 
 _WIDE, _HIGH = 600.0, 120.0
-_COLOURS: Final = 4
+_COLORS: Final = 4
 
 
-def bar(percent: float, colour: int) -> Markup:
-    """Return a bar, so many percent of it full."""
+def bar(percent: float, color: int) -> Markup:
+    """Return a bar that is filled to `percent`."""
     filled = min(100.0, max(0.0, percent))
     width = max(filled, 0.6) if filled > 0 else 0.0
     return Markup(  # noqa: S704 - numbers only
         f'<svg viewBox="0 0 100 6" preserveAspectRatio="none" height="12" role="img" '
         f'aria-label="{filled:g} %">'
         f'<rect class="track" width="100" height="6"></rect>'
-        f'<rect class="c{colour % _COLOURS}" width="{width:.2f}" height="6"></rect></svg>'
+        f'<rect class="c{color % _COLORS}" width="{width:.2f}" height="6"></rect></svg>'
     )
 
 
-def dot(colour: int) -> Markup:
-    """Return the mark of a colour."""
+def dot(color: int) -> Markup:
+    """Return a dot in a color, for the legend."""
     return Markup(  # noqa: S704 - a number only
         f'<svg viewBox="0 0 8 8" aria-hidden="true">'
-        f'<circle class="c{colour % _COLOURS}" cx="4" cy="4" r="4"></circle></svg>'
+        f'<circle class="c{color % _COLORS}" cx="4" cy="4" r="4"></circle></svg>'
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """The chart, and when it begins; None while there is nothing to draw."""
+    """The chart and its start time; without events `svg` is empty and `begins` is None."""
 
     svg: Markup
     begins: float | None
@@ -52,28 +52,28 @@ class Chart:
 def weights_chart(
     events: Sequence[EventView], weights: Mapping[str, float], stable: str, now: float
 ) -> Chart:
-    """Draw how the shares of users went, as steps; the newest are those of `weights`.
+    """Draw the weights over time as step lines, up to the current `weights`.
 
-    Events hold the shares of all variants but the stable one, which has the rest.
+    Events contain the weights of all backends except the stable one, which gets the remainder.
     """
     known = [event for event in events if event.phase is not None]
     if not known:
         return Chart(svg=Markup(), begins=None)
     begins, ends = known[0].at, max(now, known[-1].at + 1e-3)
     points: list[tuple[float, Mapping[str, float]]] = [
-        (event.at, _whole(event.weights, stable)) for event in known
+        (event.at, _with_stable(event.weights, stable)) for event in known
     ]
     points.append((ends, weights))
     lines = "".join(
-        f'<polyline class="l{number % _COLOURS}" points="{_steps(name, points, begins, ends)}"></polyline>'
+        f'<polyline class="l{number % _COLORS}" points="{_steps(name, points, begins, ends)}"></polyline>'
         for number, name in enumerate(weights)
     )
     rules = "".join(
         f'<line class="rule" x1="0" x2="{_WIDE:g}" y1="{y:g}" y2="{y:g}"></line>'
         for y in (2, _HIGH / 2, _HIGH - 2)
     )
-    said = ", ".join(f"{name} {share:g} %" for name, share in weights.items())
-    label = Markup("Shares of users over time, now {}").format(said)
+    current = ", ".join(f"{name} {share:g} %" for name, share in weights.items())
+    label = Markup("Weights over time, currently {}").format(current)
     svg = Markup(
         '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" height="120" role="img" '
         'aria-label="{}">{}{}</svg>'
@@ -81,7 +81,7 @@ def weights_chart(
     return Chart(svg=svg, begins=begins)
 
 
-def _whole(weights: Mapping[str, float], stable: str) -> dict[str, float]:
+def _with_stable(weights: Mapping[str, float], stable: str) -> dict[str, float]:
     others = {name: share for name, share in weights.items() if name != stable}
     return {stable: 100.0 - sum(others.values()), **others}
 

@@ -1,4 +1,4 @@
-"""Connections that only stand there take nobody's place but that of others of their kind."""
+"""The limit of HTTP connections."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from aiohttp import web
 from xds_server.web import listen
 
 
-async def test_beyond_the_most_connections_are_closed_and_places_come_back() -> None:
+async def test_connections_beyond_the_limit_are_closed_until_others_end() -> None:
     runner = web.AppRunner(web.Application(), access_log=None)
     await runner.setup()
-    server = await listen(runner, "127.0.0.1", 0, most=3)
+    server = await listen(runner, "127.0.0.1", 0, max_connections=3)
     port = server.sockets[0].getsockname()[1]
     held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     try:
         async with asyncio.timeout(10):
-            assert await answer(port) == b""
+            assert await send_request(port) == b""
             held.pop()[1].close()
-            while not (said := await answer(port)):
+            while not (response := await send_request(port)):
                 pass
-            assert said.startswith(b"HTTP/1.1 404")
+            assert response.startswith(b"HTTP/1.1 404")
     finally:
         for _, writer in held:
             writer.close()
@@ -29,8 +29,8 @@ async def test_beyond_the_most_connections_are_closed_and_places_come_back() -> 
         await runner.cleanup()
 
 
-async def answer(port: int) -> bytes:
-    """Ask on a connection of its own."""
+async def send_request(port: int) -> bytes:
+    """Send a request on a new connection, and return the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What all pages have in common: templates, headers, static files, who looks, and the form's secret."""
+"""Render pages from templates, with security headers, static files, error pages and CSRF tokens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from aiohttp import web
 from xds_server.engine import ForbiddenError, TooManyRefusalsError, UnknownRouteError
 from xds_server.store import StoreError
 from xds_server.web.authenticator import PRINCIPAL, SESSION
-from xds_server.web.pages.shapes import bar, dot
-from xds_server.web.pages.text import FILTERS, GLOBALS
+from xds_server.web.pages.charts import bar, dot
+from xds_server.web.pages.formatting import FILTERS, GLOBALS
 from xds_server.web.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xds_server.access.identity import Principal
     from xds_server.web.authenticator import Authenticator
 
-__all__ = ["Frame"]
+__all__ = ["PageRenderer"]
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -40,11 +40,12 @@ _HEADERS: Final = {
 _STATIC: Final = {"app.css": "text/css", "app.js": "text/javascript"}
 
 
-class Frame:
-    """The pages' common parts; holds the secret of forms where nobody has to log in."""
+class PageRenderer:
+    """Render pages; in open mode, where there are no sessions, all forms share one CSRF token."""
 
-    def __init__(self, gate: Authenticator) -> None:
-        self.gate = gate
+    def __init__(self, authenticator: Authenticator) -> None:
+        """Load the templates and static files."""
+        self.authenticator = authenticator
         self._csrf = secrets.token_urlsafe(32)
         folder = files("xds_server.web.pages")
         templates = folder / "templates"
@@ -61,72 +62,77 @@ class Frame:
             GLOBALS,
             bar=bar,
             dot=dot,
-            is_open=gate.is_open,
+            is_open=authenticator.is_open,
             style=sha256(self._static["app.css"]).hexdigest()[:12],
             script=sha256(self._static["app.js"]).hexdigest()[:12],
         )
 
     def routes(self) -> list[web.RouteDef]:
-        """Return where the static files are."""
+        """Return the route of the static files."""
         return [web.get("/static/{name}", self._file)]
 
     def page(self, request: web.Request, name: str, /, *, status: int = 200, **values: Any) -> web.Response:
-        """Return a page."""
+        """Return a response with a page."""
         return web.Response(
-            text=self.part(request, name, **values), content_type="text/html", status=status, headers=_HEADERS
+            text=self.fragment(request, name, **values),
+            content_type="text/html",
+            status=status,
+            headers=_HEADERS,
         )
 
-    def part(self, request: web.Request, name: str, /, **values: Any) -> str:
-        """Return a page, or a part of one, as text."""
-        who = request.get(PRINCIPAL)
-        return self._templates.get_template(name).render(who=who, csrf=self.csrf(request), **values)
+    def fragment(self, request: web.Request, name: str, /, **values: Any) -> str:
+        """Return the HTML of a template, which is a page or a part of one."""
+        principal = request.get(PRINCIPAL)
+        return self._templates.get_template(name).render(
+            principal=principal, csrf=self.csrf(request), **values
+        )
 
-    def error(self, request: web.Request, status: int, title: str, words: str) -> web.Response:
-        """Return a page that says what is wrong."""
-        return self.page(request, "error.html", status=status, title=title, words=words)
+    def error(self, request: web.Request, status: int, title: str, message: str) -> web.Response:
+        """Return an error page."""
+        return self.page(request, "error.html", status=status, title=title, message=message)
 
-    def said_nicely(
+    def with_error_page(
         self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Say what a handler refuses on a page, and not as JSON."""
+        """Wrap a handler, so that its errors are shown as pages instead of problem details."""
 
-        async def shown(request: web.Request) -> web.StreamResponse:
+        async def wrapped(request: web.Request) -> web.StreamResponse:
             try:
                 return await handler(request)
             except UnknownRouteError as error:
-                return self.error(request, 404, "There is no such route", str(error))
+                return self.error(request, 404, "Route not found", str(error))
             except ForbiddenError as error:
                 return self.error(request, 403, "Not allowed", str(error))
             except TooManyRefusalsError as error:
                 return self.error(request, 429, "Not allowed", str(error))
             except ProblemError as error:
-                return self.error(request, error.status, "Not done", error.detail)
+                return self.error(request, error.status, "Request rejected", error.detail)
             except StoreError as error:
                 return self.error(request, 503, "Nothing was changed", str(error))
 
-        return shown
+        return wrapped
 
     def csrf(self, request: web.Request) -> str:
-        """Return what forms of this page must send back."""
+        """Return the CSRF token that forms of this request's session must contain."""
         session = request.get(SESSION)
         return self._csrf if session is None else session.csrf
 
-    def check(self, request: web.Request, given: object) -> None:
-        """Refuse a form that is not one of ours.
+    def check_csrf(self, request: web.Request, given: object) -> None:
+        """Require the CSRF token of the session.
 
         Raises:
-            ProblemError: It does not hold the secret of its page.
+            ProblemError: The form does not contain it.
         """
         if not hmac.compare_digest(str(given).encode(), self.csrf(request).encode()):
             raise ProblemError(
-                403, "cross_site", "this form is too old, or of another site; load the page again"
+                403, "cross_site", "the form has expired or belongs to another site; reload the page"
             )
 
-    def who(self, request: web.Request) -> Principal:
-        """Return who looks; whoever has not logged in is sent to where that is done.
+    def principal(self, request: web.Request) -> Principal:
+        """Return the principal of a request, or redirect to the login page.
 
         Raises:
-            HTTPFound: Nobody logged in.
+            HTTPFound: The request has no valid session.
         """
         found: Principal | None = request.get(PRINCIPAL)
         if found is None:
@@ -136,7 +142,7 @@ class Frame:
     async def _file(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         if name not in self._static:
-            raise web.HTTPNotFound(text="there is no such file")
+            raise web.HTTPNotFound(text="file not found")
         return web.Response(
             body=self._static[name],
             headers={

@@ -1,4 +1,4 @@
-"""How values are said on pages (pure)."""
+"""Format values for pages, and define the buttons of operator commands (pure)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["BUTTONS", "FILTERS", "GLOBALS", "Button", "buttons", "progress"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
-    """Something an operator may do, as it stands on a page; `kind` is how it looks."""
+    """An operator command as a button with a description; `kind` is its CSS class."""
 
     action: Action
     label: str
-    about: str
+    description: str
     kind: str = ""
 
     @property
     def name(self) -> str:
-        """As addresses name it."""
+        """The command's name in URLs."""
         return self.action.value
 
 
@@ -40,52 +40,55 @@ BUTTONS: Final = {
             action=Action.PROMOTE,
             label="Promote",
             kind="main",
-            about="Goes on to the next step: ends a pause, or a shadow without an end. Proxies must still "
-            "hold a step before the next one begins.",
+            description="Promote: go to the next step, which also ends a pause or a shadow step without a "
+            "duration. The proxies must converge on each step before the next one starts.",
         ),
         Button(
             action=Action.PAUSE,
             label="Pause",
-            about="Stops the clock where it stands. Weights stay, and rollback stays armed.",
+            description="Pause: stop the timer of the current step. The weights stay as they are, and "
+            "automatic rollback stays active.",
         ),
         Button(
-            action=Action.RESUME, label="Resume", about="Lets the clock go on with the time that was left."
+            action=Action.RESUME,
+            label="Resume",
+            description="Resume: continue the current step with its remaining time.",
         ),
         Button(
             action=Action.ABORT,
             label="Abort",
             kind="back",
-            about="Takes the candidate's users and its copies back to zero at once.",
+            description="Abort: set the candidate's weight and mirror share to 0 at once.",
         ),
         Button(
             action=Action.UNDO,
             label="Undo",
             kind="back",
-            about="Takes back what the rollout did, whether it has ended or not.",
+            description="Undo: revert the rollout, even if it has completed.",
         ),
         Button(
             action=Action.RETRY,
             label="Retry",
-            about="Begins a rollout that was taken back anew, without touching its spec.",
+            description="Retry: restart a rollout that was rolled back, with the same spec.",
         ),
         Button(
             action=Action.KILL,
             label="Kill",
             kind="back",
-            about="One backend serves everyone at once, past every check; copies and capture stop. The "
-            "rollout stands still behind it until somebody takes the kill back.",
+            description="Kill switch: send all users to one backend at once, without any checks. Mirroring "
+            "and capture stop, and the rollout is frozen until an operator ends the kill.",
         ),
         Button(
             action=Action.UNKILL,
-            label="Take the kill back",
+            label="Unkill",
             kind="main",
-            about="Everything is as it was before the kill: weights, step and clock.",
+            description="Unkill: end the kill and restore the weights, the step and its timer.",
         ),
     )
 }
-_NOTHING: Final = "\N{EN DASH}"
+_NO_VALUE: Final = "\N{EN DASH}"
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
-_TONES: Final = {
+_PHASE_TONES: Final = {
     "Healthy": "good",
     "Progressing": "busy",
     "Shadowing": "busy",
@@ -97,22 +100,22 @@ _TONES: Final = {
     "Degraded": "bad",
     "Killed": "bad",
 }
-_WAITS: Final = {
-    "convergence": "waits for proxies",
-    "health": "waits until the candidate lives",
-    "verdict": "waits for a verdict",
-    "evidence": "waits for enough pairs",
-    "operator": "waits for somebody to promote it",
+_WAITING: Final = {
+    "convergence": "waiting for proxies",
+    "health": "waiting for a healthy candidate",
+    "verdict": "waiting for a verdict",
+    "evidence": "waiting for enough pairs",
+    "operator": "waiting for an operator to promote it",
 }
 
 
 def buttons(allowed: Collection[str]) -> list[Button]:
-    """Return what may be done now, as buttons."""
+    """Return the buttons of the commands that are allowed now."""
     return [button for action, button in BUTTONS.items() if action.value in allowed]
 
 
 def progress(view: RouteView, now: float) -> float:
-    """Return how much of the current step's time has gone, in percent."""
+    """Return the elapsed share of the current step's duration in percent."""
     step = view.step
     if step is None or step.began_at is None or step.ends_at is None or step.ends_at <= step.began_at:
         return 0.0
@@ -128,30 +131,34 @@ def _clock(at: float) -> str:
 
 
 def _phase(view: RouteView) -> str:
-    said = (
+    text = (
         view.phase if view.outcome is None or view.outcome == view.phase else f"{view.phase}, {view.outcome}"
     )
-    return said if view.kill is None or view.phase == "Killed" else f"Killed ({said})"
+    return text if view.kill is None or view.phase == "Killed" else f"Killed ({text})"
+
+
+def _equivalence(view: RouteView) -> dict[str, Any] | None:
+    return view.equivalence
 
 
 def _tone(view: RouteView) -> str:
-    return "bad" if view.kill is not None else _TONES.get(view.phase, "")
+    return "bad" if view.kill is not None else _PHASE_TONES.get(view.phase, "")
 
 
-def _waits(view: RouteView) -> str:
+def _waiting(view: RouteView) -> str:
     if view.step is None or view.kill is not None:
         return ""
     if view.step.waiting_for == "convergence":
-        held = view.convergence
-        return f"waits for proxies: {held.acked} of {held.connected} hold the newest version"
-    return _WAITS.get(view.step.waiting_for, "")
+        found = view.convergence
+        return f"waiting for proxies: {found.acked} of {found.connected} synced"
+    return _WAITING.get(view.step.waiting_for, "")
 
 
 def _length(value: float | None) -> str:
     return "until promoted" if value is None else format_duration(value)
 
 
-def _step_words(step: StepView) -> str:
+def _step_text(step: StepView) -> str:
     match step.kind:
         case "setWeight":
             return f"weight {_percent(step.weight or 0)}"
@@ -170,34 +177,35 @@ def _number(value: float) -> str:
 def _arm(metric: MetricView, name: str) -> str:
     arm: dict[str, Any] = getattr(metric, name)
     if arm.get("value") is None:
-        return _NOTHING
+        return _NO_VALUE
     if metric.kind == "threshold":
         return _number(arm["value"])
     share = metric.unit.startswith("of ")
-    said = f"{100 * arm['value']:.2f} %" if share else f"{_number(arm['value'])} {metric.unit}".strip()
-    return f"{said} of {arm['n']:,.0f}" if arm.get("n") else said
+    text = f"{100 * arm['value']:.2f} %" if share else f"{_number(arm['value'])} {metric.unit}".strip()
+    return f"{text} of {arm['n']:,.0f}" if arm.get("n") else text
 
 
 def _effect(metric: MetricView) -> str:
     if metric.effect is None:
-        return _NOTHING
+        return _NO_VALUE
     if metric.low is None or metric.high is None:
         return f"{_TIMES} {_number(metric.effect)}"
     return f"{_TIMES} {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
 
 
-FILTERS: Final[dict[str, Callable[..., str]]] = {
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "percent": _percent,
     "clock": _clock,
     "phase": _phase,
     "tone": _tone,
-    "waits": _waits,
-    "step_words": _step_words,
+    "waiting": _waiting,
+    "step_text": _step_text,
+    "equivalence": _equivalence,
     "arm": _arm,
     "effect": _effect,
 }
 GLOBALS: Final[dict[str, Any]] = {
-    "marks": {"done": "✓", "current": "▶", "pending": "·", "stopped": "✗"},
+    "step_symbols": {"done": "✓", "current": "▶", "pending": "·", "stopped": "✗"},
     "equivalence_tone": {"Equivalent": "good", "Different": "bad", "Inconclusive": "warn"},
     "finding_tone": {"Pass": "good", "Fail": "bad", "Inconclusive": "warn", "NoData": "warn", "Error": "bad"},
     "proxy_tone": {"SYNCED": "good", "STALE": "warn", "NACKED": "bad"},

@@ -1,4 +1,4 @@
-"""`shiftplane notify test`: one message to each target, and what came back."""
+"""The command `shiftplane notify test`: send one message to each target, and print the results."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def invoke(*words: str) -> Result:
-    """Run the command in a thread; the receiver lives in this one."""
+async def invoke(*arguments: str) -> Result:
+    """Run the command in a thread, because the receiver runs in this event loop."""
     runner = CliRunner(env={"SHIFTPLANE_ACTOR": "tester"})
-    return await asyncio.to_thread(runner.invoke, main, ["notify", "test", *words])
+    return await asyncio.to_thread(runner.invoke, main, ["notify", "test", *arguments])
 
 
 def settings(folder: Path, receiver: Receiver) -> str:
@@ -35,7 +35,7 @@ def settings(folder: Path, receiver: Receiver) -> str:
     return str(file)
 
 
-async def test_it_says_what_came_back(tmp_path: Path) -> None:
+async def test_the_result_of_each_target_is_printed(tmp_path: Path) -> None:
     async with receiving() as receiver:
         result = await invoke("--notify", settings(tmp_path, receiver))
     assert result.exit_code == 1
@@ -49,7 +49,7 @@ async def test_it_says_what_came_back(tmp_path: Path) -> None:
     assert all("a test; nothing happened to any route" in text for text in texts)
 
 
-async def test_one_target_and_json_for_scripts(tmp_path: Path) -> None:
+async def test_one_target_can_be_selected_and_the_output_be_json(tmp_path: Path) -> None:
     async with receiving(Reply(status=403, body="no hook /hooks/wH1sp3r")) as receiver:
         result = await invoke("--notify", settings(tmp_path, receiver), "--target=slack", "-o", "json")
     assert result.exit_code == 1
@@ -63,7 +63,7 @@ async def test_one_target_and_json_for_scripts(tmp_path: Path) -> None:
     assert "wH1sp3r" not in result.output
 
 
-async def test_wrong_settings_and_unknown_targets_send_nothing(tmp_path: Path) -> None:
+async def test_invalid_settings_and_unknown_targets_send_nothing(tmp_path: Path) -> None:
     async with receiving() as receiver:
         file = settings(tmp_path, receiver)
         result = await invoke("--notify", file, "--target=pager")
