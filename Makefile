@@ -9,7 +9,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
 CODE   := xds_server mirror_collector demo bench tests docs
+# Test processes; auto is one more than there are cores, because tests with an Envoy mostly wait.
 JOBS   ?= auto
+# Compiled modules are kept even where the environment forbids it: each test process imports all of them.
+TESTS  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --parts -n $(JOBS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts equivalence-vllm likeness-vllm check lint golden docs protos fmt bench lock clean
 
@@ -42,16 +45,15 @@ demo-vllm: $(VENV)/.runtime ## The same with two real vLLM servers on the CPU (f
 	@$(BIN)/python -m demo.real_vllm prepare
 	$(BIN)/shiftplane demo --backends vllm $(ARGS)
 
-test: $(VENV)/.dev ## Run all tests, those with a real Envoy included.
-	@$(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not versions" tests
-	$(BIN)/python -m pytest -m "e2e and not versions" tests
+test: $(VENV)/.dev ## Run all tests, those with a real Envoy included; print how long each part takes.
+	@$(TESTS) -m "not versions" tests
 
-e2e: $(VENV)/.dev ## Only the tests with a real Envoy.
-	@$(BIN)/python -m pytest -m "e2e and not versions" tests
+e2e: $(VENV)/.dev ## Run only the tests with a real Envoy.
+	@$(TESTS) -m "e2e and not versions" tests
 
-e2e-versions: $(VENV)/.dev ## The tests with Envoy 1.36 to 1.40 (fetches those that are missing, some 30 MB each).
+e2e-versions: $(VENV)/.dev ## Run the tests with Envoy 1.36 to 1.40 (fetches missing ones, some 30 MB each).
 	@$(BIN)/python -m tests.support.envoy_versions
-	$(BIN)/python -m pytest -m versions tests
+	$(TESTS) -m versions tests
 
 conformance: $(VENV)/.dev ## Print how each item of the protocol checklist stands.
 	@GRPC_VERBOSITY=none $(BIN)/python -m pytest tests/conformance -q -p tests.conformance.report

@@ -64,7 +64,7 @@ class Server:
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.xds, self.http = free_port(), free_port()
-        flags = [f"--acceptors={workers}"] if workers > 1 else []
+        flags = [f"--workers={workers}"] if workers > 1 else []
         self._log = (folder / "serve.log").open("wb")
         self._process = subprocess.Popen(
             [

@@ -19,7 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +45,34 @@ class ReadyCheck:
     timeout: float = 20.0
 
 
+class Child(Protocol):
+    """What is used of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The return code; None until `poll` or `wait` has found that the process ended."""
+
+    def poll(self) -> int | None:
+        """Return the return code, or None while the process runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until the process has ended."""
+        ...
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send a signal."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Process:
     """A started program and its log file."""
 
     name: str
-    popen: subprocess.Popen[bytes]
+    popen: Child
     log: Path
 
     @property
@@ -84,6 +106,24 @@ class Process:
         self.signal(signal.SIGKILL)
         self.popen.wait(5)
 
+    def wait_ready(self, ready: ReadyCheck) -> None:
+        """Wait until the program answers its ready check; end it if it does not in time.
+
+        Raises:
+            ProcessError: It ended, or was not ready in time.
+        """
+        deadline = time.monotonic() + ready.timeout
+        while time.monotonic() < deadline:
+            if not self.running:
+                raise ProcessError(
+                    f"{self.name} ended with {self.popen.returncode} before it was ready:\n{self.tail()}"
+                )
+            if http_ready(ready.url):
+                return
+            time.sleep(0.05)
+        self.kill()
+        raise ProcessError(f"{self.name} was not ready within {ready.timeout:g} s:\n{self.tail()}")
+
     def tail(self, lines: int = 15) -> str:
         """Return the last lines of the log."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
@@ -111,7 +151,7 @@ def start(
         )
     process = Process(name=name, popen=popen, log=log)
     if ready is not None:
-        _wait_ready(process, ready)
+        process.wait_ready(ready)
     return process
 
 
@@ -163,20 +203,6 @@ def free_port(host: str = "127.0.0.1") -> int:
             _returned.add(port)
             return port
     raise ProcessError("no port between 20000 and 32000 is free")
-
-
-def _wait_ready(process: Process, ready: ReadyCheck) -> None:
-    deadline = time.monotonic() + ready.timeout
-    while time.monotonic() < deadline:
-        if not process.running:
-            raise ProcessError(
-                f"{process.name} ended with {process.popen.returncode} before it was ready:\n{process.tail()}"
-            )
-        if http_ready(ready.url):
-            return
-        time.sleep(0.05)
-    process.kill()
-    raise ProcessError(f"{process.name} was not ready within {ready.timeout:g} s:\n{process.tail()}")
 
 
 def _die_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""How both kinds of process log: events with fields, coloured in a terminal, JSON elsewhere."""
+"""Logging of the control plane and its workers: events with fields, colored in a terminal, otherwise JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["configure_logs"]
 
 
 def configure_logs(level: str) -> None:
-    """Set logging up for this process; `level` is a name such as `info`."""
+    """Configure structlog for this process; `level` is a name such as `info`."""
     terminal = sys.stderr.isatty()
     structlog.configure(
         processors=[

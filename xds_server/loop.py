@@ -1,4 +1,4 @@
-"""The event loop both kinds of process run on."""
+"""The event loop of the control plane and its workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["loop_factory"]
 
 
 def loop_factory() -> Callable[[], Any] | None:
-    """Return uvloop's loop where it is installed, for the push path is measured on it; None otherwise."""
+    """Return the event loop factory of uvloop, with which pushes are measured, or None if it is missing."""
     try:
         return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
     except ImportError:

@@ -1,4 +1,4 @@
-"""A control plane of canned answers, and a way to run a command as a user would."""
+"""A fake control plane with prepared responses, and a fixture that runs a command."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    def __call__(self, *words: str, stdin: str | None = None) -> Result: ...
+    def __call__(self, *args: str, stdin: str | None = None) -> Result: ...
 
 
-class Canned:
-    """Answers by `METHOD path`; `asked` keeps what came in, with bodies."""
+class FakeControlPlane:
+    """A fake control plane with responses by `METHOD path`; `requests` records requests with their bodies."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, str]] = {}
-        self.asked: list[tuple[str, str]] = []
+        self.responses: dict[str, tuple[int, str]] = {}
+        self.requests: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
         self.url = ""
 
@@ -37,37 +37,37 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     for name in ("SERVER", "TOKEN", "TOKEN_FILE", "CONTEXT"):
         monkeypatch.delenv(f"SHIFTPLANE_{name}", raising=False)
 
-    def invoke(*words: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(main, words, input=stdin)
+    def invoke(*args: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, args, input=stdin)
 
     return invoke
 
 
 @pytest.fixture
-def canned() -> Iterator[Canned]:
-    known = Canned()
+def control_plane() -> Iterator[FakeControlPlane]:
+    fake = FakeControlPlane()
 
     class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
+        def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0))).decode()
-            asked = f"{self.command} {self.path}"
-            known.asked.append((asked, body))
-            known.headers.append({key.lower(): value for key, value in self.headers.items()})
-            status, text = known.answers.get(asked, (404, '{"error": "unknown", "detail": "no such thing"}'))
+            request = f"{self.command} {self.path}"
+            fake.requests.append((request, body))
+            fake.headers.append({key.lower(): value for key, value in self.headers.items()})
+            status, text = fake.responses.get(request, (404, '{"error": "unknown", "detail": "not found"}'))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(text.encode())
 
-        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names the base class looks for
+        do_GET = do_POST = do_DELETE = _respond  # noqa: N815 - names that the base class requires
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: tests read what commands print."""
+            """Log nothing, because tests check the output of commands."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    known.url = f"http://127.0.0.1:{server.server_port}"
+    fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield known
+    yield fake
     server.shutdown()
     thread.join()
     server.server_close()

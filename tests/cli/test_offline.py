@@ -1,4 +1,4 @@
-"""Commands that need no server: lint, plan, diff, bootstrap, and the help of all."""
+"""Commands without a server (lint, plan, diff, bootstrap), and the help of all commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.support.plane import route
-from xds_server.cli import _VERBS
+from xds_server.cli import _COMMANDS
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Run
@@ -22,28 +22,30 @@ CANARY = "{canary: {steps: [{setWeight: 5}, {pause: {}}, {setWeight: 100}]}}"
 GOOD = route(("v1", "127.0.0.1:9001"), ("v2", "127.0.0.1:9002"), CANARY)
 
 
-@pytest.mark.parametrize("verb", _VERBS)
-def test_every_help_says_what_it_does_and_shows_an_example(run: Run, verb: str) -> None:
-    result = run(verb, "--help")
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_help_has_an_example(run: Run, command: str) -> None:
+    result = run(command, "--help")
     assert result.exit_code == 0
     assert re.search(r"Example:\s+(shiftplane|make)", result.output), result.output
-    shown = {"watch", "demo", "serve", "bootstrap", "delete", "init", "login", "logout", "completion"}
+    without_data = {"watch", "demo", "serve", "bootstrap", "delete", "init", "login", "logout", "completion"}
     groups = {"audit", "config", "notify", "token"}
-    assert verb in shown | groups or "--output" in result.output, "what prints data prints it as JSON too"
+    assert command in without_data | groups or "--output" in result.output, (
+        "commands that print data have -o json"
+    )
 
 
-def test_the_list_of_commands_is_whole(run: Run) -> None:
+def test_the_help_lists_all_commands(run: Run) -> None:
     result = run("--help")
-    assert all(re.search(rf"^\s+{verb} ", result.output, re.MULTILINE) for verb in _VERBS)
+    assert all(re.search(rf"^\s+{command} ", result.output, re.MULTILINE) for command in _COMMANDS)
 
 
-def test_a_mistyped_command_is_told_its_neighbour(run: Run) -> None:
+def test_a_mistyped_command_gets_a_suggestion(run: Run) -> None:
     result = run("wacth", "chat")
     assert result.exit_code == 2
-    assert "no such command 'wacth'; did you mean 'watch'?" in result.output
+    assert "unknown command 'wacth'; did you mean 'watch'?" in result.output
 
 
-def test_lint_of_good_specs(run: Run, tmp_path: Path) -> None:
+def test_lint_accepts_valid_specs(run: Run, tmp_path: Path) -> None:
     (tmp_path / "chat.yaml").write_text(GOOD)
     assert run("lint", str(tmp_path)).exit_code == 0
     result = run("lint", "-", "-o", "json", stdin=GOOD)
@@ -51,7 +53,7 @@ def test_lint_of_good_specs(run: Run, tmp_path: Path) -> None:
     assert json.loads(result.stdout) == {"routes": 1, "errors": 0, "problems": []}
 
 
-def test_lint_prints_all_problems_with_their_places(run: Run, tmp_path: Path) -> None:
+def test_lint_prints_all_problems_with_their_positions(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "chat.yaml"
     path.write_text(GOOD.replace("stable: v1", "stable: v9").replace("setWeight: 5", "setWeight: 500"))
     text, data = run("lint", str(path)), run("lint", "-o", "json", str(path))
@@ -64,23 +66,23 @@ def test_lint_prints_all_problems_with_their_places(run: Run, tmp_path: Path) ->
         assert problem["allowed"]
 
 
-def test_lint_lets_warnings_fail_when_told(run: Run) -> None:
-    idle = GOOD.replace("candidate: v2", "").replace(f"strategy: {CANARY}", "")
-    assert run("lint", "-", stdin=idle).exit_code == 0
-    assert run("lint", "--strict", "-", stdin=idle).exit_code == 1
+def test_lint_strict_fails_on_warnings(run: Run) -> None:
+    unused = GOOD.replace("candidate: v2", "").replace(f"strategy: {CANARY}", "")
+    assert run("lint", "-", stdin=unused).exit_code == 0
+    assert run("lint", "--strict", "-", stdin=unused).exit_code == 1
 
 
-def test_lint_of_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
+def test_lint_reports_unreadable_files(run: Run, tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    for path, words in (
+    for path, message in (
         (tmp_path / "absent.yaml", "No such file"),
         (tmp_path / "binary.yaml", "not UTF-8 text (byte 0)"),
     ):
         result = run("lint", str(path))
         assert result.exit_code == 1
-        assert words in result.output
+        assert message in result.output
     (tmp_path / "empty").mkdir()
-    assert "holds no *.yaml" in run("lint", str(tmp_path / "empty")).output
+    assert "contains no *.yaml" in run("lint", str(tmp_path / "empty")).output
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
@@ -90,7 +92,7 @@ def test_every_bad_spec_fails_lint(run: Run, path: Path) -> None:
     assert str(path) in result.output
 
 
-def test_plan_says_each_step_and_its_resources(run: Run) -> None:
+def test_plan_shows_the_steps(run: Run) -> None:
     text = run("plan", "-", stdin=GOOD)
     assert text.exit_code == 0
     assert "1. weight 5 % (500 of 10,000 slots)" in text.output
@@ -98,16 +100,16 @@ def test_plan_says_each_step_and_its_resources(run: Run) -> None:
     assert [step["kind"] for step in first["routes"][0]["steps"]] == ["setWeight", "pause", "setWeight"]
 
 
-def test_plan_and_diff_refuse_a_bad_spec(run: Run) -> None:
+def test_plan_and_diff_reject_an_invalid_spec(run: Run) -> None:
     bad = GOOD.replace("stable: v1", "stable: v9")
-    for verb in ("plan", "diff"):
-        result = run(verb, "-", stdin=bad)
+    for command in ("plan", "diff"):
+        result = run(command, "-", stdin=bad)
         assert result.exit_code == 1
-        assert "there is no backend 'v9'" in result.output
+        assert "unknown backend 'v9'" in result.output
 
 
 @pytest.mark.parametrize("mode", ["gateway", "sidecar"])
-def test_bootstrap_names_its_group_and_mode(run: Run, mode: str) -> None:
+def test_bootstrap_contains_group_and_mode(run: Run, mode: str) -> None:
     result = run("bootstrap", "--group", "chat", "--node-id", "pod-1", "--mode", mode)
     found = yaml.safe_load(result.stdout)
     assert found["node"]["id"] == "pod-1"
@@ -121,19 +123,19 @@ def test_bootstrap_names_its_group_and_mode(run: Run, mode: str) -> None:
 TLS = ("--xds-tls-ca", "/tls/ca.crt", "--xds-tls-cert", "/tls/tls.crt", "--xds-tls-key", "/tls/tls.key")
 
 
-def test_bootstrap_speaks_plaintext_unless_told_whom_to_trust(run: Run) -> None:
+def test_bootstrap_uses_tls_only_with_a_ca(run: Run) -> None:
     assert "transport_socket" not in run("bootstrap", "--group", "chat").stdout
-    for words in (TLS[2:], ("--xds-tls-name", "xds")):
-        result = run("bootstrap", "--group", "chat", *words)
+    for args in (TLS[2:], ("--xds-tls-name", "xds")):
+        result = run("bootstrap", "--group", "chat", *args)
         assert result.exit_code == 2
-        assert "--xds-tls-ca is missing" in result.output
+        assert "require --xds-tls-ca" in result.output
     result = run("bootstrap", "--group", "chat", *TLS[:4])
     assert result.exit_code == 2
-    assert "--xds-tls-cert and --xds-tls-key go together" in result.output
+    assert "--xds-tls-cert and --xds-tls-key must be used together" in result.output
 
 
 @pytest.mark.parametrize(
-    ("words", "san", "sni"),
+    ("args", "san", "sni"),
     [
         (
             ("--xds", "xds-server:18000"),
@@ -150,17 +152,17 @@ def test_bootstrap_speaks_plaintext_unless_told_whom_to_trust(run: Run) -> None:
     ],
     ids=["host", "name", "address", "uri"],
 )
-def test_bootstrap_names_the_control_plane_it_trusts(
-    run: Run, words: tuple[str, ...], san: object, sni: str | None
+def test_bootstrap_verifies_the_name_of_the_control_plane(
+    run: Run, args: tuple[str, ...], san: object, sni: str | None
 ) -> None:
-    result = run("bootstrap", "--group", "chat", *TLS, *words)
+    result = run("bootstrap", "--group", "chat", *TLS, *args)
     context = _tls_context(yaml.safe_load(result.stdout))
     validation = context["common_tls_context"]["validation_context"]
     assert validation == {"trusted_ca": {"filename": "/tls/ca.crt"}, "match_typed_subject_alt_names": [san]}
     assert context.get("sni") == sni
 
 
-def test_bootstrap_in_a_file_lets_envoy_follow_certificates(run: Run, tmp_path: Path) -> None:
+def test_bootstrap_in_a_file_lets_envoy_reload_certificates(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "envoy.yaml"
     assert run("bootstrap", "--group", "chat", *TLS, "--out", str(out)).exit_code == 0
     common = _tls_context(yaml.safe_load(out.read_text()))["common_tls_context"]
@@ -185,7 +187,7 @@ def _tls_context(config: dict[str, Any]) -> Any:
     return cluster["transport_socket"]["typed_config"]
 
 
-def test_bootstrap_refuses_a_wrong_address(run: Run) -> None:
+def test_bootstrap_rejects_an_invalid_address(run: Run) -> None:
     result = run("bootstrap", "--group", "chat", "--xds", "nowhere")
     assert result.exit_code == 2
     assert "'nowhere' is not host:port" in result.output

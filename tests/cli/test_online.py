@@ -1,4 +1,4 @@
-"""Commands that ask a control plane: what they send, print and exit with."""
+"""Commands that use a control plane: their requests, output and exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.plane import route
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.cli.conftest import Canned, Run
+    from tests.cli.conftest import FakeControlPlane, Run
 
 VIEW: dict[str, Any] = {
     "name": "chat",
@@ -37,7 +37,7 @@ VIEW: dict[str, Any] = {
         {"index": 1, "kind": "pause", "weight": None, "duration": None, "state": "current"},
     ],
     "step": {"index": 1, "kind": "pause", "began_at": 1e9, "ends_at": None, "waiting_for": "operator"},
-    "convergence": {"connected": 2, "acked": 1, "nacked": 1, "version": "v", "detail": "envoy-2 refused it"},
+    "convergence": {"connected": 2, "acked": 1, "nacked": 1, "version": "v", "detail": "envoy-2 rejected it"},
     "pairs": None,
     "events": [
         {
@@ -53,12 +53,12 @@ VIEW: dict[str, Any] = {
         }
     ],
 }
-HELD = {**VIEW, "convergence": {**VIEW["convergence"], "acked": 2, "nacked": 0, "detail": ""}}
+SYNCED = {**VIEW, "convergence": {**VIEW["convergence"], "acked": 2, "nacked": 0, "detail": ""}}
 GOOD = route(("v1", "127.0.0.1:9001"))
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ("get",),
         ("describe", "chat"),
@@ -82,89 +82,100 @@ GOOD = route(("v1", "127.0.0.1:9001"))
         ("delete", "--yes", "chat"),
     ],
 )
-def test_a_control_plane_that_is_away(run: Run, words: tuple[str, ...]) -> None:
+def test_an_unreachable_control_plane_exits_with_3(run: Run, args: tuple[str, ...]) -> None:
     server = f"http://127.0.0.1:{free_port()}"
-    result = run(*words, "--server", server)
+    result = run(*args, "--server", server)
     assert result.exit_code == 3
-    assert f"no control plane at {server}" in result.output
+    assert f"cannot connect to a control plane at {server}" in result.output
     assert "--server or SHIFTPLANE_SERVER" in result.output
 
 
-def test_an_answer_that_is_not_ours(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes"] = (200, "<html>some other program</html>")
-    result = run("get", "--server", canned.url)
+def test_a_response_of_another_program_exits_with_3(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes"] = (200, "<html>some other program</html>")
+    result = run("get", "--server", control_plane.url)
     assert result.exit_code == 3
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_get_and_describe(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes"] = (200, json.dumps({"routes": [VIEW]}))
-    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
-    assert json.loads(run("get", "-o", "json", "--server", canned.url).stdout) == {"routes": [VIEW]}
-    assert json.loads(run("describe", "chat", "-o", "json", "--server", canned.url).stdout) == VIEW
-    table = run("get", "--server", canned.url).output
+def test_get_and_describe_print_tables_and_json(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes"] = (200, json.dumps({"routes": [VIEW]}))
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    assert json.loads(run("get", "-o", "json", "--server", control_plane.url).stdout) == {"routes": [VIEW]}
+    assert json.loads(run("describe", "chat", "-o", "json", "--server", control_plane.url).stdout) == VIEW
+    table = run("get", "--server", control_plane.url).output
     assert "chat" in table
     assert "Progressing" in table
-    page = run("describe", "chat", "--server", canned.url).output
-    for words in ("5 %", "envoy-2 refused it", "spec accepted", "ada"):
-        assert words in page
-    assert "\x1b[" not in table + page, "colours only in a terminal"
+    page = run("describe", "chat", "--server", control_plane.url).output
+    for args in ("5 %", "envoy-2 rejected it", "spec accepted", "ada"):
+        assert args in page
+    assert "\x1b[" not in table + page, "colors only in a terminal"
 
 
-def test_no_routes_yet(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes"] = (200, '{"routes": []}')
-    assert "no routes yet" in run("get", "--server", canned.url).output
+def test_get_without_routes(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes"] = (200, '{"routes": []}')
+    assert "no routes;" in run("get", "--server", control_plane.url).output
 
 
-def test_a_route_that_is_not_there(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes/chta"] = (404, '{"error": "unknown_route", "detail": "routes: chat"}')
-    result = run("describe", "chta", "--server", canned.url)
+def test_describe_of_an_unknown_route_exits_with_1(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes/chta"] = (
+        404,
+        '{"error": "unknown_route", "detail": "routes: chat"}',
+    )
+    result = run("describe", "chta", "--server", control_plane.url)
     assert result.exit_code == 1
     assert "routes: chat" in result.output
 
 
-def test_watch_ends_with_the_rollout(run: Run, canned: Canned) -> None:
+def test_watch_ends_with_the_rollout(run: Run, control_plane: FakeControlPlane) -> None:
     for phase, code in (("Healthy", 0), ("RolledBack", 1)):
-        canned.answers["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, "phase": phase}))
-        result = run("watch", "chat", "--until-done", "--interval", "0.1", "--server", canned.url)
+        control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, "phase": phase}))
+        result = run("watch", "chat", "--until-done", "--interval", "0.1", "--server", control_plane.url)
         assert result.exit_code == code
         assert f"{phase} v1=95% v2=5% proxies=1/2" in result.output
 
 
-def test_watch_once_is_one_picture(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
-    assert "waits for an operator" in run("watch", "chat", "--once", "--server", canned.url).output
+def test_watch_once_prints_the_current_state(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    assert "waiting for an operator" in run("watch", "chat", "--once", "--server", control_plane.url).output
 
 
-@pytest.mark.parametrize("verb", ["promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"])
-def test_an_action_carries_who_and_why(run: Run, canned: Canned, verb: str) -> None:
-    canned.answers[f"POST /v1/routes/chat/{verb}"] = (200, json.dumps(HELD))
-    assert run(verb, "chat", "-m", "a reason", "--server", canned.url).exit_code == 0
-    _, body = canned.asked[-1]
+@pytest.mark.parametrize(
+    "command", ["promote", "pause", "resume", "abort", "undo", "retry", "kill", "unkill"]
+)
+def test_an_action_sends_actor_and_reason(run: Run, control_plane: FakeControlPlane, command: str) -> None:
+    control_plane.responses[f"POST /v1/routes/chat/{command}"] = (200, json.dumps(SYNCED))
+    assert run(command, "chat", "-m", "a reason", "--server", control_plane.url).exit_code == 0
+    _, body = control_plane.requests[-1]
     assert json.loads(body).items() >= {"actor": "tester", "reason": "a reason"}.items()
 
 
-def test_a_kill_waits_until_proxies_hold_it(run: Run, canned: Canned) -> None:
-    canned.answers["POST /v1/routes/chat/kill"] = (200, json.dumps(VIEW))
+def test_a_kill_waits_for_convergence(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["POST /v1/routes/chat/kill"] = (200, json.dumps(VIEW))
     kill = {"serve": "v1", "actor": "ada", "reason": "v2 leaks", "at": 1e9, "by_spec": False}
-    canned.answers["GET /v1/routes/chat"] = (200, json.dumps({**HELD, "phase": "Killed", "kill": kill}))
-    said = run("kill", "chat", "-m", "v2 leaks", "--server", canned.url).output
-    assert "by ada: v2 leaks" in said
-    assert "stands still: shiftplane unkill chat" in said
+    control_plane.responses["GET /v1/routes/chat"] = (
+        200,
+        json.dumps({**SYNCED, "phase": "Killed", "kill": kill}),
+    )
+    output = run("kill", "chat", "-m", "v2 leaks", "--server", control_plane.url).output
+    assert "by ada: v2 leaks" in output
+    assert "stopped by the kill switch: shiftplane unkill chat" in output
 
 
-def test_undo_to_a_generation(run: Run, canned: Canned) -> None:
-    canned.answers["POST /v1/routes/chat/undo"] = (200, json.dumps(HELD))
-    assert run("undo", "chat", "--to", "3", "--server", canned.url).exit_code == 0
-    assert json.loads(canned.asked[-1][1])["to"] == 3
-    assert run("undo", "chat", "--to", "0", "--server", canned.url).exit_code == 2
+def test_undo_to_a_generation(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["POST /v1/routes/chat/undo"] = (200, json.dumps(SYNCED))
+    assert run("undo", "chat", "--to", "3", "--server", control_plane.url).exit_code == 0
+    assert json.loads(control_plane.requests[-1][1])["to"] == 3
+    assert run("undo", "chat", "--to", "0", "--server", control_plane.url).exit_code == 2
 
 
-def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes/chat/events?limit=50"] = (200, json.dumps({"events": VIEW["events"]}))
-    line = run("history", "chat", "--server", canned.url).output.splitlines()[1]
-    for words in ("ada", "Accepted", "Pending", "v2 5 %", "spec accepted"):
-        assert words in line
+def test_history_and_audit_print_tables_and_json(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes/chat/events?limit=50"] = (
+        200,
+        json.dumps({"events": VIEW["events"]}),
+    )
+    line = run("history", "chat", "--server", control_plane.url).output.splitlines()[1]
+    for args in ("ada", "Accepted", "Pending", "v2 5 %", "spec accepted"):
+        assert args in line
     entry = {
         "seq": 1,
         "at": 1e9,
@@ -175,59 +186,71 @@ def test_history_and_audit_are_tables_and_data(run: Run, canned: Canned) -> None
         "outcome": "refused",
         "detail": "ada may not",
     }
-    canned.answers["GET /v1/audit?limit=50"] = (200, json.dumps({"entries": [entry]}))
-    canned.answers["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"entries": [entry]}))
-    for verb in (("audit",), ("audit", "list")):
-        said = run(*verb, "--server", canned.url).output
-        assert "v2 leaks" in said
-        assert "refused: ada may not" in said
-    found = run("audit", "chat", "-n", "2", "-o", "json", "--server", canned.url)
+    control_plane.responses["GET /v1/audit?limit=50"] = (200, json.dumps({"entries": [entry]}))
+    control_plane.responses["GET /v1/audit?limit=2&route=chat"] = (200, json.dumps({"entries": [entry]}))
+    for command in (("audit",), ("audit", "list")):
+        output = run(*command, "--server", control_plane.url).output
+        assert "v2 leaks" in output
+        assert "refused: ada may not" in output
+    found = run("audit", "chat", "-n", "2", "-o", "json", "--server", control_plane.url)
     assert json.loads(found.stdout) == {"entries": [entry]}
 
 
-def test_what_others_wrote_is_printed_as_it_is(run: Run, canned: Canned) -> None:
-    words = "see [/incident] [red]42[/red] :tada:"
-    events = [{**event, "message": words} for event in VIEW["events"]]
-    canned.answers["GET /v1/routes/chat/events?limit=50"] = (200, json.dumps({"events": events}))
-    canned.answers["GET /v1/routes"] = (200, json.dumps({"routes": [{**VIEW, "message": words}]}))
-    for verb in (("history", "chat"), ("get",)):
-        said = run(*verb, "--server", canned.url)
-        assert (said.exit_code, words in said.output) == (0, True), said.output
+def test_foreign_text_is_printed_unchanged(run: Run, control_plane: FakeControlPlane) -> None:
+    text = "see [/incident] [red]42[/red] :tada:"
+    events = [{**event, "message": text} for event in VIEW["events"]]
+    control_plane.responses["GET /v1/routes/chat/events?limit=50"] = (200, json.dumps({"events": events}))
+    control_plane.responses["GET /v1/routes"] = (200, json.dumps({"routes": [{**VIEW, "message": text}]}))
+    for command in (("history", "chat"), ("get",)):
+        result = run(*command, "--server", control_plane.url)
+        assert (result.exit_code, text in result.output) == (0, True), result.output
 
 
-def test_an_action_that_is_refused(run: Run, canned: Canned) -> None:
-    canned.answers["POST /v1/routes/chat/promote"] = (409, '{"error": "refused", "detail": "it is Healthy"}')
-    result = run("promote", "chat", "--server", canned.url)
+def test_a_rejected_action_exits_with_1(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["POST /v1/routes/chat/promote"] = (
+        409,
+        '{"error": "refused", "detail": "it is Healthy"}',
+    )
+    result = run("promote", "chat", "--server", control_plane.url)
     assert result.exit_code == 1
     assert "it is Healthy" in result.output
 
 
-def test_apply_says_what_became_of_each_route(run: Run, canned: Canned, tmp_path: Path) -> None:
+def test_apply_prints_the_result_of_each_route(
+    run: Run, control_plane: FakeControlPlane, tmp_path: Path
+) -> None:
     path = tmp_path / "chat.yaml"
     path.write_text(GOOD)
     applied = {"applied": [{"name": "chat", "action": "created", "generation": 1}], "warnings": []}
-    canned.answers["POST /v1/routes"] = canned.answers["POST /v1/routes?dryRun=true"] = (
+    control_plane.responses["POST /v1/routes"] = control_plane.responses["POST /v1/routes?dryRun=true"] = (
         200,
         json.dumps(applied),
     )
-    assert run("apply", str(path), "--server", canned.url).output == "route chat created\n"
-    assert "(dry run)" in run("apply", "--dry-run", str(path), "--server", canned.url).output
-    assert [asked for asked, _ in canned.asked] == ["POST /v1/routes", "POST /v1/routes?dryRun=true"]
+    assert run("apply", str(path), "--server", control_plane.url).output == "route chat created\n"
+    assert "(dry run)" in run("apply", "--dry-run", str(path), "--server", control_plane.url).output
+    assert [request for request, _ in control_plane.requests] == [
+        "POST /v1/routes",
+        "POST /v1/routes?dryRun=true",
+    ]
 
 
-def test_apply_sends_nothing_while_one_file_is_wrong(run: Run, canned: Canned, tmp_path: Path) -> None:
+def test_apply_sends_nothing_if_a_file_is_invalid(
+    run: Run, control_plane: FakeControlPlane, tmp_path: Path
+) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(
         GOOD.replace("name: chat", "name: two").replace("stable: v1", "stable: x")
     )
-    result = run("apply", str(tmp_path), "--server", canned.url)
+    result = run("apply", str(tmp_path), "--server", control_plane.url)
     assert result.exit_code == 1
-    assert "there is no backend 'x'" in result.output
+    assert "unknown backend 'x'" in result.output
     assert "nothing was applied" in result.output
-    assert not canned.asked
+    assert not control_plane.requests
 
 
-def test_apply_prints_every_problem_the_server_finds(run: Run, canned: Canned, tmp_path: Path) -> None:
+def test_apply_prints_every_problem_the_server_finds(
+    run: Run, control_plane: FakeControlPlane, tmp_path: Path
+) -> None:
     path = tmp_path / "chat.yaml"
     path.write_text(GOOD)
     problems = [
@@ -242,17 +265,17 @@ def test_apply_prints_every_problem_the_server_finds(run: Run, canned: Canned, t
         }
         for line in (3, 4)
     ]
-    canned.answers["POST /v1/routes"] = (422, json.dumps({"problems": problems}))
-    result = run("apply", str(path), "--server", canned.url)
+    control_plane.responses["POST /v1/routes"] = (422, json.dumps({"problems": problems}))
+    result = run("apply", str(path), "--server", control_plane.url)
     assert result.exit_code == 1
     assert "chat.yaml:3:1: spec: wrong 3; right" in result.output
     assert "wrong 4" in result.output
 
 
-def test_delete_asks_first(run: Run, canned: Canned) -> None:
-    canned.answers["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
-    canned.answers["DELETE /v1/routes/chat"] = (200, '{"deleted": "chat"}')
-    assert run("delete", "chat", "--server", canned.url, stdin="n\n").exit_code == 1
-    assert [asked for asked, _ in canned.asked] == ["GET /v1/routes/chat"]
-    assert run("delete", "chat", "--server", canned.url, stdin="y\n").exit_code == 0
-    assert canned.asked[-1][0] == "DELETE /v1/routes/chat"
+def test_delete_prompts_for_confirmation(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
+    control_plane.responses["DELETE /v1/routes/chat"] = (200, '{"deleted": "chat"}')
+    assert run("delete", "chat", "--server", control_plane.url, stdin="n\n").exit_code == 1
+    assert [request for request, _ in control_plane.requests] == ["GET /v1/routes/chat"]
+    assert run("delete", "chat", "--server", control_plane.url, stdin="y\n").exit_code == 0
+    assert control_plane.requests[-1][0] == "DELETE /v1/routes/chat"

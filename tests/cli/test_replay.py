@@ -1,4 +1,4 @@
-"""`shiftplane replay`: recorded blocks, another policy, and when it would have decided."""
+"""`shiftplane replay`: decisions of another policy on recorded blocks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STRICT = "analysis: {metrics: [{name: success-rate}]}"
 LENIENT = "analysis: {metrics: [{name: success-rate, maxRatio: 20}]}"
 
 
-def test_each_run_says_what_would_have_been_decided_and_when(tmp_path: Path) -> None:
+def test_each_run_has_its_decisions_and_their_times(tmp_path: Path) -> None:
     code, text = replayed(tmp_path, STRICT, recorded(9), "-o", "json")
     assert code == 0
     one, two = json.loads(text)["runs"]
@@ -53,16 +53,16 @@ def test_each_run_says_what_would_have_been_decided_and_when(tmp_path: Path) -> 
     assert "worse" in two["decisions"][-1]["words"]
 
 
-def test_another_policy_decides_otherwise(tmp_path: Path) -> None:
+def test_another_policy_decides_differently(tmp_path: Path) -> None:
     _, text = replayed(tmp_path, LENIENT, recorded(9), "--run", "2")
     assert text.startswith("run 2, 12 blocks: Pass")
 
 
-def test_bad_lines_are_named(tmp_path: Path) -> None:
+def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path) -> None:
     code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n{}")
     assert code == 1
-    assert "line 3 of the blocks is none" in text
+    assert "line 3 is not a valid block" in text
 
 
-def test_nothing_recorded_is_said(tmp_path: Path) -> None:
-    assert replayed(tmp_path, STRICT, "") == (0, "nothing was recorded\n")
+def test_missing_blocks_are_reported(tmp_path: Path) -> None:
+    assert replayed(tmp_path, STRICT, "") == (0, "no blocks were recorded\n")

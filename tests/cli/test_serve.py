@@ -1,4 +1,4 @@
-"""What `shiftplane serve` makes of its flags; nothing listens here."""
+"""The configuration that `shiftplane serve` builds from its options; no server is started."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Serve:
-    """Runs the command up to where it would listen, and keeps what it would have run with."""
+    """Run the command up to the start of the servers, and record its configuration."""
 
     def __init__(self, run: Run, folder: Path) -> None:
         self._run = run
         self._folder = folder
         self.config: app.Config | None = None
 
-    def __call__(self, *words: str) -> Result:
-        return self._run("serve", *(word.replace("@", f"{self._folder}/") for word in words))
+    def __call__(self, *args: str) -> Result:
+        return self._run("serve", *(arg.replace("@", f"{self._folder}/") for arg in args))
 
     async def run(self, config: app.Config) -> None:
         self.config = config
@@ -35,11 +35,11 @@ class Serve:
 @pytest.fixture
 def serve(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     for name in ("cert", "key", "ca"):
-        (tmp_path / name).write_text("not looked at here")
-    found = Serve(run, tmp_path)
-    monkeypatch.setattr(app, "run", found.run)
+        (tmp_path / name).write_text("not read in this test")
+    recorder = Serve(run, tmp_path)
+    monkeypatch.setattr(app, "run", recorder.run)
     monkeypatch.setattr(logs, "configure_logs", lambda _level: None)
-    return found
+    return recorder
 
 
 TLS = ("--xds-tls-cert=@cert", "--xds-tls-key=@key")
@@ -47,7 +47,7 @@ MTLS = (*TLS, "--xds-tls-client-ca=@ca")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
-def test_loopback_may_be_plaintext(serve: Serve, address: str) -> None:
+def test_plaintext_is_allowed_on_loopback(serve: Serve, address: str) -> None:
     with capture_logs() as logs:
         result = serve("--xds", address)
     assert result.exit_code == 0, result.output
@@ -57,13 +57,13 @@ def test_loopback_may_be_plaintext(serve: Serve, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "xds.mesh:1", "localhost.mesh:1"])
-def test_other_addresses_may_not_unless_asked_by_name(serve: Serve, address: str) -> None:
+def test_plaintext_on_other_addresses_requires_an_option(serve: Serve, address: str) -> None:
     result = serve("--xds", address)
     assert result.exit_code == 2
     assert serve.config is None
-    words = " ".join(result.output.split())
-    assert "--xds-tls-cert" in words
-    assert "--xds-plaintext" in words
+    message = " ".join(result.output.split())
+    assert "--xds-tls-cert" in message
+    assert "--xds-plaintext" in message
     with capture_logs() as logs:
         assert serve("--xds", address, "--xds-plaintext").exit_code == 0
     assert serve.config is not None
@@ -71,7 +71,7 @@ def test_other_addresses_may_not_unless_asked_by_name(serve: Serve, address: str
     assert (event["event"], event["log_level"], event["address"]) == ("xds_plaintext", "warning", address)
 
 
-def test_tls_goes_anywhere(serve: Serve) -> None:
+def test_tls_is_allowed_on_any_address(serve: Serve) -> None:
     with capture_logs() as logs:
         assert serve("--xds=0.0.0.0:1", *TLS).exit_code == 0
     assert serve.config is not None
@@ -82,7 +82,7 @@ def test_tls_goes_anywhere(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "templates"),
+    ("args", "templates"),
     [
         ((), ["spiffe://*/ns/*/sa/{group}", "dns:{id}"]),
         (("--xds-identity=dns:{id}.{group}.mesh",), ["dns:{id}.{group}.mesh"]),
@@ -92,45 +92,43 @@ def test_tls_goes_anywhere(serve: Serve) -> None:
         ),
     ],
 )
-def test_certificates_of_clients_are_held_against_templates(
-    serve: Serve, words: tuple[str, ...], templates: list[str]
+def test_client_certificates_are_checked_with_templates(
+    serve: Serve, args: tuple[str, ...], templates: list[str]
 ) -> None:
-    assert serve(*MTLS, *words).exit_code == 0
+    assert serve(*MTLS, *args).exit_code == 0
     assert serve.config is not None
     assert [rule.template for rule in serve.config.listener.identity] == templates
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("args", "message"),
     [
-        (TLS[:1], "go together"),
-        (TLS[1:], "go together"),
-        (MTLS[2:], "--xds-tls-client-ca needs --xds-tls-cert"),
-        ((*TLS, "--xds-plaintext"), "exclude each other"),
-        ((*TLS, "--xds-identity=dns:{id}"), "--xds-identity needs --xds-tls-client-ca"),
+        (TLS[:1], "must be used together"),
+        (TLS[1:], "must be used together"),
+        (MTLS[2:], "--xds-tls-client-ca requires --xds-tls-cert"),
+        ((*TLS, "--xds-plaintext"), "are mutually exclusive"),
+        ((*TLS, "--xds-identity=dns:{id}"), "--xds-identity requires --xds-tls-client-ca"),
         ((*MTLS, "--xds-identity=dns:mesh"), "it would match every node"),
         (("--xds-tls-cert=@nowhere", TLS[1]), "does not exist"),
     ],
 )
-def test_flags_that_make_no_sense_together_are_refused(
-    serve: Serve, words: tuple[str, ...], said: str
-) -> None:
-    result = serve(*words)
+def test_conflicting_options_are_rejected(serve: Serve, args: tuple[str, ...], message: str) -> None:
+    result = serve(*args)
     assert result.exit_code == 2
-    assert said in " ".join(result.output.split())
+    assert message in " ".join(result.output.split())
     assert serve.config is None
 
 
-def test_wrong_notifications_are_told_before_anything_listens(serve: Serve, tmp_path: Path) -> None:
+def test_invalid_notification_settings_are_reported_before_the_start(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "notify.yaml").write_text(
         "targets:\n- {name: ops, type: slak, urlFile: hook}\n- {name: ops, type: webhook, url: 'http://a/'}\n"
     )
     result = serve("--notify=@notify.yaml")
     assert result.exit_code == 1
     assert serve.config is None
-    assert "notify.yaml:2:15: targets[0].type: is 'slak'; did you mean 'slack'?" in result.output
+    assert "notify.yaml:2:15: targets[0].type: invalid value 'slak'; did you mean 'slack'?" in result.output
     assert "targets[0].urlFile: hook: No such file" in result.output
-    assert "3 problems, nobody would be told" in result.output
+    assert "3 problems; no notification would be sent" in result.output
     (tmp_path / "hook").write_text("https://hooks.slack.com/services/x\n")
     (tmp_path / "notify.yaml").write_text("targets: [{name: ops, type: slack, urlFile: hook}]\n")
     assert serve("--notify=@notify.yaml").exit_code == 0
@@ -138,3 +136,19 @@ def test_wrong_notifications_are_told_before_anything_listens(serve: Serve, tmp_
     assert serve.config.notifications is not None
     (target,) = serve.config.notifications.targets
     assert target.url.value == "https://hooks.slack.com/services/x"
+
+
+def test_the_former_name_of_workers_is_a_deprecated_alias(serve: Serve) -> None:
+    result = serve("--acceptors=3")
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "option '--acceptors' is deprecated; use '--workers'\n"
+    assert serve.config is not None
+    assert serve.config.workers == 3
+    assert serve("--workers=4").stderr == ""
+    assert serve.config.workers == 4
+
+
+def test_workers_and_its_former_name_are_mutually_exclusive(serve: Serve) -> None:
+    result = serve("--acceptors=3", "--workers=3")
+    assert result.exit_code == 2
+    assert "options '--workers' and '--acceptors' are mutually exclusive" in result.output

@@ -1,4 +1,4 @@
-"""`status`, `init`, `completion` and `get --watch`."""
+"""`status`, `init` and `completion`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.cli.test_online import VIEW
 from xds_server.spec import load
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Canned, Run
+    from tests.cli.conftest import FakeControlPlane, Run
 
 
-def stand(canned: Canned, **changed: Any) -> None:
-    canned.answers["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, **changed}))
+def set_view(control_plane: FakeControlPlane, **changed: Any) -> None:
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, **changed}))
 
 
 @pytest.mark.parametrize(
@@ -25,35 +25,35 @@ def stand(canned: Canned, **changed: Any) -> None:
         ({"phase": "Healthy", "step": None, "outcome": "Promoted"}, 0),
         ({"phase": "RolledBack", "step": None}, 1),
         ({"phase": "Degraded"}, 1),
-        ({}, 0),  # it waits for an operator
+        ({}, 0),  # waits for an operator
     ],
 )
-def test_what_has_ended_or_waits_ends_the_waiting(
-    run: Run, canned: Canned, changed: dict[str, Any], code: int
+def test_wait_ends_when_the_rollout_ends_or_waits_for_an_operator(
+    run: Run, control_plane: FakeControlPlane, changed: dict[str, Any], code: int
 ) -> None:
-    stand(canned, **changed)
-    said = run("status", "chat", "--wait", "--timeout", "30", "--server", canned.url)
-    assert said.exit_code == code
-    assert said.output.startswith(f"chat: {changed.get('phase', 'Progressing')}")
+    set_view(control_plane, **changed)
+    result = run("status", "chat", "--wait", "--timeout", "30", "--server", control_plane.url)
+    assert result.exit_code == code
+    assert result.output.startswith(f"chat: {changed.get('phase', 'Progressing')}")
 
 
-def test_what_is_under_way_runs_into_the_timeout(run: Run, canned: Canned) -> None:
-    stand(canned, step={**VIEW["step"], "waiting_for": "convergence"})
-    said = run("status", "chat", "--wait", "--timeout", "0", "--server", canned.url)
-    assert said.exit_code == 4
-    assert "1 of 2 proxies" in said.output
-    assert run("status", "chat", "--server", canned.url).exit_code == 0
+def test_wait_times_out_while_the_rollout_is_in_progress(run: Run, control_plane: FakeControlPlane) -> None:
+    set_view(control_plane, step={**VIEW["step"], "waiting_for": "convergence"})
+    result = run("status", "chat", "--wait", "--timeout", "0", "--server", control_plane.url)
+    assert result.exit_code == 4
+    assert "1 of 2 proxies synced" in result.output
+    assert run("status", "chat", "--server", control_plane.url).exit_code == 0
     assert (
-        json.loads(run("status", "chat", "-o", "json", "--server", canned.url).stdout)["phase"]
+        json.loads(run("status", "chat", "-o", "json", "--server", control_plane.url).stdout)["phase"]
         == "Progressing"
     )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(run: Run, shell: str) -> None:
-    said = run("completion", shell)
-    assert said.exit_code == 0
-    assert "_SHIFTPLANE_COMPLETE" in said.output
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert "_SHIFTPLANE_COMPLETE" in result.output
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_completion_scripts(run: Run, shell: str) -> None:
         ("10.0.0.1\n10.0.0.1:8000\n10.0.0.2:8000\ny\n", "blueGreen"),
     ],
 )
-def test_five_questions_write_a_spec_without_a_problem(
+def test_init_writes_a_valid_spec(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str, kind: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = run("init", "chat", stdin=answers)
-    assert said.exit_code == 0, said.output
+    result = run("init", "chat", stdin=answers)
+    assert result.exit_code == 0, result.output
     loaded = load(Path("chat.yaml").read_text(), file="chat.yaml")
     assert loaded.problems == ()
     strategy = loaded.routes[0].spec.strategy
@@ -81,12 +81,12 @@ def test_five_questions_write_a_spec_without_a_problem(
     assert chosen == expected.get(kind, {kind})
     again = run("init", "chat", stdin=answers)
     assert again.exit_code == 1
-    assert "there already" in again.output
+    assert "exists; overwrite it" in again.output
 
 
-def test_init_asks_nothing_where_everything_is_said(run: Run, tmp_path: Path) -> None:
+def test_init_does_not_prompt_if_all_options_are_set(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "x.yaml"
-    words = (
+    args = (
         "--stable",
         "a.svc:1",
         "--candidate",
@@ -98,6 +98,6 @@ def test_init_asks_nothing_where_everything_is_said(run: Run, tmp_path: Path) ->
         "--out",
         str(out),
     )
-    said = run("init", "x", *words)
-    assert said.exit_code == 0, said.output
+    result = run("init", "x", *args)
+    assert result.exit_code == 0, result.output
     assert load(out.read_text(), file="x").problems == ()

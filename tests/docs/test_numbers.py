@@ -1,4 +1,4 @@
-"""What the pages say in numbers is what the analysis and the benches' rules say."""
+"""The numbers in the pages match the results of the analysis."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ PAGE = (ROOT / "docs" / "verdict-explained.md").read_text(encoding="utf-8")
 VERDICTS = (ROOT / "docs" / "verdicts.md").read_text(encoding="utf-8")
 
 
-def test_the_first_minute_is_as_it_is_told() -> None:
-    told = re.search(r"failed\s+(\d+) of its (\d+) requests, and `v1` (\d+) of its ([\d,]+)\.", PAGE)
-    assert told is not None
+def test_the_counts_of_the_first_minute() -> None:
+    counts = re.search(r"failed\s+(\d+) of its (\d+) requests, and `v1` (\d+) of its ([\d,]+)\.", PAGE)
+    assert counts is not None
     assert (
-        f"| 1 min | Inconclusive | success-rate: 98.00% ({told[1]} of {told[2]} failed) against"
+        f"| 1 min | Inconclusive | success-rate: 98.00% ({counts[1]} of {counts[2]} failed) against"
         in story.worse()
     )
-    assert f"({told[3]} of {told[4]} failed); undecided" in story.worse().splitlines()[4]
+    assert f"({counts[3]} of {counts[4]} failed); undecided" in story.worse().splitlines()[4]
 
 
 def test_the_fortune_is_what_the_last_line_says() -> None:
@@ -29,7 +29,7 @@ def test_the_fortune_is_what_the_last_line_says() -> None:
     assert f"worse, {coins[1]} : 1 against chance" in last
 
 
-def test_each_story_ends_as_it_is_told() -> None:
+def test_each_example_ends_with_its_verdict() -> None:
     assert " Fail " not in story.alike()
     assert story.alike().splitlines()[-1].startswith("| 20 min | Pass |")
     assert " Fail " not in story.incident()

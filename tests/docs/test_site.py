@@ -1,4 +1,4 @@
-"""The site builds without a warning, and fetches nothing from elsewhere when it is read."""
+"""The site builds without warnings, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.drawn import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What a browser loads without being asked to: no link that a reader follows.
+# References that a browser loads by itself, unlike links.
 LOADED = re.compile(r'<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)="?((?:https?:)?//[^" >]+)')
 
 
@@ -65,5 +65,5 @@ def test_fields_and_commands_are_found(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     found = " ".join(entry["text"] for entry in index["docs"])
     assert "maxTokensPerSecond" in found
-    assert "--acceptors" in found
+    assert "--workers" in found
     assert not any(entry["location"].startswith("source/") for entry in index["docs"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[Plane]:
-    """Nothing runs yet; whatever the test starts is ended, and its logs are shown when it fails."""
+    """Return a plane that runs nothing yet; stop what the test starts, print the logs of dead programs."""
     running = Plane(tmp_path)
     yield running
     died = [process for process in running.processes if not process.running]

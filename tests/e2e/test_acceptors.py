@@ -1,4 +1,4 @@
-"""Acceptor processes with real Envoys: killed or hung one by one, users notice nothing and rollouts go on."""
+"""Acceptor processes with real Envoys: one is killed or hangs, no request fails, rollouts continue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def acceptors(control: Process) -> list[int]:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
 async def test_acceptors_come_and_go(plane: Plane, signal_number: signal.Signals) -> None:
-    control = plane.start_control_plane("--acceptors=2", collector=False)
+    control = plane.start_control_plane("--workers=2", collector=False)
     old, new = plane.start_backend("v1"), plane.start_backend("v2")
     plane.apply(route(("v1", old.address), ("v2", new.address), CANARY))
     envoys = [plane.start_envoy(f"envoy-{number}") for number in range(3)]
@@ -67,9 +67,9 @@ async def test_acceptors_come_and_go(plane: Plane, signal_number: signal.Signals
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_port_that_is_taken_is_said(plane: Plane, number: int) -> None:
+def test_a_port_in_use_is_reported(plane: Plane, number: int) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", plane.xds))
         taken.listen()
         with pytest.raises(ProcessError, match=r"ended with 1[\s\S]*cannot listen for xDS streams"):
-            plane.start_control_plane(f"--acceptors={number}", collector=False)
+            plane.start_control_plane(f"--workers={number}", collector=False)

@@ -1,24 +1,22 @@
-"""What `shiftplane assign` works out is what a real Envoy does, for every user, as weights move."""
+"""`shiftplane assign` predicts the variant that a real Envoy selects, for every user, as weights change."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import pytest
 
-from tests.support.echo import Echo
+from demo.processes import free_port
 from tests.support.plane import route
+from tests.support.raw_http import variants
+from tests.support.trial import start_backend
 from xds_server.rollout import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
 
@@ -47,28 +45,20 @@ spec:
 
 
 @pytest.fixture
-def backend() -> Iterator[Echo]:
-    with Echo() as echo:
-        yield echo
+def backend(plane: Plane) -> str:
+    """Return the address of a fast backend."""
+    port = free_port()
+    start_backend(plane, "backend", port, ("--ms=0", "--tokens=1"))
+    return f"127.0.0.1:{port}"
 
 
-async def met(envoy: Envoy, users: list[str]) -> dict[str, str]:
-    """Return the variant each user is served by."""
-    found: dict[str, str] = {}
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def ask(session: aiohttp.ClientSession, user: str) -> None:
-        async with room, session.get(f"{envoy.entry}/v1/x", headers={"x-user-id": user}) as answer:
-            assert answer.status == 200
-            found[user] = answer.headers["x-shiftplane-variant"]
-
-    async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(ask(session, user) for user in users))
-    return found
+async def observed(envoy: Envoy, users: list[str]) -> dict[str, str]:
+    """Return the variant that serves each user."""
+    return await variants(envoy.entry, users, connections=AT_ONCE)
 
 
-def worked_out(users: list[str], *flags: str) -> dict[str, str]:
-    """Return what the command says of each user."""
+def predicted(users: list[str], *flags: str) -> dict[str, str]:
+    """Return the variant that the command predicts for each user."""
     done = subprocess.run(
         [sys.executable, "-m", "xds_server.cli", "assign", "chat", "-a", "user.id=-", "-o", "json", *flags],
         input="\n".join(users),
@@ -81,27 +71,27 @@ def worked_out(users: list[str], *flags: str) -> dict[str, str]:
     return {item["attributes"]["user.id"]: item["variant"] for item in found}
 
 
-async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: Echo) -> None:
+async def test_twenty_thousand_of_twenty_thousand(plane: Plane, backend: str) -> None:
     plane.start_control_plane(collector=False)
     steps = "[{setWeight: 25}, {pause: {}}, {setWeight: 100}]"
     text = route(
-        ("v1", backend.address),
-        ("v2", backend.address),
+        ("v1", backend),
+        ("v2", backend),
         f"{{canary: {{stickiness: {{attribute: user.id, salt: s-1}}, steps: {steps}}}}}",
     )
     plane.apply(text)
     envoy = plane.start_envoy()
     plane.until(lambda view: view["phase"] == "Paused" and view["convergence"]["acked"] == 1)
     users = [f"user-{n}" for n in range(MANY)]
-    seen = await met(envoy, users)
+    seen = await observed(envoy, users)
     file = plane.folder / "chat.yaml"
     file.write_text(text, encoding="utf-8")
-    assert worked_out(users, "--spec", str(file), "--weight", "25") == seen
-    assert worked_out(users, "--server", plane.api.server) == seen
+    assert predicted(users, "--spec", str(file), "--weight", "25") == seen
+    assert predicted(users, "--server", plane.api.server) == seen
     assert 0.23 < sum(variant == "v2" for variant in seen.values()) / MANY < 0.27
 
 
-async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> None:
+async def test_weights_move_only_whom_they_must(plane: Plane, backend: str) -> None:
     plane.start_control_plane(collector=False)
     chance, users = random.Random(3), [f"user-{n}" for n in range(SOME)]
     before: dict[str, str] = {}
@@ -109,7 +99,7 @@ async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> 
     envoy: Envoy | None = None
     for _ in range(6):
         wanted = {"v2": chance.randint(1, 40), "v3": chance.randint(1, 40)}
-        plane.apply(AB.format(where=backend.address, **wanted))
+        plane.apply(AB.format(where=backend, **wanted))
         envoy = envoy or plane.start_envoy()
 
         def there(view: dict[str, Any], wanted: dict[str, int] = wanted) -> bool:
@@ -119,11 +109,11 @@ async def test_weights_move_only_whom_they_must(plane: Plane, backend: Echo) -> 
         view = plane.until(there)
         now = [owner for owner, count in view["splits"]["strategy"] for _ in range(count)]
         gained = sum(max(0, now.count(v) - slots.count(v)) for v in {*now, *slots})
-        assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves that need not"
+        assert sum(a != b for a, b in zip(slots, now, strict=True)) == gained, "no slot moves without need"
         slots = now
 
-        expected = worked_out(users, "--server", plane.api.server)
-        seen = await met(envoy, users)
+        expected = predicted(users, "--server", plane.api.server)
+        seen = await observed(envoy, users)
         assert seen == expected
         moved = sum(before[user] != seen[user] for user in before)
         assert moved <= SOME * (gained / FULL + 0.05)

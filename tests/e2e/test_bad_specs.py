@@ -1,4 +1,4 @@
-"""A bad spec pushes nothing, whatever is wrong with it."""
+"""A bad spec is rejected and changes nothing at the proxy."""
 
 from __future__ import annotations
 

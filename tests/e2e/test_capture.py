@@ -1,4 +1,4 @@
-"""What the collector holds of an exchange is what went over the wire."""
+"""The collector stores exactly the bytes and times of an exchange."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHADOW = f"{{shadow: {{percentage: 100, limits: {LIMITS}}}}}\n  capture: {{maxBo
 
 @pytest.fixture
 def captured(plane: Plane) -> tuple[Plane, Envoy, BackendProcess]:
-    plane.start_collector(settings="privacy: {redact: []}")  # as it came, byte by byte
+    plane.start_collector(settings="privacy: {redact: []}")  # store bodies unchanged
     plane.start_control_plane()
     old, new = plane.start_backend("v1"), plane.start_backend("v2", "--flavour=b")
     plane.apply(route(("v1", old.address), ("v2", new.address), SHADOW))
@@ -35,7 +35,7 @@ def captured(plane: Plane) -> tuple[Plane, Envoy, BackendProcess]:
 
 
 async def ask(session: aiohttp.ClientSession, entry: str, body: bytes) -> tuple[str, bytes, float, float]:
-    """Return request id, answer, and the client's own first-byte and total times in milliseconds."""
+    """Return request id, response, and the client's first-byte and total times in milliseconds."""
     began, first = time.perf_counter(), 0.0
     received = b""
     headers = {"content-type": "application/json"}
@@ -64,6 +64,7 @@ def pairs(plane: Plane) -> list[dict[str, Any]]:
     return list(plane.collector_api.get("/v1/pairs?route=chat&limit=200")["pairs"])
 
 
+@pytest.mark.quiet
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_bodies_are_exact_and_times_are_the_clients(
     captured: tuple[Plane, Envoy, BackendProcess], stream: bool
@@ -82,9 +83,11 @@ async def test_bodies_are_exact_and_times_are_the_clients(
         body, answer, first, total = sent[pair["request_id"]]
         primary, shadow = pair["primary"], pair["shadow"]
         assert base64.b64decode(primary["request"]["base64"]) == body
-        assert base64.b64decode(shadow["request"]["base64"]) == body, "what the user sent, once for all legs"
+        assert base64.b64decode(shadow["request"]["base64"]) == body, (
+            "the request of the user, the same for all legs"
+        )
         assert base64.b64decode(primary["response"]["base64"]) == answer
-        assert base64.b64decode(shadow["response"]["base64"]) != answer, "another model answered"
+        assert base64.b64decode(shadow["response"]["base64"]) != answer, "the other model responded"
         assert shadow["response"]["truncated"] is False
         assert (primary["variant"], shadow["variant"]) == ("v1", "v2")
         first_off.append(abs(first - pair["comparison"]["primary"]["first_token_ms"]))
@@ -121,9 +124,9 @@ async def test_a_client_that_leaves_is_recorded_as_such(
     assert pair["primary"]["client_left"] is True
     assert pair["shadow"]["client_left"] is False
     assert pair["primary"]["complete"] is False
-    assert pair["primary"]["response"]["bytes_kept"] > 0, "what had been seen is kept"
+    assert pair["primary"]["response"]["bytes_kept"] > 0, "the part received so far is kept"
     assert pair["shadow"]["complete"] is True
-    assert plane.summary()["agreement"]["exact"]["of"] == 0, "no verdict on an answer nobody waited for"
+    assert plane.summary()["agreement"]["exact"]["of"] == 0, "a response without its client is not compared"
 
 
 async def test_a_dead_shadow_is_recorded_as_such(captured: tuple[Plane, Envoy, BackendProcess]) -> None:

@@ -1,4 +1,4 @@
-"""Every query of the dashboard, against a Prometheus that scrapes a rollout, a shadow and their users."""
+"""Every query of the dashboard returns data from a Prometheus that scrapes a rollout and a shadow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "k8s/monitoring/grafana-dashboard.json").read_text(encoding="utf-8"))
 QUIET = (
-    # What is not there while all is well.
+    # Series that are absent while there is no problem.
     "shiftplane_backend_dead",
     "envoy_llm_left",
     "envoy_llm_broken",
@@ -65,7 +65,7 @@ SHADOW = "{shadow: {percentage: 100, compare: {noiseBaseline: {percentage: 100}}
 
 
 def queries() -> Iterator[tuple[str, str, str]]:
-    """Yield the title, the legend and the query of everything that is drawn, for all routes."""
+    """Yield the title, legend and query of every target of the dashboard, for all routes."""
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", ()):
             query = target["expr"].replace("${route:regex}", ".*").replace("$__rate_interval", "1m")
@@ -131,7 +131,7 @@ async def ask(envoy: Envoy, stop: asyncio.Event) -> None:
 
 
 async def answered(prometheus: str, query: str) -> list[Any]:
-    """Return what a query found, numbers that are none left out."""
+    """Return the result of a query without NaN."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"{prometheus}/api/v1/query", params={"query": query}) as answer,
@@ -166,7 +166,7 @@ async def test_panels_show_what_runs(plane: Plane) -> None:
         asking = asyncio.create_task(ask(envoy, stop))
         while not await answered(prometheus, "shiftplane_xds_streams"):
             await asyncio.sleep(0.2)
-        # Something is published while somebody looks.
+        # A change while Prometheus scrapes, so that there is a push to show.
         await asyncio.to_thread(plane.apply, probe.replace("retries: 0", "retries: 1"))
         loud = [one for one in queries() if not any(name in one[2] for name in QUIET)]
         silent: list[Any] = loud

@@ -1,4 +1,4 @@
-"""The real Envoy as an oracle for both flavours: nothing warming, nothing rejected, the version as sent."""
+"""The real Envoy as an oracle for both protocol variants: nothing warming or rejected, versions as sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHADOW = "{shadow: {percentage: 50}}"
 
 
 @pytest.mark.parametrize("delta", [True, False], ids=["delta", "sotw"])
-async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> None:
+async def test_edits_under_traffic_cause_no_failure(plane: Plane, delta: bool) -> None:
     plane.start_control_plane(collector=False)
     backends = [("v1", plane.start_backend("v1").address), ("v2", plane.start_backend("v2").address)]
     specs = [
@@ -49,25 +49,27 @@ async def test_edits_under_traffic_hurt_nobody(plane: Plane, delta: bool) -> Non
     result = await users
     assert result.failed == 0, result
     stats = envoy.stats("update_rejected|warming|no_cluster|no_route")
-    # A copy on its way while its shadow is taken out finds no route in the hop; no user waits for it.
-    hurt = {name: value for name, value in stats.items() if value and name != "http.hop.no_route"}
-    assert hurt == {}
+    # A mirrored request in flight when its shadow is removed has no route in the hop; no user waits for it.
+    errors = {name: value for name, value in stats.items() if value and name != "http.hop.no_route"}
+    assert errors == {}
     dump = envoy.config()["ClustersConfigDump"]
     assert not dump.get("dynamic_warming_clusters")
     names = {cluster["cluster"]["name"] for cluster in dump["dynamic_active_clusters"]}
-    assert names == {"chat/v1", "chat/v2"}, "what no spec names any more is gone"
+    assert names == {"chat/v1", "chat/v2"}, "clusters that no spec refers to are removed"
     assert plane.api.get("/v1/proxies")["proxies"][0]["status"] == "SYNCED"
     ours, theirs = await versions_we_gave(plane), versions_it_names(envoy)
     assert theirs.keys() == {"Cluster chat/v1", "Cluster chat/v2", "Listener entry", "Listener hop", *ROUTES}
-    world = plane.view()["convergence"]["version"]
-    assert theirs.pop("RouteConfiguration entry") == world, "the last edit changed routes, in this world"
+    snapshot_version = plane.view()["convergence"]["version"]
+    assert theirs.pop("RouteConfiguration entry") == snapshot_version, (
+        "the last edit changed routes, in this snapshot"
+    )
     if delta:
-        assert theirs == {name: ours[name] for name in theirs}, "each resource in its own version"
-    assert ("VirtualHost entry/*" in ours) == delta, "told by itself where the protocol can"
+        assert theirs == {name: ours[name] for name in theirs}, "each resource has its own version"
+    assert ("VirtualHost entry/*" in ours) == delta, "delta sends virtual hosts as resources of their own"
 
 
 async def versions_we_gave(plane: Plane) -> dict[str, str]:
-    """Ask the control plane what the one proxy accepted."""
+    """Return the versions that the proxy has ACKed, from the control plane."""
     method = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
     async with grpc.aio.insecure_channel(f"127.0.0.1:{plane.xds}") as channel:
         fetch = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
@@ -82,7 +84,7 @@ async def versions_we_gave(plane: Plane) -> dict[str, str]:
 
 
 def versions_it_names(envoy: Envoy) -> dict[str, str]:
-    """Ask the proxy itself."""
+    """Return the versions in the config dump of the proxy."""
     dump = envoy.config()
     clusters = dump["ClustersConfigDump"]["dynamic_active_clusters"]
     listeners = dump["ListenersConfigDump"]["dynamic_listeners"]

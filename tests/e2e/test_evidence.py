@@ -1,4 +1,4 @@
-"""From two answers to evidence, over a real Envoy: three legs of one request meet, and a verdict follows."""
+"""From responses to evidence with a real Envoy: the three legs of a request are joined, a verdict follows."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ async def test_three_legs_meet_and_equal_models_are_not_called_different(plane: 
         "v1",
     )
     texts = {pair[leg]["reply"]["text"] for leg in ("primary", "shadow", "noise")}
-    assert len(texts) == 3, "each was sampled anew"
+    assert len(texts) == 3, "each response was sampled independently"
     tokens = summary["tokens"]
     assert tokens["noise_total"] == pytest.approx(tokens["primary_mean"] * tokens["of"], rel=0.1)
-    # Equal models need some 200 pairs and then go on to the canary; fewer leave it open.
-    said = [event["message"] for event in plane.view()["events"] if event["kind"] == "likeness"]
-    assert said
-    assert not any(words.startswith("Different") for words in said)
+    # Equal models need about 200 pairs to go on to the canary; with fewer, the result is inconclusive.
+    messages = [event["message"] for event in plane.view()["events"] if event["kind"] == "likeness"]
+    assert messages
+    assert not any(words.startswith("Different") for words in messages)
 
 
 async def test_a_share_of_the_copied_is_asked_again_and_a_session_counts_once(plane: Plane) -> None:

@@ -1,4 +1,4 @@
-"""Whatever dies, hangs or floods: users notice nothing. Each against the real Envoy, bounded."""
+"""No request of a user fails when collector, shadow or control plane die or hang, with a real Envoy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UPLOAD = 16 << 20
 
 @pytest.fixture
 def shadowed(plane: Plane) -> tuple[Plane, Envoy, BackendProcess]:
-    """A route whose every request is copied to a candidate."""
+    """Run a route whose every request is mirrored to a candidate."""
     plane.start_collector()
     plane.start_control_plane()
     old, new = plane.start_backend("v1"), plane.start_backend("v2")
@@ -41,7 +41,7 @@ def shadowed(plane: Plane) -> tuple[Plane, Envoy, BackendProcess]:
 
 
 async def use(envoy: Envoy, trouble: Callable[[], None], *, seconds: float = 5.0) -> TrafficSnapshot:
-    """Let users ask for a while, with `trouble` after the first second."""
+    """Send requests for `seconds`, and call `trouble` after the first second."""
     config = TrafficConfig(url=envoy.entry, users=50, rate=30, duration=seconds, request_timeout=10)
     traffic = Traffic(config)
     task = asyncio.create_task(traffic.run())
@@ -50,7 +50,7 @@ async def use(envoy: Envoy, trouble: Callable[[], None], *, seconds: float = 5.0
     return await task
 
 
-def unharmed(result: TrafficSnapshot) -> None:
+def check_no_failures(result: TrafficSnapshot) -> None:
     assert result.failed == 0, result
     assert result.held_back == 0, "requests piled up"
     assert result.ok == result.sent > 100
@@ -59,25 +59,25 @@ def unharmed(result: TrafficSnapshot) -> None:
 async def test_a_killed_and_a_hung_collector(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, _ = shadowed
     collector = next(p for p in plane.processes if p.name == "collector")
-    unharmed(await use(envoy, lambda: collector.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: collector.signal(signal.SIGSTOP)))
     collector.signal(signal.SIGCONT)
-    unharmed(await use(envoy, collector.kill))
+    check_no_failures(await use(envoy, collector.kill))
     plane.until(lambda view: view["capture_lost"].get("collector_unreachable", 0) > 0)
 
 
 async def test_a_killed_shadow(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, shadow = shadowed
-    unharmed(await use(envoy, shadow.process.kill))
+    check_no_failures(await use(envoy, shadow.process.kill))
     summary = eventually(plane.summary, lambda s: bool(s) and s["pairs"] > 60)
     status = summary["agreement"]["status"]
-    assert status["same"] < status["of"], "a dead shadow shows as what it is"
+    assert status["same"] < status["of"], "the failures of a dead shadow are reported"
 
 
 async def test_a_hung_shadow(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     _, envoy, shadow = shadowed
-    unharmed(await use(envoy, lambda: shadow.process.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: shadow.process.signal(signal.SIGSTOP)))
     stats = envoy.stats("cluster.chat/hop.upstream_rq_active")
-    assert all(value <= 16 for value in stats.values()), "what hangs stays bounded, eight of each copy"
+    assert all(value <= 16 for value in stats.values()), "at most eight requests of each mirror hang"
 
 
 async def test_a_shadow_that_does_not_read_an_upload(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
@@ -95,11 +95,11 @@ async def test_a_shadow_that_does_not_read_an_upload(shadowed: tuple[Plane, Envo
             ],
         }
         raw = json.dumps(body).encode()
-        # More uploads than the hop takes at once: the rest must simply not be copied.
+        # More uploads than the hop accepts at once: the others must not be mirrored.
         answers = await asyncio.gather(*(_upload(session, envoy.entry, raw) for _ in range(12)))
         assert answers == [200] * 12
         copied = envoy.stats("cluster.chat/hop.upstream_rq_total")
-        assert sum(copied.values()) >= 1, "copies did reach for the shadow"
+        assert sum(copied.values()) >= 1, "requests were mirrored"
         async with session.post(f"{shadow.url}/_sim/faults", json={"mode": "none"}):
             pass
     assert plane.view()["phase"] == "Shadowing"
@@ -115,6 +115,6 @@ async def _upload(session: aiohttp.ClientSession, entry: str, body: bytes) -> in
 async def test_a_killed_and_a_hung_control_plane(shadowed: tuple[Plane, Envoy, BackendProcess]) -> None:
     plane, envoy, _ = shadowed
     control = next(p for p in plane.processes if p.name == "control-plane")
-    unharmed(await use(envoy, lambda: control.signal(signal.SIGSTOP)))
+    check_no_failures(await use(envoy, lambda: control.signal(signal.SIGSTOP)))
     control.signal(signal.SIGCONT)
-    unharmed(await use(envoy, control.kill))
+    check_no_failures(await use(envoy, control.kill))

@@ -1,4 +1,4 @@
-"""A real Envoy and the discovery port know each other by certificates."""
+"""Mutual TLS between a real Envoy and the xDS port."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def connected(plane: Plane) -> list[tuple[str, str]]:
     return [(one["id"], one["status"]) for one in plane.api.get("/v1/proxies")["proxies"]]
 
 
-@pytest.mark.parametrize("flags", [(), ("--acceptors=2",)], ids=["one process", "acceptors"])
+@pytest.mark.parametrize("flags", [(), ("--workers=2",)], ids=["one process", "acceptors"])
 def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
     plane: Plane, ca: Authority, flags: tuple[str, ...]
 ) -> None:
@@ -79,7 +79,7 @@ def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
         wait=False,
     )
     eventually(lambda: metric(plane, "shiftplane_xds_identity_refused_total"), lambda found: found >= 2)
-    # Acceptors tell of their proxies once a second.
+    # Acceptors report their proxies once a second.
     eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
     (log,) = [process.log.read_text() for process in plane.processes if process.name == "control-plane"]
     assert "node 'envoy-2' of group 'chat': the certificate has spiffe://mesh/ns/prod/sa/search" in log
@@ -90,7 +90,7 @@ def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
 def test_a_control_plane_may_go_by_an_address_or_a_uri(plane: Plane, ca: Authority, name: str) -> None:
     start(plane, ca.issue("server", name), ca)
     pair = ca.issue("one", "DNS:envoy-1")
-    # No files of secrets here: what is printed to a terminal has the certificates by path.
+    # Without SDS files: a bootstrap printed to a terminal refers to the certificates by path.
     tls = XdsTls(
         name=name.partition(":")[2], ca=str(ca.ca), certificate=str(pair.certificate), key=str(pair.key)
     )
@@ -117,14 +117,14 @@ def test_both_sides_follow_certificates_that_are_renewed(plane: Plane, ca: Autho
     client.replace(ca.issue("two", CHAT))
     server.replace(ca.issue("renewed", "DNS:xds.mesh"))
     eventually(lambda: _serials(envoy), lambda found: found == {client.serial})
-    assert metric(plane, "shiftplane_xds_streams") == 1, "nobody was disconnected"
+    assert metric(plane, "shiftplane_xds_streams") == 1, "no stream was closed"
     assert _stats(envoy)["cluster.shiftplane_xds.ssl.handshake"] == 1
-    # The next connections are made with the new ones.
+    # The next connections use the new certificates.
     process.kill()
     plane.processes.remove(process)
     process = start(plane, server, ca)
     eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
-    # A pair whose halves do not fit changes nothing; a certificate of another group shuts the proxy out.
+    # A key that does not match its certificate changes nothing; a certificate of another group is refused.
     other = ca.issue("three", "URI:spiffe://mesh/ns/prod/sa/search")
     client.replace(Pair(certificate=other.certificate, key=client.key))
     process.kill()
@@ -136,17 +136,17 @@ def test_both_sides_follow_certificates_that_are_renewed(plane: Plane, ca: Autho
     plane.processes.remove(process)
     start(plane, server, ca)
     eventually(lambda: metric(plane, "shiftplane_xds_identity_refused_total"), lambda found: found >= 1)
-    assert answer(envoy) == 200, "users of a proxy that is refused notice nothing"
+    assert answer(envoy) == 200, "a refused proxy still serves users"
 
 
 def _serials(envoy: Envoy) -> set[str]:
-    """The certificates Envoy would show to its control plane."""
+    """Return the serial numbers of the certificates that Envoy presents to its control plane."""
     found = json.loads(envoy.get("/certs"))["certificates"]
     return {chain["serial_number"] for one in found for chain in one.get("cert_chain", ())}
 
 
 def _stats(envoy: Envoy) -> dict[str, int]:
-    """What Envoy counts of TLS towards its control plane; nothing while it starts."""
+    """Return Envoy's TLS counters for its control plane; empty while it starts."""
     try:
         return envoy.stats("shiftplane_xds.*ssl")
     except urllib.error.URLError:

@@ -1,4 +1,4 @@
-"""A kill holds whatever is restarted, stops copies and capture too, and reaches proxies that start later."""
+"""A kill survives restarts, stops mirroring and capture too, and applies to proxies that start later."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it_outlives_restarts_of_both_sides(plane: Plane) -> None:
     command(plane, "kill")
     eventually(lambda: variant(envoy), lambda found: found == "v1", within=2)
     control.kill()
-    assert variant(envoy) == "v1", "the proxy keeps it alone"
+    assert variant(envoy) == "v1", "the proxy keeps the kill without a control plane"
     plane.start_control_plane(collector=False)
     view = plane.until(lambda view: bool(view["convergence"]["acked"] == 1))
     assert view["phase"] == "Killed"
@@ -49,7 +49,7 @@ def test_it_outlives_restarts_of_both_sides(plane: Plane) -> None:
     assert variant(envoy) == "v1"
     for number in range(3):
         late = plane.start_envoy(f"late-{number}")
-        assert variant(late) == "v1", "from its first request on"
+        assert variant(late) == "v1", "from the first request on"
     command(plane, "unkill")
     eventually(lambda: variant(envoy), lambda found: found == "v2", within=2)
     eventually(lambda: variant(late), lambda found: found == "v2", within=2)
@@ -77,7 +77,7 @@ def test_copies_and_capture_stop_with_it(plane: Plane) -> None:
     users.variants(20)
     command(plane, "unkill")
     plane.until(lambda view: view["phase"] == "Shadowing" and view["convergence"]["acked"] == 1)
-    time.sleep(0.5)  # Whatever was copied while it was killed would have arrived by now.
+    time.sleep(0.5)  # A request mirrored during the kill would have arrived by now.
     assert (copies(), plane.summary()["pairs"]) == (20, pairs)
     users.variants(5)
     eventually(copies, lambda count: count == 25)

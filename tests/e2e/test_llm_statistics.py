@@ -1,4 +1,4 @@
-"""Envoy's counts of requests and tokens are those of the backends, exactly; and counting hurts nobody."""
+"""Envoy's counts of requests and tokens equal those of the backends, and counting changes no response."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ LARGE = 20_000_000
 
 
 class Backend:
-    """A model server that keeps its own books."""
+    """A model server that counts its own requests and tokens."""
 
     def __init__(self) -> None:
-        self.books: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.address = ""
         self.rng = random.Random(5)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         asked: dict[str, Any] = await request.json()
         kind = asked["kind"]
-        self.books[kind] += 1
+        self.counts[kind] += 1
         tokens = self.rng.randrange(1, 300)
         usage = {"prompt_tokens": self.rng.randrange(1, 50), "completion_tokens": tokens}
         if kind == "error":
@@ -42,10 +42,10 @@ class Backend:
         if kind == "bad":
             return web.json_response({"error": "too long"}, status=400)
         if kind == "plain":
-            self.told(usage)
+            self.count_tokens(usage)
             return web.json_response({"choices": [], "usage": usage})
         if kind == "charset":
-            self.told(usage)
+            self.count_tokens(usage)
             body = json.dumps({"usage": usage}).encode()
             return web.Response(body=body, headers={"content-type": "application/json; charset=utf-8"})
         if kind == "no-usage":
@@ -67,15 +67,15 @@ class Backend:
             request.transport.close()
             return response
         if kind == "stream-usage":
-            self.told(usage)
+            self.count_tokens(usage)
             await response.write(b"data: " + json.dumps({"choices": [], "usage": usage}).encode() + b"\n\n")
         await response.write(b"data: [DONE]\n\n")
         return response
 
-    def told(self, usage: dict[str, int]) -> None:
-        self.books["metered"] += 1
-        self.books["prompt_tokens"] += usage["prompt_tokens"]
-        self.books["completion_tokens"] += usage["completion_tokens"]
+    def count_tokens(self, usage: dict[str, int]) -> None:
+        self.counts["metered"] += 1
+        self.counts["prompt_tokens"] += usage["prompt_tokens"]
+        self.counts["completion_tokens"] += usage["completion_tokens"]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 async def ask(session: aiohttp.ClientSession, entry: str, kind: str) -> tuple[int, int]:
-    """Return status and size of an answer; a broken one has none."""
+    """Return status and size of a response; the size of a broken one is -1."""
     try:
         async with session.post(f"{entry}/v1/chat/completions", json={"kind": kind}) as answer:
             return answer.status, len(await answer.read())
@@ -129,20 +129,20 @@ async def test_counts_are_those_of_the_backend_exactly(plane: Plane, backend: Ba
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(one(kind) for kind in kinds))
-    books = backend.books
-    assert sum(books[kind] for kind in KINDS) == REQUESTS
+    counts = backend.counts
+    assert sum(counts[kind] for kind in KINDS) == REQUESTS
 
     def cost() -> dict[str, Any]:
         (found,) = plane.view()["costs"] or [{"requests": 0}]
         return dict(found)
 
     found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == REQUESTS)
-    assert found["failed"] == books["error"] + books["cut"]
-    assert found["prompt_tokens"] == books["prompt_tokens"]
-    assert found["completion_tokens"] == books["completion_tokens"]
-    assert found["metered"] == books["metered"]
-    assert found["unmetered"] == books["stream"] + books["no-usage"]
-    assert found["invalid"] == books["broken-json"]
+    assert found["failed"] == counts["error"] + counts["cut"]
+    assert found["prompt_tokens"] == counts["prompt_tokens"]
+    assert found["completion_tokens"] == counts["completion_tokens"]
+    assert found["metered"] == counts["metered"]
+    assert found["unmetered"] == counts["stream"] + counts["no-usage"]
+    assert found["invalid"] == counts["broken-json"]
     assert found["estimated_tokens"] > 0
 
 
@@ -187,15 +187,15 @@ async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -
         for kind in ("plain", "stream-usage", "error") * 30:
             await ask(session, envoy.entry, kind)
 
-    def told() -> dict[str, float]:
+    def metrics() -> dict[str, float]:
         lines = plane.api.text("/metrics").splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if line.startswith("shiftplane_statistics_"))
         return {name: float(value) for name, value in pairs}
 
-    def enough(told: dict[str, float]) -> bool:
-        return told["shiftplane_statistics_messages_total"] >= 4
+    def enough(metrics: dict[str, float]) -> bool:
+        return metrics["shiftplane_statistics_messages_total"] >= 4
 
-    found = await asyncio.to_thread(eventually, told, enough)
+    found = await asyncio.to_thread(eventually, metrics, enough)
     mean = found["shiftplane_statistics_bytes_total"] / found["shiftplane_statistics_messages_total"]
     assert mean < 10_000, f"{mean:.0f} bytes a message"
     (v1, v2) = plane.view()["costs"]
@@ -203,7 +203,7 @@ async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -
 
 
 async def test_acceptors_hand_on_what_their_proxies_counted(plane: Plane, backend: Backend) -> None:
-    await asyncio.to_thread(plane.start_control_plane, "--acceptors=2", collector=False)
+    await asyncio.to_thread(plane.start_control_plane, "--workers=2", collector=False)
     await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
     envoys = [await asyncio.to_thread(plane.start_envoy, f"envoy-{number}") for number in range(3)]
     async with aiohttp.ClientSession() as session:
@@ -215,4 +215,4 @@ async def test_acceptors_hand_on_what_their_proxies_counted(plane: Plane, backen
         return dict(found)
 
     found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == 30)
-    assert found["completion_tokens"] == backend.books["completion_tokens"]
+    assert found["completion_tokens"] == backend.counts["completion_tokens"]

@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager beside a real Envoy: same counts, and alarms that take back."""
+"""A real Prometheus and a real Alertmanager with a real Envoy: equal counts, and alerts that roll back."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ async def test_both_ways_give_the_same_counts(plane: Plane, tmp_path: Path) -> N
         def all_there(found: list[dict[str, Any]]) -> bool:
             return bool(sum(int(cost["requests"]) for cost in found) == 300)
 
-        told = await asyncio.to_thread(eventually, lambda: costs(plane), all_there)
+        streamed = await asyncio.to_thread(eventually, lambda: costs(plane), all_there)
         scraped = await asyncio.to_thread(eventually, lambda: costs(other), all_there)
-        assert scraped == told
-        assert sum(cost["failed"] for cost in told) > 20
-        assert sum(cost["completion_tokens"] for cost in told) > 1000
+        assert scraped == streamed
+        assert sum(cost["failed"] for cost in streamed) > 20
+        assert sum(cost["completion_tokens"] for cost in streamed) > 1000
     finally:
         other.close()
 
@@ -125,7 +125,7 @@ async def test_an_alert_rule_takes_a_candidate_back(plane: Plane, tmp_path: Path
         await asyncio.gather(asking, return_exceptions=True)
     assert view["outcome"] == "RolledBack"
     assert "alarm: CanaryRegressionDetected: chat/v2 answers" in view["message"]
-    # It is told again and again while it fires, and changes nothing more.
+    # Alertmanager repeats a firing alert; the repetitions change nothing.
     events = [event["kind"] for event in plane.view()["events"]]
     assert events.count("alarm") == 1
 

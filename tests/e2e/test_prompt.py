@@ -1,4 +1,4 @@
-"""Prompt versions in a real Envoy: who gets which, and what becomes of every byte of the body."""
+"""Prompt versions in a real Envoy: the assignment of users, and the exact bytes of rewritten bodies."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Asker:
         self, body: bytes, org: str | None = None, path: str = "/v1/chat/completions?a=b", **headers: str
     ) -> tuple[dict[str, str], bytes]:
         """Return the headers and the body that reached the backend."""
-        said = {"content-type": "application/json"} | ({} if org is None else {"x-org-id": org})
-        said |= {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request("POST", path, body, said)
+        sent = {"content-type": "application/json"} | ({} if org is None else {"x-org-id": org})
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        self._connection.request("POST", path, body, sent)
         answer = self._connection.getresponse()
         raw = answer.read()
         assert answer.status == 200, raw
@@ -75,13 +75,13 @@ class Asker:
         return got, raw
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
 
 @pytest.fixture
 def asking() -> Iterator[Callable[[Envoy], Asker]]:
-    """Connections that are closed whatever a test finds."""
+    """Return a factory of connections that are closed at the end of the test."""
     with ExitStack() as stack:
         yield lambda envoy: stack.enter_context(closing(Asker(envoy)))
 
@@ -176,12 +176,12 @@ def test_what_becomes_of_the_body(plane: Plane, backend: Echo, asking: Callable[
         assert body.decode() == wanted, (org, given)
         assert headers["x-shiftplane-prompt"] == org[0]
         json.loads(body)
-    for name, given_bytes, said in UNTOUCHED:
-        headers, body = asker.ask(given_bytes, "insert", **said)
+    for name, given_bytes, sent in UNTOUCHED:
+        headers, body = asker.ask(given_bytes, "insert", **sent)
         assert body == given_bytes, name
         assert "x-shiftplane-prompt" not in headers, name
     _, body = asker.ask(b'{"messages":[]}', x_shiftplane_prompt="forged")
-    assert body == b'{"messages":[]}', "nobody without an organisation has a version here"
+    assert body == b'{"messages":[]}', "a request without an organization has no version"
     assert "x-shiftplane-prompt" not in asker.ask(b'{"messages":[]}', x_shiftplane_prompt="forged")[0]
     large = b'{"messages":[{"role":"user","content":"' + b"x" * (4 << 20) + b'"}]}'
     _, body = asker.ask(large, "insert")
@@ -235,7 +235,7 @@ def test_the_copy_carries_the_same_prompt_once(
 def test_an_adapter_is_a_backend_with_a_model_name_of_its_own(
     plane: Plane, backend: Echo, asking: Callable[[Envoy], Asker]
 ) -> None:
-    """Two LoRA adapters of one server: the same endpoints, split by users like any two backends."""
+    """Two LoRA adapters of one server: the same endpoints, with users split between them."""
     backends = [
         {"name": name, "endpoints": [backend.address], "modelNameOverride": f"adapter-{name}"}
         for name in ("v1", "v2")

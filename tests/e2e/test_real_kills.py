@@ -1,4 +1,4 @@
-"""Twenty times kill -9 at random moments of one rollout: it goes on where it was, never twice or ahead."""
+"""Twenty times kill -9 at random moments of one rollout: no step is repeated or skipped."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 KILLS = 20
 WEIGHTS = [5 * n for n in range(1, 20)]
 
 
 def weight(envoy: Envoy) -> int:
-    """The candidate's weight that the proxy itself works with, in slots."""
+    """Return the candidate's weight in the configuration of the proxy, in slots."""
     for table in envoy.config()["RoutesConfigDump"].get("dynamic_route_configs", []):
         config = table["route_config"]
         if config["name"] == "entry" and config.get("virtual_hosts"):
@@ -51,14 +51,14 @@ def test_twenty_kills(plane: Plane) -> None:
         control = plane.start_control_plane(collector=False)
     plane.until(lambda view: bool(view["phase"] == "Healthy"), within=60)
     eventually(lambda: weight(envoy), lambda found: found == 10_000)
-    assert all(before <= after for before, after in pairwise(seen)), "never an older world"
+    assert all(before <= after for before, after in pairwise(seen)), "never an older snapshot"
     assert set(seen) <= {0, *(100 * share for share in WEIGHTS), 10_000}
     control.stop()
     follow(plane)
 
 
 def follow(plane: Plane) -> None:
-    """Replay the history: the same state, each weight entered once and in its order."""
+    """Replay the history: the state is the same, and each weight was entered once and in order."""
     store = SqliteStore(plane.folder / "state.sqlite")
     (kept,) = store.load()
     state: State | None = None

@@ -1,4 +1,4 @@
-"""kill -9 of the control plane in the middle of a step: traffic goes on, and so does the step."""
+"""kill -9 of the control plane in the middle of a step: traffic and the step continue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 
 def weights(envoy: Envoy) -> dict[str, int]:
-    """The weights the Envoy itself works with."""
+    """Return the weights in the configuration of the Envoy."""
     for table in envoy.config()["RoutesConfigDump"].get("dynamic_route_configs", []):
         config = table["route_config"]
         if config["name"] == "entry" and config.get("virtual_hosts"):
@@ -54,17 +54,17 @@ async def test_the_same_step_with_its_clock(plane: Plane) -> None:
     await asyncio.to_thread(plane.start_control_plane, collector=False)
 
     def connected() -> dict[str, Any]:
-        assert weights(envoy) in (held, {"chat/v2": 10_000}), "never an empty or older world"
+        assert weights(envoy) in (held, {"chat/v2": 10_000}), "never an empty or older snapshot"
         return plane.view()
 
     after = await asyncio.to_thread(eventually, connected, lambda view: view["convergence"]["acked"] == 1)
     assert after["step"]["index"] == before["step"]["index"]
-    assert after["step"]["began_at"] == before["step"]["began_at"], "the clock went on"
+    assert after["step"]["began_at"] == before["step"]["began_at"], "the clock of the step continued"
     assert after["step"]["ends_at"] == before["step"]["ends_at"]
     assert after["convergence"]["version"] == before["convergence"]["version"]
     assert envoy.config()["ClustersConfigDump"]["dynamic_active_clusters"] == dump["dynamic_active_clusters"]
     reloads = {name: value for name, value in updates(envoy).items() if name.endswith("config_reload")}
-    assert reloads == {name: counted[name] for name in reloads}, "nothing was configured anew"
+    assert reloads == {name: counted[name] for name in reloads}, "no configuration was reloaded"
 
     done = await asyncio.to_thread(eventually, connected, lambda v: v["phase"] == "Healthy", within=40)
     assert done["weights"] == {"v1": 0.0, "v2": 100.0}

@@ -1,4 +1,4 @@
-"""Each leg asks for its own model's name; no other byte of a request changes."""
+"""Each leg requests the model name of its backend; no other byte of a request changes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_a_body_in_chunks_is_rewritten_too(
     (request,) = await seen(old, 1)
     assert request["body_sha256"] == digest(ODD.replace(b'"whatever \\"quoted\\""', OLD))
     assert await post(envoy, ODD) == 200
-    assert len(await seen(new, 1)) == 1, "without a declared length nothing was copied"
+    assert len(await seen(new, 1)) == 1, "a request without content-length is not mirrored"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_what_cannot_be_rewritten_passes_untouched(
     rewritten: tuple[Envoy, BackendProcess, BackendProcess], body: bytes, headers: dict[str, str]
 ) -> None:
     envoy, old, _ = rewritten
-    assert 400 <= await post(envoy, body, **headers) < 500, "the backend's own answer"
+    assert 400 <= await post(envoy, body, **headers) < 500, "the response of the backend"
     (request,) = await seen(old, 1)
     assert request["body_sha256"] == digest(body)
 

@@ -1,6 +1,6 @@
-"""Every sample spec from its first step to its last behind a real Envoy; hours pass by the test's clock.
+"""Every sample spec from its first step to its last with a real Envoy; the test advances the clock.
 
-At each step it is asserted what users get, not what the control plane says they get.
+Each step is checked by the responses that users receive, not by what the control plane reports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOUR = 3_600.0
 
 @dataclass(slots=True)
 class Stage:
-    """A sample that runs: its control plane, its proxy, its users."""
+    """A running sample: its control plane, proxy and users."""
 
     plane: Plane
     control: TimedPlane
@@ -46,18 +46,18 @@ class Stage:
     addresses: dict[str, str]
 
     def split(self, count: int = MANY, **headers: str) -> dict[str, int]:
-        """Ask once for each of `count` users; return how many got which variant."""
+        """Send a request for each of `count` users; return the number of users per variant."""
         return dict(Counter(self.users.variants(count, **headers).values()))
 
     def requests(self, backend: str) -> int:
-        """Return how many requests a backend has had."""
+        """Return the number of requests that a backend received."""
         name = backend if backend.startswith("chat/") else f"chat/{backend}"
         return self.envoy.stats(f"^cluster.{name}.upstream_rq_total$").get(
             f"cluster.{name}.upstream_rq_total", 0
         )
 
     def received(self, backend: str, limit: int, *headers: str) -> list[dict[str, str]]:
-        """Return these headers of the last chat requests a backend has had."""
+        """Return these headers of the last chat requests that a backend received."""
         wanted = "&".join(f"header={name}" for name in headers)
         url = f"http://{self.addresses[backend]}/_sim/requests?limit={2 * limit}&{wanted}"
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -66,7 +66,7 @@ class Stage:
 
 
 def local(sample: str, addresses: dict[str, str]) -> str:
-    """Return a sample whose backends are those of the test."""
+    """Return a sample with the backends of the test."""
     documents = list(yaml.safe_load_all((SAMPLES / sample).read_text(encoding="utf-8")))
     for document in documents:
         for backend in document["spec"].get("backends", ()):
@@ -76,7 +76,7 @@ def local(sample: str, addresses: dict[str, str]) -> str:
 
 
 def names(sample: str) -> dict[str, str]:
-    """Return the backends of a sample with the model name each answers to."""
+    """Return the model name of each backend of a sample."""
     found: dict[str, str] = {}
     for document in yaml.safe_load_all((SAMPLES / sample).read_text(encoding="utf-8")):
         for backend in document["spec"].get("backends", ()):
@@ -86,7 +86,7 @@ def names(sample: str) -> dict[str, str]:
 
 @contextmanager
 def staged(plane: Plane, sample: str, *, collector: bool = False) -> Iterator[Stage]:
-    """Run a sample: real backends, a real Envoy, and a control plane whose time the test moves."""
+    """Run a sample with real backends, a real Envoy, and a control plane whose clock the test advances."""
     addresses = {
         name: plane.start_backend(name, model=model).address for name, model in names(sample).items()
     }
@@ -106,14 +106,14 @@ def staged(plane: Plane, sample: str, *, collector: bool = False) -> Iterator[St
             users.close()
 
 
-def gains(before: dict[str, str], after: dict[str, str], candidate: str) -> None:
-    """Nobody who was on the candidate has left it."""
+def check_only_gains(before: dict[str, str], after: dict[str, str], candidate: str) -> None:
+    """Check that no user of the candidate has left it."""
     left = [user for user, variant in before.items() if variant == candidate != after[user]]
     assert left == []
 
 
-def between(found: int, percent: float, of: int = MANY) -> None:
-    """The count is within five standard deviations of the share (and the users are always the same)."""
+def check_share(found: int, percent: float, of: int = MANY) -> None:
+    """Check that a count is within five standard deviations of its share; the users are always the same."""
     expected = of * percent / 100
     assert abs(found - expected) <= 5 * (expected * (1 - percent / 100)) ** 0.5 + 1, (found, expected)
 
@@ -123,7 +123,7 @@ def test_01_shadow(plane: Plane) -> None:
         stage.control.held("shadow")
         assert stage.split() == {"v1": MANY}
         copies = eventually(lambda: stage.requests("v2/shadow"), lambda n: n > 0)
-        between(copies, 20)
+        check_share(copies, 20)
         stage.control.advance(24 * HOUR)
         assert stage.control.held("Healthy")["outcome"] == "Completed"
         before = stage.requests("v2/shadow")
@@ -138,11 +138,13 @@ def test_02_canary(plane: Plane) -> None:
         for weight, hours in ((5, 24.0), (25, 1.0), (50, 0.0)):
             stage.control.held("pause", weight)
             now = stage.users.variants(MANY, host="llm.example.com")
-            between(sum(variant == "v2" for variant in now.values()), weight)
-            gains(seen, now, "v2")
+            check_share(sum(variant == "v2" for variant in now.values()), weight)
+            check_only_gains(seen, now, "v2")
             seen = now
             stage.control.advance(hours * HOUR - 60)
-            assert stage.users.variants(MANY, host="llm.example.com") == seen, "not before its time"
+            assert stage.users.variants(MANY, host="llm.example.com") == seen, (
+                "no weight changes before its time"
+            )
             stage.control.advance(60)
         stage.control.advance(1_000 * HOUR)
         stage.control.held("Paused", 50)
@@ -159,18 +161,18 @@ def test_03_ab_test(plane: Plane) -> None:
         first = stage.users.variants(MANY)
         counted = Counter(first.values())
         for variant in ("v2", "v3"):
-            between(counted[variant], 20)
-        assert stage.users.variants(MANY) == first, "a user stays"
+            check_share(counted[variant], 20)
+        assert stage.users.variants(MANY) == first, "a user keeps the variant"
 
         def exposed() -> dict[str, Any]:
             found = plane.collector_api.get("/v1/exposures?route=chat")["experiments"]
             return dict(found[0]) if found else {}
 
-        told = eventually(
+        report = eventually(
             exposed, lambda e: sum(v["requests"] for v in e.get("variants", {}).values()) == 2 * MANY
         )
-        assert {name: variant["units"] for name, variant in told["variants"].items()} == dict(counted)
-        assert (told["crossovers"], told["experiment"]) == (0, "tone-2026-11")
+        assert {name: variant["units"] for name, variant in report["variants"].items()} == dict(counted)
+        assert (report["crossovers"], report["experiment"]) == (0, "tone-2026-11")
         stage.control.advance(14 * 24 * HOUR)
         assert stage.control.held("Healthy")["outcome"] == "Completed"
         assert stage.split() == {"v1": MANY}
@@ -193,25 +195,27 @@ def test_04_blue_green(plane: Plane) -> None:
 def test_05_targeting(plane: Plane) -> None:
     with staged(plane, "05-targeting.yaml") as stage:
         stage.control.held("Paused", 5)
-        everybody = stage.users.variants(MANY)
-        between(sum(variant == "v2" for variant in everybody.values()), 5)
-        assert stage.split(20, x_org_id="acme", x_client_version="1.0.0") == {"v2": 20}, "targets come first"
+        all_users = stage.users.variants(MANY)
+        check_share(sum(variant == "v2" for variant in all_users.values()), 5)
+        assert stage.split(20, x_org_id="acme", x_client_version="1.0.0") == {"v2": 20}, (
+            "targets take precedence"
+        )
         assert stage.split(20, x_client_version="2.3.0-rc.1") == {"v1": 20}
-        assert stage.users.variants(MANY, x_client_version="2.3.0") == everybody
+        assert stage.users.variants(MANY, x_client_version="2.3.0") == all_users
         assert stage.split(20, x_user_beta="true", x_region="eu-west-1") == {"v2": 20}
-        assert stage.users.variants(MANY, x_user_beta="true", x_region="us-east-1") == everybody
+        assert stage.users.variants(MANY, x_user_beta="true", x_region="us-east-1") == all_users
         gold = stage.users.variants(MANY, x_tier="gold")
-        between(sum(variant == "v2" for variant in gold.values()), 20)
+        check_share(sum(variant == "v2" for variant in gold.values()), 20)
         assert stage.users.variants(MANY, x_tier="platinum") == gold
-        both = sum(gold[user] == everybody[user] == "v2" for user in gold)
-        assert both < 10, "the rule has a salt of its own"
+        both = sum(gold[user] == all_users[user] == "v2" for user in gold)
+        assert both < 10, "the rule has its own salt"
 
 
 def test_06_kill_switch(plane: Plane) -> None:
     with staged(plane, "06-kill-switch.yaml") as stage:
         stage.control.held("Paused", 50)
         before = stage.users.variants(MANY)
-        between(sum(variant == "v2" for variant in before.values()), 50)
+        check_share(sum(variant == "v2" for variant in before.values()), 50)
         stage.control.act(Action.KILL, "v2 leaks names")
         view = stage.control.held("Killed")
         assert (view["kill"]["actor"], view["kill"]["reason"]) == ("test", "v2 leaks names")
@@ -235,7 +239,7 @@ def test_07_prompt_version(plane: Plane) -> None:
             stage.users.ask("u", x_org_id=organisation)
         last = stage.received("v1", MANY + 1, "x-org-id", "x-shiftplane-prompt")
         given = {headers["x-org-id"]: headers["x-shiftplane-prompt"] for headers in last}
-        between(sum(version == "4" for version in given.values()), 10)
+        check_share(sum(version == "4" for version in given.values()), 10)
         assert set(given.values()) == {"3", "4"}
         assert given["acme"] == "4"
         for organisation in organisations:
@@ -259,8 +263,8 @@ def test_08_and_09_growth(
         for weight in weights:
             stage.control.held("pause", weight)
             now = stage.users.variants(MANY)
-            between(sum(variant == "v2" for variant in now.values()), weight)
-            gains(seen, now, "v2")
+            check_share(sum(variant == "v2" for variant in now.values()), weight)
+            check_only_gains(seen, now, "v2")
             seen = now
             stage.control.advance(interval)
         stage.control.held("Baking", 100)
@@ -281,13 +285,13 @@ def test_11_shadow_to_canary(plane: Plane) -> None:
         stage.control.held("shadow")
         eventually(lambda: "pairs_before", lambda _: True)
         stage.control.advance(HOUR)
-        assert stage.split() == {"v1": MANY}, "an hour is not enough, pairs are missing"
+        assert stage.split() == {"v1": MANY}, "an hour is not enough while pairs are missing"
         stage.control.held("shadow")
         for _ in range(4):
             stage.split()
         for weight in (5, 25, 50):
             stage.control.held("pause", weight)
-            between(stage.split().get("v2", 0), weight)
+            check_share(stage.split().get("v2", 0), weight)
             stage.control.advance(HOUR)
         stage.control.held("Baking", 100)
         assert stage.split() == {"v2": MANY}
@@ -302,7 +306,7 @@ def test_12_blue_green_canary(plane: Plane) -> None:
         stage.control.act(Action.PROMOTE)
         for weight in (10, 50):
             stage.control.held("pause", weight)
-            between(stage.split().get("green", 0), weight)
+            check_share(stage.split().get("green", 0), weight)
             stage.control.advance(HOUR / 2)
         view = stage.control.held("Healthy", 100)
         assert stage.split() == {"green": MANY}

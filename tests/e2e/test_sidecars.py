@@ -1,4 +1,4 @@
-"""Sidecar mode: an Envoy beside each backend; a request is split once, wherever it enters."""
+"""Sidecar mode: an Envoy next to each backend; a request is split once, at whichever Envoy it enters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USERS = 1_000
 
 async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
     plane.start_control_plane(collector=False)
-    # A backend answers only what came through a serve listener, and records whose.
+    # A backend accepts only requests from a serve listener, and records the name of its proxy.
     apps = {
         name: plane.start_backend(name, "--require-header=x-shiftplane-served-by") for name in ("v1", "v2")
     }
@@ -47,7 +47,7 @@ async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
         for envoy in envoys.values()
     ]
     assert [sample.failed for sample in samples] == [0, 0]
-    assert samples[0].by_user == samples[1].by_user, "it does not matter where a user comes in"
+    assert samples[0].by_user == samples[1].by_user, "the variant does not depend on the entry"
     assert 0.25 < samples[0].share("v2") < 0.35
 
     expected = Counter[str]()
@@ -58,7 +58,7 @@ async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
             zip(apps, await asyncio.gather(*(_seen(session, app.url) for app in apps.values())), strict=True)
         )
         for name, log in seen.items():
-            assert log["by_path"]["/v1/chat/completions"] == expected[name], "split once, and never again"
+            assert log["by_path"]["/v1/chat/completions"] == expected[name], "each request was split once"
             assert set(log["by_header"]["x-shiftplane-served-by"]) == {f"sidecar-{name}"}, (
                 "only through its own serve listener"
             )
@@ -66,7 +66,7 @@ async def test_a_request_is_split_exactly_once(plane: Plane) -> None:
             assert served["http.serve.downstream_rq_total"] >= expected[name]
         for app in apps.values():
             async with session.post(f"{app.url}/v1/chat/completions", json={}) as direct:
-                assert direct.status == 403, "not around it"
+                assert direct.status == 403, "the serve listener cannot be bypassed"
 
 
 async def _seen(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demo itself, with fewer users."""
+"""`shiftplane demo` with fewer users."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_the_story_of_the_demo(tmp_path: Path) -> None:

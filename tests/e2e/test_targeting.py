@@ -1,4 +1,4 @@
-"""Who is served by what, decided by a real Envoy: operators, many values, tokens."""
+"""Targeting rules in a real Envoy: operators, many values, JWT claims."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def start(plane: Plane, rules: list[dict[str, Any]], attributes: str = "", more:
 
 
 def test_operators_mean_what_they_say(plane: Plane) -> None:
-    """One path per operator, all of them in one world."""
+    """Test every operator, each with its own host, in one snapshot."""
     plane.start_control_plane(collector=False)
     one, two = plane.start_backend("v1").address, plane.start_backend("v2").address
     documents = []
@@ -142,7 +142,9 @@ def keys(key: Path) -> str:
 
 
 @pytest.mark.parametrize("fetched", [False, True], ids=["inline", "fetched"])
-def test_claims_of_a_token_decide_and_nobody_is_refused(plane: Plane, tmp_path: Path, fetched: bool) -> None:
+def test_claims_of_a_token_select_the_variant_and_no_request_is_rejected(
+    plane: Plane, tmp_path: Path, fetched: bool
+) -> None:
     key, other = new_key(tmp_path / "key.pem"), new_key(tmp_path / "other.pem")
     with Echo({"/keys.json": keys(key).encode()}) as server:
         jwks = {"url": f"http://{server.address}/keys.json"} if fetched else {"inline": keys(key)}

@@ -1,4 +1,4 @@
-"""Users and long streams go on unharmed while weights move, go back, switch, and are killed."""
+"""No request or long stream fails while a rollout progresses, rolls back, switches, or is killed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BLUE_GREEN = "{blueGreen: {keepWarm: 1h}}"
 
 
 class Scene:
-    """A control plane, a proxy and two backends whose long answers take more than a second."""
+    """A control plane, a proxy and two backends whose long responses take more than a second."""
 
     def __init__(self, plane: Plane, strategy: str) -> None:
         plane.start_control_plane(collector=False)
@@ -35,8 +35,8 @@ class Scene:
         self.envoy: Envoy = plane.start_envoy()
 
     async def act(self, command: str, **body: Any) -> None:
-        said = {"actor": "test", "reason": "the test", **body}
-        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/chat/{command}", said)
+        sent = {"actor": "test", "reason": "the test", **body}
+        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/chat/{command}", sent)
 
     async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         def settled(view: dict[str, Any]) -> bool:
@@ -47,7 +47,7 @@ class Scene:
 
 
 class Streams:
-    """Long streams, begun again and again; each notes the variant it began on and how it ended."""
+    """Continuous long streams; each records its variant and its outcome."""
 
     def __init__(self, envoy: Envoy) -> None:
         self._envoy = envoy
@@ -85,8 +85,8 @@ class Streams:
                 self.broken.append(f"{variant}: {answer.status} {answers} {text[-80:]!r}")
 
 
-async def told(scene: Scene, story: Callable[[], Any]) -> Streams:
-    """Let users ask while the story happens; nobody may fail."""
+async def run_story(scene: Scene, story: Callable[[], Any]) -> Streams:
+    """Send requests while `story` runs, and check that none fails."""
     traffic, streams = (
         Traffic(TrafficConfig(url=scene.envoy.entry, rate=60, duration=None)),
         Streams(scene.envoy),
@@ -116,7 +116,7 @@ async def test_a_canary_to_its_end(plane: Plane) -> None:
             await scene.act("promote")
         await scene.until(lambda view: bool(view["phase"] == "Healthy"))
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}
 
 
@@ -131,7 +131,7 @@ async def test_a_rollback_at_half(plane: Plane) -> None:
         await scene.act("abort")
         await scene.until(lambda view: bool(view["phase"] == "RolledBack"))
 
-    await told(scene, story)
+    await run_story(scene, story)
 
 
 async def test_a_blue_green_switch_and_its_undo(plane: Plane) -> None:
@@ -145,7 +145,7 @@ async def test_a_blue_green_switch_and_its_undo(plane: Plane) -> None:
         await scene.act("undo")
         await scene.until(lambda view: bool(view["phase"] == "RolledBack"))
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}
 
 
@@ -165,5 +165,5 @@ async def test_a_kill_and_its_end(plane: Plane) -> None:
             await scene.until(lambda view: bool(view["phase"] == "Healthy"))
             await asyncio.sleep(0.4)
 
-    streams = await told(scene, story)
+    streams = await run_story(scene, story)
     assert set(streams.begun) == {"v1", "v2"}

@@ -1,4 +1,4 @@
-"""The same rollout behind every Envoy worlds are written for, and behind two of them at once."""
+"""The same rollout with every supported Envoy version, and with several versions in one group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEBIBYTE = 1 << 20
 
 
 def renamed(spec: str) -> str:
-    """The same spec with a model name for each backend, so that bodies are read whole and rewritten."""
+    """Return the spec with a model name for each backend, so that bodies are buffered and rewritten."""
     return spec.replace("  backends:", "  model: chat-large\n  backends:").replace(
         '"]}', '"], modelNameOverride: chat-large}'
     )
@@ -43,7 +43,7 @@ def waits(view: dict[str, Any]) -> bool:
 
 
 def in_order(envoy: Envoy) -> None:
-    """Nothing was refused, nothing was ignored, no script failed."""
+    """Check that no update was rejected, no field ignored, and that no script failed."""
     stats = envoy.stats("update_rejected|dynamic_unknown_fields|no_cluster|no_route|lua.errors")
     assert any(name.endswith("lds.update_rejected") for name in stats), stats
     assert {name: value for name, value in stats.items() if value} == {}
@@ -78,7 +78,7 @@ async def test_shift_mirror_capture_and_rollback(plane: Plane, minor: int) -> No
     )
     assert summary["agreement"]["status"]["same"] == summary["agreement"]["status"]["of"] > 0
     for mebibytes in (3, 30):
-        assert await upload(envoy, mebibytes * MEBIBYTE) == 200, "what is rewritten may be large"
+        assert await upload(envoy, mebibytes * MEBIBYTE) == 200, "rewritten bodies may be large"
 
     await asyncio.to_thread(plane.api.post, "/v1/routes/chat/abort", {"actor": "test", "reason": "no"})
     await until(plane, lambda view: view["mirror_percent"] == 0 and view["convergence"]["acked"] == 1)
@@ -124,7 +124,9 @@ async def test_two_versions_in_one_group(plane: Plane, delta: bool) -> None:
     await until(plane, waits)
     samples = [await split_sample(envoy.entry, 500, 16) for envoy in envoys]
     assert [sample.failed for sample in samples] == [0] * 3
-    assert samples[0].by_user == samples[1].by_user == samples[2].by_user, "a user's variant has no version"
+    assert samples[0].by_user == samples[1].by_user == samples[2].by_user, (
+        "the variant of a user does not depend on the version"
+    )
     assert set(samples[0].by_variant) == {"v1", "v2"}
     for traffic in users:
         traffic.stop()

@@ -1,4 +1,4 @@
-"""Virtual hosts that travel one by one: they come and go alone, and no proxy changes over while it serves."""
+"""Virtual hosts as resources: each is added and removed alone, and a serving proxy keeps its variant."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ spec:
 
 @dataclass(slots=True)
 class Users:
-    """Users of one host, who ask without a pause; `failed` are the answers they did not want."""
+    """Continuous requests to one host; `failed` lists the unexpected responses."""
 
     envoy: Envoy
     host: str
@@ -53,7 +53,7 @@ class Users:
     failed: list[str] = field(default_factory=list)
 
     async def ask(self) -> None:
-        """Ask until cancelled."""
+        """Send requests until canceled."""
         timeout = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             while True:
@@ -119,7 +119,7 @@ async def test_hosts_come_and_go_alone(plane: Plane) -> None:
 async def test_a_proxy_starts_without_any_route(plane: Plane) -> None:
     plane.start_control_plane(collector=False)
     envoy = plane.start_envoy()
-    assert hosts(envoy) == ["entry/nobody.invalid"], "it did not wait in vain"
+    assert hosts(envoy) == ["entry/nobody.invalid"], "the proxy starts without a route"
     one, two = plane.start_backend("v1").address, plane.start_backend("v2").address
     plane.apply(SPEC.format(name="old", one=one, two=two, weight=10))
     plane.until(lambda view: view["convergence"]["acked"] == 1, "old")
@@ -135,31 +135,33 @@ async def test_a_proxy_that_holds_whole_tables_keeps_them(plane: Plane) -> None:
     (spec,) = load(SPEC.format(name="old", one=one, two=two, weight=10), file="test").routes
     weight = 1_000
 
-    def world(proxies: ir.NodeClass) -> Snapshot:
+    def snapshot(node_class: ir.NodeClass) -> Snapshot:
         traffic = [RouteTraffic.with_weight(spec, weight)]
-        return build(compile_resources(proxies, traffic, SCRIPTS, collector=None))
+        return build(compile_resources(node_class, traffic, SCRIPTS, collector=None))
 
-    async with serving(plane.xds, lambda proxies: world(replace(proxies, virtual_hosts_apart=False))) as hub:
+    async with serving(
+        plane.xds, lambda node_class: snapshot(replace(node_class, virtual_hosts_apart=False))
+    ) as hub:
         envoy = await asyncio.to_thread(plane.start_envoy)
         await until(lambda: hub.convergence("chat").acked == 1)
     assert hosts(envoy) == ["old.test"]
     async with asking(Users(envoy, "old.test")):
         for start in (2_000, 3_000):
             weight = start
-            async with serving(plane.xds, world) as hub:
+            async with serving(plane.xds, snapshot) as hub:
                 await until(lambda: hub.convergence("chat").acked == 1)
                 weight = start + 100
                 hub.publish("chat")
                 await until(lambda: hub.convergence("chat").acked == 1)
-                assert hosts(envoy) == ["old.test"], "as it began"
-    async with serving(plane.xds, world) as hub:
+                assert hosts(envoy) == ["old.test"], "unchanged"
+    async with serving(plane.xds, snapshot) as hub:
         fresh = await asyncio.to_thread(plane.start_envoy, "envoy-2")
         await until(lambda: hub.convergence("chat").acked == 2)
         assert (hosts(envoy), hosts(fresh)) == (["old.test"], ["entry/old.test"])
 
 
 def hosts(envoy: Envoy) -> list[str]:
-    """The names of the virtual hosts the Envoy itself works with."""
+    """Return the names of the virtual hosts in the configuration of the Envoy."""
     for table in envoy.config()["RoutesConfigDump"]["dynamic_route_configs"]:
         if table["route_config"]["name"] == "entry":
             return [host["name"] for host in table["route_config"].get("virtual_hosts", [])]
@@ -167,8 +169,8 @@ def hosts(envoy: Envoy) -> list[str]:
 
 
 @asynccontextmanager
-async def serving(port: int, world_of: Callable[[ir.NodeClass], Snapshot]) -> AsyncIterator[Hub]:
-    hub = Hub(world_of)
+async def serving(port: int, snapshot_for: Callable[[ir.NodeClass], Snapshot]) -> AsyncIterator[Hub]:
+    hub = Hub(snapshot_for)
     server = Server(hub, identifier="test")
     await server.start(f"127.0.0.1:{port}")
     pushing = asyncio.create_task(hub.run())
@@ -181,6 +183,6 @@ async def serving(port: int, world_of: Callable[[ir.NodeClass], Snapshot]) -> As
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.02)

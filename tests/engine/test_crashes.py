@@ -11,6 +11,8 @@ import random
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.clock import ManualClock
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
@@ -96,6 +98,7 @@ async def operate(engine: Engine, chance: random.Random) -> None:
         return
 
 
+@pytest.mark.long
 async def test_a_thousand_crashes(tmp_path: Path) -> None:
     chance, now, path = random.Random(11), [1_000.0], tmp_path / "state.sqlite"
     finished = 0

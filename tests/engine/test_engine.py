@@ -165,7 +165,7 @@ async def test_two_routes_may_not_claim_the_same(harness: EngineHarness) -> None
     await harness.apply(route(V1))
     with pytest.raises(SpecRefusedError) as caught:
         await harness.apply(route(V1).replace("name: chat", "name: other"))
-    assert "belongs to two routes" in str(caught.value.problems[0])
+    assert "two routes match" in str(caught.value.problems[0])
 
 
 async def test_commands_that_make_no_sense_say_what_does(harness: EngineHarness) -> None:

@@ -1,4 +1,4 @@
-"""Regenerate the messages of all bad specs; delete those without a spec."""
+"""Regenerate the messages of all invalid specs; delete messages without a spec."""
 
 from __future__ import annotations
 

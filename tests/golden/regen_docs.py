@@ -1,4 +1,4 @@
-"""Regenerate the generated parts of the docs, and the images."""
+"""Regenerate the parts of the docs that are generated from the code, and the pictures."""
 
 from __future__ import annotations
 

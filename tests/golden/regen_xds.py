@@ -1,4 +1,4 @@
-"""Regenerate the golden resources of every case; delete folders without a case."""
+"""Regenerate the resources of every golden case; delete files that belong to no case."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def render(folder: Path) -> list[Object]:
 
 
 def documents(file: Path) -> list[Object]:
-    """Return the objects of one file of YAML documents."""
+    """Return the objects of one YAML file."""
     return [found for found in yaml.safe_load_all(file.read_text(encoding="utf-8")) if found is not None]
 
 

@@ -10,16 +10,18 @@ from xds_server.rollout import Health
 
 @pytest.mark.parametrize("before", HealthState)
 def test_an_endpoint_is_dead_after_as_many_failures_as_the_threshold(before: HealthState) -> None:
-    pulse = EndpointHealth(state=before, consecutive_failures=0)
+    endpoints = EndpointHealth(state=before, consecutive_failures=0)
     for number in (1, 2):
-        pulse = after_check(pulse, f"refused {number}", 3)
-        assert pulse == EndpointHealth(state=before, consecutive_failures=number, reason=f"refused {number}")
+        endpoints = after_check(endpoints, f"refused {number}", 3)
+        assert endpoints == EndpointHealth(
+            state=before, consecutive_failures=number, reason=f"refused {number}"
+        )
     for number in (3, 4):
-        pulse = after_check(pulse, f"refused {number}", 3)
-        assert pulse == EndpointHealth(
+        endpoints = after_check(endpoints, f"refused {number}", 3)
+        assert endpoints == EndpointHealth(
             state=HealthState.UNHEALTHY, consecutive_failures=3, reason=f"refused {number}"
         )
-    assert after_check(pulse, None, 3) == EndpointHealth(
+    assert after_check(endpoints, None, 3) == EndpointHealth(
         state=HealthState.HEALTHY, consecutive_failures=0, reason=""
     )
 
@@ -54,7 +56,7 @@ ALIVE, DEAD, UNKNOWN = (
 
 
 @pytest.mark.parametrize(
-    ("pulses", "found"),
+    ("endpoints", "found"),
     [
         ((ALIVE,), (1, 1, "")),
         ((ALIVE, UNKNOWN, DEAD), (1, 3, "no")),
@@ -66,17 +68,17 @@ ALIVE, DEAD, UNKNOWN = (
     ],
 )
 def test_a_backend_lives_with_one_endpoint_and_is_dead_without_any(
-    pulses: tuple[EndpointHealth, ...], found: tuple[int, int, str] | None
+    endpoints: tuple[EndpointHealth, ...], found: tuple[int, int, str] | None
 ) -> None:
     expected = (
         None if found is None else Health(backend="v2", healthy=found[0], total=found[1], detail=found[2])
     )
-    assert backend_health("v2", pulses) == expected
+    assert backend_health("v2", endpoints) == expected
 
 
 def test_at_most_three_different_failures_are_reported_in_order() -> None:
-    pulses = [
+    endpoints = [
         EndpointHealth(state=HealthState.UNHEALTHY, reason=words) for words in ("d", "b", "a", "c", "a")
     ]
-    found = backend_health("v2", pulses)
+    found = backend_health("v2", endpoints)
     assert found == Health(backend="v2", healthy=0, total=5, detail="a; b; c")

@@ -1,4 +1,4 @@
-"""Reading specs: values, places, quirks of YAML, and that no input whatever makes it fall over."""
+"""Loading specs: values, positions, YAML features, and arbitrary invalid input."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ def read(text: str) -> Loaded:
     return load(text, file="x.yaml")
 
 
-def said(text: str) -> list[str]:
+def messages(text: str) -> list[str]:
     return [str(problem) for problem in read(text).problems]
 
 
 def good() -> ModelRoute:
     loaded = read(GOOD)
-    assert loaded.ok, said(GOOD)
+    assert loaded.ok, messages(GOOD)
     return loaded.routes[0]
 
 
-def test_a_good_spec_is_what_it_says() -> None:
+def test_a_valid_spec_has_the_values_of_its_text() -> None:
     route = good()
     spec = route.spec
     assert (route.metadata.name, route.metadata.labels) == ("chat", {"team": "platform"})
     assert spec.match.hosts == ("chat.example.com",)
     assert [(e.host, e.port) for e in spec.backends[0].endpoints or ()] == [("10.0.0.1", 8000), ("::1", 9000)]
     assert spec.backends[1].dns is not None
-    assert (spec.candidate, spec.backends[1].name) == ("no", "no"), "a word is a word"
+    assert (spec.candidate, spec.backends[1].name) == ("no", "no"), "unquoted no is text"
     assert spec.attributes["user.id"].header == "x-user-id"
     assert spec.strategy is not None
     assert spec.strategy.canary is not None
@@ -74,7 +74,7 @@ def test_a_good_spec_is_what_it_says() -> None:
     assert spec.timeouts.idle == timedelta(minutes=5)
 
 
-def test_what_a_route_means_can_be_written_and_read_again() -> None:
+def test_a_dumped_route_loads_as_the_same_route() -> None:
     route = good()
     values = route.model_dump(mode="json", by_alias=True, exclude_none=True)
     again = read(yaml.safe_dump(values))
@@ -95,18 +95,18 @@ def test_what_a_route_means_can_be_written_and_read_again() -> None:
         lambda text: text.replace("12.5", "12.50"),
     ],
 )
-def test_spelling_does_not_change_the_meaning(change: Any) -> None:
+def test_notation_does_not_change_the_digest(change: Any) -> None:
     assert digest(read(change(GOOD)).routes[0]) == digest(good())
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [("12.5", "12.6"), ("1h30m", "91m"), ("/v1/", "/v2/"), ("8000", "8001"), ("0x10", "16")]
 )
-def test_a_change_of_meaning_changes_the_digest(old: str, new: str) -> None:
+def test_a_changed_value_changes_the_digest(old: str, new: str) -> None:
     assert digest(read(GOOD.replace(old, new)).routes[0]) != digest(good())
 
 
-def test_each_document_of_a_file_stands_for_itself() -> None:
+def test_the_text_of_each_document_loads_by_itself() -> None:
     loaded = read(
         GOOD + "---\n# another\n" + GOOD.replace("name: chat,", "name: other,").replace("/v1/", "/v2/")
     )
@@ -119,35 +119,37 @@ def test_anchors_and_merge_keys_work() -> None:
     text = GOOD.replace("backends:\n    - {name: v1,", "backends:\n    - &a {name: v1,").replace(
         '{name: "no", dns: "vllm.prod.svc:8000"}', '{<<: *a, name: "no", endpoints: ["10.0.0.2:8000"]}'
     )
-    assert said(text) == []
+    assert messages(text) == []
     assert read(text).routes[0].spec.backends[1].name == "no"
 
 
 def test_an_alias_bomb_is_bounded() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert any("more than 50000 values" in line for line in said("\n".join(lines)))
+    assert any("more than 50000 values" in line for line in messages("\n".join(lines)))
 
 
 @pytest.mark.parametrize(
     "text",
     ["[" * 3_000, "{a: " * 3_000, "- " * 3_000, "x" * (2 << 20), "? " * 2_000, "&a *a", "%YAML 9.9\n--- a"],
 )
-def test_what_cannot_be_read_is_said(text: str) -> None:
-    assert said(text)
+def test_unparsable_text_is_reported(text: str) -> None:
+    assert messages(text)
 
 
-def test_conflicts_between_files_name_the_other() -> None:
+def test_a_conflict_between_files_names_the_other_route() -> None:
     other = load(GOOD.replace("name: chat,", "name: other,"), file="y.yaml")
     (problem,) = check_together([read(GOOD), other])
-    assert str(problem).startswith("y.yaml:6:3: spec.match: chat.example.com /v1/* of group 'chat'")
+    assert str(problem).startswith(
+        "y.yaml:6:3: spec.match: two routes match chat.example.com /v1/* in group 'chat'"
+    )
     assert "'chat' in x.yaml:1" in str(problem)
     assert check_together([read(GOOD)]) == ()
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200))
-def test_no_text_makes_it_fall_over(text: str) -> None:
+def test_any_text_is_reported_as_problems(text: str) -> None:
     assert read(text).problems
 
 
@@ -160,19 +162,19 @@ VALUE = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_no_change_of_a_good_spec_makes_it_fall_over(data: st.DataObject) -> None:
+def test_any_change_of_a_valid_spec_loads_or_is_reported(data: st.DataObject) -> None:
     values = copy.deepcopy(yaml.safe_load(GOOD))
     for _ in range(data.draw(st.integers(1, 3))):
-        where: Any = values
-        while isinstance(where, dict | list) and where:
-            key = data.draw(st.sampled_from(sorted(where) if isinstance(where, dict) else range(len(where))))
-            if not isinstance(where[key], dict | list) or not where[key] or data.draw(st.integers(0, 3)) == 0:
-                if isinstance(where, dict) and data.draw(st.booleans()):
-                    where.pop(key)
+        node: Any = values
+        while isinstance(node, dict | list) and node:
+            key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+            if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.integers(0, 3)) == 0:
+                if isinstance(node, dict) and data.draw(st.booleans()):
+                    node.pop(key)
                 else:
-                    where[key] = data.draw(VALUE)
+                    node[key] = data.draw(VALUE)
                 break
-            where = where[key]
+            node = node[key]
     loaded = read(yaml.safe_dump(values, allow_unicode=True))
     assert bool(loaded.routes) == loaded.ok
     for problem in loaded.problems:
@@ -181,30 +183,30 @@ def test_no_change_of_a_good_spec_makes_it_fall_over(data: st.DataObject) -> Non
 
 
 @given(st.integers(0, 365 * 86_400_000).map(lambda ms: timedelta(milliseconds=ms)))
-def test_durations_are_read_as_written(value: timedelta) -> None:
+def test_a_duration_survives_formatting(value: timedelta) -> None:
     assert duration(duration_text(value)) == value
 
 
 @given(st.integers(0, 1 << 36))
-def test_sizes_are_read_as_written(value: int) -> None:
+def test_a_size_survives_formatting(value: int) -> None:
     assert size(size_text(value)) == value
 
 
 @given(st.integers(0, 10_000))
-def test_percentages_are_read_as_written(value: int) -> None:
+def test_a_percentage_survives_formatting(value: int) -> None:
     assert basis_points(percent_number(value)) == value
 
 
 @pytest.mark.parametrize(
     "value", ["5", 5, 1.5, True, None, "1 h", "h", "1h 30m", "-1s", "1e3s", "400d", [], {}, ""]
 )
-def test_what_is_no_duration(value: object) -> None:
+def test_an_invalid_duration_is_rejected(value: object) -> None:
     with pytest.raises(UnitError):
         duration(value)
 
 
 @pytest.mark.parametrize("value", ["5", 5, True, None, "1.5MiB", "-1MiB", "1mib", "MiB", []])
-def test_what_is_no_size(value: object) -> None:
+def test_an_invalid_size_is_rejected(value: object) -> None:
     with pytest.raises(UnitError):
         size(value)
 
@@ -212,6 +214,6 @@ def test_what_is_no_size(value: object) -> None:
 @pytest.mark.parametrize(
     "value", [True, None, "5", "5%", -0.01, 100.01, 0.001, float("nan"), float("inf"), []]
 )
-def test_what_is_no_percentage(value: object) -> None:
+def test_an_invalid_percentage_is_rejected(value: object) -> None:
     with pytest.raises(UnitError):
         basis_points(value)

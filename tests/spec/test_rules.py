@@ -1,4 +1,4 @@
-"""Rules that no request would reach are refused, and no others are."""
+"""Unreachable rules are errors, reachable rules are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rule(name: str, *clauses: str) -> str:
     return f"      - {{name: {name}, serve: v2, clauses: [{', '.join(clauses)}]}}\n"
 
 
-def said(*rules: str) -> list[str]:
+def messages(*rules: str) -> list[str]:
     return [problem.message for problem in load(ROUTE + "".join(rules), file="x.yaml").problems]
 
 
@@ -59,9 +59,9 @@ def b(op: str, *values: str) -> str:
         ([EXISTS, b("in", "z", "y")], [a("contains", "x"), b("in", "z")]),
     ],
 )
-def test_a_rule_that_another_takes_everything_from_is_refused(earlier: list[str], later: list[str]) -> None:
-    assert said(rule("one", *earlier), rule("two", *later)) == [
-        "no request gets here: rule 'one' above has them all"
+def test_a_rule_covered_by_an_earlier_rule_is_an_error(earlier: list[str], later: list[str]) -> None:
+    assert messages(rule("one", *earlier), rule("two", *later)) == [
+        "is unreachable: the earlier rule 'one' matches all of its requests"
     ]
 
 
@@ -80,15 +80,15 @@ def test_a_rule_that_another_takes_everything_from_is_refused(earlier: list[str]
         ([ABSENT], [EXISTS]),
     ],
 )
-def test_a_rule_that_somebody_may_reach_is_not(earlier: list[str], later: list[str]) -> None:
-    assert said(rule("one", *earlier), rule("two", *later)) == []
+def test_a_reachable_rule_is_valid(earlier: list[str], later: list[str]) -> None:
+    assert messages(rule("one", *earlier), rule("two", *later)) == []
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "18", str(1 << 62), str(-(1 << 62))])
-def test_whole_numbers(value: str) -> None:
-    assert said(rule("one", a("greaterThan", value))) == []
+def test_whole_numbers_are_valid_operands(value: str) -> None:
+    assert messages(rule("one", a("greaterThan", value))) == []
 
 
 @pytest.mark.parametrize("value", ["0.0.0", "1.2.3", "999999.999999.999999"])
-def test_versions(value: str) -> None:
-    assert said(rule("one", a("semverGreaterOrEqual", value))) == []
+def test_versions_are_valid_operands(value: str) -> None:
+    assert messages(rule("one", a("semverGreaterOrEqual", value))) == []

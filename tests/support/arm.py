@@ -13,7 +13,9 @@ import asyncio
 import json
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
+
+from demo.loops import loop_factory
 
 _TEXT: Final = "x" * 4000
 
@@ -38,8 +40,8 @@ class Exchange(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transport is none by inheritance.
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -100,4 +102,5 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_main())

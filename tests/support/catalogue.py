@@ -1,4 +1,4 @@
-"""Every series of both programs, as their own collectors name it."""
+"""Every metric series of both programs, read from their collectors."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SUFFIX: Final = {"counter": "_total"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One series: its name as a scrape says it, its type, its labels and its help."""
+    """One series: its name in a scrape, its type, its labels and its help."""
 
     name: str
     type: str
     labels: tuple[str, ...]
-    words: str
+    help: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Empty:
-    """A collector that has nothing at all."""
+    """A mirror collector without data."""
 
     queued_legs: int = 0
     queued_bytes: int = 0
@@ -53,20 +53,20 @@ class _Empty:
 
 
 def catalogue(program: str) -> list[Series]:
-    """Return the series of a program by name."""
+    """Return the series of a program, sorted by name."""
     families = (
         _control_plane() if program == "xds_server" else MetricsCollector(CollectorTotals, _Empty()).collect()
     )
-    found = [
+    series = [
         Series(
             name=f"{family.name}{_SUFFIX.get(family.type, '')}",
             type=family.type,
             labels=tuple(getattr(family, "_labelnames", ())),
-            words=family.documentation,
+            help=family.documentation,
         )
         for family in families
     ]
-    return sorted(found, key=lambda series: series.name)
+    return sorted(series, key=lambda one: one.name)
 
 
 def _control_plane() -> Iterable[Metric]:

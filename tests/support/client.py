@@ -1,4 +1,4 @@
-"""A discovery client without I/O, written from the client's side of the protocol: it believes nothing."""
+"""An xDS client without I/O. It encodes requests itself and decodes every response from its bytes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ URLS = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Got:
-    """A response as the client sees it."""
+class Response:
+    """A decoded discovery response."""
 
     type: str
     nonce: str
@@ -26,7 +26,7 @@ class Got:
 
 @dataclass(slots=True)
 class Client:
-    """One stream of one client; `delta` chooses the variant."""
+    """One stream of one client; `delta` selects delta xDS instead of SotW xDS."""
 
     delta: bool
     session: Session = field(init=False)
@@ -36,52 +36,52 @@ class Client:
         variant = Delta() if self.delta else Sotw()
         self.session = Session(variant, identifier="test", nonce_prefix="n")
 
-    def ask(
+    def request(
         self,
         kind: str,
         *names: str,
         without: tuple[str, ...] = (),
         nonce: str = "",
         error: str | None = None,
-        holds: dict[str, str] | None = None,
+        versions: dict[str, str] | None = None,
     ) -> tuple[Event, ...]:
-        """Send a request; state-of-the-world lists all names, delta only what changes."""
+        """Send a request. With delta xDS, `names` and `without` are the changes of the subscription."""
         node = None if self.opened else NODE
         self.opened = True
         detail = None if error is None else wire.Status(code=13, message=error)
-        request: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest
+        message: wire.DiscoveryRequest | wire.DeltaDiscoveryRequest
         if self.delta:
-            request = wire.DeltaDiscoveryRequest(
+            message = wire.DeltaDiscoveryRequest(
                 node=node,
                 type_url=URLS.get(kind, kind),
                 resource_names_subscribe=names,
                 resource_names_unsubscribe=without,
                 response_nonce=nonce,
                 error_detail=detail,
-                initial_resource_versions=holds or {},
+                initial_resource_versions=versions or {},
             )
         else:
-            request = wire.DiscoveryRequest(
+            message = wire.DiscoveryRequest(
                 node=node,
                 type_url=URLS.get(kind, kind),
                 resource_names=names,
                 response_nonce=nonce,
                 error_detail=detail,
             )
-        return self.session.receive(request.SerializeToString())
+        return self.session.receive(message.SerializeToString())
 
     def offer(self, snapshot: Snapshot) -> None:
         self.session.offer(snapshot)
 
-    def take(self) -> Got | None:
-        """Return the next response, if there is one."""
+    def take(self) -> Response | None:
+        """Return the next response, or None."""
         raw = self.session.next_response()
         if raw is None:
             return None
         if self.delta:
             delta = wire.DeltaDiscoveryResponse.FromString(raw)
             entries = [wire.Resource.FromString(body) for body in delta.resources]
-            return Got(
+            return Response(
                 type=_kind(delta.type_url),
                 nonce=delta.nonce,
                 version=delta.system_version_info,
@@ -90,40 +90,40 @@ class Client:
                 removed=tuple(delta.removed_resources),
             )
         full = wire.DiscoveryResponse.FromString(raw)
-        held = {} if self.session.snapshot is None else dict(self.session.snapshot.of(full.type_url))
-        names = {entry.body: name for name, entry in held.items()}
-        return Got(
+        current = {} if self.session.snapshot is None else dict(self.session.snapshot.of(full.type_url))
+        names = {entry.body: name for name, entry in current.items()}
+        return Response(
             type=_kind(full.type_url),
             nonce=full.nonce,
             version=full.version_info,
             names=tuple(names.get(body, "?") for body in full.resources),
         )
 
-    def take_all(self) -> list[Got]:
-        """Take responses until there is nothing to say; answers none of them."""
-        taken = []
-        while (got := self.take()) is not None:
-            taken.append(got)
-        return taken
+    def take_all(self) -> list[Response]:
+        """Return all pending responses without an acknowledgment."""
+        responses = []
+        while (response := self.take()) is not None:
+            responses.append(response)
+        return responses
 
-    def accept(self, got: Got, *names: str) -> None:
-        """Acknowledge a response; state-of-the-world repeats the names it follows."""
-        self.ask(got.type, *(() if self.delta else names), nonce=got.nonce)
+    def ack(self, response: Response, *names: str) -> None:
+        """Acknowledge a response. With SotW xDS, the request repeats the subscribed names."""
+        self.request(response.type, *(() if self.delta else names), nonce=response.nonce)
 
     def boot(self, snapshot: Snapshot) -> None:
-        """Subscribe to everything and accept it, as a proxy does at its start."""
-        self.ask("CDS")
+        """Subscribe to all types and acknowledge the responses, as a proxy does at its start."""
+        self.request("CDS")
         self.offer(snapshot)
-        follow: dict[str, tuple[str, ...]] = {}
+        subscribed: dict[str, tuple[str, ...]] = {}
         for kind, refers in (("CDS", "EDS"), ("LDS", "RDS")):
             if kind == "LDS":
-                self.ask(kind)
-            for got in self.take_all():
-                self.accept(got, *follow.get(got.type, ()))
-            follow[refers] = tuple(snapshot.of(URLS[refers]))
-            self.ask(refers, *follow[refers])
-            for got in self.take_all():
-                self.accept(got, *follow.get(got.type, ()))
+                self.request(kind)
+            for response in self.take_all():
+                self.ack(response, *subscribed.get(response.type, ()))
+            subscribed[refers] = tuple(snapshot.of(URLS[refers]))
+            self.request(refers, *subscribed[refers])
+            for response in self.take_all():
+                self.ack(response, *subscribed.get(response.type, ()))
         assert self.session.synced
 
 

@@ -1,4 +1,4 @@
-"""Programs of Debian packages: those that are there, or installed for the tests where that is allowed."""
+"""Programs from Debian packages, installed on demand where the user may install packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCK = Path(tempfile.gettempdir()) / "shiftplane-apt.lock"
 
 
 def program(package: str, name: str) -> Path:
-    """Return a program of a package; the test is skipped where it is not to be had."""
+    """Return the path of a program of a package; skip the test if it cannot be installed."""
     with _LOCK.open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if shutil.which(name) is None:
@@ -32,7 +32,7 @@ def _install(package: str) -> None:
     if shutil.which("apt-get") is None:
         pytest.skip(f"{package} is a Debian package, and this is no Debian")
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    # Without a runlevel of several users, no daemon of the package is started.
+    # In single-user runlevel, installing a package does not start its daemon.
     settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
     words = ""

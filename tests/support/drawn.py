@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from mirror_collector.cli import main as mirror_collector
 from tests.support.catalogue import catalogue
-from tests.support.logged import logged
+from tests.support.logged import log_events
 from tests.support.notices import example
 from tests.support.pages import commands, messages, specs, states, story
 from xds_server.cli import main as shiftplane
@@ -47,7 +47,7 @@ def _json(kind: Format) -> Callable[[], str]:
 def _series(program: str) -> Callable[[], str]:
     def generate() -> str:
         rows = [
-            (f"`{one.name}`", one.type, ", ".join(f"`{label}`" for label in one.labels), one.words)
+            (f"`{one.name}`", one.type, ", ".join(f"`{label}`" for label in one.labels), one.help)
             for one in catalogue(program)
         ]
         return _table(("series", "type", "labels", "says"), rows)
@@ -59,7 +59,7 @@ def _logs(program: str) -> Callable[[], str]:
     def generate() -> str:
         rows = [
             (f"`{one.name}`", one.level, ", ".join(f"`{name}`" for name in one.fields))
-            for one in logged(program)
+            for one in log_events(program)
         ]
         return _table(("event", "level", "fields"), rows)
 

@@ -1,4 +1,4 @@
-"""A backend that answers with what it was sent."""
+"""A backend that returns the request it received."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        """Answer with the body as it came, and the headers as JSON in one header."""
+        """Return the body unchanged, and the request headers as JSON in one header."""
         if "chunked" in self.headers.get("transfer-encoding", ""):
             body = b"".join(iter(self._chunk, b""))
         else:
@@ -23,11 +23,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body)
 
     def do_GET(self) -> None:
-        """Answer a health check, or with the page there is for the path."""
+        """Answer a health check, or return the page configured for the path."""
         self._answer(self.server.pages.get(self.path, b"{}"))  # type: ignore[attr-defined]
 
     def log_message(self, *_args: Any) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
     def _chunk(self) -> bytes:
         size = int(self.rfile.readline(), 16)
@@ -48,10 +48,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Echo:
-    """A server in threads; `seen` are the headers and bodies it was sent, oldest first."""
+    """A threaded server; `seen` lists the received headers and bodies, oldest first."""
 
     def __init__(self, pages: dict[str, bytes] | None = None) -> None:
-        """`pages` are what is answered to GET, by path."""
+        """`pages` maps a path to the response body of GET."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self.seen: list[tuple[dict[str, str], bytes]] = []
@@ -61,16 +61,16 @@ class Echo:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The listening address, as host:port."""
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        """Start."""
+        """Start the server."""
         self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """End."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join(5)
         self._server.server_close()

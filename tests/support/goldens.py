@@ -67,7 +67,7 @@ def resources_of(
 
 
 def rendered(case: Case) -> dict[str, str]:
-    """Return the text of each golden file by its name."""
+    """Return the text of each golden file by name."""
     return {f"{kind}.yaml": _dump(named) for kind, named in resources_of(case, NAMES).items()}
 
 

@@ -1,4 +1,4 @@
-"""Every event that a program logs, read from its code: name, level and fields."""
+"""The log events of a program, read from its source: name, level and fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Logged", "logged"]
+__all__ = ["LogEvent", "log_events"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _LEVELS: Final = {
@@ -21,39 +21,39 @@ _LEVELS: Final = {
     "exception": "error",
 }
 _SPREAD: Final[Mapping[str, tuple[str, ...]]] = {
-    "stream.who": ("node", "group", "peer"),
+    "stream.log_fields": ("node", "group", "peer"),
     "log_fields": ("route", "metric"),
     "self._unlogged_drops": ("one per reason",),
 }
-"""Fields that are handed over together, by what the code calls them."""
+"""Fields that are passed as one mapping, by the expression in the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Logged:
-    """One event."""
+class LogEvent:
+    """One log event."""
 
     name: str
     level: str
     fields: tuple[str, ...]
 
 
-def logged(program: str) -> list[Logged]:
-    """Return the events of a program by name, but for those of routes' history: their names are data."""
+def log_events(program: str) -> list[LogEvent]:
+    """Return the events of a program by name, except events of the route history, whose names are data."""
     found = {
         (one.name, one.level, one.fields): one
         for file in sorted((ROOT / program).rglob("*.py"))
-        for one in _of(ast.parse(file.read_text(encoding="utf-8")))
+        for one in _events(ast.parse(file.read_text(encoding="utf-8")))
     }
     return [found[key] for key in sorted(found)]
 
 
-def _of(tree: ast.Module) -> Iterator[Logged]:
+def _events(tree: ast.Module) -> Iterator[LogEvent]:
     for scope in ast.walk(tree):
         if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(scope):
                 if isinstance(node, ast.Call) and _is_log(node) and isinstance(node.args[0], ast.Constant):
                     assert isinstance(node.func, ast.Attribute)
-                    yield Logged(
+                    yield LogEvent(
                         name=str(node.args[0].value),
                         level=_LEVELS[node.func.attr],
                         fields=tuple(_fields(node, scope)),
@@ -86,4 +86,4 @@ def _assigned(name: str, scope: ast.AST) -> Iterator[str]:
             case ast.Assign(targets=[ast.Name(id=given)], value=ast.Dict(keys=keys)) if given == name:
                 yield from (str(key.value) for key in keys if isinstance(key, ast.Constant))
                 return
-    raise AssertionError(f"nobody knows the fields in **{name}")
+    raise AssertionError(f"unknown fields in **{name}")

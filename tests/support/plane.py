@@ -1,14 +1,16 @@
-"""Everything of a real deployment on loopback: control plane, collector, backends and Envoys as processes."""
+"""A deployment on loopback: control plane, collector, backends and Envoys as processes."""
 
 from __future__ import annotations
 
-import sys
+import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from demo.processes import Process, ReadyCheck, free_port, start
+from demo.processes import Process, ReadyCheck, free_port
 from tests.support.envoy import Envoy, start_envoy
+from tests.support.launcher import start_module
 from xds_server.cli.client import Api
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+# A busy machine starts programs slowly.
+_READY_SECONDS: Final = 60.0
 
 __all__ = ["BackendProcess", "Plane", "eventually", "route"]
 
@@ -38,7 +42,7 @@ spec:
 
 @dataclass(frozen=True, slots=True)
 class BackendProcess:
-    """A simulated vLLM server in a process of its own."""
+    """A simulated vLLM server in its own process."""
 
     process: Process
     address: str
@@ -50,7 +54,7 @@ class BackendProcess:
 
 @dataclass(slots=True)
 class Plane:
-    """The programs of one test; `close` ends all of them."""
+    """The processes of one test; `close` stops all of them."""
 
     folder: Path
     xds: int = field(default_factory=free_port)
@@ -68,8 +72,7 @@ class Plane:
         return Api(f"http://127.0.0.1:{self.collector_http}")
 
     def start_control_plane(self, *flags: str, collector: bool = True) -> Process:
-        command = [
-            *_module("xds_server.cli"),
+        words = [
             "serve",
             "--open",
             f"--xds=127.0.0.1:{self.xds}",
@@ -78,31 +81,30 @@ class Plane:
             *flags,
         ]
         if collector:
-            command += [
+            words += [
                 f"--collector-grpc=127.0.0.1:{self.collector_grpc}",
                 f"--collector-http=http://127.0.0.1:{self.collector_http}",
             ]
-        return self._start("control-plane", command, f"http://127.0.0.1:{self.http}/readyz")
+        return self._start("control-plane", "xds_server.cli", words, f"http://127.0.0.1:{self.http}/readyz")
 
     def start_collector(self, *flags: str, settings: str = "") -> Process:
         if settings:
             file = self.folder / "collector.yaml"
             file.write_text(settings, encoding="utf-8")
             flags = (*flags, f"--config={file}")
-        command = [
-            *_module("mirror_collector.cli"),
+        words = [
             "serve",
             f"--grpc=127.0.0.1:{self.collector_grpc}",
             f"--http=127.0.0.1:{self.collector_http}",
             f"--store={self.folder / 'pairs.sqlite'}",
             *flags,
         ]
-        return self._start("collector", command, f"http://127.0.0.1:{self.collector_http}/readyz")
+        ready = f"http://127.0.0.1:{self.collector_http}/readyz"
+        return self._start("collector", "mirror_collector.cli", words, ready)
 
     def start_backend(self, name: str, *flags: str, model: str = "chat-large") -> BackendProcess:
         port = free_port()
-        command = [
-            *_module("demo.simulated_vllm"),
+        words = [
             f"--port={port}",
             f"--name={name}",
             f"--model={model}",
@@ -111,7 +113,8 @@ class Plane:
             "--max-model-len=100000000",
             *flags,
         ]
-        process = self._start(f"backend-{name}", command, f"http://127.0.0.1:{port}/health")
+        ready = f"http://127.0.0.1:{port}/health"
+        process = self._start(f"backend-{name}", "demo.simulated_vllm", words, ready)
         return BackendProcess(process, f"127.0.0.1:{port}")
 
     def start_envoy(self, node_id: str = "envoy-1", **facts: Any) -> Envoy:
@@ -126,24 +129,32 @@ class Plane:
         return dict(self.api.get(f"/v1/routes/{name}"))
 
     def until(
-        self, holds: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
+        self, condition: Callable[[dict[str, Any]], bool], name: str = "chat", *, within: float = 20
     ) -> dict[str, Any]:
-        """Ask until the view of a route satisfies `holds`."""
-        return eventually(lambda: self.view(name), holds, within=within)
+        """Poll the view of a route until it satisfies `condition`, and return it."""
+        return eventually(lambda: self.view(name), condition, within=within)
 
     def summary(self, name: str = "chat") -> dict[str, Any]:
-        """Return the collector's summary of a route; empty before its first leg."""
+        """Return the summary of a route from the collector; empty before its first leg."""
         for route in self.collector_api.get("/v1/summary")["routes"]:
             if route["route"] == name:
                 return dict(route)
         return {}
 
     def close(self) -> None:
+        """Stop all programs at the same time; kill those that do not end."""
         for process in reversed(self.processes):
-            process.stop(grace=3)
+            process.signal(signal.SIGCONT)
+            process.signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                process.popen.wait(3)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
-    def _start(self, name: str, command: list[str], ready: str) -> Process:
-        process = start(name, command, folder=self.folder, ready=ReadyCheck(url=ready))
+    def _start(self, name: str, module: str, words: list[str], ready: str) -> Process:
+        check = ReadyCheck(url=ready, timeout=_READY_SECONDS)
+        process = start_module(module, *words, name=name, folder=self.folder, ready=check)
         self.processes.append(process)
         return process
 
@@ -151,27 +162,23 @@ class Plane:
 def route(
     stable: tuple[str, str], candidate: tuple[str, str] | None = None, strategy: str = "", more: str = ""
 ) -> str:
-    """Return a spec of route `chat`; backends are (name, address), `strategy` is the YAML after its key."""
+    """Return a spec of route `chat`; backends are (name, address), `strategy` is its YAML value."""
     backends = [stable] if candidate is None else [stable, candidate]
     return ROUTE.format(
-        backends="\n".join(f'    - {{name: {name}, endpoints: ["{where}"]}}' for name, where in backends),
+        backends="\n".join(f'    - {{name: {name}, endpoints: ["{address}"]}}' for name, address in backends),
         stable=stable[0],
         candidate="" if candidate is None else f"candidate: {candidate[0]}",
         strategy=(f"strategy: {strategy}" if strategy else "") + (f"\n  {more}" if more else ""),
     )
 
 
-def eventually(ask: Callable[[], T], holds: Callable[[T], bool], *, within: float = 20) -> T:
-    """Ask until the answer satisfies `holds`; the last answer is in the error."""
+def eventually(read: Callable[[], T], condition: Callable[[T], bool], *, within: float = 20) -> T:
+    """Poll `read` until its value satisfies `condition`, and return it; the error contains the last value."""
     deadline = time.monotonic() + within
     while True:
-        found = ask()
-        if holds(found):
-            return found
+        value = read()
+        if condition(value):
+            return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s; the last answer was {found}")
+            raise AssertionError(f"not within {within} s; the last value was {value}")
         time.sleep(0.05)
-
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]

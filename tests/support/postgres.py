@@ -26,14 +26,14 @@ _WITHIN = 60.0
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",  # what these tests are about is not the disk
+    "fsync": "off",  # these tests do not test durability
     "max_connections": "40",
     "shared_buffers": "16MB",
 }
 
 
 def fresh_schema() -> str:
-    """Return the URL of an empty schema; the test is skipped where there is no PostgreSQL to be had."""
+    """Return the URL of an empty schema; skip the test if PostgreSQL cannot be installed."""
     url = _server()
     name = f"t{uuid.uuid4().hex}"
     with psycopg.connect(url, autocommit=True) as connection:
@@ -49,7 +49,7 @@ def _server() -> str:
         pytest.skip("no PostgreSQL server is installed")
     folder = Path(tempfile.mkdtemp(prefix="shiftplane-postgres-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    # It refuses to run as root.
+    # PostgreSQL refuses to run as root.
     as_other: list[str] = []
     if os.geteuid() == 0:
         as_other = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
@@ -81,7 +81,7 @@ def _server() -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask for a fast shutdown; the process is our own, by its id."""
+    """Request a fast shutdown."""
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""A real Prometheus beside the programs of a test, with the rules that are shipped."""
+"""A real Prometheus for the programs of a test, with the alert rules of k8s/monitoring."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def rules(**changed: str) -> dict[str, Any]:
-    """Return the groups of the rule that is shipped, with a shorter patience."""
+    """Return the groups of the shipped PrometheusRule, with shorter ranges and intervals."""
     document = yaml.safe_load((ROOT / "k8s/monitoring/prometheus-rule.yaml").read_text(encoding="utf-8"))
     spec: dict[str, Any] = document["spec"]
     for rule in spec["groups"][0]["rules"]:
@@ -32,7 +32,7 @@ def rules(**changed: str) -> dict[str, Any]:
 def start_prometheus(
     plane: Plane, envoy: Envoy, *, alertmanager: int | None = None, address: str = "", collector: bool = False
 ) -> str:
-    """Start one that scrapes the programs of a plane every second; return its base URL."""
+    """Start a Prometheus that scrapes the programs of a plane every second; return its base URL."""
     address, folder = address or f"127.0.0.1:{free_port()}", plane.folder
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules(**{"for": "2s"})), encoding="utf-8")
     config: dict[str, Any] = {

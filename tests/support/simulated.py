@@ -1,4 +1,4 @@
-"""A simulated model server and a client for it, in the test's own event loop."""
+"""A simulated model server and a client for it, in the event loop of the test."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ ASK: dict[str, Any] = {
     "model": "chat-large",
     "messages": [{"role": "user", "content": "How do glaciers shape valleys?"}],
 }
-PATIENCE_SECONDS = 20.0
+LIMIT_SECONDS = 20.0
 
 
 def instant(**settings: Any) -> SimulatedConfig:
-    """A server that answers at once, unless told otherwise."""
+    """Return the settings of a server without delays, changed by `settings`."""
     return SimulatedConfig(**({"first_token": 0.0, "inter_token": 0.0} | settings))
 
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedVllm, aiohttp.ClientSession]]:
-    timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=LIMIT_SECONDS)
     async with (
         SimulatedVllm(instant(**settings)) as server,
         aiohttp.ClientSession(server.url, timeout=timeout) as session,
@@ -38,14 +38,14 @@ async def serving(**settings: Any) -> AsyncIterator[tuple[SimulatedVllm, aiohttp
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let everything else run until the condition holds, within a bound."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    """Yield to other tasks until the condition holds; fail after a time limit."""
+    async with asyncio.timeout(LIMIT_SECONDS):
         while not condition():
             await asyncio.sleep(0)
 
 
 def events(body: str) -> Iterator[dict[str, Any]]:
-    """The JSON events of a stream; the last line must be the end mark."""
+    """Yield the JSON events of a stream; the last line must be the end mark."""
     datas = [line.removeprefix("data: ") for line in body.split("\n\n") if line]
     assert datas[-1] == "[DONE]"
     for data in datas[:-1]:
@@ -59,7 +59,7 @@ async def put_fault(session: aiohttp.ClientSession, mode: str, rate: float = 1.0
 
 
 async def text_of(session: aiohttp.ClientSession, **fields: Any) -> str:
-    """The text of a plain answer."""
+    """Return the text of a response that is not a stream."""
     async with session.post(CHAT, json=ASK | fields) as response:
         assert response.status == 200
         content = (await response.json())["choices"][0]["message"]["content"]

@@ -59,7 +59,7 @@ class TimedPlane:
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
 
     def __enter__(self) -> Self:
-        """Start, and wait until the discovery port is open."""
+        """Start the control plane and wait until its xDS port is open."""
         self._thread.start()
         assert self._up.wait(10), "the control plane did not start"
         return self

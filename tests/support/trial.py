@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from demo.processes import ReadyCheck, free_port, start
-from tests.support.crowd import Crowd
+from demo.processes import ReadyCheck, free_port
+from tests.support.launcher import start_module
 from tests.support.plane import Plane
+from tests.support.steady_load import SteadyLoad
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ _CANARY: Final = """\
 """
 _RATE: Final = 400.0
 _BEFORE: Final = 5.0
-_LONGEST: Final = 90.0
+_LONGEST: Final = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,27 +92,31 @@ class Outcome:
         return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
 
 
-async def run_trial(trial: Trial, folder: Path, *, seed: int) -> Outcome:
-    """Run a trial; everything it starts has ended when it returns."""
+async def run_trial(trial: Trial, folder: Path, *, seed: int, milliseconds: float = 12.0) -> Outcome:
+    """Run a trial; everything it starts has ended when it returns.
+
+    `milliseconds` is the median response time of the backends.
+    """
     plane = Plane(folder)
     try:
         plane.start_control_plane(collector=False)
         ports = free_port(), free_port()
+        usual = ("--errors=0.01", f"--ms={milliseconds}")
         for name, port, flags in (("v1", ports[0], ()), ("v2", ports[1], trial.flags)):
-            start_backend(plane, name, port, (f"--seed={2 * seed + port % 2}", "--errors=0.01", *flags))
+            start_backend(plane, name, port, (*usual, f"--seed={2 * seed + port % 2}", *flags))
         spec = _SPEC.format(stable=ports[0], candidate=ports[1])
         plane.apply(spec)
         envoy = plane.start_envoy(stats_interval=0.25)
-        crowd = Crowd(envoy.entry, seed, _RATE)
+        load = SteadyLoad(envoy.entry, seed, _RATE)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(crowd.run(_LONGEST + 2 * _BEFORE))
+            tasks.create_task(load.run(_LONGEST + 2 * _BEFORE))
             await asyncio.sleep(_BEFORE)  # Traffic before the rollout is part of the trial.
             await asyncio.to_thread(plane.apply, spec + _CANARY)
             began = time.monotonic()
             if trial.outage:
                 tasks.create_task(_outage(ports))
             view = await _ended(plane, began)
-            crowd.stop()
+            load.stop()
     finally:
         plane.close()
     return Outcome(
@@ -120,16 +124,17 @@ async def run_trial(trial: Trial, folder: Path, *, seed: int) -> Outcome:
         message=view["message"],
         weight=view["weights"]["v2"],
         seconds=time.monotonic() - began,
-        codes=dict(crowd.codes),
+        codes=dict(load.codes),
         view=view,
     )
 
 
 def start_backend(plane: Plane, name: str, port: int, flags: tuple[str, ...]) -> None:
     """Start a backend for a trial."""
-    command = [sys.executable, "-m", "tests.support.arm", f"--port={port}", *flags]
     ready = ReadyCheck(url=f"http://127.0.0.1:{port}/health")
-    plane.processes.append(start(f"arm-{name}", command, folder=plane.folder, ready=ready))
+    words = (f"--port={port}", *flags)
+    process = start_module("tests.support.arm", *words, name=f"arm-{name}", folder=plane.folder, ready=ready)
+    plane.processes.append(process)
 
 
 async def _outage(ports: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m xds_server.cli` is `shiftplane`."""
+"""Entry point of `python -m xds_server.cli`, equal to `shiftplane`."""
 
 from xds_server.cli import main
 

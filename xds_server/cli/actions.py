@@ -1,4 +1,4 @@
-"""`shiftplane promote`, `pause`, `abort`, `undo`, `kill` and the like: what an operator tells a rollout."""
+"""Operator commands: `promote`, `pause`, `resume`, `abort`, `undo`, `retry`, `kill` and `unkill`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["abort", "kill", "pause", "promote", "resume", "retry", "undo", "unkill"]
 
 _WAIT_SECONDS: Final = 5.0
-_ASK_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 
-_reason = click.option("--reason", "-m", default="", help="Why; kept in the history.")
+_reason = click.option("--reason", "-m", default="", help="Reason for the command, recorded in the history.")
 
 
 def _send(
@@ -31,7 +31,7 @@ def _send(
         f"/v1/routes/{quote(name)}/{command}", {"actor": actor(), **body}, key=secrets.token_hex(16)
     )
     if wait:
-        view = _held(api, name, view)
+        view = _await_convergence(api, name, view)
     if output != "table":
         print_data(view, output)
         return
@@ -40,19 +40,19 @@ def _send(
     console().print(route_panel(view, time.time(), events=3))
 
 
-def _held(api: Api, name: str, view: dict[str, Any]) -> dict[str, Any]:
-    """Ask until the proxies hold what was commanded, or for long enough; the view says which."""
+def _await_convergence(api: Api, name: str, view: dict[str, Any]) -> dict[str, Any]:
+    """Poll until all proxies are synced, at most `_WAIT_SECONDS`, and return the last view."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
-        held = view["convergence"]
-        if view["phase"] != "RollingBack" and held["acked"] >= held["connected"]:
+        convergence = view["convergence"]
+        if view["phase"] != "RollingBack" and convergence["acked"] >= convergence["connected"]:
             break
-        time.sleep(_ASK_SECONDS)
+        time.sleep(_POLL_SECONDS)
         view = dict(api.get(f"/v1/routes/{quote(name)}"))
     return view
 
 
-def _plain(command: str, text: str, *, wait: bool) -> Callable[..., None]:
+def _callback(command: str, text: str, *, wait: bool) -> Callable[..., None]:
     def run(name: str, reason: str, server: str, output: str) -> None:
         _send(name, command, server, output, {"reason": reason}, wait=wait)
 
@@ -62,65 +62,71 @@ def _plain(command: str, text: str, *, wait: bool) -> Callable[..., None]:
 
 @click.command()
 @click.argument("name")
-@click.option("--full", is_flag=True, help="Go straight to the last weight.")
+@click.option("--full", is_flag=True, help="Promote to the last weight at once.")
 @_reason
 @server_option
 @output_option
 def promote(name: str, reason: str, server: str, output: str, *, full: bool) -> None:
-    """Go on to the next step: end a pause, or a shadow without an end.
+    """Promote a rollout to its next step; ends a pause, or a shadow without a duration.
 
-    Proxies must still hold a step before the next one begins.
+    The next step starts when the current one has converged.
+
     Example: shiftplane promote chat -m "looks good"
     """
     _send(name, "promote", server, output, {"reason": reason, "full": full})
 
 
 def _command(command: str, text: str, *, wait: bool = False) -> click.Command:
-    callback = _reason(server_option(output_option(_plain(command, text, wait=wait))))
+    callback = _reason(server_option(output_option(_callback(command, text, wait=wait))))
     return click.command(name=command, help=text)(click.argument("name")(callback))
 
 
 pause = _command(
     "pause",
-    'Stop the clock where it stands; weights stay. Example: shiftplane pause chat -m "incident 42"',
+    "Pause a rollout at its current weights and stop its clock.\n\n"
+    'Example: shiftplane pause chat -m "incident 42"',
 )
 resume = _command(
-    "resume", "Let the clock go on with the time that was left. Example: shiftplane resume chat"
+    "resume",
+    "Resume a paused rollout with the remaining time of its step.\n\nExample: shiftplane resume chat",
 )
 abort = _command(
     "abort",
-    "Take the candidate's weight and its shadow back to zero at once, from any phase. "
+    "Abort a rollout: set the weight and the shadow of the candidate to zero at once, in any phase.\n\n"
     'Example: shiftplane abort chat -m "answers are worse"',
     wait=True,
 )
 retry = _command(
     "retry",
-    "Begin a rollout that was taken back anew, without touching its spec; one that waits for proxies waits "
-    'with a new deadline. Example: shiftplane retry chat -m "v2 has its memory now"',
+    "Retry a rollout that ended without a promotion, with the same spec. A degraded rollout continues with "
+    'a new deadline.\n\nExample: shiftplane retry chat -m "v2 has more memory now"',
 )
 kill = _command(
     "kill",
-    "Have one backend (killSwitch.serve, by default the stable one) serve everyone at once, and stop copies "
-    "and capture. Weights stay behind it, and so does the clock. Needs a reason. "
+    "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies "
+    "and capture. Weights and clock of the rollout are kept. Requires a reason.\n\n"
     'Example: shiftplane kill chat -m "v2 leaks names"',
     wait=True,
 )
 unkill = _command(
     "unkill",
-    'Take a kill back: everything is as it was before it. Example: shiftplane unkill chat -m "fixed"',
+    "Turn the kill switch off and restore weights, step and clock.\n\n"
+    'Example: shiftplane unkill chat -m "fixed"',
     wait=True,
 )
 
 
 @click.command()
 @click.argument("name")
-@click.option("--to", type=click.IntRange(min=1), help="Accept the spec of this generation once more.")
+@click.option("--to", type=click.IntRange(min=1), help="Apply the spec of this generation again.")
 @_reason
 @server_option
 @output_option
 def undo(name: str, to: int | None, reason: str, server: str, output: str) -> None:
-    """Take back what a rollout did, whether it has ended or not; with --to, go back to an earlier spec.
+    """Undo a rollout, running or ended: return all users to stable. With --to, apply an earlier spec.
 
-    `shiftplane history` lists the generations. Example: shiftplane undo chat -m "v2 is worse after all"
+    `shiftplane history` lists the generations.
+
+    Example: shiftplane undo chat -m "v2 is worse after all"
     """
     _send(name, "undo", server, output, {"reason": reason, "to": to}, wait=True)

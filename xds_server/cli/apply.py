@@ -1,4 +1,4 @@
-"""`shiftplane apply` and `shiftplane delete`: specs to and from the control plane."""
+"""`shiftplane apply` and `shiftplane delete`: add, change and remove routes."""
 
 from __future__ import annotations
 
@@ -16,44 +16,47 @@ __all__ = ["apply", "delete"]
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--dry-run", is_flag=True, help="Let the control plane check it, and change nothing.")
-@click.option("--reason", "-m", default="", help="Why; kept in the history.")
+@click.option(
+    "--dry-run", is_flag=True, help="Validate the specs on the control plane without applying them."
+)
+@click.option("--reason", "-m", default="", help="Reason for the change, recorded in the history.")
 @server_option
 @output_option
 @click.pass_context
 def apply(
     ctx: click.Context, paths: tuple[str, ...], reason: str, server: str, output: str, *, dry_run: bool
 ) -> None:
-    """Hand route specs to the control plane: files, folders, or - for standard input.
+    """Apply route specs from files, folders, or standard input (-).
 
-    Everything is checked before anything is sent; a refused spec changes nothing.
+    All specs are checked before they are sent. If one is rejected, none is applied.
+
     Example: shiftplane apply chat.yaml
     """
     loaded = read_specs(paths)
     if report(problems_of(loaded), err=True):
         click.echo("nothing was applied", err=True)
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     text = "\n---\n".join(document.text for one in loaded for document in one.documents)
     file = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     try:
-        answer = Api(server).post_spec(text, file, dry_run=dry_run, reason=reason)
+        response = Api(server).post_spec(text, file, dry_run=dry_run, reason=reason)
     except ApiError as error:
         for problem in error.body.get("problems", []):
-            click.echo(_said(problem), err=True)
+            click.echo(_problem_text(problem), err=True)
         if not error.body.get("problems"):
             raise
         click.echo("nothing was applied", err=True)
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     if output != "table":
-        print_data(answer, output)
+        print_data(response, output)
         return
-    for item in answer["applied"]:
+    for item in response["applied"]:
         note = " (dry run)" if dry_run else ""
         click.echo(f"route {item['name']} {item['action']}{note}")
 
 
-def _said(problem: dict[str, Any]) -> str:
-    """Return a problem in the words `lint` would use."""
+def _problem_text(problem: dict[str, Any]) -> str:
+    """Return a problem in the format of `lint`."""
     from xds_server.spec import Problem, Severity
 
     return str(Problem(**{**problem, "severity": Severity[problem["severity"].upper()]}))
@@ -61,19 +64,21 @@ def _said(problem: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@click.option("--reason", "-m", default="", help="Why; kept in the audit.")
+@click.option("--yes", "-y", is_flag=True, help="Skip the confirmation.")
+@click.option("--reason", "-m", default="", help="Reason for the deletion, recorded in the audit log.")
 @server_option
 def delete(names: tuple[str, ...], reason: str, server: str, *, yes: bool) -> None:
-    """Take routes out of the control plane: their proxies answer 404 for them afterwards.
+    """Delete routes. Their proxies respond with 404 to their requests afterwards.
 
-    Example: shiftplane delete chat -m "it is served elsewhere now"
+    Example: shiftplane delete chat -m "replaced by route chat-large"
     """
     api = Api(server)
     for name in names:
         view = api.get(f"/v1/routes/{quote(name)}")
         if not yes:
-            held = view["convergence"]["connected"]
-            click.confirm(f"{held} connected proxies will answer 404 for route {name}. Go on?", abort=True)
+            proxies = view["convergence"]["connected"]
+            click.confirm(
+                f"{proxies} connected proxies will respond with 404 for route {name}. Continue?", abort=True
+            )
         api.delete(f"/v1/routes/{quote(name)}", reason=reason)
         click.echo(f"route {name} deleted")

@@ -1,4 +1,4 @@
-"""`shiftplane assign`: which variant a user gets, worked out as the proxies do it."""
+"""`shiftplane assign`: show which variant serves a user, computed as the proxies compute it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,22 @@ _FULL = 100.0
     "attributes",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What is known of the user; repeatable. NAME=- reads one value per line of standard input.",
+    help="Attribute of the user. Repeatable. NAME=- reads one value per line from standard input.",
 )
-@click.option("--path", default=None, help="The path of the request; by default one that the route takes.")
+@click.option("--path", default=None, help="Path of the request. Default: a path that the route matches.")
 @click.option(
-    "--spec", "file", default=None, metavar="FILE", help="Take the route from this file; no server."
+    "--spec",
+    "file",
+    default=None,
+    metavar="FILE",
+    help="Read the route from this file instead of the server.",
 )
 @click.option(
     "--weight",
     type=click.FloatRange(0, _FULL),
     default=0.0,
     show_default=True,
-    help="With --spec: the candidate's weight in percent.",
+    help="Weight of the candidate in percent. Requires --spec.",
 )
 @output_option
 @server_option
@@ -57,66 +61,69 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
     output: str,
     server: str,
 ) -> None:
-    """Say which variant and prompt version a user of route NAME gets, and by which of its routes.
+    """Show the variant and prompt version of a user of route NAME, and the rule that selects them.
 
-    Asks the control plane where the rollout stands, or with --spec takes a fresh one at --weight.
+    Uses the current weights of the control plane, or with --spec the weight of --weight.
+
     Example: shiftplane assign chat -a user.id=ada -a org.id=acme
     """
     traffic = _running(ctx, server, name) if file is None else _from_file(ctx, file, name, weight)
-    found = list(_assignments(traffic, attributes, path))
+    assignments = list(_assignments(traffic, attributes, path))
     if output != "table":
-        print_data({"route": name, "assignments": found}, output)
+        print_data({"route": name, "assignments": assignments}, output)
         return
-    for item in found:
+    for item in assignments:
         slot = "" if item["slot"] is None else f" (slot {item['slot']:,} of 10,000)"
         prompt = f", prompt {item['prompt']}" if item["prompt"] else ""
-        who = " ".join(f"{key}={value}" for key, value in item["attributes"].items()) or "anybody"
+        user = " ".join(f"{key}={value}" for key, value in item["attributes"].items()) or "all users"
         served = item["variant"] or f"depends on {item['why']}"
-        click.echo(f"{who}: {served}{slot} by {item['by']}{prompt}")
+        click.echo(f"{user}: {served}{slot} by {item['by']}{prompt}")
 
 
 def _assignments(traffic: RouteTraffic, given: tuple[str, ...], path: str | None) -> Iterator[dict[str, Any]]:
     from xds_server.plan import assign_request, header_of, route_table
 
     route = traffic.route
-    known = dict(_pair(text) for text in given)
-    for attribute in known:
+    pairs = dict(_pair(text) for text in given)
+    for attribute in pairs:
         if attribute not in route.spec.attributes:
-            listed = ", ".join(route.spec.attributes) or "it has none"
-            raise click.UsageError(f"route {route.metadata.name} has no attribute {attribute!r}: {listed}")
+            listed = ", ".join(route.spec.attributes) or "none"
+            raise click.UsageError(
+                f"route {route.metadata.name} has no attribute {attribute!r}; defined attributes: {listed}"
+            )
     table = route_table(traffic)
-    where = path or route.spec.match.path.exact or route.spec.match.path.prefix or "/"
-    for attributes in _users(known):
+    requested = path or route.spec.match.path.exact or route.spec.match.path.prefix or "/"
+    for attributes in _users(pairs):
         headers = {header_of(route, attribute): value for attribute, value in attributes.items()}
-        found = assign_request(table, where, headers)
-        if found is None:
-            raise click.UsageError(f"route {route.metadata.name} does not take requests for {where}")
+        assignment = assign_request(table, requested, headers)
+        if assignment is None:
+            raise click.UsageError(f"route {route.metadata.name} does not match requests for {requested}")
         yield {
             "attributes": attributes,
-            "variant": found.variant,
-            "slot": found.slot,
-            "by": found.route,
-            "prompt": found.prompt,
-            "why": found.why,
+            "variant": assignment.variant,
+            "slot": assignment.slot,
+            "by": assignment.route,
+            "prompt": assignment.prompt,
+            "why": assignment.why,
         }
 
 
-def _users(known: dict[str, str]) -> Iterator[dict[str, str]]:
-    many = [attribute for attribute, value in known.items() if value == "-"]
-    if len(many) > 1:
-        raise click.UsageError("one attribute only can come from standard input")
-    if not many:
-        yield known
+def _users(pairs: dict[str, str]) -> Iterator[dict[str, str]]:
+    from_stdin = [attribute for attribute, value in pairs.items() if value == "-"]
+    if len(from_stdin) > 1:
+        raise click.UsageError("only one attribute can be read from standard input")
+    if not from_stdin:
+        yield pairs
         return
     for line in sys.stdin:
         if value := line.rstrip("\r\n"):
-            yield {**known, many[0]: value}
+            yield {**pairs, from_stdin[0]: value}
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise click.UsageError(f"--attribute {text!r}: NAME=VALUE is allowed, such as user.id=ada")
+        raise click.UsageError(f"--attribute {text!r}: expected NAME=VALUE such as user.id=ada")
     return name, value
 
 
@@ -125,14 +132,14 @@ def _from_file(ctx: click.Context, file: str, name: str, weight: float) -> Route
 
     loaded = read_specs([file])
     if report(problems_of(loaded), err=True):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     return RouteTraffic.with_weight(
         _named([route for one in loaded for route in one.routes], name, file), round(100 * weight)
     )
 
 
 def _running(ctx: click.Context, server: str, name: str) -> RouteTraffic:
-    """Return what the control plane's rollout says; its spec is read as `lint` would read it."""
+    """Return the current traffic of a route from the control plane."""
     from xds_server.plan import RouteTraffic
     from xds_server.rollout import Segment, Split
     from xds_server.spec import load
@@ -142,7 +149,7 @@ def _running(ctx: click.Context, server: str, name: str) -> RouteTraffic:
     loaded = load(api.text(f"/v1/routes/{quote(name)}/spec"), file=f"{server} {name}")
     if not loaded.ok:
         report(loaded.problems, err=True)
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     return RouteTraffic(
         route=_named(list(loaded.routes), name, server),
         splits=tuple(
@@ -155,8 +162,8 @@ def _running(ctx: click.Context, server: str, name: str) -> RouteTraffic:
     )
 
 
-def _named(routes: list[ModelRoute], name: str, where: str) -> ModelRoute:
+def _named(routes: list[ModelRoute], name: str, source: str) -> ModelRoute:
     for route in routes:
         if route.metadata.name == name:
             return route
-    raise click.UsageError(f"there is no route {name!r} in {where}")
+    raise click.UsageError(f"no route {name!r} in {source}")

@@ -1,4 +1,4 @@
-"""`shiftplane bootstrap`: the file an Envoy starts with."""
+"""`shiftplane bootstrap`: print the bootstrap configuration of an Envoy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class _HostPort(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return value
         host, _, port = str(value).rpartition(":")
         if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:
-            self.fail(f"{value!r} is not host:port, such as 127.0.0.1:18000 or [::1]:18000", param, ctx)
+            self.fail(
+                f"{value!r} is not host:port; expected an address such as 127.0.0.1:18000 or [::1]:18000",
+                param,
+                ctx,
+            )
         return HostPort(host=host.strip("[]"), port=int(port))
 
 
@@ -29,52 +33,91 @@ host_port = _HostPort()
 
 
 @click.command()
-@click.option("--mode", type=click.Choice(["gateway", "sidecar"]), default="gateway", show_default=True)
-@click.option("--group", required=True, help="Which proxies it belongs to: spec.proxies.group of the routes.")
-@click.option("--node-id", default=None, help="Its own name; default: this host's.")
 @click.option(
-    "--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="The control plane."
+    "--mode",
+    type=click.Choice(["gateway", "sidecar"]),
+    default="gateway",
+    show_default=True,
+    help="Role of the Envoy: in front of all model servers, or beside one.",
+)
+@click.option("--group", required=True, help="Group of the proxy, equal to spec.proxies.group of its routes.")
+@click.option("--node-id", default=None, help="Node ID. Default: the host name.")
+@click.option(
+    "--xds",
+    type=host_port,
+    default="127.0.0.1:18000",
+    show_default=True,
+    help="Address of the control plane.",
 )
 @click.option(
-    "--xds-tls-ca", default=None, help="Who signs the control plane's certificate (PEM): speak TLS."
+    "--xds-tls-ca", default=None, help="Path to the CA bundle of the control plane (PEM). Enables TLS."
 )
-@click.option("--xds-tls-cert", default=None, help="The certificate chain to show to it (PEM).")
-@click.option("--xds-tls-key", default=None, help="The key of --xds-tls-cert (PEM).")
+@click.option("--xds-tls-cert", default=None, help="Path to the client certificate chain (PEM).")
+@click.option("--xds-tls-key", default=None, help="Path to the private key of --xds-tls-cert (PEM).")
 @click.option(
     "--xds-tls-name",
     default=None,
-    help="The name its certificate must carry: DNS, address or URI. Default: the host of --xds.",
+    help="Required DNS name, IP address or URI in the control plane certificate. Default: the host of --xds.",
 )
 @click.option(
-    "--entry", type=host_port, default="0.0.0.0:10000", show_default=True, help="Where users come in."
+    "--entry",
+    type=host_port,
+    default="0.0.0.0:10000",
+    show_default=True,
+    help="Address of the entry listener for users.",
 )
 @click.option(
-    "--admin", type=host_port, default="127.0.0.1:9901", show_default=True, help="Envoy's own pages."
+    "--admin",
+    type=host_port,
+    default="127.0.0.1:9901",
+    show_default=True,
+    help="Address of the Envoy admin interface.",
 )
-@click.option("--ready", type=host_port, default=None, help="A listener that answers GET /ready, for probes.")
 @click.option(
-    "--serve-port", type=int, default=8000, show_default=True, help="Sidecar: where other proxies come in."
+    "--ready",
+    type=host_port,
+    default=None,
+    help="Address of a listener that responds to GET /ready, for probes.",
 )
-@click.option("--serve", type=host_port, default=None, help="Sidecar: the same with an address.")
 @click.option(
-    "--app-port", type=int, default=8001, show_default=True, help="Sidecar: the model server's own port."
+    "--serve-port",
+    type=int,
+    default=8000,
+    show_default=True,
+    help="Port of the serve listener for other proxies (sidecar).",
 )
-@click.option("--app", type=host_port, default=None, help="Sidecar: the same with an address.")
-@click.option("--sotw", is_flag=True, help="Speak state-of-the-world instead of delta discovery.")
+@click.option("--serve", type=host_port, default=None, help="Address of the serve listener (sidecar).")
+@click.option(
+    "--app-port", type=int, default=8001, show_default=True, help="Port of the model server (sidecar)."
+)
+@click.option("--app", type=host_port, default=None, help="Address of the model server (sidecar).")
+@click.option("--sotw", is_flag=True, help="Use SotW xDS instead of delta xDS.")
 @click.option(
     "--stats-interval",
     type=click.FloatRange(0.1, 300),
     default=5.0,
     show_default=True,
-    help="Seconds between what it tells the control plane it counted.",
+    help="Interval of statistics sent to the control plane, in seconds.",
 )
 @click.option(
     "--all-stats",
     is_flag=True,
-    help="Keep, and send, all of Envoy's statistics and not the most useful ones.",
+    help="Collect and send all Envoy statistics instead of the most useful ones.",
 )
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-@click.option("--out", type=click.Path(dir_okay=False, writable=True), default=None, help="Write to a file.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="Output format.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, writable=True),
+    default=None,
+    help="File to write. Default: standard output.",
+)
 def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     mode: str,
     group: str,
@@ -98,10 +141,10 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     all_stats: bool,
     sotw: bool,
 ) -> None:
-    """Print the bootstrap of one Envoy.
+    """Print an Envoy bootstrap configuration.
 
-    Paths of certificates are those that Envoy sees. With --out, two small files beside it let Envoy follow
-    changes of the certificates; without, it reads them once, when it starts.
+    Certificate paths are paths in the file system of Envoy. With --out, two additional files let Envoy reload
+    changed certificates; without it, Envoy reads them once at start.
 
     Example: shiftplane bootstrap --group chat --xds 10.0.0.5:18000 > envoy.yaml && envoy -c envoy.yaml
     """
@@ -110,8 +153,10 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     if xds_tls_ca is not None:
         tls = _tls(xds_tls_ca, xds_tls_cert, xds_tls_key, xds_tls_name or xds.host, out)
     elif xds_tls_cert or xds_tls_key or xds_tls_name:
-        raise click.UsageError("--xds-tls-ca is missing: it says whom to trust, and turns TLS on")
-    facts = Bootstrap(
+        raise click.UsageError(
+            "--xds-tls-cert, --xds-tls-key and --xds-tls-name require --xds-tls-ca, which enables TLS"
+        )
+    settings = Bootstrap(
         node_id=node_id or socket.gethostname(),
         group=group,
         xds=xds,
@@ -128,9 +173,9 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
     if output == "json":
         import json
 
-        text = json.dumps(render(facts), indent=2) + "\n"
+        text = json.dumps(render(settings), indent=2) + "\n"
     else:
-        text = yaml.safe_dump(render(facts), sort_keys=False)
+        text = yaml.safe_dump(render(settings), sort_keys=False)
     if out is None:
         click.echo(text, nl=False)
         return
@@ -145,10 +190,10 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 def _tls(ca: str, certificate: str | None, key: str | None, name: str, out: str | None) -> XdsTls:
     if (certificate is None) != (key is None):
-        raise click.UsageError("--xds-tls-cert and --xds-tls-key go together")
+        raise click.UsageError("--xds-tls-cert and --xds-tls-key must be used together")
 
     from pathlib import Path
 
-    # Absolute, because Envoy may be started from elsewhere.
+    # Absolute, because Envoy can be started in another folder.
     prefix = None if out is None else str(Path(out).absolute().with_suffix(""))
     return XdsTls(name=name, ca=ca, certificate=certificate, key=key, secrets=prefix)

@@ -1,4 +1,4 @@
-"""The control plane's HTTP API as commands see it, and the exit codes scripts rely on."""
+"""Client of the HTTP API, exit codes, and the options that commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from xds_server.cli.contexts import LOCAL, resolved, token_for
+from xds_server.cli.contexts import LOCAL, resolve_server, token_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,59 +26,61 @@ F = TypeVar("F", bound="Callable[..., Any]")
 __all__ = ["Api", "ApiError", "Exit", "Unreachable", "actor", "output_option", "server_option"]
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL_CHARS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Exit(IntEnum):
-    """What a command's exit code says."""
+    """Exit codes of commands."""
 
     OK = 0
-    REFUSED = 1
+    FAILED = 1
     USAGE = 2
     UNREACHABLE = 3
     TIMEOUT = 4
 
 
 class ApiError(click.ClickException):
-    """The control plane said no; `body` holds its words."""
+    """The control plane responded with an error; `body` is the problem document."""
 
-    exit_code = Exit.REFUSED
+    exit_code = Exit.FAILED
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         self.status = status
         self.body = body
         super().__init__(
-            str(body.get("detail") or body.get("title") or f"the control plane answered {status}")
+            str(
+                body.get("detail") or body.get("title") or f"the control plane responded with status {status}"
+            )
         )
 
 
 class Unreachable(click.ClickException):
-    """No control plane answered."""
+    """The control plane did not respond."""
 
     exit_code = Exit.UNREACHABLE
 
     def __init__(self, server: str, reason: str) -> None:
         super().__init__(
-            f"no control plane at {server} ({reason}); start one with `shiftplane serve`, "
-            "or name another with --server or SHIFTPLANE_SERVER"
+            f"cannot connect to a control plane at {server} ({reason}); start one with `shiftplane serve`, "
+            "or set another address with --server or SHIFTPLANE_SERVER"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One control plane by its base URL; `token` is shown to it, by default the one that is kept for it."""
+    """Client of one control plane; `token` is by default the stored one for this server."""
 
     server: str
     token: str | None = field(default=None, repr=False)
-    patience: float = 15.0
-    """Seconds an answer may take."""
+    timeout: float = 15.0
+    """Seconds to wait for a response."""
 
     def get(self, path: str) -> Any:
-        """Return the JSON of a GET."""
+        """Return the JSON response of a GET request."""
         return self._call("GET", path, None, {})
 
     def post(self, path: str, body: dict[str, Any], *, key: str = "") -> Any:
-        """Return the JSON of a POST with a JSON body; with a `key` it is done once, however often sent."""
+        """Return the JSON response of a POST request; an idempotency `key` makes a retry safe."""
         headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
         raw = json.dumps(body).encode()
         try:
@@ -86,11 +88,12 @@ class Api:
         except Unreachable:
             if not key:
                 raise
-            # The answer may have been lost, and not the question; with its key it is not done twice.
+            # The request may have been executed without a received response; the key prevents a second
+            # execution.
             return self._call("POST", path, raw, headers)
 
     def post_spec(self, text: str, file: str, *, dry_run: bool, reason: str = "") -> Any:
-        """Hand a spec over and return what became of it."""
+        """Apply a spec and return the JSON response."""
         headers = {
             "content-type": "application/yaml",
             "x-shiftplane-file": urllib.parse.quote(file),
@@ -99,42 +102,45 @@ class Api:
         return self._call("POST", "/v1/routes" + ("?dryRun=true" if dry_run else ""), text.encode(), headers)
 
     def delete(self, path: str, *, reason: str = "") -> Any:
-        """Return the JSON of a DELETE."""
+        """Return the JSON response of a DELETE request."""
         return self._call("DELETE", path, None, {"x-shiftplane-reason": urllib.parse.quote(reason)})
 
     def text(self, path: str) -> str:
-        """Return the text of a GET."""
+        """Return the text response of a GET request."""
         return self._raw("GET", path, None, {}).decode()
 
     def _call(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
         raw = self._raw(method, path, body, headers)
         try:
-            return _harmless(json.loads(raw))
+            return _without_control_chars(json.loads(raw))
         except ValueError as error:
-            raise Unreachable(self.server, f"what answers there is another program: {raw[:40]!r}") from error
+            raise Unreachable(
+                self.server, f"the response is not from a control plane: {raw[:40]!r}"
+            ) from error
 
     def _raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         url = self.server.rstrip("/") + path
         token = token_for(self.server) if self.token is None else self.token
-        shown = {"authorization": f"Bearer {token}"} if token else {}
-        who = {"x-shiftplane-actor": urllib.parse.quote(actor())}
-        request = urllib.request.Request(url, data=body, method=method, headers={**who, **headers, **shown})  # noqa: S310
+        authorization = {"authorization": f"Bearer {token}"} if token else {}
+        reported_user = {"x-shiftplane-actor": urllib.parse.quote(actor())}
+        sent = {**reported_user, **headers, **authorization}
+        request = urllib.request.Request(url, data=body, method=method, headers=sent)  # noqa: S310
         try:
-            with urllib.request.build_opener(_Stay).open(request, timeout=self.patience) as answer:
-                return bytes(answer.read())
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.timeout) as response:
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
-            if (elsewhere := error.headers.get("location")) and 300 <= error.code < 400:
+            if (location := error.headers.get("location")) and 300 <= error.code < 400:
                 error.close()
-                said = f"{self.server} sends to {elsewhere}; name that with --server, if it is meant"
-                raise ApiError(error.code, {"detail": said}) from error
+                detail = f"{self.server} redirects to {location}; to use that server, pass it with --server"
+                raise ApiError(error.code, {"detail": detail}) from error
             with error:
                 raise ApiError(error.code, _json_or_text(error.read())) from error
         except (urllib.error.URLError, OSError, ValueError) as error:
             raise Unreachable(self.server, str(getattr(error, "reason", error))) from error
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: the token is for this server alone."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect, because the token is only for the configured server."""
 
     def redirect_request(self, *_args: Any, **_more: Any) -> None:
         return None
@@ -142,30 +148,30 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 def _json_or_text(raw: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(raw)
+        body = json.loads(raw)
     except ValueError:
-        return {"detail": _CONTROL.sub("\ufffd", raw.decode(errors="replace")[:500])}
-    found = _harmless(found)
-    return found if isinstance(found, dict) else {"detail": str(found)}
+        return {"detail": _CONTROL_CHARS.sub("\ufffd", raw.decode(errors="replace")[:500])}
+    body = _without_control_chars(body)
+    return body if isinstance(body, dict) else {"detail": str(body)}
 
 
-def _harmless(value: Any) -> Any:
-    """Return JSON values without what a terminal obeys: a reason could hide lines of the audit by it."""
+def _without_control_chars(value: Any) -> Any:
+    """Replace terminal control characters, which could hide lines of the audit log in a terminal."""
     match value:
         case str():
-            return _CONTROL.sub("\ufffd", value)
+            return _CONTROL_CHARS.sub("\ufffd", value)
         case dict():
-            return {_harmless(key): _harmless(one) for key, one in value.items()}
+            return {_without_control_chars(key): _without_control_chars(one) for key, one in value.items()}
         case list():
-            return [_harmless(one) for one in value]
+            return [_without_control_chars(one) for one in value]
         case _:
             return value
 
 
 def actor() -> str:
-    """Return who is at the keyboard, for the history: SHIFTPLANE_ACTOR, or user@host."""
-    if named := os.environ.get("SHIFTPLANE_ACTOR"):
-        return named
+    """Return the reported user for the history: SHIFTPLANE_ACTOR, or user@host."""
+    if configured := os.environ.get("SHIFTPLANE_ACTOR"):
+        return configured
     try:
         user = getpass.getuser()
     except (OSError, KeyError):
@@ -174,25 +180,25 @@ def actor() -> str:
 
 
 def server_option(command: F) -> F:
-    """Add `--server` to a command."""
+    """Add the option `--server` to a command."""
     return click.option(
         "--server",
         envvar="SHIFTPLANE_SERVER",
         default=None,
-        callback=lambda _ctx, _param, value: resolved(value),
+        callback=lambda _ctx, _param, value: resolve_server(value),
         metavar="URL",
-        help="The control plane's base URL; also SHIFTPLANE_SERVER. "
-        f"Default: the context in use, else {LOCAL}.",
+        help="Base URL of the control plane; also SHIFTPLANE_SERVER. "
+        f"Default: the server of the current context, or {LOCAL}.",
     )(command)
 
 
 def output_option(command: F) -> F:
-    """Add `-o table|json|yaml` to a command."""
+    """Add the option `-o table|json|yaml` to a command."""
     return click.option(
         "-o",
         "--output",
         type=click.Choice(["table", "json", "yaml"]),
         default="table",
         show_default=True,
-        help="How to print.",
+        help="Output format.",
     )(command)

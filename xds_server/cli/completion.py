@@ -1,4 +1,4 @@
-"""`shiftplane completion`: what a shell needs to complete commands, options and route names."""
+"""`shiftplane completion`: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.ClickException(f"there is no completion for {shell}")
+        raise click.ClickException(f"no completion script for {shell}")
     click.echo(kind(main, {}, "shiftplane", "_SHIFTPLANE_COMPLETE").source())

@@ -1,4 +1,4 @@
-"""`shiftplane config`, `login`, `logout` and `whoami`: which control plane is meant, and who one is there."""
+"""`shiftplane config`, `login`, `logout` and `whoami`: contexts, tokens and identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["config", "login", "logout", "whoami"]
 
 @click.group()
 def config() -> None:
-    """Keep names for control planes, and choose one.
+    """Manage contexts, which are named control planes.
 
     Example: shiftplane config set prod --server https://shiftplane.example.com && shiftplane config use prod
     """
@@ -25,60 +25,70 @@ def config() -> None:
 @config.command("list")
 @output_option
 def list_(output: str) -> None:
-    """List contexts; the one in use has a star. Example: shiftplane config list"""  # noqa: D415 - an example
+    """List contexts; * marks the current one.
+
+    Example: shiftplane config list
+    """
     contexts = load()
     if output != "table":
-        found = {
+        listed = {
             name: {"server": one.server, "token": bool(one.token), "current": name == contexts.current}
             for name, one in contexts.named.items()
         }
-        print_data({"file": str(path()), "contexts": found}, output)
+        print_data({"file": str(path()), "contexts": listed}, output)
         return
     if not contexts.named:
-        click.echo("no contexts yet; make one with: shiftplane config set NAME --server URL", err=True)
+        click.echo("no contexts; create one with: shiftplane config set NAME --server URL", err=True)
         return
-    wide = max(len(name) for name in contexts.named)
+    width = max(len(name) for name in contexts.named)
     for name, one in contexts.named.items():
-        star = "*" if name == contexts.current else " "
-        click.echo(f"{star} {name:<{wide}}  {one.server}{'' if one.token else '  (no token)'}")
+        mark = "*" if name == contexts.current else " "
+        click.echo(f"{mark} {name:<{width}}  {one.server}{'' if one.token else '  (no token)'}")
 
 
 @config.command("set")
 @click.argument("name")
-@click.option("--server", required=True, help="Its base URL.")
+@click.option("--server", required=True, help="Base URL of the control plane.")
 def set_(name: str, server: str) -> None:
-    """Keep a name for a control plane; the first one is in use at once.
+    """Create or change a context. The first context becomes the current one.
 
     Example: shiftplane config set prod --server https://shiftplane.example.com
     """
     if not server.startswith(("http://", "https://")):
-        raise click.UsageError(f"--server {server!r} is no base URL; http://… or https://… is allowed")
+        raise click.UsageError(f"--server {server!r} is not a base URL; expected http://… or https://…")
     contexts = load()
-    known = contexts.named.get(name)
-    # A token belongs to one server; under another it would be shown to a stranger.
-    token = known.token if known is not None and known.server.rstrip("/") == server.rstrip("/") else ""
+    existing = contexts.named.get(name)
+    # A token belongs to one server and must not be sent to another.
+    same_server = existing is not None and existing.server.rstrip("/") == server.rstrip("/")
+    token = existing.token if existing is not None and same_server else ""
     contexts.named[name] = Context(server=server.rstrip("/"), token=token)
     contexts.current = contexts.current or name
-    click.echo(f"context {name} kept in {save(contexts)}")
+    click.echo(f"context {name} saved in {save(contexts)}")
 
 
 @config.command()
 @click.argument("name")
 def use(name: str) -> None:
-    """Choose the control plane that commands talk to. Example: shiftplane config use prod"""  # noqa: D415
+    """Select the current context.
+
+    Example: shiftplane config use prod
+    """
     contexts = load()
-    _known(name, list(contexts.named))
+    _check_exists(name, list(contexts.named))
     contexts.current = name
     save(contexts)
-    click.echo(f"commands go to {contexts.named[name].server} now")
+    click.echo(f"current context: {name} ({contexts.named[name].server})")
 
 
 @config.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Forget a context, its token included. Example: shiftplane config remove old"""  # noqa: D415
+    """Remove a context and its token.
+
+    Example: shiftplane config remove old
+    """
     contexts = load()
-    _known(name, list(contexts.named))
+    _check_exists(name, list(contexts.named))
     del contexts.named[name]
     if contexts.current == name:
         contexts.current = ""
@@ -88,66 +98,70 @@ def remove(name: str) -> None:
 
 @click.command()
 @click.option(
-    "--name", default=None, help="Keep it under this name; default: the context of this server, or a new one."
+    "--name", default=None, help="Name of the context. Default: the context of this server, or a new one."
 )
-@click.option("--token-stdin", is_flag=True, help="Read the token from standard input instead of asking.")
+@click.option("--token-stdin", is_flag=True, help="Read the token from standard input instead of a prompt.")
 @server_option
 def login(name: str | None, server: str, *, token_stdin: bool) -> None:
-    """Keep a token for a control plane, once it was seen to open it.
+    """Log in to a control plane: check a token and store it in a context.
 
     Example: shiftplane login --server https://shiftplane.example.com
     """
     contexts = load()
-    known = next((n for n, one in contexts.named.items() if one.server.rstrip("/") == server), None)
-    fresh = urlsplit(server).netloc if "default" in contexts.named else "default"
-    name = name or known or fresh
+    existing = next((n for n, one in contexts.named.items() if one.server.rstrip("/") == server), None)
+    unused = urlsplit(server).netloc if "default" in contexts.named else "default"
+    name = name or existing or unused
     token = sys.stdin.readline() if token_stdin else click.prompt(f"token for {server}", hide_input=True)
     token = str(token).strip()
-    who = Api(server, token).get("/v1/whoami")
+    caller = Api(server, token).get("/v1/whoami")
     contexts.named[name] = Context(server=server, token=token)
     contexts.current = name
     save(contexts)
-    click.echo(f"logged in to {server} as {who['name']}: {_said(who)} (context {name})")
+    click.echo(f"logged in to {server} as {caller['name']}: {_roles(caller)} (context {name})")
 
 
 @click.command()
 @server_option
 def logout(server: str) -> None:
-    """Forget the token for a control plane. Example: shiftplane logout"""  # noqa: D415
+    """Remove the stored token of a control plane.
+
+    Example: shiftplane logout
+    """
     contexts = load()
     for name, one in contexts.named.items():
         if one.server.rstrip("/") == server:
             contexts.named[name] = Context(server=one.server)
     save(contexts)
-    click.echo(
-        f"the token for {server} is forgotten here; end it everywhere with: shiftplane token revoke ID"
-    )
+    click.echo(f"token for {server} removed from this machine; to revoke it: shiftplane token revoke ID")
 
 
 @click.command()
 @server_option
 @output_option
 def whoami(server: str, output: str) -> None:
-    """Say who one is at the control plane, and what that allows. Example: shiftplane whoami"""  # noqa: D415
-    who = Api(server).get("/v1/whoami")
+    """Show the current identity and its roles.
+
+    Example: shiftplane whoami
+    """
+    caller = Api(server).get("/v1/whoami")
     if output != "table":
-        print_data(who, output)
+        print_data(caller, output)
         return
-    note = "; nobody has to log in there" if who["via"] == "open" else f", by {who['via']}"
-    click.echo(f"{who['name']} at {server}: {_said(who)}{note}")
+    note = "; authentication is off" if caller["via"] == "open" else f", authenticated by {caller['via']}"
+    click.echo(f"{caller['name']} at {server}: {_roles(caller)}{note}")
 
 
-def _said(who: dict[str, object]) -> str:
-    grants = who["grants"]
+def _roles(caller: dict[str, object]) -> str:
+    grants = caller["grants"]
     if not isinstance(grants, list):
-        raise ApiError(200, {"detail": "what answers there is another program"})
-    said = []
+        raise ApiError(200, {"detail": "the response is not from a control plane"})
+    roles = []
     for grant in grants:
         labels = ",".join(f"{key}={value}" for key, value in grant["routes"].items())
-        said.append(grant["role"] + (f" of {labels}" if labels else ""))
-    return ", ".join(said) or "nothing"
+        roles.append(grant["role"] + (f" of {labels}" if labels else ""))
+    return ", ".join(roles) or "no roles"
 
 
-def _known(name: str, names: list[str]) -> None:
+def _check_exists(name: str, names: list[str]) -> None:
     if name not in names:
-        raise click.UsageError(f"there is no context {name!r}; known: {', '.join(names) or 'none'}")
+        raise click.UsageError(f"unknown context {name!r}; defined contexts: {', '.join(names) or 'none'}")

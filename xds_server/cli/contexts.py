@@ -1,7 +1,8 @@
-"""Which control plane is meant, and by what token: contexts, as people know them from kubectl.
+"""Contexts: named control planes with their tokens, similar to the contexts of kubectl.
 
-`--server` or SHIFTPLANE_SERVER name one; else the context in use does; else it is the one on this host. A
-token is SHIFTPLANE_TOKEN, or the one of a context with the same server: it is never shown to another.
+`--server` or SHIFTPLANE_SERVER select a control plane; otherwise the current context does; otherwise the
+control plane on this host is used. The token is SHIFTPLANE_TOKEN, or that of a context with the same server,
+so that a token is never sent to another server.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Any, Final
 
 import click
 
-__all__ = ["LOCAL", "Context", "Contexts", "ContextsError", "load", "resolved", "save", "token_for"]
+__all__ = ["LOCAL", "Context", "Contexts", "ContextsError", "load", "resolve_server", "save", "token_for"]
 
 LOCAL: Final = "http://127.0.0.1:18001"
 
 
 class ContextsError(click.ClickException):
-    """The file of contexts is not what it must be."""
+    """The file of contexts is invalid or unreadable, or a context does not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A control plane by its base URL; the token never prints."""
+    """A control plane by its base URL; the token is never printed."""
 
     server: str
     token: str = field(default="", repr=False)
@@ -32,25 +33,25 @@ class Context:
 
 @dataclass(slots=True, kw_only=True)
 class Contexts:
-    """All that are known, and the one in use."""
+    """All contexts by name, and the name of the current one."""
 
     current: str = ""
     named: dict[str, Context] = field(default_factory=dict)
 
 
 def path() -> Path:
-    """Return where contexts are kept: SHIFTPLANE_CONFIG, else in the user's own configuration."""
-    if named := os.environ.get("SHIFTPLANE_CONFIG"):
-        return Path(named)
+    """Return the path of the file: SHIFTPLANE_CONFIG, or the default in the user's configuration folder."""
+    if configured := os.environ.get("SHIFTPLANE_CONFIG"):
+        return Path(configured)
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(home) / "shiftplane" / "config.yaml"
 
 
 def load() -> Contexts:
-    """Return the contexts; none where there is no file.
+    """Return the contexts; without a file there are none.
 
     Raises:
-        ContextsError: The file is not what it must be.
+        ContextsError: The file is invalid or unreadable.
     """
     file = path()
     try:
@@ -62,21 +63,21 @@ def load() -> Contexts:
     import yaml
 
     try:
-        found = yaml.safe_load(text) or {}
+        document = yaml.safe_load(text) or {}
         named = {
             str(name): Context(server=_text(one["server"]), token=_text(one.get("token", "")))
-            for name, one in (found.get("contexts") or {}).items()
+            for name, one in (document.get("contexts") or {}).items()
         }
-        return Contexts(current=_text(found.get("current", "")), named=named)
+        return Contexts(current=_text(document.get("current", "")), named=named)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise ContextsError(
-            f"{file}: not a file of contexts ({error.__class__.__name__}: {error}); "
-            "{current: NAME, contexts: {NAME: {server: URL, token: TEXT}}} is allowed"
+            f"{file}: invalid contexts file ({error.__class__.__name__}: {error}); "
+            "expected {current: NAME, contexts: {NAME: {server: URL, token: TEXT}}}"
         ) from error
 
 
 def save(contexts: Contexts) -> Path:
-    """Write the contexts for their owner's eyes alone, whole or not at all."""
+    """Write the contexts atomically to a file that only its owner can read; return its path."""
     import yaml
 
     file = path()
@@ -99,11 +100,11 @@ def save(contexts: Contexts) -> Path:
     return file
 
 
-def resolved(server: str | None) -> str:
-    """Return the base URL that is meant.
+def resolve_server(server: str | None) -> str:
+    """Return the base URL of the selected control plane.
 
     Raises:
-        ContextsError: The context in use is not there.
+        ContextsError: The current context does not exist.
     """
     if server:
         return server.rstrip("/")
@@ -112,20 +113,21 @@ def resolved(server: str | None) -> str:
     if not name:
         return LOCAL
     if name not in contexts.named:
-        known = ", ".join(contexts.named) or "none"
+        defined = ", ".join(contexts.named) or "none"
         raise ContextsError(
-            f"there is no context {name!r}; known: {known}; choose with: shiftplane config use NAME"
+            f"unknown context {name!r}; defined contexts: {defined}; "
+            "select one with: shiftplane config use NAME"
         )
     return contexts.named[name].server.rstrip("/")
 
 
 def token_for(server: str) -> str:
-    """Return the token to show to a server; empty for none."""
+    """Return the token for a server; empty if there is none."""
     if token := os.environ.get("SHIFTPLANE_TOKEN"):
         return token.strip()
-    if named := os.environ.get("SHIFTPLANE_TOKEN_FILE"):
+    if file := os.environ.get("SHIFTPLANE_TOKEN_FILE"):
         try:
-            return Path(named).read_text(encoding="utf-8").strip()
+            return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ContextsError(f"SHIFTPLANE_TOKEN_FILE: {error}") from error
     contexts = load()
@@ -142,5 +144,5 @@ def token_for(server: str) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value

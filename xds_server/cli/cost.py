@@ -1,4 +1,4 @@
-"""`shiftplane cost`: what each model of a route took and cost, by day."""
+"""`shiftplane cost`: requests, tokens and costs of a route by day."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ __all__ = ["cost"]
 
 @click.command()
 @click.argument("route")
-@click.option("--days", type=click.IntRange(1, 400), default=7, show_default=True, help="The newest days.")
+@click.option(
+    "--days", type=click.IntRange(1, 400), default=7, show_default=True, help="Number of most recent days."
+)
 @server_option
 @output_option
 def cost(route: str, days: int, server: str, output: str) -> None:
-    """Say what users and copies of ROUTE took and cost, by day and backend (days are UTC).
+    """Show requests, tokens and costs of ROUTE by day (UTC) and backend, copies included.
 
     Example: shiftplane cost chat --days 30 -o json
     """
-    found: list[dict[str, Any]] = Api(server).get(f"/v1/routes/{quote(route)}/costs")["days"]
-    newest = sorted({item["day"] for item in found})[-days:]
-    shown = [item for item in found if item["day"] in newest]
+    items: list[dict[str, Any]] = Api(server).get(f"/v1/routes/{quote(route)}/costs")["days"]
+    newest = sorted({item["day"] for item in items})[-days:]
+    shown = [item for item in items if item["day"] in newest]
     if output != "table":
         print_data({"route": route, "days": shown}, output)
         return
     if not shown:
-        click.echo("nothing was counted yet")
+        click.echo("no requests were counted")
         return
     from rich.table import Table
 
@@ -46,7 +48,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
         "TOKENS OUT",
         "ESTIMATED",
         "COST",
-        "EACH",
+        "PER REQUEST",
     ):
         table.add_column(name, justify="left" if name in {"DAY", "BACKEND"} else "right")
     for item in shown:
@@ -65,5 +67,5 @@ def cost(route: str, days: int, server: str, output: str) -> None:
     console().print(table)
     budget = Api(server).get(f"/v1/routes/{quote(route)}").get("shadow_budget")
     if budget is not None:
-        spent = "not known yet" if budget["spent"] is None else f"{budget['spent']:,.0f}"
-        click.echo(f"copies may cost {budget['limit']:,.0f} tokens a second; lately {spent}")
+        spent = "unknown" if budget["spent"] is None else f"{budget['spent']:,.0f} tokens/s"
+        click.echo(f"shadow budget: {budget['limit']:,.0f} tokens/s; current rate: {spent}")

@@ -1,4 +1,4 @@
-"""`shiftplane diff`: what a changed spec would change, in the spec's words and in Envoy's."""
+"""`shiftplane diff`: compare specs and the Envoy resources that they result in."""
 
 from __future__ import annotations
 
@@ -23,17 +23,23 @@ __all__ = ["diff"]
 
 @click.command()
 @click.argument("new")
-@click.option("--against", default=None, metavar="FILE", help="Compare with this file; needs no server then.")
-@click.option("--exit-code", is_flag=True, help="End with 1 when something would change.")
+@click.option(
+    "--against",
+    default=None,
+    metavar="FILE",
+    help="File to compare with instead of the running spec. Needs no server.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with code 1 if there are differences.")
 @output_option
 @server_option
 @click.pass_context
 def diff(
     ctx: click.Context, new: str, against: str | None, output: str, server: str, *, exit_code: bool
 ) -> None:
-    """Compare a spec with what runs, or with another file; changes nothing.
+    """Compare a spec with the running one or with another file. Nothing is applied.
 
-    Shows the spec as it is understood, defaults included, then which of Envoy's resources would change.
+    Prints the difference of the specs including defaults, then the Envoy resources that would change.
+
     Example: shiftplane diff chat.yaml --against chat.old.yaml
     """
     after = _read(ctx, new)
@@ -43,30 +49,30 @@ def diff(
     if output != "table":
         print_data({"spec": specs, "resources": changed}, output)
     elif not specs:
-        click.echo("no difference in meaning", err=True)
+        click.echo("no difference", err=True)
     else:
         for line in specs:
-            colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-            click.echo(click.style(line, fg=colour))
-        for name, what in changed.items():
-            click.echo(f"{what}: {name}")
+            color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
+            click.echo(click.style(line, fg=color))
+        for name, change in changed.items():
+            click.echo(f"{change}: {name}")
     if exit_code and (specs or changed):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
 
 
 def _read(ctx: click.Context, path: str) -> list[ModelRoute]:
     loaded = read_specs([path])
     if report(problems_of(loaded), err=True):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     return [route for one in loaded for route in one.routes]
 
 
-def _running(server: str, wanted: list[ModelRoute]) -> list[ModelRoute]:
+def _running(server: str, routes: list[ModelRoute]) -> list[ModelRoute]:
     from xds_server.spec import load
 
     api = Api(server)
-    found: list[ModelRoute] = []
-    for route in wanted:
+    running: list[ModelRoute] = []
+    for route in routes:
         name = route.metadata.name
         try:
             text = api.text(f"/v1/routes/{quote(name)}/spec")
@@ -74,8 +80,8 @@ def _running(server: str, wanted: list[ModelRoute]) -> list[ModelRoute]:
             if error.status != 404:
                 raise
             continue
-        found.extend(load(text, file=f"{server} {name}").routes)
-    return found
+        running.extend(load(text, file=f"{server} {name}").routes)
+    return running
 
 
 def _spec_diff(before: list[ModelRoute], after: list[ModelRoute]) -> Iterator[str]:
@@ -83,7 +89,7 @@ def _spec_diff(before: list[ModelRoute], after: list[ModelRoute]) -> Iterator[st
     new = {route.metadata.name: _lines(route) for route in after}
     for name in sorted(old.keys() | new.keys()):
         yield from difflib.unified_diff(
-            old.get(name, []), new.get(name, []), f"{name} (now)", f"{name} (then)", n=2, lineterm=""
+            old.get(name, []), new.get(name, []), f"{name} (before)", f"{name} (after)", n=2, lineterm=""
         )
 
 
@@ -93,19 +99,19 @@ def _lines(route: ModelRoute) -> list[str]:
 
 
 def _resource_diff(before: list[ModelRoute], after: list[ModelRoute]) -> dict[str, str]:
-    """Return what would happen to each resource at the first step: added, changed or removed."""
-    from xds_server.cli.plan import worlds
+    """Return the change of each resource at the first step: added, changed or removed."""
+    from xds_server.cli.plan import render_groups
 
-    old, new = _flat(worlds(before, 1)), _flat(worlds(after, 1))
-    found = {}
+    old, new = _flat(render_groups(before, 1)), _flat(render_groups(after, 1))
+    changes = {}
     for name in sorted(old.keys() | new.keys()):
         if name not in old:
-            found[name] = "added"
+            changes[name] = "added"
         elif name not in new:
-            found[name] = "removed"
+            changes[name] = "removed"
         elif old[name] != new[name]:
-            found[name] = "changed"
-    return found
+            changes[name] = "changed"
+    return changes
 
 
 def _flat(groups: dict[str, Any]) -> dict[str, Any]:

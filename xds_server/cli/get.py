@@ -1,4 +1,4 @@
-"""`shiftplane get` and `shiftplane describe`."""
+"""`shiftplane get` and `shiftplane describe`: show routes."""
 
 from __future__ import annotations
 
@@ -16,32 +16,37 @@ __all__ = ["describe", "get"]
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--watch", "-w", is_flag=True, help="Go on, until Ctrl-C; in a pipe, a line per change.")
+@click.option(
+    "--watch",
+    "-w",
+    is_flag=True,
+    help="Watch for changes until Ctrl-C. In a pipe, print one line per change.",
+)
 @server_option
 @output_option
 def get(names: tuple[str, ...], server: str, output: str, *, watch: bool) -> None:
-    """List routes, all or those named.
+    """List all routes, or the named ones.
 
     Example: shiftplane get -o json
     """
     api = Api(server)
 
-    def asked() -> list[dict[str, Any]]:
+    def fetch() -> list[dict[str, Any]]:
         return [api.get(f"/v1/routes/{quote(name)}") for name in names] or list(
             api.get("/v1/routes")["routes"]
         )
 
-    views = asked()
+    views = fetch()
     if watch:
         from xds_server.cli.watch import watch_table
 
-        watch_table(asked, output)
+        watch_table(fetch, output)
         return
     if output != "table":
         print_data({"routes": views}, output)
         return
     if not views:
-        click.echo("no routes yet; apply one with: shiftplane apply route.yaml", err=True)
+        click.echo("no routes; apply one with: shiftplane apply route.yaml", err=True)
         return
     from xds_server.cli.render import routes_table
 
@@ -54,7 +59,7 @@ def get(names: tuple[str, ...], server: str, output: str, *, watch: bool) -> Non
 @server_option
 @output_option
 def describe(name: str, server: str, output: str, *, spec: bool) -> None:
-    """Show all there is to know of one route: weights, steps, convergence, pairs, history.
+    """Show weights, steps, convergence, analysis, pairs and recent events of a route.
 
     Example: shiftplane describe chat
     """

@@ -1,4 +1,4 @@
-"""`shiftplane history`: what happened to a route."""
+"""`shiftplane history`: the events of a route."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from urllib.parse import quote
 import click
 
 from xds_server.cli.client import Api, output_option, server_option
-from xds_server.cli.out import ago, console, percent, print_data
+from xds_server.cli.out import console, percent, print_data, time_text
 
 __all__ = ["history"]
 
 _limit = click.option(
-    "--limit", "-n", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many lines."
+    "--limit",
+    "-n",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="Maximum number of events.",
 )
 
 
@@ -24,7 +29,7 @@ _limit = click.option(
 @server_option
 @output_option
 def history(name: str, limit: int, server: str, output: str) -> None:
-    """Say what happened to a route: each transition with who, what, why, its revision and weights.
+    """Show the events of a route with their generation, revision, phase, weights, actor and reason.
 
     Example: shiftplane history chat -n 20
     """
@@ -32,14 +37,14 @@ def history(name: str, limit: int, server: str, output: str) -> None:
     if output != "table":
         print_data({"events": events}, output)
         return
-    columns = ("TIME", "GEN", "REV", "PHASE", "WEIGHTS", "WHO", "WHAT", "WHY")
+    columns = ("TIME", "GEN", "REV", "PHASE", "WEIGHTS", "ACTOR", "EVENT", "MESSAGE")
     _table(columns, [_event(event) for event in events])
 
 
 def _event(event: dict[str, Any]) -> tuple[str, ...]:
     weights = ", ".join(f"{name} {percent(share)}" for name, share in event["weights"].items())
     return (
-        ago(event["at"], time.time()),
+        time_text(event["at"], time.time()),
         str(event["generation"] or ""),
         str(event["revision"] or ""),
         event["phase"] or "",

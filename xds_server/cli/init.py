@@ -1,11 +1,11 @@
-"""`shiftplane init`: five questions, and a spec with the strategy that fits the answers.
+"""`shiftplane init`: create a route spec, with a strategy selected by five questions.
 
-| what the change is | strategy |
+| change | strategy |
 |---|---|
-| infrastructure: another engine, quantisation or machine for the same model | blue-green |
-| judged by what users do afterwards, such as a purchase | A/B test |
+| infrastructure: another engine, quantization or machine for the same model | blue-green |
+| a model that is evaluated by what users do, such as a purchase | A/B test |
 | another model | canary |
-| and nobody knows yet how it answers | a shadow before the canary |
+| another model with unknown answers | a shadow before the canary |
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from xds_server.cli.specs import problems_of, read_specs, report
 __all__ = ["init"]
 
 _HEAD: Final = """\
-# {what}
-# Check it: shiftplane lint {file}   See it: shiftplane plan {file}   Begin: shiftplane apply {file}
+# {summary}
+# Check: shiftplane lint {file}   Preview: shiftplane plan {file}   Start: shiftplane apply {file}
 apiVersion: shiftplane.dev/v1alpha1
 kind: ModelRoute
 metadata: {{name: {name}}}
 spec:
-  proxies: {{group: {group}}}       # the Envoys that were bootstrapped with --group {group}
+  proxies: {{group: {group}}}       # Envoys with a bootstrap of --group {group}
   match: {{path: {{prefix: /v1/}}}}
   backends:
     - {{name: v1, {stable}}}
     - {{name: v2, {candidate}}}
   stable: v1
 """
-_USER: Final = "  attributes:\n    user.id: {{header: {header}}}   # users stay with what they got, by this\n"
+_USER: Final = "  attributes:\n    user.id: {{header: {header}}}   # keeps a user on the same variant\n"
 _SHADOW: Final = """\
     shadow:
       percentage: 20
-      maxTokensPerSecond: 2000       # what copies may cost the new model
-      compare: {noiseBaseline: {percentage: 25}}   # how much the old model differs from itself
-      promotion: {next: canary, minPairs: 200}     # on the verdict Equivalent
+      maxTokensPerSecond: 2000       # token rate limit of copies
+      compare: {noiseBaseline: {percentage: 25}}   # measures how much stable differs from itself
+      promotion: {next: canary, minPairs: 200}     # requires the verdict Equivalent
 """
 _CANARY: Final = """\
     canary:
@@ -53,17 +53,17 @@ _AB: Final = """\
     abTest:
       randomizationUnit: user.id
       variants: [{{backend: v2, weight: 50}}]
-      primaryMetric:                 # plan it with yours: shiftplane samplesize
+      primaryMetric:                 # choose yours with shiftplane samplesize
         {{name: {metric}, column: Good, baseline: 0.10, minimumDetectableEffect: {{absolute: 0.02}}}}
       maxDuration: 14d
 """
 _BLUE_GREEN: Final = """\
     blueGreen:
-      previewMatch: [{attribute: tester, op: exists}]   # requests with x-tester see it first
-      keepWarm: 72h                                     # so long `shiftplane undo` is instant
+      previewMatch: [{attribute: tester, op: exists}]   # requests with x-tester preview the candidate
+      keepWarm: 72h                                     # `shiftplane undo` is instant for this time
 """
 _ANALYSIS: Final = """\
-  analysis:                          # proof takes it back, and only proof lets it go on
+  analysis:                          # Fail rolls back, Pass lets the rollout proceed
     metrics:
       - {name: success-rate}
       - {name: ttft-p99, maxRatio: 1.25}
@@ -76,28 +76,49 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         host, _, port = str(value).strip().rpartition(":")
         if not host or not port.isdecimal():
-            self.fail(f"{value!r} is not host:port, such as 10.0.0.1:8000 or vllm.prod.svc:8000", param, ctx)
+            self.fail(
+                f"{value!r} is not host:port; expected one such as 10.0.0.1:8000 or vllm.prod.svc:8000",
+                param,
+                ctx,
+            )
         return str(value).strip()
 
 
 @click.command()
 @click.argument("name", default="chat")
-@click.option("--group", default=None, help="Which Envoys. Default: the route's name.")
-@click.option("--stable", type=_Address(), prompt="1/5 Where is the model that serves users now (host:port)")
-@click.option("--candidate", type=_Address(), prompt="2/5 Where is the new one (host:port)")
+@click.option("--group", default=None, help="Group of the proxies. Default: the name of the route.")
+@click.option(
+    "--stable",
+    type=_Address(),
+    prompt="1/5 Address of the stable backend (host:port)",
+    help="Address of the stable backend.",
+)
+@click.option(
+    "--candidate",
+    type=_Address(),
+    prompt="2/5 Address of the candidate (host:port)",
+    help="Address of the candidate.",
+)
 @click.option(
     "--infrastructure/--model",
-    prompt="3/5 Is it the same model on another engine, quantisation or machine",
+    prompt="3/5 Is it the same model on another engine, quantization or machine",
     default=False,
-    help="What changes.",
+    help="Whether the infrastructure or the model changes.",
 )
-@click.option("--shadow/--no-shadow", default=None, help="Whether the new model answers copies first.")
-@click.option("--metric", default=None, help="What users do that decides, such as purchase; empty for none.")
-@click.option("--user-header", default="x-user-id", show_default=True, help="The header that says who asks.")
+@click.option("--shadow/--no-shadow", default=None, help="Whether a shadow precedes the canary.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Default: NAME.yaml."
+    "--metric", default=None, help="Metric of user behavior that decides, such as purchase; empty for none."
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option(
+    "--user-header", default="x-user-id", show_default=True, help="Header that identifies the user."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="File to write. Default: NAME.yaml.",
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.pass_context
 def init(  # noqa: PLR0913, PLR0917 - one parameter per option
     ctx: click.Context,
@@ -105,7 +126,7 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
     group: str | None,
     stable: str,
     candidate: str,
-    shadow: bool | None,  # noqa: FBT001 - None: not said yet
+    shadow: bool | None,  # noqa: FBT001 - None: not answered yet
     metric: str | None,
     user_header: str,
     out: Path | None,
@@ -113,32 +134,34 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
     infrastructure: bool,
     force: bool,
 ) -> None:
-    """Answer five questions and get a spec with the strategy that fits; nothing is sent anywhere.
+    """Create a route spec from five questions, without a server.
 
-    The same model on other machines: blue-green. Judged by what users do: A/B test. Another model: canary,
-    with a shadow before it if nobody knows yet how it answers.
+    The answers select the strategy: blue-green for the same model on another infrastructure, an A/B test for
+    a metric of user behavior, and otherwise a canary, optionally with a shadow before it.
 
     Example: shiftplane init chat --stable 10.0.0.1:8000 --candidate 10.0.0.2:8000
     """
     if not infrastructure:
         if shadow is None:
-            shadow = click.confirm("4/5 Should it answer copies first, unseen by users", default=True)
+            shadow = click.confirm("4/5 Test the candidate with copied requests first", default=True)
         if metric is None and not shadow:
-            asked = (
-                "5/5 What do users do that decides, such as purchase (empty: nothing, errors and times do)"
-            )
-            metric = click.prompt(asked, default="", show_default=False)
+            question = "5/5 Metric of user behavior that decides, such as purchase (empty: none)"
+            metric = click.prompt(question, default="", show_default=False)
     file = out or Path(f"{name}.yaml")
     if file.exists() and not force:
-        raise click.ClickException(f"{file} is there already; --force writes over it, --out names another")
-    what, text = _written(infrastructure=infrastructure, shadow=bool(shadow), metric=(metric or "").strip())
+        raise click.ClickException(
+            f"{file} exists; overwrite it with --force, or select another file with --out"
+        )
+    summary, text = _strategy(
+        infrastructure=infrastructure, shadow=bool(shadow), metric=(metric or "").strip()
+    )
     head = _HEAD.format(
-        what=what,
+        summary=summary,
         file=file,
         name=name,
         group=group or name,
-        stable=_place(stable),
-        candidate=_place(candidate),
+        stable=_address_field(stable),
+        candidate=_address_field(candidate),
     )
     user = (
         "  attributes:\n    tester: {header: x-tester}\n"
@@ -149,26 +172,30 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
         head + "  candidate: v2\n" * ("abTest" not in text) + user + "  strategy:\n" + text, encoding="utf-8"
     )
     if report(problems_of(read_specs([str(file)])), err=True):
-        click.echo(f"{file} was written, and has to be mended as said above", err=True)
-        ctx.exit(Exit.REFUSED)
+        click.echo(f"{file} was written but has the problems listed above", err=True)
+        ctx.exit(Exit.FAILED)
     click.echo(
-        f"{file}: {what}\nnext: shiftplane lint {file} && shiftplane plan {file} && shiftplane apply {file}"
+        f"{file}: {summary}\n"
+        f"next: shiftplane lint {file} && shiftplane plan {file} && shiftplane apply {file}"
     )
 
 
-def _written(*, infrastructure: bool, shadow: bool, metric: str) -> tuple[str, str]:
-    """Return what it is in words, and the strategy and analysis of the spec."""
+def _strategy(*, infrastructure: bool, shadow: bool, metric: str) -> tuple[str, str]:
+    """Return a summary, and the text of the strategy and analysis of the spec."""
     if infrastructure:
-        return "Blue-green: everyone is switched at once, and back at once.", _BLUE_GREEN + _ANALYSIS
+        return "Blue-green: all users are switched at once, and back at once.", _BLUE_GREEN + _ANALYSIS
     if metric and not shadow:
-        words = f"A/B test: half of the users each, judged by {metric} at the planned number of users."
-        return words, _AB.format(metric=metric)
+        summary = f"A/B test: half of the users each, decided by {metric} at the planned sample size."
+        return summary, _AB.format(metric=metric)
     if shadow:
-        return "Shadow, then canary: copies first, then users step by step.", _SHADOW + _CANARY + _ANALYSIS
+        return (
+            "Shadow, then canary: copied requests first, then users step by step.",
+            _SHADOW + _CANARY + _ANALYSIS,
+        )
     return "Canary: users step by step.", _CANARY + _ANALYSIS
 
 
-def _place(address: str) -> str:
+def _address_field(address: str) -> str:
     host = address.rpartition(":")[0].strip("[]")
     numeric = host.replace(".", "").isdecimal() or ":" in host
     return f'endpoints: ["{address}"]' if numeric else f'dns: "{address}"'

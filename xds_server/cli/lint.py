@@ -1,4 +1,4 @@
-"""`shiftplane lint`: all problems of route specs, with their places; needs no server."""
+"""`shiftplane lint`: report all problems of route specs with their positions, without a server."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ __all__ = ["lint"]
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--strict", is_flag=True, help="Let warnings fail too.")
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
 @output_option
 @click.pass_context
 def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: bool) -> None:
-    """Check route specs: files, folders, or - for standard input.
+    """Check route specs in files, folders, or standard input (-).
 
-    Exit code 0 when they may be applied, 1 when not. Example: shiftplane lint specs/
+    Exit code: 0 if the specs can be applied, 1 otherwise.
+
+    Example: shiftplane lint specs/
     """
     loaded = read_specs(paths)
     problems = problems_of(loaded)
     errors = sum(problem.severity.name == "ERROR" for problem in problems)
     routes = sum(len(one.routes) for one in loaded)
     if output != "table":
-        found = [
+        listed = [
             {
                 "severity": problem.severity.name.lower(),
                 "file": problem.file,
@@ -38,17 +40,18 @@ def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: boo
             }
             for problem in problems
         ]
-        print_data({"routes": routes, "errors": errors, "problems": found}, output)
+        print_data({"routes": routes, "errors": errors, "problems": listed}, output)
     else:
         report(problems, err=False)
         warnings = len(problems) - errors
         counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
         click.echo(
-            f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _fine(routes), err=True
+            f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _no_problems(routes),
+            err=True,
         )
     if errors or (strict and problems):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
 
 
-def _fine(routes: int) -> str:
-    return f"{routes} route{'s' * (routes != 1)} checked, no problem"
+def _no_problems(routes: int) -> str:
+    return f"{routes} route{'s' * (routes != 1)} checked, no problems"

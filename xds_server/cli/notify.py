@@ -1,4 +1,4 @@
-"""`shiftplane notify`: what `serve --notify` would send, tried out; needs no server."""
+"""`shiftplane notify`: test the notification settings of `serve --notify`, without a server."""
 
 from __future__ import annotations
 
@@ -23,50 +23,60 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def read_notifications(file: Path) -> Notifications:
-    """Read the settings and the files they name, which are looked for beside them.
+    """Read notification settings and the files they refer to, relative to their folder.
 
     Raises:
-        click.ClickException: There are problems; each was printed with its place.
+        click.ClickException: The settings are invalid; each problem was printed with its position.
     """
     from xds_server.notifications.messages import load_notifications
 
-    return read_settings(file, load_notifications, "nobody would be told")
+    return read_settings(file, load_notifications, "no notification would be sent")
 
 
 @click.group()
 def notify() -> None:
-    """Try out who is told of what happens to routes.
+    """Test notification settings.
 
     Example: shiftplane notify test --notify notify.yaml
     """
 
 
 @notify.command()
-@click.option("--notify", "file", type=_FILE, required=True, help="The file of serve --notify.")
-@click.option("--target", "names", multiple=True, help="Only this target; repeatable.")
-@click.option("--timeout", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="In seconds.")
+@click.option(
+    "--notify",
+    "file",
+    type=_FILE,
+    required=True,
+    help="Path to the notification settings (see docs/notifications.md).",
+)
+@click.option("--target", "names", multiple=True, help="Name of a target. Repeatable. Default: all targets.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1, 60), default=10, show_default=True, help="Timeout in seconds."
+)
 @output_option
 @click.pass_context
 def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float, output: str) -> None:
-    """Send one message to each target, once, and say what came back.
+    """Send one test message to each target and show the responses.
 
-    Exit code 0 when all of them took it, 1 when not. Example: shiftplane notify test --notify notify.yaml
+    Exit code: 0 if all targets accepted the message, 1 otherwise.
+
+    Example: shiftplane notify test --notify notify.yaml
     """
-    found = read_notifications(file)
-    known = [target.name for target in found.targets]
+    settings = read_notifications(file)
+    known = [target.name for target in settings.targets]
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise click.UsageError(f"there is no target {unknown[0]!r}; there are {', '.join(known)}")
-    targets = [target for target in found.targets if not names or target.name in names]
-    answers = asyncio.run(_send(targets, found.public_url, timeout))
-    told = [(target, answer) for target, answer in zip(targets, answers, strict=True)]
+        raise click.UsageError(f"unknown target {unknown[0]!r}; defined targets: {', '.join(known)}")
+    targets = [target for target in settings.targets if not names or target.name in names]
+    answers = asyncio.run(_send(targets, settings.public_url, timeout))
+    results = [(target, answer) for target, answer in zip(targets, answers, strict=True)]
     if output != "table":
-        print_data({"targets": [_document(*one) for one in told]}, output)
+        print_data({"targets": [_document(*one) for one in results]}, output)
     else:
-        for target, answer in told:
+        for target, answer in results:
             click.echo(_line(target, answer))
     if not all(answer.delivered for answer in answers):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
 
 
 async def _send(targets: list[Target], public_url: str | None, within: float) -> list[DeliveryResult]:
@@ -74,15 +84,16 @@ async def _send(targets: list[Target], public_url: str | None, within: float) ->
     from xds_server.notifications.messages import TEST_KIND, Event, render
 
     now = time.time()
-    words = "a test; nothing happened to any route"
-    event = Event(seq=0, place=0, at=now, route="example", kind=TEST_KIND, actor=actor(), message=words)
+    text = "test message; no route has changed"
+    event = Event(seq=0, place=0, at=now, route="example", kind=TEST_KIND, actor=actor(), message=text)
 
-    async def told(target: Target) -> DeliveryResult:
-        async with client_session() as through:
-            message = render(target, event, public_url)
-            return await post(through, target, message, now=now, timeout_seconds=within)
+    async def send(target: Target) -> DeliveryResult:
+        async with client_session() as client:
+            return await post(
+                client, target, render(target, event, public_url), now=now, timeout_seconds=within
+            )
 
-    return await asyncio.gather(*(told(target) for target in targets))
+    return await asyncio.gather(*(send(target) for target in targets))
 
 
 def _document(target: Target, answer: DeliveryResult) -> dict[str, Any]:
@@ -96,5 +107,7 @@ def _document(target: Target, answer: DeliveryResult) -> dict[str, Any]:
 
 
 def _line(target: Target, answer: DeliveryResult) -> str:
-    came = " ".join(str(part) for part in (answer.status, answer.reason) if part)
-    return f"{target.name} ({target.format.value}): {'delivered' if answer.delivered else 'FAILED'}: {came}"
+    response = " ".join(str(part) for part in (answer.status, answer.reason) if part)
+    return (
+        f"{target.name} ({target.format.value}): {'delivered' if answer.delivered else 'FAILED'}: {response}"
+    )

@@ -1,4 +1,4 @@
-"""`shiftplane plan`: what proxies would be told at each step; needs no server."""
+"""`shiftplane plan`: show the steps of a rollout and its Envoy resources, without a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xds_server.rollout import State, Step
     from xds_server.spec import ModelRoute
 
-__all__ = ["plan", "render_world", "worlds"]
+__all__ = ["plan", "render_group", "render_groups"]
 
 _ENTRY = ("0.0.0.0", 10_000)
 _SHOWN = 3
@@ -25,23 +25,23 @@ _SHOWN = 3
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
-    "--step", type=click.IntRange(0), default=None, help="Which step to show the resources of; from 1."
+    "--step", type=click.IntRange(0), default=None, help="Step whose resources to show, counted from 1."
 )
-@click.option("--resources", is_flag=True, help="Print the resources themselves, in Envoy's own words.")
+@click.option("--resources", is_flag=True, help="Print the complete Envoy resources.")
 @output_option
 @click.pass_context
 def plan(
     ctx: click.Context, paths: tuple[str, ...], output: str, step: int | None, *, resources: bool
 ) -> None:
-    """Say what a rollout would do, and what its proxies would be told; changes nothing.
+    """Show the steps of a rollout and the Envoy resources of its proxies. Nothing is applied.
 
     Example: shiftplane plan chat.yaml --step 1 --resources
     """
     loaded = read_specs(paths)
     if report(problems_of(loaded), err=True):
-        ctx.exit(Exit.REFUSED)
+        ctx.exit(Exit.FAILED)
     routes = [route for one in loaded for route in one.routes]
-    groups, outline = worlds(routes, step), [_route(route) for route in routes]
+    groups, outline = render_groups(routes, step), [_route(route) for route in routes]
     if output != "table" or resources:
         data = groups if resources else {"routes": outline, "groups": groups}
         print_data(data, "json" if output == "json" else "yaml")
@@ -49,19 +49,19 @@ def plan(
     for item in outline:
         _print_route(item)
     for group, kinds in groups.items():
-        click.echo(f"\nproxies of group {group} are told of")
+        click.echo(f"\nresources of group {group}:")
         for kind, named in kinds.items():
             click.echo(f"  {kind}: {', '.join(named)}")
-    click.echo("\nadd --resources to see them in Envoy's own words")
+    click.echo("\nuse --resources to print the complete resources")
 
 
-def worlds(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
-    """Return the rendered resources of each group, by type and name, at a step (None: not begun)."""
+def render_groups(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
+    """Return the resources of each group by type and name at a step; None means before the first step."""
     groups = sorted({route.spec.proxies.group for route in routes})
-    return {group: render_world(routes, group, step) for group in groups}
+    return {group: render_group(routes, group, step) for group in groups}
 
 
-def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict[str, dict[str, Any]]:
+def render_group(routes: list[ModelRoute], group: str, step: int | None) -> dict[str, dict[str, Any]]:
     """Return the resources of one group as plain values."""
     from xds_server import ir
     from xds_server.compiler import compile_resources
@@ -72,17 +72,17 @@ def render_world(routes: list[ModelRoute], group: str, step: int | None) -> dict
     states = [_state(route, step) for route in routes]
     traffic = [RouteTraffic.from_state(route, state) for route, state in zip(routes, states, strict=True)]
     entry = ir.Address(host=_ENTRY[0], port=_ENTRY[1])
-    found: dict[str, dict[str, Any]] = {}
+    rendered: dict[str, dict[str, Any]] = {}
     for resource in compile_resources(
         ir.NodeClass(group=group, entry=entry), traffic, load_scripts(), collector=None
     ):
         kind = resource.type_url.rsplit(".", 1)[-1]
-        found.setdefault(kind, {})[resource.name] = render(resource)
-    return found
+        rendered.setdefault(kind, {})[resource.name] = render(resource)
+    return rendered
 
 
 def _state(route: ModelRoute, step: int | None) -> State:
-    """Let a rollout of `route` run until it is in `step`, counted from 1, with proxies that agree at once."""
+    """Return the state of a rollout at `step`, counted from 1, if all proxies converge at once."""
     from xds_server import rollout
 
     accepted = rollout.SpecAccepted(
@@ -110,42 +110,42 @@ def _route(route: ModelRoute) -> dict[str, Any]:
         "group": route.spec.proxies.group,
         "stable": program.stable,
         "candidate": program.candidate,
-        "first": list(_asked_first(route)),
+        "first": list(_precedence(route)),
         "steps": [_step(step) for step in program.steps],
-        "judged": _judged(route),
+        "judged": _analysis_text(route),
     }
 
 
-def _judged(route: ModelRoute) -> str:
-    """Return what the candidate is judged by, and what follows without a verdict; empty where it is not."""
+def _analysis_text(route: ModelRoute) -> str:
+    """Return the metrics of the analysis and its effect on timed steps; empty without metrics."""
     from xds_server.spec.units import duration_text
 
-    asked = route.spec.analysis
-    if not asked.metrics:
+    analysis = route.spec.analysis
+    if not analysis.metrics:
         return ""
     names = ", ".join(
-        metric.name + ("" if metric.on_regression == "Rollback" else " (only told)")
-        for metric in asked.metrics
+        metric.name + ("" if metric.on_regression == "Rollback" else " (notify only)")
+        for metric in analysis.metrics
     )
-    words = f"judged by {names}"
-    if asked.dry_run:
-        return f"{words}; a dry run: nothing follows from it"
+    text = f"analysis of {names}"
+    if analysis.dry_run:
+        return f"{text}; dry run: no action is taken"
     return (
-        f"{words}: a timed step that gave users away ends only with proof; extended by up to "
-        f"{duration_text(asked.wait_for_verdict)}, then {asked.on_inconclusive}"
+        f"{text}: a timed step at which the candidate serves users ends with the verdict Pass; it is "
+        f"extended by up to {duration_text(analysis.wait_for_verdict)}, then {analysis.on_inconclusive}"
     )
 
 
-def _asked_first(route: ModelRoute) -> Iterator[str]:
-    """Yield what decides before the strategy does, in its order, in words."""
+def _precedence(route: ModelRoute) -> Iterator[str]:
+    """Yield the assignments that take precedence over the strategy, in their order, as text."""
     spec = route.spec
     serve = spec.kill_switch.serve or spec.stable
     if spec.kill_switch.enabled:
-        yield f"killed: {serve} serves everyone ({spec.kill_switch.reason})"
+        yield f"killed: {serve} serves all users ({spec.kill_switch.reason})"
     for target in spec.targeting.targets:
-        yield f"{target.attribute} {_some(target.values)}: {target.serve}"
+        yield f"{target.attribute} {_shortened(target.values)}: {target.serve}"
     for rule in spec.targeting.rules:
-        clauses = " and ".join(f"{c.attribute} {c.op} {_some(c.values)}".rstrip() for c in rule.clauses)
+        clauses = " and ".join(f"{c.attribute} {c.op} {_shortened(c.values)}".rstrip() for c in rule.clauses)
         served = rule.serve if isinstance(rule.serve, str) else _shares(rule.serve.weights)
         yield f"rule {rule.name}: {clauses}: {served}"
     strategy = spec.strategy
@@ -157,7 +157,7 @@ def _asked_first(route: ModelRoute) -> Iterator[str]:
         yield f"prompt: {_shares(weights) or 'no rollout'}, else {spec.prompt.default or 'none'}"
 
 
-def _some(values: tuple[str, ...]) -> str:
+def _shortened(values: tuple[str, ...]) -> str:
     shown = ", ".join(values[:_SHOWN])
     return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
 
@@ -179,31 +179,33 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _print_route(item: dict[str, Any]) -> None:
-    tried = item["candidate"] or ", ".join(name for step in item["steps"] for name in step["weights"])
+    tested = item["candidate"] or ", ".join(name for step in item["steps"] for name in step["weights"])
     if item["steps"]:
-        click.echo(f"route {item['name']}: {item['stable']} → {tried}")
+        click.echo(f"route {item['name']}: {item['stable']} → {tested}")
     else:
-        click.echo(f"route {item['name']}: {item['stable']} serves everyone")
-    for words in item["first"]:
-        click.echo(f"  first  {words}")
+        click.echo(f"route {item['name']}: {item['stable']} serves all users")
+    if item["first"]:
+        click.echo("  evaluated before the strategy:")
+    for text in item["first"]:
+        click.echo(f"    {text}")
     if item["judged"] and item["steps"]:
         click.echo(f"  {item['judged']}")
     for number, step in enumerate(item["steps"], 1):
-        click.echo(f"  {number}. {_step_words(step, tried)}")
+        click.echo(f"  {number}. {_step_text(step, tested)}")
 
 
-def _step_words(step: dict[str, Any], tried: str) -> str:
+def _step_text(step: dict[str, Any], candidate: str) -> str:
     length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
     match step["kind"]:
         case "setWeight":
             return f"weight {percent(step['percent'])} ({round(100 * step['percent']):,} of 10,000 slots)"
         case "shadow":
             if step["min_pairs"] is not None:
-                pairs = f"until {step['min_pairs']:,} pairs were compared"
+                pairs = f"until {step['min_pairs']:,} pairs are compared"
                 length = pairs if step["duration"] is None else f"{length} and {pairs}"
             budget = step["tokens_per_second"]
-            limit = "" if budget is None else f", at most {budget:,} tokens a second"
-            return f"copy {percent(step['percent'])} of requests to {tried} {length}{limit}"
+            limit = "" if budget is None else f", at most {budget:,} tokens/s"
+            return f"copy {percent(step['percent'])} of requests to {candidate} {length}{limit}"
         case "experiment":
             shares = ", ".join(f"{percent(share)} {name}" for name, share in step["weights"].items())
             return f"experiment with {shares} {length}"

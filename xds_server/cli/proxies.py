@@ -1,4 +1,4 @@
-"""`shiftplane proxies`: who is connected, and what each of them holds."""
+"""`shiftplane proxies`: connected proxies and their sync status."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["proxies"]
 
 
 @click.command()
-@click.option("--group", default=None, help="Only this group.")
+@click.option("--group", default=None, help="Show only proxies of this group.")
 @server_option
 @output_option
 def proxies(group: str | None, server: str, output: str) -> None:
-    """List connected proxies: SYNCED, STALE or NACKED, with the proxy's own words.
+    """List connected proxies with their status: SYNCED, STALE, or NACKED with the error of the proxy.
 
     Example: shiftplane proxies --group chat
     """

@@ -1,4 +1,4 @@
-"""Route views as a terminal shows them; values in, renderables out."""
+"""Render the views of routes and proxies for a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from xds_server.cli.out import ago, percent, seconds
+from xds_server.cli.out import percent, seconds, time_text
 
 __all__ = ["PHASE_STYLE", "proxies_table", "route_panel", "routes_table", "waiting"]
 
@@ -33,12 +33,12 @@ _MARKS: Final = {
     "stopped": ("✘", "bold red"),
     "pending": ("·", "dim"),
 }
-_WAITS: Final = {
-    "health": "waits until the candidate lives",
-    "verdict": "waits for a verdict",
-    "evidence": "waits for enough pairs",
+_WAITING: Final = {
+    "health": "waiting for a healthy endpoint of the candidate",
+    "verdict": "waiting for a verdict",
+    "evidence": "waiting for enough pairs",
 }
-_FINDINGS: Final = {
+_FINDING_STYLE: Final = {
     "Pass": "green",
     "Fail": "bold red",
     "Inconclusive": "yellow",
@@ -46,11 +46,12 @@ _FINDINGS: Final = {
     "Error": "bold yellow",
 }
 _BAR: Final = 40
-_WIDTH: Final = 100  # columns; what is wider is hard to read, and a pipe has no width of its own
+# Columns. Wider panels are hard to read, and a pipe has no width.
+_WIDTH: Final = 100
 
 
 def routes_table(views: list[View]) -> Table:
-    """Return one line per route."""
+    """Return a table with one line per route."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("ROUTE", "GROUP", "STRATEGY", "PHASE", "WEIGHTS", "STEP", "PROXIES", "MESSAGE"):
         table.add_column(name, no_wrap=name != "MESSAGE")
@@ -70,7 +71,7 @@ def routes_table(views: list[View]) -> Table:
 
 
 def proxies_table(views: list[View], now: float) -> Table:
-    """Return one line per connected proxy."""
+    """Return a table with one line per connected proxy."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("PROXY", "GROUP", "MODE", "STATUS", "VERSION", "ENVOY", "ADDRESS", "CONNECTED", "DETAIL"):
         table.add_column(name, no_wrap=name != "DETAIL")
@@ -91,13 +92,13 @@ def proxies_table(views: list[View], now: float) -> Table:
 
 
 def phase(view: View) -> Text:
-    """Return the phase with its outcome, in its colour."""
+    """Return the phase and outcome of a route in the color of the phase."""
     outcome = f" ({view['outcome']})" if view["outcome"] and view["outcome"] != view["phase"] else ""
     return Text(f"{view['phase']}{outcome}", style=PHASE_STYLE.get(view["phase"], ""))
 
 
 def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
-    """Return all of one route: weights, steps and their clock, convergence, pairs and last events."""
+    """Return a panel with the weights, steps, convergence, analysis, pairs and recent events of a route."""
     parts: list[RenderableType] = [_weights(view), Text()]
     if view["steps"]:
         parts += [_steps(view, now), Text()]
@@ -117,21 +118,19 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
 
 
 def waiting(view: View, now: float) -> str:
-    """Return what a rollout waits for, in words."""
+    """Return what a rollout waits for, or the remaining time of its step; empty if neither applies."""
     step = view["step"]
     if step is None or step["waiting_for"] == "nothing":
         return ""
     if view["kill"] is not None:
-        return f"stands still: shiftplane unkill {view['name']}"
-    if step["waiting_for"] in _WAITS:
-        return _WAITS[step["waiting_for"]]
+        return f"stopped by the kill switch: shiftplane unkill {view['name']}"
+    if step["waiting_for"] in _WAITING:
+        return _WAITING[step["waiting_for"]]
     if step["waiting_for"] == "operator":
-        return f"waits for an operator: shiftplane promote {view['name']}"
+        return f"waiting for an operator: shiftplane promote {view['name']}"
     if step["waiting_for"] == "convergence":
         convergence = view["convergence"]
-        return (
-            f"waits for proxies: {convergence['acked']} of {convergence['connected']} hold the newest version"
-        )
+        return f"waiting for convergence: {convergence['acked']} of {convergence['connected']} proxies synced"
     return f"{seconds(max(0.0, float(step['ends_at']) - now))} left" if step["ends_at"] else ""
 
 
@@ -159,7 +158,7 @@ def _weights(view: View) -> RenderableType:
     if view["mirror_percent"] > 0:
         table.add_row(
             Text(view["candidate"] or "", style="bold"),
-            Text("copies of requests, answers are not seen by users", style="magenta"),
+            Text("copied requests; clients receive no response from it", style="magenta"),
             Text(percent(view["mirror_percent"]), style="bold magenta"),
             Text("shadow", style="dim"),
         )
@@ -170,9 +169,9 @@ def _steps(view: View, now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for step in view["steps"]:
         mark, style = _MARKS[step["state"]]
-        words = _step_words(step)
+        text = _step_text(step)
         note = waiting(view, now) if step["state"] == "current" else ""
-        table.add_row(Text(mark, style=style), Text(words, style=style), Text(note, style="cyan"))
+        table.add_row(Text(mark, style=style), Text(text, style=style), Text(note, style="cyan"))
         if step["state"] == "current" and (clock := _clock(view, now)) is not None:
             table.add_row("", clock, "")
     return table
@@ -188,7 +187,7 @@ def _clock(view: View, now: float) -> Text | None:
     return Text("━" * done, style="cyan") + Text("━" * (24 - done), style="dim")
 
 
-def _step_words(step: View) -> str:
+def _step_text(step: View) -> str:
     match step["kind"]:
         case "setWeight":
             return f"weight {percent(step['weight'])}"
@@ -211,71 +210,78 @@ def _step_words(step: View) -> str:
 def _facts(view: View, now: float) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     convergence = view["convergence"]
-    counted = f"{convergence['acked']} of {convergence['connected']} proxies"
-    versions = convergence["version"].split()
-    held = f"{counted} hold " + (f"version {versions[0]}" if len(versions) == 1 else "the newest version")
-    if convergence["connected"] == 0:
-        held = "no proxy of this group is connected"
+    synced = _synced(convergence)
     style = "bold red" if convergence["nacked"] else "" if convergence["connected"] else "yellow"
     if view["kill"] is not None:
-        table.add_row(Text("killed", style="bold red"), Text(_kill_words(view["kill"]), style="bold red"))
+        table.add_row(Text("killed", style="bold red"), Text(_kill_text(view["kill"]), style="bold red"))
     if view["warm_until"] is not None and view["warm_until"] > now:
         left = seconds(view["warm_until"] - now)
-        words = f"{view['stable']} is kept ready for shiftplane undo {view['name']} for another {left}"
-        table.add_row(Text("warm", style="dim"), Text(words))
+        text = f"{view['stable']} stays ready for shiftplane undo {view['name']} for another {left}"
+        table.add_row(Text("warm", style="dim"), Text(text))
     if view["dead"]:
-        table.add_row(Text("dead", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))
-    table.add_row(Text("convergence", style="dim"), Text(held, style=style))
+        table.add_row(Text("unhealthy", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))
+    table.add_row(Text("convergence", style="dim"), Text(synced, style=style))
     if convergence["detail"]:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
     if view["pairs"] is not None:
         table.add_row(Text("pairs", style="dim"), _pairs(view["pairs"]))
     equivalence = view.get("equivalence") or view.get("likeness")  # Older servers send only `likeness`.
     if equivalence is not None:
-        table.add_row(Text("answers", style="dim"), _equivalence(equivalence))
+        table.add_row(Text("equivalence", style="dim"), _equivalence(equivalence))
     if view.get("capture_lost"):
         lost = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in view["capture_lost"].items())
-        table.add_row(Text("lost", style="dim"), Text(f"proxies: {lost}", style="yellow"))
+        table.add_row(Text("capture", style="dim"), Text(f"lost in proxies: {lost}", style="yellow"))
     if view["message"]:
-        table.add_row(Text("now", style="dim"), Text(view["message"]))
+        table.add_row(Text("message", style="dim"), Text(view["message"]))
     return table
 
 
+def _synced(convergence: View) -> str:
+    if convergence["connected"] == 0:
+        return "no proxy of this group is connected"
+    versions = convergence["version"].split()
+    version = f" (version {versions[0]})" if len(versions) == 1 else ""
+    return f"{convergence['acked']} of {convergence['connected']} proxies synced{version}"
+
+
 def _verdicts(analysis: View) -> RenderableType:
-    """Return the verdict and what is known of each metric."""
+    """Return the verdict and the finding of each metric."""
     table = Table.grid(padding=(0, 2))
-    whole = analysis["finding"] + (" (dry run: nothing follows from it)" if analysis["dry_run"] else "")
-    table.add_row(Text("verdict", style="dim"), Text(whole, style=_FINDINGS.get(analysis["finding"], "")))
+    verdict = analysis["finding"] + (" (dry run: no action is taken)" if analysis["dry_run"] else "")
+    table.add_row(
+        Text("verdict", style="dim"), Text(verdict, style=_FINDING_STYLE.get(analysis["finding"], ""))
+    )
     for metric in analysis["metrics"]:
-        style = _FINDINGS.get(metric["finding"], "")
-        finding = metric["finding"] if metric["action"] == "Rollback" else f"{metric['finding']}, only told"
+        style = _FINDING_STYLE.get(metric["finding"], "")
+        finding = metric["finding"] if metric["action"] == "Rollback" else f"{metric['finding']}, notify only"
         table.add_row(Text(finding, style=style), Text(metric["words"]))
     return table
 
 
-def _experiment(found: View) -> RenderableType:
-    """Return what may be said of an A/B test now, by variant."""
+def _experiment(experiment: View) -> RenderableType:
+    """Return the current results of an A/B test by variant."""
     table = Table.grid(padding=(0, 2))
-    control = found["control"]
+    control = experiment["control"]
     table.add_row(
-        Text("A/B test", style="dim"), Text(f"control {control}: {found['users'].get(control, 0):,} users")
+        Text("A/B test", style="dim"),
+        Text(f"control {control}: {experiment['users'].get(control, 0):,} users"),
     )
-    for name, variant in found["variants"].items():
+    for name, variant in experiment["variants"].items():
         primary = variant.get("primary")
-        words = f"{variant['users']:,} users"
+        result = f"{variant['users']:,} users"
         if primary is not None:
-            words = f"{primary['metric']}: {primary['finding']}, {primary['words']}"
-        table.add_row(Text(name, style="bold"), Text(words))
+            result = f"{primary['metric']}: {primary['finding']}, {primary['words']}"
+        table.add_row(Text(name, style="bold"), Text(result))
     return table
 
 
 def _costs(costs: list[View]) -> RenderableType:
-    """Return what each backend's answers took, since the control plane started."""
+    """Return requests, tokens and costs of each backend since the start of the control plane."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("BACKEND", "REQUESTS", "FAILED", "PROMPT TOKENS", "TOKENS", "ESTIMATED", "COST"):
         table.add_column(name, justify="left" if name == "BACKEND" else "right")
     for cost in costs:
-        paid = "-" if cost["cost"] is None else f"{cost['cost']:,.4f} {cost['currency']}"
+        price = "-" if cost["cost"] is None else f"{cost['cost']:,.4f} {cost['currency']}"
         table.add_row(
             cost["variant"] + ("" if cost["role"] == "primary" else f" ({cost['role']})"),
             f"{cost['requests']:,}",
@@ -283,58 +289,57 @@ def _costs(costs: list[View]) -> RenderableType:
             f"{cost['prompt_tokens']:,}",
             f"{cost['completion_tokens']:,}",
             f"{cost['estimated_tokens']:,}",
-            paid,
+            price,
         )
     return table
 
 
-def _kill_words(kill: View) -> str:
+def _kill_text(kill: View) -> str:
     by = "the spec" if kill["by_spec"] else kill["actor"]
-    return f"{kill['serve']} serves everyone since {ago(kill['at'], kill['at'])}, by {by}: {kill['reason']}"
+    since = time_text(kill["at"], kill["at"])
+    return f"{kill['serve']} serves all users since {since}, by {by}: {kill['reason']}"
 
 
 def _pairs(pairs: View) -> Text:
-    words = [f"{pairs['pairs']:,} pairs"]
+    parts = [f"{pairs['pairs']:,} pairs"]
     agreement = pairs.get("agreement") or {}
     for name, label in (("status", "same status"), ("exact", "same text")):
-        counted = agreement.get(name) or {}
-        if counted.get("of"):
-            words.append(f"{label} {100 * counted['same'] / counted['of']:.1f} %")
+        counts = agreement.get(name) or {}
+        if counts.get("of"):
+            parts.append(f"{label} {100 * counts['same'] / counts['of']:.1f} %")
     rouge = pairs.get("rouge_l") or {}
     if rouge.get("mean") is not None:
-        words.append(f"ROUGE-L {rouge['mean']:.2f}")
+        parts.append(f"ROUGE-L {rouge['mean']:.2f}")
     latency = pairs.get("latency_ms") or {}
     if latency.get("primary") and latency.get("shadow"):
-        words.append(f"p50 {_ms(latency['primary'].get('p50'))} → {_ms(latency['shadow'].get('p50'))}")
+        parts.append(f"p50 {_ms(latency['primary'].get('p50'))} → {_ms(latency['shadow'].get('p50'))}")
     unpaired = sum((pairs.get("unpaired") or {}).values())
     if unpaired:
-        words.append(f"{unpaired:,} legs unpaired")
-    return Text(" · ".join(words), style="magenta")
+        parts.append(f"{unpaired:,} unpaired legs")
+    return Text(" · ".join(parts), style="magenta")
 
 
-_EQUIVALENCE: Final = {"Equivalent": "green", "Different": "bold red", "Inconclusive": "yellow"}
+_EQUIVALENCE_STYLE: Final = {"Equivalent": "green", "Different": "bold red", "Inconclusive": "yellow"}
 
 
 def _equivalence(found: View) -> Text:
-    words = Text(found["verdict"], style=_EQUIVALENCE.get(found["verdict"], ""))
-    words.append(f" ({found['trios']:,} of {found['pairs']:,} pairs with a noise baseline): ", style="dim")
-    words.append(found["words"])
+    text = Text(found["verdict"], style=_EQUIVALENCE_STYLE.get(found["verdict"], ""))
+    text.append(f" ({found['trios']:,} of {found['pairs']:,} pairs with a noise baseline): ", style="dim")
+    text.append(found["words"])
     if found["limited"]:
-        words.append(
-            f"; {found['limited']:,} copies were cut off by limits and count for nothing", style="yellow"
-        )
-    return words
+        text.append(f"; {found['limited']:,} copies exceeded a limit and are not counted", style="yellow")
+    return text
 
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f} ms"
 
 
-def _events(view: View, now: float, most: int) -> RenderableType:
+def _events(view: View, now: float, limit: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for event in view["events"][-most:]:
+    for event in view["events"][-limit:]:
         table.add_row(
-            Text(ago(event["at"], now), style="dim"),
+            Text(time_text(event["at"], now), style="dim"),
             Text(event["kind"], style="bold"),
             Text(event["message"]),
             Text(event["actor"], style="dim"),

@@ -1,4 +1,4 @@
-"""`shiftplane replay`: what a policy would have decided of what was recorded."""
+"""`shiftplane replay`: run an analysis on recorded evidence."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("spec", type=_FILE)
-@click.option("--route", default=None, help="The route, where the file has several.")
+@click.option("--route", default=None, help="Name of the route, if the file contains several.")
 @click.option(
-    "--blocks", type=_FILE, default=None, help="Recorded blocks (JSON lines) instead of the server's."
+    "--blocks",
+    type=_FILE,
+    default=None,
+    help="File of recorded evidence blocks (JSON lines). Default: the blocks of the server.",
 )
 @click.option(
-    "--save", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Keep the blocks."
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="File to write the evidence blocks to.",
 )
-@click.option("--run", type=int, default=None, help="Only this run.")
+@click.option("--run", type=int, default=None, help="Number of the run. Default: all runs.")
 @output_option
 @server_option
 def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -43,7 +49,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     output: str,
     server: str,
 ) -> None:
-    """Run recorded blocks through the analysis of SPEC: would it have rolled back, and when?
+    """Run the analysis of SPEC on recorded evidence blocks, and show whether and when it would roll back.
 
     Example: shiftplane replay chat.yaml --run 3
     """
@@ -57,26 +63,30 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     found = next((r for r in loaded.routes if route in {None, r.metadata.name}), None)
     if found is None:
         raise click.ClickException(f"{spec} has no route {route!r}")
-    name, wanted = found.metadata.name, found.spec
-    if wanted.candidate is None:
-        raise click.ClickException(f"{spec}: route {name!r} has no candidate to judge")
-    text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetched(server, name)
+    name, route_spec = found.metadata.name, found.spec
+    if route_spec.candidate is None:
+        raise click.ClickException(f"{spec}: route {name!r} has no candidate")
+    text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetch(server, name)
     if save is not None:
         save.write_text(text, encoding="utf-8")
     recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
     runs = replay_runs(
-        policy_from_spec(wanted), recorded, route=name, candidate=wanted.candidate, control=wanted.stable
+        policy_from_spec(route_spec),
+        recorded,
+        route=name,
+        candidate=route_spec.candidate,
+        control=route_spec.stable,
     )
     if output != "table":
         print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
     if not runs:
-        click.echo("nothing was recorded")
+        click.echo("no blocks were recorded")
     for one in runs:
         _print(one)
 
 
-def _fetched(server: str, name: str) -> str:
+def _fetch(server: str, name: str) -> str:
     from xds_server.cli.client import Api
 
     return Api(server).text(f"/v1/routes/{quote(name)}/blocks")
@@ -92,7 +102,7 @@ def _read(text: str) -> Iterator[tuple[int, Block]]:
             document = json.loads(line)
             yield int(document["run"]), block_from_json(document)
         except (ValueError, KeyError, TypeError) as error:
-            raise click.ClickException(f"line {number} of the blocks is none: {error}") from error
+            raise click.ClickException(f"line {number} is not a valid block: {error}") from error
 
 
 def _document(one: ReplayedRun) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`shiftplane samplesize`: how many users an A/B test takes."""
+"""`shiftplane samplesize`: calculate the sample size of an A/B test."""
 
 from __future__ import annotations
 
@@ -14,27 +14,37 @@ if TYPE_CHECKING:
 
 __all__ = ["samplesize"]
 
-_OFTEN_SAID: Final = 2_348
+_OFTEN_QUOTED: Final = 2_348
 
 
 @click.command()
-@click.option("--baseline", type=float, required=True, help="The rate without a change, from 0 to 1.")
-@click.option("--mde", type=float, required=True, help="The smallest effect worth finding.")
-@click.option("--absolute", "kind", flag_value="absolute", help="--mde is a difference: 0.10 + 0.05 is 0.15.")
+@click.option("--baseline", type=float, required=True, help="Rate of the control, from 0 to 1.")
+@click.option("--mde", type=float, required=True, help="Minimum detectable effect.")
 @click.option(
-    "--relative", "kind", flag_value="relative", help="--mde is a factor: 0.10 + 5 % of it is 0.105."
+    "--absolute", "kind", flag_value="absolute", help="Treat --mde as a difference: 0.10 + 0.05 is 0.15."
 )
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a false winner.")
-@click.option("--power", type=float, default=0.8, show_default=True, help="The chance to find the effect.")
-@click.option("--one-sided", is_flag=True, help="Look for a rise only, and never for a fall.")
-@click.option("--split", default="50/50", show_default=True, help="Percent of treatment and control.")
+@click.option(
+    "--relative",
+    "kind",
+    flag_value="relative",
+    help="Treat --mde as a relative change: 0.10 + 5 % of it is 0.105.",
+)
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Probability of a false winner.")
+@click.option(
+    "--power", type=float, default=0.8, show_default=True, help="Probability of detecting the effect."
+)
+@click.option("--one-sided", is_flag=True, help="Test for an increase only.")
+@click.option("--split", default="50/50", show_default=True, help="Percentages of treatment and control.")
 @click.option(
     "--formula",
     type=click.Choice(["pooled", "unpooled", "arcsine", "fleiss", "evan-miller"]),
     default="pooled",
     show_default=True,
+    help="Formula for the sample size.",
 )
-@click.option("--users-per-day", type=click.FloatRange(min=0, min_open=True), default=None, help="New users.")
+@click.option(
+    "--users-per-day", type=click.FloatRange(min=0, min_open=True), default=None, help="New users per day."
+)
 @output_option
 def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     baseline: float,
@@ -49,13 +59,13 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     *,
     one_sided: bool,
 ) -> None:
-    """Say how many users it takes to find an effect on a rate.
+    """Calculate the number of users that a test needs to detect an effect on a rate.
 
     Example: shiftplane samplesize --baseline 0.10 --mde 0.05 --absolute -o json
     """
     share = _share(split)
     problems = [
-        f"{name} {value:g} must lie between 0 and 1"
+        f"{name} {value:g} must be between 0 and 1"
         for name, value in (("--baseline", baseline), ("--alpha", alpha), ("--power", power))
         if not 0 < value < 1
     ]
@@ -63,13 +73,14 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
         problems.append(f"--split {split!r} must be two percentages such as 10/90")
     if kind is None:
         problems.append(
-            f"say --absolute ({baseline:g} becomes {baseline + mde:g}) or --relative "
+            f"add --absolute ({baseline:g} becomes {baseline + mde:g}) or --relative "
             f"({baseline:g} becomes {baseline * (1 + mde):g})"
         )
     target = baseline + mde if kind == "absolute" else baseline * (1 + mde)
     if kind is not None and (not 0 < target < 1 or target == baseline):
         problems.append(
-            f"--mde {mde:g} leads to a rate of {target:g}; it must lie between 0 and 1, and differ"
+            f"--mde {mde:g} results in a rate of {target:g}; "
+            "it must differ from --baseline and be between 0 and 1"
         )
     if problems or share is None:
         raise click.UsageError("; ".join(problems))
@@ -119,24 +130,25 @@ def _print(found: SampleSizePlan, users_per_day: float | None) -> None:
 
     rise, sides = found.target - found.baseline, found.sides.value
     if found.treatment == found.control:
-        click.echo(f"{found.treatment:,} users per group, {found.total:,} in all")
+        click.echo(f"{found.treatment:,} users per group, {found.total:,} in total")
     else:
         click.echo(
-            f"{found.treatment:,} users in treatment and {found.control:,} in control, {found.total:,} in all"
+            f"{found.treatment:,} users in treatment and {found.control:,} in control, "
+            f"{found.total:,} in total"
         )
     if users_per_day is not None:
-        click.echo(f"{found.days(users_per_day):.1f} days with {users_per_day:g} new users a day")
+        click.echo(f"{found.days(users_per_day):.1f} days with {users_per_day:g} new users per day")
     click.echo(
-        f"\nfinds {found.baseline:.4g} → {found.target:.4g} ({100 * rise:+.4g} points, "
-        f"{rise / found.baseline:+.4g} of it) with a power of {found.power:g}; "
+        f"\ndetects {found.baseline:.4g} → {found.target:.4g} ({100 * rise:+.4g} points, "
+        f"{rise / found.baseline:+.4g} relative) with a power of {found.power:g}; "
         f"alpha {found.alpha:g}, {'two' if sides == 2 else 'one'}-sided"
     )
     click.echo(f"formula: {found.formula.value}, {FORMULAS[found.formula]}")
-    finds = minimum_detectable_effect(
-        found.baseline, _OFTEN_SAID, alpha=found.alpha, power=found.power, sides=found.sides
+    detects = minimum_detectable_effect(
+        found.baseline, _OFTEN_QUOTED, alpha=found.alpha, power=found.power, sides=found.sides
     )
     click.echo(
-        f"\n{_OFTEN_SAID:,} per group, a number often quoted for 10 % → 15 %, would find "
-        f"{100 * finds:+.2f} points from {found.baseline:.4g}; no usual formula with 80 % power "
-        "gives it for five."
+        f"\n{_OFTEN_QUOTED:,} per group, a number often quoted for 10 % → 15 %, would detect "
+        f"{100 * detects:+.2f} points from {found.baseline:.4g}; no usual formula with 80 % power "
+        "results in this number for five points."
     )

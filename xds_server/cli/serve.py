@@ -1,4 +1,4 @@
-"""`shiftplane serve`: the control plane."""
+"""`shiftplane serve`: run the control plane."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from xds_server.cli.bootstrap import host_port
 from xds_server.cli.notify import read_notifications
@@ -25,87 +26,109 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option(
-    "--xds", type=host_port, default="127.0.0.1:18000", show_default=True, help="Where proxies come in."
+    "--xds",
+    type=host_port,
+    default="127.0.0.1:18000",
+    show_default=True,
+    help="Address of the xDS server for proxies.",
 )
-@click.option("--xds-tls-cert", type=_FILE, default=None, help="Its certificate chain (PEM), for TLS.")
-@click.option("--xds-tls-key", type=_FILE, default=None, help="The key of --xds-tls-cert (PEM).")
+@click.option("--xds-tls-cert", type=_FILE, default=None, help="Path to the xDS TLS certificate chain (PEM).")
+@click.option(
+    "--xds-tls-key", type=_FILE, default=None, help="Path to the private key of --xds-tls-cert (PEM)."
+)
 @click.option(
     "--xds-tls-client-ca",
     type=_FILE,
     default=None,
-    help="Who signs proxies' certificates (PEM): each has to show one, and to be the node it names.",
+    help="Path to the CA bundle of proxies (PEM). Requires client certificates that are signed by this CA "
+    "and valid for the node ID or group of the proxy.",
 )
 @click.option(
     "--xds-identity",
     multiple=True,
     metavar="TEMPLATE",
-    help="Which names of a certificate speak for which node; repeatable. "
+    help="Template that maps names of a client certificate to nodes. Repeatable. "
     "Default: 'spiffe://*/ns/*/sa/{group}' and 'dns:{id}'.",
 )
-@click.option("--xds-plaintext", is_flag=True, help="Speak plaintext to proxies that are not on this host.")
-@click.option("--http", type=host_port, default="127.0.0.1:18001", show_default=True, help="API and metrics.")
-@click.option("--http-tls-cert", type=_FILE, default=None, help="Its certificate chain (PEM), for TLS.")
-@click.option("--http-tls-key", type=_FILE, default=None, help="The key of --http-tls-cert (PEM).")
+@click.option("--xds-plaintext", is_flag=True, help="Allow plaintext xDS connections from other hosts.")
+@click.option(
+    "--http",
+    type=host_port,
+    default="127.0.0.1:18001",
+    show_default=True,
+    help="Address of the HTTP server for the API, pages and metrics.",
+)
+@click.option(
+    "--http-tls-cert", type=_FILE, default=None, help="Path to the HTTP TLS certificate chain (PEM)."
+)
+@click.option(
+    "--http-tls-key", type=_FILE, default=None, help="Path to the private key of --http-tls-cert (PEM)."
+)
 @click.option(
     "--open",
     "is_open",
     is_flag=True,
-    help="Nobody has to log in: whoever reaches the HTTP port is an admin. On loopback only.",
+    help="Disable authentication: every HTTP client is an admin. Allowed on loopback only.",
 )
 @click.option(
-    "--public-url", default="", help="Where people reach the pages, if that is not where this listens."
+    "--public-url", default="", help="External URL of the pages, if it differs from the --http address."
 )
 @click.option(
     "--access",
     type=_FILE,
     default=None,
-    help="Who may log in through an identity provider, and for how long (see docs/security.md).",
+    help="Path to the OIDC login settings (see docs/security.md).",
 )
 @click.option(
     "--store",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("shiftplane.sqlite"),
     show_default=True,
-    help="Specs, states and history.",
+    help="Path to the SQLite store of specs, rollout states and history.",
 )
 @click.option(
     "--specs",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=None,
-    help="A folder of specs to apply, and to watch for changes.",
+    help="Folder of specs to apply and to watch for changes.",
 )
-@click.option("--collector-grpc", type=host_port, default=None, help="Where proxies send captured legs.")
-@click.option("--collector-http", default=None, help="The collector's base URL, for pairs in status.")
+@click.option(
+    "--collector-grpc", type=host_port, default=None, help="Address to which proxies send captured legs."
+)
+@click.option("--collector-http", default=None, help="Base URL of the collector API.")
 @click.option(
     "--collector-pages",
     default=None,
-    help="Where people reach the collector's pages. Default: --collector-http.",
+    help="External URL of the collector pages. Default: --collector-http.",
 )
 @click.option(
     "--collector-token-file",
     type=_FILE,
     default=None,
-    help="The token the collector lets this in by; a viewer's is enough.",
+    help="Path to a file with the token for the collector API. The role viewer is sufficient.",
 )
 @click.option(
     "--evidence-from",
     type=host_port,
     multiple=True,
-    help="A collector whose evidence is counted; repeatable. Default: --collector-grpc.",
+    help="Address of a collector that provides evidence. Repeatable. Default: --collector-grpc.",
 )
-@click.option("--identifier", default="shiftplane", show_default=True, help="What proxies call this server.")
 @click.option(
-    "--acceptors",
+    "--identifier", default="shiftplane", show_default=True, help="Control plane identifier sent to proxies."
+)
+@click.option(
+    "--workers",
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="Processes that hold the proxies' streams; worth raising beyond some thousand proxies.",
+    help="Number of worker processes for xDS streams. Increase it for several thousand proxies.",
 )
+@click.option("--acceptors", type=click.IntRange(1, 64), default=None, hidden=True)
 @click.option(
     "--health-checks/--no-health-checks",
     default=True,
     show_default=True,
-    help="Ask backends whether they live, and give users only to candidates that do.",
+    help="Check the health of backends, and send users only to candidates with a healthy endpoint.",
 )
 @click.option(
     "--token-statistics",
@@ -113,34 +136,35 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(["envoy", "off"]),
     default="envoy",
     show_default=True,
-    help="Whether proxies read from answers how many tokens they took.",
+    help="Source of token counts: proxies read them from responses (envoy), or none (off).",
 )
-@click.option("--prometheus", default=None, help="Prometheus' base URL, for analyses with a query.")
+@click.option("--prometheus", default=None, help="Base URL of Prometheus, required for metrics with a query.")
 @click.option(
     "--counts",
     type=click.Choice(["proxies", "prometheus"]),
     default="proxies",
     show_default=True,
-    help="Who tells what proxies counted: themselves, or a Prometheus that scrapes them.",
+    help="Source of request counts: the proxies, or a Prometheus that scrapes them.",
 )
 @click.option(
     "--alarm-secret-file",
     type=_FILE,
     default=None,
-    help="What senders of alarms share: Alertmanager's bearer token, and the key of signed webhooks.",
+    help="Path to the secret of alarm senders: bearer token of Alertmanager and key of signed webhooks.",
 )
 @click.option(
     "--notify",
     type=_FILE,
     default=None,
-    help="Who is told of what happens to routes, and how (see docs/notifications.md).",
+    help="Path to the notification settings (see docs/notifications.md).",
 )
-@click.option("--otlp", default=None, help="Base URL of an OpenTelemetry collector that takes traces (HTTP).")
+@click.option("--otlp", default=None, help="Base URL of an OpenTelemetry collector for traces (OTLP/HTTP).")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    help="Minimum level of log events.",
 )
 def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     xds: HostPort,
@@ -161,7 +185,8 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     collector_token_file: Path | None,
     evidence_from: tuple[HostPort, ...],
     identifier: str,
-    acceptors: int,
+    workers: int,
+    acceptors: int | None,
     statistics: str,
     prometheus: str | None,
     counts: str,
@@ -174,18 +199,23 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     xds_plaintext: bool,
     health_checks: bool,
 ) -> None:
-    """Run the control plane. Proxies keep serving what they have whenever it is away.
+    """Run the control plane. While it is down, proxies keep their last configuration.
 
-    The first run prints an admin's token, once; see `shiftplane login` and `shiftplane token`.
+    The first run prints an admin token once; see `shiftplane login` and `shiftplane token`.
 
     Example: shiftplane serve --specs specs/ --store /var/lib/shiftplane/state.sqlite
     """
+    if acceptors is not None:
+        if click.get_current_context().get_parameter_source("workers") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("options '--workers' and '--acceptors' are mutually exclusive")
+        click.echo("option '--acceptors' is deprecated; use '--workers'", err=True)
+        workers = acceptors
     http_tls = _http_tls(http, http_tls_cert, http_tls_key, is_open=is_open)
     tls = _tls(xds, xds_tls_cert, xds_tls_key, xds_tls_client_ca, plaintext=xds_plaintext)
     rules = _rules(xds_identity, tls)
     if counts == "prometheus" and prometheus is None:
-        raise click.UsageError("--counts prometheus needs --prometheus")
-    allowed = None if access is None else _access(access)
+        raise click.UsageError("--counts prometheus requires --prometheus")
+    access_settings = None if access is None else _read_access(access)
     notifications = None if notify is None else read_notifications(notify)
 
     from xds_server import ir
@@ -204,7 +234,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         structlog.get_logger().warning(
             "xds_plaintext",
             address=str(xds),
-            consequence="whoever reaches this port can read every group's configuration and pose as any node",
+            consequence="every client of this port can read all configurations and impersonate any node",
         )
     if http_tls is None and not http.loopback:
         import structlog
@@ -212,7 +242,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         structlog.get_logger().warning(
             "http_plaintext",
             address=str(http),
-            consequence="tokens travel in the clear unless something before this port speaks TLS",
+            consequence="tokens are sent unencrypted unless a proxy in front of this port terminates TLS",
         )
     config = Config(
         listener=ListenerConfig(address=str(xds), identifier=identifier, tls=tls, identity=rules),
@@ -226,7 +256,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         collector_http=collector_http,
         collector_token=collector_token_file,
         evidence=tuple(ir.Address(host=one.host, port=one.port) for one in evidence_from),
-        workers=acceptors,
+        workers=workers,
         health_checks=health_checks,
         token_statistics=statistics == "envoy",
         alarm_secret=alarm_secret_file,
@@ -237,7 +267,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
         log_level=log_level,
         is_open=is_open,
         public_url=public_url,
-        access=allowed or Access(),
+        access=access_settings or Access(),
         collector_pages=collector_pages,
         http_tls=http_tls,
         show=click.echo,
@@ -252,54 +282,54 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
 def _tls(
     xds: HostPort, certificate: Path | None, key: Path | None, client_ca: Path | None, *, plaintext: bool
 ) -> TlsFiles | None:
-    """Return what to speak TLS with, or None for plaintext: nobody gets that by leaving something out."""
+    """Return the TLS files of the xDS server, or None for plaintext, which must be requested explicitly."""
     if (certificate is None) != (key is None):
-        raise click.UsageError("--xds-tls-cert and --xds-tls-key go together")
+        raise click.UsageError("--xds-tls-cert and --xds-tls-key must be used together")
     if certificate is None or key is None:
         if client_ca is not None:
-            raise click.UsageError("--xds-tls-client-ca needs --xds-tls-cert and --xds-tls-key")
+            raise click.UsageError("--xds-tls-client-ca requires --xds-tls-cert and --xds-tls-key")
         if not plaintext and not xds.loopback:
             raise click.UsageError(
-                f"proxies on other hosts may come in at {xds}: give --xds-tls-cert and --xds-tls-key for TLS "
-                "(and --xds-tls-client-ca, so that proxies show certificates too), or ask for plaintext with "
+                f"{xds} accepts proxies on other hosts: use --xds-tls-cert and --xds-tls-key for TLS "
+                "(and --xds-tls-client-ca to require client certificates), or allow plaintext with "
                 "--xds-plaintext"
             )
         return None
     if plaintext:
-        raise click.UsageError("--xds-plaintext and --xds-tls-cert exclude each other")
+        raise click.UsageError("--xds-plaintext and --xds-tls-cert are mutually exclusive")
     from xds_server.xds.server import TlsFiles
 
     return TlsFiles(certificate=certificate, key=key, client_ca=client_ca)
 
 
-def _access(file: Path) -> Access:
-    """Read who may log in; the files it names are looked for beside it."""
+def _read_access(file: Path) -> Access:
+    """Read the login settings; files that they refer to are relative to their folder."""
     from xds_server.web import load_access
 
-    return read_settings(file, load_access, "nobody could log in")
+    return read_settings(file, load_access, "no user could log in")
 
 
 def _http_tls(
     http: HostPort, certificate: Path | None, key: Path | None, *, is_open: bool
 ) -> tuple[Path, Path] | None:
-    """Return certificate and key of the HTTP port; refuses to be open to other hosts."""
+    """Return certificate and key of the HTTP server; reject --open on an address other than loopback."""
     if is_open and not http.loopback:
         raise click.UsageError(
-            f"--open lets everybody who reaches {http} do anything; only loopback is allowed"
+            f"--open makes every client of {http} an admin; it is allowed on a loopback address only"
         )
     if (certificate is None) != (key is None):
-        raise click.UsageError("--http-tls-cert and --http-tls-key go together")
+        raise click.UsageError("--http-tls-cert and --http-tls-key must be used together")
     return None if certificate is None or key is None else (certificate, key)
 
 
 def _rules(templates: tuple[str, ...], tls: TlsFiles | None) -> tuple[IdentityRule, ...]:
-    """Return the rules for nodes' certificates, where nodes show any."""
+    """Return the identity rules of client certificates; none without --xds-tls-client-ca."""
     from xds_server.xds.session import DEFAULT_TEMPLATES, TemplateError, parse_rule
 
     if tls is None or tls.client_ca is None:
         if templates:
             raise click.UsageError(
-                "--xds-identity needs --xds-tls-client-ca: without it no proxy shows a name"
+                "--xds-identity requires --xds-tls-client-ca, without which proxies send no certificate"
             )
         return ()
     try:

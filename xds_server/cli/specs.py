@@ -1,4 +1,4 @@
-"""Reading spec files for commands: files and folders in, documents and problems out."""
+"""Read spec and settings files for commands, and report their problems."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["problems_of", "read_settings", "read_specs", "report"]
 
 
 class Load(Protocol[S_co]):
-    """Reads a text: its settings, or None and everything that is wrong with it."""
+    """A parser of a settings file that returns the settings, or None and all problems."""
 
     def __call__(
         self, text: str, *, file: str, read: Callable[[str], str]
     ) -> tuple[S_co | None, tuple[Problem, ...]]:
-        """Read it."""
+        """Parse `text`; `read` returns the content of a file that the settings refer to."""
 
 
 def read_specs(paths: Sequence[str]) -> list[Loaded]:
     """Load files, and the `*.yaml` and `*.yml` files of folders; `-` is standard input.
 
     Raises:
-        click.ClickException: A path cannot be read, or a folder holds no spec.
+        click.ClickException: A path cannot be read, or a folder contains no spec.
     """
     from xds_server.spec import load
 
@@ -52,51 +52,51 @@ def read_specs(paths: Sequence[str]) -> list[Loaded]:
 
 
 def problems_of(loaded: Sequence[Loaded]) -> list[Problem]:
-    """Return every problem of the files alone and of the files together."""
+    """Return the problems of each file and the conflicts between files."""
     from xds_server.spec import check_together
 
     return [problem for one in loaded for problem in one.problems] + list(check_together(loaded))
 
 
 def report(problems: Sequence[Problem], *, err: bool) -> int:
-    """Print problems, errors in red in a terminal, and return how many are errors."""
+    """Print problems, errors in red in a terminal, and return the number of errors."""
     errors = 0
     for problem in problems:
-        wrong = problem.severity.name == "ERROR"
-        errors += wrong
-        click.echo(click.style(str(problem), fg="red" if wrong else "yellow"), err=err)
+        is_error = problem.severity.name == "ERROR"
+        errors += is_error
+        click.echo(click.style(str(problem), fg="red" if is_error else "yellow"), err=err)
     return errors
 
 
 def _expand(paths: Sequence[str]) -> list[str]:
-    found = []
+    files = []
     for path in paths:
         if path != "-" and Path(path).is_dir():
             inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix in {".yaml", ".yml"})
             if not inside:
-                raise click.ClickException(f"{path}: the folder holds no *.yaml file")
-            found.extend(inside)
+                raise click.ClickException(f"{path}: the folder contains no *.yaml file")
+            files.extend(inside)
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
-def read_settings(file: Path, load: Load[S], otherwise: str) -> S:
-    """Read a file of settings and the files it names, which are looked for beside it.
+def read_settings(file: Path, load: Load[S], consequence: str) -> S:
+    """Read a settings file and the files it refers to, relative to its folder.
 
-    `otherwise` says what follows where there are problems.
+    `consequence` is part of the error message and states the effect of invalid settings.
 
     Raises:
-        click.ClickException: There are problems; each was printed with its place.
+        click.ClickException: The settings are invalid; each problem was printed with its position.
     """
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
-    found, problems = load(
+    settings, problems = load(
         text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
     )
     errors = report(problems, err=True)
-    if found is None:
-        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}, {otherwise}")
-    return found
+    if settings is None:
+        raise click.ClickException(f"{file}: {errors} problem{'s' * (errors != 1)}; {consequence}")
+    return settings

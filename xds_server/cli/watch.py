@@ -1,4 +1,4 @@
-"""`shiftplane watch`: a rollout as it happens; in a pipe, one line per change."""
+"""`shiftplane watch`: show a rollout live; in a pipe, one line per change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from xds_server.cli.client import Api, Exit, Unreachable, server_option
-from xds_server.cli.out import ago, console, percent
+from xds_server.cli.out import console, percent, time_text
 from xds_server.cli.status import ENDED
 
 if TYPE_CHECKING:
@@ -25,76 +25,86 @@ __all__ = ["watch", "watch_table"]
 @click.option(
     "--until-done",
     is_flag=True,
-    help="End with the rollout: exit code 0 if healthy, 1 if taken back, degraded or killed.",
+    help="Exit when the rollout ends: code 0 if healthy, 1 if rolled back, degraded or killed.",
 )
-@click.option("--once", is_flag=True, help="Print one picture and end.")
-@click.option("--interval", type=click.FloatRange(0.1, 60), default=0.5, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Print the current state once and exit.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 60),
+    default=0.5,
+    show_default=True,
+    help="Time between updates, in seconds.",
+)
 @server_option
 @click.pass_context
 def watch(
     ctx: click.Context, name: str, interval: float, server: str, *, until_done: bool, once: bool
 ) -> None:
-    """Watch a rollout live: weights, steps and their clock, convergence, pairs, last events.
+    """Watch the weights, steps, convergence, pairs and recent events of a rollout.
 
-    Ctrl-C ends the watching, never the rollout. Example: shiftplane watch chat --until-done
+    Ctrl-C ends the command and does not affect the rollout.
+
+    Example: shiftplane watch chat --until-done
     """
     api, path = Api(server), f"/v1/routes/{quote(name)}"
-    first = api.get(path)  # An unknown route or server is said at once.
+    first = api.get(path)  # Fail at once on an unknown route or server.
     if once:
         from xds_server.cli.render import route_panel
 
         console().print(route_panel(first, time.time()))
         return
     try:
-        last = (_live if sys.stdout.isatty() else _lines)(_views(api, path, interval), until_done=until_done)
+        last = (_watch_live if sys.stdout.isatty() else _watch_lines)(
+            _poll(api, path, interval), until_done=until_done
+        )
     except KeyboardInterrupt:
         return
     if until_done and last is not None:
-        ctx.exit(ENDED.get(last["phase"], Exit.REFUSED))
+        ctx.exit(ENDED.get(last["phase"], Exit.FAILED))
 
 
-def watch_table(asked: Callable[[], list[dict[str, Any]]], output: str) -> None:
-    """Show the list of routes again and again; in a pipe, or as data, what is new of each route once."""
+def watch_table(fetch: Callable[[], list[dict[str, Any]]], output: str) -> None:
+    """Update the list of routes until Ctrl-C; in a pipe or as data, print one line per change."""
     try:
         if sys.stdout.isatty() and output == "table":
-            _live_table(asked)
+            _watch_table_live(fetch)
         else:
-            _table_lines(asked, output)
+            _watch_table_lines(fetch, output)
     except KeyboardInterrupt:
         return
 
 
-def _live_table(asked: Callable[[], list[dict[str, Any]]]) -> None:
+def _watch_table_live(fetch: Callable[[], list[dict[str, Any]]]) -> None:
     from rich.live import Live
 
     from xds_server.cli.render import routes_table
 
     with Live(console=console(), refresh_per_second=4) as live:
-        for views in _again(asked):
+        for views in _poll_table(fetch):
             live.update(routes_table(views))
 
 
-def _table_lines(asked: Callable[[], list[dict[str, Any]]], output: str) -> None:
-    said: dict[str, str] = {}
-    for views in _again(asked):
+def _watch_table_lines(fetch: Callable[[], list[dict[str, Any]]], output: str) -> None:
+    printed: dict[str, str] = {}
+    for views in _poll_table(fetch):
         for view in views:
             line = json.dumps(view) if output == "json" else f"{view['name']} {_line(view)}"
-            if said.get(view["name"]) != line:
-                said[view["name"]] = line
+            if printed.get(view["name"]) != line:
+                printed[view["name"]] = line
                 click.echo(line)
 
 
-def _again(asked: Callable[[], list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+def _poll_table(fetch: Callable[[], list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
     while True:
         try:
-            yield asked()
+            yield fetch()
         except Unreachable:
-            click.echo("control plane does not answer; users are served as before", err=True)
+            click.echo("control plane unreachable; proxies keep their configuration", err=True)
         time.sleep(1.0)
 
 
-def _views(api: Api, path: str, interval: float) -> Iterator[dict[str, Any] | None]:
-    """Yield the view again and again; None while the control plane does not answer."""
+def _poll(api: Api, path: str, interval: float) -> Iterator[dict[str, Any] | None]:
+    """Yield the view of a route repeatedly; None while the control plane is unreachable."""
     while True:
         try:
             yield api.get(path)
@@ -103,7 +113,7 @@ def _views(api: Api, path: str, interval: float) -> Iterator[dict[str, Any] | No
         time.sleep(interval)
 
 
-def _live(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[str, Any] | None:
+def _watch_live(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[str, Any] | None:
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
@@ -117,29 +127,30 @@ def _live(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[s
             if view is None:
                 continue
             panel = route_panel(view, time.time())
-            lost = Text("the control plane does not answer; users are served as before", style="bold yellow")
+            warning = "control plane unreachable; proxies keep their configuration"
+            lost = Text(warning, style="bold yellow")
             live.update(panel if newest else Group(panel, lost))
             if until_done and newest and view["phase"] in ENDED:
                 break
     return view
 
 
-def _lines(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[str, Any] | None:
-    said, seq, lost = "", 0, False
+def _watch_lines(views: Iterator[dict[str, Any] | None], *, until_done: bool) -> dict[str, Any] | None:
+    printed, seq, lost = "", 0, False
     for view in views:
         if view is None:
             if not lost:
-                click.echo("control plane does not answer", err=True)
+                click.echo("control plane unreachable", err=True)
             lost = True
             continue
         lost = False
         for event in view["events"]:
             if event["seq"] > seq:
                 seq = event["seq"]
-                click.echo(f"{ago(event['at'], time.time())} {event['kind']}: {event['message']}")
+                click.echo(f"{time_text(event['at'], time.time())} {event['kind']}: {event['message']}")
         line = _line(view)
-        if line != said:
-            said = line
+        if line != printed:
+            printed = line
             click.echo(line)
         if until_done and view["phase"] in ENDED:
             return view

@@ -1,4 +1,4 @@
-"""YAML → frozen route specs, or every problem at once with its place (pure)."""
+"""Parse route specs: YAML to frozen models, or all problems with their positions (pure)."""
 
 from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
 from xds_server.spec.loading import Document, Loaded, check_together, digest, labels_of, load, read_as

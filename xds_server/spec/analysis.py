@@ -1,4 +1,4 @@
-"""What a team asks of the evidence before a candidate goes on, and when it is taken back."""
+"""Analysis settings: metrics, prices and alarms that let a candidate proceed or roll it back."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from xds_server.spec.scalars import (
     Alpha,
     Amount,
     Duration,
-    Long,
-    Part,
-    Plain,
-    Prose,
+    DurationMin1s,
+    LongText,
     Ratio,
-    Samples,
+    SampleCount,
     Share,
+    ShortText,
+    SpecModel,
     Threshold,
     text_value,
-    wrong,
+    value_error,
 )
 
 __all__ = ["COMPARED", "Alarm", "Analysis", "AnalysisMetric", "Limit", "Price", "read_limit"]
@@ -38,133 +38,137 @@ COMPARED: Final = (
     "tokens-per-request",
     "cost-per-request",
 )
-"""The metrics on which two backends can be compared."""
+"""The built-in metrics on which two backends can be compared."""
 
 _LIMIT: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)(?:\s+for\s+(\S+))?")
-_ALLOWED: Final = "a comparison is allowed, such as '< 0.95 for 10m' or '> 2000'"
+_EXPECTED: Final = "expected a comparison such as '< 0.95 for 10m' or '> 2000'"
 
 
 def read_limit(text: str) -> tuple[str, float, float]:
-    """Return comparison, limit and for how many seconds, of a text such as `< 0.95 for 10m`.
+    """Return the operator, the limit and the duration in seconds of a text such as `< 0.95 for 10m`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The text is not a comparison.
     """
-    found = _LIMIT.fullmatch(text.strip())
-    if found is None:
+    match = _LIMIT.fullmatch(text.strip())
+    if match is None:
         raise ValueError(text)
     try:
-        lasting = units.duration(found[3]).total_seconds() if found[3] else 0.0
+        lasting = units.duration(match[3]).total_seconds() if match[3] else 0.0
     except units.UnitError as error:
         raise ValueError(text) from error
-    return found[1], float(found[2]), lasting
+    return match[1], float(match[2]), lasting
 
 
 def _limit(value: object) -> str:
-    text = text_value(value, _ALLOWED)
+    text = text_value(value, _EXPECTED)
     try:
         read_limit(text)
     except ValueError:
-        raise wrong(f"{text[:40]!r} is not a comparison", _ALLOWED) from None
+        raise value_error(f"{text[:40]!r} is not a comparison", _EXPECTED) from None
     return text
 
 
 Limit = Annotated[str, BeforeValidator(_limit)]
 
 
-class Price(Part):
-    """What a million tokens of a backend cost."""
+class Price(SpecModel):
+    """The price of the tokens of a backend."""
 
     input_per_million: Amount
-    """Of a million tokens of prompts."""
+    """Price of one million prompt tokens."""
 
     output_per_million: Amount
-    """Of a million tokens of answers."""
+    """Price of one million completion tokens."""
 
-    currency: Plain = "USD"
-    """Of both; one for all backends of a route."""
+    currency: ShortText = "USD"
+    """The currency of both prices; the same for all backends of a route."""
 
 
-class AnalysisMetric(Part):
+class AnalysisMetric(SpecModel):
     """One metric. Without a `threshold` the candidate is compared with the stable backend."""
 
-    name: Plain
-    """One of the metrics that proxies count, or any name with a `query`."""
+    name: ShortText
+    """A built-in metric, or any name for a metric with a `query`."""
 
     on_regression: Literal["Rollback", "Notify"] = "Rollback"
-    """`Rollback` takes the candidate back; `Notify` shows it, and takes nobody back."""
+    """The action on a regression: `Rollback` rolls the candidate back, `Notify` only reports it."""
 
     max_ratio: Ratio | None = None
-    """By what factor the candidate may be worse: of the odds of failing, of the time, of the tokens or the
-    money. Without it 1.
+    """Tolerated ratio of candidate to stable backend: of the odds of failure, or of the mean or quantile. By
+    default 1.
     """
 
     margin: Ratio | None = None
-    """The factor that must be excluded before the candidate goes on. Without it 3 times `maxRatio` for
-    shares and 99th percentiles, 1.5 times for medians, 1.25 times for means.
+    """The ratio that must be excluded before the candidate proceeds. By default 3 times `maxRatio` for rates
+    and 99th percentiles, 1.5 times for medians and 1.25 times for means.
     """
 
-    min_samples: Samples = 50
-    """Requests of the candidate before anything is said."""
+    min_samples: SampleCount = 50
+    """Minimum number of requests of the candidate before the metric has a verdict."""
 
     acceptable: Share = 50
-    """Of failures: so few are good enough without a comparison, for where nothing fails there is none."""
+    """Failure rate that passes without a comparison. Without failures there is nothing to compare."""
 
     threshold: Limit | None = None
-    """A fixed limit on the candidate's own value instead of a comparison: it is wrong while this holds."""
-
-    window: Long = timedelta(minutes=1)
-    """Over what the value of a `threshold` is taken."""
-
-    failure_limit: Threshold | None = None
-    """Wrong when the `threshold` was broken more often than that, instead of for so long."""
-
-    consecutive_error_limit: Threshold = 4
-    """More failed queries in a row leave no verdict."""
-
-    query: Prose | None = None
-    """PromQL that answers with one number, held against `threshold`; needs `serve --prometheus`."""
-
-
-class Alarm(Part):
-    """An alarm from outside: one whose labels are all as in `match`."""
-
-    source: Literal["alertmanager", "webhook"] = "alertmanager"
-    """By which door it comes."""
-
-    match: Annotated[dict[str, str], Field(min_length=1, max_length=16)]
-    """Labels that all must be there."""
-
-    on_firing: Literal["Rollback", "Notify"] = "Rollback"
-    """`Rollback` takes the candidate back, `Notify` writes it down."""
-
-
-class Analysis(Part):
-    """How candidates are judged.
-
-    A timed step that gave users to a candidate ends only with a verdict that it is not worse.
+    """A fixed limit on the value of the candidate instead of a comparison. The metric fails while the
+    comparison holds.
     """
 
-    interval: Long = timedelta(seconds=10)
-    """How long a block of counts is; within blocks, arms are compared."""
+    window: DurationMin1s = timedelta(minutes=1)
+    """Time window over which the value for a `threshold` is computed."""
+
+    failure_limit: Threshold | None = None
+    """Number of tolerated violations of the `threshold`. Replaces the duration in the `threshold`."""
+
+    consecutive_error_limit: Threshold = 4
+    """Number of consecutive failed queries that are tolerated. After more the metric has no verdict."""
+
+    query: LongText | None = None
+    """A PromQL query that returns one number, compared with the `threshold`. Requires `serve --prometheus`.
+    """
+
+
+class Alarm(SpecModel):
+    """An external alarm, selected by its labels."""
+
+    source: Literal["alertmanager", "webhook"] = "alertmanager"
+    """The sender of the alarm."""
+
+    match: Annotated[dict[str, str], Field(min_length=1, max_length=16)]
+    """Labels that the alarm must have, all of them."""
+
+    on_firing: Literal["Rollback", "Notify"] = "Rollback"
+    """The action when the alarm fires: `Rollback` rolls the candidate back, `Notify` only records it."""
+
+
+class Analysis(SpecModel):
+    """How the candidate is analyzed.
+
+    A timed step at which the candidate serves users ends only when the verdict is that the candidate is not
+    worse.
+    """
+
+    interval: DurationMin1s = timedelta(seconds=10)
+    """Length of a block of counts. Backends are compared within blocks."""
 
     initial_delay: Duration = timedelta(0)
-    """Nothing is judged so long after the candidate's first request."""
+    """Time after the first request of the candidate during which no verdict is given."""
 
     alpha: Alpha = 0.05
-    """The chance to take back a candidate that is no worse, over the whole rollout and all metrics."""
+    """Probability of rolling back a candidate that is not worse, over the whole rollout and all metrics."""
 
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = "Hold"
-    """When a step is over and nothing is proven: `Hold` waits for an operator."""
+    """The action when a step ends without a conclusive verdict. `Hold` waits for an operator."""
 
     wait_for_verdict: Duration = timedelta(hours=1)
-    """How long a step is extended before that."""
+    """Time by which a step is extended before `onInconclusive` applies."""
 
     dry_run: bool = False
-    """Judge, show and log it, and do nothing."""
+    """Analyze, report and log, but take no action."""
 
     metrics: Annotated[tuple[AnalysisMetric, ...], Field(strict=False, max_length=16)] = ()
-    """What is judged; without any nothing is."""
+    """The metrics to analyze. Without any, no analysis runs."""
 
     alarms: Annotated[tuple[Alarm, ...], Field(strict=False, max_length=16)] = ()
-    """What others may take it back by."""
+    """External alarms that can roll the candidate back."""

@@ -1,7 +1,7 @@
-"""YAML text → plain values that remember where they stood.
+"""Parse YAML text to plain values with the position of each key and value.
 
-Plain words mean what they look like: only `true` and `false` are booleans, only decimal numbers are numbers,
-so that a backend may be called `no` and a salt may be `0x10`. Beyond this module nobody sees YAML.
+Only `true` and `false` are booleans and only decimal numbers are numbers, so that a backend can be named `no`
+and a salt can be `0x10`. No other module of the package uses the YAML library.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-__all__ = ["MISSING", "Fault", "Loc", "Place", "Source", "parse"]
+__all__ = ["MISSING", "Loc", "Position", "Source", "YamlError", "parse"]
 
 Loc: TypeAlias = tuple[str | int, ...]
 
 MISSING: Final = "null"
-_MOST_CHARS: Final = 1 << 20
-_MOST_NODES: Final = 50_000
-_MOST_DEPTH: Final = 40
+_MAX_CHARS: Final = 1 << 20
+_MAX_NODES: Final = 50_000
+_MAX_DEPTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A line and a column, both from 1."""
+class Position:
+    """A line and a column, both counted from 1."""
 
     line: int
     col: int
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Something wrong with the YAML itself."""
+class YamlError:
+    """A YAML error: invalid syntax, a duplicate key or an unsupported feature."""
 
-    place: Place
+    position: Position
     loc: Loc
     message: str
     allowed: str
@@ -42,23 +42,23 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One YAML document: its values, the place of each key and value, its text and its faults."""
+    """One YAML document: its values, the position of each key and value, its text and its errors."""
 
     values: Any
-    places: dict[Loc, Place]
+    positions: dict[Loc, Position]
     text: str
     line: int
-    faults: tuple[Fault, ...]
+    errors: tuple[YamlError, ...]
 
-    def place(self, loc: Loc) -> Place:
-        """Return where `loc` stands, or the nearest thing around it that stands somewhere."""
-        while loc not in self.places and loc:
+    def position(self, loc: Loc) -> Position:
+        """Return the position of `loc`, or of its nearest parent that has one."""
+        while loc not in self.positions and loc:
             loc = loc[:-1]
-        return self.places.get(loc, Place(self.line, 1))
+        return self.positions.get(loc, Position(self.line, 1))
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with few implicit types."""
+    """SafeLoader with fewer implicit types."""
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -75,73 +75,71 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["
 
 
 def parse(text: str) -> tuple[Source, ...]:
-    """Return the documents of a YAML text; what cannot be read at all is one document with its fault."""
-    if len(text) > _MOST_CHARS:
-        return (_broken(Place(1, 1), "the file is larger than 1 MiB", "split it into several files"),)
-    found: list[Source] = []
+    """Return the documents of a YAML text. Text that cannot be parsed becomes one document with an error."""
+    if len(text) > _MAX_CHARS:
+        return (_unparsable(Position(1, 1), "the file is larger than 1 MiB", "split it into several files"),)
+    documents: list[Source] = []
     loader = None
     try:
         loader = _Loader(text)
         while loader.check_node():
             if (node := loader.get_node()) is not None:
-                found.append(_Reader(text).read(node))
+                documents.append(_Converter(text).convert(node))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(1, 1) if mark is None else Place(mark.line + 1, mark.column + 1)
-        words = " ".join(str(error.problem or error.context).split())
-        hint = (
-            'text that begins with * needs quotes: "*.example.com"' if "alias" in str(error.context) else ""
-        )
-        found.append(_broken(place, f"not YAML: {words}", hint))
+        position = Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
+        reason = " ".join(str(error.problem or error.context).split())
+        hint = 'quote text that begins with *: "*.example.com"' if "alias" in str(error.context) else ""
+        documents.append(_unparsable(position, f"invalid YAML: {reason}", hint))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
-        said = f"not YAML: the character U+{int(error.character):04X} may not stand in a text"
-        found.append(_broken(Place(line, column), said, ""))
+        message = f"invalid YAML: the character U+{int(error.character):04X} is not allowed"
+        documents.append(_unparsable(Position(line, column), message, ""))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        words = str(error).splitlines()[0] if str(error) else "nested too deeply"
-        found.append(_broken(Place(1, 1), f"not YAML: {words}", ""))
+        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
+        documents.append(_unparsable(Position(1, 1), f"invalid YAML: {reason}", ""))
     finally:
         if loader is not None:
             loader.dispose()
-    return tuple(found)
+    return tuple(documents)
 
 
-def _broken(place: Place, message: str, allowed: str) -> Source:
-    return Source(None, {}, "", place.line, (Fault(place, (), message, allowed),))
+def _unparsable(position: Position, message: str, allowed: str) -> Source:
+    return Source(None, {}, "", position.line, (YamlError(position, (), message, allowed),))
 
 
-class _TooMuchError(Exception):
+class _LimitError(Exception):
     pass
 
 
-class _Reader:
-    """Reads one document; a repeated alias is read again, within a bound on all nodes."""
+class _Converter:
+    """Convert one document. Each use of an alias counts towards the limit on nodes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._places: dict[Loc, Place] = {}
-        self._faults: list[Fault] = []
+        self._positions: dict[Loc, Position] = {}
+        self._errors: list[YamlError] = []
         self._nodes = 0
 
-    def read(self, node: yaml.Node) -> Source:
+    def convert(self, node: yaml.Node) -> Source:
         begin, end = node.start_mark, node.end_mark
         try:
             values = self._value(node, ())
-        except _TooMuchError as error:
-            place = _place(begin)
-            return Source(None, {}, "", place.line, (Fault(place, (), str(error), ""),))
+        except _LimitError as error:
+            position = _position(begin)
+            return Source(None, {}, "", position.line, (YamlError(position, (), str(error), ""),))
         start = self._text.rfind("\n", 0, begin.index) + 1
         text = self._text[start : end.index].rstrip() + "\n"
-        return Source(values, self._places, text, begin.line + 1, tuple(self._faults))
+        return Source(values, self._positions, text, begin.line + 1, tuple(self._errors))
 
     def _value(self, node: yaml.Node, loc: Loc) -> Any:
         self._nodes += 1
-        if self._nodes > _MOST_NODES:
-            raise _TooMuchError(f"more than {_MOST_NODES} values, aliases counted each time")
-        if len(loc) > _MOST_DEPTH:
-            raise _TooMuchError(f"nested deeper than {_MOST_DEPTH} levels")
-        self._places.setdefault(loc, _place(node.start_mark))
+        if self._nodes > _MAX_NODES:
+            raise _LimitError(f"more than {_MAX_NODES} values; each use of an alias counts")
+        if len(loc) > _MAX_DEPTH:
+            raise _LimitError(f"nested deeper than {_MAX_DEPTH} levels")
+        self._positions.setdefault(loc, _position(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, loc)
         if isinstance(node, yaml.SequenceNode):
@@ -149,35 +147,44 @@ class _Reader:
         return self._scalar(node, loc)
 
     def _mapping(self, node: yaml.MappingNode, loc: Loc) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        given: set[str] = set()
+        mapping: dict[str, Any] = {}
+        seen: set[str] = set()
         for key_node, value_node in node.value:
-            place = _place(key_node.start_mark)
+            position = _position(key_node.start_mark)
             if key_node.tag == "tag:yaml.org,2002:merge":
-                self._merge(value_node, loc, found)
+                self._merge(value_node, loc, mapping)
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._faults.append(Fault(place, loc, "a key is not a word", "keys must be plain words"))
-                continue
-            key = str(key_node.value)
-            if key in given:
-                first = self._places[*loc, key]
-                self._faults.append(
-                    Fault(place, (*loc, key), f"is given twice, first in line {first.line}", "give it once")
+                self._errors.append(
+                    YamlError(position, loc, "a key is not a scalar", "expected text as the key")
                 )
                 continue
-            given.add(key)
-            self._places[*loc, key] = place
-            found[key] = self._value(value_node, (*loc, key))
-        return found
+            key = str(key_node.value)
+            if key in seen:
+                first = self._positions[*loc, key]
+                self._errors.append(
+                    YamlError(
+                        position,
+                        (*loc, key),
+                        f"duplicate key, first defined in line {first.line}",
+                        "remove one of them",
+                    )
+                )
+                continue
+            seen.add(key)
+            self._positions[*loc, key] = position
+            mapping[key] = self._value(value_node, (*loc, key))
+        return mapping
 
-    def _merge(self, node: yaml.Node, loc: Loc, found: dict[str, Any]) -> None:
+    def _merge(self, node: yaml.Node, loc: Loc, mapping: dict[str, Any]) -> None:
         if not isinstance(node, yaml.MappingNode):
-            place = _place(node.start_mark)
-            self._faults.append(Fault(place, loc, "<< does not name a mapping", "use an alias of a mapping"))
+            position = _position(node.start_mark)
+            self._errors.append(
+                YamlError(position, loc, "<< does not refer to a mapping", "use an alias of a mapping")
+            )
             return
         for key, value in self._mapping(node, loc).items():
-            found.setdefault(key, value)
+            mapping.setdefault(key, value)
 
     def _scalar(self, node: yaml.Node, loc: Loc) -> Any:
         text = str(node.value)
@@ -193,10 +200,10 @@ class _Reader:
             case "str":
                 return text
             case _:
-                place = _place(node.start_mark)
-                self._faults.append(Fault(place, loc, f"has the tag {node.tag}", "leave the tag away"))
+                position = _position(node.start_mark)
+                self._errors.append(YamlError(position, loc, f"unsupported tag {node.tag}", "remove the tag"))
                 return text
 
 
-def _place(mark: yaml.Mark) -> Place:
-    return Place(mark.line + 1, mark.column + 1)
+def _position(mark: yaml.Mark) -> Position:
+    return Position(mark.line + 1, mark.column + 1)

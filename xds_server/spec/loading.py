@@ -1,6 +1,6 @@
-"""A spec file → its routes and all of its problems.
+"""Load a spec file: its routes and all of its problems.
 
-Beside routes a file may hold deployment strategies, which its routes refer to by name.
+Besides routes, a file can contain deployment strategies that its routes refer to by name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from xds_server.spec.check import meaning
-from xds_server.spec.document import Loc, Place, Source, parse
+from xds_server.spec.check import check_spec
+from xds_server.spec.document import Loc, Position, Source, parse
 from xds_server.spec.model import ModelRoute
 from xds_server.spec.problems import Problem, Severity
-from xds_server.spec.references import Known, collected, resolved
-from xds_server.spec.shape import KINDS, Finding, shape
+from xds_server.spec.references import NamedStrategy, collect_strategies, resolve_strategy
+from xds_server.spec.shape import KINDS, Finding, check_shape
 from xds_server.spec.strategies import DeploymentStrategy
 
 if TYPE_CHECKING:
@@ -32,63 +32,63 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One route of a file, with the text that says it and the line where it begins.
+    """One route of a file, with its text and its first line.
 
-    The text stands for itself: a strategy of the file that the route refers to is part of it.
+    The text is self-contained: it includes the DeploymentStrategy of the file that the route refers to.
     """
 
     route: ModelRoute
     text: str
     file: str
     line: int
-    name_place: Place
-    match_place: Place
+    name_position: Position
+    match_position: Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A file: its well-formed routes, and everything wrong with it in the order of its lines."""
+    """A loaded file: its valid routes, and all of its problems in line order."""
 
     documents: tuple[Document, ...]
     problems: tuple[Problem, ...]
 
     @property
     def routes(self) -> tuple[ModelRoute, ...]:
-        """The routes that could be read."""
+        """The valid routes."""
         return tuple(document.route for document in self.documents)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing but warnings was found."""
+        """Whether the file has no errors; warnings are allowed."""
         return all(problem.severity is Severity.WARNING for problem in self.problems)
 
 
 def load(text: str, *, file: str) -> Loaded:
-    """Read the documents of a file; never raises for bad input, whatever it is."""
+    """Load the documents of a file. Invalid input never raises; it is reported as problems."""
     documents: list[Document] = []
     problems: list[Problem] = []
-    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.faults]
+    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.errors]
     if all(_kind(source) == "DeploymentStrategy" for source in sources):
-        problems.append(_problem(file, Place(1, 1), (), Finding((), "the file holds no route", _HEAD)))
+        problems.append(_problem(file, Position(1, 1), (), Finding((), "the file contains no route", _HEAD)))
     read = [(source, *_read(source)) for source in sources]
-    for _, _, found in read:
-        problems.extend(_problem(file, place, loc, finding) for place, loc, finding in found)
-    known, clashes = collected(
+    for _, _, findings in read:
+        problems.extend(_problem(file, position, loc, finding) for position, loc, finding in findings)
+    strategies, clashes = collect_strategies(
         [
-            Known(model if isinstance(model, DeploymentStrategy) else None, source)
+            NamedStrategy(model if isinstance(model, DeploymentStrategy) else None, source)
             for source, model, _ in read
             if _kind(source) == "DeploymentStrategy"
         ]
     )
-    problems.extend(_problem(file, source.place(f.loc), f.loc, f) for source, f in clashes)
+    problems.extend(_problem(file, source.position(f.loc), f.loc, f) for source, f in clashes)
     for source, model, _ in read:
         if not isinstance(model, ModelRoute):
             continue
-        route, more, finding = resolved(model, known)
+        route, strategy_text, finding = resolve_strategy(model, strategies)
         if finding is not None:
-            problems.append(_problem(file, source.place(finding.loc), finding.loc, finding))
+            problems.append(_problem(file, source.position(finding.loc), finding.loc, finding))
         if route is not None:
-            documents.append(_document(route, source, more, file))
+            documents.append(_document(route, source, strategy_text, file))
     return Loaded(documents=tuple(documents), problems=_sorted(problems))
 
 
@@ -97,45 +97,48 @@ def read_as(
     model: type[M],
     *,
     file: str,
-    needed: str,
-    meaning: Callable[[dict[str, Any]], Iterable[Finding]],
+    expected: str,
+    check: Callable[[dict[str, Any]], Iterable[Finding]],
 ) -> tuple[M | None, tuple[Problem, ...]]:
-    """Read a file that is one document of another kind by the rules of specs; never raises for bad input.
+    """Load a file with one document of another model; invalid input never raises, it is reported as problems.
 
-    `needed` says what belongs into an empty file; `meaning` finds what is wrong beyond the shape.
+    `expected` describes a valid file, for the message about an empty one. `check` returns findings about the
+    values that the model cannot express.
     """
-    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.faults]
-    if len(sources) != 1 or not (sources[0].faults or isinstance(sources[0].values, dict)):
-        said = "the file holds several documents" if len(sources) > 1 else "the file holds no mapping"
-        return None, (_problem(file, Place(1, 1), (), Finding((), said, needed)),)
+    sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.errors]
+    if len(sources) != 1 or not (sources[0].errors or isinstance(sources[0].values, dict)):
+        message = (
+            "the file contains several documents" if len(sources) > 1 else "the file contains no mapping"
+        )
+        return None, (_problem(file, Position(1, 1), (), Finding((), message, expected)),)
     (source,) = sources
-    found = [(f.place, f.loc, Finding(f.loc, f.message, f.allowed)) for f in source.faults]
+    located = [(e.position, e.loc, Finding(e.loc, e.message, e.allowed)) for e in source.errors]
     read: M | None = None
     if isinstance(source.values, dict):
-        read, findings = shape(source.values, model)
-        more = _without_hidden(findings, iter(meaning(source.values)))
-        found += [(source.place(f.loc), f.loc, f) for f in (*findings, *more)]
-    return read, _sorted([_problem(file, place, loc, finding) for place, loc, finding in found])
+        read, findings = check_shape(source.values, model)
+        more = _without_repeated(findings, iter(check(source.values)))
+        located += [(source.position(f.loc), f.loc, f) for f in (*findings, *more)]
+    return read, _sorted([_problem(file, position, loc, finding) for position, loc, finding in located])
 
 
-def _document(route: ModelRoute, source: Source, more: str, file: str) -> Document:
+def _document(route: ModelRoute, source: Source, strategy_text: str, file: str) -> Document:
     return Document(
         route=route,
-        text=f"{source.text}---\n{more}" if more else source.text,
+        text=f"{source.text}---\n{strategy_text}" if strategy_text else source.text,
         file=file,
         line=source.line,
-        name_place=source.place(("metadata", "name")),
-        match_place=source.place(("spec", "match")),
+        name_position=source.position(("metadata", "name")),
+        match_position=source.position(("spec", "match")),
     )
 
 
-_HEAD = "a document with apiVersion: shiftplane.dev/v1alpha1 and kind: ModelRoute is needed"
+_HEAD = "expected a document with apiVersion: shiftplane.dev/v1alpha1 and kind: ModelRoute"
 
 
 def check_together(loaded: Sequence[Loaded]) -> tuple[Problem, ...]:
-    """Return the conflicts between routes: equal names, and equal claims to a host and path of a group."""
+    """Return conflicts between routes: equal names, and equal host and path matches in a group."""
     names: dict[str, Document] = {}
-    claims: dict[tuple[str, str, str], Document] = {}
+    matches: dict[tuple[str, str, str], Document] = {}
     problems = []
     for document in (document for one in loaded for document in one.documents):
         name = document.route.metadata.name
@@ -147,21 +150,21 @@ def check_together(loaded: Sequence[Loaded]) -> tuple[Problem, ...]:
         spec = document.route.spec
         path = f"={spec.match.path.exact}" if spec.match.path.exact else f"{spec.match.path.prefix}*"
         for host in spec.match.hosts:
-            other = claims.setdefault((spec.proxies.group, host, path), document)
+            other = matches.setdefault((spec.proxies.group, host, path), document)
             if other is not document:
-                said = f"{host} {path.lstrip('=')} of group {spec.proxies.group!r} belongs to two routes"
-                problems.append(_conflict(document, ("spec", "match"), said, other))
+                message = f"two routes match {host} {path.lstrip('=')} in group {spec.proxies.group!r}"
+                problems.append(_conflict(document, ("spec", "match"), message, other))
     return _sorted(problems)
 
 
 def digest(route: ModelRoute) -> str:
-    """Return a hash of what a route means; spelling, order of keys and comments do not matter."""
+    """Return a hash of the values of a route, independent of notation, key order and comments."""
     text = json.dumps(route.model_dump(mode="json"), sort_keys=True)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def labels_of(text: str) -> dict[str, str]:
-    """Return the labels of the route in an accepted spec."""
+    """Return the labels of the route in the text of an accepted spec."""
     for source in parse(text):
         metadata = source.values.get("metadata") if isinstance(source.values, dict) else None
         labels = metadata.get("labels") if isinstance(metadata, dict) else None
@@ -171,7 +174,7 @@ def labels_of(text: str) -> dict[str, str]:
 
 
 def _kind(source: Source) -> str:
-    """Return the kind a document has, or the one that is probably meant."""
+    """Return the kind of a document, or the most similar known kind."""
     kind = source.values.get("kind") if isinstance(source.values, dict) else None
     near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.75) if isinstance(kind, str) else []
     return near[0] if near else "ModelRoute"
@@ -179,34 +182,34 @@ def _kind(source: Source) -> str:
 
 def _read(
     source: Source,
-) -> tuple[ModelRoute | DeploymentStrategy | None, list[tuple[Place, Loc, Finding]]]:
-    found = [(f.place, f.loc, Finding(f.loc, f.message, f.allowed)) for f in source.faults]
+) -> tuple[ModelRoute | DeploymentStrategy | None, list[tuple[Position, Loc, Finding]]]:
+    located = [(e.position, e.loc, Finding(e.loc, e.message, e.allowed)) for e in source.errors]
     if source.values is None:
-        return None, found
+        return None, located
     if not isinstance(source.values, dict):
         finding = Finding((), "the document is not a mapping", _HEAD)
-        return None, [*found, (source.place(()), (), finding)]
+        return None, [*located, (source.position(()), (), finding)]
     kind = KINDS[_kind(source)]
-    model, findings = shape(source.values, kind)
-    more = meaning(source.values) if kind is ModelRoute else iter(())
-    together = tuple(_without_hidden(findings, more))
-    found += [(source.place(f.loc), f.loc, f) for f in (*findings, *together)]
-    wrong = any(not finding.warning for _, _, finding in found)
-    return (None if wrong else model), found
+    model, findings = check_shape(source.values, kind)
+    more = check_spec(source.values) if kind is ModelRoute else iter(())
+    cross_field = tuple(_without_repeated(findings, more))
+    located += [(source.position(f.loc), f.loc, f) for f in (*findings, *cross_field)]
+    invalid = any(not finding.warning for _, _, finding in located)
+    return (None if invalid else model), located
 
 
-def _without_hidden(shape_findings: Sequence[Finding], more: Iterator[Finding]) -> Iterator[Finding]:
-    """Leave out what only repeats a finding at the same place."""
-    said = {finding.loc for finding in shape_findings}
-    return (finding for finding in more if finding.loc not in said)
+def _without_repeated(shape_findings: Sequence[Finding], more: Iterator[Finding]) -> Iterator[Finding]:
+    """Omit findings about a location that already has a finding about its shape."""
+    reported = {finding.loc for finding in shape_findings}
+    return (finding for finding in more if finding.loc not in reported)
 
 
-def _problem(file: str, place: Place, loc: Loc, finding: Finding) -> Problem:
+def _problem(file: str, position: Position, loc: Loc, finding: Finding) -> Problem:
     return Problem(
         severity=Severity.WARNING if finding.warning else Severity.ERROR,
         file=file,
-        line=place.line,
-        col=place.col,
+        line=position.line,
+        col=position.col,
         path=_path(loc),
         message=finding.message,
         allowed=finding.allowed,
@@ -214,11 +217,11 @@ def _problem(file: str, place: Place, loc: Loc, finding: Finding) -> Problem:
 
 
 def _conflict(document: Document, loc: Loc, message: str, first: Document) -> Problem:
-    place = document.name_place if loc[0] == "metadata" else document.match_place
+    position = document.name_position if loc[0] == "metadata" else document.match_position
     finding = Finding(
-        loc, message, f"the other is {first.route.metadata.name!r} in {first.file}:{first.line}"
+        loc, message, f"the other route is {first.route.metadata.name!r} in {first.file}:{first.line}"
     )
-    return _problem(document.file, place, loc, finding)
+    return _problem(document.file, position, loc, finding)
 
 
 def _path(loc: Loc) -> str:

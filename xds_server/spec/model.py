@@ -1,7 +1,7 @@
-"""A checked route spec: frozen values, one class per part of the YAML.
+"""The model of a checked route spec: frozen values, one class per mapping of the YAML.
 
-Names are camelCase in YAML and snake_case here. Shapes and single values are checked here and in the modules
-of the parts; what they mean together is the business of `check`.
+Field names are camelCase in YAML and snake_case here. This module and those of the other mappings check the
+shape and each single value; `check` checks the values against each other.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from xds_server.spec.scalars import (
     BackendName,
     CaptureSize,
     Dns,
+    DurationMin1s,
+    DurationMin10ms,
     EndpointText,
     Host,
-    Long,
     Name,
-    Part,
     Path,
-    Plain,
-    Retries,
+    RetryCount,
     RouteName,
     Share,
-    Short,
+    ShortText,
+    SpecModel,
     Threshold,
 )
 from xds_server.spec.strategies import Strategy
@@ -49,215 +49,222 @@ __all__ = [
 ]
 
 
-class Metadata(Part):
-    """Who the route is."""
+class Metadata(SpecModel):
+    """The name and labels of the route."""
 
     name: RouteName
-    """The route's name, in commands, names of clusters and statistics."""
+    """The name of the route. Commands, cluster names and statistics use it."""
 
     labels: dict[str, str] = Field(default_factory=dict)
-    """Text by name, for your own use."""
+    """Free-form labels. Role grants and notification targets can select routes by them."""
 
 
-class Proxies(Part):
-    """Which Envoys: those whose node cluster is `group`."""
+class Proxies(SpecModel):
+    """The proxies that serve the route."""
 
     group: Name
-    """The `node.cluster` of the Envoys that are to serve this route."""
+    """The `node.cluster` of the proxies that serve this route."""
 
 
-class PathMatch(Part):
-    """A prefix or an exact path; exactly one."""
+class PathMatch(SpecModel):
+    """A path prefix or an exact path; exactly one of the two."""
 
     prefix: Path | None = None
-    """All paths that begin so."""
+    """Match every path that begins with this prefix."""
 
     exact: Path | None = None
-    """This path alone."""
+    """Match this path only."""
 
 
-class Match(Part):
-    """Which requests."""
+class Match(SpecModel):
+    """The requests that the route matches."""
 
     hosts: Annotated[tuple[Host, ...], Field(strict=False, min_length=1)] = ("*",)
-    """Which hosts: any, one by name, or all below a domain; ports do not matter."""
+    """Hosts to match: `*` for any host, a host name, or `*.example.com` for all subdomains. Ports are
+    ignored.
+    """
 
     path: PathMatch = PathMatch(prefix="/")
-    """Which paths; by default all."""
+    """Paths to match; by default all paths."""
 
 
-class PassiveHealth(Part):
-    """When an endpoint that answers badly is left out for a while."""
+class PassiveHealth(SpecModel):
+    """Outlier detection: when proxies eject an endpoint that returns errors."""
 
     enabled: bool = True
-    """Whether proxies leave out an endpoint that answers badly."""
+    """Whether proxies eject endpoints that return errors."""
 
     consecutive5xx: Threshold = Field(default=5, alias="consecutive5xx")
-    """So many answers of 5xx in a row, and it is left out."""
+    """Number of consecutive 5xx responses after which an endpoint is ejected."""
 
     consecutive_gateway_failures: Threshold = 3
-    """So many of 502, 503, 504 or no answer in a row, and it is left out."""
+    """Number of consecutive 502, 503 or 504 responses or failed connections after which an endpoint is
+    ejected.
+    """
 
-    interval: Long = timedelta(seconds=5)
-    """How often proxies look whether an endpoint may come back."""
+    interval: DurationMin1s = timedelta(seconds=5)
+    """Time between two checks of whether an ejected endpoint can return."""
 
-    ejection_time: Long = timedelta(seconds=15)
-    """How long an endpoint is left out the first time."""
+    ejection_time: DurationMin1s = timedelta(seconds=15)
+    """Duration of the first ejection of an endpoint."""
 
 
-class HealthCheck(Part):
-    """How the control plane asks an endpoint whether it lives; any answer below 500 is a yes.
+class HealthCheck(SpecModel):
+    """Active health checks, sent by the control plane; any response below 500 counts as healthy.
 
-    A candidate is given users only while one of its endpoints lives.
+    A candidate receives user traffic only while at least one of its endpoints is healthy.
     """
 
     enabled: bool = True
-    """Whether the control plane asks; else the backend counts as living."""
+    """Whether the control plane checks the endpoints. Without checks the backend counts as healthy."""
 
     path: Path = "/health"
-    """What is asked for, by GET."""
+    """Path of the GET request."""
 
-    interval: Short = timedelta(seconds=1)
-    """How often each endpoint is asked."""
+    interval: DurationMin10ms = timedelta(seconds=1)
+    """Time between two checks of an endpoint."""
 
-    timeout: Short = timedelta(seconds=1)
-    """How long an answer may take."""
+    timeout: DurationMin10ms = timedelta(seconds=1)
+    """Time after which a check without a response counts as failed."""
 
     unhealthy_threshold: Threshold = 2
-    """So many failures in a row count as dead."""
+    """Number of consecutive failed checks after which an endpoint counts as unhealthy."""
 
 
-class Backend(Part):
-    """A set of equal model servers."""
+class Backend(SpecModel):
+    """A set of interchangeable model servers."""
 
     name: BackendName
-    """The variant's name, in headers, statistics and weights."""
+    """The name of the backend, used as the variant in headers, statistics and weights."""
 
     endpoints: Annotated[tuple[EndpointText, ...], Field(strict=False, min_length=1)] | None = None
-    """IP addresses with ports; exactly one of this and `dns`."""
+    """IP addresses with ports. Exactly one of `endpoints` and `dns` is required."""
 
     dns: Dns | None = None
-    """A name with a port, resolved by the proxy; exactly one of this and `endpoints`."""
+    """A host name with a port; the proxies resolve it. Exactly one of `endpoints` and `dns` is required."""
 
-    model_name_override: Plain | None = None
-    """The model name this backend knows: the request's `model` is changed on its way, no other byte is."""
+    model_name_override: ShortText | None = None
+    """The model name that this backend serves. Proxies rewrite the `model` of the request and no other byte.
+    """
 
     price: Price | None = None
-    """What its answers cost; without one nothing is said of money."""
+    """The price of the tokens of this backend. Without it, no costs are reported."""
 
     passive_health: PassiveHealth = PassiveHealth()
-    """When an endpoint that answers badly is left out for a while."""
+    """Outlier detection: when proxies eject an endpoint that returns errors."""
 
     health_check: HealthCheck = HealthCheck()
-    """How the control plane asks whether it lives."""
+    """Active health checks, sent by the control plane."""
 
 
-class Capture(Part):
-    """How much of each body is kept, per leg and direction."""
+class Capture(SpecModel):
+    """How much of each request and response body is captured."""
 
     max_body_size: CaptureSize = 128 << 10
-    """The first so many bytes are kept."""
+    """Number of leading bytes captured per leg and direction."""
 
 
-class Timeouts(Part):
-    """How long proxies wait."""
+class Timeouts(SpecModel):
+    """Timeouts of the proxies."""
 
-    connect: Short = timedelta(seconds=2)
-    """How long a connection to a backend may take."""
+    connect: DurationMin10ms = timedelta(seconds=2)
+    """Time to establish a connection to a backend."""
 
-    idle: Long = timedelta(minutes=5)
-    """Ends a stream on which nothing moves for so long."""
+    idle: DurationMin1s = timedelta(minutes=5)
+    """Time without any data after which a stream is closed."""
 
-    request: Long | None = None
-    """Ends any request after so long; without one none is ended for being long."""
+    request: DurationMin1s | None = None
+    """Total time after which a request is ended. Without it, requests have no time limit."""
 
 
-class Convergence(Part):
-    """When a step counts as held, and when it is said who is missing."""
+class Convergence(SpecModel):
+    """When a step counts as converged, and when lagging proxies are reported."""
 
     quorum: Share = 10_000
-    """So much of the connected proxies must hold a step."""
+    """Percentage of the connected proxies that must be synced for a step to count as converged."""
 
-    timeout: Long = timedelta(minutes=1)
-    """After so long status says who is missing."""
+    timeout: DurationMin1s = timedelta(minutes=1)
+    """Time after which `status` lists the proxies that are not synced."""
 
 
-class RouteSpec(Part):
-    """What a route should do."""
+class RouteSpec(SpecModel):
+    """The desired state of a route."""
 
     proxies: Proxies
-    """Which Envoys."""
+    """The proxies that serve the route."""
 
     match: Match = Match()
-    """Which requests; by default all."""
+    """The requests that the route matches; by default all requests."""
 
-    model: Plain | None = None
-    """The public model name: what a backend without `modelNameOverride` is asked for as soon as another
-    backend has one.
+    model: ShortText | None = None
+    """The public model name. A backend without `modelNameOverride` receives it when another backend has an
+    override.
     """
 
     backends: Annotated[tuple[Backend, ...], Field(strict=False, min_length=1, max_length=20)]
-    """The sets of model servers there are."""
+    """The backends that the other fields refer to."""
 
     stable: Name
     """The backend that serves users now."""
 
     candidate: Name | None = None
-    """The backend that is tried."""
+    """The backend under test."""
 
     attributes: dict[str, AttributeSource] = Field(default_factory=dict)
-    """What proxies know of a user, by name."""
+    """User attributes by name, and where the proxies read them."""
 
     jwt_providers: Annotated[dict[Name, JwtProvider], Field(max_length=8)] = Field(default_factory=dict)
-    """Whose tokens claims are read from, by name."""
+    """Token issuers by name; attributes read claims from their tokens."""
 
     kill_switch: KillSwitch = KillSwitch()
-    """Everyone on one backend, at once."""
+    """Sends all users to one backend at once."""
 
     targeting: Targeting = Targeting()
-    """Who is served by what, whatever the strategy."""
+    """Assigns users to backends, independent of the strategy."""
 
     strategy: Strategy | None = None
-    """How the candidate is tried; without one everyone has the stable backend."""
+    """How the candidate is rolled out. Without a strategy all users are served by the stable backend."""
 
     analysis: Analysis = Analysis()
-    """How the candidate is judged, and what takes it back."""
+    """How the candidate is compared with the stable backend, and what triggers a rollback."""
 
     prompt: Prompt | None = None
-    """Versions of the system prompt, and who has which."""
+    """Versions of the system prompt, and which users receive which version."""
 
     capture: Capture = Capture()
-    """How much of each body is kept."""
+    """How much of each request and response body is captured."""
 
     timeouts: Timeouts = Timeouts()
-    """How long a connection, a silence and a request may take."""
+    """Connection, idle and request timeouts."""
 
-    retries: Retries = 1
-    """How often a request is tried again, only while no byte of an answer reached the client."""
+    retries: RetryCount = 1
+    """Number of retries of a request. A request is retried only while no byte of a response was sent to the
+    client.
+    """
 
     response_headers: bool = True
-    """Whether clients are told `x-shiftplane-route`, `x-shiftplane-variant` and, where one was put in,
-    `x-shiftplane-prompt`.
+    """Whether responses carry the headers `x-shiftplane-route`, `x-shiftplane-variant` and, where a system
+    prompt was injected, `x-shiftplane-prompt`.
     """
 
     convergence: Convergence = Convergence()
-    """When a step counts as held."""
+    """When a step counts as converged."""
 
-    progress_deadline: Long = timedelta(hours=2)
-    """How long proxies may take to hold a step before the rollout is Degraded."""
+    progress_deadline: DurationMin1s = timedelta(hours=2)
+    """Time for the proxies to converge on a step. After it the phase of the rollout is Degraded."""
 
 
-class ModelRoute(Part):
-    """One route, Kubernetes-shaped."""
+class ModelRoute(SpecModel):
+    """A route in the shape of a Kubernetes resource."""
 
     api_version: Literal["shiftplane.dev/v1alpha1"]
-    """The version of this format."""
+    """The API version of the document."""
 
     kind: Literal["ModelRoute"]
-    """What the document is."""
+    """The kind of the document."""
 
     metadata: Metadata
-    """Who the route is."""
+    """The name and labels of the route."""
 
     spec: RouteSpec
-    """What it should do."""
+    """The desired state of the route."""

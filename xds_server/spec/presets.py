@@ -1,4 +1,4 @@
-"""The deployment strategies that every file may refer to by name, with the meaning AppConfig gives them."""
+"""Predefined deployment strategies, with the names and values of AWS AppConfig."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, where, and what is allowed instead."""
+"""Problems of a spec: the location, what is wrong, and what is allowed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Problem", "Severity"]
 
 
 class Severity(Enum):
-    """Errors keep a spec from being applied, warnings do not."""
+    """Severity of a problem. A spec with errors cannot be applied; warnings do not prevent it."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem. Lines and columns count from 1; `path` is as in the YAML: `spec.backends[1].name`."""
+    """One problem. Lines and columns count from 1; `path` is a YAML path such as `spec.backends[1].name`."""
 
     severity: Severity
     file: str
@@ -29,6 +29,6 @@ class Problem:
 
     def __str__(self) -> str:
         label = "warning: " if self.severity is Severity.WARNING else ""
-        where = f"{self.path}: " if self.path else ""
+        path = f"{self.path}: " if self.path else ""
         allowed = f"; {self.allowed}" if self.allowed else ""
-        return f"{self.file}:{self.line}:{self.col}: {label}{where}{self.message}{allowed}"
+        return f"{self.file}:{self.line}:{self.col}: {label}{path}{self.message}{allowed}"

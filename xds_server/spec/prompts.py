@@ -1,4 +1,4 @@
-"""The system prompt as something that is rolled out: versions, who has which, and how it is put in."""
+"""Versions of the system prompt, and the users that receive each version."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from xds_server.spec.scalars import Part, Percent, Plain, Prose
+from xds_server.spec.scalars import LongText, Percent, ShortText, SpecModel
 from xds_server.spec.targeting import Stickiness
 
 __all__ = ["Prompt", "PromptOverride", "PromptRollout", "PromptVersion"]
 
 
-class PromptVersion(Part):
-    """One text, and where it goes."""
+class PromptVersion(SpecModel):
+    """A system prompt, and how it is injected into a request."""
 
-    system: Prose
-    """The text."""
+    system: LongText
+    """The text of the system prompt."""
 
     mode: Literal["Insert", "Replace", "Append"] = "Insert"
-    """`Insert` puts it before the messages, `Replace` takes the place of the system message there is (or
-    inserts), `Append` adds it to the end of that message (or inserts).
+    """`Insert` adds a system message before all messages. `Replace` replaces the existing system message, and
+    `Append` extends it; both insert a system message if there is none.
     """
 
 
-class PromptRollout(Part):
-    """Which share of the users has which version; the default version has the rest."""
+class PromptRollout(SpecModel):
+    """The split of users between prompt versions."""
 
     stickiness: Stickiness
-    """By what users stay with their version."""
+    """The attribute that keeps a user on the same version."""
 
-    weights: dict[Plain, Percent]
-    """Percentages of the users by version, 100 in all at most; the default version has the rest."""
+    weights: dict[ShortText, Percent]
+    """Percentages of users by version, at most 100 in total. The other users receive the default version."""
 
 
-class PromptOverride(Part):
-    """Users with one of these values have this version, whatever the rollout says."""
+class PromptOverride(SpecModel):
+    """A fixed version for users with specific attribute values, independent of the rollout."""
 
-    attribute: Plain
+    attribute: ShortText
     """An entry of `attributes`."""
 
-    values: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1, max_length=200)]
-    """Users with one of these are meant."""
+    values: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1, max_length=200)]
+    """The attribute values of the users."""
 
-    version: Plain
-    """What they have, whatever the rollout says."""
+    version: ShortText
+    """The version that these users receive."""
 
 
-class Prompt(Part):
-    """Versions of the system prompt, and who has which."""
+class Prompt(SpecModel):
+    """Versions of the system prompt, and the users that receive each version."""
 
-    versions: Annotated[dict[Plain, PromptVersion], Field(min_length=1, max_length=20)]
-    """Texts by name."""
+    versions: Annotated[dict[ShortText, PromptVersion], Field(min_length=1, max_length=20)]
+    """The versions by name."""
 
-    default: Plain | None = None
-    """Who is not in the rollout has this version; without one they keep their own messages."""
+    default: ShortText | None = None
+    """The version for users outside the rollout. Without it, their messages are not changed."""
 
     rollout: PromptRollout | None = None
-    """Which share of the users has which version."""
+    """The split of users between versions."""
 
     overrides: Annotated[tuple[PromptOverride, ...], Field(strict=False, max_length=50)] = ()
-    """Who has a version for certain, the first that fits."""
+    """Fixed versions for specific users. The first match applies."""

@@ -1,4 +1,4 @@
-"""Strategies by their name: those of a file, the presets, and the routes that refer to them."""
+"""Resolve strategy references: the DeploymentStrategy documents of a file, and the presets."""
 
 from __future__ import annotations
 
@@ -16,70 +16,78 @@ if TYPE_CHECKING:
     from xds_server.spec.document import Source
     from xds_server.spec.model import ModelRoute
 
-__all__ = ["Known", "collected", "resolved"]
+__all__ = ["NamedStrategy", "collect_strategies", "resolve_strategy"]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A strategy document that others may refer to; `strategy` is None where it could not be read."""
+class NamedStrategy:
+    """A DeploymentStrategy document that routes can refer to; `strategy` is None if it is invalid."""
 
     strategy: DeploymentStrategy | None
     source: Source
 
 
-def collected(sources: list[Known]) -> tuple[dict[str, Known], list[tuple[Source, Finding]]]:
-    """Return the strategies of a file by name, and what is wrong with their names.
+def collect_strategies(
+    strategies: list[NamedStrategy],
+) -> tuple[dict[str, NamedStrategy], list[tuple[Source, Finding]]]:
+    """Return the strategies of a file by name, and findings about their names.
 
-    The same strategy twice is fine: every route that refers to it brings it along.
+    Identical duplicates are valid, because the stored text of each route contains the strategy it refers to.
     """
-    known: dict[str, Known] = {}
-    found: list[tuple[Source, Finding]] = []
-    for one in sources:
+    by_name: dict[str, NamedStrategy] = {}
+    findings: list[tuple[Source, Finding]] = []
+    for one in strategies:
         name = _name(one)
         if name is None:
             continue
-        first = known.setdefault(name, one)
+        first = by_name.setdefault(name, one)
         if first is not one and None not in (one.strategy, first.strategy) and one.strategy != first.strategy:
-            said = f"strategy {name!r} is defined twice, and not alike"
-            found.append(
-                (one.source, Finding(("metadata", "name"), said, f"the other is in line {first.source.line}"))
-            )
+            message = f"strategy {name!r} is defined twice with different values"
+            other = f"the first definition is in line {first.source.line}"
+            findings.append((one.source, Finding(("metadata", "name"), message, other)))
         if first is one and name in PRESETS:
-            said = f"hides the preset {name!r} from the routes of this file"
-            found.append((one.source, Finding(("metadata", "name"), said, "", warning=True)))
-    return known, found
+            message = f"overrides the preset {name!r} for the routes of this file"
+            findings.append((one.source, Finding(("metadata", "name"), message, "", warning=True)))
+    return by_name, findings
 
 
-def resolved(route: ModelRoute, known: Mapping[str, Known]) -> tuple[ModelRoute | None, str, Finding | None]:
-    """Return a route with the growth it refers to, the text that has to go with it, and what is wrong.
+def resolve_strategy(
+    route: ModelRoute, strategies: Mapping[str, NamedStrategy]
+) -> tuple[ModelRoute | None, str, Finding | None]:
+    """Return the route with its resolved growth, the text of the strategy document, and a finding.
 
-    There is no route where its strategy is unknown or could not be read.
+    The route is None if its strategy is unknown or invalid.
     """
     strategy = route.spec.strategy
     ref = None if strategy is None else strategy.strategy_ref
     if strategy is None or ref is None:
         return route, "", None
     text, growth = "", PRESETS.get(ref.name)
-    if (own := known.get(ref.name)) is not None:
-        if own.strategy is None:
+    if (defined := strategies.get(ref.name)) is not None:
+        if defined.strategy is None:
             return None, "", None
-        text, growth = own.source.text, own.strategy.spec
+        text, growth = defined.source.text, defined.strategy.spec
     if growth is None:
-        names = [*known, *(name for name in PRESETS if name not in known)]
+        names = [*strategies, *(name for name in PRESETS if name not in strategies)]
         near = difflib.get_close_matches(ref.name, names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        said, allowed = f"there is no strategy {ref.name!r}{hint}", f"allowed: {', '.join(names)}"
-        return None, "", Finding(("spec", "strategy", "strategyRef", "name"), said, allowed)
+        message = f"unknown strategy {ref.name!r}{hint}"
+        allowed = f"defined strategies: {', '.join(names)}"
+        return None, "", Finding(("spec", "strategy", "strategyRef", "name"), message, allowed)
     values = {name: getattr(growth, name) for name in GrowthSpec.model_fields}
-    found = Growth.model_construct(**values, stickiness=ref.stickiness)
-    changed = strategy.model_copy(update={"growth": found})
-    return route.model_copy(update={"spec": route.spec.model_copy(update={"strategy": changed})}), text, None
+    resolved = Growth.model_construct(**values, stickiness=ref.stickiness)
+    with_growth = strategy.model_copy(update={"growth": resolved})
+    return (
+        route.model_copy(update={"spec": route.spec.model_copy(update={"strategy": with_growth})}),
+        text,
+        None,
+    )
 
 
-def _name(known: Known) -> str | None:
-    if known.strategy is not None:
-        return known.strategy.metadata.name
-    values = known.source.values
+def _name(strategy: NamedStrategy) -> str | None:
+    if strategy.strategy is not None:
+        return strategy.strategy.metadata.name
+    values = strategy.source.values
     metadata = values.get("metadata") if isinstance(values, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
     return name if isinstance(name, str) else None

@@ -1,4 +1,4 @@
-"""Values → model; every way in which the shape is wrong, in words people use."""
+"""Convert plain values to a model, with a readable message for every error in their shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if typing.TYPE_CHECKING:
 
     from xds_server.spec.document import Loc
 
-__all__ = ["KINDS", "LATER", "Finding", "shape"]
+__all__ = ["KINDS", "RESERVED", "Finding", "check_shape"]
 
 M = typing.TypeVar("M", bound=BaseModel)
 
@@ -31,8 +31,8 @@ KINDS: Final[dict[str, type[ModelRoute | DeploymentStrategy]]] = {
     "DeploymentStrategy": DeploymentStrategy,
 }
 
-# Fields of later versions: calling them unknown would send people to look for a typo.
-LATER: Final = frozenset(
+# Fields planned for later versions. "Unknown field" would make a user search for a typo.
+RESERVED: Final = frozenset(
     {
         "compare",
         "service",
@@ -45,7 +45,7 @@ _NOT_IN_YAML: Final = frozenset({"[key]", BACKEND, SPLIT})
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong at `loc`; `key` says that the key is meant and not its value."""
+    """A problem at `loc` of the YAML, before it has a file and a position."""
 
     loc: Loc
     message: str
@@ -53,29 +53,29 @@ class Finding:
     warning: bool = False
 
 
-def shape(values: Any, model: type[M]) -> tuple[M | None, tuple[Finding, ...]]:
-    """Return the model of `values`, or None and everything that is wrong with their shape."""
+def check_shape(values: Any, model: type[M]) -> tuple[M | None, tuple[Finding, ...]]:
+    """Return the model of `values`, or None and all errors in their shape."""
     try:
         return model.model_validate(values), ()
     except ValidationError as error:
         details = error.errors(include_url=False)
     inner = {detail["loc"][:-1] for detail in details}
-    # A list whose only entries are wrong is reported as too short besides; that is not news.
-    told = [
+    # Pydantic also reports a list with only invalid entries as too short; that error is redundant.
+    relevant = [
         d
         for d in details
         if not (d["type"] == "too_short" and any(i[: len(d["loc"])] == d["loc"] for i in inner))
     ]
-    return None, tuple(_explain(detail, model) for detail in told)
+    return None, tuple(_explain(detail, model) for detail in relevant)
 
 
 def _explain(detail: ErrorDetails, root: type[BaseModel]) -> Finding:
     loc: Loc = tuple(part for part in detail["loc"] if part not in _NOT_IN_YAML)
-    message, allowed = _words(detail, loc, root)
+    message, allowed = _message(detail, loc, root)
     return Finding(loc, message, allowed)
 
 
-def _words(  # noqa: C901, PLR0912 - one case per kind
+def _message(  # noqa: C901, PLR0912 - one case per kind
     detail: ErrorDetails, loc: Loc, root: type[BaseModel]
 ) -> tuple[str, str]:
     context = detail.get("ctx", {})
@@ -85,11 +85,11 @@ def _words(  # noqa: C901, PLR0912 - one case per kind
             return str(context["message"]), str(context["allowed"])
         case "union_tag_not_found":
             return (
-                f"must be the name of a backend or a split, found {_said(found)}",
-                "v2 is allowed, or {weights: {v1: 80, v2: 20}}",
+                f"must be the name of a backend or a split, found {_shown(found)}",
+                "expected a name such as v2, or {weights: {v1: 80, v2: 20}}",
             )
         case "missing":
-            return "is missing", _needed(loc)
+            return "required field is missing", _add(loc)
         case "extra_forbidden":
             return _unknown(loc, _fields_at(loc[:-1], root))
         case "literal_error" if loc == ("kind",):
@@ -97,65 +97,65 @@ def _words(  # noqa: C901, PLR0912 - one case per kind
         case "literal_error":
             return _literal(found, re.findall(r"'([^']*)'", str(context["expected"])))
         case "too_short":
-            return "is empty", "at least one entry is needed"
+            return "must not be empty", "add at least one entry"
         case "too_long":
             return "has too many entries", f"at most {context['max_length']} are allowed"
         case "bool_type" | "bool_parsing":
-            return f"must be true or false, found {_said(found)}", "true and false are allowed"
+            return f"must be a boolean, found {_shown(found)}", "allowed values: true, false"
         case "string_type":
-            return f"must be text, found {_said(found)}", "text is allowed; put numbers in quotes"
+            return f"must be text, found {_shown(found)}", "quote numbers and booleans to make them text"
         case "tuple_type" | "list_type":
-            return f"must be a list, found {_said(found)}", "a list is allowed, such as [a, b]"
+            return f"must be a list, found {_shown(found)}", "expected a list such as [a, b]"
         case "dict_type":
-            return f"must be a mapping, found {_said(found)}", "a mapping of names is allowed"
+            return f"must be a mapping, found {_shown(found)}", "expected a mapping such as {NAME: VALUE}"
         case "model_type" | "model_attributes_type":
-            return f"must be a mapping, found {_said(found)}", _listed(_fields_at(loc, root))
+            return f"must be a mapping, found {_shown(found)}", _listed(_fields_at(loc, root))
         case _:
-            return f"{_said(found)} is not allowed here", ""
+            return f"{_shown(found)} is not allowed here", ""
 
 
-def _needed(loc: Loc) -> str:
-    return _NEEDED.get(str(loc[-1]), "it is needed")
+def _add(loc: Loc) -> str:
+    return f"add {_REQUIRED.get(str(loc[-1]), str(loc[-1]))}"
 
 
-_NEEDED: Final = {
-    "apiVersion": "apiVersion: shiftplane.dev/v1alpha1 is needed",
-    "kind": "kind: ModelRoute or kind: DeploymentStrategy is needed",
-    "backends": "a list of model servers is needed",
-    "stable": "the name of the backend that serves users now is needed",
-    "steps": "a list of setWeight and pause steps is needed",
-    "percentage": "a percentage of requests to copy is needed",
-    "group": "the name of a group of proxies is needed",
-    "proxies": "proxies: {group: NAME} is needed",
-    "metadata": "metadata: {name: NAME} is needed",
-    "attribute": "the name of an entry of spec.attributes is needed",
-    "name": "a name is needed",
-    "spec": "a mapping that says what is wanted is needed",
-    "growthFactor": "the percentage of the first step is needed",
-    "deploymentDuration": "how long the steps take together is needed, such as 20m",
-    "randomizationUnit": "the attribute that names a user is needed",
-    "variants": "a list such as [{backend: v2, weight: 20}] is needed",
-    "backend": "the name of a backend is needed",
-    "weight": "a percentage of users is needed",
-    "weights": "percentages by name are needed, such as {v1: 80, v2: 20}",
-    "stickiness": "stickiness: {attribute: NAME} is needed",
-    "clauses": "a list such as [{attribute: tier, op: in, values: [gold]}] is needed",
-    "op": "an operator is needed, such as in, startsWith or exists",
-    "values": "a list of texts is needed",
-    "serve": "the name of a backend is needed, or in a rule a split such as {weights: {v1: 80, v2: 20}}",
-    "versions": "a mapping such as {v1: {system: TEXT}} is needed",
-    "version": "the name of a version is needed",
-    "system": "the text of the prompt is needed",
-    "issuer": "the iss of the tokens is needed",
-    "jwks": "the keys that sign tokens are needed: {url: URL}, or {inline: JSON}",
+_REQUIRED: Final = {
+    "apiVersion": "apiVersion: shiftplane.dev/v1alpha1",
+    "kind": "kind: ModelRoute or kind: DeploymentStrategy",
+    "backends": 'a list of backends, such as [{name: v1, dns: "vllm-v1:8000"}]',
+    "stable": "the name of the backend that serves users now",
+    "steps": "a list of setWeight and pause steps",
+    "percentage": "the percentage of requests to copy",
+    "group": "the name of a group of proxies",
+    "proxies": "proxies: {group: NAME}",
+    "metadata": "metadata: {name: NAME}",
+    "attribute": "the name of an entry of spec.attributes",
+    "name": "a name",
+    "spec": "a mapping with the desired state",
+    "growthFactor": "the percentage of users in the first step",
+    "deploymentDuration": "the total duration of the steps, such as 20m",
+    "randomizationUnit": "the attribute that identifies a user",
+    "variants": "a list such as [{backend: v2, weight: 20}]",
+    "backend": "the name of a backend",
+    "weight": "a percentage of users",
+    "weights": "percentages by name, such as {v1: 80, v2: 20}",
+    "stickiness": "stickiness: {attribute: NAME}",
+    "clauses": "a list such as [{attribute: tier, op: in, values: [gold]}]",
+    "op": "an operator such as in, startsWith or exists",
+    "values": "a list of texts",
+    "serve": "the name of a backend, or in a rule a split such as {weights: {v1: 80, v2: 20}}",
+    "versions": "a mapping such as {v1: {system: TEXT}}",
+    "version": "the name of a version",
+    "system": "the text of the prompt",
+    "issuer": "the iss claim of the tokens",
+    "jwks": "the keys that verify the tokens: {url: URL} or {inline: JSON}",
 }
 
 
 def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
     key = str(loc[-1])
     if loc[-2:-1] == ("blueGreen",) and key in {"active", "preview"}:
-        return "unknown field", "the backends are spec.stable and spec.candidate"
-    if key in LATER:
+        return "unknown field", "set the backends in spec.stable and spec.candidate"
+    if key in RESERVED:
         return "is not supported in this version", _listed(fields)
     near = difflib.get_close_matches(key, fields, n=1, cutoff=0.6)
     folded = {field.lower(): field for field in fields}
@@ -167,16 +167,15 @@ def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
 def _literal(found: Any, expected: list[str]) -> tuple[str, str]:
     near = difflib.get_close_matches(found, expected, n=1, cutoff=0.75) if isinstance(found, str) else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    *others, last = expected
-    allowed = f"{', '.join(others)} and {last} are allowed" if others else f"{last} is allowed"
-    return f"is {_said(found)}{hint}", allowed
+    plural = "s" if len(expected) > 1 else ""
+    return f"invalid value {_shown(found)}{hint}", f"allowed value{plural}: {', '.join(expected)}"
 
 
 def _listed(fields: tuple[str, ...]) -> str:
-    return f"allowed: {', '.join(fields)}" if fields else ""
+    return f"allowed fields: {', '.join(fields)}" if fields else ""
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     match value:
         case None:
             return "nothing"
@@ -193,7 +192,7 @@ def _said(value: Any) -> str:
 
 
 def _fields_at(loc: Loc, root: type[BaseModel]) -> tuple[str, ...]:
-    """Return the names of the fields allowed at a place of the YAML."""
+    """Return the names of the fields that are allowed at a location of the YAML."""
     annotation: Any = root
     for part in loc:
         annotation = _inside(annotation, part)
@@ -221,7 +220,7 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 @cache
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """Return what a type may be: the members of a union, without their annotations."""
+    """Return the members of a union type without their annotations."""
     return tuple(_flat(annotation))
 
 

@@ -1,4 +1,4 @@
-"""How a candidate is tried: one class per strategy a spec may name."""
+"""Rollout strategies: one class per strategy of a route spec."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from xds_server.spec.scalars import (
     Alpha,
     Concurrency,
     Duration,
+    DurationMin1s,
     Fraction,
     GrowthFactor,
-    Long,
     Name,
     PairCount,
-    Part,
     Percent,
-    Plain,
     RequestSize,
     Share,
+    ShortText,
+    SpecModel,
     Tokens,
 )
 from xds_server.spec.targeting import Clause, Stickiness
@@ -50,320 +50,319 @@ __all__ = [
 ]
 
 
-class PauseStep(Part):
-    """A wait; without a duration until somebody promotes."""
+class PauseStep(SpecModel):
+    """A pause between two steps."""
 
-    duration: Long | None = None
-    """How long; without one until somebody promotes."""
+    duration: DurationMin1s | None = None
+    """Length of the pause. Without it, the rollout waits until an operator promotes it."""
 
 
-class Step(Part):
-    """One step of a canary; exactly one of the two."""
+class Step(SpecModel):
+    """One step of a canary: exactly one of `set_weight` and `pause`."""
 
     set_weight: Percent | None = None
-    """The candidate's share of the users from here on."""
+    """Percentage of users served by the candidate from this step on."""
 
     pause: PauseStep | None = None
-    """A wait before the next step; its clock begins once proxies hold the weight."""
+    """A pause before the next step. Its duration starts when the weight has converged."""
 
 
-class Canary(Part):
-    """Move users step by step: `steps`, or in short `step_weights` with an `interval` between them."""
+class Canary(SpecModel):
+    """Move users to the candidate in `steps`, or in the short form `step_weights` with an `interval`."""
 
     stickiness: Stickiness | None = None
-    """By what users stay where they are; without it each request is placed by chance."""
+    """The attribute that keeps a user on the same backend. Without it, each request is assigned at random."""
 
     steps: Annotated[tuple[Step, ...], Field(strict=False, min_length=1, max_length=200)] | None = None
-    """Weights and pauses in their order; exactly one of this and `stepWeights`."""
+    """Weights and pauses in the order of execution. Exactly one of `steps` and `stepWeights` is required."""
 
     step_weights: Annotated[tuple[Share, ...], Field(strict=False, min_length=1, max_length=100)] | None = (
         None
     )
-    """The short form: ascending weights."""
+    """Short form of `steps`: ascending weights."""
 
-    interval: Long | None = None
-    """The pause between `stepWeights`; without one each follows as soon as proxies hold the last."""
+    interval: DurationMin1s | None = None
+    """Pause between two `stepWeights`. Without it, each step starts when the previous one has converged."""
 
     final_bake_time: Duration = timedelta(0)
-    """A last look before the rollout counts as healthy."""
+    """Observation time at full weight before the rollout becomes Healthy."""
 
 
-class ShadowLimits(Part):
-    """What a stuck shadow may hold at most."""
+class ShadowLimits(SpecModel):
+    """Limits on the resources that copied requests use in each proxy."""
 
     max_concurrent_requests: Concurrency = 64
-    """Copies in flight, per proxy; more are not sent."""
+    """Maximum number of copies in flight per proxy. Further copies are dropped."""
 
     max_pending_requests: Concurrency = 16
-    """Copies that wait for a connection, per proxy."""
+    """Maximum number of copies per proxy that wait for a connection."""
 
     max_request_size: RequestSize = 32 << 20
-    """Larger requests, and those that declare no length, are not copied."""
+    """Larger requests, and requests that do not declare a length, are not copied."""
 
-    timeout: Long = timedelta(seconds=120)
-    """How long an answer of the shadow may take."""
+    timeout: DurationMin1s = timedelta(seconds=120)
+    """Time limit for a response of the candidate to a copied request."""
 
 
-class NoiseBaseline(Part):
-    """Send a second copy of some copied requests to the stable backend: its answers differ by themselves."""
+class NoiseBaseline(SpecModel):
+    """Send some copies to the stable backend as well, to measure how much its own answers differ."""
 
     percentage: Share
-    """Of the requests that are copied."""
+    """Percentage of the copied requests that are also copied to the stable backend."""
 
 
-class Compare(Part):
-    """How answers are compared."""
+class Compare(SpecModel):
+    """How the answers of both backends are compared."""
 
     noise_baseline: NoiseBaseline | None = None
-    """How many copied requests the stable backend answers twice; without it no verdict on text is
-    possible.
+    """The second copies that the stable backend answers. Without them, no verdict on the text is possible."""
+
+    session_attribute: ShortText | None = None
+    """The attribute that identifies a user or session. Only the first pair of each value counts as evidence,
+    because the requests of one user resemble each other.
     """
 
-    session_attribute: Plain | None = None
-    """Of one user or session, as this attribute names it, only the first pair counts as evidence, for what
-    one user asks is alike.
-    """
 
-
-class Promotion(Part):
-    """What follows a shadow, and what its pairs of answers must say before."""
+class Promotion(SpecModel):
+    """The strategy that follows a shadow, and the evidence that it requires."""
 
     next: Literal["canary"] = "canary"
-    """What follows: the canary beside the shadow."""
+    """The strategy that follows: the `canary` of the same spec."""
 
     min_pairs: PairCount = 100
-    """So many pairs of answers must have been compared."""
+    """Minimum number of compared pairs of answers."""
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
-    """What they must say; by default `Equivalent` where there is a noise baseline, and `NotDifferent`
-    where there is none.
-    """
+    """The required verdict. By default `Equivalent` with a noise baseline, and `NotDifferent` without one."""
 
 
-class Shadow(Part):
-    """Copy a share of the requests; users never see the answers."""
+class Shadow(SpecModel):
+    """Copy a percentage of the requests to the candidate. Clients never receive its responses."""
 
     percentage: Share
-    """The share of the requests that is copied to the candidate."""
+    """Percentage of the requests that is copied to the candidate."""
 
-    duration: Long | None = None
-    """How long; without one until promoted. With `promotion` it is the least time."""
+    duration: DurationMin1s | None = None
+    """Length of the shadow, or its minimum length with `promotion`. Without it, the shadow runs until an
+    operator promotes the rollout.
+    """
 
     limits: ShadowLimits = ShadowLimits()
-    """What a stuck shadow may hold at most."""
+    """Limits on the resources that copied requests use in each proxy."""
 
     match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
-    """Only requests of which all clauses hold are copied."""
+    """Copy only requests that match all clauses."""
 
     max_tokens_per_second: Tokens | None = None
-    """What the candidate may spend on copies, second copies included; above it fewer are copied."""
+    """Maximum rate of tokens spent on copies, second copies included. Above it, fewer requests are copied."""
 
     compare: Compare = Compare()
-    """How answers are compared."""
+    """How the answers of both backends are compared."""
 
     promotion: Promotion | None = None
-    """What follows by itself; without it the shadow ends and nobody is moved."""
+    """The strategy that follows the shadow automatically. Without it, no user moves when the shadow ends."""
 
     @property
     def required(self) -> Literal["Equivalent", "NotDifferent"]:
-        """What the verdict must be before the canary may begin."""
-        asked = None if self.promotion is None else self.promotion.require_verdict
-        return asked or ("NotDifferent" if self.compare.noise_baseline is None else "Equivalent")
+        """The verdict that is required before the canary starts."""
+        configured = None if self.promotion is None else self.promotion.require_verdict
+        return configured or ("NotDifferent" if self.compare.noise_baseline is None else "Equivalent")
 
 
-class Experiment(Part):
-    """One variant of an A/B test beside the control: a backend and its share of the users."""
+class Experiment(SpecModel):
+    """One variant of an A/B test: a backend and its percentage of the users."""
 
     backend: Name
-    """A backend beside the stable one."""
+    """A backend other than the stable one."""
 
     weight: Share
-    """Its share of the users."""
+    """Percentage of the users that the variant serves."""
 
 
-class Effect(Part):
-    """The smallest effect worth finding; exactly one of the two, as a share of 1."""
+class Effect(SpecModel):
+    """The smallest effect that the test should detect: exactly one of `absolute` and `relative`."""
 
     absolute: Fraction | None = None
-    """A difference: 0.05 takes 0.10 to 0.15."""
+    """A difference of rates: with a baseline of 0.10, 0.05 means 0.15."""
 
     relative: Fraction | None = None
-    """A factor: 0.05 takes 0.10 to 0.105."""
+    """A relative change: with a baseline of 0.10, 0.05 means 0.105."""
 
 
-class Counted(Part):
-    """What is counted of each user, and whether that is good."""
+class Counted(SpecModel):
+    """A metric that is counted once per user."""
 
-    name: Plain
-    """The `metric` by which outcomes are told."""
+    name: ShortText
+    """The name of the metric, equal to `metric` in reported outcomes."""
 
     column: Literal["Good", "Bad"] | None = None
-    """Whether what is counted is good; without it nobody is called a winner."""
+    """Whether a counted user is a success (`Good`) or a failure (`Bad`). Without it, no variant wins."""
 
     superiority: Fraction = 0.0
-    """By how much, in absolute terms, a variant must be better to win."""
+    """The absolute difference of rates by which a variant must be better to win."""
 
 
 class Hypothesis(Counted):
-    """The primary metric of an A/B test, and what it is planned by."""
+    """The primary metric of an A/B test, and the values that determine its sample size."""
 
     baseline: Fraction
-    """The rate of the control, as a share of 1."""
+    """The expected rate of the control, from 0 to 1."""
 
     minimum_detectable_effect: Effect
-    """The smallest effect worth finding; with `baseline` it says how many users it takes."""
+    """The smallest effect that the test should detect. With `baseline` it determines the number of users."""
 
     alpha: Alpha = 0.05
-    """The chance of a false winner."""
+    """The probability of a false winner."""
 
     power: Fraction = 0.8
-    """The chance to find the effect if it is there."""
+    """The probability of detecting the effect if it exists."""
 
 
-class AbTest(Part):
-    """Split users between a control and variants, and keep them there."""
+class AbTest(SpecModel):
+    """Split users between a control and variants. Users stay in their group."""
 
-    randomization_unit: Plain
-    """The attribute that names a user; each unit counts once."""
+    randomization_unit: ShortText
+    """The attribute that identifies a user. Each unit counts once."""
 
-    salt: Plain | None = None
-    """Makes this test's split independent of others; by default the route's name."""
+    salt: ShortText | None = None
+    """Makes this split independent of other splits. By default the name of the route."""
 
     control: Name | None = None
-    """May be said, and is always the stable backend; it has what the variants leave."""
+    """The control, which is always the stable backend. It serves the users that the variants do not."""
 
     variants: Annotated[tuple[Experiment, ...], Field(strict=False, min_length=1, max_length=9)]
-    """Who is tried, with 100 percent together at most."""
+    """The backends under test. Their weights must not exceed 100 in total."""
 
     primary_metric: Hypothesis | None = None
-    """What the test is about, and is planned by."""
+    """The metric that decides the test and determines its sample size."""
 
     secondary_metrics: Annotated[tuple[Counted, ...], Field(strict=False, max_length=16)] = ()
-    """What else is looked at; their p-values are adjusted by Holm's method."""
+    """Further metrics. Their p-values are adjusted by Holm's method."""
 
-    max_duration: Long | None = None
-    """How long; without one until promoted."""
+    max_duration: DurationMin1s | None = None
+    """Length of the test. Without it, the test runs until an operator promotes the rollout."""
 
     on_complete: Literal["Hold", "Control"] = "Hold"
-    """`Hold` leaves the split as it is, `Control` gives everyone back."""
+    """`Hold` keeps the split after the test, `Control` returns all users to the control."""
 
     @property
     def stickiness(self) -> Stickiness:
-        """By what users stay where they are: by what they are counted."""
+        """The stickiness of the split, by the randomization unit."""
         return Stickiness.model_construct(attribute=self.randomization_unit, salt=self.salt)
 
 
-class BlueGreen(Part):
-    """Keep the candidate aside, reachable by `preview_match` alone, and switch everyone at once.
+class BlueGreen(SpecModel):
+    """Serve the candidate to `preview_match` requests only, then switch all users at once.
 
-    With a canary beside it the switch follows the canary's steps.
+    With a canary beside it, the users move by the steps of the canary instead of at once.
     """
 
     preview_match: Annotated[tuple[Clause, ...], Field(strict=False, max_length=16)] = ()
-    """Requests of which all clauses hold reach the candidate before the switch."""
+    """Requests that match all clauses are served by the candidate before the switch."""
 
     auto_promotion_enabled: bool = False
-    """Whether it switches without waiting for `promote`."""
+    """Whether the switch happens without `promote`."""
 
     auto_promotion_after: Duration = timedelta(0)
-    """So long after the candidate was ready; only with `autoPromotionEnabled`."""
+    """Time between the readiness of the candidate and the switch. Requires `autoPromotionEnabled`."""
 
     keep_warm: Duration = timedelta(hours=72)
-    """How long the former backend is to stay ready."""
+    """Time for which the previous backend must stay ready after the switch."""
 
 
-class AllAtOnce(Part):
-    """Move everyone at once."""
+class AllAtOnce(SpecModel):
+    """Move all users at once."""
 
     final_bake_time: Duration = timedelta(0)
-    """A last look before the rollout counts as healthy."""
+    """Observation time at full weight before the rollout becomes Healthy."""
 
 
-class GrowthSpec(Part):
-    """How fast the candidate's share grows: linear steps of `growth_factor`, or doubling from it.
+class GrowthSpec(SpecModel):
+    """How the weight of the candidate grows: in linear steps of `growth_factor`, or doubling from it.
 
-    The last step is always everybody; the steps are spread evenly over `deployment_duration`.
+    The last step is always 100 percent. The steps are spread evenly over `deployment_duration`.
     """
 
     growth_type: Literal["Linear", "Exponential"] = "Linear"
-    """`Linear`: steps of `growthFactor`. `Exponential`: `growthFactor`, twice that, and so on."""
+    """`Linear`: each step adds `growthFactor`. `Exponential`: the first step is `growthFactor`, and each
+    further step doubles the weight.
+    """
 
     growth_factor: GrowthFactor
-    """The first step, of the users."""
+    """Percentage of users in the first step."""
 
     deployment_duration: Duration
-    """How long the steps take together, each the same."""
+    """Total duration of all steps; each step takes the same time."""
 
     final_bake_time: Duration = timedelta(0)
-    """A last look before the rollout counts as healthy."""
+    """Observation time at full weight before the rollout becomes Healthy."""
 
 
 class Growth(GrowthSpec):
-    """A growth written into a route, or found there by its name."""
+    """A growth written in a route, or resolved from a `strategy_ref`."""
 
     stickiness: Stickiness | None = None
-    """By what users stay where they are."""
+    """The attribute that keeps a user on the same backend."""
 
 
-class StrategyRef(Part):
-    """A strategy by its name: one of the file's DeploymentStrategy documents, or a preset."""
+class StrategyRef(SpecModel):
+    """A reference to a DeploymentStrategy document of the same file, or to a preset."""
 
-    name: Plain
-    """A `DeploymentStrategy` of the same file, or a preset."""
+    name: ShortText
+    """The name of a `DeploymentStrategy` in the same file, or of a preset."""
 
     stickiness: Stickiness | None = None
-    """By what users stay where they are."""
+    """The attribute that keeps a user on the same backend."""
 
 
-class Strategy(Part):
-    """How the candidate is tried: exactly one, or a shadow or blue-green that leads into the canary there.
+class Strategy(SpecModel):
+    """The rollout strategy: exactly one field, or a canary together with `shadow` or `blue_green`."""
 
-    A `strategy_ref` that was found stands beside the `growth` it refers to.
-    """
+    # A resolved `strategy_ref` is stored beside the `growth` that it refers to.
 
     canary: Canary | None = None
     """Move users step by step."""
 
     shadow: Shadow | None = None
-    """Copy requests; nobody sees the answers."""
+    """Copy requests to the candidate. Clients never receive its responses."""
 
     ab_test: AbTest | None = None
     """Split users between a control and variants."""
 
     blue_green: BlueGreen | None = None
-    """Switch everyone at once, and back."""
+    """Preview the candidate, then switch all users at once."""
 
     all_at_once: AllAtOnce | None = None
-    """Move everyone at once."""
+    """Move all users at once."""
 
     growth: Growth | None = None
-    """Move users at a pace."""
+    """Move users in linear or doubling steps over a fixed duration."""
 
     strategy_ref: StrategyRef | None = None
-    """A pace by its name."""
+    """Use a growth by the name of a `DeploymentStrategy` or a preset."""
 
 
-class Metadata(Part):
-    """Who a deployment strategy is."""
+class Metadata(SpecModel):
+    """The name and labels of a deployment strategy."""
 
-    name: Plain
-    """What `strategyRef.name` says."""
+    name: ShortText
+    """The name that `strategyRef.name` refers to."""
 
     labels: dict[str, str] = Field(default_factory=dict)
-    """Text by name, for your own use."""
+    """Free-form labels."""
 
 
-class DeploymentStrategy(Part):
-    """A strategy that several routes may refer to."""
+class DeploymentStrategy(SpecModel):
+    """A strategy that several routes can refer to."""
 
     api_version: Literal["shiftplane.dev/v1alpha1"]
-    """The version of this format."""
+    """The API version of the document."""
 
     kind: Literal["DeploymentStrategy"]
-    """What the document is."""
+    """The kind of the document."""
 
     metadata: Metadata
-    """Who the strategy is."""
+    """The name and labels of the strategy."""
 
     spec: GrowthSpec
-    """How fast it is."""
+    """The growth that the strategy defines."""

@@ -1,4 +1,4 @@
-"""Who a user is to a proxy, and which users are served by what."""
+"""User attributes, token issuers, and the assignment of users to backends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from xds_server.spec.scalars import Claim, HeaderName, Name, Part, Path, Percent, Plain, Prose, Url
+from xds_server.spec.scalars import (
+    Claim,
+    HeaderName,
+    LongText,
+    Name,
+    Path,
+    Percent,
+    ShortText,
+    SpecModel,
+    Url,
+)
 
 __all__ = [
     "BACKEND",
@@ -46,100 +56,100 @@ Operator = Literal[
 OPERATORS: tuple[str, ...] = Operator.__args__  # type: ignore[attr-defined]
 
 
-class AttributeSource(Part):
-    """Where an attribute of a user is found: a header, or a claim of a verified JWT; exactly one."""
+class AttributeSource(SpecModel):
+    """Where a proxy reads an attribute: a header, or a claim of a verified JWT; exactly one of the two."""
 
     header: HeaderName | None = None
-    """The header that carries it."""
+    """The request header that carries the value."""
 
     claim: Claim | None = None
-    """The claim of a verified token; dots lead into nested claims."""
+    """The claim of a verified token. Dots select nested claims."""
 
     provider: Name | None = None
-    """An entry of `jwtProviders`; it may be left out where there is one only."""
+    """An entry of `jwtProviders`. Optional if there is only one."""
 
 
-class Jwks(Part):
-    """The keys that sign tokens: their JSON text, or where it is fetched; exactly one."""
+class Jwks(SpecModel):
+    """The public keys that verify tokens: inline JSON, or a URL; exactly one of the two."""
 
-    inline: Prose | None = None
-    """The public keys as JSON."""
+    inline: LongText | None = None
+    """The JSON Web Key Set (JWKS)."""
 
     url: Url | None = None
-    """Where proxies fetch them."""
+    """The URL from which the proxies fetch the key set."""
 
     ca_file: Path = "/etc/ssl/certs/ca-certificates.crt"
-    """Whom proxies believe about an https URL: a file beside each proxy."""
+    """Path of a CA bundle in the file system of each proxy, used to verify an https URL."""
 
 
-class JwtProvider(Part):
-    """Whose tokens are believed. A token that is missing or wrong refuses nobody: its claims are absent."""
+class JwtProvider(SpecModel):
+    """A trusted token issuer. Requests without a valid token are not rejected; they have no claims."""
 
-    issuer: Plain
-    """The `iss` of its tokens."""
+    issuer: ShortText
+    """The required `iss` claim of the tokens."""
 
-    audiences: Annotated[tuple[Plain, ...], Field(strict=False, max_length=16)] = ()
-    """The `aud` its tokens may have; none: any."""
+    audiences: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=16)] = ()
+    """Accepted `aud` claims. Without any, every audience is accepted."""
 
     jwks: Jwks
-    """The keys that sign its tokens."""
+    """The public keys that verify the tokens."""
 
 
-class Clause(Part):
+class Clause(SpecModel):
     """One condition on an attribute."""
 
-    attribute: Plain
+    attribute: ShortText
     """An entry of `attributes`."""
 
     op: Operator
-    """How its value is looked at."""
+    """The operator that compares the attribute with `values`."""
 
-    values: Annotated[tuple[Plain, ...], Field(strict=False, max_length=200)] = ()
-    """Against what; of several one must do. `exists` and `notExists` take none."""
+    values: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=200)] = ()
+    """The values to compare with; one match is enough. `exists` and `notExists` take no values."""
 
 
-class Stickiness(Part):
-    """By what users stay where they are."""
+class Stickiness(SpecModel):
+    """The attribute that keeps a user on the same side of a split."""
 
-    attribute: Plain
+    attribute: ShortText
     """An entry of `attributes`."""
 
-    salt: Plain | None = None
-    """Makes splits independent of each other; by default the route's name, for a rule followed by that of
-    the rule.
+    salt: ShortText | None = None
+    """Makes splits independent of each other. By default the name of the route, in a rule extended by the
+    name of the rule.
     """
 
 
-class Serve(Part):
-    """A split inside a rule: percentages by backend, 100 in all."""
+class Serve(SpecModel):
+    """A weighted split of the users that match a rule."""
 
     weights: dict[Name, Percent]
-    """Percentages by backend, 100 in all."""
+    """Percentages by backend. They must add up to 100."""
 
     stickiness: Stickiness | None = None
-    """By what users stay where they are; by default the strategy's attribute, with the rule's own salt."""
+    """The stickiness of the split. By default the attribute of the strategy, with a salt of the rule."""
 
 
-class Target(Part):
-    """Individuals: users with one of these values are served by one backend."""
+class Target(SpecModel):
+    """Serve the users with specific attribute values by one backend."""
 
-    attribute: Plain
+    attribute: ShortText
     """An entry of `attributes`."""
 
-    values: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1, max_length=200)]
-    """Users with one of these are meant."""
+    values: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1, max_length=200)]
+    """The attribute values of the users."""
 
     serve: Name
-    """The backend they get."""
+    """The backend that serves these users."""
 
 
-# Pydantic puts these into the place of an error; they are no part of the YAML.
+# Pydantic adds these tags to the path of an error; they do not occur in the YAML.
 BACKEND: Final = "[backend]"
 SPLIT: Final = "[split]"
 
 
-def _served_by(value: object) -> str | None:
-    """Return which of its two shapes `serve` has, so that only that one is spoken of."""
+def _serve_tag(value: object) -> str | None:
+    """Return the tag of the shape of `serve`, so that errors refer to that shape only."""
     match value:
         case str():
             return BACKEND
@@ -149,37 +159,37 @@ def _served_by(value: object) -> str | None:
             return None
 
 
-class Rule(Part):
-    """Users of whom all clauses hold are served by a backend, or split."""
+class Rule(SpecModel):
+    """Serve the users that match all clauses by one backend, or split them."""
 
     name: Name
-    """Unlike the others; part of the default salt."""
+    """The name of the rule, unique in the route. The default salt contains it."""
 
     clauses: Annotated[tuple[Clause, ...], Field(strict=False, min_length=1, max_length=16)]
-    """All must hold."""
+    """The conditions. A user must match all of them."""
 
-    serve: Annotated[Annotated[Name, Tag(BACKEND)] | Annotated[Serve, Tag(SPLIT)], Discriminator(_served_by)]
-    """A backend, or a split."""
+    serve: Annotated[Annotated[Name, Tag(BACKEND)] | Annotated[Serve, Tag(SPLIT)], Discriminator(_serve_tag)]
+    """The name of a backend, or a split."""
 
 
-class Targeting(Part):
-    """Who is served by what, whatever the strategy: targets first, then rules, in their order."""
+class Targeting(SpecModel):
+    """Assign users to backends, independent of the strategy. Targets are evaluated before rules."""
 
     targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=100)] = ()
-    """Individuals, in their order."""
+    """Assignments of specific attribute values. The first match applies."""
 
     rules: Annotated[tuple[Rule, ...], Field(strict=False, max_length=50)] = ()
-    """Rules, in their order, after all targets."""
+    """Assignments by conditions, evaluated after all targets. The first match applies."""
 
 
-class KillSwitch(Part):
-    """Everyone is served by one backend, at once; copies and capture stop, prompts are left away."""
+class KillSwitch(SpecModel):
+    """Serve all users by one backend at once. Copies, capture and prompt injection stop."""
 
     enabled: bool = False
-    """Whether it is on."""
+    """Whether the kill switch is on."""
 
     serve: Name | None = None
-    """That backend; by default the stable one."""
+    """The backend that serves all users. By default the stable backend."""
 
-    reason: Plain | None = None
-    """Why; needed while it is on."""
+    reason: ShortText | None = None
+    """The reason. Required while the kill switch is on."""

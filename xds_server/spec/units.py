@@ -1,4 +1,4 @@
-"""Durations, sizes and percentages as people write them, always with their unit."""
+"""Durations, sizes and percentages in the notation of specs; durations and sizes need a unit."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = [
     "size_text",
 ]
 
-DURATION: Final = 'a duration with its unit is allowed, such as "250ms", "30s", "24h" or "1h30m"'
-SIZE: Final = 'a size with its unit is allowed, such as "128KiB", "32MiB" or "1MB"'
-PERCENT: Final = "a percentage from 0 to 100 with at most two decimals is allowed, such as 5 or 12.5"
+DURATION: Final = 'expected a duration with a unit, such as "250ms", "30s", "24h" or "1h30m"'
+SIZE: Final = 'expected a size with a unit, such as "128KiB", "32MiB" or "1MB"'
+PERCENT: Final = "expected a percentage from 0 to 100 with at most two decimals, such as 5 or 12.5"
 
 _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
 _SECONDS: Final = {
@@ -47,7 +47,7 @@ _LONGEST: Final = timedelta(days=365)
 
 
 class UnitError(ValueError):
-    """A text that is no such quantity; `allowed` says what would be."""
+    """A value that is not a valid quantity; `allowed` states the expected notation."""
 
     def __init__(self, message: str, allowed: str) -> None:
         super().__init__(message)
@@ -55,15 +55,15 @@ class UnitError(ValueError):
 
 
 def duration(value: object) -> timedelta:
-    """Return the duration of a text such as `1h30m`; a timedelta is returned as it is.
+    """Return the duration of a text such as `1h30m`; return a timedelta unchanged.
 
     Raises:
-        UnitError: It is none.
+        UnitError: `value` is not a valid duration.
     """
     if isinstance(value, timedelta):
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UnitError(f"{_found(value)} is not a duration", DURATION)
+        raise UnitError(f"{_shown(value)} is not a duration", DURATION)
     if not isinstance(value, str):
         raise UnitError(f"{value} has no unit", DURATION)
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
@@ -80,32 +80,30 @@ def duration(value: object) -> timedelta:
 
 
 def size(value: object) -> int:
-    """Return the bytes of a text such as `32MiB`.
+    """Return the number of bytes of a text such as `32MiB`.
 
     Raises:
-        UnitError: It is none.
+        UnitError: `value` is not a valid size.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UnitError(f"{_found(value)} is not a size", SIZE)
+        raise UnitError(f"{_shown(value)} is not a size", SIZE)
     if not isinstance(value, str) or re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
         raise UnitError(f"{value!r} has no unit" if isinstance(value, str) else f"{value} has no unit", SIZE)
-    found = _SIZE.fullmatch(value.strip())
-    if found is None:
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
         raise UnitError(f"{value!r} is not a size", SIZE)
-    return int(found[1]) * _BYTES[found[2]]
+    return int(match[1]) * _BYTES[match[2]]
 
 
 def basis_points(value: object) -> int:
-    """Return the hundredths of a percent of a number such as 12.5.
+    """Return a percentage such as 12.5 in basis points (hundredths of a percent).
 
     Raises:
-        UnitError: It is no percentage.
+        UnitError: `value` is not a valid percentage.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        hint = (
-            " (write it without the sign)" if isinstance(value, str) and value.strip().endswith("%") else ""
-        )
-        raise UnitError(f"{_found(value)} is not a percentage{hint}", PERCENT)
+        hint = " (omit the % sign)" if isinstance(value, str) and value.strip().endswith("%") else ""
+        raise UnitError(f"{_shown(value)} is not a percentage{hint}", PERCENT)
     if not math.isfinite(value):
         raise UnitError(f"{value} is not a percentage", PERCENT)
     exact = Decimal(str(value)) * 100
@@ -118,7 +116,7 @@ def basis_points(value: object) -> int:
 
 
 def duration_text(value: timedelta) -> str:
-    """Return a duration as `duration` reads it, such as `1h30m`."""
+    """Return a duration in the notation that `duration` parses, such as `1h30m`."""
     whole, micro = divmod(value, timedelta(seconds=1))
     seconds, parts = whole, []
     for unit, length in (("h", 3600), ("m", 60), ("s", 1)):
@@ -131,7 +129,7 @@ def duration_text(value: timedelta) -> str:
 
 
 def size_text(value: int) -> str:
-    """Return a size as `size` reads it, such as `32MiB`."""
+    """Return a size in the notation that `size` parses, such as `32MiB`."""
     for unit in ("GiB", "MiB", "KiB"):
         if value and value % _BYTES[unit] == 0:
             return f"{value // _BYTES[unit]}{unit}"
@@ -139,11 +137,11 @@ def size_text(value: int) -> str:
 
 
 def percent_number(value: int) -> int | float:
-    """Return the number of percent that `basis_points` reads as `value`."""
+    """Return basis points as a percentage; the inverse of `basis_points`."""
     return value // 100 if value % 100 == 0 else value / 100
 
 
-def _found(value: object) -> str:
+def _shown(value: object) -> str:
     match value:
         case None:
             return "nothing"

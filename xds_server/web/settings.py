@@ -10,7 +10,7 @@ from pydantic import Field
 
 from xds_server.access.identity import ClaimRule, Grant, Role
 from xds_server.spec import Finding, read_as
-from xds_server.spec.scalars import Long, Part, Plain, Url
+from xds_server.spec.scalars import DurationMin1s, ShortText, SpecModel, Url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,35 +33,39 @@ class SessionLimits:
 _DEFAULT_LIMITS: Final = SessionLimits()
 
 
-class _Rule(Part):
+class _Rule(SpecModel):
     """Gives users whose claim has this value a role over the routes with these labels."""
 
-    claim: Plain
-    value: Plain
+    claim: ShortText
+    value: ShortText
     role: Literal["viewer", "operator", "admin"]
     routes: dict[str, str] = Field(default_factory=dict)
 
 
-class _Oidc(Part):
+class _Oidc(SpecModel):
     """An OpenID Connect provider."""
 
     issuer: Url
-    client_id: Plain
-    client_secret_file: Plain
-    label: Plain | None = None
-    scopes: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)] = ("openid", "profile", "email")
-    name_claim: Plain = "email"
+    client_id: ShortText
+    client_secret_file: ShortText
+    label: ShortText | None = None
+    scopes: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1)] = (
+        "openid",
+        "profile",
+        "email",
+    )
+    name_claim: ShortText = "email"
     roles: Annotated[tuple[_Rule, ...], Field(strict=False, min_length=1)]
 
 
-class _Session(Part):
+class _Session(SpecModel):
     """The lifetime of a session, and the time it may be idle."""
 
-    lifetime: Long = timedelta(seconds=_DEFAULT_LIMITS.lifetime)
-    idle: Long = timedelta(seconds=_DEFAULT_LIMITS.idle)
+    lifetime: DurationMin1s = timedelta(seconds=_DEFAULT_LIMITS.lifetime)
+    idle: DurationMin1s = timedelta(seconds=_DEFAULT_LIMITS.idle)
 
 
-class _Access(Part):
+class _Access(SpecModel):
     """The whole file."""
 
     oidc: _Oidc | None = None
@@ -111,7 +115,7 @@ def load_access(
                 reason = getattr(error, "strerror", None) or "cannot be read"
                 yield Finding(("oidc", "clientSecretFile"), f"{name}: {reason}", "expected a readable file")
 
-    model, problems = read_as(text, _Access, file=file, needed=_EXPECTED, meaning=check)
+    model, problems = read_as(text, _Access, file=file, expected=_EXPECTED, check=check)
     if model is None or problems:
         return None, problems
     found = model.oidc

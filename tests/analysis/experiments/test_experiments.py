@@ -227,7 +227,7 @@ def test_the_command_prints_the_sample_size() -> None:
     assert code == 0
     assert (found["per_group"], found["total"], found["sides"], found["formula"]) == (686, 1372, 2, "pooled")
     code, text = run("--baseline", "0.10", "--mde", "0.05", "--absolute", "--users-per-day", "100")
-    assert "686 users per group, 1,372 in all" in text
+    assert "686 users per group, 1,372 in total" in text
     assert "13.7 days" in text
     assert "2,348 per group" in text
     assert "+2.59 points" in text
@@ -236,5 +236,5 @@ def test_the_command_prints_the_sample_size() -> None:
 def test_the_command_reports_all_invalid_options() -> None:
     code, text = run("--baseline", "1.10", "--mde", "0.05", "--split", "1", "--alpha", "2")
     assert code == 2
-    for message in ("--baseline 1.1", "--alpha 2", "--split '1'", "say --absolute", "--relative"):
-        assert message in " ".join(text.split())
+    for words in ("--baseline 1.1", "--alpha 2", "--split '1'", "add --absolute", "--relative"):
+        assert words in " ".join(text.split())

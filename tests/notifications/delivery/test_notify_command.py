@@ -46,7 +46,7 @@ async def test_the_result_of_each_target_is_printed(tmp_path: Path) -> None:
     ]
     texts = {json.dumps(message) for message in receiver.messages}
     assert len(texts) == 2
-    assert all("a test; nothing happened to any route" in text for text in texts)
+    assert all("test message; no route has changed" in text for text in texts)
 
 
 async def test_one_target_can_be_selected_and_the_output_be_json(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ async def test_invalid_settings_and_unknown_targets_send_nothing(tmp_path: Path)
         file = settings(tmp_path, receiver)
         result = await invoke("--notify", file, "--target=pager")
         assert result.exit_code == 2
-        assert "there is no target 'pager'; there are slack, away, events" in result.output
+        assert "unknown target 'pager'; defined targets: slack, away, events" in result.output
         (tmp_path / "hook").unlink()
         result = await invoke("--notify", file)
         assert result.exit_code == 1

@@ -63,11 +63,11 @@ def test_problems_do_not_quote_secrets() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the file holds no mapping"),
-        ("- 1", "the file holds no mapping"),
-        ("a: [", "not YAML"),
-        ("{}", "targets: is missing"),
-        ("targets: []", "targets: is empty"),
+        ("", "the file contains no mapping"),
+        ("- 1", "the file contains no mapping"),
+        ("a: [", "invalid YAML"),
+        ("{}", "targets: required field is missing"),
+        ("targets: []", "targets: must not be empty"),
         ("targets: {a: 1}", "targets: must be a list"),
         ("---\na: 1\n---\nb: 2\n", "several documents"),
         ("targets: [1]", "targets[0]: must be a mapping, found 1"),

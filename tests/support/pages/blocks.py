@@ -1,4 +1,4 @@
-"""The blocks of code of a page, and the commands in them."""
+"""The code blocks of a page, and the commands in them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PAGES: Final = tuple(
         *(_ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "k8s/README.md")),
     )
 )
-"""What people read: every page whose commands and specs have to be good."""
+"""Every page whose commands and specs are checked."""
 
 SHELL: Final = frozenset({"console", "bash", "sh", "shell"})
 _FENCE: Final = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _INLINE: Final = re.compile(r"`([^`\n]+)`")
-_APART: Final = frozenset({"&&", "||", "|", ";", "&", "(", ")"})
-_INTO: Final = frozenset({">", ">>", "<", "2>", "&>"})
+_SEPARATORS: Final = frozenset({"&&", "||", "|", ";", "&", "(", ")"})
+_REDIRECTIONS: Final = frozenset({">", ">>", "<", "2>", "&>"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A block of code: where it stands, what it is, and its text."""
+    """A code block: its page, first line, language and text."""
 
     page: str
     line: int
@@ -44,7 +44,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the blocks of a page, in their order."""
+    """Return the code blocks of a page in their order."""
     text = (_ROOT / page).read_text(encoding="utf-8")
     return [
         Block(
@@ -58,30 +58,30 @@ def blocks(page: str) -> list[Block]:
 
 
 def inline(page: str) -> list[str]:
-    """Return the pieces of code in the sentences of a page."""
+    """Return the inline code of a page."""
     text = (_ROOT / page).read_text(encoding="utf-8")
     return _INLINE.findall(_FENCE.sub("", text))
 
 
 def lines(block: Block) -> list[str]:
-    """Return the command lines of a block: continued ones joined, comments left out."""
+    """Return the command lines of a block, with continuations joined and comments removed."""
     joined = block.text.replace("\\\n", " ")
     return [line for raw in joined.splitlines() if (line := _without_comment(raw))]
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """Yield the words of each command of a line, without what goes to or comes from files."""
+    """Yield the words of each command of a line, without redirections."""
     words: list[str] = []
-    into = False
+    redirected = False
     for word in _tokens(line):
-        if word in _APART:
+        if word in _SEPARATORS:
             if words:
                 yield words
             words = []
-        elif word in _INTO:
-            into = True
-        elif into:
-            into = False
+        elif word in _REDIRECTIONS:
+            redirected = True
+        elif redirected:
+            redirected = False
         else:
             words.append(word)
     if words:

@@ -1,4 +1,4 @@
-"""What is said of bad specs, from the golden ones: every kind of problem, and what is allowed instead."""
+"""Generate the reference of spec problems from the golden invalid specs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["problem_tables"]
 
 _FOLDER: Final = Path(__file__).resolve().parents[2] / "golden" / "bad_specs"
 _FIELDS: Final = {field.alias for field in RouteSpec.model_fields.values()}
-_WHOLE: Final = "The file as a whole"
+_WHOLE: Final = "The whole file"
 
 
 def problem_tables() -> str:
-    """Return a table per part of a spec: what is said there, and what is allowed."""
+    """Return a table per section of a spec, with each message and the allowed values."""
     tables: dict[str, dict[tuple[str, str, str], None]] = {}
     for problem in _problems():
-        row = (_place(problem.path), _said(problem), problem.allowed)
-        tables.setdefault(_part(problem.path), {}).setdefault(row)
+        row = (_without_index(problem.path), _message(problem), problem.allowed)
+        tables.setdefault(_section(problem.path), {}).setdefault(row)
     return "\n\n".join(_table(title, sorted(tables[title])) for title in sorted(tables, key=_order))
 
 
@@ -36,12 +36,12 @@ def _problems() -> Iterator[Problem]:
         yield from check_together([loaded])
 
 
-def _place(path: str) -> str:
-    """Leave out which entry of a list it was."""
+def _without_index(path: str) -> str:
+    """Remove list indices from a path."""
     return re.sub(r"\[\d+\]", "[]", path)
 
 
-def _part(path: str) -> str:
+def _section(path: str) -> str:
     parts = re.split(r"[.\[]", path)
     if not parts[0] or parts[0].startswith('"'):
         return _WHOLE
@@ -52,19 +52,19 @@ def _order(title: str) -> tuple[bool, bool, str]:
     return title != _WHOLE, title.startswith("spec"), title.lower()
 
 
-def _said(problem: Problem) -> str:
+def _message(problem: Problem) -> str:
     return ("warning: " if problem.severity is Severity.WARNING else "") + problem.message
 
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> str:
     heading = title if title == _WHOLE else f"`{title}`"
-    lines = [f"## {heading}", "", "| where | what is said | what is allowed |", "|---|---|---|"]
-    lines += [f"| {_code(place)} | {_cell(said)} | {_cell(allowed)} |" for place, said, allowed in rows]
+    lines = [f"## {heading}", "", "| field | problem | allowed |", "|---|---|---|"]
+    lines += [f"| {_code(field)} | {_cell(message)} | {_cell(allowed)} |" for field, message, allowed in rows]
     return "\n".join(lines)
 
 
-def _code(place: str) -> str:
-    return f"`{place}`" if place else ""
+def _code(field: str) -> str:
+    return f"`{field}`" if field else ""
 
 
 def _cell(text: str) -> str:

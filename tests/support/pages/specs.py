@@ -1,7 +1,7 @@
-"""The reference of route specs, from the model that reads them: fields, defaults, units, what is allowed.
+"""Generate the reference of route specs from the model: fields, kinds, defaults and limits.
 
-The sentences stand beside the fields in `xds_server.spec`, and the limits are asked of the fields themselves:
-each is given something it refuses, and says what it allows.
+The descriptions are the docstrings of the fields in `xds_server.spec`. The limits come from the error
+messages of the fields, which state the allowed values when a field is validated with an invalid value.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-__all__ = ["KIND_OF", "field_tables", "kinds", "sentences"]
+__all__ = ["KIND_OF", "descriptions", "field_tables", "kinds"]
 
-# How the values of `scalars` are called in the tables.
+# The names of the types of `scalars` in the tables.
 KIND_OF: Final = {
     "Alpha": "number",
     "Amount": "number",
@@ -43,66 +43,66 @@ KIND_OF: Final = {
     "HeaderName": "header name",
     "Host": "host",
     "Limit": "comparison",
-    "Long": "duration",
+    "DurationMin1s": "duration",
     "Name": "name",
     "PairCount": "whole number",
     "Path": "path",
     "Percent": "percentage",
-    "Plain": "text",
-    "Prose": "long text",
+    "ShortText": "text",
+    "LongText": "long text",
     "Ratio": "number",
     "RequestSize": "size",
-    "Retries": "whole number",
+    "RetryCount": "whole number",
     "RouteName": "name",
-    "Samples": "whole number",
+    "SampleCount": "whole number",
     "Share": "percentage",
-    "Short": "duration",
+    "DurationMin10ms": "duration",
     "Threshold": "whole number",
     "Tokens": "whole number",
     "Url": "URL",
 }
 _VALUES: Final[dict[str, Any]] = {name: getattr(scalars, name, Limit) for name in KIND_OF}
-# By the validator that makes it what it is: inside of other types, an alias may carry more than that.
+# Keyed by validator, because an alias inside another type can carry further metadata.
 _ALIASES: Final = {value.__metadata__[0].func: name for name, value in _VALUES.items()}
-_REFUSED: Final = (None, 0, "0s", "1B")
+_INVALID: Final = (None, 0, "0s", "1B")
 _SHARED: Final[dict[type[BaseModel], str]] = {Stickiness: "A stickiness", Clause: "A clause"}
-"""Parts that stand in several places, described once."""
+"""Models that several fields use; they are described once."""
 
 
 @dataclass(slots=True)
 class _Section:
-    part: type[BaseModel]
-    places: list[str] = field(default_factory=list)
+    model: type[BaseModel]
+    paths: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
-        return _SHARED.get(self.part, self.places[0])
+        return _SHARED.get(self.model, self.paths[0])
 
 
 def field_tables() -> str:
-    """Return a section per part of the YAML, in its order, each with a table of its fields."""
+    """Return a section with a table of fields per mapping of the YAML, in the order of the YAML."""
     return "\n\n".join(
-        part
+        section
         for root, title in ((ModelRoute, "ModelRoute"), (DeploymentStrategy, "DeploymentStrategy"))
-        for part in (f"## {title}", *_sections(root))
+        for section in (f"## {title}", *_sections(root))
     )
 
 
 def kinds() -> str:
-    """Return a table of the kinds of values, each with the words in which the linter allows it."""
+    """Return a table of the kinds of values, each with the notation that the linter expects."""
     rows: dict[str, str] = {}
     for name, kind in KIND_OF.items():
         generic = _allowed(name)[0]
-        rows.setdefault(kind, _without_range(generic))
-    lines = ["| kind | what is allowed |", "|---|---|"]
+        rows.setdefault(kind, _without_range(generic).removeprefix("expected "))
+    lines = ["| kind | notation |", "|---|---|"]
     return "\n".join(lines + [f"| {kind} | {_cell(rows[kind])} |" for kind in sorted(rows, key=str.lower)])
 
 
 @cache
-def sentences(part: type[BaseModel]) -> dict[str, str]:
-    """Return what is said of each field: the text beneath it in the source, that of its parents included."""
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstring of each field of a model, including inherited fields."""
     found: dict[str, str] = {}
-    for one in reversed(part.__mro__):
+    for one in reversed(model.__mro__):
         if not (issubclass(one, BaseModel) and one.__module__.startswith("xds_server.")):
             continue
         body = ast.parse(inspect.getsource(one)).body[0]
@@ -122,67 +122,67 @@ def sentences(part: type[BaseModel]) -> dict[str, str]:
 def _sections(root: type[BaseModel]) -> Iterator[str]:
     sections: dict[type[BaseModel], _Section] = {}
     _collect(root, "", sections)
-    own = [one for one in sections.values() if one.part not in _SHARED]
-    shared = [one for one in sections.values() if one.part in _SHARED and root is ModelRoute]
-    for section in (*own, *shared):
-        if section.places[0]:
+    single = [one for one in sections.values() if one.model not in _SHARED]
+    shared = [one for one in sections.values() if one.model in _SHARED and root is ModelRoute]
+    for section in (*single, *shared):
+        if section.paths[0]:
             yield f"### {section.title}"
         yield _intro(section)
-        yield _table(section.part, section.places[0])
+        yield _table(section.model, section.paths[0])
 
 
-def _collect(part: type[BaseModel], place: str, sections: dict[type[BaseModel], _Section]) -> None:
-    known = part in sections
-    sections.setdefault(part, _Section(part)).places.append(place)
+def _collect(model: type[BaseModel], path: str, sections: dict[type[BaseModel], _Section]) -> None:
+    known = model in sections
+    sections.setdefault(model, _Section(model)).paths.append(path)
     if known:
         return
-    for name, info in part.model_fields.items():
-        below = f"{place}.{info.alias or name}".lstrip(".")
-        for inner, suffix in _parts(_hints(part)[name], ""):
+    for name, info in model.model_fields.items():
+        below = f"{path}.{info.alias or name}".lstrip(".")
+        for inner, suffix in _models(_hints(model)[name], ""):
             _collect(inner, below + suffix, sections)
 
 
-def _parts(hint: Any, suffix: str) -> Iterator[tuple[type[BaseModel], str]]:
-    """Yield the parts inside a type with what is appended to their place: `[]` or `.NAME`."""
+def _models(hint: Any, suffix: str) -> Iterator[tuple[type[BaseModel], str]]:
+    """Yield the models inside a type with the suffix of their path: `[]` or `.NAME`."""
     if isinstance(hint, type) and issubclass(hint, BaseModel) and hint is not Endpoint:
         yield hint, suffix
         return
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        yield from _parts(inner[0], suffix)
+        yield from _models(inner[0], suffix)
     elif origin is tuple:
-        yield from _parts(inner[0], f"{suffix}[]")
+        yield from _models(inner[0], f"{suffix}[]")
     elif origin is dict:
-        yield from _parts(inner[1], f"{suffix}.NAME")
+        yield from _models(inner[1], f"{suffix}.NAME")
     else:
         for one in inner:
-            yield from _parts(one, suffix)
+            yield from _models(one, suffix)
 
 
 def _intro(section: _Section) -> str:
-    said = " ".join(_camel(inspect.cleandoc(section.part.__doc__ or "")).split())
-    if len(section.places) > 1:
-        said += " Stands in " + ", ".join(f"`{place}`" for place in section.places) + "."
-    return said
+    text = " ".join(_camel(inspect.cleandoc(section.model.__doc__ or "")).split())
+    if len(section.paths) > 1:
+        text += " Used in " + ", ".join(f"`{path}`" for path in section.paths) + "."
+    return text
 
 
-def _table(part: type[BaseModel], place: str) -> str:
-    lines = ["| field | kind | default | meaning |", "|---|---|---|---|"]
-    said = sentences(part)
-    for name, info in part.model_fields.items():
-        hint = _hints(part)[name]
+def _table(model: type[BaseModel], path: str) -> str:
+    lines = ["| field | kind | default | description |", "|---|---|---|---|"]
+    meaning = descriptions(model)
+    for name, info in model.model_fields.items():
+        hint = _hints(model)[name]
         alias = info.alias or name
-        kind = _kind(hint, f"{place}.{alias}".lstrip("."))
-        lines.append(f"| `{alias}` | {kind} | {_default(info, hint)} | {_cell(_camel(said[name]))} |")
+        kind = _kind(hint, f"{path}.{alias}".lstrip("."))
+        lines.append(f"| `{alias}` | {kind} | {_default(info, hint)} | {_cell(_camel(meaning[name]))} |")
     return "\n".join(lines)
 
 
 @cache
-def _hints(part: type[BaseModel]) -> dict[str, Any]:
-    return typing.get_type_hints(part, include_extras=True)
+def _hints(model: type[BaseModel]) -> dict[str, Any]:
+    return typing.get_type_hints(model, include_extras=True)
 
 
-def _kind(hint: Any, place: str) -> str:
+def _kind(hint: Any, path: str) -> str:
     if (name := _alias(hint)) is not None:
         return ", ".join([f"[{KIND_OF[name]}](#kinds-of-values)", *_ranges(name)])
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
@@ -193,38 +193,38 @@ def _kind(hint: Any, place: str) -> str:
     if hint is str:
         return "text"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
-        title = _SHARED.get(hint, place)
+        title = _SHARED.get(hint, path)
         return f"[mapping](#{_slug(title)})"
     if origin is Annotated:
-        limit = f", {_most(hint)}" if _most(hint) else ""
-        return _kind(inner[0], place) + limit
+        limit = f", {_length(hint)}" if _length(hint) else ""
+        return _kind(inner[0], path) + limit
     if origin is tuple:
-        return f"list of {_kind(inner[0], f'{place}[]')}"
+        return f"list of {_kind(inner[0], f'{path}[]')}"
     if origin is dict:
-        return f"by {_kind(inner[0], place)}: {_kind(inner[1], f'{place}.NAME')}"
-    return " or ".join(_kind(one, place) for one in inner if one is not type(None))
+        return f"mapping of {_kind(inner[0], path)}: {_kind(inner[1], f'{path}.NAME')}"
+    return " or ".join(_kind(one, path) for one in inner if one is not type(None))
 
 
 def _alias(hint: Any) -> str | None:
-    """Return the name of a kind of value, or None if it is none."""
+    """Return the name of a type of `scalars`, or None for another type."""
     metadata = getattr(hint, "__metadata__", (None,))
     return _ALIASES.get(getattr(metadata[0], "func", None))
 
 
-def _most(hint: Any) -> str:
-    """Return how many entries there may be, of a list or mapping with limits."""
+def _length(hint: Any) -> str:
+    """Return the allowed number of entries of a list or mapping with limits."""
     limits = [one for extra in hint.__metadata__ for one in getattr(extra, "metadata", ())]
     most = next((one.max_length for one in limits if hasattr(one, "max_length")), None)
     least = next((one.min_length for one in limits if hasattr(one, "min_length")), None)
-    said = [f"at least {least}" if least else "", f"at most {most}" if most else ""]
-    return ", ".join(one for one in said if one)
+    parts = [f"at least {least}" if least else "", f"at most {most}" if most else ""]
+    return ", ".join(one for one in parts if one)
 
 
 @cache
 def _allowed(name: str) -> tuple[str, ...]:
-    """Return what a kind of value says is allowed when it is given what it refuses."""
+    """Return the allowed values that a type states when it is validated with invalid values."""
     found: list[str] = []
-    for value in _REFUSED:
+    for value in _INVALID:
         try:
             TypeAdapter(_VALUES[name]).validate_python(value)
         except ValidationError as error:
@@ -233,27 +233,27 @@ def _allowed(name: str) -> tuple[str, ...]:
 
 
 def _ranges(name: str) -> list[str]:
-    """Return the limits of a kind of value that its fields do not share with others of the kind."""
+    """Return the limits of a type that are narrower than those of its kind."""
     generic, *narrow = _allowed(name)
-    said = [re.sub(r"^a percentage | (is|are) allowed$", "", one) for one in narrow]
-    if found := re.fullmatch(r"a (?:whole )?number (from \S+ to \S+) is allowed", generic):
-        said.append(found[1])
-    return said
+    ranges = [re.sub(r"^expected (a (percentage|size) )?", "", one) for one in narrow]
+    if found := re.fullmatch(r"expected a (?:whole )?number (from \S+ to \S+)", generic):
+        ranges.append(found[1])
+    return ranges
 
 
-def _without_range(words: str) -> str:
-    return re.sub(r"(number) from \S+ to \S+", r"\1", words)
+def _without_range(text: str) -> str:
+    return re.sub(r"(number) from \S+ to \S+", r"\1", text)
 
 
 def _default(info: FieldInfo, hint: Any) -> str:
     if info.is_required():
-        return "needed"
+        return "required"
     value = info.get_default(call_default_factory=True)
     if value is None:
         return ""
     if isinstance(value, BaseModel):
-        said = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return f"`{_flow(said)}`" if said else "see there"
+        values = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return f"`{_flow(values)}`" if values else "defaults"
     return f"`{_flow(TypeAdapter(hint).dump_python(value, mode='json'))}`"
 
 
@@ -272,7 +272,7 @@ def _flow(value: Any) -> str:
 
 
 def _camel(text: str) -> str:
-    """Names of fields are written as in YAML."""
+    """Convert the names of fields to their notation in YAML."""
     return re.sub(
         r"`([a-z]+(?:_[a-z0-9]+)+)`",
         lambda found: "`" + re.sub("_(.)", lambda c: c[1].upper(), found[1]) + "`",

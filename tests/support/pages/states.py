@@ -1,4 +1,4 @@
-"""The state diagram as a picture: places and ways are laid out by hand, words come from the table."""
+"""Draw the state diagram: the layout is fixed here, the labels come from the transition table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xds_server.rollout.diagram import INSIDE, STEPS, arrows
 __all__ = ["picture"]
 
 _BACK: Final = Phase.ROLLING_BACK.value
-_TITLE: Final = "The phases of a rollout and what leads from one to the other"
+_TITLE: Final = "The phases of a rollout and their transitions"
 _LINE: Final = 16
-_WORDS: Final = 26
+_LABEL_WIDTH: Final = 26
 _STYLE: Final = """
   text { font: 13px system-ui, sans-serif; fill: #24292f; text-anchor: middle;
          paint-order: stroke; stroke: #ffffff; stroke-width: 5px; stroke-linejoin: round; }
@@ -31,13 +31,13 @@ _STYLE: Final = """
 class _Box(NamedTuple):
     x: int
     y: int
-    wide: int = 130
-    high: int = 44
+    width: int = 130
+    height: int = 44
     style: str = ""
 
 
-class _Way(NamedTuple):
-    """Where an arrow runs, and where the middle of its words stands."""
+class _Arrow(NamedTuple):
+    """The path of an arrow, and the center of its label."""
 
     path: str
     x: int
@@ -55,39 +55,39 @@ _BOXES: Final[dict[str, _Box]] = {
 _FRAME: Final = _Box(420, 130, 320, 160, "frame")
 _ANYWHERE: Final = _Box(700, 590)
 
-_WAYS: Final[dict[tuple[str, str], _Way]] = {
-    ("Pending", INSIDE): _Way("M160 200 H412", 287, 150),
-    (INSIDE, "Pending"): _Way("M420 226 H168", 287, 246),
-    (INSIDE, INSIDE): _Way("M550 130 C550 100 610 100 610 122", 580, 48),
-    (INSIDE, "Healthy"): _Way("M740 200 H992", 868, 150),
-    ("Pending", "Healthy"): _Way("M95 190 C95 -40 1040 -40 1040 182", 250, 46),
-    ("Healthy", "Pending"): _Way("M1090 190 C1090 -95 60 -95 60 182", 860, -5),
-    (INSIDE, "Degraded"): _Way("M600 290 V412", 655, 350),
-    ("Degraded", INSIDE): _Way("M560 420 V298", 485, 345),
-    ("Pending", "Degraded"): _Way("M110 234 C150 400 300 430 507 430", 262, 372),
-    ("Degraded", "Pending"): _Way("M515 452 C250 452 120 430 80 242", 190, 410),
-    ("Degraded", "Healthy"): _Way("M645 430 C800 400 960 320 1020 242", 915, 330),
-    ("RolledBack", "Pending"): _Way("M50 420 V242", 30, 350),
-    ("RollingBack", "RolledBack"): _Way("M1030 464 C1000 560 200 560 110 472", 400, 545),
-    ("Pending", _BACK): _Way("M140 234 C240 560 900 560 992 450", 0, 0),
-    (INSIDE, _BACK): _Way("M700 290 C740 380 860 430 992 436", 0, 0),
-    ("Healthy", _BACK): _Way("M1085 234 V412", 0, 0),
-    ("Degraded", _BACK): _Way("M645 444 H992", 0, 0),
+_ARROWS: Final[dict[tuple[str, str], _Arrow]] = {
+    ("Pending", INSIDE): _Arrow("M160 200 H412", 287, 150),
+    (INSIDE, "Pending"): _Arrow("M420 226 H168", 287, 246),
+    (INSIDE, INSIDE): _Arrow("M550 130 C550 100 610 100 610 122", 580, 48),
+    (INSIDE, "Healthy"): _Arrow("M740 200 H992", 868, 150),
+    ("Pending", "Healthy"): _Arrow("M95 190 C95 -40 1040 -40 1040 182", 250, 46),
+    ("Healthy", "Pending"): _Arrow("M1090 190 C1090 -95 60 -95 60 182", 860, -5),
+    (INSIDE, "Degraded"): _Arrow("M600 290 V412", 655, 350),
+    ("Degraded", INSIDE): _Arrow("M560 420 V298", 485, 345),
+    ("Pending", "Degraded"): _Arrow("M110 234 C150 400 300 430 507 430", 262, 372),
+    ("Degraded", "Pending"): _Arrow("M515 452 C250 452 120 430 80 242", 190, 410),
+    ("Degraded", "Healthy"): _Arrow("M645 430 C800 400 960 320 1020 242", 915, 330),
+    ("RolledBack", "Pending"): _Arrow("M50 420 V242", 30, 350),
+    ("RollingBack", "RolledBack"): _Arrow("M1030 464 C1000 560 200 560 110 472", 400, 545),
+    ("Pending", _BACK): _Arrow("M140 234 C240 560 900 560 992 450", 0, 0),
+    (INSIDE, _BACK): _Arrow("M700 290 C740 380 860 430 992 436", 0, 0),
+    ("Healthy", _BACK): _Arrow("M1085 234 V412", 0, 0),
+    ("Degraded", _BACK): _Arrow("M645 444 H992", 0, 0),
 }
 
 
 def picture() -> str:
-    """Return the picture as SVG.
+    """Return the diagram as SVG.
 
     Raises:
-        KeyError: The table has an arrow that has no way here.
+        KeyError: The layout lacks an arrow of the table, or has an additional one.
     """
     table = arrows()
-    if set(table) != set(_WAYS):
-        raise KeyError(sorted(set(table) ^ set(_WAYS)))
-    taken_back = {words for (_, to), words in table.items() if to == _BACK}
-    if len(taken_back) != 1:
-        raise KeyError(taken_back)
+    if set(table) != set(_ARROWS):
+        raise KeyError(sorted(set(table) ^ set(_ARROWS)))
+    rollbacks = {events for (_, to), events in table.items() if to == _BACK}
+    if len(rollbacks) != 1:
+        raise KeyError(rollbacks)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -40 1160 700" role="img" aria-label="{_TITLE}">',
         f"<style>{_STYLE}</style>",
@@ -95,31 +95,31 @@ def picture() -> str:
         '<rect x="0" y="-40" width="1160" height="700" style="fill:#ffffff;stroke:none"/>',
         _rect(_FRAME),
         f'<text class="name" x="580" y="152">{INSIDE}</text>',
-        *(f'<path{_colour(pair)} d="{_WAYS[pair].path}"/>' for pair in table),
-        *(_said(pair, words) for pair, words in table.items() if pair[1] != _BACK),
+        *(f'<path{_color(pair)} d="{_ARROWS[pair].path}"/>' for pair in table),
+        *(_label(pair, events) for pair, events in table.items() if pair[1] != _BACK),
         *_steps(),
         *(_named(name, box) for name, box in _BOXES.items()),
-        *_killing(),
-        _text([f"red: taken back by {', '.join(*taken_back)}"], 240, 617),
+        *_kill_arrows(),
+        _text([f"red: rolled back by {', '.join(*rollbacks)}"], 240, 617),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
 
 
-def _head(name: str, colour: str) -> str:
+def _head(name: str, color: str) -> str:
     return (
         f'<marker id="{name}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8"'
-        f' orient="auto"><polygon points="0 0 8 4 0 8" fill="{colour}"/></marker>'
+        f' orient="auto"><polygon points="0 0 8 4 0 8" fill="{color}"/></marker>'
     )
 
 
-def _colour(pair: tuple[str, str]) -> str:
+def _color(pair: tuple[str, str]) -> str:
     return ' class="back"' if pair[1] == _BACK else ""
 
 
-def _said(pair: tuple[str, str], words: tuple[str, ...]) -> str:
-    way, said = _WAYS[pair], ("next step: " if pair == (INSIDE, INSIDE) else "") + ", ".join(words)
-    return _text(textwrap.wrap(said, _WORDS, break_on_hyphens=False), way.x, way.y)
+def _label(pair: tuple[str, str], events: tuple[str, ...]) -> str:
+    arrow, label = _ARROWS[pair], ("next step: " if pair == (INSIDE, INSIDE) else "") + ", ".join(events)
+    return _text(textwrap.wrap(label, _LABEL_WIDTH, break_on_hyphens=False), arrow.x, arrow.y)
 
 
 def _steps() -> list[str]:
@@ -129,22 +129,22 @@ def _steps() -> list[str]:
     ]
 
 
-def _killing() -> list[str]:
+def _kill_arrows() -> list[str]:
     return [
         _named("any phase", _ANYWHERE),
         '<path class="back" d="M830 602 H992"/>' + _text(["kill"], 910, 594),
-        '<path d="M1000 622 H838"/>' + _text(["unkill: back to where it was"], 915, 648),
+        '<path d="M1000 622 H838"/>' + _text(["unkill: restores the phase"], 915, 648),
     ]
 
 
 def _named(name: str, box: _Box) -> str:
-    x, y = box.x + box.wide // 2, box.y + box.high // 2 + 5
+    x, y = box.x + box.width // 2, box.y + box.height // 2 + 5
     return _rect(box) + f'<text class="name" x="{x}" y="{y}">{escape(name)}</text>'
 
 
 def _rect(box: _Box) -> str:
     style = f' class="{box.style}"' if box.style else ""
-    return f'<rect{style} x="{box.x}" y="{box.y}" width="{box.wide}" height="{box.high}"/>'
+    return f'<rect{style} x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}"/>'
 
 
 def _text(lines: list[str], x: int, y: int) -> str:

@@ -1,4 +1,4 @@
-"""What the analysis says of three candidates, minute by minute: the numbers of verdict-explained.md."""
+"""Analysis results of three simulated candidates over time: the numbers of verdict-explained.md."""
 
 from __future__ import annotations
 
@@ -12,58 +12,58 @@ if TYPE_CHECKING:
 
     from xds_server.analysis.verdicts import AnalysisResult
 
-__all__ = ["Told", "alike", "incident", "told", "worse"]
+__all__ = ["TimedResult", "alike", "incident", "timeline", "worse"]
 
 _NEW, _OLD = Leg(route="chat", variant="v2"), Leg(route="chat", variant="v1")
-_ASKED: Final = Policy(guardrails=(Guardrail.of("success-rate"),))
+_POLICY: Final = Policy(guardrails=(Guardrail.of("success-rate"),))
 _SECONDS: Final = 10
 _REQUESTS: Final = (25, 475)
 """Fifty requests a second, 5 % of them to the candidate, in ten seconds."""
 
-Told = tuple[int, "AnalysisResult"]
+TimedResult = tuple[int, "AnalysisResult"]
 _Failures = tuple[int, int]
 
 
-def told(failures: Sequence[_Failures]) -> list[Told]:
-    """Return what is said after each block of ten seconds, of failures of the candidate and of control."""
-    evidence, said = start_evidence(_ASKED, _NEW, _OLD), []
-    for number, (mine, others) in enumerate(failures):
+def timeline(failures: Sequence[_Failures]) -> list[TimedResult]:
+    """Return the result after each block of ten seconds, given the failures of candidate and control."""
+    state, results = start_evidence(_POLICY, _NEW, _OLD), []
+    for number, (candidate, control) in enumerate(failures):
         legs = {
-            _NEW: Counts(requests=_REQUESTS[0], failed=mine),
-            _OLD: Counts(requests=_REQUESTS[1], failed=others),
+            _NEW: Counts(requests=_REQUESTS[0], failed=candidate),
+            _OLD: Counts(requests=_REQUESTS[1], failed=control),
         }
         block = Block(start=float(number * _SECONDS), seconds=float(_SECONDS), legs=legs)
-        evidence = add_block(evidence, _ASKED, block)
+        state = add_block(state, _POLICY, block)
         seconds = (number + 1) * _SECONDS
-        said.append((seconds, analyze(evidence, _ASKED, float(seconds))))
-    return said
+        results.append((seconds, analyze(state, _POLICY, float(seconds))))
+    return results
 
 
 def worse() -> str:
     """Return the table of a candidate that fails 2 % where control fails 0.5 %."""
-    return _table(told([(number % 2, 2 + number % 2) for number in range(60)]), (10, 30, 60, 120))
+    return _table(timeline([(number % 2, 2 + number % 2) for number in range(60)]), (10, 30, 60, 120))
 
 
 def alike() -> str:
-    """Return the table of a candidate that fails as seldom as control."""
+    """Return the table of a candidate that fails as rarely as control."""
     return _table(
-        told([(int(number % 8 == 3), 2 + number % 2) for number in range(180)]), (60, 300, 600, 1200)
+        timeline([(int(number % 8 == 3), 2 + number % 2) for number in range(180)]), (60, 300, 600, 1200)
     )
 
 
 def incident() -> str:
-    """Return the table of an innocent candidate during ten minutes of an incident that hits both."""
+    """Return the table of a candidate without a regression during a ten-minute incident of both backends."""
     calm, storm = [(int(n % 8 == 3), 2 + n % 2) for n in range(30)], [(5, 95)] * 60
-    return _table(told(calm + storm), (300, 360, 600, 900))
+    return _table(timeline(calm + storm), (300, 360, 600, 900))
 
 
-def _table(said: list[Told], at: tuple[int, ...]) -> str:
-    """Return what is said at these seconds, and when it first becomes Fail."""
-    first = next((seconds for seconds, ruled in said if ruled.finding.value == "Fail"), None)
-    lines = ["| after | verdict | what it says |", "|---|---|---|"]
-    for seconds, ruled in said:
+def _table(results: list[TimedResult], at: tuple[int, ...]) -> str:
+    """Return the results at these seconds, and the first Fail."""
+    first = next((seconds for seconds, result in results if result.finding.value == "Fail"), None)
+    lines = ["| after | verdict | explanation |", "|---|---|---|"]
+    for seconds, result in results:
         if seconds == first or (seconds in at and (first is None or seconds < first)):
-            lines.append(f"| {_after(seconds)} | {ruled.finding.value} | {ruled.message} |")
+            lines.append(f"| {_after(seconds)} | {result.finding.value} | {result.message} |")
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bench.clients.many import Clients, Kind
 from tests.support import worlds
+from tests.support.closed_window import closed_window
 from tests.support.hostile import (
     METHODS,
     ServerHarness,
@@ -26,7 +27,6 @@ from tests.support.hostile import (
     random_request,
     serving,
 )
-from tests.support.shut_window import shut_window
 from xds_server.view import ProxyStatus
 from xds_server.xds.server.abort import abort_connections
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER
@@ -64,6 +64,7 @@ async def still_serves(harness: ServerHarness, *, delta: bool = True) -> None:
     assert harness.hub.convergence("chat").connected == 0
 
 
+@pytest.mark.quiet
 async def test_stuck_nacking_and_reconnecting_clients_do_not_affect_others() -> None:
     async with serving(write_seconds=0.5) as harness:
         good = Clients("127.0.0.1", harness.port, "chat", prefix="good")
@@ -107,7 +108,7 @@ async def test_a_client_with_a_closed_window_that_answers_pings_is_disconnected(
         tasks = len(asyncio.all_tasks())
         clients = [
             await shut.enter_async_context(
-                shut_window(
+                closed_window(
                     harness.port, METHODS[True], make_request(CLUSTER, node="s", group="stuck"), window=number
                 )
             )

@@ -33,10 +33,10 @@ def clusters(**generations: int) -> Snapshot:
 def following(snapshot: Snapshot, *, delta: bool) -> Client:
     """Return a client that has accepted all clusters of a snapshot."""
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     client.offer(snapshot)
     (got,) = client.take_all()
-    client.accept(got)
+    client.ack(got)
     assert client.session.type_synced(CLUSTER)
     return client
 
@@ -51,7 +51,7 @@ def statuses(client: Client) -> dict[str, ResourceStatus]:
 @both
 def test_a_response_is_held_when_it_is_accepted_and_not_before(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     assert not client.session.has_work, "there is no snapshot yet"
     client.offer(clusters(a=1, b=1))
     assert client.session.has_work
@@ -60,7 +60,7 @@ def test_a_response_is_held_when_it_is_accepted_and_not_before(delta: bool) -> N
     assert not client.session.has_work
     assert statuses(client) == {"a": ResourceStatus.SENT, "b": ResourceStatus.SENT}
     assert not client.session.type_synced(CLUSTER)
-    assert client.ask("CDS", nonce=got.nonce) == (Acked(type_url=CLUSTER),)
+    assert client.request("CDS", nonce=got.nonce) == (Acked(type_url=CLUSTER),)
     assert statuses(client) == {"a": ResourceStatus.SYNCED, "b": ResourceStatus.SYNCED}
     assert client.session.type_synced(CLUSTER)
 
@@ -73,7 +73,7 @@ def test_an_older_version_of_a_resource_is_not_held(delta: bool) -> None:
     assert statuses(client) == {"a": ResourceStatus.SYNCED, "b": ResourceStatus.SENT}
     (got,) = client.take_all()
     assert got.names == (("b",) if delta else ("a", "b"))
-    client.accept(got)
+    client.ack(got)
     assert client.session.type_synced(CLUSTER)
 
 
@@ -85,11 +85,11 @@ def test_a_newer_snapshot_while_a_response_is_open_is_sent_after_its_answer(delt
     client.offer(clusters(a=3))
     assert not client.session.has_work
     assert client.take() is None
-    client.accept(got)
+    client.ack(got)
     assert client.session.has_work
     assert not client.session.type_synced(CLUSTER)
     (last,) = client.take_all()
-    client.accept(last)
+    client.ack(last)
     assert client.session.type_synced(CLUSTER)
 
 
@@ -100,7 +100,7 @@ def test_a_snapshot_without_a_cluster_is_held_when_the_client_let_it_go(delta: b
     assert not client.session.type_synced(CLUSTER)
     (got,) = client.take_all()
     assert (got.names, got.removed) == (((), ("b",)) if delta else (("a",), ()))
-    client.accept(got)
+    client.ack(got)
     assert client.session.type_synced(CLUSTER)
     assert statuses(client) == {"a": ResourceStatus.SYNCED}
     client.offer(clusters(a=1, b=1))
@@ -110,10 +110,10 @@ def test_a_snapshot_without_a_cluster_is_held_when_the_client_let_it_go(delta: b
 
 def test_whoever_follows_a_part_of_all_clusters_does_not_hold_them() -> None:
     client = Client(delta=True)
-    client.ask("CDS", "a")
+    client.request("CDS", "a")
     client.offer(clusters(a=1, b=1))
     (got,) = client.take_all()
-    client.accept(got)
+    client.ack(got)
     assert not client.session.type_synced(CLUSTER)
     assert not client.session.has_work
 
@@ -121,21 +121,21 @@ def test_whoever_follows_a_part_of_all_clusters_does_not_hold_them() -> None:
 @both
 def test_whoever_has_not_asked_for_all_endpoints_does_not_hold_them(delta: bool) -> None:
     client = Client(delta)
-    client.ask("EDS", "a")
+    client.request("EDS", "a")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
     (got,) = client.take_all()
-    client.accept(got, "a")
+    client.ack(got, "a")
     assert not client.session.type_synced(ENDPOINT)
-    client.ask("EDS", *(("b",) if delta else ("a", "b")))
+    client.request("EDS", *(("b",) if delta else ("a", "b")))
     (got,) = client.take_all()
-    client.accept(got, "a", "b")
+    client.ack(got, "a", "b")
     assert client.session.type_synced(ENDPOINT)
 
 
 @both
 def test_what_the_client_does_not_follow_is_held_where_it_is_optional(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     client.offer(snapshot_of((Made(CLUSTER, "a", 1), Made(RUNTIME, "layer", 1), Made(LISTENER, "entry", 1))))
     assert client.session.type_synced(RUNTIME)
     assert client.session.type_synced(ROUTE), "there is none"
@@ -155,12 +155,12 @@ def test_nothing_is_held_or_sent_while_it_is_withheld(delta: bool) -> None:
 @both
 def test_a_client_that_follows_everything_is_answered_even_if_there_is_nothing(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     client.offer(snapshot_of([]))
     assert client.session.has_work
     (got,) = client.take_all()
     assert (got.type, got.names, got.removed) == ("CDS", (), ())
-    client.accept(got)
+    client.ack(got)
     assert not client.session.has_work
 
 
@@ -173,7 +173,7 @@ def test_a_nack_is_kept_until_the_client_accepts_a_successor(delta: bool) -> Non
     client.offer(clusters(a=2))
     (got,) = client.take_all()
     refused = Nacked(type_url=CLUSTER, names=("a",), message="no")
-    assert client.ask("CDS", nonce=got.nonce, error="no") == (refused,)
+    assert client.request("CDS", nonce=got.nonce, error="no") == (refused,)
     assert client.session.nacks == (refused,)
     assert statuses(client) == {"a": ResourceStatus.NACKED}
     assert [item.error for item in client.session.inventory()] == ["no"]
@@ -181,7 +181,7 @@ def test_a_nack_is_kept_until_the_client_accepts_a_successor(delta: bool) -> Non
     client.offer(clusters(a=3))
     assert client.session.nacks == (refused,)
     (next_,) = client.take_all()
-    client.accept(next_)
+    client.ack(next_)
     assert not client.session.nacks
     assert client.session.type_synced(CLUSTER)
 
@@ -192,13 +192,13 @@ def test_a_client_that_goes_back_after_a_nack_is_sent_what_it_had(delta: bool) -
     client = following(before, delta=delta)
     client.offer(clusters(a=2, b=2))
     (got,) = client.take_all()
-    client.ask("CDS", nonce=got.nonce, error="no")
+    client.request("CDS", nonce=got.nonce, error="no")
     assert not client.session.type_synced(CLUSTER)
     client.offer(before)
     assert not client.session.type_synced(CLUSTER), "it may have applied a part of what it refused"
     (back,) = client.take_all()
     assert back.names == ("a", "b")
-    client.accept(back)
+    client.ack(back)
     assert client.session.type_synced(CLUSTER)
     assert client.take() is None
 
@@ -207,11 +207,11 @@ def test_all_of_a_refused_response_is_sent_anew_with_the_next_change() -> None:
     client = following(clusters(a=1, b=1, c=1), delta=True)
     client.offer(clusters(a=2, b=2, c=1))
     (got,) = client.take_all()
-    client.ask("CDS", nonce=got.nonce, error="no")
+    client.request("CDS", nonce=got.nonce, error="no")
     client.offer(clusters(a=2, b=3, c=1))
     (next_,) = client.take_all()
     assert next_.names == ("a", "b")
-    client.accept(next_)
+    client.ack(next_)
     assert client.take() is None, "and once it is accepted, nothing is repeated"
 
 
@@ -220,7 +220,7 @@ def test_a_refused_removal_is_sent_anew() -> None:
     client.offer(clusters(a=2))
     (got,) = client.take_all()
     assert (got.names, got.removed) == (("a",), ("b",))
-    (event,) = client.ask("CDS", nonce=got.nonce, error="no")
+    (event,) = client.request("CDS", nonce=got.nonce, error="no")
     assert event == Nacked(type_url=CLUSTER, names=("a", "b"), message="no")
     assert client.take() is None
     client.offer(clusters(a=3))
@@ -231,12 +231,12 @@ def test_a_refused_removal_is_sent_anew() -> None:
 @both
 def test_a_refused_resource_is_sent_again_to_a_client_that_asks_for_it(delta: bool) -> None:
     client = Client(delta)
-    client.ask("EDS", "a")
+    client.request("EDS", "a")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
     (got,) = client.take_all()
-    client.ask("EDS", *(() if delta else ("a",)), nonce=got.nonce, error="no")
+    client.request("EDS", *(() if delta else ("a",)), nonce=got.nonce, error="no")
     assert client.take() is None
-    client.ask("EDS", *(("a",) if delta else ("a", "b")))
+    client.request("EDS", *(("a",) if delta else ("a", "b")))
     (again,) = client.take_all()
     assert again.names == (("a",) if delta else ("a", "b"))
 
@@ -244,12 +244,12 @@ def test_a_refused_resource_is_sent_again_to_a_client_that_asks_for_it(delta: bo
 @both
 def test_a_nack_of_one_type_stops_no_other(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
-    client.ask("LDS")
+    client.request("CDS")
+    client.request("LDS")
     client.offer(snapshot_of((Made(CLUSTER, "a", 1), Made(LISTENER, "entry", 1))))
     first, second = client.take_all()
-    client.ask("CDS", nonce=first.nonce, error="no")
-    client.ask("LDS", nonce=second.nonce)
+    client.request("CDS", nonce=first.nonce, error="no")
+    client.request("LDS", nonce=second.nonce)
     assert client.session.type_synced(LISTENER)
     assert [rejection.type_url for rejection in client.session.nacks] == [CLUSTER]
 
@@ -262,21 +262,21 @@ def test_only_the_nonce_of_the_open_response_is_an_answer(delta: bool) -> None:
     client = following(clusters(a=1), delta=delta)
     client.offer(clusters(a=2))
     (got,) = client.take_all()
-    assert client.ask("CDS", nonce="other") == (Stale(type_url=CLUSTER),)
-    assert client.ask("CDS", nonce="other", error="no") == (Stale(type_url=CLUSTER),)
+    assert client.request("CDS", nonce="other") == (Stale(type_url=CLUSTER),)
+    assert client.request("CDS", nonce="other", error="no") == (Stale(type_url=CLUSTER),)
     assert client.session.nacks == ()
     assert client.take() is None, "the open response waits for its own answer"
-    assert client.ask("CDS", nonce=got.nonce) == (Acked(type_url=CLUSTER),)
-    assert client.ask("CDS", nonce=got.nonce) == (), "names alone changed"
-    assert client.ask("CDS", nonce=got.nonce, error="late") == ()
+    assert client.request("CDS", nonce=got.nonce) == (Acked(type_url=CLUSTER),)
+    assert client.request("CDS", nonce=got.nonce) == (), "names alone changed"
+    assert client.request("CDS", nonce=got.nonce, error="late") == ()
     assert client.session.type_synced(CLUSTER)
-    assert client.ask("CDS", nonce="other") == (Stale(type_url=CLUSTER),)
+    assert client.request("CDS", nonce="other") == (Stale(type_url=CLUSTER),)
 
 
 @both
 def test_a_nonce_of_an_earlier_stream_is_no_answer(delta: bool) -> None:
     client = Client(delta)
-    (node,) = client.ask("CDS", nonce="of-an-earlier-stream")
+    (node,) = client.request("CDS", nonce="of-an-earlier-stream")
     assert isinstance(node, Identified)
     client.offer(clusters(a=1))
     (got,) = client.take_all()
@@ -290,10 +290,10 @@ def test_a_nonce_of_an_earlier_stream_is_no_answer(delta: bool) -> None:
 def test_a_stream_may_follow_sixty_four_types(delta: bool) -> None:
     client = Client(delta)
     for number in range(64):
-        client.ask(f"type.googleapis.com/some.Thing{number}", "x")
-    client.ask("type.googleapis.com/some.Thing63", "y")
+        client.request(f"type.googleapis.com/some.Thing{number}", "x")
+    client.request("type.googleapis.com/some.Thing63", "y")
     with pytest.raises(ProtocolError, match="more than 64 resource types"):
-        client.ask("type.googleapis.com/some.Thing64", "x")
+        client.request("type.googleapis.com/some.Thing64", "x")
 
 
 @pytest.mark.parametrize("named", ["", CLUSTER])
@@ -319,13 +319,13 @@ def test_a_stream_of_one_type_refuses_another() -> None:
 def test_of_a_type_that_is_not_served_each_response_is_answered_before_the_next() -> None:
     client = Client(delta=True)
     kind = "type.googleapis.com/some.Thing"
-    client.ask(kind, "x")
+    client.request(kind, "x")
     client.offer(clusters(a=1))
     (got,) = client.take_all()
     assert (got.type, got.removed) == (kind, ("x",))
-    client.ask(kind, "y")
+    client.request(kind, "y")
     assert client.take() is None
-    client.ask(kind, nonce=got.nonce)
+    client.request(kind, nonce=got.nonce)
     (got,) = client.take_all()
     assert got.removed == ("y",)
 
@@ -335,19 +335,19 @@ def test_of_a_type_that_is_not_served_each_response_is_answered_before_the_next(
 
 def test_a_name_that_is_gone_is_reported_once() -> None:
     client = Client(delta=True)
-    client.ask("EDS", "a", "b")
+    client.request("EDS", "a", "b")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
     (got,) = client.take_all()
-    client.accept(got)
+    client.ack(got)
     client.offer(snapshot_of((Made(ENDPOINT, "b", 1),)))
     (got,) = client.take_all()
     assert got.removed == ("a",)
-    client.accept(got)
+    client.ack(got)
     client.offer(snapshot_of((Made(ENDPOINT, "b", 2),)))
     (got,) = client.take_all()
     assert (got.names, got.removed) == (("b",), ())
-    client.accept(got)
-    client.ask("EDS", "a")
+    client.ack(got)
+    client.request("EDS", "a")
     (got,) = client.take_all()
     assert got.removed == ("a",), "a client that asks again is answered again"
 
@@ -355,12 +355,12 @@ def test_a_name_that_is_gone_is_reported_once() -> None:
 def test_a_name_that_comes_back_unchanged_is_sent() -> None:
     before = snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1)))
     client = Client(delta=True)
-    client.ask("EDS", "a", "b")
+    client.request("EDS", "a", "b")
     names = []
     for snapshot in (before, snapshot_of((Made(ENDPOINT, "b", 1),)), before):
         client.offer(snapshot)
         (got,) = client.take_all()
-        client.accept(got)
+        client.ack(got)
         names.append(got.names)
     assert names == [("a", "b"), (), ("a",)]
     assert client.session.type_synced(ENDPOINT)
@@ -368,11 +368,11 @@ def test_a_name_that_comes_back_unchanged_is_sent() -> None:
 
 def test_a_cluster_that_is_followed_by_name_is_removed_when_it_is_gone() -> None:
     client = Client(delta=True)
-    client.ask("CDS", "a", "b")
-    client.ask("RDS", "table")
+    client.request("CDS", "a", "b")
+    client.request("RDS", "table")
     client.offer(clusters(a=1, b=1))
     for got in client.take_all():
-        client.accept(got)
+        client.ack(got)
     client.offer(clusters(a=1))
     (got,) = client.take_all()
     assert got.removed == ("b",)
@@ -380,10 +380,10 @@ def test_a_cluster_that_is_followed_by_name_is_removed_when_it_is_gone() -> None
 
 def test_a_client_of_clusters_alone_loses_one_that_is_gone() -> None:
     client = Client(delta=False)
-    client.ask("CDS", "a", "b")
+    client.request("CDS", "a", "b")
     client.offer(clusters(a=1, b=1))
     (got,) = client.take_all()
-    client.accept(got, "a", "b")
+    client.ack(got, "a", "b")
     client.offer(clusters(a=1))
     (got,) = client.take_all()
     assert got.names == ("a",)
@@ -391,39 +391,39 @@ def test_a_client_of_clusters_alone_loses_one_that_is_gone() -> None:
 
 def test_a_client_that_leaves_a_wildcard_gets_all_of_it_again_when_it_returns() -> None:
     client = Client(delta=True)
-    client.ask("CDS", "*", "a")
+    client.request("CDS", "*", "a")
     client.offer(clusters(a=1, b=1))
     (got,) = client.take_all()
-    client.accept(got)
-    client.ask("CDS", without=("*",))
+    client.ack(got)
+    client.request("CDS", without=("*",))
     assert statuses(client) == {"a": ResourceStatus.SYNCED}
     client.offer(clusters(a=1, b=2))
     assert client.take() is None
-    client.ask("CDS", "*")
+    client.request("CDS", "*")
     (got,) = client.take_all()
     assert got.names == ("b",)
 
 
 def test_a_name_left_beside_a_wildcard_is_repeated() -> None:
     client = Client(delta=True)
-    client.ask("CDS", "*", "a")
+    client.request("CDS", "*", "a")
     client.offer(clusters(a=1, b=1))
     (got,) = client.take_all()
-    client.accept(got)
-    client.ask("CDS", without=("a",))
+    client.ack(got)
+    client.request("CDS", without=("a",))
     (got,) = client.take_all()
     assert got.names == ("a",)
-    client.accept(got)
+    client.ack(got)
     assert client.take() is None
 
 
 def test_a_name_that_is_unsubscribed_is_held_no_more() -> None:
     client = Client(delta=True)
-    client.ask("EDS", "a", "b")
+    client.request("EDS", "a", "b")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
     (got,) = client.take_all()
-    client.ask("EDS", without=("a",))
-    client.accept(got)
+    client.request("EDS", without=("a",))
+    client.ack(got)
     assert [item.name for item in client.session.inventory() if item.type_url == ENDPOINT] == ["b"]
     client.offer(snapshot_of((Made(ENDPOINT, "a", 2), Made(ENDPOINT, "b", 1))))
     assert client.take() is None
@@ -434,10 +434,10 @@ def test_a_name_that_is_unsubscribed_is_held_no_more() -> None:
 
 def test_what_a_client_brings_along_is_reported_with_its_first_request_of_a_type() -> None:
     client = Client(delta=True)
-    events = client.ask("CDS", holds={"a": "1"})
+    events = client.request("CDS", versions={"a": "1"})
     assert events[1:] == (Resumed(type_url=CLUSTER, versions={"a": "1"}),)
-    assert client.ask("CDS", holds={"b": "1"}) == (), "only the first request counts"
-    assert client.ask("LDS") == (), "nothing was brought along"
+    assert client.request("CDS", versions={"b": "1"}) == (), "only the first request counts"
+    assert client.request("LDS") == (), "nothing was brought along"
     assert [(item.name, item.version) for item in client.session.inventory()] == [("a", "1")]
 
 
@@ -445,21 +445,21 @@ def test_a_reconnected_client_is_sent_what_differs() -> None:
     world = clusters(a=1, b=2, c=1)
     held = {"a": world.of(CLUSTER)["a"].version, "b": clusters(b=1).of(CLUSTER)["b"].version, "gone": "1"}
     client = Client(delta=True)
-    client.ask("CDS", holds=held)
+    client.request("CDS", versions=held)
     client.offer(world)
     (got,) = client.take_all()
     assert (got.names, got.removed) == (("b", "c"), ("gone",))
-    client.accept(got)
+    client.ack(got)
     assert client.session.type_synced(CLUSTER)
     assert {item.body for item in client.session.inventory()} == {e.body for e in world.of(CLUSTER).values()}
 
 
 def test_the_inventory_lists_what_is_followed_and_held() -> None:
     client = Client(delta=True)
-    client.ask("EDS", "a")
+    client.request("EDS", "a")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
     (got,) = client.take_all()
-    client.accept(got)
+    client.ack(got)
     entry = client.session.snapshot.of(URLS["EDS"])["a"]  # type: ignore[union-attr]
     assert list(client.session.inventory()) == [
         ClientResource(

@@ -429,10 +429,10 @@ def test_a_client_that_subscribes_to_clusters_by_name_receives_the_route_first()
     client = Client(delta=False)
     client.offer(snapshots[0])
     for kind, name in (("LDS", "entry"), ("RDS", "entry-routes"), ("CDS", "c1"), ("EDS", "c1")):
-        client.ask(kind, name)
+        client.request(kind, name)
         got = client.take()
         assert got is not None
-        client.accept(got, name)
+        client.ack(got, name)
     assert client.session.synced
     client.offer(snapshots[1])
     (got,) = client.take_all()

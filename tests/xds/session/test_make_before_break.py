@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.client import Client, Got
+from tests.support.client import Client, Response
 from tests.support.fake_envoy import Made, snapshot_of
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, Snapshot
 
@@ -40,7 +40,7 @@ def booted(snapshot: Snapshot, *, delta: bool) -> Client:
     client = Client(delta)
     client.offer(snapshot)
     for kind, names in (("CDS", ()), ("LDS", ()), ("RDS", NAMES["RDS"])):
-        client.ask(kind, *names)
+        client.request(kind, *names)
         settle(client)
     assert client.session.synced
     return client
@@ -51,13 +51,13 @@ def settle(client: Client) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]
     seen = []
     while (got := client.take()) is not None:
         seen.append((got.type, got.names, got.removed))
-        client.accept(got, *NAMES.get(got.type, ()))
+        client.ack(got, *NAMES.get(got.type, ()))
     return seen
 
 
-def refuse(client: Client, got: Got) -> None:
+def refuse(client: Client, got: Response) -> None:
     names = () if client.delta else NAMES[got.type]
-    client.ask(got.type, *names, nonce=got.nonce, error="no")
+    client.request(got.type, *names, nonce=got.nonce, error="no")
 
 
 def kinds(client: Client) -> list[str]:
@@ -72,7 +72,7 @@ def test_a_route_waits_until_all_its_clusters_are_accepted(delta: bool) -> None:
     (got,) = client.take_all()
     assert got.type == "CDS"
     assert not client.session.synced
-    client.accept(got)
+    client.ack(got)
     assert kinds(client) == ["RDS"]
 
 
@@ -93,7 +93,7 @@ def test_a_cluster_leaves_only_after_its_route_was_accepted(delta: bool) -> None
     client.offer(snapshot("a", routes=("a",), at=1))
     (got,) = client.take_all()
     assert got.type == "RDS", "the cluster stays while the new route is on its way"
-    client.accept(got, *NAMES["RDS"])
+    client.ack(got, *NAMES["RDS"])
     removal = ("CDS", (), ("b",)) if delta else ("CDS", ("a",), ())
     assert settle(client) == [removal]
     assert client.session.synced
@@ -108,7 +108,7 @@ def test_a_cluster_stays_while_a_refused_route_may_name_it(delta: bool) -> None:
     client.offer(snapshot("a", routes=("a",), at=0))
     (back,) = client.take_all()
     assert back.type == "RDS", "the client may route to b: it gets the old route first"
-    client.accept(back, *NAMES["RDS"])
+    client.ack(back, *NAMES["RDS"])
     assert [kind for kind, _, _ in settle(client)] == ["CDS"]
 
 
@@ -119,7 +119,7 @@ def test_a_cluster_that_returns_before_it_left_is_not_sent_again(delta: bool) ->
     client.offer(snapshot("a", routes=("a",), at=1))
     (got,) = client.take_all()
     client.offer(both_clusters)
-    client.accept(got, *NAMES["RDS"])
+    client.ack(got, *NAMES["RDS"])
     assert [kind for kind, _, _ in settle(client)] == ["RDS"]
     assert client.session.synced
 
@@ -132,7 +132,7 @@ def test_a_route_does_not_name_a_cluster_that_is_just_leaving(delta: bool) -> No
     assert removal.type == "CDS"
     client.offer(snapshot("a", "b", routes=("b",), at=1))
     assert kinds(client) == [], "b is still on its way out"
-    client.accept(removal)
+    client.ack(removal)
     assert [kind for kind, _, _ in settle(client)] == ["CDS", "RDS"]
     assert client.session.synced
 
@@ -145,15 +145,15 @@ def test_endpoints_stay_as_long_as_their_cluster(delta: bool) -> None:
 
     client = Client(delta)
     client.offer(with_endpoints("a", "b"))
-    client.ask("CDS")
+    client.request("CDS")
     settle(client)
-    client.ask("EDS", "a", "b")
+    client.request("EDS", "a", "b")
     for got in client.take_all():
-        client.accept(got, "a", "b")
+        client.ack(got, "a", "b")
     client.offer(with_endpoints("a"))
     (got,) = client.take_all()
     assert got.type == "CDS", "the endpoints of b stay until it is gone"
-    client.accept(got)
+    client.ack(got)
     assert [(got.type, got.removed) for got in client.take_all()] == ([("EDS", ("b",))] if delta else [])
 
 
@@ -167,45 +167,45 @@ def expecting(client: Client, *kinds: str) -> Client:
 
 def test_a_client_that_will_ask_for_clusters_gets_no_route_before_them() -> None:
     client = expecting(Client(delta=True), LISTENER, ROUTE)
-    client.ask("RDS", "entry-routes")
+    client.request("RDS", "entry-routes")
     client.offer(snapshot("a", routes=("a",)))
     assert kinds(client) == []
-    client.ask("CDS")
+    client.request("CDS")
     (got,) = client.take_all()
     assert got.type == "CDS"
-    client.accept(got)
+    client.ack(got)
     assert kinds(client) == ["RDS"]
 
 
 @both
 def test_a_client_that_asks_for_clusters_by_name_gets_the_route_first(delta: bool) -> None:
     client = Client(delta)
-    client.ask("RDS", "entry-routes")
+    client.request("RDS", "entry-routes")
     client.offer(snapshot("a", "b", routes=("a",)))
     (got,) = client.take_all()
     assert got.type == "RDS"
-    client.accept(got, "entry-routes")
-    client.ask("CDS", "a")
+    client.ack(got, "entry-routes")
+    client.request("CDS", "a")
     (got,) = client.take_all()
-    client.accept(got, "a")
+    client.ack(got, "a")
     client.offer(snapshot("a", "b", routes=("b",), at=1))
     assert kinds(client) == ["RDS"], "it will ask for b once it has the route"
 
 
 def test_a_cluster_stays_while_a_client_still_asks_for_it_by_name() -> None:
     client = Client(delta=False)
-    client.ask("RDS", "entry-routes")
+    client.request("RDS", "entry-routes")
     client.offer(snapshot("a", routes=("a",)))
     (route,) = client.take_all()
-    client.accept(route, "entry-routes")
-    client.ask("CDS", "a")
+    client.ack(route, "entry-routes")
+    client.request("CDS", "a")
     (cluster,) = client.take_all()
-    client.accept(cluster, "a")
+    client.ack(cluster, "a")
     client.offer(snapshot("b", routes=("b",), at=1))
     (route,) = client.take_all()
-    client.accept(route, "entry-routes")
+    client.ack(route, "entry-routes")
     assert kinds(client) == [], "its calls on a go on"
-    client.ask("CDS", "b", nonce=cluster.nonce)
+    client.request("CDS", "b", nonce=cluster.nonce)
     (got,) = client.take_all()
     assert (got.type, got.names) == ("CDS", ("b",))
 
@@ -214,18 +214,18 @@ def test_a_cluster_stays_while_a_client_still_asks_for_it_by_name() -> None:
 def test_virtual_hosts_wait_for_clusters_and_begin_whole(follows: bool) -> None:
     client = Client(delta=True)
     if follows:
-        client.ask("CDS")
-    client.ask(VIRTUAL_HOST)
+        client.request("CDS")
+    client.request(VIRTUAL_HOST)
     client.offer(snapshot("a", "b", routes=None, hosts={"x": ("a",), "y": ("b",)}))
     first = client.take_all()
     assert [got.type for got in first] == (["CDS"] if follows else [])
     if not follows:
-        client.ask("CDS")
+        client.request("CDS")
         first = client.take_all()
-    client.accept(first[0])
+    client.ack(first[0])
     (hosts,) = client.take_all()
     assert hosts.names == ("x", "y")
-    client.accept(hosts)
+    client.ack(hosts)
     client.offer(snapshot("a", "b", "c", routes=None, hosts={"x": ("a",), "y": ("b",), "z": ("c",)}))
     assert kinds(client) == ["CDS"]
 
@@ -237,7 +237,7 @@ def returned(*, order: tuple[str, ...], holds: dict[str, dict[str, str]], then: 
     """Return a reconnected client that has asked for `order`, and was offered a snapshot."""
     client = expecting(Client(delta=True), LISTENER, ROUTE)
     for kind in order:
-        client.ask(kind, *NAMES[kind], holds=holds.get(kind, {}))
+        client.request(kind, *NAMES[kind], versions=holds.get(kind, {}))
     client.offer(then)
     return client
 
@@ -254,9 +254,9 @@ def test_a_reconnected_client_keeps_its_clusters_until_it_has_reported_its_route
     new = snapshot("a", routes=("a",), at=1)
     client = returned(order=("CDS",), holds=HELD, then=new)
     assert settle(client) == [("CDS", (), ())], "the answer to its first request; b may be in use"
-    client.ask("LDS", holds=HELD["LDS"])
+    client.request("LDS", versions=HELD["LDS"])
     assert [removed for _, _, removed in settle(client)] == [()], "its routes are not known yet"
-    client.ask("RDS", *NAMES["RDS"], holds=HELD["RDS"])
+    client.request("RDS", *NAMES["RDS"], versions=HELD["RDS"])
     assert settle(client) == [("RDS", ("entry-routes",), ()), ("CDS", (), ("b",))]
     assert client.session.synced
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import worlds
-from tests.support.client import NODE, URLS, Client, Got
+from tests.support.client import NODE, URLS, Client, Response
 from xds_server.xds.session import Acked, Identified, Nacked, ProtocolError, Stale
 from xds_server.xds.snapshot import CLUSTER, ROUTE
 from xds_server.xds.wire import discovery_pb2 as wire
@@ -31,13 +31,13 @@ def test_the_first_request_must_name_its_node(delta: bool) -> None:
     client = Client(delta)
     client.opened = True
     with pytest.raises(ProtocolError, match=r"node\.id"):
-        client.ask("CDS")
+        client.request("CDS")
 
 
 @both
 def test_a_request_must_name_its_type(delta: bool) -> None:
     with pytest.raises(ProtocolError, match="type_url"):
-        Client(delta).ask("")
+        Client(delta).request("")
 
 
 @both
@@ -62,7 +62,7 @@ def test_only_the_used_fields_of_the_node_are_stored() -> None:
 @both
 def test_no_response_is_sent_before_a_snapshot_is_offered(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     assert client.take() is None
 
 
@@ -81,16 +81,16 @@ def test_a_weight_step_is_one_message(delta: bool) -> None:
     (got,) = client.take_all()
     assert (got.type, got.names) == ("RDS", ("entry",))
     assert not client.session.synced
-    client.accept(got, "entry", "hop")
+    client.ack(got, "entry", "hop")
     assert client.session.synced
 
 
 @both
 def test_nonces_are_unique_and_never_empty(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
-    client.ask("LDS")
-    client.ask("EDS", "chat/v1")
+    client.request("CDS")
+    client.request("LDS")
+    client.request("EDS", "chat/v1")
     client.offer(BASE)
     nonces = [got.nonce for got in client.take_all()]
     assert all(nonces)
@@ -103,8 +103,8 @@ def test_added_resources_are_sent_before_their_referrers(delta: bool) -> None:
     client.offer(SHADOWED)
     first = client.take_all()
     assert [got.type for got in first] == ["CDS"], "routes wait until their clusters are ACKed"
-    client.accept(first[0])
-    client.ask("EDS", *(() if delta else ("chat/v1", "chat/v2")), "chat/v2/shadow")
+    client.ack(first[0])
+    client.request("EDS", *(() if delta else ("chat/v1", "chat/v2")), "chat/v2/shadow")
     rest = client.take_all()
     assert [got.type for got in rest] == ["EDS", "RDS"]
 
@@ -114,7 +114,7 @@ def test_routes_to_a_nacked_cluster_are_not_sent(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(SHADOWED)
     (got,) = client.take_all()
-    client.ask("CDS", nonce=got.nonce, error="no such extension")
+    client.request("CDS", nonce=got.nonce, error="no such extension")
     assert client.take_all() == []
     assert not client.session.synced
 
@@ -125,12 +125,12 @@ def test_removals_wait_for_routes_that_no_longer_name_the_cluster(delta: bool) -
     client.offer(ALONE)
     (routes,) = client.take_all()
     assert routes.type == "RDS"
-    client.accept(routes, "entry", "hop")
+    client.ack(routes, "entry", "hop")
     (clusters,) = client.take_all()
     assert clusters.type == "CDS"
     assert clusters.removed == (("chat/v2",) if delta else ())
     assert delta or clusters.names == ("chat/v1",)
-    client.accept(clusters)
+    client.ack(clusters)
     assert client.session.synced
 
 
@@ -139,7 +139,7 @@ def test_the_clusters_of_a_nacked_route_are_kept(delta: bool) -> None:
     client = booted(delta=delta)
     client.offer(ALONE)
     (routes,) = client.take_all()
-    client.ask("RDS", *(() if delta else ("entry", "hop")), nonce=routes.nonce, error="bad route")
+    client.request("RDS", *(() if delta else ("entry", "hop")), nonce=routes.nonce, error="bad route")
     assert client.take_all() == [], "the proxy still routes to the old candidate"
 
 
@@ -149,7 +149,7 @@ def test_a_nacked_version_is_recorded_and_not_sent_again(delta: bool) -> None:
     client.offer(HEAVIER)
     (got,) = client.take_all()
     names = () if delta else ("entry", "hop")
-    (event,) = client.ask("RDS", *names, nonce=got.nonce, error="x" * 10_000)
+    (event,) = client.request("RDS", *names, nonce=got.nonce, error="x" * 10_000)
     assert isinstance(event, Nacked)
     assert event.names == ("entry",)
     assert len(event.message) == 2_000
@@ -158,7 +158,7 @@ def test_a_nacked_version_is_recorded_and_not_sent_again(delta: bool) -> None:
     assert client.take() is None, "the same version is not sent again"
     client.offer(BASE)
     (back,) = client.take_all()
-    client.accept(back, *names)
+    client.ack(back, *names)
     assert client.session.synced
     assert client.session.nacks == ()
 
@@ -166,32 +166,32 @@ def test_a_nacked_version_is_recorded_and_not_sent_again(delta: bool) -> None:
 @both
 def test_a_nack_of_the_first_response_is_reported(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
+    client.request("CDS")
     client.offer(BASE)
     (got,) = client.take_all()
-    (event,) = client.ask("CDS", nonce=got.nonce, error="no")
+    (event,) = client.request("CDS", nonce=got.nonce, error="no")
     assert isinstance(event, Nacked)
 
 
 @both
 def test_types_are_independent(delta: bool) -> None:
     client = Client(delta)
-    client.ask("CDS")
-    client.ask("LDS")
+    client.request("CDS")
+    client.request("LDS")
     client.offer(BASE)
     clusters, listeners = client.take_all()
-    client.ask("CDS", nonce=clusters.nonce, error="no")
-    (event,) = client.ask("LDS", nonce=listeners.nonce)
+    client.request("CDS", nonce=clusters.nonce, error="no")
+    (event,) = client.request("LDS", nonce=listeners.nonce)
     assert isinstance(event, Acked)
 
 
 @both
 def test_a_stale_nonce_is_no_ack_but_its_names_are_applied(delta: bool) -> None:
     client = Client(delta)
-    client.ask("EDS", "chat/v1")
+    client.request("EDS", "chat/v1")
     client.offer(BASE)
     (first,) = client.take_all()
-    client.accept(first, "chat/v1")
+    client.ack(first, "chat/v1")
     moved = worlds.group(500)
     moved = type(moved)(
         node_class=moved.node_class,
@@ -202,9 +202,9 @@ def test_a_stale_nonce_is_no_ack_but_its_names_are_applied(delta: bool) -> None:
     )
     client.offer(worlds.snapshot(moved))
     (second,) = client.take_all()
-    (event,) = client.ask("EDS", *(() if delta else ("chat/v1",)), "chat/v2", nonce=first.nonce)
+    (event,) = client.request("EDS", *(() if delta else ("chat/v1",)), "chat/v2", nonce=first.nonce)
     assert isinstance(event, Stale)
-    client.accept(second, "chat/v1", "chat/v2")
+    client.ack(second, "chat/v1", "chat/v2")
     (third,) = client.take_all()
     assert third.names == ("chat/v2",)
 
@@ -217,9 +217,9 @@ def test_one_response_per_type_is_in_flight_and_the_newest_is_sent_next(delta: b
     for weight in (3_000, 4_000, 5_000):
         client.offer(worlds.snapshot(worlds.group(weight)))
         assert client.take() is None
-    client.accept(got, "entry", "hop")
+    client.ack(got, "entry", "hop")
     (last,) = client.take_all()
-    client.accept(last, "entry", "hop")
+    client.ack(last, "entry", "hop")
     assert client.session.synced
     assert last.version == worlds.snapshot(worlds.group(5_000)).version
 
@@ -250,7 +250,7 @@ def test_endpoints_are_sent_again_after_a_cluster_changed(delta: bool) -> None:
 @both
 def test_an_unknown_type_is_no_error(delta: bool) -> None:
     client = booted(delta=delta)
-    client.ask("type.googleapis.com/some.Thing", "x")
+    client.request("type.googleapis.com/some.Thing", "x")
     got = client.take_all()
     assert [g.removed for g in got] == ([("x",)] if delta else [])
 
@@ -258,18 +258,18 @@ def test_an_unknown_type_is_no_error(delta: bool) -> None:
 @both
 def test_an_empty_list_subscribes_to_nothing_for_routes(delta: bool) -> None:
     client = Client(delta)
-    client.ask("RDS")
+    client.request("RDS")
     client.offer(BASE)
     assert client.take() is None
 
 
 def test_delta_missing_names_are_removed_once_and_sent_when_they_exist() -> None:
     client = Client(delta=True)
-    client.ask("EDS", "chat/v1", "chat/v2/shadow")
+    client.request("EDS", "chat/v1", "chat/v2/shadow")
     client.offer(BASE)
     (got,) = client.take_all()
     assert (got.names, got.removed) == (("chat/v1",), ("chat/v2/shadow",))
-    client.accept(got)
+    client.ack(got)
     assert client.take() is None
     client.offer(SHADOWED)
     (came,) = client.take_all()
@@ -278,7 +278,7 @@ def test_delta_missing_names_are_removed_once_and_sent_when_they_exist() -> None
 
 def test_delta_subscribing_again_sends_again() -> None:
     client = booted(delta=True)
-    client.ask("EDS", "chat/v1")
+    client.request("EDS", "chat/v1")
     (got,) = client.take_all()
     assert got.names == ("chat/v1",)
 
@@ -286,7 +286,7 @@ def test_delta_subscribing_again_sends_again() -> None:
 def test_delta_a_reconnected_wildcard_client_receives_what_differs() -> None:
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
     client = Client(delta=True)
-    client.ask("CDS", holds={**held, "gone": "1"})
+    client.request("CDS", versions={**held, "gone": "1"})
     client.offer(BASE)
     (got,) = client.take_all()
     assert (got.names, got.removed) == ((), ("gone",))
@@ -295,7 +295,7 @@ def test_delta_a_reconnected_wildcard_client_receives_what_differs() -> None:
 def test_delta_a_reconnected_wildcard_client_with_all_resources_gets_a_response() -> None:
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
     client = Client(delta=True)
-    client.ask("CDS", holds=held)
+    client.request("CDS", versions=held)
     client.offer(BASE)
     (got,) = client.take_all()
     assert (got.names, got.removed) == ((), ())
@@ -304,7 +304,7 @@ def test_delta_a_reconnected_wildcard_client_with_all_resources_gets_a_response(
 def test_delta_a_reconnected_client_receives_every_named_resource() -> None:
     held = {"chat/v1": next(iter(BASE.of(URLS["EDS"]).values())).version}
     client = Client(delta=True)
-    client.ask("EDS", "chat/v1", "chat/v2", holds=held)
+    client.request("EDS", "chat/v1", "chat/v2", versions=held)
     client.offer(BASE)
     (got,) = client.take_all()
     assert got.names == ("chat/v1", "chat/v2")
@@ -312,49 +312,49 @@ def test_delta_a_reconnected_client_receives_every_named_resource() -> None:
 
 def test_delta_clusters_that_an_unknown_route_may_use_are_kept() -> None:
     client = Client(delta=True)
-    client.ask("RDS", "entry", holds={"entry": "older"})
+    client.request("RDS", "entry", versions={"entry": "older"})
     held = {name: entry.version for name, entry in BASE.of(CLUSTER).items()}
-    client.ask("CDS", holds={**held, "chat/old": "1"})
+    client.request("CDS", versions={**held, "chat/old": "1"})
     client.offer(BASE)
     first = {got.type: got for got in client.take_all()}
     assert first["CDS"].removed == ()
-    client.accept(first["CDS"])
+    client.ack(first["CDS"])
     (routes,) = [first["RDS"]] if "RDS" in first else client.take_all()
-    client.accept(routes)
+    client.ack(routes)
     (later,) = client.take_all()
     assert later.removed == ("chat/old",)
 
 
 def test_delta_an_explicit_wildcard_can_end() -> None:
     client = Client(delta=True)
-    client.ask("CDS", "*", "chat/v1")
+    client.request("CDS", "*", "chat/v1")
     client.offer(BASE)
     (got,) = client.take_all()
-    client.accept(got)
-    client.ask("CDS", without=("*",))
+    client.ack(got)
+    client.request("CDS", without=("*",))
     client.offer(worlds.snapshot(worlds.group(500, shadow=True)))
     assert client.take() is None
 
 
 def test_sotw_an_empty_list_after_names_subscribes_to_nothing() -> None:
     client = Client(delta=False)
-    client.ask("CDS", "chat/v1")
+    client.request("CDS", "chat/v1")
     client.offer(BASE)
     (got,) = client.take_all()
     assert got.names == ("chat/v1",)
-    client.ask("CDS", nonce=got.nonce)
+    client.request("CDS", nonce=got.nonce)
     client.offer(SHADOWED)
     assert [g.names for g in client.take_all()] in ([], [()])
 
 
 def test_sotw_a_name_subscribed_to_again_is_sent_again() -> None:
     client = Client(delta=False)
-    client.ask("EDS", "chat/v1")
+    client.request("EDS", "chat/v1")
     client.offer(BASE)
     (got,) = client.take_all()
-    client.accept(got)
+    client.ack(got)
     assert client.take() is None
-    client.ask("EDS", "chat/v1", nonce=got.nonce)
+    client.request("EDS", "chat/v1", nonce=got.nonce)
     (again,) = client.take_all()
     assert again.names == ("chat/v1",)
 
@@ -368,7 +368,7 @@ STEP = st.sampled_from(["base", "heavier", "shadowed", "alone", "take", "ack", "
 def test_every_sequence_ends_synced_and_without_dangling_references(delta: bool, steps: list[str]) -> None:
     client = booted(delta=delta)
     snapshots = {"base": BASE, "heavier": HEAVIER, "shadowed": SHADOWED, "alone": ALONE}
-    open_: dict[str, Got] = {}
+    open_: dict[str, Response] = {}
     follow = {"CDS": (), "LDS": (), "EDS": ("chat/v1", "chat/v2", "chat/v2/shadow"), "RDS": ("entry", "hop")}
 
     def check() -> None:
@@ -385,13 +385,13 @@ def test_every_sequence_ends_synced_and_without_dangling_references(delta: bool,
         elif step in {"ack", "nack"} and open_:
             kind, waiting = open_.popitem()
             names = () if delta else follow[kind]
-            client.ask(kind, *names, nonce=waiting.nonce, error="no" if step == "nack" else None)
+            client.request(kind, *names, nonce=waiting.nonce, error="no" if step == "nack" else None)
         check()
     final = worlds.snapshot(worlds.group(777))
     client.offer(final)
     for _ in range(20):
         for kind, waiting in list(open_.items()):
-            client.ask(kind, *(() if delta else follow[kind]), nonce=waiting.nonce)
+            client.request(kind, *(() if delta else follow[kind]), nonce=waiting.nonce)
         open_.clear()
         if (got := client.take()) is None:
             break
@@ -403,7 +403,7 @@ def test_every_sequence_ends_synced_and_without_dangling_references(delta: bool,
 
 def test_later_requests_may_lack_the_node() -> None:
     client = Client(delta=True)
-    client.ask("CDS")
+    client.request("CDS")
     assert client.session.node is not None
     assert client.session.node.id == NODE.id
-    client.ask("LDS")
+    client.request("LDS")

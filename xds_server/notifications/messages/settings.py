@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 from xds_server.notifications.messages.model import KINDS, Format, Notifications, Secret, Target
 from xds_server.notifications.messages.template import Template, TemplateError
 from xds_server.spec import Finding, read_as
-from xds_server.spec.scalars import Long, Name, Part, Plain, Url, text_value, wrong
+from xds_server.spec.scalars import DurationMin1s, Name, ShortText, SpecModel, Url, text_value, value_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ def _glob(value: object) -> str:
     if not any(fnmatchcase(kind, text) for kind in KINDS):
         near = difflib.get_close_matches(text, KINDS, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise wrong(f"unknown event {text!r}{hint}", _EVENTS)
+        raise value_error(f"unknown event {text!r}{hint}", _EVENTS)
     return text
 
 
@@ -46,7 +46,7 @@ def _template(value: object) -> Template:
     try:
         return Template(text)
     except TemplateError as error:
-        raise wrong(str(error), error.allowed) from error
+        raise value_error(str(error), error.allowed) from error
 
 
 def _target_url(value: object) -> str:
@@ -54,21 +54,21 @@ def _target_url(value: object) -> str:
     allowed = "allowed: a URL such as https://hooks.example.com/in"
     text = text_value(value, allowed)
     if not _is_url(text):
-        raise wrong("is not a URL", allowed)
+        raise value_error("is not a URL", allowed)
     return text
 
 
 _Glob = Annotated[str, BeforeValidator(_glob)]
 
 
-class _Routes(Part):
+class _Routes(SpecModel):
     """Selects routes whose name matches one of the globs and that have all of the labels."""
 
-    names: Annotated[tuple[Plain, ...], Field(strict=False, min_length=1)] = ("*",)
+    names: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1)] = ("*",)
     labels: dict[str, str] = Field(default_factory=dict)
 
 
-class _Target(Part):
+class _Target(SpecModel):
     """A target, its format, and the events it receives."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -76,17 +76,17 @@ class _Target(Part):
     name: Name
     type: Literal["slack", "webhook", "cloudevents"]
     url: Annotated[str, BeforeValidator(_target_url)] | None = None
-    url_file: Plain | None = None
-    secret_file: Plain | None = None
+    url_file: ShortText | None = None
+    secret_file: ShortText | None = None
     events: Annotated[
         tuple[Annotated[str, BeforeValidator(_glob)], ...], Field(strict=False, min_length=1)
     ] = ("*",)
     routes: _Routes = _Routes()
     template: Annotated[Template, BeforeValidator(_template)] | None = None
-    max_age: Long = timedelta(hours=1)
+    max_age: DurationMin1s = timedelta(hours=1)
 
 
-class _Notifications(Part):
+class _Notifications(SpecModel):
     """The whole file."""
 
     public_url: Url | None = None
@@ -115,7 +115,7 @@ def load_notifications(
                     else:
                         files[*at, key] = found
 
-    model, problems = read_as(text, _Notifications, file=file, needed=_EXPECTED, meaning=check)
+    model, problems = read_as(text, _Notifications, file=file, expected=_EXPECTED, check=check)
     if model is None or problems:
         return None, problems
     targets = tuple(_to_target(target, number, files) for number, target in enumerate(model.targets))

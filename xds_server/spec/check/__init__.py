@@ -1,8 +1,7 @@
-"""What the parts of a spec mean together.
+"""Check the values of a spec against each other.
 
-The checks read plain values and not the model, so that a wrong duration in one place does not hide a wrong
-backend name in another. Each looks at what it needs and stays silent where the shape is wrong: that is said
-elsewhere.
+The checks read plain values instead of the model, so that a wrong duration in one field does not hide a wrong
+backend name in another. A check skips values with a wrong shape, because `shape` reports them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from xds_server.spec.shape import Finding
 
-__all__ = ["meaning"]
+__all__ = ["check_spec"]
 
 _CHECKS: Final = (
     *backends.CHECKS,
@@ -40,8 +39,8 @@ _CHECKS: Final = (
 )
 
 
-def meaning(values: Any) -> Iterator[Finding]:
-    """Yield what is wrong, and what deserves a warning."""
+def check_spec(values: Any) -> Iterator[Finding]:
+    """Yield errors and warnings about the values of a ModelRoute document."""
     spec = at(values, "spec")
     if not isinstance(spec, dict):
         return

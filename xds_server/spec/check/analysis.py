@@ -1,11 +1,11 @@
-"""Analysis: which metrics there are, and what fits together."""
+"""Checks of `analysis`: metrics, thresholds, prices and currencies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.spec.analysis import COMPARED
-from xds_server.spec.check.values import at, items, near, one_of
+from xds_server.spec.check.values import at, hint, items
 from xds_server.spec.shape import Finding
 
 if TYPE_CHECKING:
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS"]
 
-_HERE: Final[Loc] = ("spec", "analysis")
-_OF_COMPARISON: Final = ("maxRatio", "margin", "acceptable")
-_OF_THRESHOLD: Final = ("window", "failureLimit")
+_LOC: Final[Loc] = ("spec", "analysis")
+_COMPARISON_FIELDS: Final = ("maxRatio", "margin", "acceptable")
+_THRESHOLD_FIELDS: Final = ("window", "failureLimit")
 
 
 def _metrics(spec: Any) -> Iterator[Finding]:
     seen: set[str] = set()
     for number, metric in enumerate(items(at(spec, "analysis", "metrics"))):
-        name, loc = at(metric, "name"), (*_HERE, "metrics", number)
+        name, loc = at(metric, "name"), (*_LOC, "metrics", number)
         if not isinstance(name, str):
             continue
         if name in seen:
-            yield Finding((*loc, "name"), f"{name!r} is judged already", "name each metric once")
+            yield Finding((*loc, "name"), f"duplicate metric {name!r}", "define each metric once")
         seen.add(name)
         yield from _metric(loc, name, metric)
 
@@ -35,21 +35,23 @@ def _metrics(spec: Any) -> Iterator[Finding]:
 def _metric(loc: Loc, name: str, metric: Any) -> Iterator[Finding]:
     queried, limited = metric.get("query") is not None, metric.get("threshold") is not None
     if queried and not limited:
-        yield Finding((*loc, "query"), "has no threshold", "say what is wrong, such as threshold: '> 0.9'")
+        yield Finding((*loc, "query"), "a query requires a threshold", "add one such as threshold: '> 0.9'")
     if not queried and name not in COMPARED:
         yield Finding(
-            (*loc, "name"), f"{name!r} is not a metric{near(name, list(COMPARED))}", one_of(list(COMPARED))
+            (*loc, "name"),
+            f"unknown metric {name!r}{hint(name, list(COMPARED))}",
+            f"use a query, or a built-in metric: {', '.join(COMPARED)}",
         )
-    for field in _OF_COMPARISON if limited else _OF_THRESHOLD:
+    for field in _COMPARISON_FIELDS if limited else _THRESHOLD_FIELDS:
         if field in metric:
-            other = "a fixed threshold compares nothing" if limited else "there is no threshold"
-            yield Finding((*loc, field), f"means nothing here: {other}", "leave it away")
+            reason = "with a threshold" if limited else "without a threshold"
+            yield Finding((*loc, field), f"has no effect {reason}", "remove it")
     ratio, margin = metric.get("maxRatio"), metric.get("margin")
     if isinstance(ratio, int | float) and isinstance(margin, int | float) and margin <= ratio:
         yield Finding(
             (*loc, "margin"),
-            f"{margin:g} is not above maxRatio {ratio:g}: nothing could ever pass",
-            "what is tolerated lies below what must be excluded",
+            f"{margin:g} is not greater than maxRatio {ratio:g}, so the metric could never pass",
+            f"expected a number greater than {ratio:g}",
         )
 
 
@@ -62,22 +64,26 @@ def _prices(spec: Any) -> Iterator[Finding]:
         if at(backend, "name") in compared and at(backend, "price") is None:
             yield Finding(
                 ("spec", "backends", number),
-                "has no price, and cost-per-request is judged",
-                "set price: {inputPerMillion: …, outputPerMillion: …}",
+                "has no price, which the metric cost-per-request requires",
+                "add price: {inputPerMillion: …, outputPerMillion: …}",
             )
 
 
 def _currencies(spec: Any) -> Iterator[Finding]:
-    known: str | None = None
+    first: str | None = None
     for number, backend in enumerate(items(at(spec, "backends"))):
         price = at(backend, "price")
         if not isinstance(price, dict):
             continue
         currency = price.get("currency", "USD")
-        if known is not None and currency != known:
+        if first is not None and currency != first:
             loc: Loc = ("spec", "backends", number, "price", "currency")
-            yield Finding(loc, f"{currency!r} is not {known!r}", "prices of one route need one currency")
-        known = known or currency
+            yield Finding(
+                loc,
+                f"currency {currency!r} differs from {first!r}",
+                "use one currency for all backends of a route",
+            )
+        first = first or currency
 
 
 CHECKS: Final = (_metrics, _prices, _currencies)

@@ -1,10 +1,10 @@
-"""Attributes: where they come from, and whether those that are asked for exist."""
+"""Checks of `attributes`: their sources, and references to them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.spec.check.values import at, items, near, one_of, pairs
+from xds_server.spec.check.values import at, items, pairs, unknown
 from xds_server.spec.shape import Finding
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ __all__ = ["CHECKS", "clauses"]
 
 
 def clauses(spec: Any) -> Iterator[tuple[Loc, list[Any]]]:
-    """Yield every list of clauses, with its place."""
+    """Yield every list of clauses with its location."""
     for number, rule in enumerate(items(at(spec, "targeting", "rules"))):
         yield ("spec", "targeting", "rules", number, "clauses"), items(at(rule, "clauses"))
     for path in (("shadow", "match"), ("blueGreen", "previewMatch")):
@@ -28,42 +28,42 @@ def _known(spec: Any) -> Iterator[Finding]:
     if attributes is not None and not isinstance(attributes, dict):
         return
     known = list(pairs(attributes))
-    for loc, attribute in (*_sticky(spec), *_asked(spec)):
+    for loc, attribute in (*_sticky(spec), *_referenced(spec)):
         if isinstance(attribute, str) and attribute not in known:
-            example = f"add it: attributes: {{{attribute}: {{header: x-user-id}}}}"
-            allowed = one_of(known) if known else example
-            yield Finding(loc, f"there is no attribute {attribute!r}{near(attribute, known)}", allowed)
+            message, defined = unknown("attribute", attribute, known)
+            example = f"define it: attributes: {{{attribute}: {{header: x-user-id}}}}"
+            yield Finding(loc, message, defined if known else example)
 
 
-def _stays(spec: Any) -> Iterator[Finding]:
+def _request_id(spec: Any) -> Iterator[Finding]:
     sticky = {attribute for _, attribute in _sticky(spec) if isinstance(attribute, str)}
     for attribute in sorted(sticky):
         header = at(spec, "attributes", attribute, "header")
         if isinstance(header, str) and header.lower() == "x-request-id":
             yield Finding(
                 ("spec", "attributes", attribute, "header"),
-                "is new with every request: nobody would stay where they are",
-                "name a header that stays the same for a user",
+                "x-request-id differs in every request, so no user would stay on a backend",
+                "use a header with the same value in all requests of a user",
             )
 
 
 def _sticky(spec: Any) -> Iterator[tuple[Loc, Any]]:
-    """Yield every place that says by what users stay where they are, with what it says."""
+    """Yield the location and value of every attribute that determines stickiness."""
     strategy: Loc = ("strategy",)
-    places: list[Loc] = [
+    locs: list[Loc] = [
         (*strategy, kind, "stickiness", "attribute") for kind in ("canary", "growth", "strategyRef")
     ]
-    places.append((*strategy, "abTest", "randomizationUnit"))
-    places += [
+    locs.append((*strategy, "abTest", "randomizationUnit"))
+    locs += [
         ("targeting", "rules", number, "serve", "stickiness", "attribute")
         for number, _ in enumerate(items(at(spec, "targeting", "rules")))
     ]
-    places.append(("prompt", "rollout", "stickiness", "attribute"))
-    return ((("spec", *place), at(spec, *place)) for place in places)
+    locs.append(("prompt", "rollout", "stickiness", "attribute"))
+    return ((("spec", *loc), at(spec, *loc)) for loc in locs)
 
 
-def _asked(spec: Any) -> Iterator[tuple[Loc, Any]]:
-    """Yield every other place that names an attribute, with the name."""
+def _referenced(spec: Any) -> Iterator[tuple[Loc, Any]]:
+    """Yield the location and value of every other reference to an attribute."""
     for loc, listed in clauses(spec):
         for number, clause in enumerate(listed):
             yield (*loc, number, "attribute"), at(clause, "attribute")
@@ -81,8 +81,8 @@ def _sources(spec: Any) -> Iterator[Finding]:
         loc: Loc = ("spec", "attributes", name)
         given = [key for key in ("header", "claim") if source.get(key) is not None]
         if len(given) != 1 and not set(source) - {"header", "claim", "provider"}:
-            said = "has both header and claim" if given else "has neither header nor claim"
-            yield Finding(loc, said, "exactly one of header and claim is needed")
+            message = "has both header and claim" if given else "has neither header nor claim"
+            yield Finding(loc, message, "set exactly one of header and claim")
 
 
-CHECKS: Final = (_known, _stays, _sources)
+CHECKS: Final = (_known, _request_id, _sources)

@@ -1,10 +1,10 @@
-"""Backends: their names and addresses, the roles they have, and whether anybody uses them."""
+"""Checks of `backends`: names, addresses, roles, and backends that are not used."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from xds_server.spec.check.values import at, backend_names, items, near, one_of, served
+from xds_server.spec.check.values import at, backend_names, items, served_backends, unknown
 from xds_server.spec.shape import Finding
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ __all__ = ["CHECKS"]
 
 
 def _roles(spec: Any) -> set[str]:
-    """Return the names that stable and candidate say."""
+    """Return the names of the stable and the candidate backend."""
     return {name for name in (spec.get("stable"), spec.get("candidate")) if isinstance(name, str)}
 
 
@@ -27,70 +27,72 @@ def _backend_names(spec: Any) -> Iterator[Finding]:
         if isinstance(name, str) and names.index(name) < number and names.count(name) > 1:
             yield Finding(
                 ("spec", "backends", number, "name"),
-                f"{name!r} is the name of two backends",
-                "names must differ",
+                f"duplicate backend name {name!r}",
+                "use a unique name",
             )
     for role in ("stable", "candidate"):
         name = spec.get(role)
-        # While a backend has no readable name, this may well be the one that is meant.
+        # A backend without a valid name may be the one that the user means.
         if isinstance(name, str) and names and len(names) == len(listed) and name not in names:
-            yield Finding(("spec", role), f"there is no backend {name!r}{near(name, names)}", one_of(names))
+            yield Finding(("spec", role), *unknown("backend", name, names))
     if isinstance(spec.get("stable"), str) and spec.get("stable") == spec.get("candidate"):
         yield Finding(
-            ("spec", "candidate"), f"{spec['candidate']!r} is the stable backend too", "name another backend"
+            ("spec", "candidate"), f"{spec['candidate']!r} is also the stable backend", "use another backend"
         )
 
 
 def _backend_addresses(spec: Any) -> Iterator[Finding]:
     owners: dict[str, str] = {}
-    tried = _roles(spec)
+    roles = _roles(spec)
     for number, backend in enumerate(items(spec.get("backends"))):
         if not isinstance(backend, dict):
             continue
         loc: Loc = ("spec", "backends", number)
         endpoints, dns = backend.get("endpoints"), backend.get("dns")
         if (endpoints is None) == (dns is None):
-            said = "has neither endpoints nor dns" if dns is None else "has both endpoints and dns"
-            yield Finding(loc, said, "exactly one of endpoints and dns is needed")
+            message = "has neither endpoints nor dns" if dns is None else "has both endpoints and dns"
+            yield Finding(loc, message, "set exactly one of endpoints and dns")
         listed = [e for e in items(endpoints) if isinstance(e, str)]
-        for place, endpoint in enumerate(items(endpoints)):
-            if isinstance(endpoint, str) and listed.count(endpoint) > 1 and listed.index(endpoint) < place:
-                yield Finding((*loc, "endpoints", place), f"{endpoint!r} is listed twice", "list it once")
+        for index, endpoint in enumerate(items(endpoints)):
+            if isinstance(endpoint, str) and listed.count(endpoint) > 1 and listed.index(endpoint) < index:
+                yield Finding(
+                    (*loc, "endpoints", index), f"{endpoint!r} is listed twice", "remove the duplicate"
+                )
         name = str(backend.get("name"))
         for endpoint in dict.fromkeys([*listed, *([dns] if isinstance(dns, str) else [])]):
             owner = owners.setdefault(endpoint, name)
-            if owner != name and {owner, name} <= tried:
+            if owner != name and {owner, name} <= roles:
                 yield Finding(
                     loc,
-                    f"{endpoint!r} belongs to {owner!r} too: both names mean the same server",
+                    f"{endpoint!r} also belongs to backend {owner!r}, so stable and candidate share a server",
                     "",
                     warning=True,
                 )
 
 
-def _served(spec: Any) -> Iterator[Finding]:
+def _references(spec: Any) -> Iterator[Finding]:
     names = backend_names(spec)
     if not names or len(names) != len(items(spec.get("backends"))):
         return
-    for loc, name in served(spec):
+    for loc, name in served_backends(spec):
         if name not in names:
-            yield Finding(loc, f"there is no backend {name!r}{near(name, names)}", one_of(names))
+            yield Finding(loc, *unknown("backend", name, names))
 
 
-def _idle(spec: Any) -> Iterator[Finding]:
+def _unused(spec: Any) -> Iterator[Finding]:
     names = backend_names(spec)
-    used = _roles(spec) | {name for _, name in served(spec)}
+    used = _roles(spec) | {name for _, name in served_backends(spec)}
     for number, name in enumerate(names):
-        # Whatever names nothing is an error already, and may well mean this backend.
+        # An unknown backend name is already an error, and the user may mean this backend.
         if name not in used and used <= set(names) and spec.get("stable") != spec.get("candidate"):
             yield Finding(
                 ("spec", "backends", number),
-                "nobody uses it: it is neither stable nor candidate, and nothing else names it",
+                "is not used: it is neither stable nor candidate, and no other field refers to it",
                 "",
                 warning=True,
             )
     if isinstance(spec.get("candidate"), str) and spec.get("strategy") is None:
-        yield Finding(("spec", "candidate"), "is never tried: there is no strategy", "", warning=True)
+        yield Finding(("spec", "candidate"), "is never served: the spec has no strategy", "", warning=True)
 
 
 def _models(spec: Any) -> Iterator[Finding]:
@@ -100,8 +102,8 @@ def _models(spec: Any) -> Iterator[Finding]:
         for number in without:
             yield Finding(
                 ("spec", "backends", number),
-                "has no modelNameOverride while another backend has one: its own model name is unknown",
-                "give every backend a modelNameOverride, or set spec.model",
+                "has no modelNameOverride while another backend has one, so its model name is unknown",
+                "add modelNameOverride to every backend, or set spec.model",
             )
 
 
@@ -111,10 +113,10 @@ def _health(spec: Any) -> Iterator[Finding]:
         if enabled is False and at(backend, "name") == spec.get("candidate"):
             yield Finding(
                 ("spec", "backends", number, "passiveHealth", "enabled"),
-                "the candidate has no passive health: users would meet every endpoint that fails",
+                "passive health is off for the candidate, so failing endpoints keep receiving users",
                 "",
                 warning=True,
             )
 
 
-CHECKS: Final = (_backend_names, _backend_addresses, _served, _idle, _models, _health)
+CHECKS: Final = (_backend_names, _backend_addresses, _references, _unused, _models, _health)

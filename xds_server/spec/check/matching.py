@@ -1,4 +1,4 @@
-"""What requests a route takes, and how long things may last."""
+"""Checks of `match`, `timeouts` and `progressDeadline`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def _paths(spec: Any) -> Iterator[Finding]:
     if isinstance(path, dict):
         given = [name for name in ("prefix", "exact") if path.get(name) is not None]
         if len(given) != 1 and not set(path) - {"prefix", "exact"}:
-            said = "has both prefix and exact" if given else "has neither prefix nor exact"
-            yield Finding(("spec", "match", "path"), said, "exactly one of prefix and exact is needed")
+            message = "has both prefix and exact" if given else "has neither prefix nor exact"
+            yield Finding(("spec", "match", "path"), message, "set exactly one of prefix and exact")
     hosts = [h.lower() for h in items(at(spec, "match", "hosts")) if isinstance(h, str)]
     for host, count in Counter(hosts).items():
         if count > 1:
             last = len(hosts) - 1 - hosts[::-1].index(host)
-            yield Finding(("spec", "match", "hosts", last), f"{host!r} is listed twice", "list it once")
+            yield Finding(
+                ("spec", "match", "hosts", last), f"{host!r} is listed twice", "remove the duplicate"
+            )
 
 
 def _timeouts(spec: Any) -> Iterator[Finding]:
@@ -35,14 +37,14 @@ def _timeouts(spec: Any) -> Iterator[Finding]:
     if connect is not None and request is not None and request <= connect:
         yield Finding(
             ("spec", "timeouts", "request"),
-            "is not longer than timeouts.connect: no request could be answered",
-            "a longer duration is needed",
+            "is not longer than timeouts.connect, so requests could time out before a connection exists",
+            "use a longer duration",
         )
     wait = duration(at(spec, "convergence", "timeout"))
     deadline = duration(spec.get("progressDeadline"))
     if wait is not None and deadline is not None and deadline < wait:
         yield Finding(
-            ("spec", "progressDeadline"), "is shorter than convergence.timeout", "a longer duration is needed"
+            ("spec", "progressDeadline"), "is shorter than convergence.timeout", "use a longer duration"
         )
 
 

@@ -1,7 +1,8 @@
-"""Regular expressions that mean the same here and in a proxy, and that a proxy can afford.
+"""Validate regular expressions that Python and Envoy interpret alike, within the size limits of Envoy.
 
-Proxies read RE2, which has no lookaround, no backreferences and no atomic groups, and writes counts out. What
-only one of the two would understand is refused: a proxy that cannot read an expression takes no new routes.
+Envoy uses RE2, which has no lookaround, backreferences or atomic groups, and expands repetition counts.
+Syntax that only one of the two supports is an error, because a proxy that cannot compile an expression
+rejects all new routes.
 """
 
 from __future__ import annotations
@@ -9,20 +10,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["MOST_EXPANDED", "RegexError", "expanded"]
+__all__ = ["MAX_EXPANDED", "RegexError", "expanded_length"]
 
-MOST_EXPANDED: Final = 5_000
-_MOST_COUNT: Final = 1_000
-_MOST_DEPTH: Final = 50
+MAX_EXPANDED: Final = 5_000
+_MAX_COUNT: Final = 1_000
+_MAX_DEPTH: Final = 50
 _ESCAPES: Final = "AbBdDsSwWafnrtvx"
 _IN_CLASS: Final = "dDsSwWafnrtvx"
 _COUNT: Final = re.compile(r"\{([0-9]+)(,([0-9]*))?\}")
 _GROUP: Final = re.compile(r"\((?:\?(?::|P<[A-Za-z_][A-Za-z0-9_]*>|[ims]*(?:-[ims]+)?:)|(?!\?))")
 _FLAGS: Final = re.compile(r"\(\?[ims]+\)")
-_MISSING: Final = (
-    ("(?=", "lookahead"),
-    ("(?!", "lookahead"),
-    ("(?<", "lookbehind"),
+_UNSUPPORTED: Final = (
+    ("(?=", "lookaheads"),
+    ("(?!", "lookaheads"),
+    ("(?<", "lookbehinds"),
     ("(?P=", "backreferences"),
     ("(?>", "atomic groups"),
     ("(?(", "conditions"),
@@ -30,14 +31,14 @@ _MISSING: Final = (
 
 
 class RegexError(ValueError):
-    """A text that is no regular expression for a proxy."""
+    """A text that is not a valid regular expression for Envoy."""
 
 
-def expanded(text: str) -> int:
-    """Return how long a regular expression is when its counts are written out.
+def expanded_length(text: str) -> int:
+    """Return the length of a regular expression after the expansion of its repetition counts.
 
     Raises:
-        RegexError: A proxy would not take it, or not mean the same by it.
+        RegexError: Envoy would reject the expression or interpret it differently.
     """
     size = _Scanner(text).run()
     try:
@@ -48,7 +49,7 @@ def expanded(text: str) -> int:
 
 
 class _Scanner:
-    """Walks over the parts of an expression; whether they fit together is left to `re`."""
+    """Scan the elements of an expression. `re` checks the overall syntax."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -59,10 +60,10 @@ class _Scanner:
 
     def run(self) -> int:
         while self._at < len(self._text):
-            self._part(self._text[self._at])
+            self._element(self._text[self._at])
         return sum(size for size, _ in self._open_groups)
 
-    def _part(self, char: str) -> None:
+    def _element(self, char: str) -> None:
         match char:
             case "\\":
                 self._escape(_ESCAPES)
@@ -79,7 +80,7 @@ class _Scanner:
                 self._atom(inner + 1, counts)
             case "*" | "+" | "?":
                 self._at += 1
-                self._greed()
+                self._quantifier_suffix()
             case "{":
                 self._count()
             case _:
@@ -94,9 +95,9 @@ class _Scanner:
     def _escape(self, letters: str) -> None:
         char = self._text[self._at + 1 : self._at + 2]
         if char.isdigit():
-            raise RegexError("proxies know no backreferences")
+            raise RegexError("backreferences are not supported")
         if char and (char == "_" or not char.isascii() or (char.isalpha() and char not in letters)):
-            raise RegexError(f"proxies know no \\{char} there")
+            raise RegexError(f"the escape \\{char} is not supported there")
         self._at += 2
 
     def _class(self) -> None:
@@ -107,7 +108,7 @@ class _Scanner:
             if char == "]" and self._at > first:
                 break
             if char == "[" or (char in "-&~|" and self._text.startswith(char * 2, self._at)):
-                raise RegexError(f"{char} needs a backslash inside [ ]")
+                raise RegexError(f"{char} must be escaped inside [ ]")
             if char == "\\":
                 self._escape(_IN_CLASS)
             else:
@@ -121,34 +122,34 @@ class _Scanner:
         group = _GROUP.match(self._text, self._at)
         if group is None:
             rest = self._text[self._at : self._at + 4]
-            missing = next(
-                (words for start, words in _MISSING if rest.startswith(start)), f"groups like {rest}"
+            unsupported = next(
+                (name for start, name in _UNSUPPORTED if rest.startswith(start)), f"groups such as {rest}"
             )
-            raise RegexError(f"proxies know no {missing}")
-        if len(self._open_groups) > _MOST_DEPTH:
-            raise RegexError(f"groups are nested deeper than {_MOST_DEPTH} levels")
+            raise RegexError(f"{unsupported} are not supported")
+        if len(self._open_groups) > _MAX_DEPTH:
+            raise RegexError(f"groups are nested deeper than {_MAX_DEPTH} levels")
         self._at = group.end()
         self._open_groups.append((0, 1))
 
     def _count(self) -> None:
-        found = _COUNT.match(self._text, self._at)
-        if found is None:
+        match = _COUNT.match(self._text, self._at)
+        if match is None:
             if re.compile(r"\{,[0-9]*\}").match(self._text, self._at):
-                raise RegexError("write {0,N} instead of {,N}")
+                raise RegexError("use {0,N} instead of {,N}")
             self._at += 1
             self._atom(1)
             return
         size, counts = self._last
-        times = max(1, *(int(count[:9]) for count in (found[1], found[3]) if count))
-        if times * counts > _MOST_COUNT:
-            raise RegexError(f"counts above {_MOST_COUNT} are too large, those inside one another multiplied")
+        times = max(1, *(int(count[:9]) for count in (match[1], match[3]) if count))
+        if times * counts > _MAX_COUNT:
+            raise RegexError(f"repetition counts, nested ones multiplied, must not exceed {_MAX_COUNT}")
         outer, most = self._open_groups[-1]
         self._open_groups[-1] = outer + size * (times - 1), max(most, times * counts)
-        self._at = found.end()
-        self._greed()
+        self._at = match.end()
+        self._quantifier_suffix()
 
-    def _greed(self) -> None:
+    def _quantifier_suffix(self) -> None:
         if self._text.startswith("+", self._at):
-            raise RegexError("proxies know no possessive quantifiers")
+            raise RegexError("possessive quantifiers are not supported")
         if self._text.startswith("?", self._at):
             self._at += 1

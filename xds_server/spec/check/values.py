@@ -1,4 +1,4 @@
-"""Plain values of a spec, read without trusting their shape: what is not there is None."""
+"""Read plain values of a spec without assumptions about their shape; missing values are None."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = [
     "FULL",
     "at",
     "backend_names",
+    "check_values",
     "duration",
+    "hint",
     "items",
-    "near",
-    "one_of",
     "pairs",
     "percent",
-    "served",
+    "served_backends",
     "size",
     "texts",
-    "values_of",
+    "unknown",
 ]
 
 FULL: Final = 10_000
-_MOST_BYTES: Final = 16 << 10
+_MAX_BYTES: Final = 16 << 10
 
 
 def at(values: Any, *path: str | int) -> Any:
-    """Return what stands at a path."""
+    """Return the value at a path, or None."""
     for part in path:
         if isinstance(part, str) and isinstance(values, dict):
             values = values.get(part)
@@ -46,12 +46,12 @@ def at(values: Any, *path: str | int) -> Any:
 
 
 def items(values: Any) -> list[Any]:
-    """Return the entries of a list; of anything else none."""
+    """Return the entries of a list; an empty list for any other value."""
     return values if isinstance(values, list) else []
 
 
 def pairs(values: Any) -> dict[str, Any]:
-    """Return the entries of a mapping; of anything else none."""
+    """Return the entries of a mapping; an empty mapping for any other value."""
     return values if isinstance(values, dict) else {}
 
 
@@ -61,17 +61,17 @@ def texts(values: Any) -> list[str]:
 
 
 def duration(value: object) -> Any:
-    """Return a duration."""
+    """Return a duration, or None if it is invalid."""
     return _unit(units.duration, value)
 
 
 def percent(value: object) -> Any:
-    """Return the basis points of a percentage."""
+    """Return a percentage in basis points, or None if it is invalid."""
     return _unit(units.basis_points, value)
 
 
 def size(value: object) -> Any:
-    """Return the bytes of a size."""
+    """Return a size in bytes, or None if it is invalid."""
     return _unit(units.size, value)
 
 
@@ -83,43 +83,44 @@ def _unit(read: Callable[[object], Any], value: object) -> Any:
 
 
 def backend_names(spec: Any) -> list[str]:
-    """Return the names of the backends, those that can be read."""
+    """Return the names of the backends that have a valid name."""
     return [name for name in (at(b, "name") for b in items(at(spec, "backends"))) if isinstance(name, str)]
 
 
-def served(spec: Any) -> Iterator[tuple[Loc, str]]:
-    """Yield every place beside stable and candidate that names a backend, with the name."""
-    found: list[tuple[Loc, Any]] = [(("killSwitch", "serve"), at(spec, "killSwitch", "serve"))]
+def served_backends(spec: Any) -> Iterator[tuple[Loc, str]]:
+    """Yield the location and value of every backend name except stable and candidate."""
+    named: list[tuple[Loc, Any]] = [(("killSwitch", "serve"), at(spec, "killSwitch", "serve"))]
     for number, variant in enumerate(items(at(spec, "strategy", "abTest", "variants"))):
-        found.append((("strategy", "abTest", "variants", number, "backend"), at(variant, "backend")))
+        named.append((("strategy", "abTest", "variants", number, "backend"), at(variant, "backend")))
     for number, target in enumerate(items(at(spec, "targeting", "targets"))):
-        found.append((("targeting", "targets", number, "serve"), at(target, "serve")))
+        named.append((("targeting", "targets", number, "serve"), at(target, "serve")))
     for number, rule in enumerate(items(at(spec, "targeting", "rules"))):
         loc: Loc = ("targeting", "rules", number, "serve")
-        found.append((loc, at(rule, "serve")))
-        found.extend(((*loc, "weights", name), name) for name in pairs(at(rule, "serve", "weights")))
-    return ((("spec", *loc), name) for loc, name in found if isinstance(name, str))
+        named.append((loc, at(rule, "serve")))
+        named.extend(((*loc, "weights", name), name) for name in pairs(at(rule, "serve", "weights")))
+    return ((("spec", *loc), name) for loc, name in named if isinstance(name, str))
 
 
-def values_of(loc: Loc, values: list[Any]) -> Iterator[Finding]:
-    """Yield what is wrong with a list of values, whatever they are compared with."""
+def check_values(loc: Loc, values: list[Any]) -> Iterator[Finding]:
+    """Yield findings about duplicate values and about the total size of a list of values."""
     seen: set[str] = set()
     for number, value in enumerate(values):
         if isinstance(value, str) and value in seen:
-            yield Finding((*loc, number), f"{value[:40]!r} is listed twice", "list it once")
+            yield Finding((*loc, number), f"{value[:40]!r} is listed twice", "remove the duplicate")
         elif isinstance(value, str):
             seen.add(value)
     size = sum(len(value.encode(errors="replace")) for value in texts(values))
-    if size > _MOST_BYTES:
-        yield Finding(loc, f"the values have {size} bytes together", "at most 16 KiB are allowed")
+    if size > _MAX_BYTES:
+        yield Finding(loc, f"the values have {size} bytes in total", "at most 16 KiB are allowed")
 
 
-def near(name: str, known: list[str]) -> str:
-    """Return a question about the known name that was probably meant."""
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
+def hint(name: str, known: list[str]) -> str:
+    """Return a hint with the most similar known name, or an empty text."""
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def one_of(names: list[str]) -> str:
-    """Return the words for what is allowed."""
-    return "allowed: " + ", ".join(dict.fromkeys(names))
+def unknown(kind: str, name: str, known: list[str]) -> tuple[str, str]:
+    """Return message and allowed values for a name that is not among the `known` ones of its kind."""
+    defined = f"defined {kind}s: {', '.join(dict.fromkeys(known))}"
+    return f"unknown {kind} {name!r}{hint(name, known)}", defined

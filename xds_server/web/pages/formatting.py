@@ -137,10 +137,6 @@ def _phase(view: RouteView) -> str:
     return text if view.kill is None or view.phase == "Killed" else f"Killed ({text})"
 
 
-def _equivalence(view: RouteView) -> dict[str, Any] | None:
-    return view.equivalence
-
-
 def _tone(view: RouteView) -> str:
     return "bad" if view.kill is not None else _PHASE_TONES.get(view.phase, "")
 
@@ -200,7 +196,6 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "tone": _tone,
     "waiting": _waiting,
     "step_text": _step_text,
-    "equivalence": _equivalence,
     "arm": _arm,
     "effect": _effect,
 }

@@ -209,10 +209,11 @@ class Session:
 
     def type_synced(self, type_url: str) -> bool:
         """Return whether the client ACKed all resources of a type in the offered snapshot."""
-        snapshot = self._state.snapshot
+        stream = self._state
+        snapshot = stream.snapshot
         if snapshot is None:
             return False
-        state = self._state.types.get(type_url)
+        state = stream.types.get(type_url)
         if state is None:
             return type_url not in snapshot.resources or type_url in _OPTIONAL_TYPES
         return state.in_flight is None and _has_all(type_url, state, snapshot)

@@ -77,7 +77,7 @@ class TypeState:
     @property
     def can_respond(self) -> bool:
         """Whether there are names to review or a reply is pending, and no response is in flight."""
-        return bool(self.dirty or self.reply_pending) and self.in_flight is None
+        return self.in_flight is None and (bool(self.dirty) or self.reply_pending)
 
     def record_sent(self, name: str, resource: Resource | None) -> None:
         """Record what was sent for a name; None if it was sent as removed."""

@@ -1,4 +1,4 @@
-"""A client of raw HTTP/2 bytes that takes no data: its window is shut, and it answers pings all the same."""
+"""A raw HTTP/2 client that keeps its flow-control window closed, and still answers pings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-__all__ = ["ShutWindow", "shut_window"]
+__all__ = ["ClosedWindow", "closed_window"]
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
@@ -21,8 +21,8 @@ _HEAD: Final = 9
 
 
 @dataclass(slots=True)
-class ShutWindow:
-    """One connection with one stream; `ended` says that the server has ended the stream."""
+class ClosedWindow:
+    """One connection with one stream; `ended` is set when the server has ended the stream."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -31,7 +31,7 @@ class ShutWindow:
     taken: int = 0
 
     def open(self, path: str, message: bytes, *, window: int) -> None:
-        """Begin a call, and say one message on it; `window` bytes of answers may come."""
+        """Start a call with one message; the window allows `window` bytes of responses."""
         self.writer.write(_PREFACE)
         self._frame(_SETTINGS, 0, 0, _INITIAL_WINDOW_SIZE.to_bytes(2, "big") + window.to_bytes(4, "big"))
         headers = {
@@ -50,7 +50,7 @@ class ShutWindow:
         self._frame(_DATA, 0, 1, b"\x00" + len(message).to_bytes(4, "big") + message)
 
     async def run(self) -> None:
-        """Take frames until the connection ends: answer what has to be, open no window."""
+        """Read frames until the connection ends: acknowledge settings and pings, never update the window."""
         while True:
             try:
                 head = await self.reader.readexactly(_HEAD)
@@ -76,9 +76,11 @@ class ShutWindow:
 
 
 @asynccontextmanager
-async def shut_window(port: int, path: str, message: bytes, *, window: int = 0) -> AsyncIterator[ShutWindow]:
-    """Return a client that has asked, and will take no more than `window` bytes of the answer."""
-    client = ShutWindow(*await asyncio.open_connection("127.0.0.1", port))
+async def closed_window(
+    port: int, path: str, message: bytes, *, window: int = 0
+) -> AsyncIterator[ClosedWindow]:
+    """Return a client that has sent a request and accepts at most `window` bytes of the response."""
+    client = ClosedWindow(*await asyncio.open_connection("127.0.0.1", port))
     client.open(path, message, window=window)
     running = asyncio.create_task(client.run())
     try:

@@ -1,4 +1,4 @@
-"""Many users at once, at a steady rate, who count what they get; bounded in time and number."""
+"""Requests at a steady rate from many connections, with a count of the status codes; bounded in time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["Crowd"]
+from tests.support.raw_http import read_head
+
+__all__ = ["SteadyLoad"]
 
 _CONNECTIONS: Final = 32
 _BODY: Final = b'{"model":"chat-large","messages":[{"role":"user","content":"hello"}],"max_tokens":100}'
 
 
 @dataclass(slots=True)
-class Crowd:
-    """Users of one proxy; `codes` are what they got, by status."""
+class SteadyLoad:
+    """A load generator for one proxy; `rate` is in requests per second, `codes` counts status codes."""
 
     entry: str
     seed: int
@@ -26,18 +28,18 @@ class Crowd:
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, seconds: float) -> None:
-        """Ask until stopped, for some seconds at most."""
+        """Send requests until `stop` is called, for `seconds` at most."""
         rng = random.Random(self.seed)
         end = asyncio.get_running_loop().time() + seconds
         async with asyncio.TaskGroup() as tasks:
             for number in range(_CONNECTIONS):
-                tasks.create_task(self._ask(random.Random(rng.random() + number), end))
+                tasks.create_task(self._send(random.Random(rng.random() + number), end))
 
     def stop(self) -> None:
-        """Let everybody finish what they asked for, and ask no more."""
+        """Send no further requests; answers to earlier ones are still received."""
         self._stop.set()
 
-    async def _ask(self, rng: random.Random, end: float) -> None:
+    async def _send(self, rng: random.Random, end: float) -> None:
         where = urlsplit(self.entry)
         reader, writer = await asyncio.open_connection(where.hostname, where.port)
         clock = asyncio.get_running_loop().time
@@ -51,18 +53,7 @@ class Crowd:
                     f"x-user-id: u{rng.randrange(100_000)}\r\ncontent-length: {len(_BODY)}\r\n\r\n"
                 )
                 writer.write(head.encode() + _BODY)
-                self.codes[await _answer(reader)] += 1
+                status, _ = await read_head(reader)
+                self.codes[status] += 1
         finally:
             writer.close()
-
-
-async def _answer(reader: asyncio.StreamReader) -> str:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    at = head.lower().find(b"content-length:")
-    if at >= 0:
-        await reader.readexactly(int(head[at + 15 :].split(b"\r\n", 1)[0]))
-    else:
-        while (size := int((await reader.readline()).strip() or b"0", 16)) > 0:
-            await reader.readexactly(size + 2)
-        await reader.readline()
-    return head.split(b" ", 2)[1].decode()
