@@ -34,6 +34,7 @@ def test_a_change_of_weights_moves_as_few_slots_as_possible(sequence: list[dict[
         segments, before = after, now
 
 
+@settings(deadline=None)
 @given(st.integers(0, FULL), st.integers(0, FULL))
 def test_a_candidate_grows_in_place_and_releases_its_newest_slots_first(one: int, other: int) -> None:
     first = reallocate((), "v1", {"v2": one})

@@ -2,7 +2,7 @@
 
 These values stand between the plan (the spec and the state of its rollout) and Envoy's messages. They depend
 on neither, so that both can change separately. All of them are frozen; equal input gives equal values, and
-equal values give equal bytes. They are in one module because they refer to each other.
+equal values give equal bytes. They are in one file because they refer to each other.
 
 Units: weights and percentages are basis points (0..10000), times are seconds, sizes are bytes.
 """

@@ -139,7 +139,7 @@ def test_no_winner_is_declared_before_the_column_is_named() -> None:
     assert compare(treatment, control, column=Column.BAD).better
     assert compare(treatment, control, column=Column.GOOD).worse
     assert "name the column" in describe_unnamed(treatment, control)
-    assert "no difference" in describe_unnamed((200, 2400), (201, 2400))
+    assert "no significant difference" in describe_unnamed((200, 2400), (201, 2400))
 
 
 def test_better_does_not_imply_better_by_the_margin() -> None:
