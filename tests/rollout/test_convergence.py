@@ -145,7 +145,7 @@ def test_a_held_weight_leads_to_the_next_step_once() -> None:
     expected = replace(before, step=1, converged=True, step_began_at=NOW + 2, ends_at=NOW + 62)
     assert after == expected
     assert records(effects) == [
-        ("step_held", "weight 5 %: 3 of 4 proxies hold it"),
+        ("step_held", "weight 5 %: 3 of 4 proxies synced"),
         ("step_began", "pause 1 min"),
     ]
     assert step(after, converged(after), NOW + 3) == (after, ())
@@ -218,12 +218,12 @@ def test_what_is_missing_is_reported_after_the_timeout_and_degrades_at_the_deadl
 ) -> None:
     before = state(phase, weight=500, converged=held)
     after, effects = step(before, not_converged(before, refused=refused), NOW + waited)
-    words = "a proxy refused it: waiting for b" if refused else "not held by all proxies: waiting for b"
+    words = "rejected by a proxy: waiting for b" if refused else "not all proxies are synced: waiting for b"
     if not refused and (held or waited < 10):
         assert (after, effects) == (before, ())
     elif waited >= 100 and not held and phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}:
         assert after == replace(before, phase=Phase.DEGRADED, resumes=phase, message=words)
-        assert records(effects) == [("degraded", f"progress deadline passed; {words}")]
+        assert records(effects) == [("degraded", f"progressDeadline passed; {words}")]
     else:
         assert after == replace(before, message=words)
         assert records(effects) == [("not_held", words)]
@@ -233,14 +233,14 @@ def test_what_is_missing_is_reported_after_the_timeout_and_degrades_at_the_deadl
 def test_a_long_refusal_is_cut() -> None:
     before = state(Phase.PROGRESSING)
     after, _ = step(before, not_converged(before, refused=True, detail="x" * 10_000), NOW)
-    assert after.message == "a proxy refused it: " + "x" * 500
+    assert after.message == "rejected by a proxy: " + "x" * 500
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
 def test_a_degraded_rollout_goes_on_where_it_was_once_the_proxies_hold_it(phase: Phase) -> None:
     steps = TIMED["shadow"][1:] if phase is Phase.SHADOWING else CANARY
     was = state(phase, *steps, weight=0 if phase is not Phase.PROGRESSING else 500)
-    degraded = replace(was, phase=Phase.DEGRADED, resumes=phase, message="not held by all proxies: b")
+    degraded = replace(was, phase=Phase.DEGRADED, resumes=phase, message="not all proxies are synced: b")
     assert step(degraded, Tick(synced=True), NOW + 1e6) == (degraded, ())
     assert step(degraded, converged(degraded), NOW + 200) == step(was, converged(was), NOW + 200)
 
@@ -278,7 +278,7 @@ def test_a_held_kill_is_reported_once() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.HEALTHY, Phase.ROLLED_BACK])
 def test_a_finished_rollout_drops_what_was_missing_once_it_is_held(phase: Phase) -> None:
-    before = state(phase, message="not held by all proxies: b")
+    before = state(phase, message="not all proxies are synced: b")
     after, effects = step(before, converged(before), NOW + 5)
     assert (after, effects) == (replace(before, converged=True, message=""), ())
     kept = replace(after, message="rolled back: 2 of 2 proxies")

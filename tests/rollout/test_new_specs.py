@@ -82,8 +82,8 @@ def test_a_first_spec_is_published_and_moves_nobody() -> None:
     ("asked", "words"),
     [
         (program(Pause(duration=None)), "v1 → v2 in 1 step"),
-        (program(candidate=None, steps=()), "v1 serves everyone"),
-        (program(steps=()), "v1 serves everyone"),
+        (program(candidate=None, steps=()), "v1 serves all users"),
+        (program(steps=()), "v1 serves all users"),
         (
             program(Experiment(weights=(("v3", 5), ("v2", 5)), duration=None, back=True), candidate=None),
             "v1 → v2, v3 in 1 step",
@@ -126,7 +126,7 @@ def test_a_spec_with_the_same_course_changes_nothing_of_the_run(phase: Phase, he
         dead=(),
     )
     assert (records(effects), effects[-1]) == (
-        [("updated", "the spec changed, the rollout goes on")],
+        [("updated", "the spec changed; the rollout continues")],
         Publish(),
     )
 
@@ -182,14 +182,14 @@ def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
     assert after.weights == {"v2": 500}, "v3 is no variant any more; its users are the stable backend's again"
     assert count_moved(before.segments(STRATEGY_SPLIT), after.segments(STRATEGY_SPLIT)) == 300
     over = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    gives_way = [("superseded", f"{phase.value} with 5 % on v2, 3 % on v3 gives way")]
+    gives_way = [("superseded", f"replaced in phase {phase.value} with 5 % on v2, 3 % on v3")]
     assert records(effects) == [*([] if over else gives_way), ("accepted", "v1 → v2 in 1 step")]
     assert effects[-1] == Publish()
 
 
 def test_a_superseded_rollout_without_users_says_so() -> None:
     _, effects = step(state(Phase.PENDING), spec(program(Pause(duration=None))), NOW)
-    assert records(effects)[0] == ("superseded", "Pending with nobody on a candidate gives way")
+    assert records(effects)[0] == ("superseded", "replaced in phase Pending with no users on a candidate")
 
 
 def test_another_stable_backend_begins_with_everybody_on_it() -> None:
@@ -255,7 +255,7 @@ def test_a_spec_kills_and_keeps_what_runs(serve: str, served: str) -> None:
             left=30.0,
         ),
     )
-    assert records(effects)[0] == ("killed", f"{served} serves everyone: bad")
+    assert records(effects)[0] == ("killed", f"{served} serves all users: bad")
     assert effects[-1] == Publish()
 
 
@@ -288,7 +288,7 @@ def test_a_kill_by_the_spec_stays_while_the_spec_says_so_and_ends_with_it() -> N
         NOW + 140,
         NOW + 80,
     )
-    assert records(effects)[0] == ("unkilled", "the spec says so")
+    assert records(effects)[0] == ("unkilled", "the spec sets killSwitch.enabled: false")
 
 
 @pytest.mark.parametrize("reason", [None, "bad"])
@@ -329,12 +329,12 @@ def test_a_kill_by_an_operator_outlives_every_spec(asked: tuple[Step, ...], reas
         (
             Analysis(name="a"),
             {"phase": Phase.PROGRESSING, "step_began_at": NOW},
-            "waiting for the verdict of a",
+            "waiting for the verdict of analysis a",
         ),
         (
             Shadow(percentage=1_250, duration=60.0),
             {"phase": Phase.SHADOWING, "mirror": 1_250},
-            "12.5 % of requests are copied to v2",
+            "mirroring 12.5 % of requests to v2",
         ),
         (
             Experiment(weights=(("v3", 3_000), ("v2", 1_000)), duration=60.0, back=True),
@@ -367,7 +367,7 @@ def test_entering_a_step(current: Step, expected: dict[str, Any], words: str) ->
         wanted |= {"revision": 8, "published_at": NOW, "converged": False, "splits": after.splits}
         wanted.setdefault("mirror", 0)
     if isinstance(current, Shadow):
-        wanted |= {"proven": False, "likeness": "", "pairs_before": None}
+        wanted |= {"proven": False, "equivalence": "", "pairs_before": None}
     assert after == replace(before, **wanted)
     weights = {SetWeight: {"v2": 900}, Experiment: {"v3": 3_000, "v2": 1_000}}.get(type(current), {"v2": 500})
     assert after.weights == weights
@@ -390,20 +390,20 @@ def test_an_experiment_lays_out_its_variants_in_the_order_of_the_spec() -> None:
 @pytest.mark.parametrize(
     ("last", "phase", "outcome", "weight", "words"),
     [
-        (Shadow(percentage=5, duration=60.0), Phase.SHADOWING, Outcome.COMPLETED, 500, "the shadow is over"),
+        (Shadow(percentage=5, duration=60.0), Phase.SHADOWING, Outcome.COMPLETED, 500, "the shadow has ended"),
         (
             Experiment(weights=(("v2", 500),), duration=60.0, back=True),
             Phase.PROGRESSING,
             Outcome.COMPLETED,
             0,
-            "the experiment is over; v1 serves everyone",
+            "the experiment has ended; v1 serves all users",
         ),
         (
             Experiment(weights=(("v2", 500),), duration=60.0, back=False),
             Phase.PROGRESSING,
             Outcome.COMPLETED,
             500,
-            "the experiment is over; the split stays",
+            "the experiment has ended; the split stays",
         ),
         (Bake(duration=60.0), Phase.BAKING, Outcome.PROMOTED, 500, "v2 serves 5 %"),
     ],
@@ -445,4 +445,4 @@ def test_without_steps_the_stable_backend_serves_everybody() -> None:
     before = state(Phase.PENDING, program=program(candidate=None, steps=()))
     after, effects = step(before, converged(before), NOW)
     assert after == replace(before, phase=Phase.HEALTHY, converged=True)
-    assert records(effects) == [("healthy", "v1 serves everyone")]
+    assert records(effects) == [("healthy", "v1 serves all users")]

@@ -62,7 +62,7 @@ def test_a_verdict_needs_exactly_the_minimum_of_requests(mine: Counts, proven: F
         found = judged(policy(Guardrail.of("success-rate", min_samples=least)), *blocks)
         assert found.finding is finding
         if finding is Finding.INCONCLUSIVE:
-            assert f"{2 * mine.requests} of the {least} requests it takes" in found.message
+            assert f"{2 * mine.requests} of {least} required requests" in found.message
 
 
 def test_silence_of_more_than_a_minute_leaves_only_proven_failures() -> None:
@@ -71,7 +71,7 @@ def test_silence_of_more_than_a_minute_leaves_only_proven_failures() -> None:
     assert judged(policy(), *good, now=160.0).finding is Finding.PASS
     silent = judged(policy(), *good, now=160.1)
     assert silent.finding is Finding.NO_DATA
-    assert silent.message.endswith("the candidate gets no requests")
+    assert silent.message.endswith("the candidate receives no requests")
     assert judged(policy(), *bad, now=1e6).finding is Finding.FAIL
 
 
@@ -88,7 +88,7 @@ def test_the_warm_up_begins_with_the_first_request_of_the_candidate() -> None:
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
     (metric,) = judged(policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
-    assert metric.message == "success-rate: no requests of both arms were seen combine_results"
+    assert metric.message == "success-rate: no block has requests of both arms yet"
 
 
 # What decides, and how sure it has to be
@@ -178,7 +178,7 @@ def test_several_candidates_have_the_worst_verdict_of_all() -> None:
 
 def test_a_policy_that_asks_for_nothing_passes() -> None:
     empty = judged(Policy(guardrails=()), (failing(9, 9), failing(0, 9)))
-    assert (empty.finding, empty.message) == (Finding.PASS, "nothing is asked of the candidate")
+    assert (empty.finding, empty.message) == (Finding.PASS, "no metric can roll the candidate back")
 
 
 # Fixed limits
@@ -248,7 +248,7 @@ def test_the_verdict_on_a_limit_has_its_counts_and_no_statistics() -> None:
         max_ratio=1.0,
         margin=1.0,
         dispersion=1.0,
-        message="t: 2, not > 1 for long enough to matter",
+        message="t: 2, not > 1 for long enough",
         **nothing,
     )
 
@@ -334,19 +334,19 @@ def test_the_values_people_know() -> None:
 @given(st.integers(0, 30), st.integers(1, 3_000), st.integers(0, 30), st.integers(1, 3_000))
 def test_either_proof_that_failures_are_acceptable_counts_half(x: int, n: int, y: int, m: int) -> None:
     guardrail = Guardrail.of("success-rate")
-    memory = MetricState.initial(guardrail).after(
+    memory = MetricState.initial(guardrail).add_block(
         guardrail, (failing(min(x, n), n), failing(min(y, m), m)), FREE
     )
-    compared = exp(memory.odds.better_than(guardrail.margin))
-    assert memory.support(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
-    assert memory.support(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
+    compared = exp(memory.odds.log_evidence_better(guardrail.margin))
+    assert memory.log_evidence_for(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
+    assert memory.log_evidence_for(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
     limit, x = guardrail.acceptable, memory.candidate.x
     bets = []
     for halvings in range(1, 9):
         share = limit / 2**halvings
         likelier = x * log(share / limit) + (n - x) * log((1 - share) / (1 - limit))
         bets.append(exp(likelier / memory.dispersion.phi))
-    assert memory.support(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
+    assert memory.log_evidence_for(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
 
 
 def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
@@ -355,23 +355,23 @@ def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
     def streaming(ms: int, n: int) -> Counts:
         return Counts(requests=n, metered=n, stream_ms=ms * 100, streamed_tokens=100)
 
-    memory = MetricState.initial(guardrail).after(guardrail, (Counts(), streaming(10, 5)), FREE)
-    assert (memory.level, memory.blocks) == (10.0, 0)
-    memory = memory.after(guardrail, (streaming(24, 2), streaming(20, 3)), FREE)
-    assert memory.level == pytest.approx(12.0), "one fifth of the way from 10 to 20"
+    memory = MetricState.initial(guardrail).add_block(guardrail, (Counts(), streaming(10, 5)), FREE)
+    assert (memory.reference_mean, memory.blocks) == (10.0, 0)
+    memory = memory.add_block(guardrail, (streaming(24, 2), streaming(20, 3)), FREE)
+    assert memory.reference_mean == pytest.approx(12.0), "one fifth of the way from 10 to 20"
     assert memory.means.mean == pytest.approx((24 - 20) / 12)
     assert memory.means.weight == pytest.approx(2 * 3 / 5)
     assert (memory.candidate.total, memory.candidate.n, memory.control.total) == (48.0, 2, 60.0)
     assert memory.blocks == 1
-    assert memory.after(guardrail, (streaming(24, 2), Counts()), FREE) == memory
+    assert memory.add_block(guardrail, (streaming(24, 2), Counts()), FREE) == memory
 
 
 def test_a_backend_that_costs_nothing_is_no_evidence() -> None:
     guardrail = Guardrail.of("cost-per-request")
     counts = Counts(requests=5, metered=5, completion_tokens=100)
-    memory = MetricState.initial(guardrail).after(guardrail, (counts, counts), FREE)
-    assert (memory.level, memory.blocks, memory.candidate.n) == (0.0, 0, 0)
-    priced = memory.after(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
+    memory = MetricState.initial(guardrail).add_block(guardrail, (counts, counts), FREE)
+    assert (memory.reference_mean, memory.blocks, memory.candidate.n) == (0.0, 0, 0)
+    priced = memory.add_block(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
     assert priced.blocks == 1
     assert priced.means.mean == pytest.approx(-5.0), "the level is one fifth of the way there"
 
@@ -380,7 +380,7 @@ def test_blocks_in_which_both_arms_were_seen_are_counted() -> None:
     guardrail = Guardrail.of("success-rate")
     memory = MetricState.initial(guardrail)
     for arms, blocks in (((1, 1), 1), ((1, 0), 1), ((0, 1), 1), ((2, 2), 2)):
-        memory = memory.after(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
+        memory = memory.add_block(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
         assert memory.blocks == blocks
 
 
@@ -392,7 +392,7 @@ def test_tokens_are_compared_as_logarithms() -> None:
         row[place] = n
         return Counts(requests=n, metered=n, tokens=tuple(row))
 
-    memory = MetricState.initial(guardrail).after(guardrail, (worded(4, 2), worded(3, 3)), FREE)
+    memory = MetricState.initial(guardrail).add_block(guardrail, (worded(4, 2), worded(3, 3)), FREE)
     middle = {place: (log(TOKENS[place - 1]) + log(TOKENS[place])) / 2 for place in (3, 4)}
     assert memory.means.mean == pytest.approx(middle[4] - middle[3])
 
@@ -405,17 +405,17 @@ def test_what_is_usual_is_known_after_enough_requests_and_counts_for_the_next_bl
         row[place] = n
         return Counts(requests=n, duration_ms=tuple(row))
 
-    known = MetricState.initial(guardrail).after(guardrail, (lasting(5, 50), lasting(4, 99)), FREE)
-    assert (known.edge, known.blocks) == (None, 0)
-    known = known.after(guardrail, (lasting(5, 50), lasting(4, 3)), FREE)
-    assert known.edge == 4, "97.02 of 99 are left of the block before, and 3 were added"
+    known = MetricState.initial(guardrail).add_block(guardrail, (lasting(5, 50), lasting(4, 99)), FREE)
+    assert (known.reference_edge, known.blocks) == (None, 0)
+    known = known.add_block(guardrail, (lasting(5, 50), lasting(4, 3)), FREE)
+    assert known.reference_edge == 4, "97.02 of 99 are left of the block before, and 3 were added"
     assert known.blocks == 0, "the block itself was not held against it yet"
-    judged_ = known.after(guardrail, (lasting(5, 50), lasting(4, 10)), FREE)
+    judged_ = known.add_block(guardrail, (lasting(5, 50), lasting(4, 10)), FREE)
     assert (judged_.candidate.x, judged_.candidate.n, judged_.control.x, judged_.control.n) == (50, 50, 0, 10)
     wider = replace(guardrail, max_ratio=DURATION_MS[5] / DURATION_MS[4])
-    assert known.after(wider, (lasting(5, 50), lasting(4, 10)), FREE).candidate.x == 0
-    flood = MetricState.initial(guardrail).after(guardrail, (Counts(), lasting(4, 10_000)), FREE)
-    assert sum(flood.usual) == pytest.approx(200)
+    assert known.add_block(wider, (lasting(5, 50), lasting(4, 10)), FREE).candidate.x == 0
+    flood = MetricState.initial(guardrail).add_block(guardrail, (Counts(), lasting(4, 10_000)), FREE)
+    assert sum(flood.reference_buckets) == pytest.approx(200)
 
 
 @pytest.mark.parametrize(
