@@ -71,17 +71,17 @@ def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: 
 
 REFUSED: dict[tuple[Phase, Action], str] = {
     **{
-        (phase, kind): "do not hold the current step yet"
+        (phase, kind): "the current step has not converged: not all proxies are synced"
         for phase in ACTIVE_PHASES
         for kind in (PROMOTE, FULL)
     },
     **{(phase, RETRY): "has not ended" for phase in ACTIVE_PHASES - {Phase.DEGRADED}},
-    (Phase.DEGRADED, PAUSE): "waits for proxies already",
-    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout is over",
+    (Phase.DEGRADED, PAUSE): "is already waiting for proxies",
+    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout has ended",
     (Phase.ROLLING_BACK, RETRY): "has not ended",
     (Phase.ROLLED_BACK, UNDO): "nothing to undo",
     **{
-        (phase, kind): f"nothing to {kind.value}: the rollout is over"
+        (phase, kind): f"nothing to {kind.value}: the rollout has ended"
         for phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
         for kind in (PROMOTE, FULL, PAUSE, RESUME)
     },
@@ -144,7 +144,7 @@ def test_a_pause_keeps_what_the_clock_has_left(now: float, left: float) -> None:
     before = running()
     after, effects = step(before, command(PAUSE), now)
     assert after == replace(before, phase=Phase.PAUSED, resumes=Phase.PROGRESSING, left=left, ends_at=None)
-    assert records(effects) == [("paused", "the clock stands still")]
+    assert records(effects) == [("paused", "the step timer is stopped")]
     assert step(after, command(PAUSE), now + 1) == (after, ())
 
 
@@ -157,7 +157,7 @@ def test_a_pause_without_a_clock_keeps_none() -> None:
 def test_a_pause_of_a_pause_without_end_changes_nothing_and_a_degraded_one_is_refused() -> None:
     open_ended = state(Phase.PAUSED, Pause(duration=None), SetWeight(weight=1), converged=True)
     assert step(open_ended, command(PAUSE), NOW) == (open_ended, ())
-    with pytest.raises(CommandNotAllowedError, match="waits for proxies already"):
+    with pytest.raises(CommandNotAllowedError, match="is already waiting for proxies"):
         step(standing(Phase.DEGRADED), command(PAUSE), NOW)
 
 
@@ -173,7 +173,7 @@ def test_a_resume_goes_back_to_what_was_paused_with_the_time_that_was_left(phase
     after, effects = step(before, command(RESUME), NOW + 500)
     clock = {} if phase is Phase.PENDING else {"step_began_at": NOW + 480, "ends_at": NOW + 540}
     assert after == replace(before, phase=phase, resumes=None, left=None, **clock)  # type: ignore[arg-type]
-    assert records(effects) == [("resumed", "the clock goes on")]
+    assert records(effects) == [("resumed", "the step timer continues")]
 
 
 def test_a_resume_without_a_clock_starts_none() -> None:
@@ -195,11 +195,11 @@ def test_a_resume_of_a_pause_without_end_enters_the_next_step_if_the_candidate_l
     after, effects = step(before, command(RESUME, "looks good"), NOW + 5)
     assert (after.phase, after.step, after.weight) == (Phase.PROGRESSING, 1, 900)
     assert records(effects) == [
-        ("resumed", "the pause is over: looks good"),
+        ("resumed", "the pause step has ended: looks good"),
         ("step_began", "weight 9 % for v2"),
     ]
     assert effects[-1] == Publish()
-    with pytest.raises(CommandNotAllowedError, match="was not seen alive yet"):
+    with pytest.raises(CommandNotAllowedError, match="was not seen healthy yet"):
         step(replace(before, healthy=()), command(RESUME), NOW + 5)
 
 
@@ -210,7 +210,10 @@ def test_a_promotion_enters_the_next_step() -> None:
     before = running()
     after, effects = step(before, command(PROMOTE), NOW + 5)
     assert (after.step, after.weight, after.phase, after.converged) == (2, 10_000, Phase.PROGRESSING, False)
-    assert records(effects) == [("promoted", "on to the next step"), ("step_began", "weight 100 % for v2")]
+    assert records(effects) == [
+        ("promoted", "advanced to the next step"),
+        ("step_began", "weight 100 % for v2"),
+    ]
     assert effects[-1] == Publish()
 
 
@@ -252,12 +255,17 @@ def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Action)
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
 def test_no_promotion_before_the_proxies_hold_the_step_and_the_candidate_lives(kind: Action) -> None:
-    with pytest.raises(CommandNotAllowedError, match="do not hold the current step yet"):
+    with pytest.raises(
+        CommandNotAllowedError, match="the current step has not converged: not all proxies are synced"
+    ):
         step(running(converged=False), command(kind), NOW + 5)
     asked = program(checked=("v2",))
-    for known, words in (((), "was not seen alive yet"), (("v2",), "has no living endpoint")):
+    for known, words in (((), "was not seen healthy yet"), (("v2",), "has no healthy endpoint")):
         before = running(program=asked, dead=known)
-        with pytest.raises(CommandNotAllowedError, match=f"v2 {words}; nobody is sent there"):
+        with pytest.raises(
+            CommandNotAllowedError,
+            match=f"v2 {words}; it gets no users until an endpoint passes its health check",
+        ):
             step(before, command(kind), NOW + 5)
 
 
@@ -272,12 +280,12 @@ def test_promote_full_goes_to_the_last_weight_and_from_there_step_by_step() -> N
     at = state(Phase.PROGRESSING, *steps, converged=True, weight=100, step=1)
     after, effects = step(at, command(FULL, "fine"), NOW)
     assert (after.step, after.weight) == (2, 200)
-    assert records(effects)[0] == ("promoted", "straight to the last weight: fine")
+    assert records(effects)[0] == ("promoted", "advanced to the last weight: fine")
     for index in (2, 3):
         at = state(Phase.PROGRESSING, *steps, converged=True, weight=200, step=index)
         after, effects = step(at, command(FULL), NOW)
         assert (after.step, after.weight) == (index + 1, 200)
-        assert records(effects)[0] == ("promoted", "on to the next step")
+        assert records(effects)[0] == ("promoted", "advanced to the next step")
 
 
 def test_promote_full_of_a_shadow_ends_it() -> None:
@@ -312,10 +320,13 @@ def test_an_abort_takes_everything_back(phase: Phase) -> None:
         resumes=None,
         left=None,
         warm_until=None,
-        message="aborted: back to the stable backend",
+        message="aborted: all users return to the stable backend",
     )
     assert after.weight == 0
-    assert (records(effects), effects[-1]) == ([("aborted", "back to the stable backend")], Publish())
+    assert (records(effects), effects[-1]) == (
+        [("aborted", "all users return to the stable backend")],
+        Publish(),
+    )
 
 
 def test_an_abort_where_nothing_was_rolled_out_changes_nothing() -> None:
@@ -335,13 +346,13 @@ def test_an_undo_needs_a_rollout_that_runs_or_somebody_who_is_exposed(
     resumes = Phase.PROGRESSING if phase in {Phase.PAUSED, Phase.DEGRADED} else None
     before = state(phase, weight=weight, mirror=mirror, resumes=resumes, converged=True)
     if phase is Phase.HEALTHY and not weight and not mirror:
-        with pytest.raises(CommandNotAllowedError, match="nobody is on the candidate"):
+        with pytest.raises(CommandNotAllowedError, match="no users are on the candidate"):
             step(before, command(UNDO), NOW)
         return
     after, effects = step(before, command(UNDO), NOW)
     outcome = Outcome.ABORTED if phase in ACTIVE_PHASES else Outcome.UNDONE
     assert (after.phase, after.outcome, after.weight, after.mirror) == (Phase.ROLLING_BACK, outcome, 0, 0)
-    assert records(effects) == [("undone", "back to the stable backend")]
+    assert records(effects) == [("undone", "all users return to the stable backend")]
 
 
 # Retry
@@ -371,20 +382,20 @@ def test_a_retry_begins_anew_and_keeps_no_evidence(phase: Phase) -> None:
         Phase.PENDING, revision=8, published_at=NOW + 5, run=3, healthy=("v2",), splits=before.splits
     )
     assert after == fresh
-    assert (records(effects), effects[-1]) == ([("retried", "from the first step")], Publish())
+    assert (records(effects), effects[-1]) == ([("retried", "restarted from the first step")], Publish())
 
 
 def test_what_cannot_be_retried() -> None:
-    with pytest.raises(CommandNotAllowedError, match="v1 serves everyone"):
+    with pytest.raises(CommandNotAllowedError, match="v1 serves all users"):
         step(state(Phase.HEALTHY, program=program(candidate=None, steps=())), command(RETRY), NOW)
     promoted = state(Phase.HEALTHY, weight=10_000, outcome=Outcome.PROMOTED)
-    with pytest.raises(CommandNotAllowedError, match="undo takes it back"):
+    with pytest.raises(CommandNotAllowedError, match="undo rolls it back"):
         step(promoted, command(RETRY), NOW)
 
 
 @pytest.mark.parametrize("resumes", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
 def test_a_retry_of_a_degraded_rollout_waits_for_the_proxies_once_more(resumes: Phase) -> None:
-    before = replace(standing(Phase.DEGRADED), resumes=resumes, message="not held by all proxies: b")
+    before = replace(standing(Phase.DEGRADED), resumes=resumes, message="not all proxies are synced: b")
     after, effects = step(before, command(RETRY), NOW + 500)
     assert after == replace(
         before, phase=resumes, resumes=None, message="", revision=8, published_at=NOW + 500
@@ -417,7 +428,7 @@ def test_a_kill_stops_the_clock_and_an_unkill_starts_it_with_what_was_left() -> 
         published_at=NOW + 10,
         converged=False,
     )
-    assert (records(effects), effects[-1]) == ([("killed", "v1 serves everyone: leaks")], Publish())
+    assert (records(effects), effects[-1]) == ([("killed", "v1 serves all users: leaks")], Publish())
     assert next_deadline(after) is None
     back, effects = step(after, command(UNKILL), NOW + 1_000)
     assert back == replace(
@@ -428,7 +439,7 @@ def test_a_kill_stops_the_clock_and_an_unkill_starts_it_with_what_was_left() -> 
         step_began_at=NOW + 970,
         ends_at=NOW + 1_030,
     )
-    assert (records(effects), effects[-1]) == ([("unkilled", "Progressing again")], Publish())
+    assert (records(effects), effects[-1]) == ([("unkilled", "back in phase Progressing")], Publish())
 
 
 def test_a_kill_serves_what_the_spec_names_and_else_the_stable_backend() -> None:
@@ -446,7 +457,7 @@ def test_a_clock_that_had_run_out_has_nothing_left_behind_a_kill() -> None:
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
 def test_a_kill_needs_a_reason(reason: str) -> None:
-    with pytest.raises(CommandNotAllowedError, match="needs a reason"):
+    with pytest.raises(CommandNotAllowedError, match="requires a reason"):
         step(running(), command(KILL, reason), NOW)
 
 
@@ -489,7 +500,7 @@ def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
         nobody = replace(before, splits=state(Phase.PENDING).splits)
         assert step(nobody, nothing, NOW + 5) == (nobody, ())
     late, effects = step(before, not_converged(before), NOW + 20)
-    assert late.message == "not held by all proxies: waiting for b"
+    assert late.message == "not all proxies are synced: waiting for b"
     assert late.kill == before.kill
     assert [what for what, _ in records(effects)] == ["not_held"]
     held, _ = step(before, converged(before), NOW + 1)

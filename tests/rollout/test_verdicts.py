@@ -39,7 +39,7 @@ LAST = SetWeight(weight=9_000)
 
 def judged(*steps: Step, **more: Any) -> Program:
     """Return a program whose timed steps need a verdict, and wait for one for 300 s."""
-    return program(*steps, **{"judged": True, "patience": PATIENCE} | more)
+    return program(*steps, **{"requires_verdict": True, "verdict_timeout": PATIENCE} | more)
 
 
 def due(asked: Program, **more: Any) -> State:
@@ -56,7 +56,7 @@ def due(asked: Program, **more: Any) -> State:
 
 
 def words(finding: Finding | None) -> str:
-    return f"the step is over, the verdict is {'missing' if finding is None else finding.value}"
+    return f"step duration elapsed; verdict: {'missing' if finding is None else finding.value}"
 
 
 # Steps that end only with a good verdict
@@ -233,7 +233,9 @@ def test_the_death_of_a_backend_takes_back_its_users_and_is_published(
     asked = program(*(PLACES.get(phase) or CANARY), checked=("v2", "v3"))
     before = state(phase, program=asked, weight=weight, converged=held, healthy=("v2", "v3"))
     after, effects = step(before, Health(backend="v2", healthy=0, total=2, detail=detail), NOW + 5)
-    said = "v2 lost its last living endpoint: 0 of 2 endpoints answer" + (" (refused)" if detail else "")
+    said = "v2 lost its last healthy endpoint: 0 of 2 endpoints are healthy" + (
+        " (refused)" if detail else ""
+    )
     assert (after.healthy, after.dead) == (("v3",), ("v2",))
     assert (after.revision, after.published_at, effects[-1]) == (8, NOW + 5, Publish())
     if weight and phase not in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
@@ -260,7 +262,7 @@ def test_life_is_published_only_where_death_was() -> None:
         expected = replace(
             dead, healthy=("v2",), dead=("v3",), revision=8, published_at=NOW + 5, converged=held
         )
-        assert (after, records(effects)) == (expected, [("alive", "v2: 1 of 2 endpoints answer")])
+        assert (after, records(effects)) == (expected, [("alive", "v2: 1 of 2 endpoints are healthy")])
         assert effects[-1] == Publish()
 
 
@@ -273,8 +275,8 @@ def test_users_go_only_to_backends_that_are_known_to_live(current: Step, dead: t
     before = state(
         Phase.PROGRESSING, program=asked, step=1, converged=True, ends_at=NOW, healthy=("v3",), dead=dead
     )
-    known = "has no living endpoint" if dead else "was not seen alive yet"
-    said = f"v2 {known}; nobody is sent there before one answers"
+    known = "has no healthy endpoint" if dead else "was not seen healthy yet"
+    said = f"v2 {known}; it gets no users until an endpoint passes its health check"
     after, effects = step(before, Tick(synced=True), NOW)
     assert (after, records(effects)) == (replace(before, message=said), [("not_alive", said)])
     assert step(after, Tick(synced=True), NOW + 1) == (after, ())
@@ -298,7 +300,7 @@ def test_pairs_count_from_where_they_were_when_the_shadow_began() -> None:
     after, effects = step(began, Evidence(pairs=950), NOW)
     assert (after, records(effects)) == (
         replace(began, proven=True),
-        [("evidence", "50 pairs were compared, 50 were asked for")],
+        [("evidence", "50 pairs compared, 50 required")],
     )
     assert step(after, Evidence(pairs=2_000), NOW) == (after, ()), "it is proven already"
     # A collector that lost its count begins anew.
@@ -315,8 +317,8 @@ def test_the_verdict_on_a_shadow_must_be_what_the_spec_requires(required: str, f
     assert (after.proven, after.equivalence) == (good, found)
     expected = [("likeness", f"{found}: d")] if found else []
     if good:
-        why = f"; the verdict is {found}" if found else ""
-        expected.append(("evidence", f"60 pairs were compared, 50 were asked for{why}"))
+        why = f"; verdict: {found}" if found else ""
+        expected.append(("evidence", f"60 pairs compared, 50 required{why}"))
     assert records(effects) == expected
 
 
@@ -388,7 +390,7 @@ def test_the_share_of_copies_follows_their_cost(mirror: int, rate: float, share:
         assert (after, effects) == (before, ())
         return
     assert after == replace(before, mirror=share, budgeted_at=NOW + 5, revision=8, published_at=NOW + 5)
-    said = f"copies cost {rate:.0f} tokens/s of 100: {share / 100:g} % of requests are copied"
+    said = f"copies cost {rate:.0f} tokens/s, the budget is 100: mirroring {share / 100:g} % of requests"
     assert (records(effects), effects[-1]) == ([("budget", said)], Publish())
 
 

@@ -140,7 +140,7 @@ def test_latency_is_reported_at_its_quantile() -> None:
     assert found.control.value == pytest.approx((DURATION_MS[3] + DURATION_MS[4]) / 2)
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
     unknown = judged("duration-p50", (None, lasting(4, 40)))
-    assert unknown.message.endswith("what is usual of control is not known yet (40 requests seen)")
+    assert unknown.message.endswith("no reference quantile of the control yet (40 requests so far)")
 
 
 def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:
