@@ -85,9 +85,9 @@ def collector(folder: Path, *flags: str) -> Iterator[Running]:
     process = subprocess.Popen(
         [*command, f"--store={folder / 'pairs.sqlite'}", *flags], stderr=subprocess.PIPE, text=True
     )
-    said = json.loads(process.stderr.readline()) if process.stderr else {}
+    event = json.loads(process.stderr.readline()) if process.stderr else {}
     try:
-        yield Running(process, said["grpc"], f"http://{said['http']}")
+        yield Running(process, event["grpc"], f"http://{event['http']}")
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
@@ -162,16 +162,16 @@ def soak(minutes: float, rate: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, collector(Path(folder), *flags) as running:
         legs, seen = templates("small"), list[float]()
         began = time.monotonic()
-        told = [began]
+        printed = [began]
 
         async def pace(sent: int) -> None:
             ahead = began + 2 * sent / rate - time.monotonic()
             if ahead > 0:
                 await asyncio.sleep(ahead)
-            if time.monotonic() - told[0] >= 10:
-                told[0] = time.monotonic()
+            if time.monotonic() - printed[0] >= 10:
+                printed[0] = time.monotonic()
                 seen.append(running.rss_mb)
-                print(f"{told[0] - began:5.0f} s  {2 * sent:9,} exchanges  {seen[-1]:6.0f} MB", flush=True)
+                print(f"{printed[0] - began:5.0f} s  {2 * sent:9,} exchanges  {seen[-1]:6.0f} MB", flush=True)
 
         total = int(minutes * 60 * rate / 2)
         asyncio.run(feed(running.grpc, legs, range(total), pace=pace))

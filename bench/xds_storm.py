@@ -63,11 +63,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--acceptors", type=int, default=1)
+    parser.add_argument("--workers", "--acceptors", type=int, default=1)
     options = parser.parse_args()
-    with serving(options.acceptors) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with serving(options.workers) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(measure(server, options.clients))
-    print(json.dumps({"acceptors": options.acceptors, **found}))
+    print(json.dumps({"workers": options.workers, **found}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The control plane: tells Envoys who gets which model, and moves users from one model to another.
+"""The control plane: configures Envoys over xDS, and moves users from one model to another.
 
 Read `xds_server.app` first; it builds everything. This package root imports nothing, so that a command pays
 only for what it uses.

@@ -316,32 +316,32 @@ def sample_pairs() -> list[Pair]:
 
 
 def test_totals_over_pairs() -> None:
-    tally = PairTotals()
+    totals = PairTotals()
     for pair in sample_pairs():
-        tally.add(compare(pair))
-    assert (tally.pairs, tally.client_left) == (5, 1)
-    assert (tally.status.same, tally.status.of) == (3, 4)
-    assert (tally.agreement["exact"].total, tally.agreement["exact"].n) == (1, 3)
-    assert tally.agreement["rouge_l"].n == 3
-    assert tally.agreement["rouge_l"].total == pytest.approx(1 + 0 + 2 / 3)
-    assert tally.traits["failed"] == [0, 1, 4]
-    assert tally.outcomes.by_measure["failed"] == ComparisonOutcomes(less=1, same=3)
-    assert tally.outcomes.by_measure["length"] == ComparisonOutcomes(less=1, more=1, same=2)
-    assert (tally.tokens_of, tally.tokens_estimated) == (3, 1)
-    assert (tally.primary.tokens, tally.shadow.tokens) == (3 + 3 + 1, 3 + 3 + 2)
-    assert (tally.primary.failed, tally.shadow.failed) == (0, 1)
-    assert (tally.primary.total.count, tally.shadow.total.count) == (4, 3)
+        totals.add(compare(pair))
+    assert (totals.pairs, totals.client_left) == (5, 1)
+    assert (totals.status.same, totals.status.of) == (3, 4)
+    assert (totals.agreement["exact"].total, totals.agreement["exact"].n) == (1, 3)
+    assert totals.agreement["rouge_l"].n == 3
+    assert totals.agreement["rouge_l"].total == pytest.approx(1 + 0 + 2 / 3)
+    assert totals.traits["failed"] == [0, 1, 4]
+    assert totals.outcomes.by_measure["failed"] == ComparisonOutcomes(less=1, same=3)
+    assert totals.outcomes.by_measure["length"] == ComparisonOutcomes(less=1, more=1, same=2)
+    assert (totals.tokens_of, totals.tokens_estimated) == (3, 1)
+    assert (totals.primary.tokens, totals.shadow.tokens) == (3 + 3 + 1, 3 + 3 + 2)
+    assert (totals.primary.failed, totals.shadow.failed) == (0, 1)
+    assert (totals.primary.total.count, totals.shadow.total.count) == (4, 3)
 
 
 def test_totals_can_be_serialized_and_merged() -> None:
-    tally, double = PairTotals(), PairTotals()
+    totals, double = PairTotals(), PairTotals()
     for pair in sample_pairs():
-        tally.add(compare(pair))
+        totals.add(compare(pair))
         double.add(compare(pair))
         double.add(compare(pair))
-    again = PairTotals.from_json(json.loads(json.dumps(tally.to_json())))
-    assert again == tally
-    again.merge(tally)
+    again = PairTotals.from_json(json.loads(json.dumps(totals.to_json())))
+    assert again == totals
+    again.merge(totals)
     assert rounded(again.to_json()) == rounded(double.to_json())
 
 
@@ -380,7 +380,7 @@ def test_the_number_of_variants_is_limited() -> None:
         pair = Pair(primary=primary(), shadow=strange)
         totals.add_pair(pair, compare(pair))
     assert len(totals.pairs) == 65
-    assert sum(tally.pairs for tally in totals.pairs.values()) == 100
+    assert sum(totals.pairs for totals in totals.pairs.values()) == 100
 
 
 def _counter(key: Any, n: int) -> Any:

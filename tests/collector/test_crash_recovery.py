@@ -57,10 +57,10 @@ def read_store(store: Path) -> dict[str, Any]:
     """Read the store directly with SQLite."""
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        (tally,) = db.execute("SELECT tally FROM route_tallies").fetchone()
-        (compared,) = db.execute("SELECT tally FROM pair_tallies").fetchone()
+        (totals,) = db.execute("SELECT totals FROM route_tallies").fetchone()
+        (compared,) = db.execute("SELECT totals FROM pair_tallies").fetchone()
         return {
-            "route": json.loads(tally),
+            "route": json.loads(totals),
             "compared": json.loads(compared)["pairs"],
             "rows": db.execute("SELECT COUNT(*) FROM pairs").fetchone()[0],
             "requests": db.execute("SELECT COUNT(DISTINCT request_id) FROM pairs").fetchone()[0],

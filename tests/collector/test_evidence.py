@@ -90,9 +90,9 @@ def test_limited_pairs_have_no_outcomes() -> None:
     comparison = compare(make_pair("a", "b", "a", status=503, failure=Failure.UPSTREAM_OVERFLOW))
     assert comparison.limited
     assert outcomes_of(comparison) == {}
-    tally = PairTotals()
-    tally.add(comparison)
-    assert (tally.limited, tally.status.of) == (1, 0)
+    totals = PairTotals()
+    totals.add(comparison)
+    assert (totals.limited, totals.status.of) == (1, 0)
 
 
 def test_a_retried_primary_counts_as_failed() -> None:

@@ -151,7 +151,7 @@ async def test_conversions_are_joined_to_variants_by_user(location: Location) ->
         outcome("ada"),
         outcome("eve"),
         outcome("kim"),
-        outcome("nobody"),
+        outcome("unknown"),
         outcome("eve", "refund"),
     ]
     await store.write_outcomes(conversions, [], 1_100.0)

@@ -134,7 +134,7 @@ async def test_access_by_role(start: Start) -> None:
         await send_pairs(collector)
         for path in ("/", "/pairs", "/pairs/1", "/v1/summary", "/v1/pairs/1"):
             await get_page(collector, path, status=401)
-            await get_page(collector, path, status=401, token="nobody")
+            await get_page(collector, path, status=401, token="unknown")
         assert "4</b>" in await get_page(collector, "/", token="ada")
         viewed = await get_page(collector, "/pairs/1", token="ada")
         assert "Messages require the role reader" in viewed

@@ -168,7 +168,7 @@ def test_data_of_a_user_or_a_request_is_deleted(location: Location) -> None:
         )
         assert writer.forget(unit="ada")["pairs"] == 2
         assert writer.forget(request_id="d")["pairs"] == 1
-        assert writer.forget(request_id="nobody")["pairs"] == 0
+        assert writer.forget(request_id="unknown")["pairs"] == 0
         left = writer._connection.query("SELECT request_id FROM pairs")
         assert left == [("c",)]
         assert writer._connection.query("SELECT COUNT(*) FROM legs") == [(2,)]

@@ -235,8 +235,12 @@ async def test_a_full_disk_loses_pairs_but_no_counts(path: Path) -> None:
         big = make_pair("r1", "x" * 500_000)
         await store.write([big], counts_of(big), NOW)
         assert store.failure is not None
-        tally = store.totals.routes[CHAT]
-        assert (tally.legs.total(), tally.pairs, tally.unpaired) == (2, 0, {UnpairedReason.STORE_FAILED: 2})
+        totals = store.totals.routes[CHAT]
+        assert (totals.legs.total(), totals.pairs, totals.unpaired) == (
+            2,
+            0,
+            {UnpairedReason.STORE_FAILED: 2},
+        )
         assert store.totals.drops == {"store_failed": 2}
 
         await _run_in_writer_thread(store, lambda: sqlite_connection(writer).execute(limit.format(100_000)))

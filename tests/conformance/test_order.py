@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.client import Client, Response, connect
 from tests.conformance.snapshots import resource, resources, snapshot
-from tests.support import worlds
+from tests.support import configs
 from xds_server import ir
 from xds_server.translate import resources as translate
 from xds_server.xds.snapshot import (
@@ -223,8 +223,8 @@ def test_a_snapshot_with_a_dangling_reference_is_rejected(made: tuple[Resource, 
 
 @pytest.mark.item(37)
 def test_a_mirror_without_its_cluster_is_rejected() -> None:
-    whole = worlds.group(shadow=True)
+    whole = configs.group(shadow=True)
     broken = replace(whole, clusters=tuple(c for c in whole.clusters if c.name != "chat/hop"))
     assert any("mirrors to cluster 'chat/hop'" in violation for violation in ir.violations(broken))
     with pytest.raises(DanglingReferenceError, match="chat/hop"):
-        build(translate(broken, worlds.SCRIPTS))
+        build(translate(broken, configs.SCRIPTS))

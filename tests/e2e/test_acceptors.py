@@ -1,4 +1,4 @@
-"""Acceptor processes with real Envoys: one is killed or hangs, no request fails, rollouts continue."""
+"""Worker processes with real Envoys: one is killed or hangs, no request fails, rollouts continue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def acceptors(control: Process) -> list[int]:
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hung"])
-async def test_acceptors_come_and_go(plane: Plane, signal_number: signal.Signals) -> None:
+async def test_workers_end_and_are_replaced(plane: Plane, signal_number: signal.Signals) -> None:
     control = plane.start_control_plane("--workers=2", collector=False)
     old, new = plane.start_backend("v1"), plane.start_backend("v2")
     plane.apply(route(("v1", old.address), ("v2", new.address), CANARY))

@@ -79,7 +79,7 @@ def test_an_envoy_is_served_by_its_certificate_and_another_group_is_refused(
         wait=False,
     )
     eventually(lambda: metric(plane, "shiftplane_xds_identity_refused_total"), lambda found: found >= 2)
-    # Acceptors report their proxies once a second.
+    # Workers report their proxies once a second.
     eventually(lambda: connected(plane), lambda found: found == [("envoy-1", "SYNCED")])
     (log,) = [process.log.read_text() for process in plane.processes if process.name == "control-plane"]
     assert "node 'envoy-2' of group 'chat': the certificate has spiffe://mesh/ns/prod/sa/search" in log
@@ -99,7 +99,7 @@ def test_a_control_plane_may_go_by_an_address_or_a_uri(plane: Plane, ca: Authori
     assert _stats(envoy)["cluster.shiftplane_xds.ssl.versions.TLSv1.3"] == 1
 
 
-def test_an_envoy_tells_its_control_plane_from_others_of_the_same_ca(plane: Plane, ca: Authority) -> None:
+def test_an_envoy_rejects_another_server_of_the_same_ca(plane: Plane, ca: Authority) -> None:
     start(plane, ca.issue("impostor", "DNS:elsewhere.mesh"), ca)
     envoy = plane.start_envoy(tls=facts(ca, ca.issue("one", CHAT), plane.folder), wait=False)
     name = "cluster.shiftplane_xds.ssl.fail_verify_san"

@@ -202,7 +202,7 @@ async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -
     assert v1["requests"] + v2["requests"] == 90
 
 
-async def test_acceptors_hand_on_what_their_proxies_counted(plane: Plane, backend: Backend) -> None:
+async def test_workers_forward_the_counts_of_their_proxies(plane: Plane, backend: Backend) -> None:
     await asyncio.to_thread(plane.start_control_plane, "--workers=2", collector=False)
     await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
     envoys = [await asyncio.to_thread(plane.start_envoy, f"envoy-{number}") for number in range(3)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from tests.support.configs import SCRIPTS
 from tests.support.plane import Plane, eventually
-from tests.support.worlds import SCRIPTS
 from xds_server.compiler import compile_resources
 from xds_server.plan import RouteTraffic
 from xds_server.spec import load

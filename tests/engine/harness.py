@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from tests.support.clock import ManualClock
-from tests.support.worlds import SCRIPTS
+from tests.support.configs import SCRIPTS
 from xds_server import rollout
 from xds_server.engine import Action, Caller, build_engine
 from xds_server.store import SqliteStore

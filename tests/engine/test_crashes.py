@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.clock import ManualClock
+from tests.support.configs import SCRIPTS
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
-from tests.support.worlds import SCRIPTS
 from xds_server.engine import Action, Caller, CommandRefusedError, Engine, build_engine
 from xds_server.rollout import Phase, SetWeight, State, step
 from xds_server.store import Change, ConflictError, SqliteStore

@@ -95,7 +95,7 @@ async def test_one_silent_proxy_of_two_holds_the_step(harness: EngineHarness) ->
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
 
 
-async def test_a_silent_proxy_that_leaves_holds_nobody_up(harness: EngineHarness) -> None:
+async def test_a_silent_proxy_that_disconnects_blocks_no_step(harness: EngineHarness) -> None:
     FakeProxy(harness.hub, "one")
     slow = FakeProxy(harness.hub, "two")
     await harness.apply(route(V1))
@@ -116,7 +116,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
             lambda: (s := first.engine.queries.view("chat").step) is not None and s.kind == "pause"
         )
         before = first.engine.queries.view("chat")
-        world = first.engine.snapshots.newest(next(iter(first.hub._streams)).node_class)  # type: ignore[arg-type]
+        snapshot = first.engine.snapshots.newest(next(iter(first.hub._streams)).node_class)  # type: ignore[arg-type]
     async with running_engine(path) as second:
         after = second.engine.queries.view("chat")
         assert (after.step, after.weights, after.revision) == (before.step, before.weights, before.revision)
@@ -126,7 +126,7 @@ async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert second.engine.queries.view("chat").weights["v2"] == 5, "no step ends before a proxy is back"
         proxy = FakeProxy(second.hub)
         assert proxy.stream.session.snapshot is not None
-        assert proxy.stream.session.snapshot.version == world.version
+        assert proxy.stream.session.snapshot.version == snapshot.version
         await second.until(lambda: second.engine.queries.view("chat").weights["v2"] == 100)
 
 

@@ -25,7 +25,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[EngineHarness]:
 @pytest.mark.parametrize(
     ("acked", "connected", "quorum", "reached"),
     [
-        (0, 0, 1, False),  # nobody holds it if nobody is connected
+        (0, 0, 1, False),  # without a connected proxy, no proxy is synced
         (0, 0, 10_000, False),
         (1, 1, 10_000, True),
         (0, 1, 1, False),

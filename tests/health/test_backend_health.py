@@ -33,7 +33,7 @@ def test_a_threshold_of_one_needs_one_failure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vital", "noes", "wavering"),
+    ("state", "failures", "wavering"),
     [
         (HealthState.UNKNOWN, 0, True),
         (HealthState.UNKNOWN, 2, True),
@@ -43,9 +43,9 @@ def test_a_threshold_of_one_needs_one_failure() -> None:
     ],
 )
 def test_an_endpoint_is_asked_soon_while_the_next_answer_may_decide(
-    vital: HealthState, noes: int, wavering: bool
+    state: HealthState, failures: int, wavering: bool
 ) -> None:
-    assert EndpointHealth(state=vital, consecutive_failures=noes).check_soon is wavering
+    assert EndpointHealth(state=state, consecutive_failures=failures).check_soon is wavering
 
 
 ALIVE, DEAD, UNKNOWN = (

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server import ir
 
 
@@ -30,34 +30,34 @@ def with_cluster(config: ir.ProxyConfig, name: str, **changes: object) -> ir.Pro
 
 @pytest.mark.parametrize("shadow", [False, True])
 def test_a_valid_configuration_has_no_violations(shadow: bool) -> None:
-    assert ir.violations(worlds.group(shadow=shadow)) == ()
+    assert ir.violations(configs.group(shadow=shadow)) == ()
 
 
-WITH_SHADOW = worlds.group(shadow=True)
+WITH_SHADOW = configs.group(shadow=True)
 BROKEN = {
     "has no limits": with_cluster(WITH_SHADOW, "chat/hop", limits=None),
-    "must not retry": with_cluster(WITH_SHADOW, "chat/hop", limits=replace(worlds.LIMITS, max_retries=1)),
+    "must not retry": with_cluster(WITH_SHADOW, "chat/hop", limits=replace(configs.LIMITS, max_retries=1)),
     "does not limit their duration": with_cluster(
-        WITH_SHADOW, "chat/v2/shadow", limits=replace(worlds.LIMITS, max_stream=None)
+        WITH_SHADOW, "chat/v2/shadow", limits=replace(configs.LIMITS, max_stream=None)
     ),
     "would block the user": with_cluster(
-        WITH_SHADOW, "chat/hop", limits=replace(worlds.LIMITS, buffer_bytes=4 << 20)
+        WITH_SHADOW, "chat/hop", limits=replace(configs.LIMITS, buffer_bytes=4 << 20)
     ),
-    "must not have limits": with_cluster(WITH_SHADOW, "chat/v1", limits=worlds.LIMITS),
+    "must not have limits": with_cluster(WITH_SHADOW, "chat/v1", limits=configs.LIMITS),
     "has no idle timeout": with_route(WITH_SHADOW, idle_timeout=0.0),
     "does not exist": replace(WITH_SHADOW, clusters=WITH_SHADOW.clusters[1:]),
     "has no timeout": replace(
         WITH_SHADOW, mirror_routes=(replace(WITH_SHADOW.mirror_routes[0], timeout=0.0),)
     ),
     "the mirror listener does not have": replace(WITH_SHADOW, mirror_routes=()),
-    "weights that sum to": with_route(WITH_SHADOW, arms=(worlds.arm("v1", 9_999),)),
-    "splits differently": with_route(WITH_SHADOW, arms=(worlds.arm("v1", 10_000),)),
+    "weights that sum to": with_route(WITH_SHADOW, arms=(configs.arm("v1", 9_999),)),
+    "splits differently": with_route(WITH_SHADOW, arms=(configs.arm("v1", 10_000),)),
     "appears 2 times": replace(WITH_SHADOW, clusters=(*WITH_SHADOW.clusters, WITH_SHADOW.clusters[0])),
     "two different clusters or models": with_route(
-        worlds.group(), arms=(worlds.arm("v1", 5_000), worlds.arm("v1", 5_000, model="x"))
+        configs.group(), arms=(configs.arm("v1", 5_000), configs.arm("v1", 5_000, model="x"))
     ),
     "serves both users and copies": replace(
-        WITH_SHADOW, mirror_routes=(replace(WITH_SHADOW.mirror_routes[0], arm=worlds.arm("v1", 10_000)),)
+        WITH_SHADOW, mirror_routes=(replace(WITH_SHADOW.mirror_routes[0], arm=configs.arm("v1", 10_000)),)
     ),
 }
 

@@ -198,7 +198,7 @@ def test_a_paused_step_that_is_held_already_keeps_its_message() -> None:
     assert step(before, converged(before), NOW + 5) == (before, ())
 
 
-def test_convergence_while_a_weight_is_paused_moves_nobody() -> None:
+def test_convergence_while_a_weight_is_paused_moves_no_user() -> None:
     before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, message="missing")
     assert step(before, converged(before), NOW + 5) == (replace(before, converged=True, message=""), ())
 
@@ -254,9 +254,11 @@ def test_a_degraded_rollout_goes_on_where_it_was_once_the_proxies_hold_it(phase:
 def test_a_rollback_ends_when_it_is_held_and_its_duration_is_reported(took: float, words: str) -> None:
     before = state(Phase.ROLLING_BACK, outcome=Outcome.ABORTED, message="aborted: why")
     after, effects = step(before, converged(before, acked=3, connected=4), NOW + took)
-    said = f"3 of 4 proxies, {words}"
-    assert after == replace(before, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {said}")
-    assert records(effects) == [("rolled_back", said)]
+    message = f"3 of 4 proxies, {words}"
+    assert after == replace(
+        before, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {message}"
+    )
+    assert records(effects) == [("rolled_back", message)]
 
 
 def test_a_rollback_by_evidence_keeps_its_reason() -> None:

@@ -54,7 +54,7 @@ def split(name: str = STRATEGY_SPLIT, base: str = "v1", **weights: int) -> Split
 # The first spec
 
 
-def test_a_first_spec_is_published_and_moves_nobody() -> None:
+def test_a_first_spec_is_published_and_moves_no_user() -> None:
     asked = program(spreads=(by_rule(v3=10, v2=20),), checked=("v2",))
     after, effects = step(None, spec(asked, "d1"), NOW)
     assert after == State(
@@ -140,7 +140,7 @@ def test_a_spec_that_means_the_same_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.KILLED])
-def test_another_course_begins_anew_and_moves_nobody(phase: Phase) -> None:
+def test_another_rollout_key_begins_anew_and_moves_no_user(phase: Phase) -> None:
     before = state(
         phase,
         program=program(spreads=(by_rule(v2=2_000),), checked=("v2", "v3")),
@@ -192,13 +192,13 @@ def test_a_superseded_rollout_without_users_says_so() -> None:
     assert records(effects)[0] == ("superseded", "replaced in phase Pending with no users on a candidate")
 
 
-def test_another_stable_backend_begins_with_everybody_on_it() -> None:
+def test_another_stable_backend_begins_with_all_users_on_it() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, _ = step(before, spec(program(stable="v2", candidate="v1")), NOW)
     assert slots_by_variant(after.segments(STRATEGY_SPLIT)) == {"v2": 10_000}
 
 
-def test_users_keep_their_slots_when_another_course_begins() -> None:
+def test_users_keep_their_slots_when_another_rollout_key_begins() -> None:
     slots = (("v1", 100), ("v2", 500), ("v1", 9_400))
     segments = tuple(Segment(variant=variant, slots=count) for variant, count in slots)
     before = state(Phase.PROGRESSING, splits=(Split(name=STRATEGY_SPLIT, segments=segments),))
@@ -447,7 +447,7 @@ def test_the_end_of_a_program(
     assert (records(effects), effects[-1] == Publish()) == ([("healthy", words)], publishes)
 
 
-def test_without_steps_the_stable_backend_serves_everybody() -> None:
+def test_without_steps_the_stable_backend_serves_all_users() -> None:
     before = state(Phase.PENDING, program=program(candidate=None, steps=()))
     after, effects = step(before, converged(before), NOW)
     assert after == replace(before, phase=Phase.HEALTHY, converged=True)

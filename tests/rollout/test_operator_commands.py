@@ -340,9 +340,7 @@ def test_an_abort_where_nothing_was_rolled_out_changes_nothing() -> None:
     "phase", [phase for phase in Phase if phase in ACTIVE_PHASES or phase is Phase.HEALTHY]
 )
 @pytest.mark.parametrize(("weight", "mirror"), [(0, 0), (500, 0), (0, 2_000)])
-def test_an_undo_needs_a_rollout_that_runs_or_somebody_who_is_exposed(
-    phase: Phase, weight: int, mirror: int
-) -> None:
+def test_an_undo_needs_a_rollout_that_runs_or_exposed_users(phase: Phase, weight: int, mirror: int) -> None:
     resumes = Phase.PROGRESSING if phase in {Phase.PAUSED, Phase.DEGRADED} else None
     before = state(phase, weight=weight, mirror=mirror, resumes=resumes, converged=True)
     if phase is Phase.HEALTHY and not weight and not mirror:
@@ -497,8 +495,8 @@ def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
         Health(backend="v9", healthy=0, total=1),
         Alarm(name="Bad", detail="d", rollback=True),
     ):
-        nobody = replace(before, splits=state(Phase.PENDING).splits)
-        assert step(nobody, nothing, NOW + 5) == (nobody, ())
+        unexposed = replace(before, splits=state(Phase.PENDING).splits)
+        assert step(unexposed, nothing, NOW + 5) == (unexposed, ())
     late, effects = step(before, not_converged(before), NOW + 20)
     assert late.message == "not all proxies are synced: waiting for b"
     assert late.kill == before.kill

@@ -32,14 +32,14 @@ from xds_server.rollout import (
     step,
 )
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 FINDINGS = [None, *Finding]
 LAST = SetWeight(weight=9_000)
 
 
 def judged(*steps: Step, **more: Any) -> Program:
     """Return a program whose timed steps need a verdict, and wait for one for 300 s."""
-    return program(*steps, **{"requires_verdict": True, "verdict_timeout": PATIENCE} | more)
+    return program(*steps, **{"requires_verdict": True, "verdict_timeout": TIMEOUT} | more)
 
 
 def due(asked: Program, **more: Any) -> State:
@@ -74,11 +74,11 @@ def test_a_judged_step_without_a_pass_is_extended_and_then_does_as_the_spec_asks
         assert (after.step, after.weight) == (1, 9_000)
         return
     extended = replace(before, message=words(finding))
-    for passed in (0.0, PATIENCE - 0.001):
+    for passed in (0.0, TIMEOUT - 0.001):
         after, effects = step(before, Tick(synced=True), NOW + passed)
         assert (after, records(effects)) == (extended, [("extended", words(finding))])
         assert step(extended, Tick(synced=True), NOW + passed) == (extended, ())
-    after, effects = step(extended, Tick(synced=True), NOW + PATIENCE)
+    after, effects = step(extended, Tick(synced=True), NOW + TIMEOUT)
     match undecided:
         case OnInconclusive.PROMOTE:
             assert (after.step, after.weight, after.phase) == (1, 9_000, Phase.PROGRESSING)
@@ -89,12 +89,12 @@ def test_a_judged_step_without_a_pass_is_extended_and_then_does_as_the_spec_asks
             assert (after.weight, after.ends_at) == (0, None)
             assert records(effects) == [("undecided", f"{words(finding)}; onInconclusive is Rollback")]
         case OnInconclusive.HOLD:
-            said = f"{words(finding)}; promote or abort"
-            assert (after, records(effects)) == (replace(before, message=said), [("held", said)])
+            message = f"{words(finding)}; promote or abort"
+            assert (after, records(effects)) == (replace(before, message=message), [("held", message)])
             assert step(after, Tick(synced=True), NOW + 1e6) == (after, ())
 
 
-def test_without_patience_the_decision_is_due_at_once() -> None:
+def test_without_a_timeout_the_decision_is_due_at_once() -> None:
     before = due(
         judged(Pause(duration=60.0), LAST, verdict_timeout=0.0, on_inconclusive=OnInconclusive.ROLLBACK)
     )
@@ -109,7 +109,7 @@ def test_without_patience_the_decision_is_due_at_once() -> None:
         (judged(Experiment(weights=(("v2", 500),), duration=60.0, back=False)), 500),
         (judged(Shadow(percentage=2_000, duration=60.0), LAST), 500),
     ],
-    ids=["nobody-is-on-the-candidate", "nothing-is-judged", "experiment", "shadow"],
+    ids=["no-user-on-the-candidate", "nothing-is-judged", "experiment", "shadow"],
 )
 @pytest.mark.parametrize("finding", FINDINGS)
 def test_a_step_that_is_not_judged_ends_by_time(asked: Program, weight: int, finding: Finding | None) -> None:
@@ -139,7 +139,7 @@ PLACES = {
 
 @pytest.mark.parametrize("phase", PLACES, ids=lambda phase: phase.name)
 @pytest.mark.parametrize(("weight", "mirror"), [(0, 0), (1, 0), (0, 1), (500, 0)])
-def test_a_failed_verdict_takes_back_whoever_is_exposed(phase: Phase, weight: int, mirror: int) -> None:
+def test_a_failed_verdict_rolls_back_exposed_users(phase: Phase, weight: int, mirror: int) -> None:
     before = state(
         phase, *PLACES[phase], weight=weight, mirror=mirror, ends_at=NOW + 9, left=3.0, warm_until=1e9
     )
@@ -203,7 +203,7 @@ def test_only_a_pass_ends_an_analysis_that_is_held_and_not_paused(
 @pytest.mark.parametrize("rollback", [False, True])
 @pytest.mark.parametrize(("weight", "mirror"), [(0, 0), (1, 0), (0, 1)])
 @pytest.mark.parametrize("phase", PLACES, ids=lambda phase: phase.name)
-def test_an_alarm_takes_back_whoever_is_exposed_if_the_spec_asks_for_it(
+def test_an_alarm_rolls_back_exposed_users_if_the_spec_requires_it(
     phase: Phase, weight: int, mirror: int, rollback: bool
 ) -> None:
     before = state(phase, *PLACES[phase], weight=weight, mirror=mirror)
@@ -233,7 +233,7 @@ def test_the_death_of_a_backend_takes_back_its_users_and_is_published(
     asked = program(*(PLACES.get(phase) or CANARY), checked=("v2", "v3"))
     before = state(phase, program=asked, weight=weight, converged=held, healthy=("v2", "v3"))
     after, effects = step(before, Health(backend="v2", healthy=0, total=2, detail=detail), NOW + 5)
-    said = "v2 lost its last healthy endpoint: 0 of 2 endpoints are healthy" + (
+    message = "v2 lost its last healthy endpoint: 0 of 2 endpoints are healthy" + (
         " (refused)" if detail else ""
     )
     assert (after.healthy, after.dead) == (("v3",), ("v2",))
@@ -241,10 +241,10 @@ def test_the_death_of_a_backend_takes_back_its_users_and_is_published(
     if weight and phase not in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
         assert (after.phase, after.outcome) == (Phase.ROLLING_BACK, Outcome.ROLLED_BACK)
         assert (after.weight, after.converged) == (0, False)
-        assert records(effects) == [("candidate_died", said)]
+        assert records(effects) == [("candidate_died", message)]
     elif not weight:
         assert (after.phase, after.weight, after.converged) == (phase, 0, held)
-        assert records(effects) == [("dead", said)]
+        assert records(effects) == [("dead", message)]
     again = Health(backend="v2", healthy=0, total=2, detail="other words")
     assert step(after, again, NOW + 6) == (after, ())
 
@@ -276,9 +276,9 @@ def test_users_go_only_to_backends_that_are_known_to_live(current: Step, dead: t
         Phase.PROGRESSING, program=asked, step=1, converged=True, ends_at=NOW, healthy=("v3",), dead=dead
     )
     known = "has no healthy endpoint" if dead else "was not seen healthy yet"
-    said = f"v2 {known}; it gets no users until an endpoint passes its health check"
+    message = f"v2 {known}; it gets no users until an endpoint passes its health check"
     after, effects = step(before, Tick(synced=True), NOW)
-    assert (after, records(effects)) == (replace(before, message=said), [("not_alive", said)])
+    assert (after, records(effects)) == (replace(before, message=message), [("not_alive", message)])
     assert step(after, Tick(synced=True), NOW + 1) == (after, ())
     alive = replace(after, healthy=("v2", "v3"), dead=())
     assert step(alive, Tick(synced=True), NOW + 2)[0].weight >= 9_000
@@ -390,8 +390,8 @@ def test_the_share_of_copies_follows_their_cost(mirror: int, rate: float, share:
         assert (after, effects) == (before, ())
         return
     assert after == replace(before, mirror=share, budgeted_at=NOW + 5, revision=8, published_at=NOW + 5)
-    said = f"copies cost {rate:.0f} tokens/s, the budget is 100: mirroring {share / 100:g} % of requests"
-    assert (records(effects), effects[-1]) == ([("budget", said)], Publish())
+    message = f"copies cost {rate:.0f} tokens/s, the budget is 100: mirroring {share / 100:g} % of requests"
+    assert (records(effects), effects[-1]) == ([("budget", message)], Publish())
 
 
 def test_a_change_of_the_share_settles_before_the_next() -> None:

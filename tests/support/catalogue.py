@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mirror_collector.compare import CollectorTotals
 from mirror_collector.serve import MetricsCollector
-from tests.support.worlds import SCRIPTS
+from tests.support.configs import SCRIPTS
 from xds_server.engine import build_engine
 from xds_server.notifications.delivery import Outbox
 from xds_server.notifications.messages import Notifications

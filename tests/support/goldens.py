@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.worlds import SCRIPTS
+from tests.support.configs import SCRIPTS
 from xds_server import ir
 from xds_server.compiler import compile_resources
 from xds_server.plan import RouteTraffic

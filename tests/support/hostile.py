@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server.translate import resources
 from xds_server.xds.server import Hub, Server
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, Snapshot, build
@@ -46,14 +46,14 @@ def large_snapshot(weight: int, size: int) -> Snapshot:
     body = AnyMessage(type_url=CLUSTER, value=b"\x00" * size).SerializeToString()
     version = blake2b(body, digest_size=8).hexdigest()
     large = Resource(type_url=CLUSTER, name="big", version=version, body=body)
-    return build((*resources(worlds.group(weight), worlds.SCRIPTS), large))
+    return build((*resources(configs.group(weight), configs.SCRIPTS), large))
 
 
 class ServerHarness:
     """A server with a snapshot that tests replace; `group_snapshots` has those of other groups."""
 
     def __init__(self, write_seconds: float) -> None:
-        self.snapshot = worlds.snapshot(worlds.group(500))
+        self.snapshot = configs.snapshot(configs.group(500))
         self.group_snapshots: dict[str, Snapshot] = {}
         self.hub = Hub(self.snapshot_for, write_seconds=write_seconds)
         self.server = Server(self.hub, identifier="test")

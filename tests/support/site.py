@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from tests.support.configs import SCRIPTS
 from tests.support.plane import route
-from tests.support.worlds import SCRIPTS
 from xds_server.access.audit import AuditEvent
 from xds_server.access.identity import Grant, Role, new_token
 from xds_server.engine import Caller, Engine, build_engine, log_checkpoint

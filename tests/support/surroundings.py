@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Print, and exit with 3 unless told to wait."""
+    """Print, and exit with 3 unless it shall wait."""
     found = {
         "name": __name__,
         "arguments": sys.argv[1:],

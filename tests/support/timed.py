@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.support.clock import ManualClock
+from tests.support.configs import SCRIPTS
 from tests.support.plane import eventually
-from tests.support.worlds import SCRIPTS
 from xds_server import ir
 from xds_server.engine import Action, Caller, ReconcileInbox, build_engine
 from xds_server.health import HealthChecks

@@ -35,9 +35,25 @@ EXEMPT_FILES: Final = (
 """Records of the past, and the list itself."""
 
 INTERFACES: Final = frozenset(
-    {"likeness", "--acceptors", "acceptors", "shiftplane_acceptors", "nobody.invalid"}
+    {
+        *("likeness", "patience", "--acceptors", "acceptors", "likeness-vllm"),
+        *("nobody.invalid", "entry/nobody.invalid"),
+        *("shiftplane_xds_worlds_failed", "shiftplane_xds_worlds_failed_total"),
+        *("shiftplane_xds_acceptors", "ShiftplaneWorldNotBuilt", "shiftplaneworldnotbuilt"),
+    }
 )
 """Names that operators, proxies or stores use already: JSON keys, flags, series, resources."""
+
+_INTERFACE: Final = re.compile(
+    "|".join(
+        rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+        for name in sorted(INTERFACES - {"patience"}, key=len, reverse=True)
+    )
+)
+_SAMPLE_TEXT: Final = re.compile(
+    r"h[eu]llo,? (there )?world|tax law and courts|You said: I am|tell me a long story", re.IGNORECASE
+)
+"""What users and models of the tests write."""
 
 _STORED: Final = {
     "mirror_collector/store/": frozenset({"tally", "tallies"}),
@@ -97,9 +113,7 @@ def _of(file: Path, number: int, kind: str, text: str) -> Iterator[Hit]:
     stripped = text.strip("rbf\"'")
     if stripped in INTERFACES:
         return
-    for interface in INTERFACES:
-        quoted = rf"[`\"']{re.escape(interface)}[`\"']|(?<!\w){re.escape(interface)}(?=[=.:]\S)"
-        text = re.sub(quoted, "", text)
+    text = _INTERFACE.sub("", _SAMPLE_TEXT.sub("", text))
     stored = {word for folder, words in _STORED.items() if folder in file.as_posix() for word in words}
     for match in _WORD.finditer(text):
         word = match.group().lower()

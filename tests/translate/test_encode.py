@@ -19,7 +19,7 @@ from envoy_data_plane.google.protobuf import Struct, Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server.translate.encode import encode, pack
 from xds_server.xds.snapshot import changes
 
@@ -138,7 +138,7 @@ def test_pack_names_the_type() -> None:
 
 
 def test_equal_configurations_give_equal_bytes() -> None:
-    one, other = (worlds.snapshot(worlds.group(shadow=True)) for _ in range(2))
+    one, other = (configs.snapshot(configs.group(shadow=True)) for _ in range(2))
     assert one.version == other.version
     assert changes(one, other) == {}
-    assert worlds.snapshot(worlds.group(500)).version != worlds.snapshot(worlds.group(501)).version
+    assert configs.snapshot(configs.group(500)).version != configs.snapshot(configs.group(501)).version

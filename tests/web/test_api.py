@@ -9,8 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.configs import SCRIPTS
 from tests.support.site import GOOD
-from tests.support.worlds import SCRIPTS
 from xds_server.engine import build_engine
 from xds_server.store import AccessStore, SqliteStore
 from xds_server.web import Authenticator, Site, build, registry

@@ -194,7 +194,7 @@ def test_an_opinion_is_what_its_evidence_reaches(less: int, more: int, same: int
 ALIKE = ComparisonCounts(less=200, more=200)
 
 
-def test_one_difference_is_enough_and_the_clearest_is_told_first() -> None:
+def test_one_difference_is_enough_and_the_clearest_is_listed_first() -> None:
     signs = {
         "rouge_l": ALIKE,
         "refused": ComparisonCounts(less=15, same=500),

@@ -152,12 +152,12 @@ def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:
 # Sums
 
 
-def test_tallies_add_up() -> None:
+def test_totals_add_up() -> None:
     empty = Totals()
     assert (empty.share, empty.mean) == (None, None)
-    tally = empty.add(1, 4, 8.0, (1, 2)).add(2, 6, 2.0, (3, 4)).add(0, 0)
-    assert tally == Totals(x=3, n=10, total=10.0, buckets=(4, 6))
-    assert (tally.share, tally.mean) == (0.3, 1.0)
+    totals = empty.add(1, 4, 8.0, (1, 2)).add(2, 6, 2.0, (3, 4)).add(0, 0)
+    assert totals == Totals(x=3, n=10, total=10.0, buckets=(4, 6))
+    assert (totals.share, totals.mean) == (0.3, 1.0)
 
 
 # Where latency is compared

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.clients.many import Clients, Kind
-from tests.support import worlds
+from tests.support import configs
 from tests.support.closed_window import closed_window
 from tests.support.hostile import (
     METHODS,
@@ -241,7 +241,7 @@ async def test_a_repeated_name_is_sent_once(delta: bool) -> None:
 
 async def test_a_stream_rejected_during_a_write_ends_alone() -> None:
     async with serving() as harness:
-        harness.publish(worlds.snapshot(worlds.group(500, shadow=True)))
+        harness.publish(configs.snapshot(configs.group(500, shadow=True)))
         nonsense = [
             make_request(CLUSTER),
             make_request(LISTENER),
@@ -276,7 +276,7 @@ async def test_many_clients_that_do_not_read_delay_no_other_client() -> None:
             call = await stuck.enter_async_context(open_stream(harness.port, delta=True))
             await call.write(make_request(CLUSTER, node=f"stuck-{number}", group="stuck"))
         await until(lambda: len(harness.hub.proxies()) == 81)
-        harness.publish(worlds.snapshot(worlds.group(700)))
+        harness.publish(configs.snapshot(configs.group(700)))
         await until(lambda: synced(harness) == 1)
         assert harness.hub.counters.slow_clients_closed == 0
         good.close()

@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.support import worlds
+from tests.support import configs
 from tests.support.proxy import FakeProxy
 from tests.xds.server.test_streams import connected, read, send_request, serving, until
 from xds_server.xds.server.admission import Admission
@@ -78,7 +78,7 @@ async def test_convergence_counts_each_stream_of_a_node_with_a_stream_per_type()
             got = await read(call)
             await send_request(call, type_url, nonce=got.nonce)
         await until(lambda: harness.hub.convergence("chat").acked == len(SERVICES))
-        harness.snapshot = worlds.snapshot(worlds.group(900))
+        harness.snapshot = configs.snapshot(configs.group(900))
         harness.hub.publish("chat")
         got = await read(calls[ROUTE])
         assert harness.hub.convergence("chat").acked < len(SERVICES)

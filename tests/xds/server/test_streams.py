@@ -10,7 +10,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support import worlds
+from tests.support import configs
 from tests.support.proxy import FakeProxy
 from xds_server.ir import UnsafeConfigError
 from xds_server.view import ProxyStatus
@@ -33,7 +33,7 @@ class ServerHarness:
     """A server with a snapshot that tests replace."""
 
     def __init__(self, admission: Admission | None = None) -> None:
-        self.snapshot = worlds.snapshot(worlds.group(500))
+        self.snapshot = configs.snapshot(configs.group(500))
         self.changed: list[str] = []
         self.hub = Hub(self.snapshot_for, on_change=self.changed.append)
         self.server = Server(self.hub, identifier="test", admission=admission)
@@ -103,7 +103,7 @@ async def test_a_client_receives_a_snapshot_and_its_successor() -> None:
         names = {wire.Resource.FromString(raw).name for raw in first.resources}
         assert names == {"chat/v1", "chat/v2"}
         await send_request(call, CLUSTER, nonce=first.nonce)
-        harness.snapshot = worlds.snapshot(worlds.group(500, shadow=True))
+        harness.snapshot = configs.snapshot(configs.group(500, shadow=True))
         harness.hub.publish("chat")
         second = await read(call)
         assert {wire.Resource.FromString(raw).name for raw in second.resources} == {
@@ -174,7 +174,7 @@ async def test_of_many_snapshots_in_a_row_the_newest_is_sent() -> None:
         await send_request(call, CLUSTER)
         got = await read(call)
         for weight in range(1, 50):
-            harness.snapshot = worlds.snapshot(worlds.group(weight, shadow=weight % 2 == 1))
+            harness.snapshot = configs.snapshot(configs.group(weight, shadow=weight % 2 == 1))
             harness.hub.publish("chat")
         await send_request(call, CLUSTER, nonce=got.nonce)
         got = await read(call)
@@ -206,7 +206,7 @@ def test_the_node_metadata_contains_the_entry_address(
 
 
 async def test_a_nacked_version_stops_at_its_probes() -> None:
-    bad = worlds.snapshot(worlds.group(700))
+    bad = configs.snapshot(configs.group(700))
     harness = ServerHarness()
     good = harness.snapshot.version
     clients = [FakeProxy(harness.hub, f"proxy-{number}") for number in range(6)]
@@ -231,7 +231,7 @@ async def test_a_nacked_version_stops_at_its_probes() -> None:
     assert offered.version == good
     for client in clients:
         client.refuse = set()
-    harness.snapshot = worlds.snapshot(worlds.group(800))
+    harness.snapshot = configs.snapshot(configs.group(800))
     harness.hub.publish("chat")
     await until(lambda: harness.hub.convergence("chat").acked == 7)
     assert harness.hub.convergence("chat").nacked == 0
@@ -245,7 +245,7 @@ async def test_the_nack_of_an_unused_node_class_is_kept_and_not_counted() -> Non
     other = FakeProxy(harness.hub, "other", minor=37)
     pushing = asyncio.create_task(harness.hub.run())
     await until(lambda: harness.hub.convergence("chat").acked == 4)
-    good, harness.snapshot = harness.snapshot.version, worlds.snapshot(worlds.group(700))
+    good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700))
     for client in clients:
         client.refuse = {harness.snapshot.version}
     harness.hub.publish("chat")
@@ -263,7 +263,7 @@ async def test_the_nack_of_an_unused_node_class_is_kept_and_not_counted() -> Non
     assert f"which keep version {good}" in found.detail
     new_proxy.leave()
     # The next version is not probed on a proxy that starts now, because it has no version to fall back to.
-    harness.snapshot = worlds.snapshot(worlds.group(800))
+    harness.snapshot = configs.snapshot(configs.group(800))
     harness.hub.publish("chat")
     late = FakeProxy(harness.hub, "late")
     await until(lambda: late.version == good)
@@ -279,7 +279,7 @@ async def test_a_stream_of_one_type_is_no_probe() -> None:
     one, other = (FakeProxy(harness.hub, name) for name in ("one", "other"))
     pushing = asyncio.create_task(harness.hub.run())
     await until(lambda: harness.hub.convergence("chat").acked == 7)
-    good, harness.snapshot = harness.snapshot.version, worlds.snapshot(worlds.group(700, shadow=True))
+    good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700, shadow=True))
     one.silent = other.silent = True
     harness.hub.publish("chat")
     await until(lambda: one._unanswered and other._unanswered)
@@ -305,7 +305,7 @@ async def test_setting_the_wall_clock_changes_displayed_times_only() -> None:
     await until(lambda: harness.hub.convergence("chat").acked == 3)
     for client in clients:
         client.silent = True
-    harness.snapshot = worlds.snapshot(worlds.group(700))
+    harness.snapshot = configs.snapshot(configs.group(700))
     harness.hub.publish("chat")
     await until(lambda: all(client._unanswered for client in clients))
     wall[0] = 1.0  # More than an hour back.
@@ -328,7 +328,7 @@ async def test_the_number_of_unused_node_classes_is_bounded() -> None:
     pushing = asyncio.create_task(harness.hub.run())
     clients = [FakeProxy(harness.hub, f"proxy-{port}", entry=f"127.0.0.1:{port}") for port in range(1, 101)]
     await until(lambda: harness.hub.convergence("chat").acked == 100)
-    harness.snapshot = worlds.snapshot(worlds.group(700))
+    harness.snapshot = configs.snapshot(configs.group(700))
     for client in clients:
         client.refuse = {harness.snapshot.version}
     harness.hub.publish("chat")
@@ -353,7 +353,7 @@ async def test_a_failed_snapshot_build_does_not_affect_other_node_classes() -> N
     old, new = FakeProxy(harness.hub, "old", minor=37), FakeProxy(harness.hub, "new", minor=40)
     pushing = asyncio.create_task(harness.hub.run())
     await until(lambda: harness.hub.convergence("chat").acked == 2)
-    before, harness.snapshot = harness.snapshot, worlds.snapshot(worlds.group(700))
+    before, harness.snapshot = harness.snapshot, configs.snapshot(configs.group(700))
     broken.add(37)
     with capture_logs() as logs:
         harness.hub.publish("chat")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server.xds.server import Hub, Stream, node_class_of
 from xds_server.xds.session import Delta, NodeInfo, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, VIRTUAL_HOST
@@ -31,7 +31,7 @@ NAMES = {
 
 
 def snapshot_for(node_class: ir.NodeClass) -> Snapshot:
-    return worlds.snapshot(replace(worlds.group(500), node_class=node_class))
+    return configs.snapshot(replace(configs.group(500), node_class=node_class))
 
 
 class ReconnectingEnvoy:
@@ -153,6 +153,6 @@ def test_which_streams_are_aggregated_delta_streams() -> None:
 
 def test_a_snapshot_without_routes_has_a_placeholder_virtual_host() -> None:
     empty = replace(
-        worlds.group(500), virtual_hosts=(), node_class=replace(worlds.PROXIES, virtual_hosts_apart=True)
+        configs.group(500), virtual_hosts=(), node_class=replace(configs.PROXIES, virtual_hosts_apart=True)
     )
-    assert worlds.snapshot(empty).of(VIRTUAL_HOST).keys() == {"entry/nobody.invalid"}
+    assert configs.snapshot(empty).of(VIRTUAL_HOST).keys() == {"entry/nobody.invalid"}

@@ -108,7 +108,7 @@ def test_a_snapshot_without_a_cluster_is_held_when_the_client_let_it_go(delta: b
     assert "b" in back.names
 
 
-def test_whoever_follows_a_part_of_all_clusters_does_not_hold_them() -> None:
+def test_a_client_subscribed_to_some_clusters_is_not_synced() -> None:
     client = Client(delta=True)
     client.request("CDS", "a")
     client.offer(clusters(a=1, b=1))
@@ -119,7 +119,7 @@ def test_whoever_follows_a_part_of_all_clusters_does_not_hold_them() -> None:
 
 
 @both
-def test_whoever_has_not_asked_for_all_endpoints_does_not_hold_them(delta: bool) -> None:
+def test_a_client_without_all_endpoints_is_not_synced(delta: bool) -> None:
     client = Client(delta)
     client.request("EDS", "a")
     client.offer(snapshot_of((Made(ENDPOINT, "a", 1), Made(ENDPOINT, "b", 1))))
@@ -442,16 +442,18 @@ def test_what_a_client_brings_along_is_reported_with_its_first_request_of_a_type
 
 
 def test_a_reconnected_client_is_sent_what_differs() -> None:
-    world = clusters(a=1, b=2, c=1)
-    held = {"a": world.of(CLUSTER)["a"].version, "b": clusters(b=1).of(CLUSTER)["b"].version, "gone": "1"}
+    current = clusters(a=1, b=2, c=1)
+    held = {"a": current.of(CLUSTER)["a"].version, "b": clusters(b=1).of(CLUSTER)["b"].version, "gone": "1"}
     client = Client(delta=True)
     client.request("CDS", versions=held)
-    client.offer(world)
+    client.offer(current)
     (got,) = client.take_all()
     assert (got.names, got.removed) == (("b", "c"), ("gone",))
     client.ack(got)
     assert client.session.type_synced(CLUSTER)
-    assert {item.body for item in client.session.inventory()} == {e.body for e in world.of(CLUSTER).values()}
+    assert {item.body for item in client.session.inventory()} == {
+        e.body for e in current.of(CLUSTER).values()
+    }
 
 
 def test_the_inventory_lists_what_is_followed_and_held() -> None:

@@ -70,7 +70,7 @@ def test_a_successor_is_not_released_by_what_its_predecessor_proved() -> None:
     assert rollout.tick(MANY, 3.0) == Offer("v3", frozenset(MANY[3:6])), "no client has accepted v3 yet"
 
 
-def test_without_anybody_to_ask_a_version_goes_out() -> None:
+def test_without_clients_a_version_is_released() -> None:
     rollout = released()
     assert rollout.publish("v2", [], 1.0) == Offer("v2", None)
     assert state_of(rollout) == (Stage.RELEASED, "v2", "v2", None, None)
@@ -205,14 +205,14 @@ def test_a_version_on_which_two_rounds_went_away_has_a_third() -> None:
     assert rollout.nack == Nack("unknown proxy", message)
 
 
-def check(rollout: ProbeRollout[str], told: dict[str, str], now: float) -> None:
-    """Check which versions clients have been told of."""
+def check(rollout: ProbeRollout[str], sent: dict[str, str], now: float) -> None:
+    """Check which versions clients received."""
     allowed = {
         Stage.RELEASED: {rollout.target},
         Stage.NACKED: {rollout.last_good},
         Stage.PROBING: {rollout.last_good, rollout.target},
     }
-    assert set(told.values()) <= allowed[rollout.stage]
+    assert set(sent.values()) <= allowed[rollout.stage]
     if rollout.stage is Stage.PROBING:
         assert now < (rollout.deadline or 0) <= now + rollout.probe_timeout
     else:
@@ -221,30 +221,30 @@ def check(rollout: ProbeRollout[str], told: dict[str, str], now: float) -> None:
 
 
 @given(st.data())
-def test_clients_that_come_and_go_hear_of_no_version_before_its_release(data: st.DataObject) -> None:
+def test_reconnecting_clients_receive_no_version_before_its_release(data: st.DataObject) -> None:
     rollout, now = released(), 0.0
-    told = dict.fromkeys(MANY[:6], "v1")
+    sent = dict.fromkeys(MANY[:6], "v1")
 
     def give(offer: Offer[str] | None) -> None:
         if offer is not None:
-            clients = list(told) if offer.clients is None else [c for c in offer.clients if c in told]
-            told.update(dict.fromkeys(clients, offer.version))
+            clients = list(sent) if offer.clients is None else [c for c in offer.clients if c in sent]
+            sent.update(dict.fromkeys(clients, offer.version))
 
     for turn in range(data.draw(st.integers(1, 30))):
         client = data.draw(st.sampled_from(MANY))
         match data.draw(st.sampled_from(["publish", "accept", "refuse", "tick", "leave", "join"])):
             case "publish":
-                give(rollout.publish(f"n{turn}", list(told), now))
-            case "accept" if client in told:
-                give(rollout.record_ack(client, told[client]))
-            case "refuse" if client in told:
-                give(rollout.record_nack(client, told[client], Nack(client, "no")))
-            case "leave" if client in told:
-                del told[client]
-                give(rollout.record_disconnect(client, list(told), now))
-            case "join" if client not in told:
-                told[client] = rollout.version_for_new_clients
+                give(rollout.publish(f"n{turn}", list(sent), now))
+            case "accept" if client in sent:
+                give(rollout.record_ack(client, sent[client]))
+            case "refuse" if client in sent:
+                give(rollout.record_nack(client, sent[client], Nack(client, "no")))
+            case "leave" if client in sent:
+                del sent[client]
+                give(rollout.record_disconnect(client, list(sent), now))
+            case "join" if client not in sent:
+                sent[client] = rollout.version_for_new_clients
             case _:
                 now += 1.0
-                give(rollout.tick(list(told), now))
-        check(rollout, told, now)
+                give(rollout.tick(list(sent), now))
+        check(rollout, sent, now)

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import worlds
+from tests.support import configs
 from tests.support.client import NODE, URLS, Client, Response
 from xds_server.xds.session import Acked, Identified, Nacked, ProtocolError, Stale
 from xds_server.xds.snapshot import CLUSTER, ROUTE
 from xds_server.xds.wire import discovery_pb2 as wire
 
-BASE = worlds.snapshot(worlds.group(500))
-HEAVIER = worlds.snapshot(worlds.group(2_500))
-SHADOWED = worlds.snapshot(worlds.group(500, shadow=True))
-ALONE = worlds.snapshot(worlds.without_candidate(worlds.group(500)))
+BASE = configs.snapshot(configs.group(500))
+HEAVIER = configs.snapshot(configs.group(2_500))
+SHADOWED = configs.snapshot(configs.group(500, shadow=True))
+ALONE = configs.snapshot(configs.without_candidate(configs.group(500)))
 
 both = pytest.mark.parametrize("delta", [False, True], ids=["sotw", "delta"])
 
@@ -70,7 +70,7 @@ def test_no_response_is_sent_before_a_snapshot_is_offered(delta: bool) -> None:
 def test_after_the_start_the_client_is_synced(delta: bool) -> None:
     client = booted(delta=delta)
     assert client.take() is None
-    client.offer(worlds.snapshot(worlds.group(500)))
+    client.offer(configs.snapshot(configs.group(500)))
     assert client.take() is None
 
 
@@ -192,15 +192,15 @@ def test_a_stale_nonce_is_no_ack_but_its_names_are_applied(delta: bool) -> None:
     client.offer(BASE)
     (first,) = client.take_all()
     client.ack(first, "chat/v1")
-    moved = worlds.group(500)
+    moved = configs.group(500)
     moved = type(moved)(
         node_class=moved.node_class,
         listener=moved.listener,
         virtual_hosts=moved.virtual_hosts,
         mirror_routes=moved.mirror_routes,
-        clusters=(worlds.cluster("chat/v1", 9_101), worlds.cluster("chat/v2", 9_102)),
+        clusters=(configs.cluster("chat/v1", 9_101), configs.cluster("chat/v2", 9_102)),
     )
-    client.offer(worlds.snapshot(moved))
+    client.offer(configs.snapshot(moved))
     (second,) = client.take_all()
     (event,) = client.request("EDS", *(() if delta else ("chat/v1",)), "chat/v2", nonce=first.nonce)
     assert isinstance(event, Stale)
@@ -215,25 +215,25 @@ def test_one_response_per_type_is_in_flight_and_the_newest_is_sent_next(delta: b
     client.offer(HEAVIER)
     (got,) = client.take_all()
     for weight in (3_000, 4_000, 5_000):
-        client.offer(worlds.snapshot(worlds.group(weight)))
+        client.offer(configs.snapshot(configs.group(weight)))
         assert client.take() is None
     client.ack(got, "entry", "hop")
     (last,) = client.take_all()
     client.ack(last, "entry", "hop")
     assert client.session.synced
-    assert last.version == worlds.snapshot(worlds.group(5_000)).version
+    assert last.version == configs.snapshot(configs.group(5_000)).version
 
 
 @both
 def test_endpoints_are_sent_again_after_a_cluster_changed(delta: bool) -> None:
     client = booted(delta=delta)
-    changed = worlds.group(500)
+    changed = configs.group(500)
     slower = tuple(
         type(c)(name=c.name, kind=c.kind, addresses=c.addresses, connect_timeout=9.0)
         for c in changed.clusters
     )
     client.offer(
-        worlds.snapshot(
+        configs.snapshot(
             type(changed)(
                 node_class=changed.node_class,
                 listener=changed.listener,
@@ -332,7 +332,7 @@ def test_delta_an_explicit_wildcard_can_end() -> None:
     (got,) = client.take_all()
     client.ack(got)
     client.request("CDS", without=("*",))
-    client.offer(worlds.snapshot(worlds.group(500, shadow=True)))
+    client.offer(configs.snapshot(configs.group(500, shadow=True)))
     assert client.take() is None
 
 
@@ -387,7 +387,7 @@ def test_every_sequence_ends_synced_and_without_dangling_references(delta: bool,
             names = () if delta else follow[kind]
             client.request(kind, *names, nonce=waiting.nonce, error="no" if step == "nack" else None)
         check()
-    final = worlds.snapshot(worlds.group(777))
+    final = configs.snapshot(configs.group(777))
     client.offer(final)
     for _ in range(20):
         for kind, waiting in list(open_.items()):

@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server.translate import resources
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, DanglingReferenceError, build, changes
 from xds_server.xds.wire import discovery_pb2 as wire
 
-FOUND = resources(worlds.group(shadow=True), worlds.SCRIPTS)
+FOUND = resources(configs.group(shadow=True), configs.SCRIPTS)
 
 
 def test_the_order_of_resources_does_not_matter() -> None:
@@ -15,23 +15,23 @@ def test_the_order_of_resources_does_not_matter() -> None:
 
 
 def test_versions_follow_content() -> None:
-    one, other = worlds.snapshot(worlds.group(500)), worlds.snapshot(worlds.group(600))
+    one, other = configs.snapshot(configs.group(500)), configs.snapshot(configs.group(600))
     assert changes(one, other) == {ROUTE: {"entry"}}
     assert one.version != other.version
 
 
 def test_unchanged_resources_are_shared_with_the_former_snapshot() -> None:
-    former = worlds.snapshot(worlds.group(500))
-    after = build(resources(worlds.group(600), worlds.SCRIPTS), former)
+    former = configs.snapshot(configs.group(500))
+    after = build(resources(configs.group(600), configs.SCRIPTS), former)
     assert after.of(CLUSTER) is former.of(CLUSTER)
     assert after.of(ROUTE)["hop"] is former.of(ROUTE)["hop"]
     assert changes(former, after) == {ROUTE: {"entry"}}
-    assert build(resources(worlds.group(500), worlds.SCRIPTS), former) is former
+    assert build(resources(configs.group(500), configs.SCRIPTS), former) is former
 
 
 def test_changes_lists_added_and_removed_names() -> None:
-    whole = worlds.group(500)
-    full, less = worlds.snapshot(whole), worlds.snapshot(worlds.without_candidate(whole))
+    whole = configs.group(500)
+    full, less = configs.snapshot(whole), configs.snapshot(configs.without_candidate(whole))
     assert changes(full, less)[CLUSTER] == changes(less, full)[CLUSTER] == {"chat/v2"}
     assert changes(None, full)[CLUSTER] == {"chat/v1", "chat/v2"}
     empty = build([])

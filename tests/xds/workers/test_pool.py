@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import worlds
+from tests.support import configs
 from tests.support.proxy import FakeProxy
 from tests.xds.server.test_streams import until
 from xds_server import ir
@@ -38,7 +38,7 @@ class PoolHarness:
     """A worker pool with a snapshot that tests replace, and the workers connected to it."""
 
     def __init__(self) -> None:
-        self.snapshot = worlds.snapshot(worlds.group(500))
+        self.snapshot = configs.snapshot(configs.group(500))
         self.changed: list[str] = []
         self.pool = WorkerPool(self.snapshot_for, [], 2, on_change=self.changed.append)
         self.on_build: Callable[[ir.NodeClass], None] = lambda _node_class: None
@@ -98,7 +98,7 @@ async def test_proxies_of_all_workers_are_served_and_counted(harness: PoolHarnes
     for number in range(6):
         FakeProxy(harness.workers[number % 2].hub, f"proxy-{number}")
     await until(lambda: harness.acked() == (6, 6))
-    harness.publish(worlds.snapshot(worlds.group(700)))
+    harness.publish(configs.snapshot(configs.group(700)))
     assert harness.acked()[0] == 0, "a status for the older version does not count"
     await until(lambda: harness.acked() == (6, 6))
     assert harness.pool.convergence("chat").version == harness.snapshot.version
@@ -112,7 +112,7 @@ async def test_a_nack_received_by_one_worker_stops_the_version_on_the_other(harn
     one = [FakeProxy(harness.workers[0].hub, f"one-{number}") for number in range(3)]
     other = [FakeProxy(harness.workers[1].hub, f"other-{number}") for number in range(3)]
     await until(lambda: harness.acked() == (6, 6))
-    good, bad = harness.snapshot.version, worlds.snapshot(worlds.group(700))
+    good, bad = harness.snapshot.version, configs.snapshot(configs.group(700))
     for proxy in one:
         proxy.refuse = {ROUTE}
     for proxy in other:
@@ -165,7 +165,7 @@ async def nacked_by_one(harness: PoolHarness) -> tuple[str, str, list[FakeProxy]
     proxies = [FakeProxy(harness.workers[0].hub, f"one-{number}") for number in range(3)]
     await until(lambda: harness.acked() == (3, 3))
     await until(lambda: all(record.released for record in harness.pool._registry.classes.values()))
-    good, bad = harness.snapshot.version, worlds.snapshot(worlds.group(700))
+    good, bad = harness.snapshot.version, configs.snapshot(configs.group(700))
     for proxy in proxies:
         proxy.refuse = {bad.version}
     harness.publish(bad)
@@ -214,7 +214,7 @@ async def test_the_successor_of_a_nacked_version_is_probed_after_the_last_good_v
     for proxy in proxies:
         proxy.leave()
     await until(lambda: not any(connection.subscriptions for connection in harness.pool._connections))
-    harness.snapshot = worlds.snapshot(worlds.group(800))
+    harness.snapshot = configs.snapshot(configs.group(800))
     late = FakeProxy(harness.workers[1].hub, "late")
     late.refuse = {ROUTE}
     await until(lambda: late.stream.session.snapshot is not None)
@@ -230,7 +230,7 @@ async def test_publishing_the_last_good_version_again_releases_it(harness: PoolH
     good, _, proxies = await nacked_by_one(harness)
     for proxy in proxies:
         proxy.refuse = set()
-    harness.publish(worlds.snapshot(worlds.group(500)))
+    harness.publish(configs.snapshot(configs.group(500)))
     assert harness.snapshot.version == good
     late = FakeProxy(harness.workers[1].hub, "late")
     await until(lambda: harness.acked() == (4, 4))
@@ -269,7 +269,7 @@ async def test_a_node_class_that_is_unsubscribed_at_once_ends_no_worker(harness:
         if number % 3:
             await asyncio.sleep(0)
         brief.leave()
-        harness.publish(worlds.snapshot(worlds.group(500 + number, shadow=number % 2 == 1)))
+        harness.publish(configs.snapshot(configs.group(500 + number, shadow=number % 2 == 1)))
     last = FakeProxy(harness.workers[0].hub, "last", minor=37)
     await until(lambda: stays.version == last.version == harness.snapshot.version)
     assert not any(job.done() for jobs in harness.jobs for job in jobs)
@@ -285,7 +285,7 @@ async def test_a_failed_snapshot_build_closes_no_connection(harness: PoolHarness
     await until(lambda: harness.acked() == (2, 2))
     before = harness.snapshot.version
     harness.on_build = fail
-    harness.publish(worlds.snapshot(worlds.group(700)))
+    harness.publish(configs.snapshot(configs.group(700)))
     late = FakeProxy(harness.workers[1].hub, "late", minor=37)
     await until(lambda: new.version == harness.snapshot.version)
     await until(lambda: late.version == before)
@@ -300,7 +300,7 @@ async def test_a_failed_snapshot_build_closes_no_connection(harness: PoolHarness
 
 
 def test_a_snapshot_is_sent_as_its_difference() -> None:
-    first, second = worlds.snapshot(worlds.group(500)), worlds.snapshot(worlds.group(600, shadow=True))
+    first, second = configs.snapshot(configs.group(500)), configs.snapshot(configs.group(600, shadow=True))
     whole = wire.SnapshotUpdate.FromString(snapshot_to_wire(NODE_CLASS, None, first).SerializeToString())
     step = wire.SnapshotUpdate.FromString(snapshot_to_wire(NODE_CLASS, first, second).SerializeToString())
     back = wire.SnapshotUpdate.FromString(snapshot_to_wire(NODE_CLASS, second, first).SerializeToString())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from demo.processes import free_port
-from tests.support import worlds
+from tests.support import configs
 from tests.support.hostile import large_snapshot, make_request, open_stream
 from xds_server.xds.server import ListenerConfig
 from xds_server.xds.snapshot import CLUSTER
@@ -32,7 +32,7 @@ class PoolHarness:
     """A worker pool with two processes that listen on one port."""
 
     def __init__(self) -> None:
-        self.snapshot = worlds.snapshot(worlds.group(500))
+        self.snapshot = configs.snapshot(configs.group(500))
         self.port = free_port()
         config = {
             "listener": ListenerConfig(address=f"127.0.0.1:{self.port}").to_json(),

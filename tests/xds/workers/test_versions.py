@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.support import worlds
+from tests.support import configs
 from xds_server import ir
 from xds_server.xds.session import Nack
 from xds_server.xds.workers.versions import VersionRecord, VersionRegistry
 
-ONE, TWO, THREE = (worlds.snapshot(worlds.group(weight)) for weight in (100, 200, 300))
+ONE, TWO, THREE = (configs.snapshot(configs.group(weight)) for weight in (100, 200, 300))
 NACK = Nack("proxy-1", "no such extension")
 
 
