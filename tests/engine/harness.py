@@ -12,6 +12,8 @@ from unittest import mock
 from tests.support.clock import ManualClock
 from tests.support.configs import SCRIPTS
 from xds_server import rollout
+from xds_server.analysis.experiments import Exposures
+from xds_server.analysis.verdicts import PairSummary
 from xds_server.engine import Action, Caller, build_engine
 from xds_server.store import SqliteStore
 from xds_server.xds.server import Hub
@@ -66,14 +68,15 @@ class _Evidence:
     found: dict[str, Any] | None = None
     exposed: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
-    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
-        return self.found
+    def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
+        return None if self.found is None else PairSummary.from_json(self.found)
 
     def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
         return None
 
-    def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
-        return self.exposed.get((route, experiment))
+    def exposures(self, route: str, experiment: str) -> Exposures | None:
+        found = self.exposed.get((route, experiment))
+        return None if found is None else Exposures.from_json(found)
 
 
 @dataclass

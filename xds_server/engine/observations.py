@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xds_server import rollout
 from xds_server.health import BackendCheck, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from xds_server.alarms import Alert
-    from xds_server.analysis.verdicts import EquivalenceResult
+    from xds_server.analysis.verdicts import EquivalenceResult, PairSummary
     from xds_server.engine.routes import LiveRoute
     from xds_server.spec import Alarm, Backend, ModelRoute, RouteSpec
     from xds_server.view import Convergence
@@ -38,15 +38,15 @@ def convergence_event(state: rollout.State, convergence: Convergence, *, reached
 
 
 def shadow_events(
-    state: rollout.State, summary: Mapping[str, Any] | None, equivalence: EquivalenceResult | None
+    state: rollout.State, summary: PairSummary | None, equivalence: EquivalenceResult | None
 ) -> list[rollout.Event]:
     """Return the events for a shadow's pairs and token costs; none where they would change nothing."""
     step = state.current
     if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
         return []
     events: list[rollout.Event] = []
-    pairs, rate = summary.get("pairs"), summary.get("shadow_tokens_per_second")
-    if isinstance(pairs, int):
+    pairs, rate = summary.pairs, summary.shadow_tokens_per_second
+    if pairs is not None:
         verdict = "" if equivalence is None else equivalence.equivalence.value
         before = state.pairs_before
         enough = before is None or pairs < before or pairs - before >= (step.min_pairs or 0)
@@ -54,17 +54,17 @@ def shadow_events(
         if needed or (verdict and verdict != state.equivalence):
             detail = "" if equivalence is None else equivalence.message
             events.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=detail))
-    if step.tokens_per_second is not None and isinstance(rate, int | float):
-        events.append(rollout.ShadowTokenRate(tokens_per_second=float(rate)))
+    if step.tokens_per_second is not None and rate is not None:
+        events.append(rollout.ShadowTokenRate(tokens_per_second=rate))
     return events
 
 
-def shadow_budget(state: rollout.State, summary: Mapping[str, Any] | None) -> dict[str, float | None] | None:
+def shadow_budget(state: rollout.State, summary: PairSummary | None) -> dict[str, float | None] | None:
     """Return limit, spent and left of a shadow in tokens per second; None for a shadow without a limit."""
     step = state.current
     if not isinstance(step, rollout.Shadow) or step.tokens_per_second is None:
         return None
-    spent = None if summary is None else summary.get("shadow_tokens_per_second")
+    spent = None if summary is None else summary.shadow_tokens_per_second
     left = None if spent is None else max(0.0, step.tokens_per_second - spent)
     return {"limit": float(step.tokens_per_second), "spent": spent, "left": left}
 

@@ -7,7 +7,7 @@ does nothing, for a control plane without that part.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from xds_server import ir
     from xds_server.analysis.counts import Counts, Leg
-    from xds_server.analysis.verdicts import PairCounts
+    from xds_server.analysis.experiments import Exposures
+    from xds_server.analysis.verdicts import PairCounts, PairSummary
     from xds_server.health import BackendCheck
     from xds_server.view import Convergence, ProxyView
     from xds_server.xds.server.counters import Counters
@@ -72,13 +73,13 @@ class MakePublisher(Protocol[P_co]):
 class ShadowEvidence(Protocol):
     """What the collectors found: pairs of a shadow and their costs, and the users of A/B tests."""
 
-    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
-        """Return the summary of the pairs of two backends, for display; None before the first pair."""
+    def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
+        """Return the summary of the pairs of two backends; None before the first pair."""
 
     def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
         """Return the compared pairs of two backends since a time (seconds since the epoch); None for none."""
 
-    def exposures(self, route: str, experiment: str) -> Mapping[str, Any] | None:
+    def exposures(self, route: str, experiment: str) -> Exposures | None:
         """Return what was counted of the users of an A/B test; None before the first user."""
 
 

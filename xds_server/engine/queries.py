@@ -76,16 +76,17 @@ class RouteQueries:
         """
         live = self._table.get(name)
         spec = live.route.spec
+        summary = self._evidence.summary(name, spec.stable, spec.candidate)
         view = route_view(
             live.route,
             live.state,
             self._publisher.convergence(live.group),
-            pairs=self._evidence.summary(name, spec.stable, spec.candidate),
+            pairs=None if summary is None else dict(summary.document),
             events=tuple(live.events),
         )
         return replace(
             view,
-            shadow_budget=shadow_budget(live.state, view.pairs),
+            shadow_budget=shadow_budget(live.state, summary),
             equivalence=equivalence_view(self.equivalence(live)),
             capture_lost=self._capture_losses(live.group),
             actions=live.allowed(self._clock.now()),

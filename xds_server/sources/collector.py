@@ -10,6 +10,9 @@ from typing import Any, Final
 import aiohttp
 import structlog
 
+from xds_server.analysis.experiments import Exposures
+from xds_server.analysis.verdicts import PairSummary
+
 __all__ = ["CollectorSource"]
 
 _POLL_SECONDS: Final = 1.0
@@ -31,11 +34,11 @@ class CollectorSource:
         self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
         self._latest: dict[str, dict[str, Any]] = {}
-        self._exposures: dict[tuple[str, str], dict[str, Any]] = {}
+        self._exposures: dict[tuple[str, str], Exposures] = {}
         self._tokens_by_time: dict[str, deque[tuple[float, float]]] = {}
         self.reachable = False
 
-    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
+    def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
         """Return the summary of the pairs of these two backends; None before their first pair."""
         found = self._latest.get(route)
         if found is None:
@@ -43,10 +46,11 @@ class CollectorSource:
         for comparison in found.get("comparisons", ()):
             if (comparison.get("primary_variant"), comparison.get("shadow_variant")) == (stable, candidate):
                 whole = {key: value for key, value in found.items() if key != "comparisons"}
-                return {**whole, **comparison, "shadow_tokens_per_second": self._rate(route)}
+                report = {**whole, **comparison, "shadow_tokens_per_second": self._rate(route)}
+                return PairSummary.from_json(report)
         return None
 
-    def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
+    def exposures(self, route: str, experiment: str) -> Exposures | None:
         """Return the exposures of an A/B test; None before the first."""
         return self._exposures.get((route, experiment))
 
@@ -83,8 +87,11 @@ class CollectorSource:
             async with session.get(f"{self._url}/v1/exposures") as response:
                 response.raise_for_status()
                 document = await response.json()
-            self._exposures = {(item["route"], item["experiment"]): item for item in document["experiments"]}
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            self._exposures = {
+                (item["route"], item["experiment"]): Exposures.from_json(item)
+                for item in document["experiments"]
+            }
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
             if self.reachable:
                 log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)
             self.reachable = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xds_server.analysis.verdicts import PairCounts
+    from xds_server.analysis.experiments import Exposures
+    from xds_server.analysis.verdicts import PairCounts, PairSummary
     from xds_server.sources.collector import CollectorSource
     from xds_server.sources.evidence import EvidenceSource
 
@@ -20,7 +21,7 @@ class CollectorEvidence:
         self._summaries = summaries
         self._streams = streams
 
-    def summary(self, route: str, stable: str, candidate: str | None) -> dict[str, Any] | None:
+    def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
         """Return the summary of the pairs of two backends; None before the first pair."""
         return None if self._summaries is None else self._summaries.summary(route, stable, candidate)
 
@@ -28,6 +29,6 @@ class CollectorEvidence:
         """Return the compared pairs of two backends since a time (epoch seconds); None for none."""
         return None if self._streams is None else self._streams.counts(route, stable, candidate, since)
 
-    def exposures(self, route: str, experiment: str) -> dict[str, Any] | None:
+    def exposures(self, route: str, experiment: str) -> Exposures | None:
         """Return the exposures of an A/B test; None before the first user."""
         return None if self._summaries is None else self._summaries.exposures(route, experiment)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from xds_server.analysis.experiments import (
     Column,
+    Exposures,
     Hypothesis,
     VariantCounts,
     chi_square,
@@ -26,17 +27,17 @@ _DAY = 86_400.0
 
 
 def experiment_view(
-    spec: RouteSpec, observed: Mapping[str, Any] | None, *, started: float | None, now: float
+    spec: RouteSpec, observed: Exposures | None, *, started: float | None, now: float
 ) -> dict[str, Any] | None:
     """Return the results of each variant against the control; None for a route without an A/B test.
 
-    `observed` is the collector's data: `users` by variant, and `outcomes` by metric and variant.
+    `observed` is None before the first user.
     """
     test = None if spec.strategy is None else spec.strategy.ab_test
     if test is None:
         return None
-    users: Mapping[str, int] = {} if observed is None else observed.get("users", {})
-    outcomes: Mapping[str, Mapping[str, int]] = {} if observed is None else observed.get("outcomes", {})
+    observed = Exposures() if observed is None else observed
+    users, outcomes = observed.users, observed.outcomes
     days = 0.0 if started is None else max(0.0, now - started) / _DAY
     control = spec.stable
     control_share = 10_000 - sum(variant.weight for variant in test.variants)
@@ -49,7 +50,7 @@ def experiment_view(
     return {
         "control": control,
         "users": dict(users),
-        "crossovers": 0 if observed is None else observed.get("crossovers", 0),
+        "crossovers": observed.crossovers,
         "variants": variants,
     }
 

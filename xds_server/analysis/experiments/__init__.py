@@ -7,6 +7,7 @@ from xds_server.analysis.experiments.evaluation import (
     VariantCounts,
     evaluate,
 )
+from xds_server.analysis.experiments.exposures import Exposures
 from xds_server.analysis.experiments.proportions import (
     Column,
     Comparison,
@@ -33,6 +34,7 @@ __all__ = [
     "Comparison",
     "ExperimentFinding",
     "ExperimentReport",
+    "Exposures",
     "Formula",
     "Hypothesis",
     "Interval",

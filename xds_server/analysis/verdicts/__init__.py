@@ -23,6 +23,7 @@ from xds_server.analysis.verdicts.equivalence import (
     assess_equivalence,
 )
 from xds_server.analysis.verdicts.metrics import METRICS, Kind, Metric, Price, cost
+from xds_server.analysis.verdicts.pair_summary import PairSummary
 from xds_server.analysis.verdicts.policy import (
     ALPHA,
     ComparisonOperator,
@@ -52,6 +53,7 @@ __all__ = [
     "Metric",
     "MetricVerdict",
     "PairCounts",
+    "PairSummary",
     "Policy",
     "Price",
     "RegressionAction",
