@@ -291,7 +291,7 @@ def test_a_fixed_limit_fails_after_its_failure_limit() -> None:
 
 
 def test_failing_queries_end_in_an_error() -> None:
-    policy_ = limit(name="gpu", metric=None, query="gpu", error_limit=2, requests_with_durations=0.0)
+    policy_ = limit(name="gpu", metric=None, query="gpu", error_limit=2, lasting=0.0)
     evidence = start_evidence(policy_, CANDIDATE, CONTROL)
     for number, answer in enumerate([None, None, None]):
         evidence = add_block(
