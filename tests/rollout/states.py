@@ -37,9 +37,9 @@ CANARY: tuple[Step, ...] = (
 )
 
 
-def program(*steps: Step, **more: Any) -> Program:
+def program(*steps: Step, **overrides: Any) -> Program:
     """Return a program from v1 to v2 with a convergence timeout of 10 s and a progress deadline of 100 s."""
-    usual: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "stable": "v1",
         "candidate": "v2",
         "steps": steps or CANARY,
@@ -47,7 +47,7 @@ def program(*steps: Step, **more: Any) -> Program:
         "progress_deadline": 100.0,
         "serve": "v1",
     }
-    return Program(**usual | more)
+    return Program(**defaults | overrides)
 
 
 @cache
@@ -55,9 +55,9 @@ def _split(weight: int) -> Split:
     return Split(name=STRATEGY_SPLIT, segments=reallocate((), "v1", {"v2": weight}))
 
 
-def state(phase: Phase, *steps: Step, weight: int = 0, **more: Any) -> State:
-    """Return a state of revision 7 that was published at `NOW`; `program=` replaces the steps."""
-    usual: dict[str, Any] = {
+def state(phase: Phase, *steps: Step, weight: int = 0, **overrides: Any) -> State:
+    """Return a state of revision 7 that was published at `NOW`; `program=` replaces `steps`."""
+    defaults: dict[str, Any] = {
         "route": "chat",
         "revision": 7,
         "generation": 3,
@@ -67,21 +67,21 @@ def state(phase: Phase, *steps: Step, weight: int = 0, **more: Any) -> State:
         "splits": (_split(weight),),
         "published_at": NOW,
     }
-    return State(**usual | more)
+    return State(**defaults | overrides)
 
 
-def converged(of: State, acked: int = 2, connected: int = 2) -> Converged:
-    """Return the event that a quorum holds the newest revision of a state."""
-    return Converged(revision=of.revision, acked=acked, connected=connected)
+def converged(current: State, acked: int = 2, connected: int = 2) -> Converged:
+    """Return the event that a quorum of proxies is synced with the newest revision of a state."""
+    return Converged(revision=current.revision, acked=acked, connected=connected)
 
 
-def not_converged(of: State, *, refused: bool = False, detail: str = "waiting for b") -> NotConverged:
-    """Return the event that the newest revision of a state is not held."""
-    return NotConverged(revision=of.revision, refused=refused, detail=detail)
+def not_converged(current: State, *, refused: bool = False, detail: str = "waiting for b") -> NotConverged:
+    """Return the event that the proxies are not synced with the newest revision of a state."""
+    return NotConverged(revision=current.revision, refused=refused, detail=detail)
 
 
 def command(kind: Action, reason: str = "") -> Command:
-    """Return a command of the operator ada."""
+    """Return a command of the operator `ada`."""
     return Command(command=kind, actor="ada", reason=reason)
 
 

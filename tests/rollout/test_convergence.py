@@ -1,4 +1,4 @@
-"""A rollout moves users only when the proxies hold what it published, and reports what is missing in time."""
+"""A rollout moves users only while the proxies are synced, and reports in time which proxies are not."""
 
 from __future__ import annotations
 
@@ -36,28 +36,30 @@ TIMED: dict[str, tuple[Phase, Step]] = {
     ),
 }
 timed = pytest.mark.parametrize(("phase", "current"), TIMED.values(), ids=TIMED.keys())
-gates = pytest.mark.parametrize(("held", "synced"), [(False, False), (False, True), (True, False)])
+not_synced = pytest.mark.parametrize(
+    ("has_converged", "synced"), [(False, False), (False, True), (True, False)]
+)
 
 
-def in_step(phase: Phase, current: Step, **more: Any) -> State:
-    """Return a state in the first of two steps, whose clock ran from `NOW` to `NOW` + 60."""
-    usual: dict[str, Any] = {"step_began_at": NOW, "ends_at": NOW + 60, "converged": True}
-    return state(phase, current, SetWeight(weight=9_000), **usual | more)
+def in_step(phase: Phase, current: Step, **overrides: Any) -> State:
+    """Return a state in the first of two steps, whose timer runs from `NOW` to `NOW` + 60."""
+    defaults: dict[str, Any] = {"step_began_at": NOW, "ends_at": NOW + 60, "converged": True}
+    return state(phase, current, SetWeight(weight=9_000), **defaults | overrides)
 
 
 # The first step
 
 
-@gates
-@pytest.mark.parametrize("passed", [0.0, 9.0, 1e6])
-def test_no_tick_begins_a_rollout_that_the_proxies_do_not_hold(
-    held: bool, synced: bool, passed: float
+@not_synced
+@pytest.mark.parametrize("elapsed", [0.0, 9.0, 1e6])
+def test_no_tick_starts_a_rollout_while_the_proxies_are_not_synced(
+    has_converged: bool, synced: bool, elapsed: float
 ) -> None:
-    pending = state(Phase.PENDING, converged=held)
-    assert step(pending, Tick(synced=synced), NOW + passed) == (pending, ())
+    pending = state(Phase.PENDING, converged=has_converged)
+    assert step(pending, Tick(synced=synced), NOW + elapsed) == (pending, ())
 
 
-def test_a_tick_begins_a_rollout_that_the_proxies_hold() -> None:
+def test_a_tick_starts_a_rollout_once_the_proxies_are_synced() -> None:
     pending = state(Phase.PENDING, converged=True)
     after, effects = step(pending, Tick(synced=True), NOW + 5)
     assert (after.phase, after.step, after.weight) == (Phase.PROGRESSING, 0, 500)
@@ -65,7 +67,7 @@ def test_a_tick_begins_a_rollout_that_the_proxies_hold() -> None:
     assert (records(effects), effects[-1]) == ([("step_began", "weight 5 % for v2")], Publish())
 
 
-def test_convergence_begins_the_first_step_and_no_later_one() -> None:
+def test_convergence_starts_the_first_step_and_no_later_one() -> None:
     pending = state(Phase.PENDING)
     after, _ = step(pending, converged(pending), NOW + 5)
     assert (after.phase, after.step, after.weight, after.converged) == (Phase.PROGRESSING, 0, 500, False)
@@ -85,16 +87,16 @@ def test_convergence_of_another_revision_changes_nothing() -> None:
 
 
 @timed
-@gates
-def test_no_step_ends_by_time_while_the_proxies_do_not_hold_it(
-    phase: Phase, current: Step, held: bool, synced: bool
+@not_synced
+def test_no_step_ends_by_time_while_the_proxies_are_not_synced(
+    phase: Phase, current: Step, has_converged: bool, synced: bool
 ) -> None:
-    before = in_step(phase, current, converged=held)
+    before = in_step(phase, current, converged=has_converged)
     assert step(before, Tick(synced=synced), NOW + 1e6) == (before, ())
 
 
 @timed
-def test_a_step_ends_at_its_time_and_not_a_moment_before(phase: Phase, current: Step) -> None:
+def test_a_step_ends_when_its_time_is_over_and_not_earlier(phase: Phase, current: Step) -> None:
     before = in_step(phase, current)
     assert step(before, Tick(synced=True), NOW + 59.999) == (before, ())
     after, effects = step(before, Tick(synced=True), NOW + 60)
@@ -103,7 +105,7 @@ def test_a_step_ends_at_its_time_and_not_a_moment_before(phase: Phase, current: 
 
 
 @timed
-def test_a_step_whose_clock_does_not_run_does_not_end(phase: Phase, current: Step) -> None:
+def test_a_step_whose_timer_does_not_run_does_not_end(phase: Phase, current: Step) -> None:
     before = in_step(phase, current, step_began_at=None, ends_at=None)
     assert step(before, Tick(synced=True), NOW + 1e6) == (before, ())
 
@@ -111,22 +113,22 @@ def test_a_step_whose_clock_does_not_run_does_not_end(phase: Phase, current: Ste
 @pytest.mark.parametrize(
     "current", [Analysis(name="a"), Shadow(percentage=2_000, duration=None)], ids=["analysis", "shadow"]
 )
-def test_a_step_that_waits_for_something_else_does_not_end_by_time(current: Step) -> None:
+def test_a_step_without_a_duration_does_not_end_by_time(current: Step) -> None:
     before = in_step(Phase.PROGRESSING, current, ends_at=None)
     assert step(before, Tick(synced=True), NOW + 1e6) == (before, ())
 
 
-@gates
-def test_a_weight_that_waited_for_its_successor_goes_on_only_while_it_is_held(
-    held: bool, synced: bool
+@not_synced
+def test_a_converged_weight_whose_next_step_was_blocked_advances_only_while_synced(
+    has_converged: bool, synced: bool
 ) -> None:
-    before = state(Phase.PROGRESSING, weight=500, converged=held)
+    before = state(Phase.PROGRESSING, weight=500, converged=has_converged)
     assert step(before, Tick(synced=synced), NOW + 1) == (before, ())
     after, _ = step(replace(before, converged=True), Tick(synced=True), NOW + 1)
     assert (after.step, after.ends_at) == (1, NOW + 61)
 
 
-def test_a_weight_that_waited_for_its_successor_is_not_held_once_more() -> None:
+def test_a_converged_weight_does_not_advance_on_a_second_convergence() -> None:
     before = state(Phase.PROGRESSING, weight=500, converged=True)
     assert step(before, converged(before), NOW + 1) == (before, ())
 
@@ -136,10 +138,10 @@ def test_no_tick_ends_a_paused_step() -> None:
     assert step(paused, Tick(synced=True), NOW + 1e6) == (paused, ())
 
 
-# What convergence does to a step
+# Effects of convergence on a step
 
 
-def test_a_held_weight_leads_to_the_next_step_once() -> None:
+def test_convergence_on_a_weight_enters_the_next_step_once() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, effects = step(before, converged(before, acked=3, connected=4), NOW + 2)
     expected = replace(before, step=1, converged=True, step_began_at=NOW + 2, ends_at=NOW + 62)
@@ -152,25 +154,25 @@ def test_a_held_weight_leads_to_the_next_step_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["shadow", "experiment"])
-def test_the_clock_of_a_step_that_publishes_starts_when_the_proxies_hold_it(name: str) -> None:
+def test_the_timer_of_a_step_that_publishes_starts_on_convergence(name: str) -> None:
     phase, current = TIMED[name]
-    before = in_step(phase, current, converged=False, step_began_at=None, ends_at=None, message="missing")
+    before = in_step(phase, current, converged=False, step_began_at=None, ends_at=None, message="not synced")
     after, effects = step(before, converged(before), NOW + 5)
     assert after == replace(before, converged=True, message="", step_began_at=NOW + 5, ends_at=NOW + 65)
     assert effects == ()
-    # Published again, say with another share of copies: the step timer continues.
+    # Another revision, for example with another mirrored share, does not restart the timer.
     again = replace(after, converged=False)
     assert step(again, converged(again), NOW + 30) == (after, ())
 
 
 @pytest.mark.parametrize("name", ["pause", "bake"])
-def test_a_step_that_publishes_nothing_keeps_its_clock(name: str) -> None:
+def test_a_step_that_publishes_nothing_keeps_its_timer(name: str) -> None:
     phase, current = TIMED[name]
-    before = in_step(phase, current, converged=False, message="missing")
+    before = in_step(phase, current, converged=False, message="not synced")
     assert step(before, converged(before), NOW + 5) == (replace(before, converged=True, message=""), ())
 
 
-def test_a_shadow_without_end_has_no_deadline() -> None:
+def test_a_shadow_without_a_duration_has_no_deadline() -> None:
     before = in_step(
         Phase.SHADOWING,
         Shadow(percentage=1, duration=None),
@@ -182,7 +184,7 @@ def test_a_shadow_without_end_has_no_deadline() -> None:
     assert (after.converged, after.step_began_at, after.ends_at) == (True, NOW + 5, None)
 
 
-def test_convergence_while_paused_keeps_the_whole_time_of_the_step() -> None:
+def test_convergence_while_paused_keeps_the_full_duration_of_the_step() -> None:
     phase, current = TIMED["shadow"]
     before = in_step(
         Phase.PAUSED, current, converged=False, step_began_at=None, ends_at=None, resumes=phase, mirror=2_000
@@ -193,17 +195,17 @@ def test_convergence_while_paused_keeps_the_whole_time_of_the_step() -> None:
     assert step(after, converged(after), NOW + 9) == (after, ())
 
 
-def test_a_paused_step_that_is_held_already_keeps_its_message() -> None:
+def test_a_paused_step_that_has_converged_keeps_its_message() -> None:
     before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, converged=True, message="a verdict")
     assert step(before, converged(before), NOW + 5) == (before, ())
 
 
-def test_convergence_while_a_weight_is_paused_moves_no_user() -> None:
-    before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, message="missing")
+def test_convergence_while_a_weight_is_paused_moves_no_users() -> None:
+    before = state(Phase.PAUSED, weight=500, resumes=Phase.PROGRESSING, message="not synced")
     assert step(before, converged(before), NOW + 5) == (replace(before, converged=True, message=""), ())
 
 
-# What is reported while it is not held
+# Reports while the proxies are not synced
 
 
 PHASES = [phase for phase in Phase if phase not in {Phase.KILLED, Phase.ROLLED_BACK}]
@@ -211,54 +213,58 @@ PHASES = [phase for phase in Phase if phase not in {Phase.KILLED, Phase.ROLLED_B
 
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 @pytest.mark.parametrize("refused", [False, True])
-@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("has_converged", [False, True])
 @pytest.mark.parametrize("waited", [0.0, 9.999, 10.0, 99.999, 100.0, 5_000.0])
-def test_what_is_missing_is_reported_after_the_timeout_and_degrades_at_the_deadline(
-    phase: Phase, refused: bool, held: bool, waited: float
+def test_proxies_that_are_not_synced_are_reported_after_the_timeout_and_degrade_at_the_deadline(
+    phase: Phase, refused: bool, has_converged: bool, waited: float
 ) -> None:
-    before = state(phase, weight=500, converged=held)
+    before = state(phase, weight=500, converged=has_converged)
     after, effects = step(before, not_converged(before, refused=refused), NOW + waited)
-    words = "rejected by a proxy: waiting for b" if refused else "not all proxies are synced: waiting for b"
-    if not refused and (held or waited < 10):
+    message = "rejected by a proxy: waiting for b" if refused else "not all proxies are synced: waiting for b"
+    if not refused and (has_converged or waited < 10):
         assert (after, effects) == (before, ())
-    elif waited >= 100 and not held and phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}:
-        assert after == replace(before, phase=Phase.DEGRADED, resumes=phase, message=words)
-        assert records(effects) == [("degraded", f"progressDeadline passed; {words}")]
+    elif waited >= 100 and not has_converged and phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}:
+        assert after == replace(before, phase=Phase.DEGRADED, resumes=phase, message=message)
+        assert records(effects) == [("degraded", f"progressDeadline passed; {message}")]
     else:
-        assert after == replace(before, message=words)
-        assert records(effects) == [("not_held", words)]
+        assert after == replace(before, message=message)
+        assert records(effects) == [("not_held", message)]
         assert step(after, not_converged(after, refused=refused), NOW + waited) == (after, ())
 
 
-def test_a_long_refusal_is_cut() -> None:
+def test_a_long_rejection_is_truncated() -> None:
     before = state(Phase.PROGRESSING)
     after, _ = step(before, not_converged(before, refused=True, detail="x" * 10_000), NOW)
     assert after.message == "rejected by a proxy: " + "x" * 500
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
-def test_a_degraded_rollout_goes_on_where_it_was_once_the_proxies_hold_it(phase: Phase) -> None:
+def test_a_degraded_rollout_continues_where_it_was_once_the_proxies_are_synced(phase: Phase) -> None:
     steps = TIMED["shadow"][1:] if phase is Phase.SHADOWING else CANARY
-    was = state(phase, *steps, weight=0 if phase is not Phase.PROGRESSING else 500)
-    degraded = replace(was, phase=Phase.DEGRADED, resumes=phase, message="not all proxies are synced: b")
+    interrupted = state(phase, *steps, weight=0 if phase is not Phase.PROGRESSING else 500)
+    degraded = replace(
+        interrupted, phase=Phase.DEGRADED, resumes=phase, message="not all proxies are synced: b"
+    )
     assert step(degraded, Tick(synced=True), NOW + 1e6) == (degraded, ())
-    assert step(degraded, converged(degraded), NOW + 200) == step(was, converged(was), NOW + 200)
+    assert step(degraded, converged(degraded), NOW + 200) == step(
+        interrupted, converged(interrupted), NOW + 200
+    )
 
 
 # Rollbacks and kills
 
 
 @pytest.mark.parametrize(
-    ("took", "words"), [(0.25, "250 ms"), (0.9994, "999 ms"), (1.0, "1.0 s"), (12.34, "12.3 s")]
+    ("took", "duration"), [(0.25, "250 ms"), (0.9994, "999 ms"), (1.0, "1.0 s"), (12.34, "12.3 s")]
 )
-def test_a_rollback_ends_when_it_is_held_and_its_duration_is_reported(took: float, words: str) -> None:
+def test_a_rollback_ends_on_convergence_and_reports_its_duration(took: float, duration: str) -> None:
     before = state(Phase.ROLLING_BACK, outcome=Outcome.ABORTED, message="aborted: why")
     after, effects = step(before, converged(before, acked=3, connected=4), NOW + took)
-    message = f"3 of 4 proxies, {words}"
+    summary = f"3 of 4 proxies, {duration}"
     assert after == replace(
-        before, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {message}"
+        before, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {summary}"
     )
-    assert records(effects) == [("rolled_back", message)]
+    assert records(effects) == [("rolled_back", summary)]
 
 
 def test_a_rollback_by_evidence_keeps_its_reason() -> None:
@@ -267,7 +273,7 @@ def test_a_rollback_by_evidence_keeps_its_reason() -> None:
     assert after.message == "rolled back: 2 of 2 proxies, 2.0 s; failed: success-rate"
 
 
-def test_a_held_kill_is_reported_once() -> None:
+def test_convergence_of_a_kill_is_reported_once() -> None:
     kill = Kill(
         serve="v1", actor="ada", reason="bad", at=NOW, by_spec=False, phase=Phase.PROGRESSING, left=None
     )
@@ -279,7 +285,7 @@ def test_a_held_kill_is_reported_once() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.HEALTHY, Phase.ROLLED_BACK])
-def test_a_finished_rollout_drops_what_was_missing_once_it_is_held(phase: Phase) -> None:
+def test_convergence_of_an_ended_rollout_clears_its_message_about_proxies(phase: Phase) -> None:
     before = state(phase, message="not all proxies are synced: b")
     after, effects = step(before, converged(before), NOW + 5)
     assert (after, effects) == (replace(before, converged=True, message=""), ())

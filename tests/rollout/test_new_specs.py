@@ -1,4 +1,4 @@
-"""What another spec does to a rollout, and how steps begin and programs end."""
+"""How a new spec changes a rollout, and how steps start and programs end."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from xds_server.rollout import Program
 
 
-def spec(asked: Program, digest: str = "d2") -> SpecAccepted:
-    return SpecAccepted(route="chat", program=asked, digest=digest, actor="ada")
+def spec(accepted: Program, digest: str = "d2") -> SpecAccepted:
+    return SpecAccepted(route="chat", program=accepted, digest=digest, actor="ada")
 
 
-def by_rule(**weights: int) -> FixedSplit:
+def rule_split(**weights: int) -> FixedSplit:
     return FixedSplit(name="rule/eu", base="v1", weights=tuple(weights.items()))
 
 
@@ -54,15 +54,15 @@ def split(name: str = STRATEGY_SPLIT, base: str = "v1", **weights: int) -> Split
 # The first spec
 
 
-def test_a_first_spec_is_published_and_moves_no_user() -> None:
-    asked = program(spreads=(by_rule(v3=10, v2=20),), checked=("v2",))
-    after, effects = step(None, spec(asked, "d1"), NOW)
+def test_a_first_spec_is_published_and_moves_no_users() -> None:
+    new = program(spreads=(rule_split(v3=10, v2=20),), checked=("v2",))
+    after, effects = step(None, spec(new, "d1"), NOW)
     assert after == State(
         route="chat",
         revision=1,
         generation=1,
         digest="d1",
-        program=asked,
+        program=new,
         phase=Phase.PENDING,
         splits=(
             split(),
@@ -79,7 +79,7 @@ def test_a_first_spec_is_published_and_moves_no_user() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("new", "message"),
     [
         (program(Pause(duration=None)), "v1 → v2 in 1 step"),
         (program(candidate=None, steps=()), "v1 serves all users"),
@@ -90,34 +90,34 @@ def test_a_first_spec_is_published_and_moves_no_user() -> None:
         ),
     ],
 )
-def test_an_accepted_spec_is_summed_up(asked: Program, words: str) -> None:
-    assert records(step(None, spec(asked), NOW)[1]) == [("accepted", words)]
+def test_an_accepted_spec_is_summarized(new: Program, message: str) -> None:
+    assert records(step(None, spec(new), NOW)[1]) == [("accepted", message)]
 
 
-# A spec with the same course
+# A spec with the same rollout key
 
 
 @pytest.mark.parametrize("phase", [*ACTIVE_PHASES, Phase.HEALTHY, Phase.ROLLING_BACK, Phase.ROLLED_BACK])
-@pytest.mark.parametrize("held", [False, True])
-def test_a_spec_with_the_same_course_changes_nothing_of_the_run(phase: Phase, held: bool) -> None:
+@pytest.mark.parametrize("has_converged", [False, True])
+def test_a_spec_with_the_same_rollout_key_continues_the_run(phase: Phase, has_converged: bool) -> None:
     before = state(
         phase,
-        program=program(spreads=(by_rule(v2=2_000),), checked=("v2", "v3", "v4")),
+        program=program(spreads=(rule_split(v2=2_000),), checked=("v2", "v3", "v4")),
         splits=(split(v2=500), split("rule/eu", v2=2_000), split("rule/gone", v2=1)),
         step=1,
-        converged=held,
+        converged=has_converged,
         ends_at=NOW + 60,
         healthy=("v2", "v3"),
         dead=("v4",),
         finding=Finding.PASS,
         run=4,
     )
-    asked = program(spreads=(by_rule(v2=3_000),), checked=("v2",))
-    after, effects = step(before, spec(asked), NOW + 5)
+    new = program(spreads=(rule_split(v2=3_000),), checked=("v2",))
+    after, effects = step(before, spec(new), NOW + 5)
     assert after == replace(
         before,
         digest="d2",
-        program=asked,
+        program=new,
         splits=(split(v2=500), split("rule/eu", v2=3_000)),
         generation=4,
         revision=8,
@@ -131,19 +131,19 @@ def test_a_spec_with_the_same_course_changes_nothing_of_the_run(phase: Phase, he
     )
 
 
-def test_a_spec_that_means_the_same_changes_nothing() -> None:
+def test_a_spec_with_the_same_digest_changes_nothing() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     assert step(before, spec(program(Pause(duration=1.0)), before.digest), NOW + 5) == (before, ())
 
 
-# A spec with another course
+# A spec with another rollout key
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.KILLED])
-def test_another_rollout_key_begins_anew_and_moves_no_user(phase: Phase) -> None:
+def test_another_rollout_key_starts_a_new_run_and_keeps_the_users_of_its_variants(phase: Phase) -> None:
     before = state(
         phase,
-        program=program(spreads=(by_rule(v2=2_000),), checked=("v2", "v3")),
+        program=program(spreads=(rule_split(v2=2_000),), checked=("v2", "v3")),
         splits=(split(v2=500, v3=300), split("rule/eu", v2=2_000)),
         outcome=Outcome.ROLLED_BACK,
         step=3,
@@ -164,14 +164,14 @@ def test_another_rollout_key_begins_anew_and_moves_no_user(phase: Phase) -> None
         run=4,
         finding=Finding.PASS,
     )
-    asked = program(SetWeight(weight=100), spreads=(by_rule(v2=2_500),), checked=("v2", "v4"))
-    after, effects = step(before, spec(asked), NOW + 5)
+    new = program(SetWeight(weight=100), spreads=(rule_split(v2=2_500),), checked=("v2", "v4"))
+    after, effects = step(before, spec(new), NOW + 5)
     assert after == State(
         route="chat",
         revision=8,
         generation=4,
         digest="d2",
-        program=asked,
+        program=new,
         phase=Phase.PENDING,
         splits=(after.splits[0], split("rule/eu", v2=2_500)),
         published_at=NOW + 5,
@@ -179,26 +179,26 @@ def test_another_rollout_key_begins_anew_and_moves_no_user(phase: Phase) -> None
         healthy=("v2",),
         dead=("v4",),
     )
-    assert after.weights == {"v2": 500}, "v3 is no variant any more; its users are the stable backend's again"
+    assert after.weights == {"v2": 500}, "v3 is no longer a variant: its users return to the stable backend"
     assert count_moved(before.segments(STRATEGY_SPLIT), after.segments(STRATEGY_SPLIT)) == 300
-    over = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    gives_way = [("superseded", f"replaced in phase {phase.value} with 5 % on v2, 3 % on v3")]
-    assert records(effects) == [*([] if over else gives_way), ("accepted", "v1 → v2 in 1 step")]
+    ended = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
+    superseded = [("superseded", f"replaced in phase {phase.value} with 5 % on v2, 3 % on v3")]
+    assert records(effects) == [*([] if ended else superseded), ("accepted", "v1 → v2 in 1 step")]
     assert effects[-1] == Publish()
 
 
-def test_a_superseded_rollout_without_users_says_so() -> None:
+def test_the_record_of_a_superseded_rollout_without_users_has_no_weights() -> None:
     _, effects = step(state(Phase.PENDING), spec(program(Pause(duration=None))), NOW)
     assert records(effects)[0] == ("superseded", "replaced in phase Pending with no users on a candidate")
 
 
-def test_another_stable_backend_begins_with_all_users_on_it() -> None:
+def test_another_stable_backend_starts_with_all_users() -> None:
     before = state(Phase.PROGRESSING, weight=500)
     after, _ = step(before, spec(program(stable="v2", candidate="v1")), NOW)
     assert slots_by_variant(after.segments(STRATEGY_SPLIT)) == {"v2": 10_000}
 
 
-def test_users_keep_their_slots_when_another_rollout_key_begins() -> None:
+def test_users_keep_their_slots_when_a_new_run_starts() -> None:
     slots = (("v1", 100), ("v2", 500), ("v1", 9_400))
     segments = tuple(Segment(variant=variant, slots=count) for variant, count in slots)
     before = state(Phase.PROGRESSING, splits=(Split(name=STRATEGY_SPLIT, segments=segments),))
@@ -226,20 +226,20 @@ def kill(*, by_spec: bool, phase: Phase = Phase.PROGRESSING, left: float | None 
     return Kill(serve="v1", actor="bob", reason="leaks", at=NOW - 9, by_spec=by_spec, phase=phase, left=left)
 
 
-def running(**more: Any) -> State:
-    usual = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20, "ends_at": NOW + 40}
-    return state(Phase.PROGRESSING, **usual | more)
+def running(**overrides: Any) -> State:
+    defaults = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20, "ends_at": NOW + 40}
+    return state(Phase.PROGRESSING, **defaults | overrides)
 
 
 @pytest.mark.parametrize(("serve", "served"), [("v3", "v3"), ("", "v1")])
-def test_a_spec_kills_and_keeps_what_runs(serve: str, served: str) -> None:
+def test_a_kill_by_the_spec_suspends_the_rollout(serve: str, served: str) -> None:
     before = running()
-    asked = program(killed="bad", serve=serve)
-    after, effects = step(before, spec(asked), NOW + 10)
+    new = program(killed="bad", serve=serve)
+    after, effects = step(before, spec(new), NOW + 10)
     assert after == replace(
         before,
         digest="d2",
-        program=asked,
+        program=new,
         generation=4,
         revision=8,
         published_at=NOW + 10,
@@ -259,7 +259,7 @@ def test_a_spec_kills_and_keeps_what_runs(serve: str, served: str) -> None:
     assert effects[-1] == Publish()
 
 
-def test_a_first_spec_may_kill() -> None:
+def test_a_first_spec_can_kill() -> None:
     after, effects = step(None, spec(program(killed="bad")), NOW)
     assert after.kill == Kill(
         serve="v1", actor="ada", reason="bad", at=NOW, by_spec=True, phase=Phase.PENDING, left=None
@@ -267,7 +267,7 @@ def test_a_first_spec_may_kill() -> None:
     assert (after.phase, [what for what, _ in records(effects)]) == (Phase.KILLED, ["killed", "accepted"])
 
 
-def test_a_kill_by_the_spec_stays_while_the_spec_says_so_and_ends_with_it() -> None:
+def test_a_kill_by_the_spec_lasts_while_the_spec_enables_it() -> None:
     before = replace(running(), phase=Phase.KILLED, ends_at=None, kill=kill(by_spec=True))
     after, effects = step(before, spec(program(killed="worse", serve="v3")), NOW + 100)
     assert after.kill == Kill(
@@ -292,11 +292,11 @@ def test_a_kill_by_the_spec_stays_while_the_spec_says_so_and_ends_with_it() -> N
 
 
 @pytest.mark.parametrize("reason", [None, "bad"])
-@pytest.mark.parametrize("asked", [CANARY, (SetWeight(weight=100),)], ids=["same-course", "another-course"])
-def test_a_kill_by_an_operator_outlives_every_spec(asked: tuple[Step, ...], reason: str | None) -> None:
+@pytest.mark.parametrize("steps", [CANARY, (SetWeight(weight=100),)], ids=["same-steps", "other-steps"])
+def test_a_kill_by_an_operator_outlives_every_spec(steps: tuple[Step, ...], reason: str | None) -> None:
     before = replace(running(), phase=Phase.KILLED, ends_at=None, kill=kill(by_spec=False))
-    after, effects = step(before, spec(program(*asked, killed=reason, serve="v3")), NOW + 100)
-    same = asked == CANARY
+    after, effects = step(before, spec(program(*steps, killed=reason, serve="v3")), NOW + 100)
+    same = steps == CANARY
     assert (after.phase, after.ends_at, after.weight) == (Phase.KILLED, None, 500)
     assert after.kill == replace(
         kill(by_spec=False),
@@ -308,11 +308,11 @@ def test_a_kill_by_an_operator_outlives_every_spec(asked: tuple[Step, ...], reas
     assert "unkilled" not in dict(records(effects))
 
 
-# Entering and ending steps
+# How steps start and end
 
 
 @pytest.mark.parametrize(
-    ("current", "expected", "words"),
+    ("current", "expected", "message"),
     [
         (SetWeight(weight=900), {"phase": Phase.PROGRESSING}, "weight 9 % for v2"),
         (
@@ -344,7 +344,7 @@ def test_a_kill_by_an_operator_outlives_every_spec(asked: tuple[Step, ...], reas
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict | str) else "",
 )
-def test_entering_a_step(current: Step, expected: dict[str, Any], words: str) -> None:
+def test_entering_a_step(current: Step, expected: dict[str, Any], message: str) -> None:
     before = state(
         Phase.PROGRESSING,
         SetWeight(weight=500),
@@ -362,20 +362,20 @@ def test_entering_a_step(current: Step, expected: dict[str, Any], words: str) ->
     )
     after, effects = step(before, Tick(synced=True), NOW)
     publishes = isinstance(current, SetWeight | Shadow | Experiment)
-    wanted: dict[str, Any] = {"step": 1, "step_began_at": None, "ends_at": None, "message": "", **expected}
+    changes: dict[str, Any] = {"step": 1, "step_began_at": None, "ends_at": None, "message": "", **expected}
     if publishes:
-        wanted |= {"revision": 8, "published_at": NOW, "converged": False, "splits": after.splits}
-        wanted.setdefault("mirror", 0)
+        changes |= {"revision": 8, "published_at": NOW, "converged": False, "splits": after.splits}
+        changes.setdefault("mirror", 0)
     if isinstance(current, Shadow):
-        wanted |= {"proven": False, "equivalence": "", "pairs_before": None}
-    assert after == replace(before, **wanted)
+        changes |= {"proven": False, "equivalence": "", "pairs_before": None}
+    assert after == replace(before, **changes)
     weights = {SetWeight: {"v2": 900}, Experiment: {"v3": 3_000, "v2": 1_000}}.get(type(current), {"v2": 500})
     assert after.weights == weights
-    assert records(effects) == [("step_began", words)]
+    assert records(effects) == [("step_began", message)]
     assert (effects[-1] == Publish()) is publishes
 
 
-def test_an_experiment_lays_out_its_variants_in_the_order_of_the_spec() -> None:
+def test_the_variants_of_an_experiment_take_slots_in_the_order_of_the_spec() -> None:
     test = Experiment(weights=(("v3", 3_000), ("v2", 1_000)), duration=60.0, back=True)
     before = state(Phase.PENDING, test, splits=(split(), split("rule/eu", v2=7)))
     after, _ = step(before, converged(before), NOW)
@@ -384,11 +384,11 @@ def test_an_experiment_lays_out_its_variants_in_the_order_of_the_spec() -> None:
         ("v2", 1_000),
         ("v1", 6_000),
     ]
-    assert after.splits[1:] == before.splits[1:], "the splits of rules stay"
+    assert after.splits[1:] == before.splits[1:], "the splits of targeting rules stay"
 
 
 @pytest.mark.parametrize(
-    ("last", "phase", "outcome", "weight", "words"),
+    ("last", "phase", "outcome", "weight", "message"),
     [
         (
             Shadow(percentage=5, duration=60.0),
@@ -417,7 +417,7 @@ def test_an_experiment_lays_out_its_variants_in_the_order_of_the_spec() -> None:
 )
 @pytest.mark.parametrize("keep_warm", [0.0, 3_600.0])
 def test_the_end_of_a_program(
-    last: Step, phase: Phase, outcome: Outcome, weight: int, words: str, keep_warm: float
+    last: Step, phase: Phase, outcome: Outcome, weight: int, message: str, keep_warm: float
 ) -> None:
     before = state(
         phase,
@@ -431,20 +431,20 @@ def test_the_end_of_a_program(
     )
     after, effects = step(before, Tick(synced=True), NOW)
     publishes = isinstance(last, Shadow) or (isinstance(last, Experiment) and last.back)
-    wanted: dict[str, Any] = {
+    changes: dict[str, Any] = {
         "phase": Phase.HEALTHY,
         "outcome": outcome,
         "step_began_at": None,
         "ends_at": None,
     }
-    wanted |= {"message": "", "mirror": 0, "splits": after.splits}
+    changes |= {"message": "", "mirror": 0, "splits": after.splits}
     if publishes:
-        wanted |= {"revision": 8, "published_at": NOW, "converged": False}
+        changes |= {"revision": 8, "published_at": NOW, "converged": False}
     if outcome is Outcome.PROMOTED and keep_warm:
-        wanted |= {"warm_until": NOW + keep_warm}
-    assert after == replace(before, **wanted)
+        changes |= {"warm_until": NOW + keep_warm}
+    assert after == replace(before, **changes)
     assert after.weight == weight
-    assert (records(effects), effects[-1] == Publish()) == ([("healthy", words)], publishes)
+    assert (records(effects), effects[-1] == Publish()) == ([("healthy", message)], publishes)
 
 
 def test_without_steps_the_stable_backend_serves_all_users() -> None:

@@ -1,4 +1,4 @@
-"""What each command of an operator does in each phase: the whole state after it, or the refusal."""
+"""What each operator command does in each phase: the whole state after it, or the error."""
 
 from __future__ import annotations
 
@@ -48,28 +48,28 @@ ABORT, UNDO, RETRY, KILL, UNKILL = (
 )
 
 
-def paused(before: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: Any) -> State:
+def paused(before: Phase = Phase.PROGRESSING, left: float | None = 40.0, **overrides: Any) -> State:
     """Return a state that an operator paused in its second step, a pause of 60 s."""
-    usual = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20}
-    return state(Phase.PAUSED, resumes=before, left=left, **usual | more)
+    defaults = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20}
+    return state(Phase.PAUSED, resumes=before, left=left, **defaults | overrides)
 
 
-def running(**more: Any) -> State:
+def running(**overrides: Any) -> State:
     """Return a state in its second step, a pause of 60 s, of which 40 s are left at `NOW`."""
-    usual = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20, "ends_at": NOW + 40}
-    return state(Phase.PROGRESSING, **usual | more)
+    defaults = {"weight": 500, "step": 1, "converged": True, "step_began_at": NOW - 20, "ends_at": NOW + 40}
+    return state(Phase.PROGRESSING, **defaults | overrides)
 
 
-def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **more: Any) -> State:
+def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **overrides: Any) -> State:
     kill = Kill(serve="v1", actor="bob", reason="leaks", at=NOW, by_spec=False, phase=phase, left=left)
-    usual: dict[str, Any] = {"weight": 500, "step": 1, "kill": kill}
-    return state(Phase.KILLED, **usual | more)
+    defaults: dict[str, Any] = {"weight": 500, "step": 1, "kill": kill}
+    return state(Phase.KILLED, **defaults | overrides)
 
 
-# Who may do what, and when
+# Which phase allows which command
 
 
-REFUSED: dict[tuple[Phase, Action], str] = {
+REJECTED: dict[tuple[Phase, Action], str] = {
     **{
         (phase, kind): "the current step has not converged: not all proxies are synced"
         for phase in ACTIVE_PHASES
@@ -104,8 +104,8 @@ UNCHANGED: set[tuple[Phase, Action]] = {
 }
 
 
-def standing(phase: Phase) -> State:
-    """Return a state of a phase whose newest revision is not held."""
+def in_phase(phase: Phase) -> State:
+    """Return a state of a phase; the proxies are not synced with its newest revision."""
     if phase is Phase.KILLED:
         return killed()
     resumes = {Phase.PAUSED: Phase.PROGRESSING, Phase.DEGRADED: Phase.PROGRESSING}.get(phase)
@@ -120,11 +120,11 @@ def standing(phase: Phase) -> State:
 
 @pytest.mark.parametrize("kind", Action, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-def test_each_command_is_refused_or_empty_where_the_table_says_so(phase: Phase, kind: Action) -> None:
-    before = standing(phase)
-    refusal = REFUSED.get((phase, kind))
-    if refusal is not None:
-        with pytest.raises(CommandNotAllowedError, match=refusal):
+def test_each_command_is_rejected_or_ignored_where_the_table_says_so(phase: Phase, kind: Action) -> None:
+    before = in_phase(phase)
+    rejection = REJECTED.get((phase, kind))
+    if rejection is not None:
+        with pytest.raises(CommandNotAllowedError, match=rejection):
             step(before, command(kind, "why"), NOW + 5)
         return
     after, effects = step(before, command(kind, "why"), NOW + 5)
@@ -140,7 +140,7 @@ def test_each_command_is_refused_or_empty_where_the_table_says_so(phase: Phase, 
 
 
 @pytest.mark.parametrize(("now", "left"), [(NOW, 40.0), (NOW + 39, 1.0), (NOW + 45, 0.0)])
-def test_a_pause_keeps_what_the_clock_has_left(now: float, left: float) -> None:
+def test_a_pause_keeps_the_time_left_on_the_timer(now: float, left: float) -> None:
     before = running()
     after, effects = step(before, command(PAUSE), now)
     assert after == replace(before, phase=Phase.PAUSED, resumes=Phase.PROGRESSING, left=left, ends_at=None)
@@ -148,17 +148,17 @@ def test_a_pause_keeps_what_the_clock_has_left(now: float, left: float) -> None:
     assert step(after, command(PAUSE), now + 1) == (after, ())
 
 
-def test_a_pause_without_a_clock_keeps_none() -> None:
+def test_a_pause_of_a_step_without_a_timer_keeps_no_time() -> None:
     before = running(ends_at=None, step=0)
     after, _ = step(before, command(PAUSE), NOW)
     assert (after.left, after.resumes) == (None, Phase.PROGRESSING)
 
 
-def test_a_pause_of_a_pause_without_end_changes_nothing_and_a_degraded_one_is_refused() -> None:
+def test_a_pause_changes_nothing_in_an_open_pause_and_is_rejected_while_degraded() -> None:
     open_ended = state(Phase.PAUSED, Pause(duration=None), SetWeight(weight=1), converged=True)
     assert step(open_ended, command(PAUSE), NOW) == (open_ended, ())
     with pytest.raises(CommandNotAllowedError, match="is already waiting for proxies"):
-        step(standing(Phase.DEGRADED), command(PAUSE), NOW)
+        step(in_phase(Phase.DEGRADED), command(PAUSE), NOW)
 
 
 def test_a_timed_pause_can_be_paused() -> None:
@@ -168,15 +168,15 @@ def test_a_timed_pause_can_be_paused() -> None:
 @pytest.mark.parametrize(
     "phase", [Phase.PENDING, Phase.PROGRESSING, Phase.SHADOWING, Phase.BAKING, Phase.DEGRADED]
 )
-def test_a_resume_goes_back_to_what_was_paused_with_the_time_that_was_left(phase: Phase) -> None:
+def test_a_resume_returns_to_the_paused_phase_with_the_time_left(phase: Phase) -> None:
     before = paused(phase)
     after, effects = step(before, command(RESUME), NOW + 500)
-    clock = {} if phase is Phase.PENDING else {"step_began_at": NOW + 480, "ends_at": NOW + 540}
-    assert after == replace(before, phase=phase, resumes=None, left=None, **clock)  # type: ignore[arg-type]
+    timer = {} if phase is Phase.PENDING else {"step_began_at": NOW + 480, "ends_at": NOW + 540}
+    assert after == replace(before, phase=phase, resumes=None, left=None, **timer)  # type: ignore[arg-type]
     assert records(effects) == [("resumed", "the step timer continues")]
 
 
-def test_a_resume_without_a_clock_starts_none() -> None:
+def test_a_resume_of_a_step_without_a_timer_starts_none() -> None:
     before = paused(left=None, step=0)
     after, _ = step(before, command(RESUME), NOW + 500)
     assert after == replace(before, phase=Phase.PROGRESSING, resumes=None)
@@ -189,9 +189,9 @@ def test_a_resume_of_a_bake_and_a_weight_keeps_the_right_duration() -> None:
     assert (after.step_began_at, after.ends_at) == (NOW, NOW + 25)
 
 
-def test_a_resume_of_a_pause_without_end_enters_the_next_step_if_the_candidate_lives() -> None:
-    asked = program(Pause(duration=None), SetWeight(weight=900), checked=("v2",))
-    before = state(Phase.PAUSED, program=asked, converged=True, healthy=("v2",))
+def test_a_resume_of_an_open_pause_enters_the_next_step_if_the_candidate_is_healthy() -> None:
+    rollout = program(Pause(duration=None), SetWeight(weight=900), checked=("v2",))
+    before = state(Phase.PAUSED, program=rollout, converged=True, healthy=("v2",))
     after, effects = step(before, command(RESUME, "looks good"), NOW + 5)
     assert (after.phase, after.step, after.weight) == (Phase.PROGRESSING, 1, 900)
     assert records(effects) == [
@@ -245,7 +245,7 @@ def test_a_promotion_of_a_paused_rollout_ends_the_pause(kind: Action) -> None:
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.PAUSED])
-def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Action) -> None:
+def test_a_promotion_before_the_first_step_starts_it(phase: Phase, kind: Action) -> None:
     resumes = Phase.PENDING if phase is Phase.PAUSED else None
     before = state(phase, converged=True, resumes=resumes)
     after, _ = step(before, command(kind), NOW + 5)
@@ -254,17 +254,17 @@ def test_a_promotion_before_the_first_step_begins_it(phase: Phase, kind: Action)
 
 
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
-def test_no_promotion_before_the_proxies_hold_the_step_and_the_candidate_lives(kind: Action) -> None:
+def test_a_promotion_requires_synced_proxies_and_a_healthy_candidate(kind: Action) -> None:
     with pytest.raises(
         CommandNotAllowedError, match="the current step has not converged: not all proxies are synced"
     ):
         step(running(converged=False), command(kind), NOW + 5)
-    asked = program(checked=("v2",))
-    for known, words in (((), "was not seen healthy yet"), (("v2",), "has no healthy endpoint")):
-        before = running(program=asked, dead=known)
+    rollout = program(checked=("v2",))
+    for dead, health in (((), "was not seen healthy yet"), (("v2",), "has no healthy endpoint")):
+        before = running(program=rollout, dead=dead)
         with pytest.raises(
             CommandNotAllowedError,
-            match=f"v2 {words}; it gets no users until an endpoint passes its health check",
+            match=f"v2 {health}; it gets no users until an endpoint passes its health check",
         ):
             step(before, command(kind), NOW + 5)
 
@@ -305,8 +305,8 @@ def test_promote_full_of_an_experiment_starts_it() -> None:
 
 
 @pytest.mark.parametrize("phase", [*sorted(ACTIVE_PHASES, key=lambda phase: phase.name), Phase.HEALTHY])
-def test_an_abort_takes_everything_back(phase: Phase) -> None:
-    before = replace(standing(phase), mirror=10, ends_at=NOW + 9, left=1.0, warm_until=NOW + 1e6)
+def test_an_abort_returns_all_users_and_stops_mirroring(phase: Phase) -> None:
+    before = replace(in_phase(phase), mirror=10, ends_at=NOW + 9, left=1.0, warm_until=NOW + 1e6)
     after, effects = step(before, command(ABORT), NOW + 5)
     assert after == replace(
         before,
@@ -330,17 +330,19 @@ def test_an_abort_takes_everything_back(phase: Phase) -> None:
 
 
 def test_an_abort_where_nothing_was_rolled_out_changes_nothing() -> None:
-    alone = state(Phase.PENDING, program=program(candidate=None, steps=()))
-    assert step(alone, command(ABORT), NOW) == (alone, ())
-    over = state(Phase.HEALTHY, outcome=Outcome.COMPLETED)
-    assert step(over, command(ABORT), NOW) == (over, ())
+    without_candidate = state(Phase.PENDING, program=program(candidate=None, steps=()))
+    assert step(without_candidate, command(ABORT), NOW) == (without_candidate, ())
+    completed = state(Phase.HEALTHY, outcome=Outcome.COMPLETED)
+    assert step(completed, command(ABORT), NOW) == (completed, ())
 
 
 @pytest.mark.parametrize(
     "phase", [phase for phase in Phase if phase in ACTIVE_PHASES or phase is Phase.HEALTHY]
 )
 @pytest.mark.parametrize(("weight", "mirror"), [(0, 0), (500, 0), (0, 2_000)])
-def test_an_undo_needs_a_rollout_that_runs_or_exposed_users(phase: Phase, weight: int, mirror: int) -> None:
+def test_an_undo_requires_a_running_rollout_or_users_or_copies_on_the_candidate(
+    phase: Phase, weight: int, mirror: int
+) -> None:
     resumes = Phase.PROGRESSING if phase in {Phase.PAUSED, Phase.DEGRADED} else None
     before = state(phase, weight=weight, mirror=mirror, resumes=resumes, converged=True)
     if phase is Phase.HEALTHY and not weight and not mirror:
@@ -357,7 +359,7 @@ def test_an_undo_needs_a_rollout_that_runs_or_exposed_users(phase: Phase, weight
 
 
 @pytest.mark.parametrize("phase", [Phase.ROLLED_BACK, Phase.HEALTHY])
-def test_a_retry_begins_anew_and_keeps_no_evidence(phase: Phase) -> None:
+def test_a_retry_starts_a_new_run_and_keeps_no_evidence(phase: Phase) -> None:
     before = state(
         phase,
         outcome=Outcome.ROLLED_BACK,
@@ -383,7 +385,7 @@ def test_a_retry_begins_anew_and_keeps_no_evidence(phase: Phase) -> None:
     assert (records(effects), effects[-1]) == ([("retried", "restarted from the first step")], Publish())
 
 
-def test_what_cannot_be_retried() -> None:
+def test_a_promoted_rollout_and_one_without_steps_cannot_be_retried() -> None:
     with pytest.raises(CommandNotAllowedError, match="v1 serves all users"):
         step(state(Phase.HEALTHY, program=program(candidate=None, steps=())), command(RETRY), NOW)
     promoted = state(Phase.HEALTHY, weight=10_000, outcome=Outcome.PROMOTED)
@@ -392,8 +394,8 @@ def test_what_cannot_be_retried() -> None:
 
 
 @pytest.mark.parametrize("resumes", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
-def test_a_retry_of_a_degraded_rollout_waits_for_the_proxies_once_more(resumes: Phase) -> None:
-    before = replace(standing(Phase.DEGRADED), resumes=resumes, message="not all proxies are synced: b")
+def test_a_retry_of_a_degraded_rollout_waits_for_the_proxies_again(resumes: Phase) -> None:
+    before = replace(in_phase(Phase.DEGRADED), resumes=resumes, message="not all proxies are synced: b")
     after, effects = step(before, command(RETRY), NOW + 500)
     assert after == replace(
         before, phase=resumes, resumes=None, message="", revision=8, published_at=NOW + 500
@@ -405,7 +407,7 @@ def test_a_retry_of_a_degraded_rollout_waits_for_the_proxies_once_more(resumes: 
 # Kill and unkill
 
 
-def test_a_kill_stops_the_clock_and_an_unkill_starts_it_with_what_was_left() -> None:
+def test_a_kill_stops_the_timer_and_an_unkill_continues_it_with_the_time_left() -> None:
     before = running()
     after, effects = step(before, command(KILL, "leaks"), NOW + 10)
     kill = Kill(
@@ -440,26 +442,26 @@ def test_a_kill_stops_the_clock_and_an_unkill_starts_it_with_what_was_left() -> 
     assert (records(effects), effects[-1]) == ([("unkilled", "back in phase Progressing")], Publish())
 
 
-def test_a_kill_serves_what_the_spec_names_and_else_the_stable_backend() -> None:
+def test_a_kill_serves_the_backend_that_the_spec_names_or_else_the_stable_one() -> None:
     for serve, expected in (("v3", "v3"), ("", "v1")):
         after, _ = step(running(program=program(serve=serve)), command(KILL, "leaks"), NOW)
         assert after.kill is not None
         assert after.kill.serve == expected
 
 
-def test_a_clock_that_had_run_out_has_nothing_left_behind_a_kill() -> None:
+def test_an_elapsed_timer_has_no_time_left_under_a_kill() -> None:
     after, _ = step(running(), command(KILL, "leaks"), NOW + 99)
     assert after.kill is not None
     assert after.kill.left == 0.0
 
 
 @pytest.mark.parametrize("reason", ["", "  \n"])
-def test_a_kill_needs_a_reason(reason: str) -> None:
+def test_a_kill_requires_a_reason(reason: str) -> None:
     with pytest.raises(CommandNotAllowedError, match="requires a reason"):
         step(running(), command(KILL, reason), NOW)
 
 
-def test_a_kill_by_the_spec_is_taken_back_by_the_spec_alone() -> None:
+def test_an_operator_cannot_end_a_kill_by_the_spec() -> None:
     before = killed()
     assert before.kill is not None
     with pytest.raises(CommandNotAllowedError, match=r"killSwitch\.enabled"):
@@ -467,7 +469,7 @@ def test_a_kill_by_the_spec_is_taken_back_by_the_spec_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", [ABORT, UNDO])
-def test_a_rollout_behind_a_kill_can_be_taken_back_and_the_kill_stays(kind: Action) -> None:
+def test_a_rollout_under_a_kill_can_be_rolled_back_and_the_kill_stays(kind: Action) -> None:
     before = killed()
     after, effects = step(before, command(kind), NOW + 5)
     assert (after.phase, after.weight, after.ends_at, effects[-1]) == (Phase.KILLED, 0, None, Publish())
@@ -475,7 +477,7 @@ def test_a_rollout_behind_a_kill_can_be_taken_back_and_the_kill_stays(kind: Acti
     assert after.kill == replace(before.kill, phase=Phase.ROLLING_BACK, left=None)
 
 
-def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
+def test_observed_events_apply_under_a_kill_while_the_timer_is_stopped() -> None:
     before = killed()
     assert step(before, Tick(synced=True), NOW + 1e6) == (before, ())
     seen, effects = step(before, Verdict(finding=Finding.PASS, detail="d"), NOW + 5)
@@ -486,27 +488,31 @@ def test_facts_behind_a_kill_count_and_its_clock_stands() -> None:
         Alarm(name="Bad", detail="d", rollback=True),
         Health(backend="v2", healthy=0, total=1),
     ):
-        under = replace(before, program=program(checked=("v2",)), healthy=("v2",))
-        taken, _ = step(under, event, NOW + 5)
-        assert taken.kill is not None
-        assert (taken.phase, taken.weight, taken.kill.phase) == (Phase.KILLED, 0, Phase.ROLLING_BACK)
-    for nothing in (
+        with_health = replace(before, program=program(checked=("v2",)), healthy=("v2",))
+        rolled_back, _ = step(with_health, event, NOW + 5)
+        assert rolled_back.kill is not None
+        assert (rolled_back.phase, rolled_back.weight, rolled_back.kill.phase) == (
+            Phase.KILLED,
+            0,
+            Phase.ROLLING_BACK,
+        )
+    for without_effect in (
         not_converged(before),
         Health(backend="v9", healthy=0, total=1),
         Alarm(name="Bad", detail="d", rollback=True),
     ):
         unexposed = replace(before, splits=state(Phase.PENDING).splits)
-        assert step(unexposed, nothing, NOW + 5) == (unexposed, ())
+        assert step(unexposed, without_effect, NOW + 5) == (unexposed, ())
     late, effects = step(before, not_converged(before), NOW + 20)
     assert late.message == "not all proxies are synced: waiting for b"
     assert late.kill == before.kill
     assert [what for what, _ in records(effects)] == ["not_held"]
-    held, _ = step(before, converged(before), NOW + 1)
-    assert (held.converged, held.phase, held.weight) == (True, Phase.KILLED, 500)
+    synced, _ = step(before, converged(before), NOW + 1)
+    assert (synced.converged, synced.phase, synced.weight) == (True, Phase.KILLED, 500)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.5, 40.0, None])
-def test_facts_behind_a_kill_keep_what_its_clock_had_left(left: float | None) -> None:
+def test_observed_events_under_a_kill_keep_the_time_left_on_the_timer(left: float | None) -> None:
     before = killed(left=left)
     after, _ = step(before, Verdict(finding=Finding.PASS, detail="d"), NOW + 500)
     assert (after.kill, after.ends_at) == (before.kill, None)
@@ -516,7 +522,7 @@ def test_facts_behind_a_kill_keep_what_its_clock_had_left(left: float | None) ->
 
 
 @pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.name)
-def test_a_deadline_is_known_while_the_clock_of_a_step_runs(phase: Phase) -> None:
-    before = replace(standing(phase), ends_at=NOW + 9)
-    over = {Phase.HEALTHY, Phase.ROLLED_BACK, Phase.KILLED}
-    assert next_deadline(before) == (None if phase in over else NOW + 9)
+def test_a_step_has_a_deadline_while_its_timer_runs(phase: Phase) -> None:
+    before = replace(in_phase(phase), ends_at=NOW + 9)
+    ended = {Phase.HEALTHY, Phase.ROLLED_BACK, Phase.KILLED}
+    assert next_deadline(before) == (None if phase in ended else NOW + 9)

@@ -1,4 +1,4 @@
-"""How counts of signs become a verdict on two backends: evidence, thresholds and sentences."""
+"""How counts of comparison outcomes become a verdict on two backends: evidence, thresholds and messages."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from xds_server.analysis.verdicts.equivalence import (
 COINS = np.linspace(0, 1, 200_001)
 
 
-def judged(
-    signs: dict[str, ComparisonCounts], *, alpha: float = 0.05, trios: int = 1_000
+def assess(
+    outcomes: dict[str, ComparisonCounts], *, alpha: float = 0.05, trios: int = 1_000
 ) -> EquivalenceResult:
-    """Judge the signs of each measure."""
-    return assess_equivalence(PairCounts(counted=1_000, trios=trios, outcomes=signs), alpha=alpha)
+    """Assess the outcomes of each measure."""
+    return assess_equivalence(PairCounts(counted=1_000, trios=trios, outcomes=outcomes), alpha=alpha)
 
 
-def opinion(name: str, signs: ComparisonCounts, alpha: float = 0.05) -> MeasureResult:
-    """Return the opinion on the only measure."""
-    (found,) = judged({name: signs}, alpha=alpha).measures
+def measure_result(name: str, outcomes: ComparisonCounts, alpha: float = 0.05) -> MeasureResult:
+    """Return the result of the only measure."""
+    (found,) = assess({name: outcomes}, alpha=alpha).measures
     return found
 
 
@@ -49,7 +49,7 @@ def test_all_measures_together_spend_alpha() -> None:
     assert sum(measure.alpha for measure in _MEASURES.values()) == pytest.approx(1.0)
 
 
-def test_what_each_measure_may_spend_and_how_far_the_candidate_may_be_off() -> None:
+def test_each_measure_has_its_share_of_alpha_and_its_margin() -> None:
     found = {name: (measure.alpha, measure.margin, measure.worse_only) for name, measure in _MEASURES.items()}
     assert found == {
         "rouge_l": (0.5, 0.2, False),
@@ -66,14 +66,14 @@ def test_what_each_measure_may_spend_and_how_far_the_candidate_may_be_off() -> N
     }
 
 
-def test_an_opinion_reports_its_evidence_as_a_share_of_what_decides() -> None:
-    signs = ComparisonCounts(less=5, more=1, same=20)
-    found = opinion("cut", signs)
+def test_a_measure_reports_its_evidence_relative_to_the_deciding_value() -> None:
+    outcomes = ComparisonCounts(less=5, more=1, same=20)
+    found = measure_result("cut", outcomes)
     assert found.against == pytest.approx(
-        _log_evidence_of_difference(signs, one_sided=False) / -log(0.05 * 0.05)
+        _log_evidence_of_difference(outcomes, one_sided=False) / -log(0.05 * 0.05)
     )
     assert 0 < found.against < 1
-    assert opinion("failed", ComparisonCounts(more=20)).against == 0.0
+    assert measure_result("failed", ComparisonCounts(more=20)).against == 0.0
 
 
 # Evidence
@@ -97,7 +97,7 @@ def test_pairs_without_a_difference_are_no_evidence_of_one() -> None:
         ) == _log_evidence_of_difference(ComparisonCounts(less=4, more=2), one_sided=one_sided)
 
 
-def test_far_on_the_good_side_there_is_no_evidence_at_all() -> None:
+def test_a_much_better_candidate_gives_no_evidence_of_a_difference() -> None:
     assert _log_evidence_of_difference(ComparisonCounts(more=5_000), one_sided=True) < -1_000
 
 
@@ -117,12 +117,12 @@ def test_evidence_for_equivalence_is_a_mean_of_bets(counts: tuple[int, int, int]
 # Verdicts
 
 
-def first(name: str, *, side: str, alpha: float = 0.05) -> int:
-    """Return how many signs on one side it takes to call the backends different."""
+def least_different(name: str, *, side: str, alpha: float = 0.05) -> int:
+    """Return the least number of outcomes on one side for which the backends are different."""
     return next(
         n
         for n in range(1, 200)
-        if opinion(name, ComparisonCounts(**{side: n}), alpha).equivalence is Equivalence.DIFFERENT
+        if measure_result(name, ComparisonCounts(**{side: n}), alpha).equivalence is Equivalence.DIFFERENT
     )
 
 
@@ -130,27 +130,27 @@ def first(name: str, *, side: str, alpha: float = 0.05) -> int:
 @pytest.mark.parametrize("alpha", [0.05, 0.001])
 def test_a_difference_is_proven_at_the_share_of_alpha_of_its_measure(name: str, alpha: float) -> None:
     measure = _MEASURES[name]
-    n = first(name, side="less", alpha=alpha)
+    n = least_different(name, side="less", alpha=alpha)
     evidence = [
         2 ** (k + 1) * (1 - 0.5 ** (k + 1)) / (k + 1) if measure.worse_only else 2**k / (k + 1)
         for k in (n - 1, n)
     ]
     assert evidence[0] < 1 / (alpha * measure.alpha) <= evidence[1]
     if not measure.worse_only:
-        assert first(name, side="more", alpha=alpha) == n
+        assert least_different(name, side="more", alpha=alpha) == n
 
 
 @pytest.mark.parametrize("name", [name for name, measure in _MEASURES.items() if measure.worse_only])
-def test_a_candidate_that_does_better_is_not_different(name: str) -> None:
-    found = opinion(name, ComparisonCounts(more=5_000))
+def test_a_better_candidate_is_not_different(name: str) -> None:
+    found = measure_result(name, ComparisonCounts(more=5_000))
     assert (found.equivalence, found.against) == (Equivalence.EQUIVALENT, 0.0)
 
 
 @pytest.mark.parametrize("name", _MEASURES)
-def test_equivalence_takes_as_many_pairs_as_its_margin_asks_for(name: str) -> None:
+def test_equivalence_requires_the_number_of_pairs_that_follows_from_the_margin(name: str) -> None:
     measure, alpha = _MEASURES[name], 0.05
     sides = [ComparisonCounts(same=n) for n in range(1, 2_000)]
-    n = next(one.n for one in sides if opinion(name, one).equivalence is Equivalence.EQUIVALENT)
+    n = next(one.n for one in sides if measure_result(name, one).equivalence is Equivalence.EQUIVALENT)
     assert (
         _log_evidence_within(0, n - 1, 0, measure.margin)
         < -log(alpha)
@@ -159,25 +159,29 @@ def test_equivalence_takes_as_many_pairs_as_its_margin_asks_for(name: str) -> No
 
 
 @pytest.mark.parametrize("name", [name for name, measure in _MEASURES.items() if not measure.worse_only])
-def test_a_measure_with_two_sides_must_be_alike_on_both(name: str) -> None:
-    few = ComparisonCounts(less=30, same=470)
-    turned = ComparisonCounts(more=30, same=470)
-    assert opinion(name, few).support == pytest.approx(opinion(name, turned).support)
+def test_a_two_sided_measure_requires_equivalence_on_both_sides(name: str) -> None:
+    less_similar = ComparisonCounts(less=30, same=470)
+    more_similar = ComparisonCounts(more=30, same=470)
+    assert measure_result(name, less_similar).support == pytest.approx(
+        measure_result(name, more_similar).support
+    )
     worst = min(
         _log_evidence_within(0, 470, 30, _MEASURES[name].margin),
         _log_evidence_within(30, 470, 0, _MEASURES[name].margin),
     )
-    assert opinion(name, few).support == pytest.approx(max(0.0, worst / -log(0.05)))
+    assert measure_result(name, less_similar).support == pytest.approx(max(0.0, worst / -log(0.05)))
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 400), st.sampled_from(sorted(_MEASURES)))
-def test_an_opinion_is_what_its_evidence_reaches(less: int, more: int, same: int, name: str) -> None:
-    signs = ComparisonCounts(less=less, more=more, same=same)
-    if not signs.n:
-        assert judged({name: signs}).measures == ()
+def test_the_result_of_a_measure_follows_from_its_evidence(
+    less: int, more: int, same: int, name: str
+) -> None:
+    outcomes = ComparisonCounts(less=less, more=more, same=same)
+    if not outcomes.n:
+        assert assess({name: outcomes}).measures == ()
         return
-    found = opinion(name, signs)
-    assert found.outcomes == signs
+    found = measure_result(name, outcomes)
+    assert found.outcomes == outcomes
     if found.equivalence is Equivalence.DIFFERENT:
         assert found.against >= 1
     elif found.equivalence is Equivalence.EQUIVALENT:
@@ -191,52 +195,57 @@ def test_an_opinion_is_what_its_evidence_reaches(less: int, more: int, same: int
 # The verdict on all measures
 
 
-ALIKE = ComparisonCounts(less=200, more=200)
+EQUIVALENT = ComparisonCounts(less=200, more=200)
 
 
-def test_one_difference_is_enough_and_the_clearest_is_listed_first() -> None:
-    signs = {
-        "rouge_l": ALIKE,
+def test_one_difference_is_enough_and_the_strongest_comes_first() -> None:
+    outcomes = {
+        "rouge_l": EQUIVALENT,
         "refused": ComparisonCounts(less=15, same=500),
         "cut": ComparisonCounts(less=90, same=500),
         "failed": ComparisonCounts(same=900),
     }
-    found = judged(signs)
+    found = assess(outcomes)
     assert found.equivalence is Equivalence.DIFFERENT
     assert (
         found.message == "it is cut off more often (cut: 90 to 0); it refuses more often (refused: 15 to 0)"
     )
 
 
-def test_equivalence_takes_all_measures_and_a_noise_baseline() -> None:
-    alike = {"rouge_l": ALIKE, "failed": ComparisonCounts(same=900)}
-    found = judged(alike)
+def test_equivalence_requires_all_measures_and_a_noise_baseline() -> None:
+    equivalent = {"rouge_l": EQUIVALENT, "failed": ComparisonCounts(same=900)}
+    found = assess(equivalent)
     assert found.equivalence is Equivalence.EQUIVALENT
     assert found.message.startswith("1,000 pairs with a noise baseline and 1,000 in all: ")
-    silent = judged(alike, trios=0)
-    assert (silent.equivalence, "texts can be judged only with a noise baseline" in silent.message) == (
+    without_baseline = assess(equivalent, trios=0)
+    assert (
+        without_baseline.equivalence,
+        "texts can be judged only with a noise baseline" in without_baseline.message,
+    ) == (
         Equivalence.INCONCLUSIVE,
         True,
     )
-    assert judged(alike | {"cut": ComparisonCounts(same=10)}).equivalence is Equivalence.INCONCLUSIVE
-    nothing = assess_equivalence(PairCounts(trios=5, outcomes=alike))
+    assert assess(equivalent | {"cut": ComparisonCounts(same=10)}).equivalence is Equivalence.INCONCLUSIVE
+    nothing = assess_equivalence(PairCounts(trios=5, outcomes=equivalent))
     assert (nothing.equivalence, nothing.message) == (
         Equivalence.INCONCLUSIVE,
         "no pair of answers was compared yet",
     )
 
 
-def test_what_is_missing_is_estimated_from_the_slowest_measure() -> None:
-    found = judged({"rouge_l": ALIKE, "cut": ComparisonCounts(same=30), "failed": ComparisonCounts(same=40)})
-    open_ones = {one.measure: one for one in found.measures if one.equivalence is Equivalence.INCONCLUSIVE}
-    assert sorted(open_ones) == ["cut", "failed"]
-    slowest = min(open_ones.values(), key=lambda one: one.support)
+def test_the_missing_pairs_are_estimated_from_the_slowest_measure() -> None:
+    found = assess(
+        {"rouge_l": EQUIVALENT, "cut": ComparisonCounts(same=30), "failed": ComparisonCounts(same=40)}
+    )
+    undecided = {one.measure: one for one in found.measures if one.equivalence is Equivalence.INCONCLUSIVE}
+    assert sorted(undecided) == ["cut", "failed"]
+    slowest = min(undecided.values(), key=lambda one: one.support)
     pairs = slowest.outcomes.n * (1 / slowest.support - 1)
     assert found.message == (
         "not enough pairs yet to exclude a difference in failed, cut, "
         f"about {max(1, round(pairs)):,} more pairs at this rate"
     )
-    none = judged({"rouge_l": ComparisonCounts(less=14, more=6)})
+    none = assess({"rouge_l": ComparisonCounts(less=14, more=6)})
     assert none.message == "not enough pairs yet to exclude a difference in rouge_l"
 
 

@@ -1,4 +1,4 @@
-"""The numbers and sentences of a verdict, and the edges at which latency is compared."""
+"""The numbers and messages of a verdict, and the bucket edges at which latency is compared."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ CANDIDATE, CONTROL = Leg(route="chat", variant="v2"), Leg(route="chat", variant=
 PRICES = {"v1": Price(output_per_million=10.0), "v2": Price(output_per_million=10.0)}
 
 
-def judged(
-    metric: str, *blocks: tuple[Counts | None, Counts], start: float = 0.0, now: float = 0.0, **more: Any
+def metric_verdict(
+    metric: str, *blocks: tuple[Counts | None, Counts], start: float = 0.0, now: float = 0.0, **overrides: Any
 ) -> MetricVerdict:
     """Return the verdict on one metric after blocks of ten seconds."""
-    guardrail = replace(Guardrail.of(metric), **more)
-    asked = Policy(guardrails=(guardrail,), prices=PRICES)
-    case = start_evidence(asked, CANDIDATE, CONTROL)
-    for number, (mine, other) in enumerate(blocks):
-        legs = {CONTROL: other} if mine is None else {CANDIDATE: mine, CONTROL: other}
-        case = add_block(case, asked, Block(start=start + number * 10, seconds=10, legs=legs))
-    (found,) = analyze(case, asked, now or start + len(blocks) * 10).metrics
+    guardrail = replace(Guardrail.of(metric), **overrides)
+    policy = Policy(guardrails=(guardrail,), prices=PRICES)
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
+    for number, (candidate, control) in enumerate(blocks):
+        legs = {CONTROL: control} if candidate is None else {CANDIDATE: candidate, CONTROL: control}
+        evidence = add_block(evidence, policy, Block(start=start + number * 10, seconds=10, legs=legs))
+    (found,) = analyze(evidence, policy, now or start + len(blocks) * 10).metrics
     return found
 
 
@@ -45,23 +45,23 @@ def failing(failed: int, requests: int) -> Counts:
     return Counts(requests=requests, failed=failed)
 
 
-def lasting(place: int, n: int) -> Counts:
+def with_duration(place: int, n: int) -> Counts:
     row = [0] * (len(DURATION_MS) + 1)
     row[place] = n
     return Counts(requests=n, duration_ms=tuple(row))
 
 
-def streaming(ms: float, n: int) -> Counts:
+def with_stream_time(ms: float, n: int) -> Counts:
     return Counts(requests=n, metered=n, stream_ms=int(ms * 100 * n), streamed_tokens=100 * n)
 
 
-def worded(place: int, n: int, tokens: int) -> Counts:
+def with_tokens(place: int, n: int, tokens: int) -> Counts:
     row = [0] * (len(TOKENS) + 1)
     row[place] = n
     return Counts(requests=n, metered=n, completion_tokens=tokens * n, tokens=tuple(row))
 
 
-# Time left
+# Remaining time
 
 
 @pytest.mark.parametrize(
@@ -69,28 +69,28 @@ def worded(place: int, n: int, tokens: int) -> Counts:
     [(40, 0.02, "s", 1), (4, 0.02, "min", 60), (1, 0.002, "h", 3_600)],
     ids=["seconds", "minutes", "hours"],
 )
-def test_the_time_left_has_a_unit_people_can_read(
+def test_the_remaining_time_has_a_readable_unit(
     requests: int, acceptable: float, unit: str, seconds: int
 ) -> None:
     blocks = [(failing(0, requests), failing(0, 900))] * 4
-    found = judged("success-rate", *blocks, min_samples=1, acceptable=acceptable)
+    found = metric_verdict("success-rate", *blocks, min_samples=1, acceptable=acceptable)
     assert found.remaining is not None
     assert found.message.endswith(f", about {found.remaining / seconds:.0f} {unit} more")
 
 
-# Bounds and sentences
+# Bounds and messages
 
 
-def test_the_sentence_of_a_failure_has_shares_counts_and_bounds() -> None:
-    found = judged("success-rate", *[(failing(9, 50), failing(5, 950))] * 6)
+def test_the_message_of_a_failure_has_shares_counts_and_bounds() -> None:
+    found = metric_verdict("success-rate", *[(failing(9, 50), failing(5, 950))] * 6)
     assert found.message == (
         "success-rate: 82.00% (54 of 300 failed) against 99.47% (30 of 5,700 failed); "
         f"worse, {found.evidence:,.0f} : 1 against chance, odds ratio above {found.low:.3g}"
     )
 
 
-def test_the_sentence_of_a_pass_names_the_margin() -> None:
-    found = judged("success-rate", *[(failing(1, 100), failing(9, 900))] * 60)
+def test_the_message_of_a_pass_names_the_margin() -> None:
+    found = metric_verdict("success-rate", *[(failing(1, 100), failing(9, 900))] * 60)
     low, high = found.low, found.high
     assert high is not None
     bounds = f"below {high:.3g}" if low is None else f"{low:.3g} to {high:.3g}"
@@ -98,15 +98,15 @@ def test_the_sentence_of_a_pass_names_the_margin() -> None:
     assert found.effect == pytest.approx(1.0, abs=0.3)
 
 
-def test_the_sentence_without_a_bound_says_so() -> None:
-    found = judged("success-rate", (failing(0, 60), failing(0, 60)))
+def test_the_message_without_a_bound_excludes_no_odds_ratio() -> None:
+    found = metric_verdict("success-rate", (failing(0, 60), failing(0, 60)))
     assert (found.low, found.high) == (None, None)
     assert ", no odds ratio excluded yet" in found.message
 
 
 def test_means_are_reported_as_ratios_with_their_bounds() -> None:
-    pattern = [(streaming(20 + n % 3, 60), streaming(20 + (n + 1) % 3, 300)) for n in range(60)]
-    found = judged("inter-token", *pattern)
+    pattern = [(with_stream_time(20 + n % 3, 60), with_stream_time(20 + (n + 1) % 3, 300)) for n in range(60)]
+    found = metric_verdict("inter-token", *pattern)
     assert found.finding is Finding.PASS
     assert None not in (found.effect, found.low, found.high)
     assert found.low < found.effect < found.high < 1.25  # type: ignore[operator]
@@ -117,8 +117,8 @@ def test_means_are_reported_as_ratios_with_their_bounds() -> None:
 
 
 def test_tokens_are_reported_as_geometric_means() -> None:
-    blocks = [(worded(6 + n % 2, 60, 10), worded(6 + n % 2, 300, 10)) for n in range(4)]
-    found = judged("tokens-per-request", *blocks)
+    blocks = [(with_tokens(6 + n % 2, 60, 10), with_tokens(6 + n % 2, 300, 10)) for n in range(4)]
+    found = metric_verdict("tokens-per-request", *blocks)
     middle = [(log(TOKENS[place - 1]) + log(TOKENS[place])) / 2 for place in (6, 7)]
     assert found.candidate.value == pytest.approx(exp(sum(middle) / 2))
     assert found.control.value == pytest.approx(exp(sum(middle) / 2))
@@ -127,29 +127,29 @@ def test_tokens_are_reported_as_geometric_means() -> None:
 
 
 def test_cost_is_reported_without_a_unit() -> None:
-    found = judged("cost-per-request", *[(worded(6, 60, 300), worded(6, 300, 200))] * 3)
+    found = metric_verdict("cost-per-request", *[(with_tokens(6, 60, 300), with_tokens(6, 300, 200))] * 3)
     assert found.message.startswith("cost-per-request: 0.003 against 0.002; undecided")
     assert found.effect == pytest.approx(1.5)
 
 
 def test_latency_is_reported_at_its_quantile() -> None:
-    before = [(None, lasting(4, 200))] * 2
-    found = judged("duration-p50", *before, *[(lasting(5, 20), lasting(4, 50))] * 12)
+    before = [(None, with_duration(4, 200))] * 2
+    found = metric_verdict("duration-p50", *before, *[(with_duration(5, 20), with_duration(4, 50))] * 12)
     assert found.finding is Finding.FAIL
     assert found.candidate.value == pytest.approx((DURATION_MS[4] + DURATION_MS[5]) / 2)
     assert found.control.value == pytest.approx((DURATION_MS[3] + DURATION_MS[4]) / 2)
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
-    unknown = judged("duration-p50", (None, lasting(4, 40)))
+    unknown = metric_verdict("duration-p50", (None, with_duration(4, 40)))
     assert unknown.message.endswith("no reference quantile of the control yet (40 requests so far)")
 
 
 def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:
-    mine = Counts(requests=90, invalid=5, metered=30, unmetered=15)
-    found = judged("valid-json-rate", *[(mine, mine)] * 2)
+    candidate = Counts(requests=90, invalid=5, metered=30, unmetered=15)
+    found = metric_verdict("valid-json-rate", *[(candidate, candidate)] * 2)
     assert (found.candidate.x, found.candidate.n) == (10, 100)
 
 
-# Sums
+# Totals
 
 
 def test_totals_add_up() -> None:
@@ -170,7 +170,7 @@ def test_totals_add_up() -> None:
         ((9, 0, 0, 0), 0.99, 0),
         ((0, 0, 0, 9), 0.5, 3),
         ((50, 50, 0, 0), 0.5, 0),
-        ((49, 51, 0, 0), 0.5, 0),  # 51 % lie above: as near to the median as it gets
+        ((49, 51, 0, 0), 0.5, 0),  # 51 % lie above, which is nearest to the median
         ((30, 70, 0, 0), 0.5, 0),  # 70 % lie above the lower edge, and nothing above the upper one
         ((20, 80, 0, 0), 0.5, 1),  # 80 % are too many
         ((985, 14, 1, 0), 0.99, 0),
@@ -185,10 +185,10 @@ def test_the_edge_nearest_to_a_quantile(buckets: tuple[float, ...], quantile: fl
 @given(st.lists(st.integers(0, 500), min_size=2, max_size=12).filter(any), st.sampled_from([0.5, 0.99]))
 def test_the_edge_is_above_the_quantile_or_the_one_below(counts: list[int], quantile: float) -> None:
     edge = _nearest_edge_to_quantile(tuple(float(count) for count in counts), quantile)
-    total, wanted = sum(counts), 1 - quantile
+    total, nominal = sum(counts), 1 - quantile
     above = [sum(counts[place + 1 :]) / total for place in range(len(counts))]
-    first = next(place for place, share in enumerate(above) if share <= wanted + 1e-12)
+    first = next(place for place, share in enumerate(above) if share <= nominal + 1e-12)
     assert edge in {first, first - 1}
     if edge == first - 1:
-        assert above[edge] <= min(3 * wanted, (1 + wanted) / 2) + 1e-9
-        assert abs(log(above[edge] / wanted)) <= abs(log(max(above[first], 1 / total) / wanted)) + 1e-9
+        assert above[edge] <= min(3 * nominal, (1 + nominal) / 2) + 1e-9
+        assert abs(log(above[edge] / nominal)) <= abs(log(max(above[first], 1 / total) / nominal)) + 1e-9

@@ -1,4 +1,4 @@
-"""The rules that turn evidence into verdicts, at their boundaries."""
+"""The rules that turn evidence into verdicts, tested at their boundaries."""
 
 from __future__ import annotations
 
@@ -35,139 +35,145 @@ def failing(failed: int, requests: int) -> Counts:
     return Counts(requests=requests, failed=failed)
 
 
-def judged(
-    asked: Policy, *blocks: tuple[Counts | None, Counts], seconds: float = 10, now: float = 0.0
+def analyze_blocks(
+    policy: Policy, *blocks: tuple[Counts | None, Counts], seconds: float = 10, now: float = 0.0
 ) -> AnalysisResult:
-    """Judge blocks of (candidate, stable backend), by default at the end of the last one."""
-    case = start_evidence(asked, CANDIDATE, CONTROL)
-    for number, (mine, other) in enumerate(blocks):
-        legs = {CONTROL: other} if mine is None else {CANDIDATE: mine, CONTROL: other}
-        case = add_block(case, asked, Block(start=number * seconds, seconds=seconds, legs=legs))
-    return analyze(case, asked, now or len(blocks) * seconds)
+    """Analyze blocks of (candidate, control), by default at the end of the last block."""
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
+    for number, (candidate, control) in enumerate(blocks):
+        legs = {CONTROL: control} if candidate is None else {CANDIDATE: candidate, CONTROL: control}
+        evidence = add_block(evidence, policy, Block(start=number * seconds, seconds=seconds, legs=legs))
+    return analyze(evidence, policy, now or len(blocks) * seconds)
 
 
-def policy(*guardrails: Guardrail, **more: Any) -> Policy:
-    return Policy(guardrails=guardrails or (Guardrail.of("success-rate"),), **more)
+def make_policy(*guardrails: Guardrail, **overrides: Any) -> Policy:
+    return Policy(guardrails=guardrails or (Guardrail.of("success-rate"),), **overrides)
 
 
-# Samples, silence and warm-up
+# Samples, quiet candidates and warm-up
 
 
 @pytest.mark.parametrize(
-    ("mine", "proven"), [(failing(25, 30), Finding.FAIL), (failing(0, 2_000), Finding.PASS)]
+    ("candidate", "proven"), [(failing(25, 30), Finding.FAIL), (failing(0, 2_000), Finding.PASS)]
 )
-def test_a_verdict_needs_exactly_the_minimum_of_requests(mine: Counts, proven: Finding) -> None:
-    blocks = [(mine, failing(90, 9_000))] * 2
-    for least, finding in ((2 * mine.requests, proven), (2 * mine.requests + 1, Finding.INCONCLUSIVE)):
-        found = judged(policy(Guardrail.of("success-rate", min_samples=least)), *blocks)
+def test_a_verdict_requires_exactly_the_minimum_of_requests(candidate: Counts, proven: Finding) -> None:
+    blocks = [(candidate, failing(90, 9_000))] * 2
+    for least, finding in (
+        (2 * candidate.requests, proven),
+        (2 * candidate.requests + 1, Finding.INCONCLUSIVE),
+    ):
+        found = analyze_blocks(make_policy(Guardrail.of("success-rate", min_samples=least)), *blocks)
         assert found.finding is finding
         if finding is Finding.INCONCLUSIVE:
-            assert f"{2 * mine.requests} of {least} required requests" in found.message
+            assert f"{2 * candidate.requests} of {least} required requests" in found.message
 
 
-def test_silence_of_more_than_a_minute_leaves_only_proven_failures() -> None:
+def test_without_requests_for_more_than_a_minute_only_a_proven_failure_remains() -> None:
     good = [(failing(0, 500), failing(5, 950))] * 10
     bad = [(failing(30, 50), failing(5, 950))] * 10
-    assert judged(policy(), *good, now=160.0).finding is Finding.PASS
-    silent = judged(policy(), *good, now=160.1)
-    assert silent.finding is Finding.NO_DATA
-    assert silent.message.endswith("the candidate receives no requests")
-    assert judged(policy(), *bad, now=1e6).finding is Finding.FAIL
+    assert analyze_blocks(make_policy(), *good, now=160.0).finding is Finding.PASS
+    quiet = analyze_blocks(make_policy(), *good, now=160.1)
+    assert quiet.finding is Finding.NO_DATA
+    assert quiet.message.endswith("the candidate receives no requests")
+    assert analyze_blocks(make_policy(), *bad, now=1e6).finding is Finding.FAIL
 
 
-def test_the_warm_up_begins_with_the_first_request_of_the_candidate() -> None:
+def test_the_warm_up_starts_with_the_first_request_of_the_candidate() -> None:
     calm = (None, failing(1, 100))
     cold, warm = (failing(40, 50), failing(1, 100)), (failing(0, 50), failing(1, 100))
     for delay, counted in ((0.0, 150), (10.0, 100), (10.1, 50), (20.0, 50), (20.1, 0)):
-        asked = policy(initial_delay=delay)
-        (metric,) = judged(asked, calm, calm, cold, warm, warm).metrics
+        policy = make_policy(initial_delay=delay)
+        (metric,) = analyze_blocks(policy, calm, calm, cold, warm, warm).metrics
         assert metric.candidate.n == counted
         assert metric.candidate.x == (40 if delay == 0 else 0)
 
 
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
-    (metric,) = judged(policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
+    (metric,) = analyze_blocks(make_policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
     assert metric.message == "success-rate: no block has requests of both arms yet"
 
 
-# What decides, and how sure it has to be
+# Required evidence, and how findings combine
 
 
 def test_a_guardrail_that_notifies_spends_all_of_alpha_and_the_others_share_it() -> None:
     roll_back = Guardrail.of("success-rate")
     notify = replace(roll_back, action=RegressionAction.NOTIFY)
-    asked = policy(roll_back, Guardrail.of("valid-json-rate"), notify, alpha=0.1)
-    needed = [metric.needed for metric in judged(asked, (failing(0, 9), failing(0, 9))).metrics]
+    policy = make_policy(roll_back, Guardrail.of("valid-json-rate"), notify, alpha=0.1)
+    needed = [metric.needed for metric in analyze_blocks(policy, (failing(0, 9), failing(0, 9))).metrics]
     assert needed == pytest.approx([20.0, 20.0, 10.0])
 
 
 @pytest.mark.parametrize("action", RegressionAction)
-def test_evidence_decides_at_what_is_needed(action: RegressionAction) -> None:
+def test_a_finding_changes_exactly_at_the_needed_evidence(action: RegressionAction) -> None:
     guardrail = replace(Guardrail.of("success-rate", min_samples=1), action=action)
     block = (failing(8, 60), failing(20, 600))
-    (metric,) = judged(policy(guardrail), block).metrics
+    (metric,) = analyze_blocks(make_policy(guardrail), block).metrics
     assert metric.evidence > 1
     for alpha, finding in ((1 / metric.evidence + 1e-9, Finding.FAIL), (1 / metric.evidence - 1e-9, None)):
-        (found,) = judged(policy(guardrail, alpha=alpha), block).metrics
+        (found,) = analyze_blocks(make_policy(guardrail, alpha=alpha), block).metrics
         assert (found.finding is Finding.FAIL) is (finding is Finding.FAIL)
     for support, passes in ((1e-9, True), (-1e-9, False)):
         fine = (failing(0, 900), failing(9, 900))
-        (metric,) = judged(policy(guardrail), fine).metrics
+        (metric,) = analyze_blocks(make_policy(guardrail), fine).metrics
         assert metric.support > 1
-        (found,) = judged(policy(guardrail, alpha=1 / metric.support + support), fine).metrics
+        (found,) = analyze_blocks(make_policy(guardrail, alpha=1 / metric.support + support), fine).metrics
         assert (found.finding is Finding.PASS) is passes
 
 
 LIMIT = Threshold(name="t", metric=None, query="q", comparison=ComparisonOperator.GREATER, limit=1.0)
 
 
-def found(
+def threshold_with(
     finding: Finding, action: RegressionAction = RegressionAction.ROLLBACK
 ) -> tuple[Threshold, list[float | None]]:
-    """Return a limit on a query and its answers, which lead to this finding."""
-    answers: dict[Finding, list[float | None]] = {
+    """Return a threshold on a query, and query results that lead to this finding."""
+    results: dict[Finding, list[float | None]] = {
         Finding.FAIL: [2.0] * 5,
         Finding.ERROR: [None] * 5,
         Finding.NO_DATA: [],
         Finding.PASS: [1.0] * 5,
     }
-    return replace(LIMIT, name=finding.value, action=action), answers[finding]
+    return replace(LIMIT, name=finding.value, action=action), results[finding]
 
 
 @pytest.mark.parametrize("others", [[Finding.PASS], [Finding.PASS, Finding.NO_DATA]])
 @pytest.mark.parametrize("worst", [Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.PASS])
 @pytest.mark.parametrize("action", RegressionAction)
-def test_the_worst_finding_of_what_rolls_back_is_the_verdict(
+def test_the_verdict_is_the_worst_finding_of_the_metrics_that_roll_back(
     worst: Finding, others: list[Finding], action: RegressionAction
 ) -> None:
-    limits = [found(worst, action), *(found(other) for other in others if other is not worst)]
-    asked = Policy(guardrails=(), thresholds=tuple(limit for limit, _ in limits))
-    case = start_evidence(asked, CANDIDATE, CONTROL)
+    limits = [
+        threshold_with(worst, action),
+        *(threshold_with(other) for other in others if other is not worst),
+    ]
+    policy = Policy(guardrails=(), thresholds=tuple(limit for limit, _ in limits))
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
     for number in range(5):
-        answers = {limit.name: given[number] for limit, given in limits if number < len(given)}
-        case = add_block(
-            case, asked, Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)}), answers
+        results = {limit.name: given[number] for limit, given in limits if number < len(given)}
+        evidence = add_block(
+            evidence, policy, Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)}), results
         )
-    seen = [metric.finding for metric in analyze(case, asked, 5).metrics]
+    seen = [metric.finding for metric in analyze(evidence, policy, 5).metrics]
     assert seen == [worst, *(other for other in others if other is not worst)]
     order = [Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE, Finding.PASS]
     deciding = seen if action is RegressionAction.ROLLBACK else seen[1:]
     expected = min(deciding, key=order.index) if deciding else Finding.PASS
-    assert analyze(case, asked, 5).finding is expected
+    assert analyze(evidence, policy, 5).finding is expected
 
 
-def test_an_undecided_guardrail_outweighs_a_pass_and_gives_way_to_missing_data() -> None:
+def test_inconclusive_outranks_a_pass_and_missing_data_outranks_inconclusive() -> None:
     undecided = Guardrail.of("success-rate")
     block = (failing(1, 60), failing(1, 60))
-    asked = policy(undecided, thresholds=(replace(LIMIT, query=None, metric="success-rate"),))
-    assert judged(asked, block).finding is Finding.INCONCLUSIVE
-    assert judged(policy(undecided, thresholds=(LIMIT,)), block).finding is Finding.NO_DATA
+    policy = make_policy(undecided, thresholds=(replace(LIMIT, query=None, metric="success-rate"),))
+    assert analyze_blocks(policy, block).finding is Finding.INCONCLUSIVE
+    assert analyze_blocks(make_policy(undecided, thresholds=(LIMIT,)), block).finding is Finding.NO_DATA
 
 
 def test_several_candidates_have_the_worst_verdict_of_all() -> None:
-    good = judged(policy(), *[(failing(0, 500), failing(5, 950))] * 10)
-    bad = judged(policy(), *[(failing(30, 50), failing(5, 950))] * 10)
+    good = analyze_blocks(make_policy(), *[(failing(0, 500), failing(5, 950))] * 10)
+    bad = analyze_blocks(make_policy(), *[(failing(30, 50), failing(5, 950))] * 10)
     assert combine_results({"v2": bad}) is bad
     both = combine_results({"v2": good, "v3": bad})
     assert both.finding is Finding.FAIL
@@ -176,12 +182,12 @@ def test_several_candidates_have_the_worst_verdict_of_all() -> None:
     assert combine_results({"v2": good, "v3": good}).finding is Finding.PASS
 
 
-def test_a_policy_that_asks_for_nothing_passes() -> None:
-    empty = judged(Policy(guardrails=()), (failing(9, 9), failing(0, 9)))
+def test_a_policy_without_metrics_passes() -> None:
+    empty = analyze_blocks(Policy(guardrails=()), (failing(9, 9), failing(0, 9)))
     assert (empty.finding, empty.message) == (Finding.PASS, "no metric can roll the candidate back")
 
 
-# Fixed limits
+# Thresholds
 
 
 @pytest.mark.parametrize(
@@ -199,42 +205,44 @@ def test_a_comparison_holds_below_at_or_above_its_limit(
     assert tuple(comparison.holds(value, 2.0) for value in (1.0, 2.0, 3.0)) == holds
 
 
-def watched(limit: Threshold, *values: tuple[float, float | None]) -> ThresholdState:
-    """Return the watch after values at their times; None is a query without an answer."""
-    watch = ThresholdState()
+def threshold_after(limit: Threshold, *values: tuple[float, float | None]) -> ThresholdState:
+    """Return the threshold state after values at their times; None is a query without a result."""
+    threshold_state = ThresholdState()
     for now, value in values:
-        watch = watch.add_block(limit, Measurement(value=value), now)
-    return watch
+        threshold_state = threshold_state.add_block(limit, Measurement(value=value), now)
+    return threshold_state
 
 
-def test_a_limit_trips_when_it_was_broken_for_as_long_as_it_says() -> None:
+def test_a_threshold_trips_when_it_was_breached_for_its_duration() -> None:
     limit = replace(LIMIT, lasting=30.0)
-    assert not watched(limit, (0, 2.0), (29.9, 2.0)).tripped
-    broken = watched(limit, (0, 2.0), (30, 2.0))
-    assert (broken.tripped, broken.reason, broken.breached_since) == (True, "> 1 for 30 s", 0)
-    assert not watched(limit, (0, 2.0), (20, 1.0), (30, 2.0), (59, 2.0)).tripped, "a good value begins anew"
-    assert watched(limit, (0, 2.0), (20, None), (30, 2.0)).tripped, "silence does not"
-    assert watched(LIMIT, (5, 2.0)).tripped, "without a duration one value is enough"
+    assert not threshold_after(limit, (0, 2.0), (29.9, 2.0)).tripped
+    breached = threshold_after(limit, (0, 2.0), (30, 2.0))
+    assert (breached.tripped, breached.reason, breached.breached_since) == (True, "> 1 for 30 s", 0)
+    assert not threshold_after(limit, (0, 2.0), (20, 1.0), (30, 2.0), (59, 2.0)).tripped, (
+        "a value within the limit ends the breach"
+    )
+    assert threshold_after(limit, (0, 2.0), (20, None), (30, 2.0)).tripped, "a missing value does not"
+    assert threshold_after(LIMIT, (5, 2.0)).tripped, "without a duration one value is enough"
 
 
-def test_a_limit_trips_when_it_was_broken_more_often_than_it_may() -> None:
+def test_a_threshold_trips_when_it_was_breached_more_often_than_its_failure_limit() -> None:
     limit = replace(LIMIT, failure_limit=2)
     values = [(0, 2.0), (1, 1.0), (2, 2.0), (3, None)]
-    watch = watched(limit, *values)
-    assert (watch.tripped, watch.failures, watch.measurements) == (False, 2, 3)
-    watch = watched(limit, *values, (4, 2.0))
-    assert (watch.tripped, watch.reason) == (True, "> 1 3 times, more than 2")
-    assert watched(replace(LIMIT, failure_limit=0), (0, 2.0)).tripped
+    threshold_state = threshold_after(limit, *values)
+    assert (threshold_state.tripped, threshold_state.failures, threshold_state.measurements) == (False, 2, 3)
+    threshold_state = threshold_after(limit, *values, (4, 2.0))
+    assert (threshold_state.tripped, threshold_state.reason) == (True, "> 1 3 times, more than 2")
+    assert threshold_after(replace(LIMIT, failure_limit=0), (0, 2.0)).tripped
 
 
-def test_the_verdict_on_a_limit_has_its_counts_and_no_statistics() -> None:
-    asked = Policy(guardrails=(), thresholds=(replace(LIMIT, lasting=60.0, action=RegressionAction.NOTIFY),))
-    case = start_evidence(asked, CANDIDATE, CONTROL)
+def test_the_verdict_on_a_threshold_has_its_counts_and_no_statistics() -> None:
+    policy = Policy(guardrails=(), thresholds=(replace(LIMIT, lasting=60.0, action=RegressionAction.NOTIFY),))
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
     for number, answer in enumerate([2.0, 0.5, 2.0]):
         block = Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)})
-        case = add_block(case, asked, block, {"t": answer})
-    (metric,) = analyze(case, asked, 3).metrics
-    nothing = dict.fromkeys(("effect", "low", "high", "remaining"))
+        evidence = add_block(evidence, policy, block, {"t": answer})
+    (metric,) = analyze(evidence, policy, 3).metrics
+    no_statistics = dict.fromkeys(("effect", "low", "high", "remaining"))
     assert metric == MetricVerdict(
         metric="t",
         finding=Finding.PASS,
@@ -249,26 +257,26 @@ def test_the_verdict_on_a_limit_has_its_counts_and_no_statistics() -> None:
         margin=1.0,
         dispersion=1.0,
         message="t: 2, not > 1 for long enough",
-        **nothing,
+        **no_statistics,
     )
 
 
-def test_a_limit_that_tripped_stays_so() -> None:
-    assert watched(LIMIT, (0, 2.0), (1, 0.0), (2, None)).tripped
+def test_a_tripped_threshold_stays_tripped() -> None:
+    assert threshold_after(LIMIT, (0, 2.0), (1, 0.0), (2, None)).tripped
 
 
-def test_only_failures_in_a_row_are_an_error() -> None:
-    asked = Policy(guardrails=(), thresholds=(replace(LIMIT, error_limit=2),))
-    case = start_evidence(asked, CANDIDATE, CONTROL)
+def test_only_consecutive_failed_queries_are_an_error() -> None:
+    policy = Policy(guardrails=(), thresholds=(replace(LIMIT, error_limit=2),))
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
     findings = []
     for number, answer in enumerate([1.0, None, None, 1.0, None, None, None]):
         block = Block(start=number, seconds=1, legs={CANDIDATE: failing(0, 9)})
-        case = add_block(case, asked, block, {"t": answer})
-        findings.append(analyze(case, asked, number + 1).finding)
+        evidence = add_block(evidence, policy, block, {"t": answer})
+        findings.append(analyze(evidence, policy, number + 1).finding)
     assert findings == [Finding.PASS] * 6 + [Finding.ERROR]
 
 
-def test_a_limit_on_the_candidates_own_numbers_uses_those_of_its_window() -> None:
+def test_a_threshold_on_a_metric_uses_the_counts_of_its_window() -> None:
     limit = Threshold(
         name="t",
         metric="success-rate",
@@ -277,29 +285,29 @@ def test_a_limit_on_the_candidates_own_numbers_uses_those_of_its_window() -> Non
         window=20.0,
         lasting=1e9,
     )
-    watch = ThresholdState()
+    threshold_state = ThresholdState()
     for now, failed in ((10, 10), (20, 0), (30, 0)):
-        watch = watch.add_block(limit, Measurement(counts=failing(failed, 10)), now)
-    assert watch.value == 1.0, "a block that ended 20 s ago is out of a window of 20 s"
-    watch = watch.add_block(replace(limit, window=20.1), Measurement(counts=failing(5, 10)), 40)
-    assert watch.value == pytest.approx(1 - 5 / 30)
-    silent = ThresholdState().add_block(limit, Measurement(counts=failing(0, 0)), 10)
-    assert (silent.value, silent.measurements) == (None, 0)
+        threshold_state = threshold_state.add_block(limit, Measurement(counts=failing(failed, 10)), now)
+    assert threshold_state.value == 1.0, "a block that ended 20 s ago is out of a window of 20 s"
+    threshold_state = threshold_state.add_block(
+        replace(limit, window=20.1), Measurement(counts=failing(5, 10)), 40
+    )
+    assert threshold_state.value == pytest.approx(1 - 5 / 30)
+    quiet = ThresholdState().add_block(limit, Measurement(counts=failing(0, 0)), 10)
+    assert (quiet.value, quiet.measurements) == (None, 0)
 
 
 @pytest.mark.parametrize("query", [None, "q"])
 @pytest.mark.parametrize("quiet", [False, True])
-def test_no_value_is_no_verdict_for_a_query_and_for_a_candidate_that_is_silent(
-    query: str | None, quiet: bool
-) -> None:
+def test_a_query_or_a_quiet_candidate_without_a_value_has_no_data(query: str | None, quiet: bool) -> None:
     limit = replace(LIMIT, query=query, metric=None if query else "success-rate")
-    asked = Policy(guardrails=(), thresholds=(limit,))
+    policy = Policy(guardrails=(), thresholds=(limit,))
     blocks = [(None, failing(0, 9))] if quiet else [(failing(0, 9), failing(0, 9))]
     finding = Finding.NO_DATA if query or quiet else Finding.PASS
-    assert judged(asked, *blocks).finding is finding
+    assert analyze_blocks(policy, *blocks).finding is finding
 
 
-def test_the_values_people_know() -> None:
+def test_metric_values_are_in_their_own_units() -> None:
     price = Price(input_per_million=1.0, output_per_million=2.0)
     counts = Counts(
         requests=10,
@@ -326,94 +334,105 @@ def test_the_values_people_know() -> None:
     assert metric_value("duration-p50", Counts(duration_ms=tuple(row)), None) == pytest.approx(halfway)
 
 
-# What is learnt of one guardrail
+# The state of one guardrail
 
 
 @given(st.integers(0, 30), st.integers(1, 3_000), st.integers(0, 30), st.integers(1, 3_000))
-def test_either_proof_that_failures_are_acceptable_counts_half(x: int, n: int, y: int, m: int) -> None:
+def test_each_of_the_two_proofs_that_failures_are_acceptable_has_half_the_weight(
+    x: int, n: int, y: int, m: int
+) -> None:
     guardrail = Guardrail.of("success-rate")
-    memory = MetricState.initial(guardrail).add_block(
+    state = MetricState.initial(guardrail).add_block(
         guardrail, (failing(min(x, n), n), failing(min(y, m), m)), FREE
     )
-    compared = exp(memory.odds.log_evidence_better(guardrail.margin))
-    assert memory.log_evidence_for(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
-    assert memory.log_evidence_for(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
-    limit, x = guardrail.acceptable, memory.candidate.x
+    compared = exp(state.odds.log_evidence_better(guardrail.margin))
+    assert state.log_evidence_for(replace(guardrail, acceptable=0.0)) == pytest.approx(log(compared / 2))
+    assert state.log_evidence_for(replace(guardrail, acceptable=1.0)) == pytest.approx(log(compared / 2))
+    limit, x = guardrail.acceptable, state.candidate.x
     bets = []
     for halvings in range(1, 9):
         share = limit / 2**halvings
         likelier = x * log(share / limit) + (n - x) * log((1 - share) / (1 - limit))
-        bets.append(exp(likelier / memory.dispersion.phi))
-    assert memory.log_evidence_for(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
+        bets.append(exp(likelier / state.dispersion.phi))
+    assert state.log_evidence_for(guardrail) == pytest.approx(log((compared + sum(bets) / 8) / 2), abs=1e-6)
 
 
-def test_a_mean_is_compared_with_what_was_usual_of_control() -> None:
+def test_a_difference_of_means_is_relative_to_the_smoothed_mean_of_the_control() -> None:
     guardrail = Guardrail.of("inter-token")
 
-    def streaming(ms: int, n: int) -> Counts:
+    def with_stream_time(ms: int, n: int) -> Counts:
         return Counts(requests=n, metered=n, stream_ms=ms * 100, streamed_tokens=100)
 
-    memory = MetricState.initial(guardrail).add_block(guardrail, (Counts(), streaming(10, 5)), FREE)
-    assert (memory.reference_mean, memory.blocks) == (10.0, 0)
-    memory = memory.add_block(guardrail, (streaming(24, 2), streaming(20, 3)), FREE)
-    assert memory.reference_mean == pytest.approx(12.0), "one fifth of the way from 10 to 20"
-    assert memory.means.mean == pytest.approx((24 - 20) / 12)
-    assert memory.means.weight == pytest.approx(2 * 3 / 5)
-    assert (memory.candidate.total, memory.candidate.n, memory.control.total) == (48.0, 2, 60.0)
-    assert memory.blocks == 1
-    assert memory.add_block(guardrail, (streaming(24, 2), Counts()), FREE) == memory
+    state = MetricState.initial(guardrail).add_block(guardrail, (Counts(), with_stream_time(10, 5)), FREE)
+    assert (state.reference_mean, state.blocks) == (10.0, 0)
+    state = state.add_block(guardrail, (with_stream_time(24, 2), with_stream_time(20, 3)), FREE)
+    assert state.reference_mean == pytest.approx(12.0), "one fifth of the difference from 10 to 20"
+    assert state.means.mean == pytest.approx((24 - 20) / 12)
+    assert state.means.weight == pytest.approx(2 * 3 / 5)
+    assert (state.candidate.total, state.candidate.n, state.control.total) == (48.0, 2, 60.0)
+    assert state.blocks == 1
+    assert state.add_block(guardrail, (with_stream_time(24, 2), Counts()), FREE) == state
 
 
-def test_a_backend_that_costs_nothing_is_no_evidence() -> None:
+def test_a_control_that_costs_nothing_gives_no_evidence() -> None:
     guardrail = Guardrail.of("cost-per-request")
     counts = Counts(requests=5, metered=5, completion_tokens=100)
-    memory = MetricState.initial(guardrail).add_block(guardrail, (counts, counts), FREE)
-    assert (memory.reference_mean, memory.blocks, memory.candidate.n) == (0.0, 0, 0)
-    priced = memory.add_block(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
+    state = MetricState.initial(guardrail).add_block(guardrail, (counts, counts), FREE)
+    assert (state.reference_mean, state.blocks, state.candidate.n) == (0.0, 0, 0)
+    priced = state.add_block(guardrail, (counts, counts), (Price(), Price(output_per_million=1.0)))
     assert priced.blocks == 1
-    assert priced.means.mean == pytest.approx(-5.0), "the level is one fifth of the way there"
+    assert priced.means.mean == pytest.approx(-5.0), (
+        "the reference mean is one fifth of the mean of the control"
+    )
 
 
-def test_blocks_in_which_both_arms_were_seen_are_counted() -> None:
+def test_only_blocks_with_requests_of_both_arms_are_counted() -> None:
     guardrail = Guardrail.of("success-rate")
-    memory = MetricState.initial(guardrail)
+    state = MetricState.initial(guardrail)
     for arms, blocks in (((1, 1), 1), ((1, 0), 1), ((0, 1), 1), ((2, 2), 2)):
-        memory = memory.add_block(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
-        assert memory.blocks == blocks
+        state = state.add_block(guardrail, (failing(0, arms[0]), failing(0, arms[1])), FREE)
+        assert state.blocks == blocks
 
 
 def test_tokens_are_compared_as_logarithms() -> None:
     guardrail = Guardrail.of("tokens-per-request")
 
-    def worded(place: int, n: int) -> Counts:
+    def with_tokens(place: int, n: int) -> Counts:
         row = [0] * (len(TOKENS) + 1)
         row[place] = n
         return Counts(requests=n, metered=n, tokens=tuple(row))
 
-    memory = MetricState.initial(guardrail).add_block(guardrail, (worded(4, 2), worded(3, 3)), FREE)
+    state = MetricState.initial(guardrail).add_block(guardrail, (with_tokens(4, 2), with_tokens(3, 3)), FREE)
     middle = {place: (log(TOKENS[place - 1]) + log(TOKENS[place])) / 2 for place in (3, 4)}
-    assert memory.means.mean == pytest.approx(middle[4] - middle[3])
+    assert state.means.mean == pytest.approx(middle[4] - middle[3])
 
 
-def test_what_is_usual_is_known_after_enough_requests_and_counts_for_the_next_block() -> None:
+def test_the_reference_edge_needs_enough_requests_and_applies_from_the_next_block() -> None:
     guardrail = Guardrail.of("duration-p50")
 
-    def lasting(place: int, n: int) -> Counts:
+    def with_duration(place: int, n: int) -> Counts:
         row = [0] * (len(DURATION_MS) + 1)
         row[place] = n
         return Counts(requests=n, duration_ms=tuple(row))
 
-    known = MetricState.initial(guardrail).add_block(guardrail, (lasting(5, 50), lasting(4, 99)), FREE)
-    assert (known.reference_edge, known.blocks) == (None, 0)
-    known = known.add_block(guardrail, (lasting(5, 50), lasting(4, 3)), FREE)
-    assert known.reference_edge == 4, "97.02 of 99 are left of the block before, and 3 were added"
-    assert known.blocks == 0, "the block itself was not held against it yet"
-    judged_ = known.add_block(guardrail, (lasting(5, 50), lasting(4, 10)), FREE)
-    assert (judged_.candidate.x, judged_.candidate.n, judged_.control.x, judged_.control.n) == (50, 50, 0, 10)
+    state = MetricState.initial(guardrail).add_block(
+        guardrail, (with_duration(5, 50), with_duration(4, 99)), FREE
+    )
+    assert (state.reference_edge, state.blocks) == (None, 0)
+    state = state.add_block(guardrail, (with_duration(5, 50), with_duration(4, 3)), FREE)
+    assert state.reference_edge == 4, "97.02 of the 99 earlier requests remain after fading, and 3 were added"
+    assert state.blocks == 0, "the block that sets the edge is not compared with it"
+    compared = state.add_block(guardrail, (with_duration(5, 50), with_duration(4, 10)), FREE)
+    assert (compared.candidate.x, compared.candidate.n, compared.control.x, compared.control.n) == (
+        50,
+        50,
+        0,
+        10,
+    )
     wider = replace(guardrail, max_ratio=DURATION_MS[5] / DURATION_MS[4])
-    assert known.add_block(wider, (lasting(5, 50), lasting(4, 10)), FREE).candidate.x == 0
-    flood = MetricState.initial(guardrail).add_block(guardrail, (Counts(), lasting(4, 10_000)), FREE)
-    assert sum(flood.reference_buckets) == pytest.approx(200)
+    assert state.add_block(wider, (with_duration(5, 50), with_duration(4, 10)), FREE).candidate.x == 0
+    burst = MetricState.initial(guardrail).add_block(guardrail, (Counts(), with_duration(4, 10_000)), FREE)
+    assert sum(burst.reference_buckets) == pytest.approx(200)
 
 
 @pytest.mark.parametrize(
@@ -427,5 +446,5 @@ def test_what_is_usual_is_known_after_enough_requests_and_counts_for_the_next_bl
         ((1, 0, 0), 0.0, 0.0),
     ],
 )
-def test_a_quantile_by_a_straight_line(buckets: tuple[int, ...], share: float, value: float) -> None:
+def test_a_quantile_is_interpolated_linearly(buckets: tuple[int, ...], share: float, value: float) -> None:
     assert quantile(buckets, (10.0, 20.0), share) == pytest.approx(value)
