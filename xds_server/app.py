@@ -11,7 +11,6 @@ import json
 import signal
 import ssl
 import sys
-import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from xds_server import __version__
-from xds_server.clock import SystemClock
+from xds_server.clock import Clock, SystemClock
 from xds_server.compiler import UnsafeConfigError
 from xds_server.engine import (
     Caller,
@@ -175,7 +174,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     engine, publisher = build_engine(
         store,
         load_scripts(),
-        _make_publisher(config),
+        _make_publisher(config, clock),
         collector=config.collector_grpc,
         token_statistics=config.token_statistics,
         evidence=CollectorEvidence(summaries, streams),
@@ -193,7 +192,7 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
     if folder is not None:
         await folder.scan()
 
-    site = await _site(config, store, engine, registry(engine, publisher, outbox, spans))
+    site = await _site(config, store, engine, registry(engine, publisher, outbox, spans), clock)
     jobs: list[Job] = [
         ("publisher", publisher.run),
         ("reconciler", engine.reconciler.run),
@@ -222,10 +221,10 @@ async def _serve(config: Config, store: SqliteStore, stopping: asyncio.Event) ->
                 task.cancel()
 
 
-def _make_publisher(config: Config) -> Callable[..., Hub | WorkerPool]:
+def _make_publisher(config: Config, clock: Clock) -> Callable[..., Hub | WorkerPool]:
     """Return the constructor of the hub of this process, or of a pool of worker processes."""
     if config.workers == 1:
-        return Hub
+        return partial(Hub, clock=clock)
     worker = {"listener": config.listener.to_json(), "log_level": config.log_level}
     command = [sys.executable, "-m", "xds_server.xds.workers.worker", json.dumps(worker)]
     return partial(WorkerPool, command=command, number=config.workers)
@@ -257,7 +256,9 @@ async def _outbox(config: Config, store: SqliteStore) -> Outbox:
     return outbox
 
 
-async def _site(config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry) -> Site:
+async def _site(
+    config: Config, store: SqliteStore, engine: Engine, series: CollectorRegistry, clock: Clock
+) -> Site:
     """Return the parts of the HTTP server; where no user could log in, create a first token and show it."""
     access = AccessStore(store.file)
     authenticator = Authenticator(
@@ -266,7 +267,7 @@ async def _site(config: Config, store: SqliteStore, engine: Engine, series: Coll
     oidc = config.access.oidc
     provider = None if oidc is None else OidcProvider(oidc, authenticator)
     if not config.is_open and provider is None:
-        text = await asyncio.to_thread(create_first_run_token, access, time.time())
+        text = await asyncio.to_thread(create_first_run_token, access, clock.now())
         if text is not None:
             config.show(_FIRST_RUN.format(text=text))
     pairs = config.collector_pages or config.collector_http

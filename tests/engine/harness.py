@@ -98,13 +98,14 @@ class EngineHarness:
         self.store = SqliteStore(path)
         self.observer = _Observer()
         self.evidence = _Evidence(found=settings.pop("summary", None))
+        clock = ManualClock(lambda: self.now)
         self.engine, self.hub = build_engine(
             self.store,
             SCRIPTS,
-            partial(Hub, clock=lambda: self.now),
+            partial(Hub, clock=clock),
             evidence=self.evidence,
             observer=self.observer,
-            clock=ManualClock(lambda: self.now),
+            clock=clock,
             **settings,
         )
 

@@ -12,13 +12,14 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """Wall time comes from `now`, monotonic time from the system."""
+    """Wall time comes from `now`; monotonic time from `monotonic`, or from the system."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], monotonic: Callable[[], float] = time.monotonic) -> None:
         self._now = now
+        self._monotonic = monotonic
 
     def now(self) -> float:
         return self._now()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return self._monotonic()

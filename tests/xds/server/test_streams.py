@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support import configs
+from tests.support.clock import ManualClock
 from tests.support.proxy import FakeProxy
 from xds_server.ir import UnsafeConfigError
 from xds_server.view import ProxyStatus
@@ -299,7 +300,7 @@ async def test_a_stream_of_one_type_is_no_probe() -> None:
 
 async def test_setting_the_wall_clock_changes_displayed_times_only() -> None:
     harness, wall, steady = ServerHarness(), [5_000.0], [100.0]
-    harness.hub = Hub(harness.snapshot_for, clock=lambda: wall[0], steady=lambda: steady[0])
+    harness.hub = Hub(harness.snapshot_for, clock=ManualClock(lambda: wall[0], lambda: steady[0]))
     clients = [FakeProxy(harness.hub, f"proxy-{number}") for number in range(3)]
     pushing = asyncio.create_task(harness.hub.run())
     await until(lambda: harness.hub.convergence("chat").acked == 3)

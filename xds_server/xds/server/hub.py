@@ -8,12 +8,12 @@ the stream's session; ACKs and NACKs are counted in `_handle` and `_handle_nack`
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from xds_server.clock import SystemClock
 from xds_server.ir.names import has_inline_virtual_hosts
 from xds_server.ir.versions import is_envoy, missing_features, served_as, too_old
 from xds_server.view import Convergence, ProxyStatus, ProxyView
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from xds_server import ir
     from xds_server.analysis.counts import Counts, Leg
+    from xds_server.clock import Clock
     from xds_server.xds.server.node_class_state import PriorState
     from xds_server.xds.server.stream import Stream
 
@@ -58,15 +59,14 @@ class Hub:
         on_counts: Callable[[str, Mapping[Leg, Counts]], None] = _ignore,
         on_nack: Callable[[ir.NodeClass, str, Nack], None] = _ignore,
         on_unused: Callable[[ir.NodeClass], None] = _ignore,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         write_seconds: float = 10.0,
     ) -> None:
         """`snapshot_for` returns the newest snapshot of a node class; each publish calls it again.
 
         It returns None if the snapshot is not known yet: clients wait until `set_snapshot`. If it raises a
         build error, clients keep the previous snapshot. A client that does not read a response within
-        `write_seconds` is disconnected. `clock` is for times shown to users; durations use `steady`.
+        `write_seconds` is disconnected. Users see the wall time of `clock`; durations use its monotonic time.
 
         `on_change` receives the name of a group whose convergence changed; `on_counts` what a proxy counted;
         `on_nack` the node class, version and reason of a version that a probe NACKed; `on_unused` a
@@ -78,8 +78,7 @@ class Hub:
         self._on_nack = on_nack
         self._on_unused = on_unused
         self._builder = SnapshotBuilder(snapshot_for, self.counters)
-        self._clock = clock
-        self._steady = steady
+        self._clock = SystemClock() if clock is None else clock
         self._streams: set[Stream] = set()
         self._groups: dict[str, Group] = {}
         self._awaiting_snapshot: dict[ir.NodeClass, list[Stream]] = {}
@@ -88,7 +87,7 @@ class Hub:
             lambda stream: stream.session.next_response() if stream in self._streams else None,
             on_idle=self._update_if_joined,
             counters=self.counters,
-            clock=steady,
+            clock=self._clock.monotonic,
             write_seconds=write_seconds,
         )
 
@@ -122,7 +121,7 @@ class Hub:
             ProtocolError: The request violates the protocol.
             NodeDeniedError: The client's certificate does not match its node.
         """
-        stream.last_seen = self._clock()
+        stream.last_seen = self._clock.now()
         for event in stream.session.receive(raw):
             self._handle(stream, event)
         self._queue.add(stream)
@@ -159,7 +158,7 @@ class Hub:
             self._queue.add(stream)
         group = self._groups.get(node_class.group)
         if group is not None and group.has_streams(node_class):
-            self._push(group.publish(node_class, snapshot, self._steady(), prior))
+            self._push(group.publish(node_class, snapshot, self._clock.monotonic(), prior))
 
     def stop_version(self, node_class: ir.NodeClass, version: str, nack: Nack) -> None:
         """Stop a version that a probe of another process NACKed."""
@@ -318,7 +317,7 @@ class Hub:
     ) -> None:
         group = self._groups.setdefault(node_class.group, Group(node_class.group))
         stream.joined = True
-        group.join(stream, node_class, snapshot, self._steady(), prior)
+        group.join(stream, node_class, snapshot, self._clock.monotonic(), prior)
         self._on_change(group.name)
 
     def _leave(self, stream: Stream, node_class: ir.NodeClass) -> None:
@@ -331,7 +330,7 @@ class Hub:
                 self._on_unused(node_class)
             return
         group = self._groups[node_class.group]
-        self._push(group.leave(stream, self._steady()))
+        self._push(group.leave(stream, self._clock.monotonic()))
         if not group.has_streams(node_class):
             self._on_unused(node_class)
         if group.empty:
@@ -347,7 +346,7 @@ class Hub:
         self._push(group.update(stream))
         if group.progress != before:
             if group.all_synced and group.published_at:
-                self.counters.convergence_seconds.observe(self._steady() - group.published_at)
+                self.counters.convergence_seconds.observe(self._clock.monotonic() - group.published_at)
                 group.published_at = 0.0
             self._on_change(group.name)
 
@@ -357,7 +356,7 @@ class Hub:
 
     def _tick(self) -> None:
         self._queue.check_slow_writes(asyncio.get_running_loop().time())
-        now = self._steady()
+        now = self._clock.monotonic()
         for group in self._groups.values():
             if group.deadline is not None and group.deadline <= now:
                 self._push(group.tick(now))
