@@ -1,4 +1,4 @@
-"""Passes on what the engine reports: history to the notifications, spans to the tracer."""
+"""Observes the engine: starts the delivery of new events as notifications, passes spans to the tracer."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class EvidenceBlock:
     """Pairs counted in `outcomes` that have a usable noise leg."""
 
     repeated: int = 0
-    """Pairs not counted in `outcomes` because an earlier pair of their user or session is."""
+    """Pairs of a user or session of which an earlier pair was counted."""
 
     outcomes: OutcomesByMeasure = field(default_factory=OutcomesByMeasure)
     """Comparison outcomes by measure."""

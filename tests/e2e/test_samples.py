@@ -113,7 +113,7 @@ def check_only_gains(before: dict[str, str], after: dict[str, str], candidate: s
 
 
 def check_share(found: int, percent: float, of: int = MANY) -> None:
-    """Check that a count is within five standard deviations of its share; the users are always the same."""
+    """Check that a count is within five standard deviations of its expected value."""
     expected = of * percent / 100
     assert abs(found - expected) <= 5 * (expected * (1 - percent / 100)) ** 0.5 + 1, (found, expected)
 

@@ -90,7 +90,7 @@ class RecordingHealth:
 
 
 class EngineHarness:
-    """An engine over a file, which can be closed and opened again."""
+    """An engine with a hub and a store file; a second harness with the same file simulates a restart."""
 
     def __init__(self, path: Path, **settings: Any) -> None:
         self.now: float = settings.pop("now", 1_000.0)

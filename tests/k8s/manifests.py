@@ -35,7 +35,7 @@ Labels: TypeAlias = dict[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container, its pod template, and whether it runs as long as its pod (`lasting`)."""
+    """A container, its pod spec, and whether it runs as long as its pod (`lasting`)."""
 
     workload: str
     value: Object

@@ -225,7 +225,7 @@ def _report(pidfd: int, pid: int, status: int) -> None:
 
 
 def _become(request: dict[str, Any], log: int, launcher: int) -> None:
-    """Give a forked process the surroundings of an executed one."""
+    """Give a forked process the environment, working folder, session and streams of an executed one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher:
         os._exit(1)

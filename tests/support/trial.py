@@ -1,4 +1,4 @@
-"""One rollout under traffic from its first step to its end, in compressed time: a block lasts a second."""
+"""Run one rollout under traffic from its first step to its end; an analysis block lasts one second."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
     "delete": ("apply", "delete", "Delete routes."),
     "get": ("get", "get", "List routes."),
     "describe": ("get", "describe", "Show details of a route."),
-    "status": ("status", "status", "Show the status of a rollout in one line; --wait for pipelines."),
+    "status": ("status", "status", "Show the status of a rollout in one line; --wait waits until it ends."),
     "watch": ("watch", "watch", "Watch a rollout."),
     "promote": ("actions", "promote", "Promote a rollout to its next step."),
     "pause": ("actions", "pause", "Pause a rollout at its current weights."),

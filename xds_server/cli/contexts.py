@@ -104,7 +104,7 @@ def resolve_server(server: str | None) -> str:
     """Return the base URL of the selected control plane.
 
     Raises:
-        ContextsError: The current context does not exist.
+        ContextsError: The selected context does not exist, or the file is invalid or unreadable.
     """
     if server:
         return server.rstrip("/")

@@ -137,7 +137,7 @@ def _analysis_text(route: ModelRoute) -> str:
 
 
 def _precedence(route: ModelRoute) -> Iterator[str]:
-    """Yield the assignments that take precedence over the strategy, in their order, as text."""
+    """Yield what proxies evaluate before the strategy, in order, and the prompt versions, each as text."""
     spec = route.spec
     serve = spec.kill_switch.serve or spec.stable
     if spec.kill_switch.enabled:

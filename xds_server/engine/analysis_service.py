@@ -71,7 +71,12 @@ class AnalysisService:
                 self._analysis(name, now).add_counts(known)
 
     def resume(self, live: LiveRoute, blocks: Iterable[StoredBlock], now: float) -> None:
-        """Evaluate the stored blocks of a route again, oldest first, after a restart."""
+        """Evaluate the stored blocks of a route again, oldest first, after a restart.
+
+        The evidence of a route that is in memory already is kept: its blocks must not count twice.
+        """
+        if live.name in self._analyses:
+            return
         analysis = self._analysis(live.name, now)
         analysis.restore(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
 

@@ -111,7 +111,7 @@ class Committer:
         Raises:
             UnknownRouteError: There is no such route.
             Refused: The route's phase does not allow the command; nothing changed.
-            ConflictError: The store holds a newer state; it was loaded, and nothing changed.
+            ConflictError: The store holds a newer state; it was loaded and published, without this event.
             StoreError: The store cannot write; nothing changed.
         """
         live = self._table.get(name)
@@ -189,12 +189,18 @@ class Committer:
             with self._observer.span("keep", changes=len(changes)):
                 return await run_in_store_thread(self._store.commit, *changes)
         except ConflictError:
-            # The store went on without this process, for example after an error that arrived too late.
+            # Another process changed the store, or a commit of this process succeeded but reported an error.
+            groups = {live.group for live in self._table}
             await self._load_routes()
+            # Proxies may lack what the store holds by now, such as a kill.
+            for group in groups | {live.group for live in self._table}:
+                self._publish(group)
             raise
 
     async def _load_routes(self) -> None:
-        for stored in await run_in_store_thread(self._store.load):
+        """Replace the table by the stored routes."""
+        stored_routes = await run_in_store_thread(self._store.load)
+        for stored in stored_routes:
             loaded = load(stored.text, file=stored.file)
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
@@ -205,6 +211,9 @@ class Committer:
             self._table.put(live)
             blocks = await run_in_store_thread(self._store.blocks, live.name, BLOCKS_RESUMED)
             self._analysis.resume(live, blocks, self._clock.now())
+        for name in set(self._table.names()) - {stored.name for stored in stored_routes}:
+            self._table.remove(name)
+            self._analysis.forget(name)
 
     def _record(self, live: LiveRoute, effects: tuple[rollout.Effect, ...], actor: str) -> None:
         """Log the records of a change and append them to the route's recent history."""

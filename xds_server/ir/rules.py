@@ -126,18 +126,18 @@ def _bounded(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Itera
             yield f"cluster {name!r} serves users and must not have limits that reject requests"
     for route in _routes(config):
         if route.idle_timeout <= 0:
-            yield f"route {route.name!r} has no idle timeout: a stuck stream would never end"
+            yield f"route {route.name!r} has no idle timeout: an idle stream would never end"
         yield from _mirror_fits(route, clusters)
     for mirror_route in config.mirror_routes:
         if mirror_route.timeout <= 0:
-            yield f"mirror route {mirror_route.name!r} has no timeout: a hanging shadow would leak requests"
+            yield f"mirror route {mirror_route.name!r} has no timeout: a copy could last for ever"
 
 
 def _copy_limits(cluster: Cluster) -> Iterator[str]:
     if cluster.limits is None:
-        yield f"cluster {cluster.name!r} receives copies of users' traffic but has no limits"
+        yield f"cluster {cluster.name!r} does not serve users and must have limits"
     elif cluster.limits.max_retries:
-        yield f"cluster {cluster.name!r} receives copies of users' traffic and must not retry"
+        yield f"cluster {cluster.name!r} does not serve users and must not retry"
     elif cluster.kind not in {ClusterKind.COLLECTOR, ClusterKind.KEYS} and cluster.limits.max_stream is None:
         yield f"cluster {cluster.name!r} receives copies of users' traffic but does not limit their duration"
 

@@ -135,7 +135,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowTokenRate:
-    """The recent cost of mirrored requests on the candidate, in tokens per second."""
+    """The recent cost of mirrored requests, second copies included, in tokens per second."""
 
     tokens_per_second: float
     kind: Literal["spent"] = "spent"

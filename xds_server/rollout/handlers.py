@@ -168,7 +168,7 @@ def advance_on_tick(state: State, event: Tick, now: float) -> Result:
     over = state.ends_at is not None and now >= state.ends_at
     match state.current:
         case SetWeight():
-            # The weight has converged already; an unhealthy candidate blocked the next step then.
+            # The weight converged during a pause, or while an unhealthy variant blocked the next step.
             return _enter_if_healthy(state, state.step + 1, now)
         case Shadow(duration=duration, min_pairs=least):
             done = over if duration is not None else least is not None
@@ -323,7 +323,10 @@ def apply_verdict(state: State, event: Verdict, now: float) -> Result:
 
 
 def apply_alarm(state: State, event: Alarm, now: float) -> Result:
-    """Roll back if the alarm requests it and users or copies reach the candidate; otherwise record it."""
+    """Roll back if the alarm requests it; otherwise record it.
+
+    An alarm that requests a rollback is ignored if neither users nor copies reach the candidate.
+    """
     record = Record(what="alarm", message=f"{event.name}: {event.detail}"[:_MAX_MESSAGE])
     if not event.rollback:
         return state, (record,)

@@ -1,4 +1,4 @@
-"""Poll the summaries of a shadow collector; nothing depends on the collector being reachable."""
+"""Poll the summaries of a shadow collector; while it is unreachable, the latest summaries stay in use."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Convergence(SpecModel):
     """Percentage of the connected proxies that must be synced for a step to count as converged."""
 
     timeout: DurationMin1s = timedelta(minutes=1)
-    """Time after which `status` lists the proxies that are not synced."""
+    """Time after which the message of the rollout lists the proxies that are not synced."""
 
 
 class RouteSpec(SpecModel):

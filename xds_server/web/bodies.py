@@ -33,7 +33,7 @@ class CommandBody(_Body):
 
 
 class PromoteBody(CommandBody):
-    """`full` skips the remaining steps and promotes to the final weight."""
+    """The body of a promote request; `full` advances to the last weight step."""
 
     full: bool = False
 

@@ -13,7 +13,10 @@ __all__ = ["Timeline", "TimelineLane", "interval", "timeline"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineLane:
-    """One leg on the timeline: first byte, end and one mark per chunk, in percent of its width."""
+    """One leg on the timeline.
+
+    `first`, `end` and `marks` are percentages of the timeline's width. Of many chunks, only some have a mark.
+    """
 
     role: str
     variant: str

@@ -18,7 +18,10 @@ def snapshot(
     hosts: dict[str, tuple[str, ...]] | None = None,
     at: int = 0,
 ) -> Snapshot:
-    """Return a snapshot with one listener, one route table that names `routes`, and virtual hosts."""
+    """Return a snapshot of clusters, virtual hosts, and a listener with its route table.
+
+    `routes` are the clusters that the route table refers to; None omits the listener and the table.
+    """
     table = [
         Made(LISTENER, "entry", 0, frozenset({(ROUTE, "entry-routes")})),
         Made(ROUTE, "entry-routes", at, frozenset((CLUSTER, name) for name in routes or ())),

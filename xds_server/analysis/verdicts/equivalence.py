@@ -60,10 +60,9 @@ class ComparisonCounts:
 class PairCounts:
     """The counts of compared pairs of two backends, over all collectors.
 
-    `pairs` are all pairs. Left out are those whose client disconnected (`client_left`), those whose copy was
-    cut off by the shadow's limits (`limited`) and those of a user or session that was counted before
-    (`repeated`). The others were `counted`; `trios` of them also have a second answer of the stable backend,
-    the noise baseline.
+    `pairs` has all pairs: those whose client disconnected (`client_left`), those whose copy the shadow's
+    limits cut off (`limited`), those of a user or session that was counted before (`repeated`), and all
+    others (`counted`). `trios` has the first pair of each user or session with a noise baseline.
     """
 
     pairs: int = 0

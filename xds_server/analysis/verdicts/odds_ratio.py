@@ -172,7 +172,7 @@ def _loglik(table: Table, grid: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def _weights(table: Table, total: int, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the logarithm of the number of arrangements for each count of candidate failures."""
+    """Return the log of C(n, x) C(m, total - x) for each count x of candidate failures, up to a constant."""
     lf: NDArray[np.float64] = _log_factorials(max(table.candidate_n, table.control_n) + 1)
     rest = total - counts
     found: NDArray[np.float64] = -(

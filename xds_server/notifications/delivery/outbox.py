@@ -91,7 +91,7 @@ class Outbox:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random_number: Callable[[], float] = random.random,
     ) -> None:
-        """Create an outbox that reads and sends nothing before `run`."""
+        """Create an outbox; `load_cursors` reads the cursors, and `run` sends the events."""
         self._history = history
         self._settings = settings or DeliverySettings()
         self._public_url = notifications.public_url

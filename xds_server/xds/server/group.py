@@ -65,7 +65,7 @@ class Group:
 
     @property
     def released_versions(self) -> dict[ir.NodeClass, str]:
-        """The newest version of each node class that has released it to all its streams."""
+        """The newest version of each node class, except of those that have not released it to all streams."""
         return {
             node_class: state.last_good.version
             for node_class, state in self.classes.items()

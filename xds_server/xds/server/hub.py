@@ -191,7 +191,10 @@ class Hub:
         return len(self._streams)
 
     def released_versions(self, group: str) -> Mapping[ir.NodeClass, str]:
-        """Return the newest version of each node class of a group that has released it to all streams."""
+        """Return the newest version of each node class of a group.
+
+        Node classes that have not released it to all their streams are left out.
+        """
         found = self._groups.get(group)
         return {} if found is None else found.released_versions
 

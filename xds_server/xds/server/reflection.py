@@ -1,8 +1,8 @@
 """gRPC server reflection, for tools such as grpcurl.
 
-Our discovery messages contain the fields we use and have a protobuf package of our own, so that other
-libraries in this process can register Envoy's. Reflection must describe Envoy's public service names: a
-separate descriptor pool contains the same messages under those names.
+Our discovery messages are in a protobuf package of our own and contain only the fields we use, so that other
+libraries in this process can register Envoy's messages. Clients expect Envoy's names from reflection, so a
+separate descriptor pool contains our messages and the services under these names.
 """
 
 from __future__ import annotations

@@ -66,5 +66,8 @@ class Stream:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """Node and, if not aggregated, type: of two streams with the same key only the newer counts."""
+        """The id of the node and, unless the stream is aggregated, its type.
+
+        Of several streams with the same key, only the newest counts for convergence.
+        """
         return self.node_id, self.session.single_type

@@ -209,7 +209,8 @@ def _segment(template: str, text: str) -> _Segment:
     found = _WILD.findall(text)
     if len(found) > 1:
         raise TemplateError(
-            f"{template!r} has two placeholders in {text!r}, which is ambiguous; use one for each segment"
+            f"{template!r} has several placeholders in {text!r}, which is ambiguous; "
+            "use at most one in each segment"
         )
     before, wild, after = text.partition(found[0]) if found else (text, "", "")
     if "{" in before + after or "}" in before + after:
