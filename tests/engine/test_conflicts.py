@@ -34,8 +34,10 @@ def killed(proxy: FakeProxy) -> bool:
     return b"shiftplane.chat.kill" in proxy.held.get(RUNTIME, {}).get("shiftplane", b"")
 
 
-async def kill_with_a_late_error(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the store commit a kill and report an error nevertheless."""
+async def command_with_a_late_error(
+    harness: EngineHarness, action: Action, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let the store commit a command and report an error nevertheless."""
     commit = SqliteStore.commit
 
     def late(store: SqliteStore, *changes: Change) -> tuple[int, ...]:
@@ -46,7 +48,7 @@ async def kill_with_a_late_error(harness: EngineHarness, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "commit", late)
         with pytest.raises(StoreError, match="after the commit"):
-            await harness.engine.routes.command("chat", Action.KILL, by=by)
+            await harness.engine.routes.command("chat", action, by=by)
 
 
 async def test_a_stored_kill_reaches_the_proxies_after_a_conflict(
@@ -55,7 +57,7 @@ async def test_a_stored_kill_reaches_the_proxies_after_a_conflict(
     proxy = FakeProxy(harness.hub)
     await harness.apply(route(V1, V2, CANARY))
     await harness.until(lambda: "pause" in harness.engine.queries.view("chat").events[-1].message)
-    await kill_with_a_late_error(harness, monkeypatch)
+    await command_with_a_late_error(harness, Action.KILL, monkeypatch)
     assert not killed(proxy)
     with pytest.raises(ConflictError):
         await harness.act(Action.PROMOTE)
@@ -75,7 +77,7 @@ async def test_evidence_counts_once_after_a_conflict(
     harness.engine.inbox.wake()
     await harness.until(lambda: requests(harness) == 100)
     await harness.until(lambda: len(harness.store.blocks("chat", 10)) == 1)
-    await kill_with_a_late_error(harness, monkeypatch)
+    await command_with_a_late_error(harness, Action.PAUSE, monkeypatch)
     with pytest.raises(ConflictError):
         await harness.act(Action.PROMOTE)
     assert requests(harness) == 100
