@@ -57,8 +57,8 @@ def read_store(store: Path) -> dict[str, Any]:
     """Read the store directly with SQLite."""
     with closing(sqlite3.connect(store)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        (totals,) = db.execute("SELECT totals FROM route_tallies").fetchone()
-        (compared,) = db.execute("SELECT totals FROM pair_tallies").fetchone()
+        (totals,) = db.execute("SELECT tally FROM route_tallies").fetchone()
+        (compared,) = db.execute("SELECT tally FROM pair_tallies").fetchone()
         return {
             "route": json.loads(totals),
             "compared": json.loads(compared)["pairs"],
