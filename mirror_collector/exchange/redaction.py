@@ -125,7 +125,7 @@ class Redaction:
         return text
 
     def body(self, body: Body) -> bytes | None:
-        """Return a decoded and redacted message; None if it cannot be decoded."""
+        """Return the decoded, redacted message (unchanged without rules); None if it cannot be decoded."""
         if not self:
             return body.data
         decoded = decode(body.data, body.content_encoding, limit=_MAX_DECODED)

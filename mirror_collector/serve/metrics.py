@@ -132,7 +132,7 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     trios = CounterMetricFamily(f"{_PREFIX}_pairs_with_noise", "Pairs with a noise baseline.", labels=_PAIR)
     outcomes = CounterMetricFamily(
         f"{_PREFIX}_signs",
-        "Pairs by outcome: the candidate agreed less, more or as much with the primary as the noise leg did.",
+        "Pairs by outcome; less: agrees less than the noise leg, only the candidate has a trait, or shorter.",
         labels=[*_PAIR, "measure", "sign"],
     )
     traits = CounterMetricFamily(

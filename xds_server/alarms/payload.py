@@ -1,9 +1,9 @@
 """The two accepted alarm payloads, and the signature of webhooks.
 
-Alertmanager posts groups of alerts, and repeats them while they fire. Any other sender may post one alert, as
-`{"status": "firing", "labels": {...}, "reason": "..."}`, signed: HMAC-SHA256 of "<timestamp>.<body>" in the
-header `X-Shiftplane-Signature` as `sha256=<hex>`, the timestamp (seconds since the epoch) in
-`X-Shiftplane-Timestamp`.
+Alertmanager posts groups of alerts, and repeats them while they fire. Any other sender may post one alert,
+`{"status": "firing", "labels": {...}, "reason": "..."}`, and signs it: `X-Shiftplane-Timestamp` has the
+seconds since the epoch, and `X-Shiftplane-Signature` is `sha256=<hex>`, the HMAC-SHA256 of
+"<timestamp>.<body>".
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--infrastructure/--model",
     prompt="3/5 Is it the same model on another engine, quantization or machine",
     default=False,
-    help="Whether the infrastructure or the model changes.",
+    help="--infrastructure: new engine or machine, blue-green. --model: new model, canary or A/B test.",
 )
 @click.option("--shadow/--no-shadow", default=None, help="Whether a shadow precedes the canary.")
 @click.option(
@@ -185,7 +185,7 @@ def _strategy(*, infrastructure: bool, shadow: bool, metric: str) -> tuple[str, 
     if infrastructure:
         return "Blue-green: all users are switched at once, and back at once.", _BLUE_GREEN + _ANALYSIS
     if metric and not shadow:
-        summary = f"A/B test: half of the users each, decided by {metric} at the planned sample size."
+        summary = f"A/B test: half of the users on each backend; {metric} decides at the planned sample size."
         return summary, _AB.format(metric=metric)
     if shadow:
         return (

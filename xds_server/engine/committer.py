@@ -10,7 +10,8 @@ A process that is killed between 2 and 3 loses nothing: on its next start it loa
 streams until then, and serves the snapshot of that state to every proxy that connects. A process that is
 killed before 2 has changed nothing.
 
-The steps are separate methods, so that a kill or an abort can be published first when the store is too slow.
+Each step is a method: `_decide`, `_store_changes`, `_adopt` with `_publish`. A kill that must not wait for a
+slow store could be adopted and published first and stored later; no path does that yet.
 """
 
 from __future__ import annotations
@@ -110,30 +111,48 @@ class Committer:
 
         Raises:
             UnknownRouteError: There is no such route.
-            Refused: The route's phase does not allow the command; nothing changed.
+            CommandNotAllowedError: The route's phase does not allow the command; nothing changed.
             ConflictError: The store holds a newer state; it was loaded and published, without this event.
             StoreError: The store cannot write; nothing changed.
         """
         live = self._table.get(name)
-        now = self._clock.now()
-        state, effects = rollout.step(live.state, event, now)
-        if state == live.state and not effects:
+        change = self._decide(live, event, actor, request)
+        if change is None:
             if request is not None:
+                now = self._clock.now()
                 unchanged = request.by.audit_event(request.action, name, now, detail="nothing to change")
                 await self._audit.record(unchanged)
             return
+        with self._observer.span("move", route=name, event=type(event).__name__, actor=actor):
+            (seq,) = await self._store_changes(change)
+            self._adopt(live, change, seq)
+            if any(isinstance(effect, rollout.Publish) for effect in change.effects):
+                self._publish(live.group)
+
+    def _decide(
+        self, live: LiveRoute, event: rollout.Event, actor: str, request: OperatorRequest | None
+    ) -> Change | None:
+        """Return the change that follows from an event; None if nothing changes.
+
+        Raises:
+            CommandNotAllowedError: The route's phase does not allow the command.
+        """
+        now = self._clock.now()
+        state, effects = rollout.step(live.state, event, now)
+        if state == live.state and not effects:
+            return None
         audited = None
         if request is not None:
             audited = request.by.audit_event(
                 request.action,
-                name,
+                live.name,
                 now,
                 detail=message_of(effects),
                 before=audited_state(live.state),
                 after=audited_state(state),
             )
-        change = Change(
-            name=name,
+        return Change(
+            name=live.name,
             expected=live.seq,
             event=event,
             actor=actor,
@@ -142,28 +161,19 @@ class Committer:
             effects=effects,
             audit_event=audited,
         )
-        with self._observer.span("move", route=name, event=type(event).__name__, actor=actor):
-            (live.seq,) = await self._store_changes(change)
-            live.state = state
-            self._record(live, effects, actor)
-            if any(isinstance(effect, rollout.Publish) for effect in effects):
-                self._publish(live.group)
 
-    async def apply_specs(
-        self, candidates: Collection[Candidate], groups: Collection[str], actor: str
-    ) -> None:
+    async def apply_specs(self, candidates: Collection[Candidate], groups: Collection[str]) -> None:
         """Store the changed routes of a file in one transaction, and publish each group once.
 
         Raises:
-            ConflictError: The store holds a newer state; it was loaded, and nothing changed.
+            ConflictError: The store holds a newer state; it was loaded and published, without this file.
             StoreError: The store cannot write; nothing changed.
         """
         changed = [(c.change, c.becoming) for c in candidates if c.change is not None]
         numbers = await self._store_changes(*(change for change, _ in changed))
         for (change, becoming), seq in zip(changed, numbers, strict=True):
-            becoming.seq = seq
             self._table.put(becoming)
-            self._record(becoming, change.effects, actor)
+            self._adopt(becoming, change, seq)
         self._watch_backends()
         for group in groups:
             self._publish(group)
@@ -215,10 +225,12 @@ class Committer:
             self._table.remove(name)
             self._analysis.forget(name)
 
-    def _record(self, live: LiveRoute, effects: tuple[rollout.Effect, ...], actor: str) -> None:
-        """Log the records of a change and append them to the route's recent history."""
+    def _adopt(self, live: LiveRoute, change: Change, seq: int) -> None:
+        """Make a stored change the route's present state; log its records and add them to its history."""
+        live.seq = seq
+        live.state = change.state
         state = live.state
-        for effect in effects:
+        for effect in change.effects:
             if isinstance(effect, rollout.Record):
                 log.info(
                     effect.what,
@@ -227,14 +239,14 @@ class Committer:
                     generation=state.generation,
                     revision=state.revision,
                     phase=state.phase.value,
-                    actor=actor,
+                    actor=change.actor,
                     message=effect.message,
                 )
                 view = EventView(
-                    seq=live.seq or 0,
+                    seq=seq,
                     at=self._clock.now(),
                     kind=effect.what,
-                    actor=actor,
+                    actor=change.actor,
                     message=effect.message,
                     phase=state.phase.value,
                     generation=state.generation,

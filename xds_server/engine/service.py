@@ -246,7 +246,7 @@ class RouteService:
             # Every resulting snapshot is built once before anything is stored.
             self._snapshots.check(group, self._table.with_changes(changed))
         if changed and not dry_run:
-            await self._committer.apply_specs(candidates, groups, by.actor)
+            await self._committer.apply_specs(candidates, groups)
         return ApplyResult(
             routes=tuple(candidate.applied for candidate in candidates), warnings=tuple(loaded.problems)
         )

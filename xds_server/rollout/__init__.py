@@ -1,8 +1,8 @@
 """The rollout state machine: (state, event, time) → (next state, effects), without I/O (pure).
 
-`step` is the entry point and `transitions.TABLE` is the transition table. `handlers` holds what facts about
-proxies, backends, time and evidence do, `commands` what operator commands do, and `step_entry` what entering
-a step of the program does.
+`step` is the entry point and `transitions.TABLE` is the transition table. `handlers` reacts to
+facts about proxies, backends, time and evidence, `commands` to operator commands; `step_entry` enters a step
+of the program.
 """
 
 from xds_server.rollout.codec import (

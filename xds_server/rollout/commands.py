@@ -90,7 +90,7 @@ def abort(state: State, event: Command, now: float) -> Result:
 
 
 def undo(state: State, event: Command, now: float) -> Result:
-    """Roll back whether the rollout has ended or not."""
+    """Roll back a running or ended rollout; raises if there is nothing to undo."""
     if not state.weight and not state.mirror and state.phase not in ACTIVE_PHASES:
         raise CommandNotAllowedError(
             "there is nothing to undo: no users are on the candidate; undo --to N applies an earlier spec"
@@ -194,7 +194,7 @@ def reject_after_end(_state: State, event: Command, _now: float) -> Result:
 
 
 def reject_still_running(_state: State, _event: Command, _now: float) -> Result:
-    """Raise: only a rollout that has ended can be retried."""
+    """Raise: a rollout that is running or rolling back cannot be retried."""
     raise CommandNotAllowedError(
         "the rollout has not ended; abort rolls it back, promote and resume advance it"
     )

@@ -171,7 +171,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """Wait for a verdict; only Pass ends the step without an operator."""
+    """Wait for a verdict: Pass ends the step, Fail rolls back; otherwise an operator decides."""
 
     name: str
     kind: Literal["analysis"] = "analysis"

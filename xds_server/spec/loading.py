@@ -174,7 +174,7 @@ def labels_of(text: str) -> dict[str, str]:
 
 
 def _kind(source: Source) -> str:
-    """Return the kind of a document, or the most similar known kind."""
+    """Return the known kind most similar to that of the document; ModelRoute if none is similar."""
     kind = source.values.get("kind") if isinstance(source.values, dict) else None
     near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.75) if isinstance(kind, str) else []
     return near[0] if near else "ModelRoute"

@@ -76,8 +76,8 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="GET",
             path="/v1/audit",
             name="listAudit",
-            summary="List audit entries, including refused actions; each page is sorted oldest first, and "
-            "the first page has the newest entries.",
+            summary="List audit entries, including refused actions. The first page has the newest entries; "
+            "within a page, the oldest is first.",
             role=Role.VIEWER,
             handler=handlers.list_audit,
             parameters=(

@@ -1,6 +1,6 @@
 """The metrics that a policy can name, and what each reads from the counts of an arm (pure).
 
-To add a metric, add it to `METRICS`.
+To add a metric, see "How do I add …?" in ARCHITECTURE.md; an entry of `METRICS` is one of its steps.
 """
 
 from __future__ import annotations

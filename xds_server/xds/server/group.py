@@ -65,7 +65,7 @@ class Group:
 
     @property
     def released_versions(self) -> dict[ir.NodeClass, str]:
-        """The newest version of each node class, except of those that have not released it to all streams."""
+        """The newest version of each node class that has streams and has released it to all of them."""
         return {
             node_class: state.last_good.version
             for node_class, state in self.classes.items()

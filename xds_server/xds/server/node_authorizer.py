@@ -39,7 +39,7 @@ class NodeAuthorizer:
         return lambda node: authorize_node(self._rules, peer, node_id=node.id, group=node.group)
 
     def visibility(self, context: Any) -> Callable[[Stream], bool]:
-        """Return whether a client may see a stream's status: its certificate must match the node."""
+        """Return the check whether a client may see a stream: its certificate must match the node."""
         check = self.check_for(context)
         if check is None:
             return lambda _stream: True
