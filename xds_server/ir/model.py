@@ -299,7 +299,7 @@ class Mirror:
 class Route(_CachedHash):
     """One route of the entry listener; the first route whose conditions hold takes the request.
 
-    `split` names the split of the arms: routes of one spec with the same split have the same arms. `timeout`
+    Routes of one spec with the same `split` have the same arms and stickiness, so no user moves. `timeout`
     None means no total limit; `idle_timeout` always limits a stream without traffic. `private` are headers
     that conditions use and that must not leave the proxy.
     """

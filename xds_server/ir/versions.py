@@ -40,7 +40,7 @@ OLDEST_ENVOY: Final = 36
 class OptionalExtension:
     """An extension that proxies can work without.
 
-    `since` is the first version that has it, `loss` the feature that is missing before.
+    `since` is the first minor version that has it, `loss` the feature that older versions lack.
     """
 
     message: str

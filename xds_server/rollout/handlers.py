@@ -67,7 +67,7 @@ __all__ = [
 _EQUIVALENT: Final = "Equivalent"
 _DIFFERENT: Final = "Different"
 _MAX_MESSAGE: Final = 500
-"""Longest detail, in characters, that is kept in a message."""
+"""Maximum length, in characters, of a message or of the detail in it; the rest is cut off."""
 # Adjustments aim below the token budget, and the mirrored share rises only while usage is well below it.
 _BUDGET_TARGET: Final = 0.9
 _RAISE_BELOW: Final = 0.7

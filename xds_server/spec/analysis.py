@@ -95,7 +95,7 @@ class AnalysisMetric(SpecModel):
     """The action on a regression: `Rollback` rolls the candidate back, `Notify` only reports it."""
 
     max_ratio: Ratio | None = None
-    """Tolerated ratio of candidate to stable backend: of the odds of failure, or of the mean or quantile. By
+    """Tolerated ratio, candidate to stable backend, of the odds of failure, the mean or the quantile. By
     default 1.
     """
 

@@ -105,7 +105,7 @@ class Clause(SpecModel):
     """The operator that compares the attribute with `values`."""
 
     values: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=200)] = ()
-    """The values to compare with; one match is enough. `exists` and `notExists` take no values."""
+    """The values to compare with: one must match, or none for `notIn`. `exists` and `notExists` take none."""
 
 
 class Stickiness(SpecModel):

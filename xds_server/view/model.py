@@ -225,7 +225,8 @@ class RouteView:
     """The commands that are allowed now."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
-    """Captured legs and copies that proxies of the group dropped since the control plane started, by reason.
+    """Captured legs and mirrored requests that the group's proxies dropped since the control plane started, by
+    reason.
     """
 
     def __post_init__(self) -> None:

@@ -62,7 +62,7 @@ def compare(
     margin: float = 0.0,
     relative_margin: bool = False,
 ) -> Comparison:
-    """Compare (x, n) of two groups, where `x` counts events of the kind `column`.
+    """Compare (x, n) of two groups; `column` is whether the `x` counted events are good or bad.
 
     With a `margin` the treatment must be better by more than that: in absolute terms, or relative to the
     control.

@@ -106,9 +106,6 @@ class _Measure:
 
     alpha: float
     margin: float
-    needs_baseline: bool = False
-    """Whether the measure needs a second answer of the stable backend."""
-
     worse_only: bool = False
     """Whether only a worse candidate counts as different."""
 
@@ -123,28 +120,24 @@ _MEASURES: Final = {
     "rouge_l": _Measure(
         alpha=0.5,
         margin=0.2,
-        needs_baseline=True,
         less="its texts differ more from users' answers than the stable backend's own",
         more="its texts vary less than the stable backend's own",
     ),
     "finish_reason": _Measure(
         alpha=0.05,
         margin=0.1,
-        needs_baseline=True,
         less="it ends for other reasons",
         more="its ends vary less",
     ),
     "tool_calls": _Measure(
         alpha=0.05,
         margin=0.1,
-        needs_baseline=True,
         less="it calls other tools",
         more="its tool calls vary less",
     ),
     "language": _Measure(
         alpha=0.05,
         margin=0.1,
-        needs_baseline=True,
         worse_only=True,
         less="it answers in other languages",
         more="",

@@ -32,7 +32,7 @@ def _backend_names(spec: Any) -> Iterator[Finding]:
             )
     for role in ("stable", "candidate"):
         name = spec.get(role)
-        # A backend without a valid name may be the one that the user means.
+        # If a backend has no valid name, no error: the role may refer to that backend.
         if isinstance(name, str) and names and len(names) == len(listed) and name not in names:
             yield Finding(("spec", role), *unknown("backend", name, names))
     if isinstance(spec.get("stable"), str) and spec.get("stable") == spec.get("candidate"):

@@ -71,7 +71,7 @@ class ProtocolVariant(Protocol):
         """Return the encoded response, without a nonce."""
 
     def with_nonce(self, shared: bytes, nonce: str) -> bytes:
-        """Return an encoded response with a nonce; protobuf fields may be in any order."""
+        """Return `shared`, an encoded response, with a nonce appended: protobuf allows any field order."""
 
 
 class _Nonced:

@@ -95,7 +95,7 @@ class WorkerConnection:
                     try:
                         await self.writer.drain()
                     except ConnectionError:
-                        return  # The task that reads from this connection handles its end.
+                        return  # The task that reads from this connection handles the disconnect.
 
     def _messages(self, node_class: ir.NodeClass, record: VersionRecord) -> Iterator[wire.ToWorker]:
         """Yield the messages that bring a worker up to date with a record; none if it is."""
