@@ -225,7 +225,7 @@ class RouteView:
     """The commands that are allowed now."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
-    """Captured legs and mirrored requests that the group's proxies dropped since the control plane started, by
+    """Captured legs and mirrored requests that the group's proxies dropped since this process started, by
     reason.
     """
 
