@@ -1,4 +1,4 @@
-"""The command line interface: one module per command, imported only when its command runs.
+"""The command line interface. The module of a command is imported only when the command runs.
 
 `shiftplane lint` must start fast and import neither grpc nor aiohttp nor envoy-data-plane; a test checks
 this.

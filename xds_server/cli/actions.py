@@ -41,7 +41,10 @@ def _send(
 
 
 def _await_convergence(api: Api, name: str, view: dict[str, Any]) -> dict[str, Any]:
-    """Poll until all proxies are synced, at most `_WAIT_SECONDS`, and return the last view."""
+    """Poll until all proxies are synced and no rollback runs; return the last view.
+
+    Stop after `_WAIT_SECONDS` at the latest.
+    """
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
         convergence = view["convergence"]

@@ -88,7 +88,7 @@ class Api:
         except Unreachable:
             if not key:
                 raise
-            # The request may have been executed without a received response; the key prevents a second
+            # The request may have been executed although no response was received; the key prevents a second
             # execution.
             return self._call("POST", path, raw, headers)
 

@@ -1,8 +1,9 @@
 """Contexts: named control planes with their tokens, similar to the contexts of kubectl.
 
-`--server` or SHIFTPLANE_SERVER select a control plane; otherwise the current context does; otherwise the
-control plane on this host is used. The token is SHIFTPLANE_TOKEN, or that of a context with the same server,
-so that a token is never sent to another server.
+`--server` or SHIFTPLANE_SERVER selects a control plane; otherwise the context named by
+SHIFTPLANE_CONTEXT does, or else the current context; without a context, the control plane on this host is
+used. The token is SHIFTPLANE_TOKEN, or the content of the file SHIFTPLANE_TOKEN_FILE, or the token of a
+context with the same server, so that the token of a context is never sent to another server.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LOCAL: Final = "http://127.0.0.1:18001"
 
 
 class ContextsError(click.ClickException):
-    """The file of contexts is invalid or unreadable, or a context does not exist."""
+    """The contexts file is invalid or inaccessible, the token file is unreadable, or a context is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Contexts:
 
 
 def path() -> Path:
-    """Return the path of the file: SHIFTPLANE_CONFIG, or the default in the user's configuration folder."""
+    """Return the path of the contexts file: SHIFTPLANE_CONFIG, or the default in the user's config folder."""
     if configured := os.environ.get("SHIFTPLANE_CONFIG"):
         return Path(configured)
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
@@ -122,7 +123,7 @@ def resolve_server(server: str | None) -> str:
 
 
 def token_for(server: str) -> str:
-    """Return the token for a server; empty if there is none."""
+    """Return the token to send to a server; empty if there is none."""
     if token := os.environ.get("SHIFTPLANE_TOKEN"):
         return token.strip()
     if file := os.environ.get("SHIFTPLANE_TOKEN_FILE"):

@@ -99,7 +99,7 @@ def _lines(route: ModelRoute) -> list[str]:
 
 
 def _resource_diff(before: list[ModelRoute], after: list[ModelRoute]) -> dict[str, str]:
-    """Return the change of each resource at the first step: added, changed or removed."""
+    """Return the resources that differ at the first step, each with added, changed or removed."""
     from xds_server.cli.plan import render_groups
 
     old, new = _flat(render_groups(before, 1)), _flat(render_groups(after, 1))

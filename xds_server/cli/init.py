@@ -5,7 +5,7 @@
 | infrastructure: another engine, quantization or machine for the same model | blue-green |
 | a model that is evaluated by what users do, such as a purchase | A/B test |
 | another model | canary |
-| another model with unknown answers | a shadow before the canary |
+| another model, tested with copied requests before it serves users | a shadow before the canary |
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def read_notifications(file: Path) -> Notifications:
-    """Read notification settings and the files they refer to, relative to their folder.
+    """Read a file of notification settings, and the files it refers to by paths relative to its folder.
 
     Raises:
-        click.ClickException: The settings are invalid; each problem was printed with its position.
+        click.ClickException: The file is not UTF-8, or its settings are invalid. Each problem of the settings
+            was printed with its position.
     """
     from xds_server.notifications.messages import load_notifications
 

@@ -46,7 +46,7 @@ _FINDING_STYLE: Final = {
     "Error": "bold yellow",
 }
 _BAR: Final = 40
-# Columns. Wider panels are hard to read, and a pipe has no width.
+# The width of a panel in columns: wider panels are hard to read, and a pipe has no width of its own.
 _WIDTH: Final = 100
 
 
@@ -118,7 +118,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
 
 
 def waiting(view: View, now: float) -> str:
-    """Return what a rollout waits for, or the remaining time of its step; empty if neither applies."""
+    """Return what blocks a rollout, or the remaining time of its step; empty if neither applies."""
     step = view["step"]
     if step is None or step["waiting_for"] == "nothing":
         return ""
@@ -245,7 +245,7 @@ def _synced(convergence: View) -> str:
 
 
 def _verdicts(analysis: View) -> RenderableType:
-    """Return the verdict and the finding of each metric."""
+    """Return the overall verdict, and the finding of each metric."""
     table = Table.grid(padding=(0, 2))
     verdict = analysis["finding"] + (" (dry run: no action is taken)" if analysis["dry_run"] else "")
     table.add_row(

@@ -303,7 +303,7 @@ def _tls(
 
 
 def _read_access(file: Path) -> Access:
-    """Read the login settings; files that they refer to are relative to their folder."""
+    """Read a file of login settings, and the files it refers to by paths relative to its folder."""
     from xds_server.web import load_access
 
     return read_settings(file, load_access, "no user could log in")

@@ -82,12 +82,13 @@ def _expand(paths: Sequence[str]) -> list[str]:
 
 
 def read_settings(file: Path, load: Load[S], consequence: str) -> S:
-    """Read a settings file and the files it refers to, relative to its folder.
+    """Read a settings file, and the files it refers to by paths relative to its folder.
 
     `consequence` is part of the error message and states the effect of invalid settings.
 
     Raises:
-        click.ClickException: The settings are invalid; each problem was printed with its position.
+        click.ClickException: The file is not UTF-8, or its settings are invalid. Each problem of the settings
+            was printed with its position.
     """
     try:
         text = file.read_text(encoding="utf-8")

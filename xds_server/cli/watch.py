@@ -64,7 +64,7 @@ def watch(
 
 
 def watch_table(fetch: Callable[[], list[dict[str, Any]]], output: str) -> None:
-    """Update the list of routes until Ctrl-C; in a pipe or as data, print one line per change."""
+    """Update the list of routes until Ctrl-C; in a pipe, or as JSON or YAML, print one line per change."""
     try:
         if sys.stdout.isatty() and output == "table":
             _watch_table_live(fetch)

@@ -1,4 +1,4 @@
-"""Parse route specs: YAML to frozen models, or all problems with their positions (pure)."""
+"""Parse route specs: YAML to frozen models, or all problems with their positions. No I/O."""
 
 from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
 from xds_server.spec.loading import Document, Loaded, check_together, digest, labels_of, load, read_as

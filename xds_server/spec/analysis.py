@@ -1,4 +1,4 @@
-"""Analysis settings: metrics, prices and alarms that let a candidate proceed or roll it back."""
+"""Analysis settings: metrics and alarms that let a candidate proceed or roll it back, and token prices."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class AnalysisMetric(SpecModel):
     """The action on a regression: `Rollback` rolls the candidate back, `Notify` only reports it."""
 
     max_ratio: Ratio | None = None
-    """Tolerated ratio, candidate to stable backend, of the odds of failure, the mean or the quantile. By
-    default 1.
+    """Tolerated ratio of the value of the candidate to that of the stable backend. Depending on the metric,
+    the value is the odds of failure, a mean or a quantile. By default 1.
     """
 
     margin: Ratio | None = None
@@ -108,11 +108,13 @@ class AnalysisMetric(SpecModel):
     """Minimum number of requests of the candidate before the metric has a verdict."""
 
     acceptable: Share = 50
-    """Failure rate that passes without a comparison. Without failures there is nothing to compare."""
+    """Failure rate up to which the candidate passes without a comparison, because two backends without
+    failures offer nothing to compare.
+    """
 
     threshold: Limit | None = None
-    """A fixed limit on the value of the candidate instead of a comparison. The metric fails while the
-    comparison holds.
+    """A condition on the value of the candidate, such as `> 2000`, instead of a comparison with the stable
+    backend. The metric fails when the condition holds.
     """
 
     window: DurationMin1s = timedelta(minutes=1)
@@ -122,7 +124,7 @@ class AnalysisMetric(SpecModel):
     """Number of tolerated violations of the `threshold`. Replaces the duration in the `threshold`."""
 
     consecutive_error_limit: Threshold = 4
-    """Number of consecutive failed queries that are tolerated. After more the metric has no verdict."""
+    """Number of consecutive failed queries that are tolerated. After more, the metric has no verdict."""
 
     query: LongText | None = None
     """A PromQL query that returns one number, compared with the `threshold`. Requires `serve --prometheus`.
@@ -145,12 +147,13 @@ class Alarm(SpecModel):
 class Analysis(SpecModel):
     """How the candidate is analyzed.
 
-    A timed step at which the candidate serves users ends only when the verdict is that the candidate is not
-    worse.
+    With metrics and without `dry_run`, a timed step at which the candidate serves users ends when its
+    duration has elapsed and the verdict is that the candidate is not worse. If no such verdict arrives within
+    a further `wait_for_verdict`, `on_inconclusive` applies.
     """
 
     interval: DurationMin1s = timedelta(seconds=10)
-    """Length of a block of counts. Backends are compared within blocks."""
+    """Length of the time blocks in which requests are counted. Backends are compared within blocks."""
 
     initial_delay: Duration = timedelta(0)
     """Time after the first request of the candidate during which no verdict is given."""

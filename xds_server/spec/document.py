@@ -75,7 +75,10 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["
 
 
 def parse(text: str) -> tuple[Source, ...]:
-    """Return the documents of a YAML text. Text that cannot be parsed becomes one document with an error."""
+    """Return the documents of a YAML text.
+
+    Parsing stops at a syntax error, which is returned as the last document, one with an error and no values.
+    """
     if len(text) > _MAX_CHARS:
         return (_unparsable(Position(1, 1), "the file is larger than 1 MiB", "split it into several files"),)
     documents: list[Source] = []
@@ -114,7 +117,7 @@ class _LimitError(Exception):
 
 
 class _Converter:
-    """Convert one document. Each use of an alias counts towards the limit on nodes."""
+    """Convert one document to a `Source`. Each use of an alias counts toward the limit on nodes."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -100,10 +100,10 @@ def read_as(
     expected: str,
     check: Callable[[dict[str, Any]], Iterable[Finding]],
 ) -> tuple[M | None, tuple[Problem, ...]]:
-    """Load a file with one document of another model; invalid input never raises, it is reported as problems.
+    """Load a file with one document of `model`, which is not a route; report invalid input as problems.
 
-    `expected` describes a valid file, for the message about an empty one. `check` returns findings about the
-    values that the model cannot express.
+    `expected` describes a valid file, for the message about a file without exactly one mapping. `check`
+    returns findings that validation by the model cannot express.
     """
     sources = [s for s in parse(text.removeprefix("\ufeff")) if s.values is not None or s.errors]
     if len(sources) != 1 or not (sources[0].errors or isinstance(sources[0].values, dict)):

@@ -1,7 +1,8 @@
 """The model of a checked route spec: frozen values, one class per mapping of the YAML.
 
-Field names are camelCase in YAML and snake_case here. This module and those of the other mappings check the
-shape and each single value; `check` checks the values against each other.
+Field names are camelCase in YAML and snake_case here. The classes here and in `analysis`, `prompts`,
+`strategies` and `targeting` check the shape and each single value; `check` checks the values against each
+other.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class RouteSpec(SpecModel):
     """When a step counts as converged."""
 
     progress_deadline: DurationMin1s = timedelta(hours=2)
-    """Time for the proxies to converge on a step. After it the phase of the rollout is Degraded."""
+    """Time for the proxies to converge on a step. If they need longer, the rollout becomes Degraded."""
 
 
 class ModelRoute(SpecModel):

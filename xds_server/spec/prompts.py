@@ -54,7 +54,9 @@ class Prompt(SpecModel):
     """The versions by name."""
 
     default: ShortText | None = None
-    """The version for users outside the rollout. Without it, their messages are not changed."""
+    """The version for users without an override and outside the rollout. Without a default, their messages
+    are not changed.
+    """
 
     rollout: PromptRollout | None = None
     """The split of users between versions."""

@@ -32,7 +32,8 @@ def collect_strategies(
 ) -> tuple[dict[str, NamedStrategy], list[tuple[Source, Finding]]]:
     """Return the strategies of a file by name, and findings about their names.
 
-    Identical duplicates are valid, because the stored text of each route contains the strategy it refers to.
+    Identical duplicates are valid: the text of each route includes the strategy that it refers to, so joining
+    the texts of two routes can repeat a strategy.
     """
     by_name: dict[str, NamedStrategy] = {}
     findings: list[tuple[Source, Finding]] = []

@@ -85,7 +85,7 @@ class Canary(SpecModel):
     """Pause between two `stepWeights`. Without it, each step starts when the previous one has converged."""
 
     final_bake_time: Duration = timedelta(0)
-    """Observation time at full weight before the rollout becomes Healthy."""
+    """Observation time at the last weight before the rollout becomes Healthy."""
 
 
 class ShadowLimits(SpecModel):
@@ -98,7 +98,9 @@ class ShadowLimits(SpecModel):
     """Maximum number of copies per proxy that wait for a connection."""
 
     max_request_size: RequestSize = 32 << 20
-    """Larger requests, and requests that do not declare a length, are not copied."""
+    """Maximum size of a copied request. Larger requests, and requests that do not declare a length, are not
+    copied.
+    """
 
     timeout: DurationMin1s = timedelta(seconds=120)
     """Time limit for a response of the candidate to a copied request."""
@@ -115,7 +117,9 @@ class Compare(SpecModel):
     """How the answers of both backends are compared."""
 
     noise_baseline: NoiseBaseline | None = None
-    """The second copies that the stable backend answers. Without them, no verdict on the text is possible."""
+    """Second copies of requests, which the stable backend answers. Without them, no verdict on the text of
+    the answers is possible.
+    """
 
     session_attribute: ShortText | None = None
     """The attribute that identifies a user or session. Only the first pair of each value counts as evidence,
@@ -133,7 +137,9 @@ class Promotion(SpecModel):
     """Minimum number of compared pairs of answers."""
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
-    """The required verdict. By default `Equivalent` with a noise baseline, and `NotDifferent` without one."""
+    """The required verdict; every verdict except Different meets `NotDifferent`. By default `Equivalent` with
+    a noise baseline, and `NotDifferent` without one.
+    """
 
 
 class Shadow(SpecModel):
@@ -228,7 +234,7 @@ class AbTest(SpecModel):
     """Makes this split independent of other splits. By default the name of the route."""
 
     control: Name | None = None
-    """The control, which is always the stable backend. It serves the users that the variants do not."""
+    """The control, which is always the stable backend. It serves all users that no variant serves."""
 
     variants: Annotated[tuple[Experiment, ...], Field(strict=False, min_length=1, max_length=9)]
     """The backends under test. Their weights must not exceed 100 in total."""
@@ -278,7 +284,7 @@ class AllAtOnce(SpecModel):
 
 
 class GrowthSpec(SpecModel):
-    """How the weight of the candidate grows: in linear steps of `growth_factor`, or doubling from it.
+    """How the weight of the candidate grows: in linear steps, or by doubling from `growth_factor`.
 
     The last step is always 100 percent. The steps are spread evenly over `deployment_duration`.
     """
@@ -318,7 +324,7 @@ class StrategyRef(SpecModel):
 class Strategy(SpecModel):
     """The rollout strategy: exactly one field, or a canary together with `shadow` or `blue_green`."""
 
-    # A resolved `strategy_ref` is stored beside the `growth` that it refers to.
+    # A resolved strategy has both `strategy_ref` and the `growth` that it refers to.
 
     canary: Canary | None = None
     """Move users step by step."""

@@ -105,7 +105,9 @@ class Clause(SpecModel):
     """The operator that compares the attribute with `values`."""
 
     values: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=200)] = ()
-    """The values to compare with: one must match, or none for `notIn`. `exists` and `notExists` take none."""
+    """The values to compare with. At least one must match; with `notIn`, no value may match. `exists` and
+    `notExists` take no values.
+    """
 
 
 class Stickiness(SpecModel):
@@ -115,8 +117,8 @@ class Stickiness(SpecModel):
     """An entry of `attributes`."""
 
     salt: ShortText | None = None
-    """Makes splits independent of each other. By default the name of the route, in a rule extended by the
-    name of the rule.
+    """Makes splits independent of each other. By default the name of the route, followed by `/rule/` and
+    the name of the rule in a rule, and by `/prompt` in a prompt rollout.
     """
 
 
@@ -127,7 +129,7 @@ class Serve(SpecModel):
     """Percentages by backend. They must add up to 100."""
 
     stickiness: Stickiness | None = None
-    """The stickiness of the split. By default the attribute of the strategy, with a salt of the rule."""
+    """The stickiness of the split. By default that of the strategy, with the default salt of the rule."""
 
 
 class Target(SpecModel):

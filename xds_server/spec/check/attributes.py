@@ -63,7 +63,7 @@ def _sticky(spec: Any) -> Iterator[tuple[Loc, Any]]:
 
 
 def _referenced(spec: Any) -> Iterator[tuple[Loc, Any]]:
-    """Yield the location and value of every other reference to an attribute."""
+    """Yield the location and value of every reference to an attribute that does not determine stickiness."""
     for loc, listed in clauses(spec):
         for number, clause in enumerate(listed):
             yield (*loc, number, "attribute"), at(clause, "attribute")

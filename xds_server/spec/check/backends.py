@@ -32,7 +32,7 @@ def _backend_names(spec: Any) -> Iterator[Finding]:
             )
     for role in ("stable", "candidate"):
         name = spec.get(role)
-        # If a backend has no valid name, no error: the role may refer to that backend.
+        # If a backend has no readable name, report no error, because the role may refer to that backend.
         if isinstance(name, str) and names and len(names) == len(listed) and name not in names:
             yield Finding(("spec", role), *unknown("backend", name, names))
     if isinstance(spec.get("stable"), str) and spec.get("stable") == spec.get("candidate"):
@@ -83,7 +83,7 @@ def _unused(spec: Any) -> Iterator[Finding]:
     names = backend_names(spec)
     used = _roles(spec) | {name for _, name in served_backends(spec)}
     for number, name in enumerate(names):
-        # An unknown backend name is already an error, and the user may mean this backend.
+        # An unknown backend name is already an error, and may be a misspelling of this name.
         if name not in used and used <= set(names) and spec.get("stable") != spec.get("candidate"):
             yield Finding(
                 ("spec", "backends", number),

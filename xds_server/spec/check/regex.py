@@ -1,7 +1,7 @@
 """Validate regular expressions that Python and Envoy interpret alike, within the size limits of Envoy.
 
 Envoy uses RE2, which has no lookaround, backreferences or atomic groups, and expands repetition counts.
-Syntax that only one of the two supports is an error, because a proxy that cannot compile an expression
+Syntax that only one of Python and RE2 supports is an error, because a proxy that cannot compile an expression
 rejects all new routes.
 """
 
@@ -54,7 +54,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
-        # The size of each open group, and the largest product of counts inside one another.
+        # For each open group: its size, and the largest product of the nested repetition counts in it.
         self._open_groups = [(0, 1)]
         self._last = (0, 1)
 

@@ -24,7 +24,7 @@ def _strategy(spec: Any) -> Iterator[Finding]:
     if not isinstance(strategy, dict):
         return
     chosen = [name for name in _KINDS if strategy.get(name) is not None]
-    # An unknown field is probably a misspelled strategy.
+    # An unknown field is probably a misspelled strategy, and is reported as an error by `shape`.
     if not chosen and not set(strategy) - set(_KINDS):
         yield Finding(_LOC, "contains no strategy", f"set exactly one of {_and(_KINDS)}")
     if chosen == ["canary", "shadow"] and at(strategy, "shadow", "promotion") is None:

@@ -83,12 +83,12 @@ def _unit(read: Callable[[object], Any], value: object) -> Any:
 
 
 def backend_names(spec: Any) -> list[str]:
-    """Return the names of the backends that have a valid name."""
+    """Return the names of the backends whose name is text."""
     return [name for name in (at(b, "name") for b in items(at(spec, "backends"))) if isinstance(name, str)]
 
 
 def served_backends(spec: Any) -> Iterator[tuple[Loc, str]]:
-    """Yield the location and value of every backend name except stable and candidate."""
+    """Yield the location and value of every reference to a backend except `stable` and `candidate`."""
     named: list[tuple[Loc, Any]] = [(("killSwitch", "serve"), at(spec, "killSwitch", "serve"))]
     for number, variant in enumerate(items(at(spec, "strategy", "abTest", "variants"))):
         named.append((("strategy", "abTest", "variants", number, "backend"), at(variant, "backend")))
