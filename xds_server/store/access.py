@@ -18,7 +18,7 @@ _SESSION_COLUMNS: Final = "digest, name, via, grants, csrf, created_at, seen_at,
 
 
 class AccessStore:
-    """Tokens and sessions; each change is written to the audit log in the same transaction."""
+    """Tokens and sessions; methods with an `event` write it to the audit log in the same transaction."""
 
     def __init__(self, file: StoreFile) -> None:
         self._file = file
@@ -73,7 +73,7 @@ class AccessStore:
             db.execute("UPDATE tokens SET last_used_at = ? WHERE id = ?", (now, ident))
 
     def session(self, digest: str) -> Session | None:
-        """Return the session with this digest; None if it or its token was deleted."""
+        """Return the session with this digest; None if there is none, as after its token was revoked."""
         with self._file.reading() as db:
             statement = f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE digest = ?"  # noqa: S608 - constant names
             row = db.execute(statement, (digest,)).fetchone()

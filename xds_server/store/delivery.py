@@ -1,4 +1,4 @@
-"""Read events for notifications, and the cursor of the last event that each target has received."""
+"""Read events for notifications, and the cursor of the last event that was processed for each target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def events_after(db: sqlite3.Connection, cursor: Cursor, limit: int) -> tuple[St
 
 
 def load_cursors(db: sqlite3.Connection, targets: Collection[str]) -> dict[str, Cursor]:
-    """Return the cursor of each target; new targets start at the end of history, others are deleted."""
+    """Return the cursor of each target, and delete those of all other targets.
+
+    New targets start at the end of history.
+    """
     newest = db.execute("SELECT seq, place FROM records ORDER BY seq DESC, place DESC LIMIT 1").fetchone()
     known = {name: (seq, place) for name, seq, place in db.execute("SELECT target, seq, place FROM notified")}
     db.executemany("DELETE FROM notified WHERE target = ?", [(name,) for name in known.keys() - set(targets)])

@@ -90,14 +90,15 @@ _APPLICATION_ID: Final = 0x53504C4E  # identifies the file as a shiftplane store
 
 
 class StoreFile:
-    """An open store file; its methods may be called from any thread and run one at a time."""
+    """An open store file; any thread may use it, and reads and writes run one at a time."""
 
     def __init__(
         self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
     ) -> None:
         """Open or create the file.
 
-        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
+        `on_audited` receives the number and hash of each new audit entry after its commit, in the thread that
+        wrote the entry.
 
         Raises:
             StoreError: The file cannot be opened, is not a store, or was written by a newer version.
@@ -122,7 +123,7 @@ class StoreFile:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Hold the lock for reading; SQLite errors raised inside become StoreError."""
+        """Yield the connection for reading, with the lock held; SQLite errors inside become StoreError."""
         with self._lock:
             try:
                 yield self._db
@@ -149,7 +150,7 @@ class StoreFile:
             self._on_audited(checkpoint)
 
     def audit(self, event: AuditEvent) -> None:
-        """Append an event to the audit log, inside of `writing`."""
+        """Append an event to the audit log; call this only inside `with writing()`."""
         entry = audit_log.append(self._db, event)
         self._uncommitted.append(Checkpoint(seq=entry.seq, hash=entry.hash))
 

@@ -27,7 +27,7 @@ Cursor = tuple[int, int]
 
 
 class StoreError(Exception):
-    """Root of the store's errors; the message states the cause and what to do.
+    """Root of the store's errors; the message states the cause and, where it helps, what to do.
 
     StoreError
     └── ConflictError   another writer changed the route first
@@ -42,8 +42,9 @@ class ConflictError(StoreError):
 class Change:
     """An event of a route and the state that follows from it.
 
-    `expected` is the number of the newest event that the writer has seen, None for a new route. `text` and
-    `file` are the spec if the event accepts one. `audit_event` is set if a user caused the change.
+    `expected` is the number of the route's newest event that the writer has read, None for a new route.
+    `text` and `file` are the text and file name of the spec if the event accepts one. `audit_event` is set if
+    a user caused the change.
     """
 
     name: str

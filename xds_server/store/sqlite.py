@@ -60,14 +60,15 @@ _AUDIT_PAGE: Final = 500
 
 
 class SqliteStore:
-    """One file, one connection; methods may be called from any thread and run one at a time."""
+    """A store with one file and one connection; any thread may call its methods, which run one at a time."""
 
     def __init__(
         self, path: Path | str, *, on_audited: Callable[[Checkpoint], None] = lambda _checkpoint: None
     ) -> None:
         """Open or create the file.
 
-        `on_audited` receives each new audit entry after its commit, in the thread that wrote it.
+        `on_audited` receives the number and hash of each new audit entry after its commit, in the thread that
+        wrote the entry.
 
         Raises:
             StoreError: The file cannot be opened, is not a store, or was written by a newer version.
@@ -118,16 +119,17 @@ class SqliteStore:
             self.file.audit(event)
 
     def head(self) -> Checkpoint:
-        """Return the last entry of the audit log."""
+        """Return the number and hash of the last entry of the audit log."""
         with self.file.reading() as db:
             return audit_log.head(db)
 
     def history(
         self, name: str, limit: int, before: int | None = None, *, whole: bool = True
     ) -> tuple[StoredEvent, ...]:
-        """Return the newest `limit` records of a route's history, oldest first, of events before `before`.
+        """Return the newest `limit` records of a route's history, oldest first.
 
-        Without `whole`, only records since the route was last created are returned.
+        With `before`, only records of events with a lower number are returned. Without `whole`, only records
+        since the route was last created are returned.
         """
         with self.file.reading() as db:
             rows = db.execute(
@@ -215,9 +217,9 @@ class SqliteStore:
         )
 
     def events(self, name: str) -> tuple[tuple[Event, float], ...]:
-        """Return every event of a route and its time since the route was last created, oldest first.
+        """Return each event since a route was last created, with the time of the event, oldest first.
 
-        Replaying them with `rollout.step` gives the stored state.
+        Replaying the events with `rollout.step` gives the stored state.
         """
         with self.file.reading() as db:
             rows = db.execute(

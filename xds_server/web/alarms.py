@@ -47,8 +47,8 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
     """Return the operations that receive alarms.
 
     With a `secret`, Alertmanager must send it as its bearer token. Without one, Alertmanager is accepted in
-    open mode only. The generic webhook must always be signed with the secret. Senders with too many wrong
-    secrets are rejected for a while.
+    open mode only. Requests to the generic webhook must always be signed with the secret. After too many
+    wrong secrets or signatures from an address, further ones get the status 429 for a while.
     """
 
     async def from_alertmanager(request: web.Request) -> web.Response:

@@ -1,9 +1,10 @@
 """Authenticate requests: bearer tokens for the API, session cookies for the pages.
 
-A valid secret is always accepted. Wrong secrets are counted by client address; an address with too many of
-them is rejected for a while. Each wrong secret that was checked is in the audit log. Cross-site requests are
-rejected. In open mode, which is allowed on loopback only, every caller is an admin; requests then must use a
-host name of this host, so that a web site cannot reach the control plane by DNS rebinding.
+A valid secret is always accepted. Wrong secrets are counted by client address and added to the audit log.
+After too many of them, further wrong secrets from that address get the status 429 for a while, and are not
+added to the audit log. Cross-site requests are rejected. In open mode, which is allowed on loopback only,
+every caller is an admin; the host of a request must then be `localhost` or a loopback address, so that a web
+site cannot reach the control plane by DNS rebinding.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Authenticator:
         """Return the token that a secret belongs to.
 
         Raises:
-            ProblemError: The secret is wrong or expired, or its address sent too many of those.
+            ProblemError: The secret is wrong or expired; 429 if the address sent too many such secrets.
         """
         ident, now = token_id(text.strip()), self._clock()
         known = None if ident is None else await run_in_store_thread(self.access.token, ident)
@@ -135,10 +136,10 @@ class Authenticator:
         )
 
     async def record_failure(self, request: web.Request, actor: str, reason: str) -> None:
-        """Count a wrong secret, and add it to the audit log.
+        """Count a failed authentication by client address, and add it to the audit log.
 
         Raises:
-            ProblemError: The address sent too many wrong secrets; this one is not in the audit log.
+            ProblemError: The address failed too often; this failure is not added to the audit log.
         """
         source, now = _source(request), time.monotonic()
         wait = self._failures.retry_after(address_prefix(source), now)
@@ -182,7 +183,7 @@ class Authenticator:
     async def log_in(
         self, request: web.Request, principal: Principal, token: Token | None = None
     ) -> tuple[str, Session]:
-        """Create a session; return its secret, which belongs into the cookie only.
+        """Create a session; return its secret, which only the cookie may contain, and the session.
 
         Raises:
             ProblemError: The principal logged in so often that more logins would flood the audit log.
@@ -280,10 +281,11 @@ class Authenticator:
 def to_caller(
     request: web.Request, role: Role, *, reason: str = "", digest: str = "", reported_user: str = ""
 ) -> Caller:
-    """Return the engine's caller for a request; `digest` is a digest of its content.
+    """Return the engine's caller for a request; `digest` is a digest of the request's content.
 
-    The reported user is the person on whose behalf a program calls: `reported_user`, or else the header
-    `X-Shiftplane-Actor`. It is recorded in addition to the principal.
+    The caller may act on the routes for which the principal has `role`. The reported user is the person on
+    whose behalf a program calls: `reported_user`, or else the header `X-Shiftplane-Actor`. The reported user
+    is recorded in addition to the principal's name; in open mode, instead of that name.
 
     Raises:
         ProblemError: The request is not authenticated, or its idempotency key is invalid.
@@ -331,7 +333,7 @@ async def require_role(request: web.Request, engine: Engine, role: Role, name: s
 async def require_role_somewhere(
     request: web.Request, engine: Engine, role: Role, action: str, name: str = ""
 ) -> None:
-    """Require a role for at least one route; the engine checks the routes themselves.
+    """Require a role for at least one route; the engine then checks the role for each affected route.
 
     Raises:
         ProblemError: The request is not authenticated, or the principal does not have the role.
@@ -377,7 +379,7 @@ def header_text(request: web.Request, name: str) -> str:
 
 
 def _storable(text: str) -> str:
-    """Return text without surrogates, which SQLite cannot store: the audit event would be lost."""
+    """Replace surrogates by U+FFFD: SQLite cannot store them, and an audit event with them would be lost."""
     return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
 
 

@@ -26,7 +26,7 @@ class _Body(BaseModel):
 
 
 class CommandBody(_Body):
-    """The reason for a command, and the user on whose behalf it is sent, recorded beside the token."""
+    """The body of a command request: the reason, and the user on whose behalf a program sends the command."""
 
     reason: Annotated[str, Field(max_length=2_000)] = ""
     actor: Annotated[str, Field(max_length=200)] = ""
@@ -39,7 +39,7 @@ class PromoteBody(CommandBody):
 
 
 class UndoBody(CommandBody):
-    """`to` selects an earlier generation whose spec is applied again."""
+    """The body of an undo request; `to` selects an earlier generation, whose spec is applied again."""
 
     to: Annotated[int, Field(ge=1, le=2**53)] | None = None
 

@@ -17,9 +17,10 @@ _LIFETIME_SECONDS: Final = 86_400.0
 
 
 def create_first_run_token(access: AccessStore, now: float) -> str | None:
-    """Create an admin token and return its text; None if the store already has a usable token.
+    """Create the first-run token and return its text; None if the store needs none.
 
-    The token expires after a day, and is deleted when another admin token for all routes is added.
+    The store needs one if it contains no tokens except expired first-run tokens, which are then revoked. The
+    token expires after a day, and is deleted when another admin token for all routes is added.
     """
     tokens = access.tokens()
     if any(not token.first or token.is_valid(now) for token in tokens):

@@ -40,7 +40,7 @@ _COOKIE: Final = "shiftplane_login"
 _LOGIN_SECONDS: Final = 600.0
 _MAX_PENDING_LOGINS: Final = 1_000
 _MIN_KEY_FETCH_SECONDS: Final = 30.0
-"""The least time between two fetches of the signing keys, so that unknown key ids cannot cause many."""
+"""The least time between two fetches of the signing keys; unknown key ids could otherwise cause many."""
 _METADATA_SECONDS: Final = 3_600.0
 _CLOCK_SKEW_SECONDS: Final = 60
 _ALGORITHMS: Final = (
@@ -217,7 +217,7 @@ class OidcProvider:
         return token
 
     async def _verified_claims(self, token: str, login: _PendingLogin) -> dict[str, Any]:
-        """Return the claims of an ID token after verifying its signature and all claims of the protocol."""
+        """Return the claims of an ID token after verifying signature, issuer, audience, times and nonce."""
         jwt = self._jwt
         try:
             header = jwt.get_unverified_header(token)

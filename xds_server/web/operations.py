@@ -97,7 +97,7 @@ def _check_enum(parameter: Parameter, given: str) -> None:
 def query_number(
     request: web.Request, name: str, *, default: int | None, minimum: int = 1, maximum: int = _MAX_NUMBER
 ) -> int | None:
-    """Return a whole number from the query.
+    """Return a whole number from the query; `default` if the query does not contain it.
 
     Raises:
         ProblemError: The value is not a whole number, or is out of range.

@@ -34,7 +34,7 @@ def login_redirect(
 
 def local_path(path: str) -> str:
     """Return `path` if it is a path on this server, and `/` otherwise."""
-    # Browsers remove tabs and line breaks from URLs, so that a text with them may become one with //.
+    # Browsers remove tabs and line breaks from URLs: /<tab>/host would become //host, a URL of another host.
     plain = path.isascii() and path.isprintable() and " " not in path and "\\" not in path
     is_local = plain and path.startswith("/") and not path.startswith("//")
     return path if is_local and len(path) <= 2_000 else "/"

@@ -45,7 +45,7 @@ _IF_MATCH: Final = re.compile(r'\*|(?:W/)?"(?P<tag>[0-9]+-[0-9a-f]{12})"')
 
 
 class RouteHandlers:
-    """The handlers; their only state is the lock that serializes requests with an idempotency key."""
+    """The handlers for routes; their only state is a lock that serializes requests with idempotency keys."""
 
     def __init__(self, engine: Engine) -> None:
         """Create handlers that call `engine`."""

@@ -1,4 +1,4 @@
-"""The JSON schemas of API responses, generated from the view types that are serialized."""
+"""The JSON schemas of API responses; those of routes, proxies, events and costs come from the view types."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def list_schema(name: str, model: str, **more: Any) -> dict[str, Any]:
-    """Return the schema of an object with a list of items of a component, and more properties."""
+    """Return the schema of an object with a list `name` of components `model`, and the properties `more`."""
     return _object(**{name: {"type": "array", "items": {"$ref": _REF.format(model=model)}}, **more})
 
 

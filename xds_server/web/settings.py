@@ -96,7 +96,7 @@ class Access:
 def load_access(
     text: str, *, file: str, read: Callable[[str], str]
 ) -> tuple[Access | None, tuple[Problem, ...]]:
-    """Return the settings, or None and all problems; `read` returns the text of files they name."""
+    """Return the settings, or None and all problems; `read` returns the text of a file the settings name."""
     secrets: list[str] = []
 
     def check(values: dict[str, Any]) -> Iterator[Finding]:

@@ -20,7 +20,11 @@ def visible_routes(engine: Engine, principal: Principal) -> list[RouteView]:
 
 
 def visible_proxies(engine: Engine, principal: Principal, group: str = "") -> tuple[ProxyView, ...]:
-    """Return the connected proxies of groups that serve visible routes; only of `group` if it is set."""
+    """Return the connected proxies that a principal may view; with `group`, only the proxies of that group.
+
+    A viewer of all routes may view every proxy. Other principals may view the proxies of the groups that
+    serve at least one route they may view.
+    """
     found = engine.queries.proxies()
     if not principal.may_everywhere(Role.VIEWER):
         groups = engine.queries.groups(partial(principal.may, Role.VIEWER))

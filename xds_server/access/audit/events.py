@@ -47,7 +47,10 @@ class AuditEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An audit event in the chain: `hash` covers the event, `seq` and `previous`, the hash before it."""
+    """An audit event in the chain.
+
+    `previous` is the hash of the entry before it. `hash` covers the event, `seq` and `previous`.
+    """
 
     seq: int
     event: AuditEvent

@@ -41,7 +41,7 @@ def display_name(claims: Mapping[str, Any], name: str) -> str:
 
 def _claim(claims: Mapping[str, Any], name: str) -> Any:
     if name == "email" and claims.get("email_verified") in (False, "false"):
-        return None  # Users can enter any address that the provider does not verify.
+        return None  # An address that the provider has not verified may belong to another user.
     if name in claims:
         return claims[name]
     found: Any = claims

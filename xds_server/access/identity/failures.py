@@ -13,7 +13,10 @@ __all__ = ["FailureLimiter", "address_prefix"]
 
 
 def address_prefix(address: str) -> str:
-    """Return the key under which failures of an address count: the /64 of IPv6, as one host owns it."""
+    """Return the key under which failures of an address are counted.
+
+    The key of an IPv6 address is its /64 network, because one host can use all addresses of that network.
+    """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -74,7 +74,7 @@ class Principal:
 
     @property
     def highest_role(self) -> Role:
-        """The highest role the principal has for any route."""
+        """The highest role the principal has for any route; viewer if the principal has no grants."""
         return max((grant.role for grant in self.grants), default=Role.VIEWER)
 
     @property

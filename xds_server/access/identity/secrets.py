@@ -34,7 +34,7 @@ class IssuedSecret:
 
 
 def issue_secret(randomness: bytes) -> IssuedSecret:
-    """Return a token made of 38 random bytes."""
+    """Return a new secret for a token or session, made of 38 random bytes."""
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"expected {RANDOM_BYTES} random bytes, got {len(randomness)}")
     ident = randomness[:_ID_BYTES].hex()

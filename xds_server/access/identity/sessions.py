@@ -33,7 +33,8 @@ TOKEN_LIFETIME_SECONDS: Final = (60, 366 * 86_400)
 class Token:
     """A bearer token; times are seconds since the epoch.
 
-    `first` marks the token of the first run. The store deletes it when another admin token is added.
+    `first` marks the token of the first run. The store deletes that token when another admin token for all
+    routes is added.
     """
 
     id: str

@@ -1,9 +1,10 @@
 """Deliver route events to notification targets, in order and at least once.
 
 This is a transactional outbox. The history in the store is the queue, and a cursor per target is the position
-of the last event that the target has received. A crash therefore loses no event, and a slow or unreachable
-target delays no other target and needs memory only for the message in flight. Cursors are saved once a
-second: after a crash, events delivered in the last second are delivered again with the same id.
+of the last event that was processed for the target: one that the target accepted or rejected, that became too
+old, or that the target is not configured to receive. A crash therefore loses no event. A slow or unreachable
+target delays no other target and needs memory only for one batch of events. Cursors are saved once a second:
+after a crash, events delivered in the last second are delivered again with the same id.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "signed_headers"]
 
-_MAX_HEADER: Final = 150  # The limits of Slack
+# Slack's limits, in characters.
+_MAX_HEADER: Final = 150
 _MAX_TEXT: Final = 3_000
 
 

@@ -29,7 +29,7 @@ _EVENTS: Final = f"allowed: {', '.join(sorted(KINDS))}, and patterns with *"
 _URL: Final[TypeAdapter[str]] = TypeAdapter(Url)
 
 Read = Callable[[str], str]
-"""Return the text of a file that the settings name; raises OSError."""
+"""A function that returns the text of a file that the settings name; raises OSError or ValueError."""
 
 
 def _glob(value: object) -> str:
@@ -96,7 +96,7 @@ class _Notifications(SpecModel):
 def load_notifications(
     text: str, *, file: str, read: Read
 ) -> tuple[Notifications | None, tuple[Problem, ...]]:
-    """Return the settings, or None and all problems; `read` returns the text of files they name."""
+    """Return the settings, or None and all problems; `read` returns the text of a file the settings name."""
     files: dict[Loc, str] = {}
 
     def check(values: dict[str, Any]) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "id": "the id of the event, the same for every delivery",
     "url": "the URL of the route's page, empty without publicUrl",
 }
-# No filter that can make text much longer: two such filters in a row could exhaust CPU and memory.
+# Filters that can make text much longer are excluded: two of them in a row could exhaust CPU and memory.
 _FILTERS: Final = ("capitalize", "default", "lower", "title", "trim", "truncate", "upper")
 _MAPPINGS: Final = ("weights", "labels")
 _ALLOWED: Final = (

@@ -47,10 +47,10 @@ class LiveUpdates:
         fragment: Callable[[], Awaitable[str]],
         is_allowed: Callable[[], Awaitable[bool]],
     ) -> web.StreamResponse:
-        """Send a fragment whenever it changes, until the browser disconnects.
+        """Send a fragment whenever it changes, until the browser disconnects or may no longer see it.
 
         `key` is equal for browsers that see the same fragment. `is_allowed` returns whether this browser may
-        still see it.
+        still see the fragment. The stream also ends when the route is deleted, or after an hour.
         """
         if self._free_streams <= 0:
             return web.Response(status=204)  # Makes the browser stop reconnecting.

@@ -121,7 +121,7 @@ class PageRenderer:
         """Require the CSRF token of the session.
 
         Raises:
-            ProblemError: The form does not contain it.
+            ProblemError: The form does not contain this token.
         """
         if not hmac.compare_digest(str(given).encode(), self.csrf(request).encode()):
             raise ProblemError(

@@ -27,9 +27,9 @@ __all__ = ["page_routes"]
 _CHART_EVENTS: Final = 2_000
 _AUDIT_PAGE: Final = 100
 _MAX_HISTORIES: Final = 20
-"""Routes whose history is cached for their pages."""
+"""Maximum number of routes whose history is cached for their pages."""
 _MAX_VERIFIED: Final = 20_000
-"""Audit entries up to which the audit page verifies the chain; verifying more takes too long for a page."""
+"""The audit page verifies the chain only up to this number of entries; more would take too long."""
 _ACTIONS: Final = "|".join(action.value for action in BUTTONS)
 
 
