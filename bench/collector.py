@@ -1,9 +1,9 @@
-"""What the collector takes: exchanges a second, memory, and what capture costs users.
+"""Measures the collector: exchanges per second, memory, and how much capture delays users.
 
-An exchange is one captured request with its answer; two make a pair. Synthetic ones come as an Envoy sends
-them, in batches over gRPC from another process, and count when they are stored. Users' p99 is measured
-through a real Envoy with capture off, at 0, 5 and 100 %, and at 100 % with the collector stopped; each round
-tries all of them.
+An exchange is one captured request with its answer; two exchanges make a pair. Synthetic exchanges are sent
+to a collector process in batches over gRPC, as an Envoy sends them, and count when they are stored. The
+users' p99 is measured through a real Envoy with capture off, at 0 % (in fact 0.01 %), 5 % and 100 %, and at
+100 % with the collector suspended; each round measures all of these settings.
 
     python bench/collector.py
     python bench/collector.py --only soak --minutes 10
@@ -53,14 +53,14 @@ class Running:
     http: str
 
     def route(self) -> dict[str, Any]:
-        """Return its sums of the route."""
+        """Return the totals of the collector's only route, and the collector's drops."""
         with urllib.request.urlopen(f"{self.http}/v1/summary", timeout=30) as answer:  # noqa: S310 - our own
             document = json.load(answer)
         found: dict[str, Any] = document["routes"][0] if document["routes"] else {"paired": 0, "unpaired": {}}
         return found | {"dropped": document["dropped"]}
 
     def settled(self, legs: int) -> dict[str, Any]:
-        """Wait until every leg is in the store or counted as lost."""
+        """Wait until every leg is in a stored pair or counted as lost; return the totals."""
         end = time.monotonic() + _LATEST
         while True:
             found = self.route()
@@ -73,7 +73,7 @@ class Running:
 
     @property
     def rss_mb(self) -> float:
-        """Its memory."""
+        """Resident memory of the collector in MB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * _PAGE / (1 << 20)
 
@@ -94,7 +94,7 @@ def collector(folder: Path, *flags: str) -> Iterator[Running]:
 
 
 def templates(kind: str) -> list[bytes]:
-    """Return the two legs of a pair."""
+    """Return the encoded log entries of the two legs of a pair."""
     if kind == "small":
         bodies, content, chunks = (plain(200), plain(200, "term")), "application/json", 1
     else:
@@ -106,7 +106,7 @@ def templates(kind: str) -> list[bytes]:
 
 
 def synthetic(kind: str, exchanges: int) -> dict[str, float]:
-    """Return how many exchanges a second were received, paired, compared and stored."""
+    """Return the exchanges per second that were paired, compared and stored, and the collector's memory."""
     with tempfile.TemporaryDirectory() as folder, collector(Path(folder), "--max-queue-size=4GiB") as running:
         legs = templates(kind)
         asyncio.run(feed(running.grpc, legs, range(200)))
@@ -121,9 +121,9 @@ def synthetic(kind: str, exchanges: int) -> dict[str, float]:
 
 
 def comparisons(seconds: float = 3.0) -> float:
-    """Return how many pairs of 2 KB one process compares a second, and does nothing else."""
+    """Return how many pairs of 2 KB a process compares per second if it does nothing else."""
     legs = [parse_entry(one) for one in templates("small")]
-    pair = Pair(primary=legs[0], shadow=legs[1])  # type: ignore[arg-type] # legs, as they are good entries
+    pair = Pair(primary=legs[0], shadow=legs[1])  # type: ignore[arg-type] # valid entries give legs
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(100):
@@ -133,7 +133,7 @@ def comparisons(seconds: float = 3.0) -> float:
 
 
 def stalled(seconds: float = 20.0) -> dict[str, Any]:
-    """Return what a disk that takes nothing does to memory while exchanges pour in."""
+    """Send exchanges while the store is locked; return the memory before and at most, and the lost legs."""
     with (
         tempfile.TemporaryDirectory() as folder,
         collector(Path(folder), "--max-queue-size=64MiB") as running,
@@ -157,7 +157,7 @@ def stalled(seconds: float = 20.0) -> dict[str, Any]:
 
 
 def soak(minutes: float, rate: float) -> dict[str, Any]:
-    """Return how memory goes while small exchanges come at a steady rate."""
+    """Send small exchanges at a steady rate; return the memory in the first and in the last third."""
     flags = ("--max-store-size=256MiB", "--pair-window=30s")
     with tempfile.TemporaryDirectory() as folder, collector(Path(folder), *flags) as running:
         legs, seen = templates("small"), list[float]()

@@ -1,4 +1,6 @@
-"""Tens of thousands of hostile inputs to both doors of a collector: it lives on and says why not.
+"""Sends tens of thousands of invalid inputs to a collector, over gRPC and HTTP.
+
+The collector must keep running, count its rejections by reason, and still store valid exchanges.
 
 python bench/collector_fuzz.py --inputs 50000
 """
@@ -27,11 +29,11 @@ from mirror_collector.wire import accesslog_pb2 as wire
 
 _BATCH = 25
 _HTTP_PART = 10
-"""One of so many inputs goes to the HTTP door."""
+"""One in this many inputs is sent over HTTP."""
 
 
 async def over_grpc(running: Running, rng: random.Random, inputs: int) -> int:
-    """Send hostile entries in batches, and now and then a message that is none; return how many were sent."""
+    """Send invalid entries in batches, and sometimes random bytes as a message; return the number sent."""
     sent = 0
     async with grpc.aio.insecure_channel(
         running.grpc, options=(("grpc.max_send_message_length", -1),)
@@ -53,7 +55,7 @@ async def over_grpc(running: Running, rng: random.Random, inputs: int) -> int:
 
 
 async def over_http(running: Running, rng: random.Random, inputs: int) -> dict[int, int]:
-    """Post hostile documents; return how often which status was answered."""
+    """Post invalid documents; return the number of responses by status."""
     answers: dict[int, int] = {}
     async with aiohttp.ClientSession() as session:
         for number in range(inputs):
@@ -67,7 +69,7 @@ async def over_http(running: Running, rng: random.Random, inputs: int) -> dict[i
 
 
 async def attack(running: Running, seed: int, inputs: int) -> dict[str, Any]:
-    """Attack both doors, then see whether an honest proxy still gets through."""
+    """Send invalid inputs over gRPC and HTTP, then check that valid exchanges are still stored."""
     rng = random.Random(seed)
     most = running.rss_mb
     sent, answers = 0, dict[int, int]()

@@ -34,7 +34,7 @@ _ALTERED = 0.1
 
 
 def leg(role: Role, text: str) -> Leg:
-    """Return a plain chat answer."""
+    """Return a leg whose response is a chat answer that is not streamed."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     body = json.dumps({"choices": [choice]}).encode()
     return Leg(

@@ -1,4 +1,4 @@
-"""Measures the time from `kill` until all of three proxies send new requests to the safe backend.
+"""Measures the time from `kill` until all three proxies send new requests to the safe backend.
 
 The time starts when the command is sent, so it includes the API, the store and the push. The last line is
 JSON.

@@ -3,7 +3,7 @@
 50 requests a second, a check every 10 s for 10 minutes, 5 % of the users on the candidate. "False rollbacks"
 are those of a candidate that is no worse: at three base rates, in a ramp from 5 to 50 % during which an
 incident hits both arms, in an outage of both arms, and with failures in bursts of three on average. For a
-candidate that is worse it prints the share detected within 10 minutes and the median time. All rules get the
+worse candidate, the table has the share detected within 10 minutes and the median time. All rules get the
 same data.
 
     python bench/verdicts.py                 # some minutes
@@ -209,7 +209,7 @@ def obrien_fleming(data: Data) -> NDArray[np.float64]:
 
 
 def _boundaries(spent: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bounds of z that spend alpha accordingly, from the density of the sum between checks."""
+    """Return the bounds of z for the cumulative alpha in `spent`, from the density of the running sum."""
     grid = np.linspace(-8 * sqrt(len(spent)), 8 * sqrt(len(spent)), 4001)
     step, found = grid[1] - grid[0], []
     density = stats.norm.pdf(grid)
@@ -266,7 +266,7 @@ def _moving(values: Ints, window: int) -> NDArray[np.float64]:
 
 
 def kayenta(data: Data) -> NDArray[np.float64]:
-    """One check at the end: Mann-Whitney on the rates, 98 %, with a tolerance of a quarter of the shift."""
+    """One Mann-Whitney check of the rates at the end, at 98 %; the tolerance is a quarter of the shift."""
     found = []
     for run in range(len(data.candidate_x)):
         one = data.candidate_x[run] / data.candidate_n

@@ -1,7 +1,7 @@
 """Fuzz the xDS port of a control plane for a limited time, and print status codes and memory growth.
 
-Streams of both variants send partly valid requests, random bytes and some very large requests. Meanwhile one
-well-behaved client connects in a loop. The last line is JSON.
+Delta and state-of-the-world streams send partly valid requests, random bytes and some very large requests.
+Meanwhile one well-behaved client connects in a loop. The last line is JSON.
 
 Example: python bench/xds_fuzz.py --minutes 5
 """

@@ -46,7 +46,7 @@ class ReadyCheck:
 
 
 class Child(Protocol):
-    """What is used of a `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that this module uses."""
 
     @property
     def pid(self) -> int:
@@ -110,7 +110,7 @@ class Process:
         """Wait until the program answers its ready check; end it if it does not in time.
 
         Raises:
-            ProcessError: It ended, or was not ready in time.
+            ProcessError: The program ended, or was not ready in time.
         """
         deadline = time.monotonic() + ready.timeout
         while time.monotonic() < deadline:

@@ -1,8 +1,8 @@
 """The shadow collector: receives captured exchanges and serves evidence about two variants.
 
 A proxy captures each request of a client with its response (the primary leg), and the response of the shadow
-variant to a copy of the request (the shadow leg). The collector pairs the legs, compares them, stores both
-and adds up the results::
+variant to a copy of the request (the shadow leg). The collector pairs the legs, compares the two answers,
+stores pairs and comparisons, and adds up the results::
 
     receive -> exchange -> compare -> store -> serve | consumers
 

@@ -104,7 +104,8 @@ async def run(
 
     Raises:
         StoreError: the store cannot be opened.
-        SettingsError: a file the settings refer to cannot be read, or an extra is not installed.
+        SettingsError: a file the settings refer to cannot be read, or they need an extra that is not
+            installed.
         OSError: an address cannot be listened on.
     """
     cipher = MessageCipher() if config.key_file is None else MessageCipher.from_key_file(config.key_file)
@@ -252,7 +253,7 @@ class _ProcessGauges:
 
     @property
     def queued_bytes(self) -> int:
-        """Size of those legs in bytes, as charged to the queue limit."""
+        """Size of the queued legs in bytes, as charged to the queue limit."""
         return self._queue.queued_bytes
 
     @property
@@ -262,7 +263,7 @@ class _ProcessGauges:
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of those legs in bytes, as charged to the pairing limit."""
+        """Size of the waiting legs in bytes, as charged to the pairing limit."""
         return self._pipeline.waiting_bytes
 
     @property

@@ -1,7 +1,7 @@
-"""The pipeline: takes legs from the queue, pairs them, stores the compared pairs and counts everything.
+"""The pipeline: takes legs from the queue, pairs them, stores the compared pairs and counts every leg.
 
-One task runs it. While a batch is written, legs accumulate in the queue, which is bounded. Nothing before the
-queue waits for the disk.
+One task runs the pipeline. While a batch is written, legs accumulate in the queue, which is bounded. The
+endpoints that fill the queue never wait for the disk.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Pipeline:
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of those legs in bytes, as charged to the pairing limit."""
+        """Size of the waiting legs in bytes, as charged to the pairing limit."""
         return self._pairing.waiting_bytes
 
     async def run(self) -> None:
@@ -101,7 +101,7 @@ class Pipeline:
         self._log_problems(now)
 
     def _log_problems(self, now: float) -> None:
-        """Log a change of the store's state, and drops at most once per interval."""
+        """Log when the store starts to fail or recovers; log drops at most once per interval."""
         failure = self._store.failure
         if failure is not None and not self._failing:
             self._log.error("store_failing", error=str(failure))

@@ -1,6 +1,6 @@
 """The settings file: privacy of stored messages, access tokens, embedding, judge and sinks.
 
-All settings are optional. A file with errors is rejected with all of them, each with its field.
+All settings are optional. If the file is invalid, the error lists every problem with its field.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _JsonPath = Annotated[str, AfterValidator(_valid_json_path)]
 
 
 class MessageSettings(_SettingsModel):
-    """How messages are stored; a setting a route lacks has the value for all routes."""
+    """How messages are stored; a route that omits a setting uses the value for all routes."""
 
     store: Literal["none", "hashes", "bodies"] | None = None
     redact: tuple[Literal["email", "phone", "card", "secret", "bearer"], ...] | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MEMORY_BYTES", "Dtype", "ServerConfig", "memory_problem", "server_command", "server_variables"]
 
 MEMORY_BYTES: Final = 3.5e9
-"""Memory of one server, its share of the libraries included."""
+"""Memory that one server needs, including its share of the shared libraries."""
 
 _SITE: Final = Path(__file__).parent / "site"
 _UNSET: Final = ("PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
@@ -66,7 +66,7 @@ def server_variables(config: ServerConfig) -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": str(config.core),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; 23,000 tokens of this model
-        # Its internal sockets would otherwise listen on the machine's external address.
+        # The server's internal sockets would otherwise listen on the machine's external address.
         "VLLM_HOST_IP": config.host,
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",

@@ -95,12 +95,12 @@ class Layout:
 
     @property
     def python(self) -> Path:
-        """The interpreter of that environment."""
+        """The Python interpreter of vLLM's environment."""
         return self.environment / "bin" / "python"
 
     @property
     def wheels(self) -> Path:
-        """The downloaded wheels; emptied when they are installed."""
+        """The downloaded wheels; the next download replaces them."""
         return self.root / "wheels"
 
     @property

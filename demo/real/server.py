@@ -105,7 +105,7 @@ def launch(config: ServerConfig, folder: Path) -> RealVllm:
     The thread that calls this must outlive the server: Linux ends it together with that thread.
 
     Raises:
-        ProcessError: Its root is not prepared, its port is in use, or its core is not available.
+        ProcessError: The root is not prepared, the port is in use, or the core is not available.
     """
     if pending := Preparation(config.root).pending():
         raise ProcessError(

@@ -73,7 +73,7 @@ NO_FAULT: Final = Fault(mode=FaultMode.NONE)
 
 
 class FaultBoard:
-    """The active fault; requests that it holds wait here until it changes or the server stops."""
+    """The active fault; requests that the fault holds wait until the fault changes or the server stops."""
 
     def __init__(self, rng: random.Random, fault: Fault = NO_FAULT) -> None:
         self._rng = rng

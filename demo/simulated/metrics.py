@@ -46,7 +46,7 @@ _TOTAL_BUCKETS: Final = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 5
 
 
 class ServerMetrics:
-    """Metrics with vLLM's semantics: an answer whose client disconnected is no success, but an HTTP 2xx."""
+    """Metrics with vLLM's semantics: if the client disconnects, the request is an HTTP 2xx, not a success."""
 
     def __init__(self, model: str) -> None:
         self._registry = CollectorRegistry()

@@ -54,7 +54,7 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class _Result:
-    """The fields of the last line; `broken` lists the checks that failed."""
+    """The fields of the JSON summary that is printed last; `broken` lists the checks that failed."""
 
     broken: list[str] = field(default_factory=list)
     split: dict[str, float] = field(default_factory=dict)

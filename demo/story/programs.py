@@ -29,7 +29,7 @@ class Backend:
 
     @property
     def url(self) -> str:
-        """Its base URL."""
+        """The server's base URL."""
         return f"http://{self.address}"
 
 

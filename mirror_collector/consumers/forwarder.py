@@ -28,13 +28,13 @@ class PairForwarder:
     """Passes each stored pair to the sinks and, where sampled, to the judge."""
 
     def __init__(self, sinks: Sequence[Sink], judge: Judge | None, privacy: PrivacyPolicy) -> None:
-        """Create a forwarder that redacts messages by `privacy` and forwards only messages it may store."""
+        """Create a forwarder; `privacy` defines how texts are redacted and whether they may be sent."""
         self._sinks = tuple(sinks)
         self._judge = judge
         self._privacy = privacy
 
     def forward(self, compared: ComparedPair) -> None:
-        """Queue a pair for its receivers without waiting; texts are redacted as in the store."""
+        """Queue a pair for the sinks and the judge without waiting; texts are redacted as in the store."""
         if not self._sinks and self._judge is None:
             return
         policy = self._privacy.for_route(compared.pair.primary.route)
@@ -54,7 +54,7 @@ class PairForwarder:
             self._submit(compared, replies, self._judge)
 
     def _submit(self, compared: ComparedPair, replies: Replies, judge: Judge) -> None:
-        """Queue a pair for the judge if it is sampled and its texts differ."""
+        """Queue a pair for the judge if it is comparable and sampled, with two different, non-empty texts."""
         primary, comparison = compared.pair.primary, compared.comparison
         texts = replies.primary.text.strip(), replies.shadow.text.strip()
         comparable = (

@@ -33,7 +33,7 @@ class Gauges(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """Size of those legs in bytes, as charged to the queue limit."""
+        """Size of the queued legs in bytes, as charged to the queue limit."""
 
     @property
     def waiting_legs(self) -> int:
@@ -41,7 +41,7 @@ class Gauges(Protocol):
 
     @property
     def waiting_bytes(self) -> int:
-        """Size of those legs in bytes, as charged to the pairing limit."""
+        """Size of the waiting legs in bytes, as charged to the pairing limit."""
 
     @property
     def store_bytes(self) -> int:

@@ -65,7 +65,7 @@ _SAME: Final = "same"
 
 
 def flags_of(comparison: Comparison) -> int:
-    """Return the flags of a pair."""
+    """Return the flags of a pair as the sum of their bits in `FLAGS`."""
     agreement, ratio = comparison.agreement, comparison.length_ratio
     names = {name for name in TRAITS if getattr(comparison.shadow.traits, name)}
     names |= {
@@ -94,7 +94,10 @@ def summary_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
 
 
 def leg_document(leg: Leg) -> dict[str, Any]:
-    """Return the JSON of a leg without its bodies; times in seconds since the epoch."""
+    """Return the JSON of a leg without its bodies.
+
+    Times are in seconds since the epoch; only those in ``times`` are in microseconds since the leg's start.
+    """
     return {
         "role": leg.role.value,
         "variant": leg.variant,
@@ -129,9 +132,9 @@ def stored_messages(
 ) -> tuple[dict[str, Any], bytes, bytes]:
     """Return the stored form of a leg's messages: a description of the form, the request, the response.
 
-    With redaction, an answer is stored assembled and not as it was sent: a secret that the chunks of a stream
-    split could not be detected otherwise. With `same_request`, the request equals the primary's request and
-    is only stored there.
+    With redaction, an answer is stored assembled and not as it was sent: otherwise, a secret that is split
+    across the chunks of a stream could not be detected. With `same_request`, the request equals the primary's
+    request and is stored only with the primary.
     """
     storage, redaction = policy.storage, policy.redaction
     if storage is MessageStorage.NONE:
@@ -157,7 +160,7 @@ def stored_messages(
 
 
 def load_leg(document: dict[str, Any], route: str, request_id: str, request: bytes, response: bytes) -> Leg:
-    """Return a leg from its stored form; its bodies contain what was stored of them."""
+    """Return a leg from its stored form; it has the bodies as stored, and an empty method and path."""
     started = _micros(document["started_at"]) or 0
     decoded = bool(document.get("messages", {}).get("decoded"))
     return Leg(

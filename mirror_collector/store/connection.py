@@ -42,7 +42,7 @@ class Connection(Protocol):
         """Return a context manager that commits its block as one transaction, or rolls it back on error."""
 
     def size(self) -> int:
-        """Return the used size in bytes, excluding free space where the database reuses it."""
+        """Return the size in bytes; the space of deleted rows counts in PostgreSQL, but not in SQLite."""
 
     def reclaim_space(self) -> None:
         """Return some of the space of deleted rows to the operating system, if that is cheap."""

@@ -65,7 +65,7 @@ class MessageCipher:
         return self._current is not None
 
     def encrypt(self, data: bytes) -> bytes:
-        """Return an encrypted message; empty messages and messages without a key stay unchanged."""
+        """Return an encrypted message; the message itself if it is empty or there are no keys."""
         if self._current is None or not data:
             return data
         nonce = os.urandom(_NONCE_BYTES)

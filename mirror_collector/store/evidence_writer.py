@@ -83,7 +83,10 @@ class EvidenceWriter:
     def _first_of_unit(
         self, pairs: Sequence[ComparedPair], hash_unit: Callable[[str], bytes], now: float
     ) -> list[tuple[bool, bool]]:
-        """Return for each pair whether it is the first of its unit, and the first with a noise baseline."""
+        """Return two flags per pair: no earlier pair of its unit was counted, and none with a noise baseline.
+
+        The flags are (True, True) for pairs without a unit and for pairs that the evidence excludes.
+        """
         keys: list[_UnitKey | None] = []
         for compared in pairs:
             primary, shadow = compared.pair.primary, compared.pair.shadow

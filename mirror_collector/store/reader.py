@@ -72,10 +72,10 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 class StoredExperiment:
     """The results of one A/B test of a route.
 
-    A unit is a user or session. `variants` has the number of units and of requests of each variant.
-    `crossovers` is the number of units exposed to more than one variant; they are excluded from `users`, the
-    number of units of each variant, and from `outcomes`, the number of those units with a conversion, by
-    metric. `without_unit` is the number of requests without a unit.
+    A unit is a user or session. `variants` has the number of units of each variant, and of their requests;
+    `without_unit` is the number of requests without a unit. `crossovers` is the number of units exposed to
+    more than one variant. All other units are counted in `users`, by variant, and those with a conversion in
+    `outcomes`, by metric and variant.
     """
 
     route: str
@@ -92,7 +92,7 @@ class Order(Enum):
 
     NEWEST = "newest"
     WORST = "worst"
-    """Lowest similarity first; pairs that do not measure quality are excluded."""
+    """Lowest similarity first; pairs without a similarity are excluded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Comparison of stored pairs with the current version of the comparison.
+"""Repeated comparison of stored pairs, with the current version of the comparison.
 
-The input is what was stored: redacted messages, and nothing for pairs without messages. Totals and evidence
-of the current version are rebuilt from the stored pairs; those of earlier versions are not changed.
+Messages are compared as they were stored, which may be redacted; pairs without stored messages are skipped.
+Totals and evidence of the current version are rebuilt from the compared pairs; totals and evidence of earlier
+versions are not changed.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def recompare(
     progress: Callable[[int], None],
     embedding: EmbeddingSimilarity | None = None,
 ) -> RecompareResult:
-    """Compare all stored pairs in one transaction; calls `progress` with the number of compared pairs."""
+    """Compare all stored pairs again in one transaction; call `progress` with the number compared."""
     result = RecompareResult()
     with connection.transaction():
         rows: list[tuple[Any, ...]] = []

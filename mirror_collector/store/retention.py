@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["StoreLimits", "delete_expired"]
 
 _ROWS_PER_STEP: Final = 100
-"""Maximum number of rows of each table deleted in one transaction."""
+"""Maximum number of rows that one statement selects for deletion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class StoreLimits:
     """Retention of pairs; totals are never deleted."""
 
     exposure_retention: float = 90 * 86_400.0
-    """Retention of a unit's exposure to an A/B test, from its last request."""
+    """Retention of A/B test exposures and conversions, from the unit's last one, and of feedback."""
 
     evidence_retention: float = 90 * 86_400.0
     """Retention of evidence blocks."""

@@ -39,7 +39,7 @@ class Store:
     """An open store; `open` creates it.
 
     If a batch of pairs cannot be written, the pairs are lost and counted as ``store_failed``. Counts are
-    never lost: they are written with the next batch that succeeds.
+    kept in memory and written with the next batch that succeeds.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Store:
     async def write_outcomes(
         self, conversions: Sequence[Conversion], feedback: Sequence[Feedback], now: float
     ) -> int:
-        """Store conversions and feedback; return the number of repeated feedback; raises StoreError."""
+        """Store conversions and feedback; return the number of repeated feedback items; raises StoreError."""
         return await _run_in(
             self._write_thread, lambda: self._writer.write_outcomes(conversions, feedback, now)
         )

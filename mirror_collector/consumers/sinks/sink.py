@@ -14,7 +14,7 @@ __all__ = ["Sink"]
 
 
 class Sink(Protocol):
-    """A queue of compared pairs and the delivery of them to one external system."""
+    """Queues compared pairs and delivers them to one external system."""
 
     name: str
     """Type of the sink, as used in metric labels."""

@@ -1,8 +1,8 @@
 """Conversion of pairs to OpenTelemetry spans, one trace per request, and to Langfuse scores. Pure.
 
-Attributes follow the OpenTelemetry semantic conventions for generative AI; attributes those do not define
-have the prefix ``shiftplane.``. Trace ids are derived from route and request id, so that sending a pair twice
-results in the same trace.
+Attributes follow the OpenTelemetry semantic conventions for generative AI; attributes that the conventions
+do not define have the prefix ``shiftplane.``. Trace ids are derived from route and request id, so that
+sending a pair twice results in the same trace.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def export_batch(batch: list[list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def scores_of(pair: Pair, comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the measures of a pair as Langfuse scores; their ids make a repeated score replace itself."""
+    """Return the measures of a pair as Langfuse scores; sending a score again replaces the earlier one."""
     trace = trace_id(pair)
     values: dict[str, float | bool | None] = {
         "rouge_l": comparison.agreement.rouge_l,

@@ -27,7 +27,7 @@ class DiffPart:
 
 
 def word_diff(first: str, second: str) -> tuple[list[DiffPart], list[DiffPart]]:
-    """Return the parts of both texts, marked as common or as contained in this text only."""
+    """Return the parts of each text, marked as common to both texts or as contained in only one."""
     first_words, second_words = _WORD.findall(first), _WORD.findall(second)
     numbers = {word: number for number, word in enumerate({*first_words, *second_words})}
     encoded = (

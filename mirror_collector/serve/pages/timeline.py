@@ -15,7 +15,8 @@ __all__ = ["Timeline", "TimelineLane", "interval", "timeline"]
 class TimelineLane:
     """One leg on the timeline.
 
-    `first`, `end` and `marks` are percentages of the timeline's width. Of many chunks, only some have a mark.
+    `first`, `end` and `marks` are percentages of the timeline's width. If there are many chunks, only every
+    n-th one has a mark.
     """
 
     role: str
@@ -70,7 +71,7 @@ def timeline(legs: Sequence[dict[str, Any]]) -> Timeline:
 
 
 def interval(measure: dict[str, Any] | None) -> dict[str, float] | None:
-    """Return a mean and its interval in percent of a bar from 0 to 1; None without values."""
+    """Return a mean and its interval as percentages of a bar that spans 0 to 1; None without a measure."""
     if measure is None:
         return None
     mean, margin = measure["mean"], measure["margin"] or 0.0
