@@ -161,7 +161,8 @@ class Tls:
 class Cluster(_CachedHash):
     """A set of equivalent endpoints.
 
-    Without `limits` no request of a user is ever rejected. With `tls` the connections use TLS.
+    Without `limits` the cluster never rejects a request for lack of capacity. With `tls` the connections to
+    its endpoints use TLS.
     """
 
     __hash__ = _CachedHash.__hash__
@@ -237,9 +238,9 @@ class Arm:
 class Capture:
     """Sends both bodies of a leg, up to `max_body_bytes` each, to the collector when the leg ends.
 
-    `unit` is the header with the user or session. `experiment` reports the exposure of that unit to an
-    experiment; with 0 body bytes that is all that is sent. `noise` marks a request that is also copied to its
-    own variant.
+    `unit` is the header that identifies the user or session. `experiment` is the experiment to which the
+    exposure of that unit is reported; with 0 as `max_body_bytes` only the exposure is sent. `noise` marks a
+    request that is also copied to the variant that serves it.
     """
 
     route: str
@@ -299,9 +300,9 @@ class Mirror:
 class Route(_CachedHash):
     """One route of the entry listener; the first route whose conditions hold takes the request.
 
-    Routes of one spec with the same `split` have the same arms and stickiness, so no user moves. `timeout`
-    None means no total limit; `idle_timeout` always limits a stream without traffic. `private` are headers
-    that conditions use and that must not leave the proxy.
+    Routes of one spec with the same `split` have the same arms and stickiness, so a user gets the same
+    variant on each of them. `timeout` None means no total limit; `idle_timeout` always limits a stream
+    without traffic. `private` are headers that conditions use and that must not leave the proxy.
     """
 
     __hash__ = _CachedHash.__hash__
@@ -339,7 +340,7 @@ class MirrorRoute(_CachedHash):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualHost(_CachedHash):
-    """All routes that match one host, most specific path first."""
+    """All routes that match one host: its own, then those of wider hosts, each most specific path first."""
 
     __hash__ = _CachedHash.__hash__
 

@@ -12,7 +12,10 @@ __all__ = ["ENTRY_ROUTES", "MIRROR_ROUTES", "SEPARATE_VERSION_PREFIX", "has_inli
 ENTRY_ROUTES: Final = "entry"
 MIRROR_ROUTES: Final = "hop"
 SEPARATE_VERSION_PREFIX: Final = "apart."
-"""The version prefix, in every release, of a route table whose virtual hosts are separate resources."""
+"""The version prefix of a route table whose virtual hosts are separate resources.
+
+It must not change between releases: a reconnecting proxy reports the version that an earlier release sent.
+"""
 
 
 def has_inline_virtual_hosts(versions: Mapping[str, str]) -> bool:

@@ -1,6 +1,6 @@
-"""Safety rules for proxy configurations; each rule prevents a past crash or user-visible failure.
+"""Safety rules for proxy configurations; each rule prevents a known crash or user-visible failure.
 
-`violations` checks finished values and reports every broken rule; the compiler does not publish a
+`violations` checks a finished configuration and reports every broken rule; the compiler does not publish a
 configuration with violations. The rules repair nothing and do not depend on Envoy's messages.
 """
 

@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 OLDEST_ENVOY: Final = 36
-"""The oldest Envoy version that configurations are written for; an older one gets the same and may reject it.
+"""The oldest Envoy version that configurations are written for, as the minor number of 1.36.
+
+An older proxy receives the configuration for this version and may reject it.
 """
 
 
@@ -99,7 +101,7 @@ def supported_by(envoy: int, extensions: Iterable[E]) -> list[E]:
 def supports_route_body_limit(envoy: int) -> bool:
     """Return whether a route's own buffer limit applies to filters that read a whole body.
 
-    Before that version Envoy accepts the limit but answers 413 to bodies above the listener's limit.
+    Older versions accept the limit but answer 413 to bodies above the listener's limit.
     """
     return envoy >= _ROUTES_LIMIT_BODIES
 

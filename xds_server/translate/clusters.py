@@ -1,7 +1,7 @@
 """Clusters of the IR → Envoy cluster and endpoint resources (pure).
 
-Clusters that serve users have no limits that could reject a request; clusters that receive copies have all of
-them. The plan decides which is which, and `xds_server.ir.violations` checks it.
+Clusters that serve users have no limits that could reject a request; clusters that receive copies have every
+limit. The plan decides which clusters have limits, and `xds_server.ir.violations` checks the result.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ def _protocol_options(source: ir.Cluster) -> AnyMessage:
             http2_protocol_options=Http2ProtocolOptions(
                 initial_stream_window_size=_COLLECTOR_WINDOW,
                 initial_connection_window_size=_COLLECTOR_WINDOW,
-                # Keepalive closes connections to a collector that stopped responding, so that its successor
-                # is found.
+                # Keepalive closes connections to a collector that stopped responding, so that the proxy
+                # connects to its successor.
                 connection_keepalive=KeepaliveSettings(
                     interval=timedelta(seconds=10), timeout=timedelta(seconds=5)
                 ),

@@ -1,8 +1,8 @@
 """The entry listener and the mirror listener (pure).
 
 Both have the same two Lua filters, disabled until a route enables them, so that a request that is neither
-sampled nor rewritten pays nothing for them. The capture filter comes before the rewrite filter: it records
-what the user sent, the same for both legs.
+sampled nor rewritten pays nothing for them. The capture filter comes before the rewrite filter, so that it
+records what the user sent, which is the same for both legs.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def listeners(source: ir.Listener, scripts: Scripts, envoy: int) -> tuple[Listen
         filter_chains=[_chain(_mirror_manager(source, scripts, envoy))],
     )
     if not supports_route_body_limit(envoy):
-        # Set even if no route rewrites: changing the limit later would replace the listener and drain users.
+        # Set even if no route rewrites bodies: a later change of the limit would replace the listener and
+        # drain the connections of users.
         for listener in (entry, mirror):
             listener.per_connection_buffer_limit_bytes = REWRITE_BUFFER
     return (entry, mirror)
@@ -167,8 +168,8 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
 
 
 def _lua(name: str, code: str) -> HttpFilter:
-    # A changed body changes headers, and by default changed headers select the route again: a request could
-    # be mirrored, or change its variant, after it was rewritten for another.
+    # A changed body changes headers, and by default Envoy then selects the route again: a request rewritten
+    # for one variant could be mirrored afterwards, or go to another variant.
     script = Lua(default_source_code=DataSource(inline_string=code), clear_route_cache=False)
     return HttpFilter(name=name, typed_config=pack(script), disabled=True)
 

@@ -69,7 +69,7 @@ PROMPT_HEADER: Final = "x-shiftplane-prompt"
 LEG_HEADER: Final = "x-shiftplane-leg"
 """Header that selects the route in the mirror listener; it never leaves the proxy."""
 SESSION_HEADER: Final = "x-session-id"
-"""The fallback of a split if the sticky header is missing."""
+"""Header that a sticky split hashes if its own header is missing."""
 REWRITE_BUFFER: Final = 64 << 20
 """The largest body that is rewritten, in bytes; filters buffer bodies up to this size."""
 
@@ -103,14 +103,17 @@ def entry_virtual_host(host: ir.VirtualHost) -> tuple[VirtualHost, bytes]:
 def apart_name(host: str) -> str:
     """Return the resource name of a separate virtual host.
 
-    The part before the slash is the name of its table. Resource and message must have the same name: Envoy
-    adds virtual hosts by one and removes them by the other.
+    The part before the slash is the name of the route table. Resource and message must have the same name:
+    Envoy uses one of the two names to add a virtual host and the other to remove it.
     """
     return f"{ENTRY_ROUTES}/{host}"
 
 
 def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguration, bytes]:
-    """Return the routes of copies; they match the leg header, which the mirror sets."""
+    """Return the route table of the mirror listener, and the encoding of its only virtual host.
+
+    Its routes match the leg header, which the mirror policies of the entry routes set on each copy.
+    """
     table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER])
     host = encode(VirtualHost(name=MIRROR_ROUTES, domains=["*"]))
     return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_mirror_route_bytes, routes))])
@@ -250,7 +253,7 @@ def _hash_policy(stickiness: ir.Stickiness) -> list[RouteActionHashPolicy]:
 def _mirror(mirror: ir.Mirror) -> RouteActionRequestMirrorPolicy:
     return RouteActionRequestMirrorPolicy(
         cluster=mirror.cluster,
-        # The route already sampled the request, so all of its requests are copied.
+        # The runtime fraction of the route samples the requests, so the route copies each request it takes.
         runtime_fraction=RuntimeFractionalPercent(default_value=FractionalPercent(numerator=100)),
         disable_shadow_host_suffix_append=True,
         request_headers_mutations=[HeaderMutation(append=_set_header(LEG_HEADER, mirror.leg))],

@@ -1,7 +1,7 @@
 """Runtime fractions of the IR → Envoy's runtime layer (pure).
 
-The layer holds only values that differ from the routes' defaults, so it stays small, and starting a shadow or
-a kill changes nothing else.
+Besides one limit for regular expressions, the layer holds only shares that differ from the routes' defaults,
+so it stays small. Starting a shadow, or using a kill switch, changes no other resource.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIME_LAYER", "runtime"]
 
 RUNTIME_LAYER: Final = "shiftplane"
-# By default Envoy rejects a whole table for one regular expression longer than a few words, and a list of
-# values becomes one. Specs limit their length; their cost is linear.
+# By default Envoy rejects a whole route table for one regular expression longer than a few words, and a list
+# of values becomes a regular expression. Specs limit the length of these expressions, and matching takes
+# linear time.
 _PROGRAM_SIZE: Final = {"re2.max_program_size.error_level": 100_000}
 
 

@@ -1,10 +1,10 @@
 """Request statistics: Envoy's stats access loggers and usage filters (pure).
 
-Several access loggers, each with a filter, add to counters and histograms that carry the cluster name; route,
-variant and role are derived from it. Tokens come from the `usage` object at the end of a response. Reading it
-from plain JSON delays the response until it is complete, and a response beyond the buffer limit would become
-an error; the filter therefore skips responses that are not JSON or do not declare a length below a megabyte.
-Streams are read without buffering.
+Several access loggers, all but the first with a filter, add to counters and histograms that carry the
+cluster name; route, variant and role are derived from the cluster name. Tokens come from the `usage` object
+at the end of a response. Reading `usage` from plain JSON delays the response until it is complete, and a
+response beyond the buffer limit would become an error; the filter therefore skips responses that are not JSON
+or do not declare a length below a megabyte. Streams are read without buffering.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _KEEP_KEYS: Final = timedelta(minutes=10)
 
 
 def token_filter(issuers: tuple[ir.TokenIssuer, ...]) -> HttpFilter:
-    """Return the filter; every issuer is optional, so that it never rejects a request."""
+    """Return the JWT filter; every issuer is optional, so that the filter never rejects a request."""
     config = JwtAuthentication(
         providers={issuer.name: _provider(issuer) for issuer in issuers},
         rules=[RequirementRule(match=RouteMatch(prefix="/"), requires=_all(issuers))],

@@ -22,7 +22,7 @@ _IPV4_MAPPED: Final = "::ffff:"
 
 
 class ConnectionAborter:
-    """Aborts connections in a thread; one scan of the open files serves all requests made meanwhile."""
+    """Aborts connections in a thread; all requests made during one scan of the open files share the next."""
 
     def __init__(self) -> None:
         self._peers: set[str] = set()

@@ -58,7 +58,7 @@ class Counters:
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> Counters:
-        """Return the counters that `to_json` returned."""
+        """Return the counters in the JSON values that `to_json` returned."""
         found = cls(**{name: values[name] for name in _NUMBERS})
         found.acks.update(values["acks"])
         found.nacks.update(values["nacks"])

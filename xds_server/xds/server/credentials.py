@@ -1,8 +1,9 @@
 """The TLS certificates of the xDS port, reloaded when their files change.
 
-The files are checked in every handshake: only then does a new certificate matter, and the status of three
-files costs less than the handshake itself. Open connections keep the certificates of their handshake. Invalid
-files are logged once and the certificates in use are kept; the next change of the files is another attempt.
+The files are checked in every handshake: only then does a new certificate matter, and reading the status of
+three files costs less than the handshake itself. Open connections keep the certificates of their handshake.
+Invalid files are logged once and the certificates in use are kept; after the next change of the files, they
+are read again.
 """
 
 from __future__ import annotations

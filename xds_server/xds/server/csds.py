@@ -1,8 +1,8 @@
 """Envoy's client status service (CSDS): which resources each connected proxy was sent, ACKed and NACKed.
 
 It has the same content as `shiftplane proxies`, in the format of Envoy's own tools. With mutual TLS, a client
-receives the status of nodes that its certificate matches. The response covers the streams of one process:
-with several workers, another connection may reach another worker.
+receives only the status of nodes that its certificate matches. The response covers the streams of one
+process: with several workers, another connection may reach another worker.
 
 A long response does not delay pushes: it is composed a few streams at a time, and the event loop runs other
 tasks in between. A streamed response is sent in parts. A unary response has a limited number of nodes; above

@@ -1,7 +1,7 @@
 """The clients of one group: which snapshot each node class is offered, and which clients are synced.
 
-All counts are updated when a stream changes and none is computed when it is read, so that ten thousand ACKs
-cost ten thousand small steps.
+The counts are updated when a stream changes, and are not computed when they are read, so that ten thousand
+ACKs cost ten thousand small steps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Group:
 
     @property
     def deadline(self) -> float | None:
-        """When probes that did not answer are replaced; None if no version is being probed."""
+        """When the next probe timeout expires, in monotonic time; None if no version is being probed."""
         deadlines = (state.rollout.deadline for state in self._active())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
@@ -79,7 +79,11 @@ class Group:
 
     @property
     def progress(self) -> tuple[int, int, int]:
-        """A value that changes when observers need an update: at a NACK, each percent, and the end."""
+        """A value that changes when observers need an update.
+
+        It changes when the number of NACKing clients does, at each percent of synced clients, and when all
+        clients are synced.
+        """
         percent = max(1, len(self._nodes) // 100)
         return len(self._nacking), len(self._synced) // percent, int(self.all_synced)
 
@@ -146,7 +150,10 @@ class Group:
     def publish(
         self, node_class: ir.NodeClass, snapshot: Snapshot, now: float, prior: PriorState | None = None
     ) -> list[Stream]:
-        """Start the rollout of the newest snapshot of a node class; `prior` is what other processes found."""
+        """Start the rollout of the newest snapshot of a node class.
+
+        `prior` is what other processes found out about the node class.
+        """
         state = self.classes[node_class]
         if state.build_error:
             state.build_error = ""
@@ -210,7 +217,7 @@ class Group:
         return offered
 
     def tick(self, now: float) -> list[Stream]:
-        """Replace probes that did not answer in time."""
+        """Release or probe again the versions whose probe timeout expired (`ProbeRollout.tick`)."""
         return [
             stream
             for state in self._active()

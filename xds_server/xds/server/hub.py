@@ -68,9 +68,10 @@ class Hub:
         build error, clients keep the previous snapshot. A client that does not read a response within
         `write_seconds` is disconnected. Users see the wall time of `clock`; durations use its monotonic time.
 
-        `on_change` receives the name of a group whose convergence changed; `on_counts` what a proxy counted;
-        `on_nack` the node class, version and reason of a version that a probe NACKed; `on_unused` a
-        node class whose last client disconnected. None of them may block or raise.
+        `on_change` receives the name of a group whose convergence changed; `on_counts` a group and the counts
+        that one of its proxies reported; `on_nack` the node class, version and reason of a version that a
+        probe NACKed; `on_unused` a node class whose last client disconnected. None of them may block or
+        raise.
         """
         self.counters = Counters()
         self.on_counts = on_counts
@@ -199,7 +200,7 @@ class Hub:
         return {} if found is None else found.released_versions
 
     def convergence(self, group: str) -> Convergence:
-        """Return how many nodes of a group have the newest snapshot; a node's newest stream counts."""
+        """Return how many nodes of a group have the newest snapshot; only a node's newest stream counts."""
         found = self._groups.get(group)
         return _NOT_CONNECTED if found is None else found.convergence()
 
@@ -242,10 +243,10 @@ class Hub:
         self._serve(stream, stream.node_class)
 
     def _serve_whole_tables(self, stream: Stream) -> None:
-        """Move a client to the node class with whole route tables if it has one from an earlier stream.
+        """Move a client to the node class with whole route tables, because it has such a table already.
 
-        Switching it to individual virtual hosts would interrupt its users. The two forms differ in routes
-        only, and no route was sent on this stream yet.
+        The table is from an earlier stream. Switching the client to individual virtual hosts would interrupt
+        its users. The two node classes differ in routes only, and no route was sent on this stream yet.
         """
         node_class = stream.node_class
         if node_class is None or not node_class.virtual_hosts_apart:

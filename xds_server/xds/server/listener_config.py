@@ -79,7 +79,7 @@ class ListenerConfig:
 
     @classmethod
     def of_json(cls, values: dict[str, Any]) -> ListenerConfig:
-        """Return the configuration that `to_json` returned."""
+        """Return the configuration in the JSON values that `to_json` returned."""
         files = values["tls"]
         return cls(
             address=values["address"],

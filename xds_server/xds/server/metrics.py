@@ -1,8 +1,8 @@
 """Envoy's metrics service on the xDS port: receives the counts of proxies for the analysis.
 
-Messages are processed as they arrive; no response is sent before the stream ends. A proxy that sends more
-than its statistics can amount to loses its stream: its counts are then missing, and its traffic is not
-affected.
+Messages are processed as they arrive; no response is sent before the stream ends. If a proxy exceeds the rate
+limit, which is far above what statistics need, its stream is closed: its counts are then missing, and its
+traffic is not affected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BURST_BYTES: Final = 8 << 20
 
 
 def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
-    """Return the gRPC handlers of the service, which deny clients whose certificate does not match."""
+    """Return the gRPC handlers of the service; they deny a client whose certificate is for another node."""
 
     async def stream(messages: AsyncIterator[bytes], context: Any) -> bytes:
         budget, group = _Budget(), None

@@ -32,14 +32,17 @@ class NodeAuthorizer:
         self._logged_at: dict[str, float] = {}
 
     def check_for(self, context: Any) -> Callable[[NodeInfo], None] | None:
-        """Return the check of a call's node, which raises NodeDeniedError; None if there are no rules."""
+        """Return a function that checks a node against a call's certificate; None if there are no rules.
+
+        The function raises NodeDeniedError.
+        """
         if not self._rules:
             return None
         peer = _peer(context)
         return lambda node: authorize_node(self._rules, peer, node_id=node.id, group=node.group)
 
     def visibility(self, context: Any) -> Callable[[Stream], bool]:
-        """Return the check whether a client may see a stream: its certificate must match the node."""
+        """Return a predicate for the streams a client may see: its certificate must match their nodes."""
         check = self.check_for(context)
         if check is None:
             return lambda _stream: True

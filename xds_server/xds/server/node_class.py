@@ -20,7 +20,7 @@ _DEFAULT_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 def node_class_of(node: NodeInfo, *, aggregated_delta: bool = False) -> ir.NodeClass:
     """Return the node class of a node; the metadata in its bootstrap contains the entry listener's address.
 
-    An Envoy that supports it discovers each virtual host individually on an aggregated delta stream.
+    An Envoy that supports VHDS discovers each virtual host individually on an aggregated delta stream.
     """
     metadata = dict(node.metadata)
     host, _, port = metadata.get("entry", "").rpartition(":")

@@ -85,10 +85,11 @@ class NodeClassState:
         return stream.session.synced
 
     def probe_candidates(self) -> Iterator[Stream]:
-        """Yield the streams to choose probes from: those whose client ACKed everything it was sent.
+        """Yield the streams to choose probes from: those whose client ACKed its offered snapshot.
 
-        A client that NACKs every version, or does not answer, would otherwise decide for all the others. A
-        stream of a single type receives only a part of a version and is never a probe.
+        A client that NACKs every version, or does not answer, would otherwise decide for all the others. If
+        no client is synced, all aggregated streams are candidates. A stream of a single type receives only a
+        part of a version and is never a probe.
         """
         synced = (
             stream

@@ -75,7 +75,7 @@ class PushQueue:
         """Disconnect clients that did not read in time; `now` is the event loop's time.
 
         A write that takes longer than 0.25 s no longer counts against the limit of 64, so clients that do not
-        read never delay those that do.
+        read delay those that do only briefly.
         """
         for write in [w for w, (_, since) in self._writes.items() if now - since > _SLOW_SECONDS]:
             self._slow[write] = self._writes.pop(write)

@@ -26,7 +26,7 @@ _OUR_PACKAGE: Final = ".shiftplane.discovery.v1."
 
 
 def enable(server: grpc.aio.Server, services: dict[str, tuple[str, str]], others: Iterable[str]) -> None:
-    """Enable reflection for services: name → (SotW method, delta method), and `others`."""
+    """Enable reflection for `services`, name → (SotW method, delta method); list `others` by name only."""
     pool = DescriptorPool()
     pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
     for package in sorted({name.rpartition(".")[0] for name in services}):

@@ -93,7 +93,10 @@ class Server:
         self._stream_numbers = itertools.count(1)
         self._aborter = ConnectionAborter()
         self.flush_seconds = 10.0
-        """How long an ending stream may take to read the last response; then its connection is aborted."""
+        """Seconds that the client of an ending stream has to read the last response.
+
+        After that, its connection is aborted.
+        """
         self._server = grpc.aio.server(options=(*_OPTIONS, ("grpc.so_reuseport", int(shared))))
         self._server.add_generic_rpc_handlers(
             (

@@ -37,7 +37,7 @@ class SnapshotBuilder:
         self._counters = counters
 
     def build(self, node_class: ir.NodeClass) -> Snapshot | BuildFailure | None:
-        """Return the newest snapshot of a node class, or why it failed; None if it is not known yet."""
+        """Return the newest snapshot of a node class, or why its build failed; None if not known yet."""
         try:
             return self.snapshot_for(node_class)
         except (UnsafeConfigError, DanglingReferenceError) as error:

@@ -72,7 +72,7 @@ class Nacked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """A delta client reported resources of an earlier stream; nothing of this type was sent here yet.
+    """A delta client reported resources of an earlier stream, in its first request for this type.
 
     `versions` are its `initial_resource_versions`, by name.
     """

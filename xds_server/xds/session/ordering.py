@@ -1,7 +1,8 @@
 """Make before break: when a resource may be sent, and when it may be removed.
 
-A route table or virtual host is sent after the client ACKed every cluster it names. A cluster is removed
-after no listener, route table or virtual host that the client may have names it.
+A route table or virtual host is sent after the client ACKed every cluster it names; a client that subscribes
+to clusters by name is an exception. A cluster is removed after no listener, route table or virtual host that
+the client may have names it.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ _ROUTING: Final = (ROUTE, VIRTUAL_HOST)
 
 
 def may_send(stream: StreamState, type_url: str, state: TypeState, resource: Resource) -> bool:
-    """Return whether the client ACKed all clusters that a routing resource names, and keeps them.
+    """Return whether a resource may be sent now; only route tables and virtual hosts have to wait.
 
-    A client that subscribes to clusters by name does so after a route has named them; its routes do not wait.
+    They wait until the client ACKed all clusters that they name and is not being sent the removal of one. A
+    client that subscribes to clusters by name does so after a route has named them; its routes do not wait.
     """
     if type_url not in _ROUTING or same_version(state.acked.get(resource.name), resource):
         return True
     clusters = stream.types.get(CLUSTER)
     if clusters is None and (stream.expected_types or type_url == VIRTUAL_HOST):
-        return False  # The client will subscribe to all clusters.
+        return False  # The client has yet to subscribe to clusters, and will subscribe to all.
     if clusters is None or resource.clusters is None:
         return type_url != VIRTUAL_HOST
     if stream.snapshot is not None and clusters.acked is clusters.sent is stream.snapshot.of(CLUSTER):
@@ -42,7 +44,7 @@ def may_send(stream: StreamState, type_url: str, state: TypeState, resource: Res
 
 
 def may_remove(stream: StreamState, type_url: str, name: str) -> bool:
-    """Return whether nothing that the client may have needs this resource."""
+    """Return whether a resource may be removed now; clusters and endpoints wait until they are unused."""
     if type_url == CLUSTER:
         return not _is_named(stream, name) and not _is_subscribed_by_name(stream, name)
     clusters = stream.types.get(CLUSTER)
@@ -52,8 +54,8 @@ def may_remove(stream: StreamState, type_url: str, name: str) -> bool:
 def _is_subscribed_by_name(stream: StreamState, cluster: str) -> bool:
     """Return whether a client that subscribes to clusters by name still subscribes to this one.
 
-    Such a client ACKs a route table before it uses it, and unsubscribes from unused clusters afterwards. Its
-    calls would fail if the cluster were removed in between.
+    Such a client ACKs a route table before using the table, and unsubscribes from unused clusters afterwards.
+    Its calls would fail if the cluster were removed in between.
     """
     state = stream.types.get(CLUSTER)
     if state is None or not stream.full_sets or ROUTE not in stream.types:

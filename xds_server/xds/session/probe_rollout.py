@@ -5,14 +5,15 @@ served has no configuration. A version that no client ACKed before is therefore 
 the probes. Proxies that connect meanwhile receive the last good version.
 
 * When all probes ACKed the version, it is released to all clients.
-* When a probe NACKs it, it is stopped: the probes receive the last good version again, and no other client
-  connected here receives the bad one.
-* Probes that do not answer within the timeout are replaced by others. After three rounds without a NACK the
-  version is released.
+* When a probe NACKs the version, it is stopped: the probes receive the last good version again, and no other
+  client of this process receives the bad one.
+* When the timeout expires and at least one probe ACKed the version, it is released. If none did, other
+  clients become probes. The version is also released when three rounds end without a NACK, or when no other
+  client is left.
 * When all probes of three rounds disconnect, the version is stopped.
 
-The first version of all is released at once, because there is no version to fall back to, unless another
-process knows one (`restore`). A NACK after the release does not stop a version.
+The very first version is released at once, because there is no version to fall back to, unless another
+process reported one (`restore`). A NACK after the release does not stop a version.
 
 Clients are opaque; time is a parameter that never decreases; versions are content hashes.
 """
@@ -44,7 +45,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Offer(Generic[C]):
-    """A version to send, and to which clients; None means all of them."""
+    """A version to send, and the clients to send it to; None means all clients."""
 
     version: str
     clients: frozenset[C] | None
@@ -62,8 +63,8 @@ class Nack:
 class ProbeRollout(Generic[C]):
     """The rollout of the newest version (`target`) to the clients of one node class.
 
-    `last_good` is the version to fall back to. `probe_count` probes receive the target at a time; after
-    `probe_timeout` seconds, at `deadline`, those that did not answer are replaced.
+    `last_good` is the version to fall back to. `probe_count` probes receive the target in each round. A round
+    ends after `probe_timeout` seconds, at `deadline`.
     """
 
     probe_count: int = 3
@@ -92,7 +93,7 @@ class ProbeRollout(Generic[C]):
         if not self.last_good or version == self.last_good or version in self._acked_versions:
             return self._release()
         # The probes of an abandoned version become probes of this one, so that they do not stay on the
-        # former.
+        # abandoned version.
         former = self._probed if self.stage is Stage.PROBING else set()
         self._probed = set()
         return self._probe([*former, *clients], max(self.probe_count, len(former)), now)
@@ -119,7 +120,7 @@ class ProbeRollout(Generic[C]):
         return self._release() if self._probed and not self._pending else None
 
     def record_nack(self, client: C, version: str, nack: Nack) -> Offer[C] | None:
-        """Record that a client NACKed a part of a version; only a probe's NACK stops it."""
+        """Record that a client NACKed a part of a version; only the NACK of a probe stops the version."""
         return self.stop(version, nack) if client in self._probed else None
 
     def stop(self, version: str, nack: Nack) -> Offer[C] | None:
@@ -150,7 +151,7 @@ class ProbeRollout(Generic[C]):
         return self._probe(clients, self.probe_count, now)
 
     def tick(self, clients: Iterable[C], now: float) -> Offer[C] | None:
-        """Replace probes that did not answer before the deadline by others among `clients`."""
+        """After the deadline, release the version if a probe ACKed it, or choose new probes of `clients`."""
         if self.stage is not Stage.PROBING or self.deadline is None or now < self.deadline:
             return None
         self._rounds += 1

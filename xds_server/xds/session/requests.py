@@ -19,7 +19,7 @@ _MAX_MESSAGE_CHARACTERS: Final = 2_000
 
 
 def apply_answer(stream: StreamState, type_url: str, state: TypeState, request: Request) -> Iterator[Event]:
-    """Apply the ACK or NACK in a request, and yield what it was; nothing if the request is neither."""
+    """Apply the ACK or NACK in a request and yield it as an event; yield `Stale` for an outdated nonce."""
     pending = state.in_flight
     if not request.nonce or (pending is None and not state.last_nonce):
         return  # The first request of this type on this stream, or one that only changes the subscription.

@@ -54,7 +54,7 @@ def draft(stream: StreamState, type_url: str, state: TypeState, snapshot: Snapsh
 
 def record_response(stream: StreamState, type_url: str, state: TypeState, found: Draft, nonce: str) -> None:
     """Record that a response with this content and nonce is sent."""
-    # Envoy waits for the endpoints of an updated cluster again without subscribing to them again.
+    # When Envoy updates a cluster, it waits for the endpoints again but does not subscribe to them again.
     if type_url == CLUSTER:
         _resend_endpoints(stream, state, found.resources)
     if stream.full_sets and type_url in WILDCARD_TYPES:

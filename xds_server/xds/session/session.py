@@ -4,12 +4,11 @@ The session tracks what the client subscribed to, what it was sent and what it A
 response from that alone. Three properties hold for every interleaving of requests and snapshots:
 
 * Make before break (`ordering`): a route table or virtual host is sent after the client ACKed every cluster
-it
-  names on this stream. A cluster is removed after no route table, virtual host or listener of the client may
-  name it.
-* At most one response per type is in flight. A newer snapshot replaces an unsent one, and no version is sent
-  twice.
-* The content of a NACKed response is not sent again. The client's configuration is what it ACKed last.
+  that it names on this stream. A cluster is removed after no route table, virtual host or listener of the
+  client may name it.
+* At most one response per type is in flight. A newer snapshot replaces an unsent one, and an unchanged
+  resource is sent again only if the protocol or Envoy requires it.
+* The content of a NACKed response is not sent again, unless the client subscribes to a name afterwards.
 
 The work after a change grows with the change and not with the snapshot: each type keeps the set of names to
 review (`TypeState.dirty`). After a client has ACKed a whole type, its state is the snapshot's own mapping.
@@ -143,7 +142,7 @@ class Session:
         self._state.snapshot = None
 
     def expect_types(self, types: tuple[str, ...]) -> None:
-        """Set the types this client subscribes to after clusters, each if it has any of the previous one."""
+        """Set the types that this client subscribes to after clusters (`StreamState.expected_types`)."""
         self._state.expected_types = types
 
     # Responses

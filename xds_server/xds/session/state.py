@@ -140,9 +140,9 @@ class TypeState:
 class StreamState:
     """The state of all resource types on one stream, and the snapshot the client should have.
 
-    `full_sets` is true for the SotW variant, whose responses contain all resources of a
-    wildcard type. `expected_types` are the types that this client subscribes to after clusters, each one only
-    if it has resources of the previous one.
+    `full_sets` is true for the SotW variant, whose responses contain all resources of a wildcard type.
+    `expected_types` are the types that this client subscribes to after clusters, in this order; it subscribes
+    to a type only if it has resources of the previous type.
     """
 
     full_sets: bool

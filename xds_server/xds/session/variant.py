@@ -153,7 +153,7 @@ def serialize_without_nonce(
     resources: tuple[Resource, ...],
     removed: tuple[str, ...],
 ) -> bytes:
-    """Return a response without its nonce, serialized once for all clients that are sent the same."""
+    """Return a response without its nonce, serialized once for all clients that are sent this content."""
     return variant.serialize(
         Response(
             type_url=type_url,

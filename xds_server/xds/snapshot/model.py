@@ -1,8 +1,8 @@
 """A snapshot: all resources that one node class is served, with a version and checked references.
 
 Versions are hashes of content. A restarted control plane, or another replica, therefore gives the same
-version to the same snapshot, and an unchanged resource is never sent twice. `build` rejects a snapshot with a
-dangling reference.
+version to the same snapshot, so that unchanged resources need not be sent again. `build` rejects a snapshot
+with a dangling reference.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Snapshot:
     """The resources of one node class, by type URL and name.
 
     `version` is a hash over all resources. `version_without_runtime` leaves out the runtime layer, which
-    holds traffic shares and kill switches: no proxy has a reason to NACK it, so it needs no probes.
+    holds traffic shares and kill switches: no proxy has a reason to NACK it, so its changes need no probes.
     """
 
     version: str

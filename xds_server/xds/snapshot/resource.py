@@ -30,7 +30,7 @@ VIRTUAL_HOST: Final = f"{_PREFIX}route.v3.VirtualHost"
 RUNTIME: Final = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
 
 TYPE_ORDER: Final = (RUNTIME, CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST)
-"""The order in which types are sent: a resource follows the resources it refers to.
+"""The order in which types are sent, as in the xDS protocol: clusters precede what routes traffic to them.
 
 Virtual hosts are last: a proxy subscribes to them after it received a route table without virtual hosts, and
 they mirror to routes of the mirror listener's table.

@@ -1,7 +1,7 @@
 """The worker protocol: length-prefixed messages of `protos/worker.proto` over a private Unix socket.
 
-A snapshot is sent as its difference to the previous one, so that the size of a weight step does not depend on
-the size of the snapshot.
+A snapshot is sent as its difference to the previous one, so that the size of the message for a weight step
+does not depend on the size of the snapshot.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def snapshot_to_wire(
 ) -> wire.SnapshotUpdate:
     """Return the difference between `base` and `snapshot`; without a base, the complete snapshot.
 
-    `fallback` marks the last good snapshot, which the newest one follows.
+    `fallback` marks the last good snapshot, after which the newest snapshot is sent.
     """
     message = wire.SnapshotUpdate(
         node_class=node_class_to_wire(node_class),

@@ -1,8 +1,8 @@
 """The control plane's side of several worker processes, with the same interface as one hub.
 
 Workers serve the streams, and roll out versions to probes among their own proxies. The pool adds up their
-counts and sends them snapshots. What one worker found out about a version, it sends to the others, and to
-workers that start later. A worker that exits is restarted. A worker that loses the control plane exits, so
+counts and sends them snapshots. It sends what one worker found out about a version to the other workers, and
+to workers that start later. A worker that exits is restarted. A worker that loses the control plane exits, so
 that no proxy stays connected to a process without updates.
 """
 
@@ -60,7 +60,8 @@ class WorkerPool:
     ) -> None:
         """`command` starts a worker; the path of the worker protocol's socket is appended to it.
 
-        `on_change` receives the name of a group whose convergence changed, `on_counts` what proxies counted.
+        `on_change` receives the name of a group whose convergence changed, `on_counts` a group and the counts
+        that its proxies reported.
         """
         self._on_change = on_change
         self._on_counts = on_counts
@@ -94,7 +95,7 @@ class WorkerPool:
                     tasks.create_task(supervisor.run())
 
     async def ready(self) -> None:
-        """Wait until all workers have accepted proxies once."""
+        """Wait until all workers have started to listen on the xDS port."""
         await self._listening.wait()
 
     # The interface of a hub
@@ -105,7 +106,10 @@ class WorkerPool:
             self._build(node_class)
 
     def convergence(self, group: str) -> Convergence:
-        """Return the sum of the workers' convergence; a status for older versions counts as waiting."""
+        """Return the sum of the workers' convergence.
+
+        The proxies in a status for older versions count as neither ACKed nor NACKed.
+        """
         connected = acked = nacked = 0
         expected: set[str] = set()
         subscribed = self._subscribed(group)
@@ -139,7 +143,7 @@ class WorkerPool:
         )
 
     def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected client, at most one second old."""
+        """Return every connected client, from the reports that workers send every second."""
         views = [view for connection in self._connections for view in connection.proxies]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
@@ -272,7 +276,7 @@ class WorkerPool:
             connection.queue_update(node_class)
 
     def _release_unused(self, classes: Iterable[ir.NodeClass]) -> None:
-        """Drop the state of those node classes that no worker is subscribed to any more."""
+        """Drop the state of node classes without a subscribed worker; the registry keeps fallbacks."""
         for node_class in classes:
             if not any(node_class in connection.subscriptions for connection in self._connections):
                 self._registry.mark_unused(node_class)

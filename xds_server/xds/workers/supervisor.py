@@ -46,8 +46,8 @@ class WorkerTimeouts:
 class WorkerSupervisor:
     """Starts and checks one worker.
 
-    `connection_of` returns the connection of the worker with a process id. `started` returns whether all
-    workers have accepted proxies once.
+    `connection_of` returns the connection of the worker with the given process id. `started` returns whether
+    all workers have started to listen on the xDS port.
     """
 
     command: Sequence[str]

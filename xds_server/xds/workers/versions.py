@@ -30,7 +30,7 @@ class VersionRecord:
 
     @property
     def fallback(self) -> Snapshot | None:
-        """What a new proxy receives instead of the newest snapshot; None if the newest is good."""
+        """The last good snapshot if new proxies receive it instead of the newest one; otherwise None."""
         return None if self.released and self.nack is None else self.last_good
 
     def publish(self, snapshot: Snapshot) -> bool:
@@ -77,7 +77,8 @@ class VersionRegistry:
     def mark_unused(self, node_class: ir.NodeClass) -> None:
         """Record that no worker has proxies of a node class.
 
-        Its record is kept if it has a fallback. Clients choose their node class, so at most 1,024 are kept.
+        The record of the node class is kept if it has a fallback. Clients choose their node class, so at most
+        1,024 such records are kept.
         """
         record = self.classes.get(node_class)
         if record is None:

@@ -56,8 +56,9 @@ log = structlog.get_logger()
 class _Subscription:
     """A node class that this worker has proxies of.
 
-    `base` is the snapshot received last, to which the next update is a difference. `fallback` was received
-    with the update before `newest`. `reported_release` is the version last reported as released.
+    `base` is the snapshot received last, to which the next update is a difference. `fallback` is the last
+    good snapshot if the control plane sent one ahead of the newest; None after the newest arrived.
+    `reported_release` is the version last reported as released.
     """
 
     base: Snapshot | None = None
@@ -151,7 +152,7 @@ class Worker:
         return own.newest
 
     def _unsubscribe(self, node_class: ir.NodeClass) -> None:
-        """Drop a node class after its last proxy disconnected; the control plane keeps what was found out."""
+        """Drop a node class after its last proxy disconnected; the control plane keeps its rollout state."""
         self.hub.forget(node_class)
         del self.subscriptions[node_class]
         send(self.writer, wire.FromWorker(unsubscribe=node_class_to_wire(node_class)))
@@ -160,7 +161,7 @@ class Worker:
         send(self.writer, wire.FromWorker(nack=nack_to_wire(node_class, version, nack)))
 
     def _add_counts(self, group: str, legs: Mapping[Leg, Counts]) -> None:
-        """Add the counts of proxies until the next report; legs above the limit are dropped."""
+        """Add up the counts of proxies until the next report; new legs above the limit are dropped."""
         for leg, counts in legs.items():
             known = self.counts.get((group, leg))
             if known is not None:
@@ -176,8 +177,8 @@ class Worker:
         own = self.subscriptions.get(node_class)
         base = None if own is None else own.base
         if own is None or (message.base_version and (base is None or base.version != message.base_version)):
-            # Sent before the control plane received `unsubscribe`. After another `subscribe`, a complete
-            # snapshot follows.
+            # The control plane sent this update before it received `unsubscribe`. After another `subscribe`,
+            # it sends a complete snapshot.
             return
         own.base = snapshot = apply_snapshot(message, base if message.base_version else None)
         if message.fallback:
