@@ -1,7 +1,7 @@
 """The control plane: configures Envoys over xDS, and moves users from one model to another.
 
-Read `xds_server.app` first; it builds everything. This package root imports nothing, so that a command pays
-only for what it uses.
+Read `xds_server.app` first; it builds everything. This package root imports no other module of the
+package, so that a command loads only what it uses.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ class Config:
     workers: int = 1
     """The number of processes that serve discovery streams; 1 serves them in this process."""
     health_checks: bool = True
-    """Without, candidates receive users unchecked: for networks where this process reaches no backend."""
+    """Whether backends are health-checked; if not, candidates receive users unchecked. Turn this off where
+    this process reaches no backend."""
     token_statistics: bool = True
     """Whether proxies parse the token usage that answers report."""
     alarm_secret: Path | None = None
@@ -283,7 +284,7 @@ async def _site(
 
 @asynccontextmanager
 async def _discovery(config: Config, publisher: Hub | WorkerPool) -> AsyncIterator[int | str]:
-    """Serve discovery streams in this process; yield the port, or the configured address of the workers."""
+    """Serve discovery streams, unless workers do; yield the port, or the address that the workers serve."""
     if isinstance(publisher, WorkerPool):
         yield config.listener.address
         return
@@ -341,7 +342,7 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> OSError:
-    """Return the first error of a group; the others follow from it."""
+    """Return the first error of a group as an OSError; the others follow from it."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

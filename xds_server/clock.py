@@ -1,4 +1,4 @@
-"""The one source of time for everything that stamps or waits; tests pass one that they move by hand."""
+"""The clock of the engine and the discovery hub; tests pass a clock that they advance by hand."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["loop_factory"]
 
 
 def loop_factory() -> Callable[[], Any] | None:
-    """Return the event loop factory of uvloop, with which pushes are measured, or None if it is missing."""
+    """Return uvloop's event loop factory; None if uvloop is not installed."""
     try:
         return importlib.import_module("uvloop").new_event_loop  # type: ignore[no-any-return]
     except ImportError:

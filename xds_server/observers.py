@@ -36,6 +36,6 @@ class Observers:
             self._tracer.published(group, convergence)
 
     def group_changed(self, group: str, convergence: Convergence) -> None:
-        """End that span if the group's proxies are synced."""
+        """End the span that `published` started, if the group's proxies are synced."""
         if self._tracer is not None:
             self._tracer.group_changed(group, convergence)

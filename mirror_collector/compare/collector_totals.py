@@ -107,7 +107,7 @@ class CollectorTotals:
         self._pair((route, pair.primary.variant, pair.shadow.variant)).add(comparison)
 
     def count_lost_legs(self) -> int:
-        """Count legs that were waiting when the process died as unpaired; return their number."""
+        """Count as unpaired the legs that were waiting when the process died; return their number."""
         lost = 0
         for route, totals in list(self._routes.items()):
             if totals.waiting > 0:

@@ -173,7 +173,7 @@ class Replies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedPair:
-    """A pair, the replies parsed from its legs, and the comparison of both."""
+    """A pair, the replies parsed from its legs, and the comparison of its legs."""
 
     pair: Pair
     replies: Replies

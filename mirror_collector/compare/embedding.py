@@ -8,7 +8,7 @@ from pathlib import Path
 __all__ = ["EmbeddingSimilarity", "load_embedding_similarity"]
 
 EmbeddingSimilarity = Callable[[str, str], float | None]
-"""Returns the cosine similarity of the embeddings of two texts in [0, 1]; None if either text is empty."""
+"""Returns the cosine similarity of two texts' embeddings, clamped to [0, 1]; None if either text is empty."""
 
 
 def load_embedding_similarity() -> EmbeddingSimilarity | None:

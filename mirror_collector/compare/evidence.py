@@ -57,7 +57,7 @@ class EvidenceBlock:
         Args:
             comparison: the comparison of the pair.
             first_of_unit: whether no earlier pair of its user or session was counted.
-            first_baseline_of_unit: whether no earlier pair with a noise leg of that unit was counted.
+            first_baseline_of_unit: whether no earlier pair of its user or session was counted in `trios`.
         """
         self.pairs += 1
         for role, measures in (

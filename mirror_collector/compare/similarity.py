@@ -36,7 +36,7 @@ def rouge_l(first: str, second: str) -> float | None:
     )
     if not first_words and not second_words:
         return None
-    # Equal words get equal numbers, so that no hash collision can make different words equal.
+    # Each word gets a number of its own, so that no hash collision can make different words equal.
     numbers = {word: number for number, word in enumerate({*first_words, *second_words})}
     # This is the F1 score of precision LCS/len(second) and recall LCS/len(first).
     common = LCSseq.similarity(
@@ -46,7 +46,7 @@ def rouge_l(first: str, second: str) -> float | None:
 
 
 def edit_similarity(first: str, second: str) -> float | None:
-    """Return the share of the first 8,000 characters that need no insertion or deletion.
+    """Return the share of the first 8,000 characters of two texts that need no insertion or deletion.
 
     Returns:
         0.0 to 1.0 (equal texts); None if both texts are empty.

@@ -183,7 +183,7 @@ class PairTotals:
 
     pairs: int = 0
     client_left: int = 0
-    """Pairs whose client disconnected; the totals below exclude them."""
+    """Pairs whose client disconnected; the totals below exclude them, except `noise_tokens`."""
 
     limited: int = 0
     """Pairs whose shadow did not answer due to the limits on shadow traffic; excluded below as well."""
@@ -211,7 +211,7 @@ class PairTotals:
     """Pairs in `tokens_of` whose counts are estimates."""
 
     noise_tokens: int = 0
-    """Completion tokens of noise legs, as far as they could be counted."""
+    """Completion tokens of the noise legs of all pairs, as far as they could be counted."""
 
     primary: LegTotals = field(default_factory=LegTotals)
     shadow: LegTotals = field(default_factory=LegTotals)

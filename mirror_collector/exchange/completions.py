@@ -78,7 +78,7 @@ class CompletionBuilder:
         self.chunks += self.size > size_before
 
     def _add_text_delta(self, value: Any) -> bool:
-        """Add an event with text of the first choice only, the most common one; return False for others."""
+        """Add an event of the most common kind, text of the first choice only; return False for any other."""
         if type(value) is not dict or value.get("index") != 0:
             return False
         delta = value.get("delta")

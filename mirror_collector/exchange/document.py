@@ -1,6 +1,6 @@
 """Parsing of legs from JSON objects, for senders other than Envoy.
 
-Unknown fields are rejected, so that typing errors are noticed. Bodies are text (``body``) or base64
+Unknown fields are rejected, so that typos are noticed. Bodies are text (``body``) or base64
 (``body_base64``). Times are seconds since the epoch.
 """
 

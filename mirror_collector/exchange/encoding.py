@@ -1,6 +1,6 @@
 """Decoding of content encodings, with a limit on the output size.
 
-Supports gzip and deflate; data in any other encoding is returned unchanged.
+Supports gzip and deflate; data in any other encoding is returned undecoded, with `ok` False.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Decoded:
 
     data: bytes
     ok: bool
-    """False if the encoding is not supported or the data is invalid; `data` is then the input."""
+    """False if the encoding is not supported or the data is invalid; `data` is then the undecoded input."""
 
     complete: bool
     """False if the input was truncated or the limit was reached."""

@@ -26,7 +26,7 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """A conversion of a user; `unit` names the user as requests do. The variant is found by the exposures."""
+    """A conversion of a user; `unit` names the user as requests do. The user's exposures give the variant."""
 
     route: RouteName
     metric: str
@@ -52,7 +52,7 @@ class Feedback:
 
 @dataclass(slots=True)
 class ExposureCounts:
-    """Number of requests by exposure, until they are written to the store; limited in distinct exposures."""
+    """Number of requests by exposure, until they are written to the store; distinct exposures are limited."""
 
     requests: Counter[Exposure] = field(default_factory=Counter)
     dropped: int = 0

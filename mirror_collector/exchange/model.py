@@ -188,13 +188,13 @@ class UnpairedReason(Enum):
     """Why a leg did not become part of a stored pair."""
 
     NO_SHADOW = "no_shadow"
-    """A primary whose shadow did not arrive within the pairing window."""
+    """A primary or a noise leg whose shadow did not arrive within the pairing window."""
 
     NO_PRIMARY = "no_primary"
     """A copy whose primary did not arrive within the pairing window."""
 
     NO_NOISE = "no_noise"
-    """A primary whose noise leg did not arrive within the window; it may still be part of a pair."""
+    """Not used for new legs; `RouteTotals.without_noise` counts pairs that lack an announced noise leg."""
 
     DUPLICATE = "duplicate"
     """The request already had a leg of this role."""
@@ -252,7 +252,7 @@ class RejectionReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """Received data that is not a leg, and why; the detail never contains body text."""
+    """Why received data was not accepted as a leg; the detail never contains body text."""
 
     reason: RejectionReason
     detail: str = ""

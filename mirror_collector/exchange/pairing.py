@@ -156,7 +156,7 @@ class Pairing:
         self._legs -= len(pending.legs)
         self._bytes -= sum(leg.size for leg in pending.legs.values())
         roles = frozenset(pending.legs)
-        # A noise leg that was not announced counts as a duplicate, whenever it arrives.
+        # A noise leg that was not announced counts as a duplicate if it arrives after the pair is complete.
         no_noise_expected = pending.complete and Role.NOISE not in roles
         self._remember(key, roles | {Role.NOISE} if no_noise_expected else roles)
         return results

@@ -125,7 +125,7 @@ class Redaction:
         return text
 
     def body(self, body: Body) -> bytes | None:
-        """Return the decoded, redacted message (unchanged without rules); None if it cannot be decoded."""
+        """Return the decoded, redacted message (unchanged without rules); None if it cannot be redacted."""
         if not self:
             return body.data
         decoded = decode(body.data, body.content_encoding, limit=_MAX_DECODED)
@@ -136,7 +136,7 @@ class Redaction:
         try:
             value = orjson.loads(decoded.data)
         except ValueError:
-            # Truncated JSON or no JSON; escape sequences of truncated JSON are searched undecoded.
+            # Truncated JSON or no JSON; of its escape sequences, only line breaks and tabs are decoded.
             return self._unparsed(decoded.data)
         return orjson.dumps(self.value(value))
 

@@ -80,7 +80,7 @@ def _document(body: bytes) -> list[Any] | Rejection:
 
 
 def _lines(body: bytes) -> list[Any]:
-    # One split more than the maximum reveals too many legs, and bounds the list for a body of line breaks.
+    # A part beyond the maximum reveals too many legs; the limit bounds the list for a body of line breaks.
     return [_json(line) for line in body.split(b"\n", _MAX_LEGS) if line.strip()]
 
 

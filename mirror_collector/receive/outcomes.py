@@ -12,7 +12,8 @@ thumbs up and down, numbers are ratings. Feedback with the same ``id`` counts on
 request or user counts once per metric. Outcomes may be sent long after the answer.
 
 Either all outcomes of a request are accepted or none: the status is 202 with
-``{"accepted": 2, "repeated": 0}``, or 400 with all problems.
+``{"accepted": 2, "repeated": 0}``, 400 with up to twenty problems, or 503 if
+the store cannot write.
 """
 
 from __future__ import annotations

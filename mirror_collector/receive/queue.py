@@ -1,7 +1,7 @@
 """The queue between the receiving endpoints and the pipeline.
 
 It is bounded in legs and in bytes. On overflow, the newest leg is dropped and counted as ``queue_full``: legs
-already queued have probably a counterpart that is queued or waiting as well.
+already queued probably have a counterpart that is queued or waiting as well.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedRoute:
-    """The result for one route of a file; `action` is created, updated or unchanged."""
+    """The result of applying one route of a file; `action` is created, updated or unchanged."""
 
     name: str
     action: str
@@ -40,7 +40,7 @@ class AppliedRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyResult:
-    """The result for one file."""
+    """The result of applying one file."""
 
     routes: tuple[AppliedRoute, ...]
     warnings: tuple[Problem, ...]
@@ -50,7 +50,7 @@ class ApplyResult:
 class SpecPrecondition:
     """The only route that a file may contain, and the entity tag its stored spec must have.
 
-    A `tag` of `*` matches any existing route; None checks nothing.
+    A `tag` of `*` matches any existing route; if it is None, the tag is not checked.
     """
 
     name: str
@@ -70,7 +70,7 @@ def check_file(loaded: Loaded, live_routes: Iterable[LiveRoute]) -> None:
     """Check a file alone and together with the live routes that it does not replace.
 
     Raises:
-        SpecRefusedError: It has errors; the exception holds all problems.
+        SpecRefusedError: The file has errors, alone or beside live routes; the exception holds all problems.
     """
     replaced = {document.route.metadata.name for document in loaded.documents}
     others = [
@@ -84,7 +84,7 @@ def check_file(loaded: Loaded, live_routes: Iterable[LiveRoute]) -> None:
 def evaluate(
     document: Document, live: LiveRoute | None, action: str, *, by: Caller, checked: bool, now: float
 ) -> Candidate:
-    """Return what a spec would make of a route; `live` is None for a new route.
+    """Return what accepting a spec would change; `live` is None for a new route.
 
     `action` is the name of the request in the audit log. `checked` is whether backends are health-checked.
     """

@@ -1,6 +1,6 @@
-"""Connects the counts of proxies with rollouts: blocks of counts in, verdicts and results out.
+"""Connects the counts of proxies with rollouts: counts in, verdicts and results out.
 
-A verdict is an event for the rollout's state machine, which decides whether it moves any user.
+A verdict is an event for the rollout's state machine; the state machine decides whether weights change.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["BLOCKS_RESUMED", "DAYS_STORED", "SECONDS_STORED", "AnalysisService"]
 
 BLOCKS_RESUMED: Final = 2_000
-"""Blocks of a route that are evaluated again after a restart; older evidence is dropped, never invented."""
+"""Number of a route's newest blocks that are evaluated again after a restart; older ones are ignored."""
 SECONDS_STORED: Final = 7 * 86_400.0
 DAYS_STORED: Final = 400
 
@@ -86,7 +86,7 @@ class AnalysisService:
             known.pop(name, None)
 
     def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
-        """Close the block of counts if its interval is over, and return a verdict that the rollout lacks."""
+        """Close the block of counts if its interval is over; return a verdict if it is new, else None."""
         interval = live.route.spec.analysis.interval.total_seconds()
         analysis = self._analysis(live.name, now)
         block = analysis.close_block(now, interval)
@@ -143,12 +143,12 @@ class AnalysisService:
         return {} if analysis is None else analysis.totals
 
     def take_blocks(self) -> list[StoredBlock]:
-        """Return the closed blocks that are not stored yet, and hand them over."""
+        """Remove and return the closed blocks; the caller stores them."""
         blocks, self._blocks = self._blocks, []
         return blocks
 
     def take_days(self) -> dict[tuple[str, Leg], Counts]:
-        """Return the counts by day (such as 2026-01-31, UTC) since the last call, and hand them over."""
+        """Remove and return the counts by day (such as 2026-01-31, UTC); the caller stores them."""
         days, self._days = self._days, {}
         return days
 
@@ -159,7 +159,7 @@ class AnalysisService:
         return found
 
     def _log_dry_run(self, name: str, result: AnalysisResult) -> None:
-        """Log what a dry run would have decided, once per change."""
+        """Log what a dry run would have decided, once per change of the finding."""
         if self._logged.get(name) is not result.finding:
             self._logged[name] = result.finding
             log.info("dry_run_verdict", route=name, finding=result.finding.value, detail=result.message)

@@ -1,4 +1,4 @@
-"""Writes audit events that change no route: refused attempts, logins, tokens."""
+"""Writes audit events for what changes no route: refused attempts, logins, tokens."""
 
 from __future__ import annotations
 

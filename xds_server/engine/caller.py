@@ -1,4 +1,4 @@
-"""Who requests a change and why, what they may change, and the audit event of it (pure)."""
+"""The caller of a change (identity, reason and rights), and the audit events of its requests (pure)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def same_claim(one: ModelRoute, other: ModelRoute) -> bool:
 
 
 def takes_from(new: ModelRoute, other: ModelRoute) -> bool:
-    """Return whether proxies would send some requests that `other` claims to `new`.
+    """Return whether proxies would route to `new` some of the requests that `other` claims.
 
     A proxy selects the virtual host with the narrowest host first, then the route with the longest path.
     """
@@ -33,7 +33,7 @@ def takes_from(new: ModelRoute, other: ModelRoute) -> bool:
 
 
 def _covers(claimed: str, host: str) -> bool:
-    """Return whether a host pattern (`*`, `*.example.com` or a name) covers another."""
+    """Return whether a host pattern (`*` or `*.example.com`) covers a different host or pattern."""
     return claimed == "*" or (claimed.startswith("*") and host.endswith(claimed[1:]))
 
 

@@ -1,17 +1,18 @@
 """The only writer of routes: decide, store, publish.
 
-Every change of a route goes through these three steps in this order:
+Every change of a route goes through these three steps in this order (a deletion starts with step 2):
 
 1. **decide**: `rollout.step` returns the next state and the effects (pure).
 2. **store**: the event, the state and the audit event are written in one transaction.
 3. **publish**: the route table changes, and the publisher sends the new snapshot to the proxies.
 
-A process that is killed between 2 and 3 loses nothing: on its next start it loads the stored state, refuses
-streams until then, and serves the snapshot of that state to every proxy that connects. A process that is
-killed before 2 has changed nothing.
+A process that is killed between 2 and 3 loses nothing: on its next start it refuses streams until it has
+loaded the stored state, and then serves the snapshot of that state to every proxy that connects. A process
+that is killed before 2 has changed nothing.
 
-Each step is a method: `_decide`, `_store_changes`, `_adopt` with `_publish`. A kill that must not wait for a
-slow store could be adopted and published first and stored later; no path does that yet.
+Each step is a method: `_decide` (for specs: `acceptance.evaluate`), `_store_changes`, `_adopt` with
+`_publish`. A kill command that must not wait for a slow store could be adopted and published first and stored
+later; no code path does that yet.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Committer:
     ) -> None:
         """`health` is None where backends are not checked."""
         self.ready = False
-        """Whether the store was loaded; no stream may be served before."""
+        """Whether the store was loaded; no stream may be served before that."""
         self._store = store
         self._table = table
         self._publisher = publisher
@@ -87,7 +88,7 @@ class Committer:
         return self._health is not None
 
     def exclusive(self) -> asyncio.Lock:
-        """Return the lock that orders all changes; hold it around every other method of this class."""
+        """Return the lock that orders all changes; hold it for `apply_event`, `apply_specs` and `delete`."""
         return self._lock
 
     async def load(self) -> None:
@@ -105,7 +106,7 @@ class Committer:
     async def apply_event(
         self, name: str, event: rollout.Event, actor: str, request: OperatorRequest | None = None
     ) -> None:
-        """Give an event to a route's state machine; store and publish what follows.
+        """Apply an event to a route's state machine; store and publish the resulting change.
 
         `request` is the audited request of an operator, None for what the engine observes itself.
 

@@ -37,16 +37,16 @@ P = TypeVar("P", bound=Publisher)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """The parts of the engine; each has one job and knows the others by their interfaces."""
+    """The parts of the engine; each has one job and receives the others as arguments."""
 
     table: RouteTable
-    """What is live."""
+    """The live routes."""
     queries: RouteQueries
-    """What can be read."""
+    """Everything that API, pages and metrics read."""
     routes: RouteService
-    """What operators can do."""
+    """The requests of operators: apply specs, give commands, undo, delete."""
     committer: Committer
-    """The only writer: decide, store, publish."""
+    """The only writer of routes: decide, store, publish."""
     reconciler: Reconciler
     """The loop that moves rollouts on."""
     analysis: AnalysisService
@@ -71,8 +71,9 @@ def build_engine(  # noqa: PLR0913 - one argument per party outside the engine
 ) -> tuple[Engine, P]:
     """Return an engine over a store, and the publisher that it sends snapshots through.
 
-    `collector` is where proxies send captured legs. Health reports are given to `inbox`. Every optional part
-    has a stand-in that does nothing; without `health`, candidates receive users unchecked.
+    `collector` is where proxies send captured legs. The caller's health checks report to `inbox`. Without
+    `evidence`, `metrics` or `observer`, a stand-in that does nothing is used; without `health`, candidates
+    receive users although no backend is checked.
     """
     clock = SystemClock() if clock is None else clock
     inbox = ReconcileInbox() if inbox is None else inbox

@@ -23,13 +23,13 @@ class EngineError(Exception):
 
     EngineError
     ├── UnknownRouteError     there is no such route
-    ├── CommandRefusedError   the route's phase does not allow the command
+    ├── CommandRefusedError   the route's phase does not allow the command, or the request does not fit
     ├── ForbiddenError        the caller may not change a route with these labels
     ├── StaleError            the spec changed since the caller read it
     ├── TooManyRefusalsError  the caller was refused too often; further attempts are not audited
     └── SpecRefusedError      the spec has problems; the live routes stay as they were
 
-    An UnsafeConfigError of the compiler passes through: a bug of this program; nothing was published.
+    An UnsafeConfigError of the compiler is not wrapped: it is a bug of this program; nothing was published.
     """
 
 
@@ -38,7 +38,7 @@ class UnknownRouteError(EngineError):
 
 
 class CommandRefusedError(EngineError):
-    """The route's phase does not allow the command; the message lists what it allows."""
+    """The route's phase does not allow the command, or the request does not fit the route."""
 
 
 class ForbiddenError(EngineError):

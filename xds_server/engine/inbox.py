@@ -32,7 +32,7 @@ class ReconcileInbox:
         self._wake.set()
 
     def health_reported(self, route: str, health: Health) -> None:
-        """Report how many endpoints of a backend are healthy; replaces the report before."""
+        """Report how many endpoints of a backend are healthy; replaces the backend's previous report."""
         self._health[route, health.backend] = health
         self._wake.set()
 
@@ -43,11 +43,11 @@ class ReconcileInbox:
         return groups
 
     def put_back(self, groups: Iterable[str]) -> None:
-        """Keep groups for the next pass: this one could not store what follows from them."""
+        """Keep groups for the next pass, because this pass could not store the changes due to them."""
         self._changed_groups.update(groups)
 
     def pending_health(self) -> list[tuple[str, Health]]:
-        """Return the health reports that are not handled yet, by route."""
+        """Return the health reports that are not handled yet, each with the name of its route."""
         return [(route, health) for (route, _), health in self._health.items()]
 
     def health_handled(self, route: str, health: Health) -> None:

@@ -40,7 +40,7 @@ def convergence_event(state: rollout.State, convergence: Convergence, *, reached
 def shadow_events(
     state: rollout.State, summary: PairSummary | None, equivalence: EquivalenceResult | None
 ) -> list[rollout.Event]:
-    """Return the events for a shadow's pairs and token costs; none where they would change nothing."""
+    """Return the events for a shadow's token rate, and for its pairs if they would change something."""
     step = state.current
     if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
         return []
@@ -60,7 +60,7 @@ def shadow_events(
 
 
 def shadow_budget(state: rollout.State, summary: PairSummary | None) -> dict[str, float | None] | None:
-    """Return limit, spent and left of a shadow in tokens per second; None for a shadow without a limit."""
+    """Return a shadow's limit, spent and left tokens per second; None outside a shadow or without a limit."""
     step = state.current
     if not isinstance(step, rollout.Shadow) or step.tokens_per_second is None:
         return None
@@ -70,7 +70,7 @@ def shadow_budget(state: rollout.State, summary: PairSummary | None) -> dict[str
 
 
 def matching_alarm(spec: RouteSpec, alert: Alert) -> Alarm | None:
-    """Return the first alarm of a spec that an alert matches."""
+    """Return the first alarm of a spec that an alert matches; None if there is none."""
     return next(
         (
             alarm

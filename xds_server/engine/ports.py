@@ -1,7 +1,7 @@
 """What the engine needs from the outside, as Protocols; `app.py` passes the implementations.
 
-The engine imports no discovery server, no collector client and no tracer. Each Protocol has a stand-in that
-does nothing, for a control plane without that part.
+The engine imports no discovery server, no collector client and no tracer. Each optional part has
+a stand-in that does nothing, for a control plane without that part.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ P_co = TypeVar("P_co", bound=Publisher, covariant=True)
 
 
 class MakePublisher(Protocol[P_co]):
-    """Constructs the publisher from what the engine gives it; the class `Hub` is one."""
+    """Constructs the publisher from the engine's callbacks; the class `Hub` is such a constructor."""
 
     def __call__(
         self,
@@ -67,7 +67,7 @@ class MakePublisher(Protocol[P_co]):
         on_change: Callable[[str], None],
         on_counts: Callable[[str, Mapping[Leg, Counts]], None],
     ) -> P_co:
-        """Return a publisher; `on_change` and `on_counts` receive the name of a group first."""
+        """Return a publisher; `on_change` and `on_counts` receive the name of a group as first argument."""
 
 
 class ShadowEvidence(Protocol):
@@ -77,7 +77,7 @@ class ShadowEvidence(Protocol):
         """Return the summary of the pairs of two backends; None before the first pair."""
 
     def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        """Return the compared pairs of two backends since a time (seconds since the epoch); None for none."""
+        """Return the compared pairs of two backends since a time (epoch seconds); None if there are none."""
 
     def exposures(self, route: str, experiment: str) -> Exposures | None:
         """Return what was counted of the users of an A/B test; None before the first user."""
@@ -91,7 +91,7 @@ class MetricsSource(Protocol):
 
 
 class HealthWatcher(Protocol):
-    """Checks backends and reports the result elsewhere."""
+    """Checks the health of backends, and reports it to the `ReconcileInbox` (not through this interface)."""
 
     def watch(self, watched: Collection[BackendCheck]) -> None:
         """Replace the set of checked backends; an unchanged one keeps its state."""

@@ -65,7 +65,8 @@ class RouteQueries:
         self._evidence = evidence
         self._analysis = analysis
         self._clock = clock
-        # Long reads and wide reads each run one at a time, so that threads stay free for urgent writes.
+        # Reads of the whole audit log (`_long`) and other slow reads (`_wide`) each run one at a time, so
+        # that they occupy at most two threads of the default executor.
         self._long, self._wide = asyncio.Lock(), asyncio.Lock()
 
     def view(self, name: str) -> RouteView:
@@ -120,7 +121,7 @@ class RouteQueries:
         """Return the labels of a route.
 
         Raises:
-            UnknownRouteError: There is no such route; the message lists those that are `seen`.
+            UnknownRouteError: There is no such route; the message lists those whose labels are `seen`.
         """
         return self._table.get(name, visible=seen).labels
 
@@ -154,7 +155,7 @@ class RouteQueries:
         return await self.in_thread(lines)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run work that may take a second in a thread, one at a time."""
+        """Run slow work (up to about a second) in a thread, one call at a time."""
         async with self._wide:
             return await asyncio.to_thread(work)
 

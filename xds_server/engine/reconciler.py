@@ -93,7 +93,7 @@ class Reconciler:
                 await self._committer.apply_event(route, health, "health")
                 # A step that waited for a healthy endpoint begins in the same pass.
                 await self._advance(live, group_changed=False)
-            # Reached only when the store took the event; otherwise the report stays for the next pass.
+            # Not reached if the store could not write: the report then stays for the next pass.
             self._inbox.health_handled(route, health)
 
     def _due(self, changed_groups: set[str]) -> list[tuple[LiveRoute, bool]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EVENTS_KEPT", "LiveRoute", "RouteTable", "allowed_actions", "event_view"]
 
 EVENTS_KEPT: Final = 20
-"""Lines of history that are kept in memory for the pages."""
+"""Number of lines of each route's history that are kept in memory for the pages."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,8 +37,8 @@ class LiveRoute:
     def allowed(self, now: float) -> tuple[str, ...]:
         """Return the actions that an operator can take now.
 
-        Trying every action takes as long as the rest of the route's view; the result is cached per state,
-        because no action becomes possible by time alone.
+        Trying every action takes as long as building the rest of the route's view. The result is therefore
+        cached per state: no action becomes possible by time alone.
         """
         if self._allowed is None or self._allowed[0] is not self.state:
             self._allowed = self.state, allowed_actions(self.state, now)

@@ -1,4 +1,4 @@
-"""What operators do with routes: apply specs, give commands, undo, delete; and alarms that roll back."""
+"""Requests of operators (apply specs, give commands, undo, delete), and alerts that affect rollouts."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class RouteService:
 
         Raises:
             SpecRefusedError: The file has problems, alone or together with the live routes.
-            ForbiddenError: The caller may not change one of the routes, before or after the change.
+            ForbiddenError: The caller may not change a route with its old or its new labels, or another route
+                whose requests the file would take.
             StaleError: The route does not have the entity tag of `only`.
             CommandRefusedError: The file holds other routes than that of `only`.
             UnsafeConfigError: The resulting snapshot would break a rule that protects users.
@@ -116,7 +117,7 @@ class RouteService:
 
         Raises:
             UnknownRouteError: There is no such route.
-            ForbiddenError: The caller may not change it, or may not change what it was then.
+            ForbiddenError: The caller may not change the route with its present labels or its earlier ones.
             CommandRefusedError: The route never had that generation, or has it now.
             SpecRefusedError: The spec has problems beside the live routes.
         """
@@ -181,7 +182,7 @@ class RouteService:
             await self._committer.delete(live, event)
 
     async def _load(self, text: str, file: str) -> Loaded:
-        """Parse a spec in a thread: a large one takes seconds, and only its sender waits for it."""
+        """Parse a spec in a thread, one at a time: a large one would block the event loop for seconds."""
         async with self._loading:
             return await asyncio.to_thread(load, text, file=file)
 

@@ -22,7 +22,7 @@ _ANY_ENTRY: Final = ir.Address(host="0.0.0.0", port=10_000)
 
 
 class SnapshotCompiler:
-    """Builds snapshots from the route table; an unchanged resource is the same object in the next one."""
+    """Builds snapshots from the route table; the next snapshot reuses the objects of unchanged resources."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SnapshotCompiler:
         """Return the snapshot of the live routes for a node class.
 
         Raises:
-            UnsafeConfigError: It would break a rule that protects users.
+            UnsafeConfigError: The snapshot would break a rule that protects users.
         """
         snapshot = self._build(node_class, self._table)
         if len(self._newest) >= _MAX_CLASSES and node_class not in self._newest:
@@ -59,7 +59,7 @@ class SnapshotCompiler:
         """Build the snapshot of a group with these routes, and discard it.
 
         Raises:
-            UnsafeConfigError: It would break a rule that protects users.
+            UnsafeConfigError: The snapshot would break a rule that protects users.
         """
         self._build(ir.NodeClass(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True), routes)
 

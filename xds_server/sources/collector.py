@@ -55,7 +55,7 @@ class CollectorSource:
         return self._exposures.get((route, experiment))
 
     def _record_tokens(self, now: float) -> None:
-        """Store the total tokens of mirrored requests per route, for the window of the rate."""
+        """Record the total tokens of each route's mirrored requests; drop samples before the rate window."""
         self._tokens_by_time = {route: self._tokens_by_time.get(route, deque()) for route in self._latest}
         for route, samples in self._tokens_by_time.items():
             samples.append((now, _shadow_tokens(self._latest[route])))

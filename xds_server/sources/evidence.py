@@ -1,7 +1,8 @@
-"""Receive comparison counts from collectors, one gRPC stream each; nothing depends on the streams.
+"""Receive comparison counts from collectors, over one gRPC stream per collector.
 
-A broken stream resumes at its cursor. A block that is sent again replaces its earlier version, so no pair is
-counted twice, not even if two addresses lead to the same collector. The counts of all collectors add up.
+A broken stream only delays evidence, and resumes at its cursor. A block of the last hour that is sent again
+replaces its earlier version, so its pairs are not counted twice, even if two addresses lead to the same
+collector. The counts of all collectors add up.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class EvidenceSource:
         self.connected: set[str] = set()
 
     def counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        """Return the counts of two backends since then, of all collectors; None if there are none."""
+        """Return the counts of two backends since a time (epoch seconds), of all collectors; None if none."""
         return self._blocks.counts(route, stable, candidate, since)
 
     async def run(self) -> None:

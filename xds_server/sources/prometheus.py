@@ -1,6 +1,6 @@
 """Poll Prometheus: the queries of analysis metrics, and optionally the traffic counters of proxies.
 
-Nothing depends on Prometheus being reachable: while a query fails, its metric has no value.
+The control plane also runs without a reachable Prometheus: while a query fails, its metric has no value.
 """
 
 from __future__ import annotations

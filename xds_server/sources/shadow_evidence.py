@@ -26,7 +26,7 @@ class CollectorEvidence:
         return None if self._summaries is None else self._summaries.summary(route, stable, candidate)
 
     def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        """Return the compared pairs of two backends since a time (epoch seconds); None for none."""
+        """Return the compared pairs of two backends since a time (epoch seconds); None if there are none."""
         return None if self._streams is None else self._streams.counts(route, stable, candidate, since)
 
     def exposures(self, route: str, experiment: str) -> Exposures | None:

@@ -1,8 +1,9 @@
 """Create spans for the control plane's changes, and track the span that is currently open.
 
-A change is a root span `apply`, `command` or `move`. Its children are `keep`, the write to the store, and
-`publish`, the build and publication of snapshots. The time until the proxies have acknowledged a snapshot is
-the span `converge` of the same trace, which ends after its parent.
+A change is a root span: `apply`, `command` (with a child `move`), or `move` alone if no operator requested
+the change. Below it are `keep`, the write to the store, and `publish`, the build and publication of
+snapshots. The time until the proxies have acknowledged a snapshot is the span `converge` of the same trace,
+which ends after its parent.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Tracer:
             )
 
     def published(self, group: str, convergence: Convergence) -> None:
-        """Start a `converge` span for a group's new snapshot; ends the span of the previous snapshot."""
+        """Start a `converge` span for a group's new snapshot, and end the span of the previous snapshot."""
         parent = _current.get()
         if parent is not None:
             self._end_convergence(group, convergence, superseded=True)
