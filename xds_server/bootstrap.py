@@ -29,7 +29,7 @@ _KEPT: Final = (
     r"listener_manager\.listener_create_failure|control_plane\.connected_state|server\.(live|uptime)",
     r".*(update_rejected|update_success|config_reload|dynamic_unknown_fields|lua\..*errors)",
 )
-"""The Envoy statistics that a proxy sends besides the request statistics, every few seconds."""
+"""The statistics that a proxy sends by default: `llm.` (requests) and the most useful of Envoy's own."""
 
 _ROUTER = {
     "name": "envoy.filters.http.router",
@@ -64,7 +64,7 @@ class XdsTls:
 
     `ca` signs the certificate of the control plane, which must carry `name`. `certificate` and `key` are the
     proxy's own. With `secrets`, the path prefix of the files that the function `secrets` returns, Envoy
-    reloads all of them when they change; without, it reads them once at startup.
+    reloads the certificates and the key when they change; without, it reads them once at startup.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The two accepted alarm payloads, and the signature of webhooks.
 
 Alertmanager posts groups of alerts, and repeats them while they fire. Any other sender may post one alert,
-`{"status": "firing", "labels": {...}, "reason": "..."}`, and signs it: `X-Shiftplane-Timestamp` has the
+`{"status": "firing", "labels": {...}, "reason": "..."}`, and must sign it: `X-Shiftplane-Timestamp` has the
 seconds since the epoch, and `X-Shiftplane-Signature` is `sha256=<hex>`, the HMAC-SHA256 of
 "<timestamp>.<body>".
 """
@@ -22,7 +22,7 @@ _MAX_AGE: Final = 300.0
 
 
 class PayloadError(ValueError):
-    """The payload is not valid; the message names every problem and what is allowed."""
+    """The payload is not valid; the message names the problems and what is allowed."""
 
 
 class SignatureError(ValueError):
@@ -96,10 +96,10 @@ def signature(secret: bytes, timestamp: str, body: bytes) -> str:
 
 
 def verify(secret: bytes, *, timestamp: str, given: str, body: bytes, now: float) -> None:
-    """Check that a body was signed with the secret within the last minutes.
+    """Check that a body was signed with the secret, at most `_MAX_AGE` seconds from `now`.
 
     Raises:
-        SignatureError: It was not.
+        SignatureError: The signature is wrong, or its timestamp is invalid or too far from `now`.
     """
     if not timestamp.isascii() or not timestamp.isdigit():
         raise SignatureError("X-Shiftplane-Timestamp must be seconds since the epoch")

@@ -1,8 +1,8 @@
 """Active health checks over HTTP; a candidate gains users only while one of its endpoints is healthy.
 
-The control plane itself may be cut off from the backends. A backend is therefore unhealthy only if an
-endpoint of the stable backend responds to the same checker. If none does, the check result is discarded and
-the health of the backend stays as it was.
+The control plane itself may be cut off from the backends. A backend is therefore reported unhealthy only if
+an endpoint of the stable backend responds to the same checker. If none does, the check result is discarded
+and the health of the backend stays as it was.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendCheck:
-    """The health check of one backend; `control` is the stable backend, which must be reachable too.
+    """The health check of one backend.
 
-    Times are in seconds; `threshold` failures in a row make an endpoint unhealthy.
+    An unhealthy result counts only if `control`, the stable backend, is reachable. Times are in seconds;
+    `threshold` failures in a row make an endpoint unhealthy.
     """
 
     route: str
@@ -86,7 +87,7 @@ async def _resolve(host: str, port: int) -> tuple[str, ...]:
 class HealthChecks:
     """Checks every given backend periodically and calls `report(route, health)` on the event loop.
 
-    The health is reported after each round of checks, even if it did not change.
+    The health is reported after each round of checks that decides it, even if it did not change.
     """
 
     def __init__(self, report: Report, *, resolve: Resolve = _resolve) -> None:

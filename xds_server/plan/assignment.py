@@ -1,7 +1,7 @@
 """The route, variant and prompt version that a proxy would choose for a request, computed offline (pure).
 
-Choices that a proxy makes at random, by a runtime fraction or by source address cannot be computed; the
-result gives the reason.
+Choices that a proxy makes at random or by source address cannot be computed; `Assignment.why` then gives the
+reason.
 """
 
 from __future__ import annotations

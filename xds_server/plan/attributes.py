@@ -40,7 +40,7 @@ def header_of(route: ModelRoute, attribute: str) -> str:
 def claim_header(route: str, attribute: str) -> str:
     """Return the header into which a proxy writes a token claim as an attribute.
 
-    Clients cannot set it: proxies strip every header with this prefix from incoming requests.
+    Clients cannot set this header: proxies strip all `x-shiftplane-` headers from incoming requests.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", attribute.lower()).strip("-")
     return f"x-shiftplane-claim-{route}-{plain}-{blake2b(attribute.encode(), digest_size=3).hexdigest()}"

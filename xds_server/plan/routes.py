@@ -1,6 +1,6 @@
 """The routes of one spec, in evaluation order (pure).
 
-The order: kill switch, targets, rules, the preview of a blue-green, then the strategy: first the sampled
+The order: kill switch, targets, rules, the blue-green preview, then the strategy: first the sampled
 routes, which mirror requests, and last the route that takes all remaining requests.
 """
 

@@ -1,4 +1,4 @@
-"""A route with the part of its rollout state that decides over its traffic (pure)."""
+"""A route with the part of its rollout state that determines its traffic (pure)."""
 
 from __future__ import annotations
 

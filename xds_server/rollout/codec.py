@@ -66,7 +66,7 @@ def state_from_json(text: str) -> State:
 
 
 def _upgraded(text: str) -> str:
-    """Return the state in the present format: the first one had the candidate's weight and no splits."""
+    """Return the state in the current format; the first format had the candidate's weight and no splits."""
     if '"splits"' in text or '"weight"' not in text:
         return text
     try:

@@ -1,4 +1,4 @@
-"""Handlers for operator commands; a command the phase does not allow raises with what is allowed instead."""
+"""Handlers for operator commands; a command that the phase does not allow raises an error."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INSIDE", "STEPS", "arrows", "guards"]
 
-# The kind of a step decides which of these phases it is in; drawn apart, each would have an arrow to every
-# other one.
+# The kind of the current step decides which of these phases a rollout is in; drawn as separate boxes, each
+# would have an arrow to every other one.
 STEPS: Final = (Phase.SHADOWING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING)
 INSIDE: Final = "Steps"
 

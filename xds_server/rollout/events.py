@@ -36,8 +36,8 @@ __all__ = [
 class RolloutError(Exception):
     """Base class of the errors of this package.
 
-    RolloutError ├── CommandNotAllowedError  the phase does not allow the command └── UnreadableError
-    a stored state or event cannot be read (in `codec`)
+    `CommandNotAllowedError`: the phase does not allow the command. `codec.UnreadableError`: a stored state or
+    event cannot be read.
     """
 
 
@@ -91,7 +91,11 @@ class Converged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotConverged:
-    """The proxies are not synced with `revision`; `detail` names those missing, or repeats the NACK."""
+    """Less than a quorum of connected proxies is synced with `revision`.
+
+    `refused` is whether a proxy rejected it. `detail` names the proxies that are not synced, or repeats the
+    NACK.
+    """
 
     revision: int
     refused: bool
@@ -135,7 +139,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowTokenRate:
-    """The recent cost of mirrored requests, second copies included, in tokens per second."""
+    """The recent cost of mirrored requests, including noise-baseline copies, in tokens per second."""
 
     tokens_per_second: float
     kind: Literal["spent"] = "spent"

@@ -142,7 +142,7 @@ def confirm_kill(state: State, event: Converged, now: float) -> Result:
 def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
     """Report which proxies are not synced; degrade the rollout once `progressDeadline` has passed.
 
-    A rejected update is reported at once, missing proxies only after `convergence.timeout`.
+    A rejected update is reported at once, proxies that are not synced only after `convergence.timeout`.
     """
     waited = now - state.published_at
     if state.converged and not event.refused:
@@ -162,7 +162,7 @@ def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
 
 
 def advance_on_tick(state: State, event: Tick, now: float) -> Result:
-    """End the current step if its time is over and the proxies are synced right now."""
+    """End the current step if its time and required pairs are complete and the proxies are synced now."""
     if not event.synced or not state.converged:
         return state, ()
     over = state.ends_at is not None and now >= state.ends_at
@@ -187,7 +187,7 @@ def advance_on_tick(state: State, event: Tick, now: float) -> Result:
 
 
 def _needs_verdict(state: State) -> bool:
-    """Return whether the step requires a Pass: analysis is configured and the candidate has users."""
+    """Return whether the step still requires a Pass: it is timed, and a candidate with users is analyzed."""
     timed = isinstance(state.current, Pause | Bake)
     return timed and state.program.requires_verdict and state.weight > 0 and state.finding is not Finding.PASS
 

@@ -1,4 +1,4 @@
-"""Sticky slots: which variant owns each of the 10,000 slots of a split, with few changes (pure).
+"""Sticky slots: assign the 10,000 slots of a split to variants, with as few changes as possible (pure).
 
 The slot of a request is a hash of its user, so a user keeps the variant as long as the slot keeps its owner.
 A variant that grows takes slots only from those that shrink, starting after its own last slot; a variant that

@@ -53,7 +53,7 @@ class Phase(Enum):
     """The phase of a rollout; `transitions.TABLE` lists the events that change it."""
 
     PENDING = "Pending"
-    """Accepted; waits until the proxies have the clusters. No user has moved yet."""
+    """Accepted; waits until the proxies have the clusters. This run has not moved any user yet."""
     SHADOWING = "Shadowing"
     """A share of the requests is mirrored to the candidate."""
     PROGRESSING = "Progressing"
@@ -84,15 +84,15 @@ class Outcome(Enum):
     """How a rollout ended."""
 
     PROMOTED = "Promoted"
-    """The candidate serves all users."""
+    """All steps are done; the candidate keeps its last weight, normally all users."""
     COMPLETED = "Completed"
-    """The shadow or the experiment ran for its full duration."""
+    """All steps are done, and the last one was a shadow or an experiment."""
     ABORTED = "Aborted"
     """An operator rolled it back before it had ended."""
     UNDONE = "Undone"
     """An operator rolled it back after it had ended."""
     ROLLED_BACK = "RolledBack"
-    """Rolled back automatically: a failed verdict, an alarm, or no healthy endpoint of the candidate."""
+    """Rolled back automatically: a failed or missing verdict, an alarm, or a candidate that is unhealthy."""
 
 
 class Finding(Enum):
@@ -197,11 +197,11 @@ class Program:
     """The rollout that a spec describes; without steps there is nothing to roll out.
 
     `spreads` are the fixed splits. `killed` is the reason of the spec's kill switch, None while it is off;
-    `serve` is the backend that then serves all users. `checked` are the backends with health checks: they
-    gain users only while they are healthy. `keep_warm` is the time in seconds for which the former backend is
-    kept ready for an undo.
+    `serve` is the backend that serves all users during a kill. `checked` are the backends with health checks:
+    they gain users only while they are healthy. `keep_warm` is the time in seconds for which the former
+    backend is kept ready for an undo.
 
-    With `requires_verdict` a timed step that gave users to a candidate ends only with a Pass. It waits up to
+    With `requires_verdict` a timed step ends only with a Pass while the candidate has users. It waits up to
     `verdict_timeout` seconds longer for one; then `on_inconclusive` applies.
     """
 
@@ -233,7 +233,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """A kill: `serve` serves all users; `phase` and `left` are the phase and remaining time behind it."""
+    """A kill: `serve` serves all users; `phase` and `left` (seconds) are those of the suspended rollout."""
 
     serve: str
     actor: str

@@ -76,9 +76,9 @@ def _supersede(state: State, event: SpecAccepted, now: float) -> tuple[State, tu
     """Apply another spec.
 
     A spec with the same stable, candidate and steps (it may differ in endpoints or rules) is published, and
-    the rollout continues where it is. Any other spec starts a new run. Starting a run moves no users:
-    variants of the same stable backend keep their users until the first step of the new program, and a
-    candidate that became the stable backend keeps all its users.
+    the rollout continues where it is. Any other spec starts a new run. If the stable backend stays the same,
+    the variants of the new program keep their users until its first step. Users of other variants move to the
+    stable backend at once; if the stable backend changed, all users move to the new one.
     """
     old, new = state.program, event.program
     if old.rollout_key == new.rollout_key:

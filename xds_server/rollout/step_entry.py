@@ -83,7 +83,7 @@ def enter(state: State, index: int, now: float) -> Result:
 
 
 def blocking_reason(state: State, index: int) -> str:
-    """Return why a step must not be entered yet, or "": a variant that gains users is not healthy."""
+    """Return why a step must not be entered yet (a variant that gains users is not healthy), or ""."""
     if index >= len(state.program.steps):
         return ""
     match state.program.steps[index]:

@@ -1,8 +1,8 @@
 """The transition table: for each phase and event, the handler, its condition and the phases it may lead to.
 
 An observed event (time, convergence, health, evidence) that is missing from the table changes nothing; every
-command is in the table of every phase, at least with a handler that rejects it. The state diagram of the docs
-is drawn from this table, and a test compares every transition with it.
+command is in the table of every phase, if only with a handler that rejects or ignores it. The state diagram
+of the docs is drawn from this table, and a test compares every transition with it.
 """
 
 from __future__ import annotations

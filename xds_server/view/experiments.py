@@ -125,7 +125,7 @@ def _secondary(
     users: Mapping[str, int],
     outcomes: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """Return the other metrics, with p-values adjusted for their number."""
+    """Return the comparisons of the secondary metrics, with p-values adjusted for their number."""
     compared = {}
     for metric in test.secondary_metrics:
         counted = outcomes.get(metric.name, {})

@@ -48,7 +48,7 @@ class Convergence:
     detail: str
 
     def reached(self, quorum: int) -> bool:
-        """Return whether `quorum` (basis points) of at least one connected proxy are synced."""
+        """Return whether the synced share is at least `quorum` (basis points); False without proxies."""
         return self.connected > 0 and self.acked * 10_000 >= quorum * self.connected
 
 
@@ -124,9 +124,10 @@ class KillView:
 class MetricView:
     """The verdict on one metric: both arms, the effect with its bounds, and the evidence.
 
-    `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` hold for all checks
-    together. `evidence` is against the candidate and `support` for it, as odds against chance; a rollback
-    requires `needed`. `remaining` is the estimated number of seconds until a verdict at the present rate.
+    `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` are bounds that hold
+    for all checks together. `evidence` is against the candidate and `support` for it, as odds against chance;
+    a rollback requires `needed`. `remaining` is the estimated number of seconds until a verdict at the
+    present rate.
     """
 
     name: str
@@ -164,8 +165,8 @@ class CostView:
     """The usage of a backend since the control plane started; `cost` is None without a price.
 
     `metered` responses reported their tokens, `unmetered` ones did not, and `invalid` ones declared JSON that
-    could not be parsed. `estimated_tokens` are those of unmetered responses, from their bytes at the bytes
-    per token of metered ones; they are included in the cost and in no other number.
+    could not be parsed. `estimated_tokens` are those of unmetered responses, estimated from their size and
+    the bytes per token of metered ones; only `cost` and `per_request` include them.
     """
 
     variant: str
@@ -188,7 +189,7 @@ class RouteView:
     """A route as operators see it; percentages are 0..100.
 
     `splits` lists the slots of each split in order: (variant, number of 10,000 slots). `shadow_budget` has
-    the token rate that copies may cost, cost recently and have left, while there is such a limit.
+    the limit of the copies' token rate, the recent rate and what is left; None for a shadow without a limit.
     """
 
     name: str

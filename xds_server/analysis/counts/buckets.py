@@ -1,8 +1,8 @@
 """The bucket edges of all histograms; proxies count by them, and verdicts read them.
 
-All proxies use the same edges, so that their counts add up. Each edge is about a quarter above the one
-before: a median that rises by a tenth moves enough requests over an edge to be seen, and one message of a
-proxy stays small.
+All proxies use the same edges, so that their counts add up. From 10 up, each edge is about a quarter above
+the one before: a median that rises by a tenth moves enough requests over an edge to be seen, and the messages
+with the counts stay small.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _edges(first: float, last: float, steps: tuple[float, ...]) -> tuple[float, 
 
 
 FIRST_TOKEN_MS: Final = (*_edges(1, 9.9, _SHORT), *_edges(10, 20_000, _DECADE))
-"""Milliseconds from the end of the request headers to the first byte of the response body."""
+"""Milliseconds from the request headers to the first byte of the response body."""
 
 DURATION_MS: Final = (*_edges(1, 9.9, _SHORT), *_edges(10, 200_000, _DECADE))
 """Total milliseconds of a request."""

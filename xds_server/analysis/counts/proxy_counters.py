@@ -72,7 +72,7 @@ class CounterTotals:
 
 
 def leg_of(cluster: str) -> Leg | None:
-    """Return the leg a cluster serves: `chat/v2` users, `chat/v2/shadow` mirrored copies."""
+    """Return the leg of a cluster: `chat/v2` serves users, `chat/v2/shadow` gets copies; None for others."""
     match cluster.split("/"):
         case [route, variant] if route != _RESERVED and variant not in _NOT_VARIANTS and variant:
             return Leg(route=route, variant=variant)

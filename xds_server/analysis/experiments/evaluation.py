@@ -19,7 +19,7 @@ class ExperimentFinding(Enum):
     """The result for the primary metric."""
 
     NOT_YET = "NotYet"
-    """Fewer users than planned; repeated checks before that would find differences by chance."""
+    """Fewer users than planned; repeated earlier checks would find differences by chance."""
     BETTER = "Better"
     WORSE = "Worse"
     NO_DIFFERENCE = "NoDifference"
@@ -40,7 +40,10 @@ class VariantCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hypothesis:
-    """The hypothesis, fixed before the test starts; `mde` is absolute, a winner exceeds `superiority`."""
+    """The hypothesis, fixed before the test starts.
+
+    `mde` is the absolute minimum detectable effect; a winner is better by more than `superiority`.
+    """
 
     column: Column | None
     baseline: float

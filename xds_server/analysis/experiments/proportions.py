@@ -1,7 +1,7 @@
 """Two proportions compared once, at the end: a directed test, an interval and chi-square (pure).
 
-Chi-square has no direction. Whether a table is good or bad for a variant depends on the meaning of its
-column, so no winner is declared before the column is named.
+Chi-square has no direction. Whether a table is good or bad for a variant depends on whether the counted event
+is good or bad, so no winner is declared before the spec defines that (`Column`).
 """
 
 from __future__ import annotations

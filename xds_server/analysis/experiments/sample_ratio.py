@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["holm", "sample_ratio_mismatch"]
 
 _SHARP = 1_000.0
-"""Concentration of the prior around the intended shares, equivalent to some thousand users."""
+"""Concentration of the prior around the intended shares, equivalent to a thousand users."""
 
 
 def sample_ratio_mismatch(users: Mapping[str, int], expected: Mapping[str, float]) -> float:
-    """Return the evidence that users were not split as `expected` (shares of 1), as odds against chance.
+    """Return the evidence that users were not split as `expected` (relative shares), as odds against chance.
 
-    A Dirichlet-multinomial against the multinomial, valid however often it is checked; a test is void at
-    1,000 : 1.
+    The odds are the likelihood ratio of a Dirichlet-multinomial to the multinomial, and stay valid however
+    often they are checked. A test is void at 1,000 : 1.
 
     Raises:
         ValueError: The expected shares do not name the same variants, or are not all above 0.

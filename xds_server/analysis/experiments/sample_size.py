@@ -1,8 +1,8 @@
 """The sample size of an A/B test that compares two proportions (pure).
 
-The default is the pooled z test, which statsmodels calls samplesize_proportions_2indep_onetail with
-`two-sided`. The other formulas allow a comparison with other calculators; each answers the same question with
-slightly different results.
+The default is the pooled z test, as computed by `samplesize_proportions_2indep_onetail` of statsmodels with
+the alternative `two-sided`. The other formulas allow a comparison with other calculators; each answers the
+same question with slightly different results.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class SampleSizePlan:
 
     @property
     def total(self) -> int:
-        """All users."""
+        """The number of users of both groups."""
         return self.treatment + self.control
 
     def days(self, users_per_day: float) -> float:
-        """Return how long that takes at so many new users a day."""
+        """Return the number of days until all users have come, at `users_per_day` new users a day."""
         return self.total / users_per_day
 
 
@@ -90,7 +90,7 @@ def plan_sample_size(  # noqa: PLR0913 - the parameters of a test plan
     """Return the number of users needed to detect `target` instead of `baseline` (both 0..1).
 
     Raises:
-        ValueError: They are equal, or a parameter lies outside of 0..1.
+        ValueError: `baseline` and `target` are equal, or a parameter is not between 0 and 1.
     """
     for name, value in (("baseline", baseline), ("target", target), ("alpha", alpha), ("power", power)):
         if not 0 < value < 1:

@@ -1,8 +1,9 @@
 """The verdict on one candidate: evidence from blocks of counts, compared with the control (pure).
 
-Fail (a rollback) requires proof that the candidate is worse than tolerated. Pass (a promotion) requires proof
-that it is not worse by more than a margin. Anything in between is Inconclusive, with an estimate of the time
-it needs. Both tests stay valid however often the evidence is checked.
+For a guardrail, Fail (a rollback) requires proof that the candidate is worse than tolerated, and Pass (a
+promotion) proof that it is not worse by more than a margin. Anything in between is Inconclusive, with an
+estimate of the time until a verdict. Both tests stay valid however often the evidence is checked. Thresholds
+are fixed limits and involve no test.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ __all__ = [
 ]
 
 _QUIET_SECONDS: Final = 60.0
-"""Without a request of the candidate for this many seconds the finding is NoData, whatever was proven before.
-"""
+"""After this many seconds without requests of the candidate, a guardrail that is not Fail is NoData."""
 _NO_COUNTS: Final = Counts()
 _MAX_EVIDENCE: Final = 1e12
 
@@ -91,7 +91,11 @@ class AnalysisResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateEvidence:
-    """The evidence on one candidate in one run; `first_request` is the start of the first block with one."""
+    """The evidence on one candidate in one run.
+
+    `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
+    the last one, and `end` the end of the newest block.
+    """
 
     candidate: Leg
     control: Leg
@@ -201,7 +205,7 @@ def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
 def _guardrail_verdict(
     state: MetricState, guardrail: Guardrail, policy: Policy, evidence: CandidateEvidence, *, quiet: bool
 ) -> MetricVerdict:
-    """Return Fail if the candidate is proven worse, Pass if it is proven not worse than the margin."""
+    """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
     against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
     # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,

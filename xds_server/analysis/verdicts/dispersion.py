@@ -1,11 +1,12 @@
-"""How clustered failures are: one user's retries, one bad replica, one long prompt (pure).
+"""How clustered failures are: the factor by which their variance exceeds that of independent failures (pure).
 
-The tests treat failures as independent. Where failures come in bursts of three, that would make a quarter of
-all equal candidates look worse. The control arm shows the clustering: the variance of its failed share
-between blocks, divided by the variance of independent requests. Only differences of adjacent blocks count, so
-that slow drift is no burst, and a jump that the candidate follows is an incident of both arms and no burst.
-Sums are divided rather than quotients averaged, which would underestimate for rare failures. A prior applies
-before any data, a correction is added while there is little, and old blocks fade.
+One user's retries, one bad replica or one long prompt cause failures in bursts, but the tests treat failures
+as independent: bursts of three would make a quarter of all equally good candidates look worse. The factor is
+estimated from the control: the variance of its failed share between blocks, divided by the variance that
+independent requests would have. Only adjacent blocks are compared, so that slow drift does not count as
+clustering. A jump that the candidate shares is an incident of both arms and is ignored. The estimate is a
+ratio of sums, since a mean of ratios would be too low for rare failures. A prior applies before any data, the
+estimate is raised while there are few blocks, and old blocks fade.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["Dispersion"]
 _PRIOR_PHI: Final = 2.0
 _PRIOR_BLOCKS: Final = 3.0
 _FADING: Final = 0.5 ** (1 / 120)
-"""The weight of a block relative to the next one; it halves every 120 blocks."""
+"""The weight of a block relative to the next one; the weight of a block halves every 120 blocks."""
 _JUMP: Final = 9.0
 _FOLLOWS: Final = 2.0
 
@@ -30,7 +31,8 @@ _Share = tuple[int, int]
 class Dispersion:
     """Squared differences of adjacent control blocks, and their expectation under independence.
 
-    `last` is (failed, total) of the control in the block before, `last_candidate` the same of the candidate.
+    `last` is (failed, total) of the control in its last block with requests, `last_candidate` the same of the
+    candidate in that block.
     """
 
     observed: float = 0.0

@@ -2,9 +2,9 @@
 
 If both backends run the same model, the shadow's answer and a second answer of the stable backend are
 exchangeable: which of them is more similar to the user's answer is a fair coin, for any prompt, any sampling
-and any measure. Evidence against that is a bet on all other coins at once; it stays below 1/alpha with
-probability 1-alpha however often it is checked. It depends on counts alone, so that blocks of time and
-collectors add up.
+and any measure. The evidence against a fair coin is a bet on all other coins at once; if the coin is fair, it
+stays below 1/alpha with a probability of at least 1-alpha, however often it is checked. It depends on counts
+alone, so the counts of several periods and collectors can be added.
 
 `Equivalent` is the reverse: proof, measure by measure, that the candidate is not less similar by more than a
 margin. Without enough pairs the verdict is `Inconclusive`.
@@ -44,7 +44,11 @@ class Equivalence(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonCounts:
-    """How often the candidate was less similar (or alone in a trait), more similar, or neither."""
+    """How often the candidate was less similar, more similar, or neither.
+
+    For a trait such as `refused`, `less` counts the pairs in which only the candidate's answer has it; for
+    `length`, those in which it is shorter.
+    """
 
     less: int = 0
     more: int = 0
@@ -62,7 +66,7 @@ class PairCounts:
 
     `pairs` has all pairs: those whose client disconnected (`client_left`), those whose copy the shadow's
     limits cut off (`limited`), those of a user or session that was counted before (`repeated`), and all
-    others (`counted`). `trios` has the first pair of each user or session with a noise baseline.
+    others (`counted`). `trios` are the pairs with a noise baseline, at most one per user or session.
     """
 
     pairs: int = 0
@@ -163,7 +167,7 @@ _BETS: Final = tuple(step / 12 for step in range(1, 12))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureResult:
-    """The result of one measure; `against` and `support` are log e-values relative to the deciding value."""
+    """The result of one measure; `against` and `support` are log e-values, scaled so that 1 decides."""
 
     measure: str
     outcomes: ComparisonCounts
@@ -266,7 +270,7 @@ def _missing_evidence(counts: PairCounts, results: tuple[MeasureResult, ...]) ->
 
 
 def _log_evidence_of_difference(outcomes: ComparisonCounts, *, one_sided: bool) -> float:
-    """Return the log evidence that the coin is not fair, with an even bet on all other coins."""
+    """Return the log evidence against a fair coin; if `one_sided`, only for a less similar candidate."""
     less, more = outcomes.less, outcomes.more
     n = less + more
     even = lgamma(1 + less) + lgamma(1 + more) - lgamma(2 + n) + n * log(2)
@@ -279,7 +283,7 @@ def _log_evidence_of_difference(outcomes: ComparisonCounts, *, one_sided: bool) 
 def _log_evidence_within(better: int, equal: int, worse: int, margin: float) -> float:
     """Return the log evidence that `worse` exceeds `better` by less than `margin` of all pairs.
 
-    Each pair scores 0, ½ or 1; the hypothesis that is bet against is a mean of ½ + margin/2.
+    Each pair scores 0 (better), ½ or 1 (worse); the bet is against a mean score of at least ½ + margin/2.
     """
     bound = (1 + margin) / 2
     bets = []

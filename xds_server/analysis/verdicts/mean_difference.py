@@ -60,10 +60,10 @@ class Means:
         return self._evidence(limit - self.mean)
 
     def bounds(self, below_alpha: float, above_alpha: float) -> tuple[float | None, float | None]:
-        """Return the bounds of the difference, valid for all checks together; None with too few blocks.
+        """Return the bounds of the difference, valid for all checks together.
 
         The difference lies below the lower bound with a probability of about `below_alpha` at most, and above
-        the upper one with about `above_alpha`.
+        the upper one with about `above_alpha`. Both are None with too few blocks, or if all blocks are equal.
         """
         if not self._sigma:
             return None, None

@@ -1,7 +1,7 @@
-"""What was learnt so far of one guardrail, block by block (pure).
+"""The evidence on one guardrail, updated block by block (pure).
 
-Evidence only ever compares arms within a block. What is usual of control (its quantiles, its clustering) is
-learnt from control alone, before and while the candidate has users.
+Evidence compares the arms only within a block. The reference values (quantiles, mean, clustering) are
+estimated from the control, both before and while the candidate has users.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FADING: Final = 0.98
 _MAX_BLOCK_WEIGHT: Final = 200
 """The largest weight of one block in the reference, in requests.
 
-A short burst of other requests must not become the reference for today's users.
+A short burst of unusual requests must not determine the reference.
 """
 _SMOOTHING: Final = 0.2
 _MAX_EXCESS: Final = 3.0
@@ -38,7 +38,7 @@ _MAX_EXCESS: Final = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums of one arm over the blocks with requests of both: `x` of `n`, or `total` for means."""
+    """Sums of one arm over the blocks with requests of both arms: `x` of `n`, or `total` for means."""
 
     x: int = 0
     n: int = 0
@@ -167,7 +167,7 @@ class MetricState:
         return self.odds.log_evidence_worse(_tolerated_odds(guardrail))
 
     def log_evidence_for(self, guardrail: Guardrail) -> float:
-        """Return the log evidence that the candidate is not worse than the margin."""
+        """Return the log evidence that the candidate is not worse by more than the margin."""
         compared = self.odds.log_evidence_better(guardrail.margin)
         match guardrail.definition.kind:
             case Kind.MEAN:
@@ -230,7 +230,7 @@ def _add_buckets(one: Buckets, other: Buckets) -> Buckets:
 
 
 def _nearest_edge_to_quantile(buckets: tuple[float, ...], quantile: float) -> int:
-    """Return the edge above the quantile, or the one below it if that is nearer and within `_MAX_EXCESS`.
+    """Return the index of the edge above the quantile, or of the one below if it is nearer and usable.
 
     The edge above may lie far out in the tail, where almost nothing is counted. The edge below may have
     nearly all requests above it, so that a slower candidate could not exceed it more often.

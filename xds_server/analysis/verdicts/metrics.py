@@ -41,9 +41,9 @@ class Price:
 class Metric:
     """One metric with its defaults.
 
-    `max_ratio` is by how much a candidate may be worse, and `margin` what must be excluded before it is
-    promoted. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an exceedance; `mean`
-    returns (value, weight).
+    `max_ratio` is the tolerated ratio of candidate to control, and `margin` the ratio that must be excluded
+    before a promotion. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an
+    exceedance; `mean` returns (value, weight).
     """
 
     name: str

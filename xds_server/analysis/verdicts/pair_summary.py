@@ -13,11 +13,11 @@ __all__ = ["PairSummary"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSummary:
-    """What a collector reports of the pairs of two backends.
+    """What a collector reports about the pairs of two backends.
 
-    `pairs` is the number of compared pairs, None if the collector does not report it. The rate of tokens is
-    that of mirrored requests; None while it is unknown. `document` is the collector's whole report: it is
-    displayed, and nothing is decided by it.
+    `pairs` is the number of compared pairs, None if the collector does not report it.
+    `shadow_tokens_per_second` is the token rate of mirrored requests, None while it is unknown. `document` is
+    the collector's whole report: it is displayed, and nothing is decided by it.
     """
 
     pairs: int | None

@@ -55,7 +55,8 @@ class Guardrail:
     """A metric on which the candidate is compared with the stable backend.
 
     Worse by more than `max_ratio` is a regression; `margin` must be excluded before a promotion. A share of
-    failures of at most `acceptable` passes without a comparison, since an arm without failures offers none.
+    failures proven to be below `acceptable` passes without a comparison, since arms without failures cannot
+    be compared.
     There is no verdict with fewer than `min_samples` requests of the candidate.
     """
 
@@ -90,9 +91,9 @@ class Guardrail:
 class Threshold:
     """A fixed limit on the candidate's value over `window` seconds, or on the result of a query.
 
-    It is a regression if the comparison holds for `lasting` seconds without interruption, or more often than
-    `failure_limit` times. If a query fails more than `error_limit` times in a row, there is no
-    verdict.
+    The candidate fails if the comparison holds for `lasting` seconds without interruption or, with a
+    `failure_limit`, in more than that many measurements. If a query fails more than `error_limit` times in a
+    row, the finding is Error.
     """
 
     name: str
@@ -112,8 +113,8 @@ class Policy:
     """All parameters of the analysis of one candidate.
 
     `alpha` is the probability of rolling back a candidate that is no worse, over the whole rollout however
-    often it is checked; it is split over the guardrails that roll back. Requests in the first `initial_delay`
-    seconds after the candidate's first request are ignored, since a cold cache is no regression.
+    often it is checked; it is split over the guardrails that roll back. The candidate's requests in the first
+    `initial_delay` seconds after its first one are ignored, since a cold cache is no regression.
     """
 
     guardrails: tuple[Guardrail, ...]

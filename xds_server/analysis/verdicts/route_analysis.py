@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["RouteAnalysis"]
 
 _BEFORE: Final = 60
-"""Control blocks that are kept to have a reference when a run starts."""
+"""The number of earlier blocks that are kept: their control counts are the reference when a run starts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class RouteAnalysis:
                 sums[leg] = counts if known is None else add_counts(known, counts)
 
     def close_block(self, now: float, interval: float) -> Block | None:
-        """Return the block that ends at `now`; None before `interval` seconds have passed."""
+        """End the current block at `now` and return it; None before `interval` seconds have passed."""
         if now - self.block_started < interval:
             return None
         block = Block(start=self.block_started, seconds=now - self.block_started, legs=self.pending_counts)
@@ -98,7 +98,7 @@ class RouteAnalysis:
 
 
 def _exposed_legs(state: State) -> list[Leg]:
-    """Return the legs to analyze: the variants with users, or else the candidate that gets copies."""
+    """Return the legs to analyze: the variants with users, or else the mirrored candidate."""
     if state.kill is not None or state.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
         return []
     found = [Leg(route=state.route, variant=name) for name, share in state.weights.items() if share]

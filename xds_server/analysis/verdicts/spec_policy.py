@@ -43,7 +43,7 @@ def policy_from_spec(spec: RouteSpec) -> Policy:
 def _guardrail(metric: AnalysisMetric) -> Guardrail:
     defaults = METRICS[metric.name]
     tolerated = defaults.max_ratio if metric.max_ratio is None else metric.max_ratio
-    # The default margin keeps its distance above the tolerated ratio.
+    # The default margin is a multiple of the tolerated ratio, so that it always exceeds the ratio.
     margin = defaults.margin * tolerated if metric.margin is None else metric.margin
     return Guardrail(
         metric=metric.name,
