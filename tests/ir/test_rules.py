@@ -35,7 +35,7 @@ def test_a_valid_configuration_has_no_violations(shadow: bool) -> None:
 
 WITH_SHADOW = configs.group(shadow=True)
 BROKEN = {
-    "has no limits": with_cluster(WITH_SHADOW, "chat/hop", limits=None),
+    "must have limits": with_cluster(WITH_SHADOW, "chat/hop", limits=None),
     "must not retry": with_cluster(WITH_SHADOW, "chat/hop", limits=replace(configs.LIMITS, max_retries=1)),
     "does not limit their duration": with_cluster(
         WITH_SHADOW, "chat/v2/shadow", limits=replace(configs.LIMITS, max_stream=None)
