@@ -51,9 +51,10 @@ _INTERFACE: Final = re.compile(
     )
 )
 _SAMPLE_TEXT: Final = re.compile(
-    r"h[eu]llo,? (there )?world|tax law and courts|You said: I am|tell me a long story", re.IGNORECASE
+    r"state[- ]of[- ]the[- ]world|h[eu]llo,? (there )?world|tax law and courts|You said: I am|tell me a long story",
+    re.IGNORECASE,
 )
-"""What users and models of the tests write."""
+"""xDS's own term, and what users and models of the tests write."""
 
 _STORED: Final = {
     "mirror_collector/store/": frozenset({"tally", "tallies"}),
