@@ -51,7 +51,8 @@ _INTERFACE: Final = re.compile(
     )
 )
 _SAMPLE_TEXT: Final = re.compile(
-    r"state[- ]of[- ]the[- ]world|h[eu]llo,? (there )?world|tax law and courts|You said: I am|tell me a long story",
+    r"state[- ]of[- ]the[- ]world"
+    r"|h[eu]llo,? (there )?world|tax law and courts|You said: I am|tell me a long story",
     re.IGNORECASE,
 )
 """xDS's own term, and what users and models of the tests write."""

@@ -1,10 +1,9 @@
 """Authenticate requests: bearer tokens for the API, session cookies for the pages.
 
-A valid secret is always accepted. Wrong secrets are counted by client address and added to the audit log.
-After too many of them, further wrong secrets from that address get the status 429 for a while, and are not
-added to the audit log. Cross-site requests are rejected. In open mode, which is allowed on loopback only,
-every caller is an admin; the host of a request must then be `localhost` or a loopback address, so that a web
-site cannot reach the control plane by DNS rebinding.
+A valid secret is always accepted. Wrong secrets are counted by client address and audited. After too many of
+them, further ones from that address get the status 429 for a while and are not audited. Cross-site requests
+are rejected. In open mode, on loopback only, every caller is an admin; the host of a request must then be
+`localhost` or a loopback address, so that a web site cannot reach the control plane by DNS rebinding.
 """
 
 from __future__ import annotations
