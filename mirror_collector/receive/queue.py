@@ -104,7 +104,7 @@ class LegQueue:
         return rejection
 
     async def get_batch(self, *, max_legs: int, max_bytes: int, wait: float) -> list[Leg]:
-        """Remove and return queued legs up to the given limits.
+        """Remove and return at most `max_legs` queued legs; stop after the leg that reaches `max_bytes`.
 
         Waits up to `wait` seconds for a first leg. The list is empty after a timeout, or if the queue is
         closed and empty.

@@ -109,7 +109,7 @@ class SqliteConnection:
 
     def size(self) -> int:
         """Return the used size in bytes, without free pages, which SQLite reuses."""
-        with _translate_errors("cannot measure the store"):
+        with _translate_errors("cannot read the size of the store"):
             pages = self._pragma("page_count") - self._pragma("freelist_count")
             return pages * self._pragma("page_size")
 

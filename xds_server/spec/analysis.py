@@ -156,7 +156,7 @@ class Analysis(SpecModel):
     """Length of the time blocks in which requests are counted. Backends are compared within blocks."""
 
     initial_delay: Duration = timedelta(0)
-    """Time after the first request of the candidate during which no verdict is given."""
+    """Time after the candidate's first request in which its requests are ignored; queries count at once."""
 
     alpha: Alpha = 0.05
     """Probability of rolling back a candidate that is not worse, over the whole rollout and all metrics."""

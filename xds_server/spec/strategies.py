@@ -345,7 +345,7 @@ class Strategy(SpecModel):
     """Move users in linear or doubling steps over a fixed duration."""
 
     strategy_ref: StrategyRef | None = None
-    """Use a growth by the name of a `DeploymentStrategy` or a preset."""
+    """Use the growth of the `DeploymentStrategy` or preset with this name."""
 
 
 class Metadata(SpecModel):

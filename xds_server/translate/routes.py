@@ -110,7 +110,7 @@ def apart_name(host: str) -> str:
 
 
 def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguration, bytes]:
-    """Return the route table of the mirror listener, and the encoding of its only virtual host.
+    """Return the mirror listener's route table, without its only virtual host, and that host encoded.
 
     Its routes match the leg header, which the mirror policies of the entry routes set on each copy.
     """

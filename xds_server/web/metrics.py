@@ -180,18 +180,18 @@ class _Collector(Collector):
         )
         yield CounterMetricFamily(
             "shiftplane_xds_slow_clients_closed",
-            "Number of xDS streams closed because the client did not read since the process started.",
+            "Number of xDS streams closed since the process started, because the client did not read.",
             counters.slow_clients_closed,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_turned_away",
-            "Number of xDS streams rejected because too many were opened at once since the process started.",
+            "Number of xDS streams rejected since the process started, as too many were opened at once.",
             counters.streams_rejected,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_identity_refused",
-            "Number of xDS streams rejected because the client certificate does not match the node since "
-            "the process started.",
+            "Number of xDS streams rejected since the process started, because the client certificate does "
+            "not match the node.",
             counters.nodes_denied,
         )
         yield CounterMetricFamily(

@@ -20,7 +20,7 @@ _ERRORS: Final = {
     401: "The request has no valid token.",
     403: "The caller may not perform this operation.",
     404: "The resource does not exist.",
-    409: "The route's current phase does not allow this operation.",
+    409: "The operation is refused, such as in the route's current phase; see `detail`.",
     412: "The spec has changed.",
     413: "The body is too large.",
     422: "The spec has problems, or the idempotency key was used for another request.",

@@ -194,7 +194,9 @@ def _spec_operations(handlers: RouteHandlers) -> Iterable[Operation]:
         parameters=(_DRY_RUN, _IDEMPOTENCY_KEY, _IF_MATCH),
         body=_YAML,
         response=SuccessResponse(
-            description="The action for the route, and warnings.", schema=schemas.APPLIED, headers=("ETag",)
+            description="Whether the route was created, updated or unchanged, and warnings.",
+            schema=schemas.APPLIED,
+            headers=("ETag",),
         ),
         error_statuses=(409, 412, 422),
     )

@@ -66,7 +66,7 @@ class _Session(SpecModel):
 
 
 class _Access(SpecModel):
-    """The whole file."""
+    """The content of the access settings file."""
 
     oidc: _Oidc | None = None
     session: _Session = _Session()

@@ -40,8 +40,8 @@ BUTTONS: Final = {
             action=Action.PROMOTE,
             label="Promote",
             kind="main",
-            description="Promote: go to the next step, which also ends a pause or a shadow step without a "
-            "duration. The proxies must converge on each step before the next one starts.",
+            description="Promote: end the current step now (even a pause or a step without a duration) and "
+            "start the next one. The proxies must have converged on the current step.",
         ),
         Button(
             action=Action.PAUSE,

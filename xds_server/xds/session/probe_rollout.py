@@ -10,7 +10,7 @@ the probes. Proxies that connect meanwhile receive the last good version.
 * When the timeout expires and at least one probe ACKed the version, it is released. If none did, other
   clients become probes. The version is also released when three rounds end without a NACK, or when no other
   client is left.
-* When all probes of three rounds disconnect, the version is stopped.
+* When no probe ACKed the version in three rounds, and all probes of the last one disconnected, it is stopped.
 
 The very first version is released at once, because there is no version to fall back to, unless another
 process reported one (`restore`). A NACK after the release does not stop a version.
@@ -146,7 +146,7 @@ class ProbeRollout(Generic[C]):
         self._rounds += 1
         if self._rounds >= _MAX_ROUNDS:
             # The version may be what makes proxies disconnect, so no other proxy receives it.
-            message = f"all probes of {self._rounds} rounds disconnected after they received this version"
+            message = f"no probe ACKed this version in {self._rounds} rounds; in the last, all disconnected"
             return self.stop(self.target, Nack("unknown proxy", message))
         return self._probe(clients, self.probe_count, now)
 
