@@ -107,7 +107,9 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option("--shadow/--no-shadow", default=None, help="Whether a shadow precedes the canary.")
 @click.option(
-    "--metric", default=None, help="Metric of user behavior that decides, such as purchase; empty for none."
+    "--metric",
+    default=None,
+    help="User metric that decides an A/B test, such as purchase; empty: no A/B test.",
 )
 @click.option(
     "--user-header", default="x-user-id", show_default=True, help="Header that identifies the user."

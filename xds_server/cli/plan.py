@@ -131,7 +131,7 @@ def _analysis_text(route: ModelRoute) -> str:
     if analysis.dry_run:
         return f"{text}; dry run: no action is taken"
     return (
-        f"{text}: a timed step at which the candidate serves users ends with the verdict Pass; it is "
+        f"{text}: a timed step with users on the candidate ends only with the verdict Pass; otherwise it is "
         f"extended by up to {duration_text(analysis.wait_for_verdict)}, then {analysis.on_inconclusive}"
     )
 

@@ -97,7 +97,7 @@ def _split(route: Route) -> tuple[str, ...]:
     problems = []
     total = sum(arm.weight for arm in route.arms)
     if total != FULL or any(arm.weight < 0 for arm in route.arms):
-        problems.append(f"route {route.name!r} has weights that sum to {total}; {FULL} is required")
+        problems.append(f"route {route.name!r}: weights sum to {total}; required: {FULL}, none negative")
     by_variant: dict[str, Arm] = {}
     for arm in route.arms:
         first = by_variant.setdefault(arm.variant, arm)

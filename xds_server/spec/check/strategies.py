@@ -188,7 +188,7 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
     if metric.get("column") is None:
         yield Finding(
             loc,
-            "has no column, so no variant can win",
+            "has no column (Good or Bad), so no variant can win",
             "",
             warning=True,
         )
