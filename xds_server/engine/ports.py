@@ -28,7 +28,6 @@ __all__ = [
     "MakePublisher",
     "MetricsSource",
     "NoEvidence",
-    "NoHealthChecks",
     "NoMetrics",
     "NoObserver",
     "Publisher",
@@ -132,13 +131,6 @@ class NoMetrics:
     def results(self, route: str) -> Mapping[str, float | None]:  # noqa: ARG002
         """Return no results."""
         return {}
-
-
-class NoHealthChecks:
-    """Stands in for health checks: backends are not checked."""
-
-    def watch(self, watched: Collection[BackendCheck]) -> None:
-        """Check nothing."""
 
 
 class NoObserver:

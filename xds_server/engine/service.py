@@ -138,9 +138,8 @@ class RouteService:
         loaded = await self._load(wanted.text, f"{name}, generation {generation}")
         reason = f"undo to generation {generation}" + (f": {by.reason}" if by.reason else "")
         async with self._committer.exclusive():
-            self._table.get(
-                name, visible=by.may
-            )  # The route may have been deleted while the spec was parsed.
+            # The route may have been deleted while the spec was parsed.
+            self._table.get(name, visible=by.may)
             await self._apply(loaded, "undo", by=replace(by, reason=reason))
         return self._queries.view(name)
 
@@ -173,9 +172,7 @@ class RouteService:
         async with self._committer.exclusive():
             live = self._table.get(name, visible=by.may)
             await self._permit(by, "delete", name, live.labels)
-            if tag is not None and tag not in {"*", live.tag}:
-                await self._audit.refuse(by, "delete", name, "the spec was changed in the meantime")
-                raise _stale(name)
+            await self._check_tag(by, "delete", name, live, tag)
             before = audited_state(live.state, live.document.text)
             now = self._clock.now()
             event = by.audit_event("delete", name, now, detail="the route was deleted", before=before)
@@ -258,13 +255,13 @@ class RouteService:
             raise CommandRefusedError(
                 f"the file must hold the spec of route {only.name!r} alone, not of {', '.join(names)}"
             )
-        live = self._table.find(only.name)
-        if only.tag is not None and (live is None or only.tag not in {"*", live.tag}):
-            await self._audit.refuse(by, "apply", only.name, "the spec was changed in the meantime")
-            raise _stale(only.name)
+        await self._check_tag(by, "apply", only.name, self._table.find(only.name), only.tag)
 
-
-def _stale(name: str) -> StaleError:
-    return StaleError(
-        f"the spec of route {name!r} was changed in the meantime; read it again to get its new entity tag"
-    )
+    async def _check_tag(
+        self, by: Caller, action: str, name: str, live: LiveRoute | None, tag: str | None
+    ) -> None:
+        """Check that a route has this entity tag; audit a refusal. None needs no route, `*` any."""
+        if tag is not None and (live is None or tag not in {"*", live.tag}):
+            changed = "was changed in the meantime"
+            await self._audit.refuse(by, action, name, f"the spec {changed}")
+            raise StaleError(f"the spec of route {name!r} {changed}; read it again to get its new entity tag")

@@ -155,10 +155,8 @@ class RouteHandlers:
 
     async def command(self, request: web.Request, action: Action) -> web.Response:
         """Run an operator command; a repeated idempotency key does not run it again."""
-        name, body = (
-            request.match_info["name"],
-            await read_json(request, COMMAND_BODIES.get(action, CommandBody)),
-        )
+        name = request.match_info["name"]
+        body = await read_json(request, COMMAND_BODIES.get(action, CommandBody))
         digest = _content_digest(request, body.model_dump_json())
         by = to_caller(request, Role.OPERATOR, reason=body.reason, digest=digest, reported_user=body.actor)
         if not by.key:
@@ -189,10 +187,8 @@ def page_by_name(
     items: list[tuple[str, dict[str, Any]]], request: web.Request
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Return the page of items that the query selects, and the value of `after` for the next page."""
-    limit, after = (
-        query_number(request, "limit", default=MAX_LIMIT, maximum=MAX_LIMIT) or MAX_LIMIT,
-        request.query.get("after", ""),
-    )
+    limit = query_number(request, "limit", default=MAX_LIMIT, maximum=MAX_LIMIT) or MAX_LIMIT
+    after = request.query.get("after", "")
     found = [(name, item) for name, item in sorted(items, key=lambda pair: pair[0]) if name > after]
     page = found[:limit]
     return [item for _, item in page], page[-1][0] if len(found) > limit else None
