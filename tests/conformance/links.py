@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
+from tests.support.pushing import pushing
 from xds_server.xds.server import Hub, Server
 from xds_server.xds.session import Delta, Identified, ProtocolError, Session, Sotw
 
@@ -343,13 +344,13 @@ async def serving(
         snapshot, identifier=identifier, write_seconds=write_seconds, admission=admission
     )
     plane.port = await plane.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(plane.hub.run())
     try:
-        yield plane
+        async with pushing(plane.hub):
+            try:
+                yield plane
+            finally:
+                await plane.hang_up()
     finally:
-        await plane.hang_up()
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
         await plane.server.stop(0)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.configs import SCRIPTS
 from tests.support.plane import Plane, eventually
+from tests.support.pushing import pushing
 from xds_server.compiler import compile_resources
 from xds_server.plan import RouteTraffic
 from xds_server.spec import load
@@ -173,12 +174,10 @@ async def serving(port: int, snapshot_for: Callable[[ir.NodeClass], Snapshot]) -
     hub = Hub(snapshot_for)
     server = Server(hub, identifier="test")
     await server.start(f"127.0.0.1:{port}")
-    pushing = asyncio.create_task(hub.run())
     try:
-        yield hub
+        async with pushing(hub):
+            yield hub
     finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
         await server.stop(0)
 
 

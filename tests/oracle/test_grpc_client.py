@@ -49,6 +49,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v
 )
 
 from tests.support import xds_caller
+from tests.support.pushing import pushing
 from xds_server.translate.encode import encode_any, pack, type_url
 from xds_server.view import ProxyStatus
 from xds_server.xds.server import Hub, Server
@@ -143,12 +144,10 @@ class ServerHarness:
 async def serving(snapshot: Snapshot) -> AsyncIterator[tuple[ServerHarness, int]]:
     harness = ServerHarness(snapshot)
     port = await harness.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield harness, port
+        async with pushing(harness.hub):
+            yield harness, port
     finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
         await harness.server.stop(0)
 
 

@@ -11,6 +11,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from tests.support import configs
+from tests.support.pushing import pushing
 from xds_server.translate import resources
 from xds_server.xds.server import Hub, Server
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, Snapshot, build
@@ -73,13 +74,11 @@ async def serving(write_seconds: float = 10.0) -> AsyncIterator[ServerHarness]:
     """Run a server, and check at the end that no client ended its hub."""
     harness = ServerHarness(write_seconds)
     harness.port = await harness.server.start("127.0.0.1:0")
-    harness.pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield harness
-        assert not harness.pushing.done(), "the server stopped pushing"
+        async with pushing(harness.hub) as harness.pushing:
+            yield harness
+            assert not harness.pushing.done(), "the server stopped pushing"
     finally:
-        harness.pushing.cancel()
-        await asyncio.gather(harness.pushing, return_exceptions=True)
         await harness.server.stop(0)
 
 

@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.pki import Authority, Pair, authority
+from tests.support.pushing import pushing
 from tests.xds.server.test_streams import METHOD, ServerHarness, read, send_request, until
 from xds_server.xds.server import Certificates, CertificatesError, NodeAuthorizer, Server, TlsFiles
 from xds_server.xds.session import DEFAULT_TEMPLATES, parse_rule
@@ -49,12 +50,10 @@ async def securely_serving(files: TlsFiles, *templates: str) -> AsyncIterator[Se
         authorizer=NodeAuthorizer(rules if certificates.mutual else ()),
     )
     harness.port = await harness.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield harness
+        async with pushing(harness.hub):
+            yield harness
     finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
         await harness.server.stop(0)
 
 

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.support import configs
 from tests.support.clock import ManualClock
 from tests.support.proxy import FakeProxy
+from tests.support.pushing import pushing
 from xds_server.ir import UnsafeConfigError
 from xds_server.view import ProxyStatus
 from xds_server.xds.server import Hub, Server, node_class_of
@@ -48,12 +49,10 @@ class ServerHarness:
 async def serving(admission: Admission | None = None) -> AsyncIterator[ServerHarness]:
     harness = ServerHarness(admission)
     harness.port = await harness.server.start("127.0.0.1:0")
-    pushing = asyncio.create_task(harness.hub.run())
     try:
-        yield harness
+        async with pushing(harness.hub):
+            yield harness
     finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
         await harness.server.stop(0)
 
 
@@ -211,134 +210,126 @@ async def test_a_nacked_version_stops_at_its_probes() -> None:
     harness = ServerHarness()
     good = harness.snapshot.version
     clients = [FakeProxy(harness.hub, f"proxy-{number}") for number in range(6)]
-    pushing = asyncio.create_task(harness.hub.run())
-    await until(lambda: harness.hub.convergence("chat").acked == 6)
-    for client in clients:
-        client.refuse = {ROUTE}
-    harness.snapshot = bad
-    harness.hub.publish("chat")
-    await until(lambda: harness.hub.convergence("chat").nacked > 0)
-    await turns()
-    found = harness.hub.convergence("chat")
-    assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
-    assert ": RouteConfiguration entry: refused by the test; it is not sent" in found.detail
-    assert f"which keep version {good}" in found.detail
-    untouched = [c for c in clients if ("entry", bad.of(ROUTE)["entry"].version) not in c.seen]
-    assert len(untouched) >= 3, "only probes received it"
-    new_proxy = FakeProxy(harness.hub, "proxy-new")
-    await until(lambda: new_proxy.stream.session.synced)
-    offered = new_proxy.stream.session.snapshot
-    assert offered is not None
-    assert offered.version == good
-    for client in clients:
-        client.refuse = set()
-    harness.snapshot = configs.snapshot(configs.group(800))
-    harness.hub.publish("chat")
-    await until(lambda: harness.hub.convergence("chat").acked == 7)
-    assert harness.hub.convergence("chat").nacked == 0
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+    async with pushing(harness.hub):
+        await until(lambda: harness.hub.convergence("chat").acked == 6)
+        for client in clients:
+            client.refuse = {ROUTE}
+        harness.snapshot = bad
+        harness.hub.publish("chat")
+        await until(lambda: harness.hub.convergence("chat").nacked > 0)
+        await turns()
+        found = harness.hub.convergence("chat")
+        assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
+        assert ": RouteConfiguration entry: refused by the test; it is not sent" in found.detail
+        assert f"which keep version {good}" in found.detail
+        untouched = [c for c in clients if ("entry", bad.of(ROUTE)["entry"].version) not in c.seen]
+        assert len(untouched) >= 3, "only probes received it"
+        new_proxy = FakeProxy(harness.hub, "proxy-new")
+        await until(lambda: new_proxy.stream.session.synced)
+        offered = new_proxy.stream.session.snapshot
+        assert offered is not None
+        assert offered.version == good
+        for client in clients:
+            client.refuse = set()
+        harness.snapshot = configs.snapshot(configs.group(800))
+        harness.hub.publish("chat")
+        await until(lambda: harness.hub.convergence("chat").acked == 7)
+        assert harness.hub.convergence("chat").nacked == 0
 
 
 async def test_the_nack_of_an_unused_node_class_is_kept_and_not_counted() -> None:
     harness = ServerHarness()
     clients = [FakeProxy(harness.hub, f"proxy-{number}") for number in range(3)]
     other = FakeProxy(harness.hub, "other", minor=37)
-    pushing = asyncio.create_task(harness.hub.run())
-    await until(lambda: harness.hub.convergence("chat").acked == 4)
-    good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700))
-    for client in clients:
-        client.refuse = {harness.snapshot.version}
-    harness.hub.publish("chat")
-    await until(lambda: harness.hub.convergence("chat").nacked > 0)
-    for client in clients:
-        client.leave()
-    await until(lambda: other.version == harness.snapshot.version)
-    found = harness.hub.convergence("chat")
-    assert (found.connected, found.acked, found.nacked, found.detail) == (1, 1, 0, "")
-    assert found.version == harness.snapshot.version
-    new_proxy = FakeProxy(harness.hub, "new_proxy")
-    await until(lambda: new_proxy.version == good)
-    found = harness.hub.convergence("chat")
-    assert (found.connected, found.acked, found.nacked) == (2, 1, 1)
-    assert f"which keep version {good}" in found.detail
-    new_proxy.leave()
-    # The next version is not probed on a proxy that starts now, because it has no version to fall back to.
-    harness.snapshot = configs.snapshot(configs.group(800))
-    harness.hub.publish("chat")
-    late = FakeProxy(harness.hub, "late")
-    await until(lambda: late.version == good)
-    await until(lambda: harness.hub.convergence("chat").acked == 2)
-    assert late.version == harness.snapshot.version
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+    async with pushing(harness.hub):
+        await until(lambda: harness.hub.convergence("chat").acked == 4)
+        good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700))
+        for client in clients:
+            client.refuse = {harness.snapshot.version}
+        harness.hub.publish("chat")
+        await until(lambda: harness.hub.convergence("chat").nacked > 0)
+        for client in clients:
+            client.leave()
+        await until(lambda: other.version == harness.snapshot.version)
+        found = harness.hub.convergence("chat")
+        assert (found.connected, found.acked, found.nacked, found.detail) == (1, 1, 0, "")
+        assert found.version == harness.snapshot.version
+        new_proxy = FakeProxy(harness.hub, "new_proxy")
+        await until(lambda: new_proxy.version == good)
+        found = harness.hub.convergence("chat")
+        assert (found.connected, found.acked, found.nacked) == (2, 1, 1)
+        assert f"which keep version {good}" in found.detail
+        new_proxy.leave()
+        # The next version is not probed on a proxy that starts now: it has no version to fall back to.
+        harness.snapshot = configs.snapshot(configs.group(800))
+        harness.hub.publish("chat")
+        late = FakeProxy(harness.hub, "late")
+        await until(lambda: late.version == good)
+        await until(lambda: harness.hub.convergence("chat").acked == 2)
+        assert late.version == harness.snapshot.version
 
 
 async def test_a_stream_of_one_type_is_no_probe() -> None:
     harness = ServerHarness()
     parts = [FakeProxy(harness.hub, f"part-{number}", single_type=CLUSTER) for number in range(5)]
     one, other = (FakeProxy(harness.hub, name) for name in ("one", "other"))
-    pushing = asyncio.create_task(harness.hub.run())
-    await until(lambda: harness.hub.convergence("chat").acked == 7)
-    good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700, shadow=True))
-    one.silent = other.silent = True
-    harness.hub.publish("chat")
-    await until(lambda: one._unanswered and other._unanswered)
-    await turns()
-    assert {part.version for part in parts} == {good}, "they receive no routes"
-    new_proxy = FakeProxy(harness.hub, "part-new", single_type=CLUSTER)
-    await until(lambda: new_proxy.version == good)
-    one.refuse = other.refuse = {harness.snapshot.version}
-    one.silent = other.silent = False
-    one.answer()
-    await until(lambda: harness.hub.convergence("chat").nacked > 0)
-    await turns()
-    assert {part.version for part in parts} == {good}
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+    async with pushing(harness.hub):
+        await until(lambda: harness.hub.convergence("chat").acked == 7)
+        good, harness.snapshot = harness.snapshot.version, configs.snapshot(configs.group(700, shadow=True))
+        one.silent = other.silent = True
+        harness.hub.publish("chat")
+        await until(lambda: one._unanswered and other._unanswered)
+        await turns()
+        assert {part.version for part in parts} == {good}, "they receive no routes"
+        new_proxy = FakeProxy(harness.hub, "part-new", single_type=CLUSTER)
+        await until(lambda: new_proxy.version == good)
+        one.refuse = other.refuse = {harness.snapshot.version}
+        one.silent = other.silent = False
+        one.answer()
+        await until(lambda: harness.hub.convergence("chat").nacked > 0)
+        await turns()
+        assert {part.version for part in parts} == {good}
 
 
 async def test_setting_the_wall_clock_changes_displayed_times_only() -> None:
     harness, wall, steady = ServerHarness(), [5_000.0], [100.0]
     harness.hub = Hub(harness.snapshot_for, clock=ManualClock(lambda: wall[0], lambda: steady[0]))
     clients = [FakeProxy(harness.hub, f"proxy-{number}") for number in range(3)]
-    pushing = asyncio.create_task(harness.hub.run())
-    await until(lambda: harness.hub.convergence("chat").acked == 3)
-    for client in clients:
-        client.silent = True
-    harness.snapshot = configs.snapshot(configs.group(700))
-    harness.hub.publish("chat")
-    await until(lambda: all(client._unanswered for client in clients))
-    wall[0] = 1.0  # More than an hour back.
-    steady[0] += 1.5
-    assert harness.hub._groups["chat"].deadline == 102.0
-    for client in clients:
-        client.silent = False
-        client.answer()
-    await until(lambda: harness.hub.convergence("chat").acked == 3)
-    counters = harness.hub.counters
-    assert counters.convergence_seconds.total == 1.5
-    assert counters.queue_seconds.total >= 0
-    assert {view.last_seen for view in harness.hub.proxies()} == {1.0}
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+    async with pushing(harness.hub):
+        await until(lambda: harness.hub.convergence("chat").acked == 3)
+        for client in clients:
+            client.silent = True
+        harness.snapshot = configs.snapshot(configs.group(700))
+        harness.hub.publish("chat")
+        await until(lambda: all(client._unanswered for client in clients))
+        wall[0] = 1.0  # More than an hour back.
+        steady[0] += 1.5
+        assert harness.hub._groups["chat"].deadline == 102.0
+        for client in clients:
+            client.silent = False
+            client.answer()
+        await until(lambda: harness.hub.convergence("chat").acked == 3)
+        counters = harness.hub.counters
+        assert counters.convergence_seconds.total == 1.5
+        assert counters.queue_seconds.total >= 0
+        assert {view.last_seen for view in harness.hub.proxies()} == {1.0}
 
 
 async def test_the_number_of_unused_node_classes_is_bounded() -> None:
     harness = ServerHarness()
-    pushing = asyncio.create_task(harness.hub.run())
-    clients = [FakeProxy(harness.hub, f"proxy-{port}", entry=f"127.0.0.1:{port}") for port in range(1, 101)]
-    await until(lambda: harness.hub.convergence("chat").acked == 100)
-    harness.snapshot = configs.snapshot(configs.group(700))
-    for client in clients:
-        client.refuse = {harness.snapshot.version}
-    harness.hub.publish("chat")
-    await until(lambda: harness.hub.convergence("chat").nacked >= 100)
-    for client in clients:
-        client.leave()
-    assert len(harness.hub._groups["chat"].classes) == 64
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+    async with pushing(harness.hub):
+        clients = [
+            FakeProxy(harness.hub, f"proxy-{port}", entry=f"127.0.0.1:{port}") for port in range(1, 101)
+        ]
+        await until(lambda: harness.hub.convergence("chat").acked == 100)
+        harness.snapshot = configs.snapshot(configs.group(700))
+        for client in clients:
+            client.refuse = {harness.snapshot.version}
+        harness.hub.publish("chat")
+        await until(lambda: harness.hub.convergence("chat").nacked >= 100)
+        for client in clients:
+            client.leave()
+        assert len(harness.hub._groups["chat"].classes) == 64
 
 
 async def test_a_failed_snapshot_build_does_not_affect_other_node_classes() -> None:
@@ -352,36 +343,37 @@ async def test_a_failed_snapshot_build_does_not_affect_other_node_classes() -> N
 
     harness.hub._builder.snapshot_for = snapshot_for
     old, new = FakeProxy(harness.hub, "old", minor=37), FakeProxy(harness.hub, "new", minor=40)
-    pushing = asyncio.create_task(harness.hub.run())
-    await until(lambda: harness.hub.convergence("chat").acked == 2)
-    before, harness.snapshot = harness.snapshot, configs.snapshot(configs.group(700))
-    broken.add(37)
-    with capture_logs() as logs:
+    async with pushing(harness.hub) as task:
+        await until(lambda: harness.hub.convergence("chat").acked == 2)
+        before, harness.snapshot = harness.snapshot, configs.snapshot(configs.group(700))
+        broken.add(37)
+        with capture_logs() as logs:
+            harness.hub.publish("chat")
+        (event,) = [entry for entry in logs if entry["event"] == "snapshot_build_failed"]
+        assert (event["group"], event["envoy"], harness.hub.counters.snapshot_builds_failed) == (
+            "chat",
+            "1.37",
+            1,
+        )
+        await until(lambda: new.version == harness.snapshot.version)
+        late, elsewhere = (
+            FakeProxy(harness.hub, "late", minor=37),
+            FakeProxy(harness.hub, "x", "other", minor=37),
+        )
+        await until(lambda: late.stream.session.synced)
+        await turns()
+        assert old.version == late.version == before.version, "they keep the previous snapshot"
+        found = harness.hub.convergence("chat")
+        assert (found.connected, found.acked) == (3, 1), "clients of the failed node class are not synced"
+        assert "with Envoy 1.37: it violates a rule" in found.detail
+        assert not elsewhere.held, "a client without a previous snapshot waits"
+        broken.clear()
         harness.hub.publish("chat")
-    (event,) = [entry for entry in logs if entry["event"] == "snapshot_build_failed"]
-    assert (event["group"], event["envoy"], harness.hub.counters.snapshot_builds_failed) == (
-        "chat",
-        "1.37",
-        1,
-    )
-    await until(lambda: new.version == harness.snapshot.version)
-    late, elsewhere = FakeProxy(harness.hub, "late", minor=37), FakeProxy(harness.hub, "x", "other", minor=37)
-    await until(lambda: late.stream.session.synced)
-    await turns()
-    assert old.version == late.version == before.version, "they keep the previous snapshot"
-    found = harness.hub.convergence("chat")
-    assert (found.connected, found.acked) == (3, 1), "clients of the failed node class are not synced"
-    assert "with Envoy 1.37: it violates a rule" in found.detail
-    assert not elsewhere.held, "a client without a previous snapshot waits"
-    broken.clear()
-    harness.hub.publish("chat")
-    harness.hub.publish("other")
-    await until(lambda: harness.hub.convergence("chat").acked == 3)
-    await until(lambda: elsewhere.version == harness.snapshot.version)
-    assert harness.hub.convergence("chat").detail == ""
-    assert not pushing.done()
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
+        harness.hub.publish("other")
+        await until(lambda: harness.hub.convergence("chat").acked == 3)
+        await until(lambda: elsewhere.version == harness.snapshot.version)
+        assert harness.hub.convergence("chat").detail == ""
+        assert not task.done()
 
 
 async def test_a_dangling_reference_is_a_failed_snapshot_build() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import configs
+from tests.support.pushing import pushing
 from xds_server.xds.server import Hub, Stream, node_class_of
 from xds_server.xds.session import Delta, NodeInfo, Session, Sotw
 from xds_server.xds.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, RUNTIME, VIRTUAL_HOST
@@ -104,8 +105,7 @@ async def test_a_reconnected_client_keeps_its_form_of_virtual_hosts(apart: bool,
     node_class = replace(node_class_of(info, aggregated_delta=True), virtual_hosts_apart=apart)
     apart_ready = {True, False} if ready else {True}
     hub = Hub(lambda wanted: snapshot_for(wanted) if wanted.virtual_hosts_apart in apart_ready else None)
-    pushing = asyncio.create_task(hub.run())
-    try:
+    async with pushing(hub):
         client = ReconnectingEnvoy(hub, snapshot_for(node_class))
         await until(lambda: client.received.keys() >= {RUNTIME, CLUSTER, LISTENER})
         client.subscribe(ROUTE, ENDPOINT, *((VIRTUAL_HOST,) if apart else ()))
@@ -114,9 +114,6 @@ async def test_a_reconnected_client_keeps_its_form_of_virtual_hosts(apart: bool,
             assert ROUTE not in client.received, "no routes before the snapshot of its node class is set"
             hub.set_snapshot(node_class, snapshot_for(node_class))
         await until(lambda: hub.convergence("chat").acked == 1)
-    finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
     assert client.stream.node_class == node_class
     assert client.received[ROUTE] == {"entry", "hop"}
     assert client.received.get(VIRTUAL_HOST, set()) == set(), (
