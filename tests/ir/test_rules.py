@@ -50,7 +50,7 @@ BROKEN = {
         WITH_SHADOW, mirror_routes=(replace(WITH_SHADOW.mirror_routes[0], timeout=0.0),)
     ),
     "the mirror listener does not have": replace(WITH_SHADOW, mirror_routes=()),
-    "weights sum to": with_route(WITH_SHADOW, arms=(configs.arm("v1", 9_999),)),
+    "weights that add up to": with_route(WITH_SHADOW, arms=(configs.arm("v1", 9_999),)),
     "splits differently": with_route(WITH_SHADOW, arms=(configs.arm("v1", 10_000),)),
     "appears 2 times": replace(WITH_SHADOW, clusters=(*WITH_SHADOW.clusters, WITH_SHADOW.clusters[0])),
     "two different clusters or models": with_route(

@@ -141,7 +141,7 @@ def test_a_conflict_between_files_names_the_other_route() -> None:
     other = load(GOOD.replace("name: chat,", "name: other,"), file="y.yaml")
     (problem,) = check_together([read(GOOD), other])
     assert str(problem).startswith(
-        "y.yaml:6:3: spec.match: two routes match chat.example.com /v1/* in group 'chat'"
+        "y.yaml:6:3: spec.match: two routes match host 'chat.example.com' and path '/v1/*' in group 'chat'"
     )
     assert "'chat' in x.yaml:1" in str(problem)
     assert check_together([read(GOOD)]) == ()

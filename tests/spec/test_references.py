@@ -104,7 +104,8 @@ def test_duplicate_strategies_must_be_equal() -> None:
     assert messages(STRATEGY, ROUTE, respelled) == []
     (problem,) = messages(STRATEGY, ROUTE, STRATEGY.replace("20m", "21m"))
     assert problem.endswith(
-        "strategy 'Quarters' is defined twice with different values; the first definition is in line 1"
+        "strategy 'Quarters' is defined twice with different values; "
+        "the first definition is in line 1; rename or remove one of them"
     )
     assert problem.startswith("x.yaml:22:12: metadata.name")
 
@@ -127,7 +128,7 @@ def test_overriding_a_preset_is_a_warning() -> None:
     loaded = read(STRATEGY.replace("Quarters", "AllAtOnce"), ROUTE.replace("Quarters", "AllAtOnce"))
     assert loaded.ok
     assert growth(loaded).growth_factor == 2_500
-    assert ["overrides the preset" in problem.message for problem in loaded.problems] == [True]
+    assert ["this strategy replaces the preset" in problem.message for problem in loaded.problems] == [True]
     assert growth(read(loaded.documents[0].text)).growth_factor == 2_500
 
 

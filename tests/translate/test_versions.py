@@ -57,13 +57,16 @@ def test_the_reported_version_selects_the_served_version(version: str, minor: in
 
 def test_missing_features_are_listed_for_operators() -> None:
     assert missing_features("1.40.0") == missing_features("1.38.2") == missing_features("0.0.0") == ()
-    assert missing_features("1.37.0") == ("no token statistics of streams before 1.38",)
+    assert missing_features("1.37.0") == ("no token statistics of streams before Envoy 1.38",)
     assert missing_features("1.36.4") == (
-        "a client that reads slowly may hold 64 MiB before 1.37",
-        "no request statistics before 1.37",
-        "no token statistics of streams before 1.38",
+        "a slow client may occupy 64 MiB of proxy memory before Envoy 1.37",
+        "no request statistics before Envoy 1.37",
+        "no token statistics of streams before Envoy 1.38",
     )
-    assert missing_features("1.20.0") == ("older than 1.36, served as 1.36", *missing_features("1.36.4"))
+    assert missing_features("1.20.0") == (
+        "unsupported version: receives the configuration for Envoy 1.36",
+        *missing_features("1.36.4"),
+    )
 
 
 @each

@@ -61,7 +61,7 @@ def _unique_names(config: ProxyConfig) -> Iterator[str]:
     ):
         for name, count in Counter(names).items():
             if count > 1:
-                yield f"{what} {name!r} appears {count} times; Envoy would reject the whole message"
+                yield f"{what} {name!r} appears {count} times; Envoy would reject the whole response"
 
 
 def _references(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
@@ -97,7 +97,10 @@ def _split(route: Route) -> tuple[str, ...]:
     problems = []
     total = sum(arm.weight for arm in route.arms)
     if total != FULL or any(arm.weight < 0 for arm in route.arms):
-        problems.append(f"route {route.name!r}: weights sum to {total}; required: {FULL}, none negative")
+        problems.append(
+            f"route {route.name!r} has weights that add up to {total} basis points; "
+            f"they must add up to {FULL}, and none may be negative"
+        )
     by_variant: dict[str, Arm] = {}
     for arm in route.arms:
         first = by_variant.setdefault(arm.variant, arm)
@@ -130,7 +133,7 @@ def _bounded(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Itera
         yield from _mirror_fits(route, clusters)
     for mirror_route in config.mirror_routes:
         if mirror_route.timeout <= 0:
-            yield f"mirror route {mirror_route.name!r} has no timeout: a copy could last for ever"
+            yield f"mirror route {mirror_route.name!r} has no timeout: a copy could last forever"
 
 
 def _copy_limits(cluster: Cluster) -> Iterator[str]:
@@ -150,7 +153,8 @@ def _mirror_fits(route: Route, clusters: dict[ClusterName, Cluster]) -> Iterator
         if cluster.limits.buffer_bytes <= mirror.max_request_bytes:
             yield (
                 f"route {route.name!r} copies requests of up to {mirror.max_request_bytes} bytes into a "
-                f"buffer of {cluster.limits.buffer_bytes}: a shadow that stops reading would block the user"
+                f"buffer of {cluster.limits.buffer_bytes} bytes: "
+                "a shadow that stops reading would block the user"
             )
 
 
@@ -163,7 +167,7 @@ def _stickiness(host: VirtualHost) -> tuple[str, ...]:
         if splits.setdefault((route.route, route.split), split) != split:
             problems.append(
                 f"route {route.name!r} splits differently from another route of the same split: "
-                "users would move"
+                "users would change variants"
             )
     return tuple(problems)
 
@@ -171,8 +175,10 @@ def _stickiness(host: VirtualHost) -> tuple[str, ...]:
 def _runtime_fractions(route: Route) -> Iterator[str]:
     fraction = route.runtime_fraction
     if fraction is not None and not all(0 <= share <= FULL for share in (fraction.default, fraction.now)):
-        shares = f"{fraction.default} or {fraction.now}"
-        yield f"route {route.name!r} has a runtime fraction of {shares}, outside of 0..{FULL}"
+        yield (
+            f"route {route.name!r} has a runtime fraction with default {fraction.default} and current value "
+            f"{fraction.now}; both must be from 0 to {FULL} basis points"
+        )
     if route.mirrors and fraction is None:
         yield f"route {route.name!r} mirrors without a runtime fraction: mirroring could not be stopped"
 
@@ -189,4 +195,4 @@ def _prompt(route: Route) -> Iterator[str]:
     for version in sorted(named - defined):
         yield f"route {route.name!r} serves prompt version {version!r}, which does not exist"
     if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
-        yield f"route {route.name!r} has prompt slots that do not sum to {FULL}"
+        yield f"route {route.name!r} has prompt slots that do not add up to {FULL}"

@@ -151,10 +151,10 @@ def missing_features(version: str) -> tuple[str, ...]:
     envoy = served_as(version)
     found = []
     if too_old(version):
-        found.append(f"older than 1.{OLDEST_ENVOY}, served as 1.{OLDEST_ENVOY}")
+        found.append(f"unsupported version: receives the configuration for Envoy 1.{OLDEST_ENVOY}")
     if not supports_route_body_limit(envoy):
-        found.append(f"a client that reads slowly may hold 64 MiB before 1.{_ROUTES_LIMIT_BODIES}")
-    found += [f"no {e.loss} before 1.{e.since}" for e in OPTIONAL_EXTENSIONS if e.since > envoy]
+        found.append(f"a slow client may occupy 64 MiB of proxy memory before Envoy 1.{_ROUTES_LIMIT_BODIES}")
+    found += [f"no {e.loss} before Envoy 1.{e.since}" for e in OPTIONAL_EXTENSIONS if e.since > envoy]
     return tuple(found)
 
 

@@ -59,10 +59,11 @@ def assign_request(routes: Iterable[ir.Route], path: str, headers: Mapping[str, 
 def slot_of(stickiness: ir.Stickiness | None, headers: Mapping[str, str]) -> tuple[int | None, str]:
     """Return the slot of a request, or None with the reason."""
     if stickiness is None:
-        return None, "chance: the split has no stickiness"
+        return None, "chance, because the split has no stickiness"
     value = headers.get(stickiness.header)
     if value is None:
-        return None, f"the session header, the address or chance: {stickiness.header} is missing"
+        fallback = "x-session-id or the source address"
+        return None, f"{fallback}, because the header {stickiness.header} is missing"
     return xxhash.xxh64(f"{stickiness.salt}:{value}".encode()).intdigest() % ir.FULL, ""
 
 

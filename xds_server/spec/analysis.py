@@ -41,7 +41,7 @@ COMPARED: Final = (
 """The built-in metrics on which two backends can be compared."""
 
 _LIMIT: Final = re.compile(r"(<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)(?:\s+for\s+(\S+))?")
-_EXPECTED: Final = "expected a comparison such as '< 0.95 for 10m' or '> 2000'"
+_EXPECTED: Final = "expected a comparison with <, <=, > or >=, such as '< 0.95 for 10m' or '> 2000'"
 
 
 def read_limit(text: str) -> tuple[str, float, float]:
@@ -89,10 +89,12 @@ class AnalysisMetric(SpecModel):
     """One metric. Without a `threshold` the candidate is compared with the stable backend."""
 
     name: ShortText
-    """A built-in metric, or any name for a metric with a `query`."""
+    """A built-in metric such as `success-rate`, or any name for a metric with a `query`."""
 
     on_regression: Literal["Rollback", "Notify"] = "Rollback"
-    """The action on a regression: `Rollback` rolls the candidate back, `Notify` only reports it."""
+    """The action when the metric fails: `Rollback` rolls the candidate back, `Notify` only reports the
+    failure.
+    """
 
     max_ratio: Ratio | None = None
     """Tolerated ratio of the value of the candidate to that of the stable backend. Depending on the metric,
@@ -100,34 +102,43 @@ class AnalysisMetric(SpecModel):
     """
 
     margin: Ratio | None = None
-    """The ratio that must be excluded before the candidate proceeds. By default 3 times `maxRatio` for rates
-    and 99th percentiles, 1.5 times for medians and 1.25 times for means.
+    """The metric passes when the evidence rules out that the ratio of the two values is this high. Must be
+    greater than `maxRatio`. By default 3 times `maxRatio` for rates and 99th percentiles, 1.5 times for
+    medians and 1.25 times for means.
     """
 
     min_samples: SampleCount = 50
-    """Minimum number of requests of the candidate before the metric has a verdict."""
+    """Minimum number of requests of the candidate before a comparison can pass or fail. Has no effect with a
+    `threshold`.
+    """
 
     acceptable: Share = 50
-    """Failure rate up to which the candidate passes without a comparison, because two backends without
-    failures offer nothing to compare.
+    """Failure rate below which the candidate passes without a comparison, because two backends without
+    failures offer nothing to compare. Applies to `success-rate` and `valid-json-rate` only.
     """
 
     threshold: Limit | None = None
-    """A condition on the value of the candidate, such as `> 2000`, instead of a comparison with the stable
-    backend. The metric fails when the condition holds.
+    """A condition on the value of the candidate, such as `> 2000` or `< 0.95 for 10m`, instead of a
+    comparison with the stable backend. The metric fails when the condition holds, for the given duration if
+    there is one. Values of rates are from 0 to 1, and those of times are in milliseconds.
     """
 
     window: DurationMin1s = timedelta(minutes=1)
-    """Time window over which the value for a `threshold` is computed."""
+    """Time window over which the value of a built-in metric is computed for its `threshold`."""
 
     failure_limit: Threshold | None = None
-    """Number of tolerated violations of the `threshold`. Replaces the duration in the `threshold`."""
+    """Number of measurements that may meet the condition of the `threshold`. One more makes the metric fail,
+    and the duration in the `threshold` has no effect.
+    """
 
     consecutive_error_limit: Threshold = 4
-    """Number of consecutive failed queries that are tolerated. After more, the metric has no verdict."""
+    """Number of consecutive failures of the `query` that are tolerated. With one more, the verdict is
+    `Error`.
+    """
 
     query: LongText | None = None
-    """A PromQL query that returns one number, compared with the `threshold`. Requires `serve --prometheus`.
+    """A PromQL query that returns one number, which is compared with the `threshold`. Requires
+    `serve --prometheus`.
     """
 
 
@@ -135,10 +146,11 @@ class Alarm(SpecModel):
     """An external alarm, selected by its labels."""
 
     source: Literal["alertmanager", "webhook"] = "alertmanager"
-    """The sender of the alarm."""
+    """The endpoint to which the alarm is sent: `POST /v1/alarms/alertmanager` or `POST /v1/alarms/webhook`.
+    """
 
     match: Annotated[dict[str, str], Field(min_length=1, max_length=16)]
-    """Labels that the alarm must have, all of them."""
+    """Labels and their values. The alarm must have all of them."""
 
     on_firing: Literal["Rollback", "Notify"] = "Rollback"
     """The action when the alarm fires: `Rollback` rolls the candidate back, `Notify` only records it."""
@@ -156,22 +168,28 @@ class Analysis(SpecModel):
     """Length of the time blocks in which requests are counted. Backends are compared within blocks."""
 
     initial_delay: Duration = timedelta(0)
-    """Time after the candidate's first request in which its requests are ignored; queries count at once."""
+    """Time after the candidate's first request during which its requests are not analyzed. The results of
+    each `query` are analyzed from the start.
+    """
 
     alpha: Alpha = 0.05
-    """Probability of rolling back a candidate that is not worse, over the whole rollout and all metrics."""
+    """Maximum probability that comparisons roll back a candidate that is not worse, over the whole rollout
+    and all metrics. Does not cover metrics with a `threshold`.
+    """
 
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = "Hold"
-    """The action when a step ends without a conclusive verdict. `Hold` waits for an operator."""
+    """The action when the verdict is still not `Pass` after `waitForVerdict`. `Hold` waits for the verdict or
+    an operator, `Rollback` rolls the candidate back, and `Promote` starts the next step.
+    """
 
     wait_for_verdict: Duration = timedelta(hours=1)
-    """Time by which a step is extended before `onInconclusive` applies."""
+    """Maximum time by which a step is extended before `onInconclusive` applies."""
 
     dry_run: bool = False
-    """Analyze, report and log, but take no action."""
+    """Report and log the verdicts on the metrics, but take no action on them. Alarms still act."""
 
     metrics: Annotated[tuple[AnalysisMetric, ...], Field(strict=False, max_length=16)] = ()
-    """The metrics to analyze. Without any, no analysis runs."""
+    """The metrics to analyze. Without any metric, no analysis runs."""
 
     alarms: Annotated[tuple[Alarm, ...], Field(strict=False, max_length=16)] = ()
     """External alarms that can roll the candidate back."""

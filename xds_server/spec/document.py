@@ -93,12 +93,13 @@ def parse(text: str) -> tuple[Source, ...]:
         position = Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
         reason = " ".join(str(error.problem or error.context).split())
         hint = 'quote text that begins with *: "*.example.com"' if "alias" in str(error.context) else ""
+        hint = "indent with spaces instead of tabs" if r"'\t'" in reason else hint
         documents.append(_unparsable(position, f"invalid YAML: {reason}", hint))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
         message = f"invalid YAML: the character U+{int(error.character):04X} is not allowed"
-        documents.append(_unparsable(Position(line, column), message, ""))
+        documents.append(_unparsable(Position(line, column), message, "remove the character"))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         documents.append(_unparsable(Position(1, 1), f"invalid YAML: {reason}", ""))
@@ -139,9 +140,9 @@ class _Converter:
     def _value(self, node: yaml.Node, loc: Loc) -> Any:
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise _LimitError(f"more than {_MAX_NODES} values; each use of an alias counts")
+            raise _LimitError(f"the document has more than {_MAX_NODES} values; each use of an alias counts")
         if len(loc) > _MAX_DEPTH:
-            raise _LimitError(f"nested deeper than {_MAX_DEPTH} levels")
+            raise _LimitError(f"the document is nested deeper than {_MAX_DEPTH} levels")
         self._positions.setdefault(loc, _position(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, loc)
@@ -159,7 +160,7 @@ class _Converter:
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 self._errors.append(
-                    YamlError(position, loc, "a key is not a scalar", "expected text as the key")
+                    YamlError(position, loc, "a key is a list or a mapping", "expected text as the key")
                 )
                 continue
             key = str(key_node.value)
@@ -183,7 +184,9 @@ class _Converter:
         if not isinstance(node, yaml.MappingNode):
             position = _position(node.start_mark)
             self._errors.append(
-                YamlError(position, loc, "<< does not refer to a mapping", "use an alias of a mapping")
+                YamlError(
+                    position, loc, "<< does not refer to a mapping", "use an alias of a mapping: <<: *NAME"
+                )
             )
             return
         for key, value in self._mapping(node, loc).items():

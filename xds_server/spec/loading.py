@@ -152,7 +152,8 @@ def check_together(loaded: Sequence[Loaded]) -> tuple[Problem, ...]:
         for host in spec.match.hosts:
             other = matches.setdefault((spec.proxies.group, host, path), document)
             if other is not document:
-                message = f"two routes match {host} {path.lstrip('=')} in group {spec.proxies.group!r}"
+                shown = path.removeprefix("=")
+                message = f"two routes match host {host!r} and path {shown!r} in group {spec.proxies.group!r}"
                 problems.append(_conflict(document, ("spec", "match"), message, other))
     return _sorted(problems)
 

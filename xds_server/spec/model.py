@@ -107,13 +107,14 @@ class PassiveHealth(SpecModel):
     """Time between two checks of whether an ejected endpoint can return."""
 
     ejection_time: DurationMin1s = timedelta(seconds=15)
-    """Duration of the first ejection of an endpoint."""
+    """Duration of the first ejection of an endpoint. Repeated ejections last longer."""
 
 
 class HealthCheck(SpecModel):
-    """Active health checks, sent by the control plane; any response below 500 counts as healthy.
+    """Active health checks, sent by the control plane; a response with a status below 500 counts as healthy.
 
-    A candidate receives user traffic only while at least one of its endpoints is healthy.
+    A candidate receives user traffic only while at least one of its endpoints is healthy. The stable backend
+    serves users regardless of its health, so the settings of its health check have no effect.
     """
 
     enabled: bool = True
@@ -162,7 +163,8 @@ class Capture(SpecModel):
     """How much of each request and response body is captured."""
 
     max_body_size: CaptureSize = 128 << 10
-    """Number of leading bytes captured per leg and direction."""
+    """Maximum number of bytes captured of each request body and of each response body.
+    """
 
 
 class Timeouts(SpecModel):
@@ -209,7 +211,7 @@ class RouteSpec(SpecModel):
     """The backend that serves users now."""
 
     candidate: Name | None = None
-    """The backend under test."""
+    """The backend under test. An A/B test has `variants` instead."""
 
     attributes: dict[str, AttributeSource] = Field(default_factory=dict)
     """User attributes by name, and where the proxies read them."""
@@ -239,8 +241,8 @@ class RouteSpec(SpecModel):
     """Connection, idle and request timeouts."""
 
     retries: RetryCount = 1
-    """Number of retries of a request. A request is retried only while no byte of a response was sent to the
-    client.
+    """Maximum number of retries of a request. A request is retried if its connection to the backend fails or
+    is reset before a response begins. Responses with an error status are not retried.
     """
 
     response_headers: bool = True

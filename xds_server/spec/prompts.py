@@ -38,7 +38,7 @@ class PromptOverride(SpecModel):
     """A fixed version for users with specific attribute values, independent of the rollout."""
 
     attribute: ShortText
-    """An entry of `attributes`."""
+    """The name of an entry of `attributes`."""
 
     values: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1, max_length=200)]
     """The attribute values of the users."""

@@ -44,10 +44,10 @@ def collect_strategies(
         first = by_name.setdefault(name, one)
         if first is not one and None not in (one.strategy, first.strategy) and one.strategy != first.strategy:
             message = f"strategy {name!r} is defined twice with different values"
-            other = f"the first definition is in line {first.source.line}"
+            other = f"the first definition is in line {first.source.line}; rename or remove one of them"
             findings.append((one.source, Finding(("metadata", "name"), message, other)))
         if first is one and name in PRESETS:
-            message = f"overrides the preset {name!r} for the routes of this file"
+            message = f"this strategy replaces the preset {name!r} for the routes of this file"
             findings.append((one.source, Finding(("metadata", "name"), message, "", warning=True)))
     return by_name, findings
 

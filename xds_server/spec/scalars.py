@@ -54,7 +54,10 @@ __all__ = [
 ]
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_NAME: Final = "expected at most 63 lower-case letters, digits and dashes, such as chat-v2"
+_NAME: Final = (
+    "expected 1 to 63 lower-case letters, digits and dashes, with a letter or digit at both ends, "
+    "such as chat-v2"
+)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST: Final = re.compile(r"(\*\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _MAX_REQUEST: Final = 64 << 20
@@ -80,7 +83,8 @@ def _unit(read: Any, value: object) -> Any:
 def text_value(value: object, allowed: str) -> str:
     """Return `value` if it is text; raise an error that states `allowed` otherwise."""
     if not isinstance(value, str):
-        raise value_error(f"must be text, found {_kind(value)}", allowed)
+        hint = "; quote it to make it text" if isinstance(value, int | float) else ""
+        raise value_error(f"must be text, found {_kind(value)}{hint}", allowed)
     return value
 
 
@@ -91,7 +95,7 @@ def _kind(value: object) -> str:
         case bool():
             return str(value).lower()
         case int() | float():
-            return f"the number {value}; quote it to make it text"
+            return f"the number {value}"
         case dict():
             return "a mapping"
         case list():
@@ -111,7 +115,9 @@ def _name_except(reserved: str, value: object) -> str:
     """Return a valid name; reject `reserved`, which would make cluster names ambiguous."""
     text = _name(value)
     if text == reserved:
-        raise value_error(f"the name {text!r} is reserved", "use another name")
+        raise value_error(
+            f"the name {text!r} is reserved: names of internal clusters contain it", "use another name"
+        )
     return text
 
 
@@ -135,7 +141,8 @@ def _host(value: object) -> str:
     if text == "*":
         return text
     if ":" in text:
-        raise value_error(f"{text!r} contains a port; ports are ignored when matching", allowed)
+        message = f"{text!r} contains a port, but hosts match requests to every port"
+        raise value_error(message, f"remove the port; {allowed}")
     if len(text) > 253 or not _HOST.fullmatch(text):
         raise value_error(f"{text!r} is not a valid host", allowed)
     return text
@@ -199,7 +206,7 @@ def _endpoint(value: object) -> Any:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise value_error(
-            f"{host!r} is not an IP address", "put host names into dns: instead of endpoints:"
+            f"{host!r} is not an IP address", f"{allowed}; put a host name into dns: instead of endpoints:"
         ) from None
     if address.is_unspecified or address.is_multicast:
         raise value_error(f"{host!r} cannot be the address of a server", allowed)
@@ -224,7 +231,7 @@ def _host_port(value: object, allowed: str) -> tuple[str, int]:
         raise value_error(f"{text!r} is a URL", allowed)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdecimal():
-        raise value_error(f"{text!r} has no port", allowed)
+        raise value_error(f"{text!r} has no port number", allowed)
     if not 1 <= int(port) <= 65_535:
         raise value_error(f"port {port} is out of range", "expected a port from 1 to 65535")
     if host.startswith("[") and host.endswith("]"):
@@ -237,7 +244,7 @@ def _host_port(value: object, allowed: str) -> tuple[str, int]:
 def _at_least(minimum: timedelta, value: object) -> timedelta:
     parsed: timedelta = _unit(units.duration, value)
     if parsed < minimum:
-        raise value_error(f"{value!r} is too short", f"expected at least {minimum.total_seconds():g}s")
+        raise value_error(f"{value!r} is too short", f"expected at least {units.duration_text(minimum)}")
     return parsed
 
 

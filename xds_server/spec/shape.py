@@ -124,7 +124,7 @@ _REQUIRED: Final = {
     "backends": 'a list of backends, such as [{name: v1, dns: "vllm-v1:8000"}]',
     "stable": "the name of the backend that serves users now",
     "steps": "a list of setWeight and pause steps",
-    "percentage": "the percentage of requests to copy",
+    "percentage": "a percentage of requests, such as 10",
     "group": "the name of a group of proxies",
     "proxies": "proxies: {group: NAME}",
     "metadata": "metadata: {name: NAME}",

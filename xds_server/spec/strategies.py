@@ -92,10 +92,10 @@ class ShadowLimits(SpecModel):
     """Limits on the resources that copied requests use in each proxy."""
 
     max_concurrent_requests: Concurrency = 64
-    """Maximum number of copies in flight per proxy. Further copies are dropped."""
+    """Maximum number of copies in flight per proxy and backend. Further copies are dropped."""
 
     max_pending_requests: Concurrency = 16
-    """Maximum number of copies per proxy that wait for a connection."""
+    """Maximum number of copies per proxy and backend that wait for a connection."""
 
     max_request_size: RequestSize = 32 << 20
     """Maximum size of a copied request. Larger requests, and requests that do not declare a length, are not
@@ -103,7 +103,7 @@ class ShadowLimits(SpecModel):
     """
 
     timeout: DurationMin1s = timedelta(seconds=120)
-    """Time limit for a response of the candidate to a copied request."""
+    """Time limit for the response to a copied request."""
 
 
 class NoiseBaseline(SpecModel):
@@ -117,13 +117,13 @@ class Compare(SpecModel):
     """How the answers of both backends are compared."""
 
     noise_baseline: NoiseBaseline | None = None
-    """Second copies of requests, which the stable backend answers. Without them, no verdict on the text of
-    the answers is possible.
+    """Second copies of some requests, which the stable backend answers. Without second copies, no verdict on
+    the text of the answers is possible.
     """
 
     session_attribute: ShortText | None = None
-    """The attribute that identifies a user or session. Only the first pair of each value counts as evidence,
-    because the requests of one user resemble each other.
+    """The attribute that identifies a user or session. Only the first pair of answers per user or session
+    counts as evidence, because the requests of one user resemble each other.
     """
 
 
@@ -134,11 +134,11 @@ class Promotion(SpecModel):
     """The strategy that follows: the `canary` of the same spec."""
 
     min_pairs: PairCount = 100
-    """Minimum number of compared pairs of answers."""
+    """Minimum number of pairs of answers that must be compared before the canary starts."""
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
-    """The required verdict; every verdict except Different meets `NotDifferent`. By default `Equivalent` with
-    a noise baseline, and `NotDifferent` without one.
+    """The verdict that is required before the canary starts. Every verdict except `Different` meets
+    `NotDifferent`. By default `Equivalent` with a noise baseline, and `NotDifferent` without one.
     """
 
 
@@ -149,8 +149,9 @@ class Shadow(SpecModel):
     """Percentage of the requests that is copied to the candidate."""
 
     duration: DurationMin1s | None = None
-    """Length of the shadow, or its minimum length with `promotion`. Without it, the shadow runs until an
-    operator promotes the rollout.
+    """Length of the shadow; with `promotion`, its minimum length. Without a duration, the shadow ends when
+    the evidence that `promotion` requires is complete or, without `promotion`, when an operator promotes the
+    rollout.
     """
 
     limits: ShadowLimits = ShadowLimits()
@@ -189,23 +190,26 @@ class Effect(SpecModel):
     """The smallest effect that the test should detect: exactly one of `absolute` and `relative`."""
 
     absolute: Fraction | None = None
-    """A difference of rates: with a baseline of 0.10, 0.05 means 0.15."""
+    """A difference of rates: with a baseline of 0.10, 0.05 means a rate of 0.15, or of 0.05 with `column:
+    Bad`.
+    """
 
     relative: Fraction | None = None
-    """A relative change: with a baseline of 0.10, 0.05 means 0.105."""
+    """A relative change: with a baseline of 0.10, 0.05 means a rate of 0.105, or of 0.095 with `column: Bad`.
+    """
 
 
 class Counted(SpecModel):
     """A metric that is counted once per user."""
 
     name: ShortText
-    """The name of the metric, equal to `metric` in reported outcomes."""
+    """The name of the metric: the `metric` in the outcomes that applications send to `POST /v1/outcomes`."""
 
     column: Literal["Good", "Bad"] | None = None
     """Whether a counted user is a success (`Good`) or a failure (`Bad`). Without it, no variant wins."""
 
     superiority: Fraction = 0.0
-    """The absolute difference of rates by which a variant must be better to win."""
+    """A variant wins only if its rate is better by more than this absolute difference."""
 
 
 class Hypothesis(Counted):
@@ -218,17 +222,17 @@ class Hypothesis(Counted):
     """The smallest effect that the test should detect. With `baseline` it determines the number of users."""
 
     alpha: Alpha = 0.05
-    """The probability of a false winner."""
+    """The maximum probability that a variant wins although it is not better."""
 
     power: Fraction = 0.8
     """The probability of detecting the effect if it exists."""
 
 
 class AbTest(SpecModel):
-    """Split users between a control and variants. Users stay in their group."""
+    """Split users between a control and variants. Each user keeps the same variant."""
 
     randomization_unit: ShortText
-    """The attribute that identifies a user. Each unit counts once."""
+    """The attribute that identifies a user. Each of its values counts as one user."""
 
     salt: ShortText | None = None
     """Makes this split independent of other splits. By default the name of the route."""
@@ -273,7 +277,9 @@ class BlueGreen(SpecModel):
     """Time between the readiness of the candidate and the switch. Requires `autoPromotionEnabled`."""
 
     keep_warm: Duration = timedelta(hours=72)
-    """Time for which the previous backend must stay ready after the switch."""
+    """Time after the switch for which the previous backend must keep running, so that `undo` can use it.
+    `describe` shows the remaining time; shiftplane does not stop the backend.
+    """
 
 
 class AllAtOnce(SpecModel):
@@ -305,10 +311,10 @@ class GrowthSpec(SpecModel):
 
 
 class Growth(GrowthSpec):
-    """A growth written in a route, or resolved from a `strategy_ref`."""
+    """How the weight of the candidate grows to 100 percent: in linear steps, or by doubling."""
 
     stickiness: Stickiness | None = None
-    """The attribute that keeps a user on the same backend."""
+    """The attribute that keeps a user on the same backend. Without it, each request is assigned at random."""
 
 
 class StrategyRef(SpecModel):
@@ -318,7 +324,7 @@ class StrategyRef(SpecModel):
     """The name of a `DeploymentStrategy` in the same file, or of a preset."""
 
     stickiness: Stickiness | None = None
-    """The attribute that keeps a user on the same backend."""
+    """The attribute that keeps a user on the same backend. Without it, each request is assigned at random."""
 
 
 class Strategy(SpecModel):

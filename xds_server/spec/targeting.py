@@ -66,7 +66,7 @@ class AttributeSource(SpecModel):
     """The claim of a verified token. Dots select nested claims."""
 
     provider: Name | None = None
-    """An entry of `jwtProviders`. Optional if there is only one."""
+    """The entry of `jwtProviders` whose tokens have the claim. Optional if there is only one entry."""
 
 
 class Jwks(SpecModel):
@@ -89,7 +89,7 @@ class JwtProvider(SpecModel):
     """The required `iss` claim of the tokens."""
 
     audiences: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=16)] = ()
-    """Accepted `aud` claims. Without any, every audience is accepted."""
+    """Accepted `aud` claims. Without an entry, every audience is accepted."""
 
     jwks: Jwks
     """The public keys that verify the tokens."""
@@ -99,26 +99,26 @@ class Clause(SpecModel):
     """One condition on an attribute."""
 
     attribute: ShortText
-    """An entry of `attributes`."""
+    """The name of an entry of `attributes`."""
 
     op: Operator
     """The operator that compares the attribute with `values`."""
 
     values: Annotated[tuple[ShortText, ...], Field(strict=False, max_length=200)] = ()
-    """The values to compare with. At least one must match; with `notIn`, no value may match. `exists` and
-    `notExists` take no values.
+    """The values to compare with. At least one must match; with `notIn`, no value may match. Comparisons of
+    numbers and versions take exactly one value, `exists` and `notExists` take none.
     """
 
 
 class Stickiness(SpecModel):
-    """The attribute that keeps a user on the same side of a split."""
+    """The attribute that keeps a user on the same backend or prompt version of a split."""
 
     attribute: ShortText
-    """An entry of `attributes`."""
+    """The name of an entry of `attributes`."""
 
     salt: ShortText | None = None
-    """Makes splits independent of each other. By default the name of the route, followed by `/rule/` and
-    the name of the rule in a rule, and by `/prompt` in a prompt rollout.
+    """Splits with different salts are independent of each other. By default the name of the route, followed
+    by `/rule/` and the name of the rule in a rule, and by `/prompt` in a prompt rollout.
     """
 
 
@@ -136,7 +136,7 @@ class Target(SpecModel):
     """Serve the users with specific attribute values by one backend."""
 
     attribute: ShortText
-    """An entry of `attributes`."""
+    """The name of an entry of `attributes`."""
 
     values: Annotated[tuple[ShortText, ...], Field(strict=False, min_length=1, max_length=200)]
     """The attribute values of the users."""
@@ -175,7 +175,10 @@ class Rule(SpecModel):
 
 
 class Targeting(SpecModel):
-    """Assign users to backends, independent of the strategy. Targets are evaluated before rules."""
+    """Assign users to backends, independent of the strategy. Targets are evaluated before rules.
+
+    While an assigned backend has no healthy endpoint, the stable backend serves its users.
+    """
 
     targets: Annotated[tuple[Target, ...], Field(strict=False, max_length=100)] = ()
     """Assignments of specific attribute values. The first match applies."""
@@ -194,4 +197,4 @@ class KillSwitch(SpecModel):
     """The backend that serves all users. By default the stable backend."""
 
     reason: ShortText | None = None
-    """The reason. Required while the kill switch is on."""
+    """The reason for the kill. Required while the kill switch is on."""

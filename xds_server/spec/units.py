@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 DURATION: Final = 'expected a duration with a unit, such as "250ms", "30s", "24h" or "1h30m"'
-SIZE: Final = 'expected a size with a unit, such as "128KiB", "32MiB" or "1MB"'
+SIZE: Final = 'expected a whole number with a unit, such as "128KiB", "32MiB" or "1MB"'
 PERCENT: Final = "expected a percentage from 0 to 100 with at most two decimals, such as 5 or 12.5"
 
 _PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
@@ -75,7 +75,7 @@ def duration(value: object) -> timedelta:
         raise UnitError(f"{value!r} is not a duration", DURATION)
     seconds = sum((Decimal(number) * _SECONDS[unit] for number, unit in parts), Decimal(0))
     if seconds > _LONGEST.total_seconds():
-        raise UnitError(f"{value!r} is longer than a year", DURATION)
+        raise UnitError(f"{value!r} is longer than a year", "expected at most 365d")
     return timedelta(microseconds=int(seconds * 1_000_000))
 
 
@@ -102,7 +102,9 @@ def basis_points(value: object) -> int:
         UnitError: `value` is not a valid percentage.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        hint = " (omit the % sign)" if isinstance(value, str) and value.strip().endswith("%") else ""
+        hint = ""
+        if isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*%?\s*", value):
+            hint = " (omit the % sign)" if "%" in value else " (remove the quotes)"
         raise UnitError(f"{_shown(value)} is not a percentage{hint}", PERCENT)
     if not math.isfinite(value):
         raise UnitError(f"{value} is not a percentage", PERCENT)

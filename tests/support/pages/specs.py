@@ -216,8 +216,15 @@ def _length(hint: Any) -> str:
     limits = [one for extra in hint.__metadata__ for one in getattr(extra, "metadata", ())]
     most = next((one.max_length for one in limits if hasattr(one, "max_length")), None)
     least = next((one.min_length for one in limits if hasattr(one, "min_length")), None)
-    parts = [f"at least {least}" if least else "", f"at most {most}" if most else ""]
-    return ", ".join(one for one in parts if one)
+    match least, most:
+        case None, None:
+            return ""
+        case None, _:
+            return f"at most {most} entries"
+        case _, None:
+            return f"at least {least} {'entry' if least == 1 else 'entries'}"
+        case _:
+            return f"{least} to {most} entries"
 
 
 @cache
