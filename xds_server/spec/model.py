@@ -113,8 +113,9 @@ class PassiveHealth(SpecModel):
 class HealthCheck(SpecModel):
     """Active health checks, sent by the control plane; a response with a status below 500 counts as healthy.
 
-    A candidate receives user traffic only while at least one of its endpoints is healthy. The stable backend
-    serves users regardless of its health, so the settings of its health check have no effect.
+    A candidate gains users only while at least one of its endpoints is healthy. A candidate with users is
+    rolled back when none of its endpoints is healthy anymore. The stable backend serves users regardless of
+    its health, so the settings of its health check have no effect.
     """
 
     enabled: bool = True

@@ -271,10 +271,12 @@ class BlueGreen(SpecModel):
     """Requests that match all clauses are served by the candidate before the switch."""
 
     auto_promotion_enabled: bool = False
-    """Whether the switch happens without `promote`."""
+    """Whether the switch happens without a `promote` by an operator."""
 
     auto_promotion_after: Duration = timedelta(0)
-    """Time between the readiness of the candidate and the switch. Requires `autoPromotionEnabled`."""
+    """Length of the preview, from the moment at which the proxies are synced. The switch also waits until the
+    candidate is healthy. Requires `autoPromotionEnabled`.
+    """
 
     keep_warm: Duration = timedelta(hours=72)
     """Time after the switch for which the previous backend must keep running, so that `undo` can use it.
