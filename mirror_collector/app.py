@@ -189,7 +189,7 @@ class App:
 
     def _not_ready_reason(self) -> str | None:
         if not self._open:
-            return "the servers do not listen"
+            return "the collector is starting or stopping: its servers do not listen"
         failure = self._store.failure
         return None if failure is None else str(failure)
 
@@ -284,7 +284,10 @@ class _ProcessGauges:
 def _embedding() -> EmbeddingSimilarity:
     found = load_embedding_similarity()
     if found is None:
-        raise SettingsError("embedding needs the extra: pip install 'shiftplane[embedding]'")
+        raise SettingsError(
+            "`embedding.enabled` requires an extra package; install it with:"
+            " pip install 'shiftplane[embedding]'"
+        )
     return found
 
 

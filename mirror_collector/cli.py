@@ -95,39 +95,52 @@ def main() -> None:
     "--config",
     type=_EXISTING_FILE,
     default=None,
-    help="Path to the settings file: privacy, access tokens, judge and sinks (YAML).",
+    help="Path to the settings file: privacy, access tokens, embedding, judge and sinks (YAML).",
 )
 @click.option(
     "--encryption-keys",
     type=_EXISTING_FILE,
     default=None,
-    help="Path to the encryption keys of stored messages, one per line.",
+    help="Path to a file with the encryption keys of stored messages: one key per line, 32 bytes in base64 or"
+    " hex. The first key encrypts, all keys decrypt. Without it, messages are stored unencrypted.",
 )
 @click.option(
     "--pair-window",
     type=_DURATION,
     default="180s",
-    help="How long a request waits for its legs; must exceed the timeout of the shadow.",
+    help="Time from the first received leg of a request within which its other legs must arrive. Must exceed"
+    " the timeout of shadow requests.",
 )
-@click.option("--retention", type=_DURATION, default="7d", help="How long pairs are stored.")
+@click.option(
+    "--retention",
+    type=_DURATION,
+    default="7d",
+    help="How long pairs are stored. `privacy.retention` in the settings file takes precedence.",
+)
 @click.option(
     "--max-store-size",
     type=_SIZE,
     default="2GiB",
     help="Maximum size of the store; beyond it, the oldest pairs are deleted.",
 )
-@click.option("--max-body", type=_SIZE, default="1MiB", help="Maximum size stored of each message body.")
+@click.option(
+    "--max-body",
+    type=_SIZE,
+    default="1MiB",
+    help="Maximum size of a stored message body; longer bodies are truncated.",
+)
 @click.option(
     "--max-queue-size",
     type=_SIZE,
     default="256MiB",
-    help="Maximum size of received legs that are not paired yet.",
+    help="Maximum total size of the legs in the receive queue; beyond it, new legs are dropped.",
 )
 @click.option(
     "--max-waiting-size",
     type=_SIZE,
     default="256MiB",
-    help="Maximum size of legs that wait for their counterpart.",
+    help="Maximum total size of the legs that wait for other legs of their request; beyond it, the legs of"
+    " the oldest request are evicted.",
 )
 def serve(**options: Any) -> None:
     """Run the collector until SIGTERM or SIGINT.
@@ -174,7 +187,7 @@ _KEYS = click.option(
     "--encryption-keys",
     type=_EXISTING_FILE,
     default=None,
-    help="Path to the encryption keys of stored messages.",
+    help="Path to a file with the encryption keys of stored messages. Required to read encrypted messages.",
 )
 
 
@@ -184,7 +197,12 @@ _KEYS = click.option(
 @_STORE
 @_KEYS
 @click.option(
-    "--format", "file_format", type=click.Choice(["jsonl", "parquet"]), default="jsonl", show_default=True
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "parquet"]),
+    default="jsonl",
+    show_default=True,
+    help="Format of the output; parquet requires --output.",
 )
 @click.option(
     "--output",
@@ -203,7 +221,7 @@ def export(
     route: str | None,
     without_messages: bool,
 ) -> None:
-    """Write stored pairs to a file, one flat record per pair, oldest first.
+    """Write stored pairs to a file or to stdout, one flat record per pair, oldest first.
 
     The collector may be running.
     """
@@ -230,7 +248,8 @@ def export(
 def recompare(*, store: str, encryption_keys: Path | None) -> None:
     """Compare stored pairs again with the comparison of this release; the collector must not be running.
 
-    Totals and evidence of this comparison are rebuilt from the stored pairs.
+    Totals and evidence of the current comparison version are rebuilt from the stored pairs. Pairs without
+    stored messages are skipped.
     """
     from mirror_collector.store import StoreLimits, StoreWriter  # noqa: PLC0415
 
@@ -243,14 +262,17 @@ def recompare(*, store: str, encryption_keys: Path | None) -> None:
                 writer.close()
     except _store_error() as error:
         raise click.ClickException(str(error)) from error
-    skipped = f", {result.without_messages:,} skipped without messages" if result.without_messages else ""
-    click.echo(f"{result.measured:,} pairs compared again{skipped}")
+    click.echo(f"{result.measured:,} pairs compared again")
+    if result.without_messages:
+        click.echo(
+            f"{result.without_messages:,} pairs skipped: their messages are not stored or cannot be decrypted"
+        )
 
 
 @main.command(epilog="\b\nExample:\n  mirror-collector forget --unit ada")
 @_STORE
-@click.option("--unit", default="", help="User or session, as named in requests.")
-@click.option("--request-id", default="", help="Id of a request.")
+@click.option("--unit", default="", help="User or session, as named in the requests.")
+@click.option("--request-id", default="", help="Id of the request (header `x-request-id`).")
 def forget(*, store: str, unit: str, request_id: str) -> None:
     """Delete all data of one user, session or request.
 
@@ -268,7 +290,7 @@ def forget(*, store: str, unit: str, request_id: str) -> None:
             writer.close()
     except _store_error() as error:
         raise click.ClickException(str(error)) from error
-    click.echo(", ".join(f"{count:,} {table}" for table, count in deleted.items()) + " deleted")
+    click.echo("rows deleted by table: " + ", ".join(f"{table} {n:,}" for table, n in deleted.items()))
 
 
 @contextmanager
@@ -277,7 +299,7 @@ def _open_reader(store: str, keys: Path | None, *, migrate: bool = False) -> Ite
     from mirror_collector.store import MessageCipher, StoreError, StoreLimits, StoreReader, StoreWriter  # noqa: PLC0415
 
     if "://" not in store and not Path(store).exists():
-        raise StoreError(f"no store found at {store}")
+        raise StoreError(f"no store found at {store}; specify the store of the collector with --store")
     if migrate:
         StoreWriter(store, StoreLimits()).close()
     reader = StoreReader(store, MessageCipher() if keys is None else MessageCipher.from_key_file(keys))

@@ -95,7 +95,9 @@ def write_parquet(
         import pyarrow as pa  # noqa: PLC0415 - an extra of its own
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError as error:
-        raise ExportError("Parquet needs the extra: pip install 'shiftplane[parquet]'") from error
+        raise ExportError(
+            "the format parquet requires an extra package; install it with: pip install 'shiftplane[parquet]'"
+        ) from error
     types = {
         "number": pa.float64(),
         "integer": pa.int64(),

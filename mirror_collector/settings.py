@@ -38,7 +38,7 @@ def _valid_json_path(text: str) -> str:
 
 def _valid_digest(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError("must be the SHA-256 of the token, 64 hexadecimal digits")
+        raise ValueError("must be the SHA-256 of the token: 64 lowercase hexadecimal digits")
     return text
 
 
@@ -178,6 +178,15 @@ def _mask(text: str) -> Mask:
 
 
 _ROOT: Final = "settings"
+_MESSAGES: Final = {
+    "extra_forbidden": "unknown field",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "union_tag_not_found": "the field `type` is missing; it must be otlp or langfuse",
+    "union_tag_invalid": "the field `type` must be otlp or langfuse",
+}
+"""Messages that replace those of pydantic, which name Python types."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -197,9 +206,7 @@ def load_settings(path: Path) -> Settings:
 
 def _describe(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or _ROOT
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return f"{field}: unknown field"
+    message = _MESSAGES.get(problem["type"]) or str(problem["msg"]).removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]}"
 
 

@@ -69,5 +69,7 @@ def parse_address(text: str) -> Address:
     elif ":" in host:
         host = ""
     if not (colon and host and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 1 << 16):
-        raise ValueError(f"{text!r} is not an address; use host:port or [ipv6]:port")
+        raise ValueError(
+            f"{text!r} is not an address; use host:port or [ipv6]:port, with a port from 0 to 65535"
+        )
     return Address(host=host, port=int(port))

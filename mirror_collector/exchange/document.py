@@ -27,6 +27,8 @@ from mirror_collector.exchange.model import (
 __all__ = ["BodyDocument", "LegDocument", "ResponseDocument", "parse_document"]
 
 _MAX_PROBLEMS: Final = 5
+_MESSAGES: Final = {"extra_forbidden": "unknown field", "model_type": "must be a JSON object"}
+"""Messages that replace those of pydantic, which name Python types."""
 
 _Name = Annotated[str, Field(min_length=1, max_length=256)]
 _Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
@@ -95,14 +97,20 @@ def parse_document(value: Any, *, max_body: int = 1 << 20) -> Leg | Rejection:
     try:
         return _leg(document, max_body=max_body)
     except binascii.Error:
-        return Rejection(reason=RejectionReason.BAD_BASE64, detail="body_base64: not base64")
+        return Rejection(
+            reason=RejectionReason.BAD_BASE64,
+            detail="request.body_base64 or response.body_base64: not valid base64",
+        )
 
 
 def _explain(error: ValidationError) -> str:
     """Describe the invalid fields without quoting their values."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    problems = [f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {problem['msg']}" for problem in errors]
-    more = [f"and {len(problems) - _MAX_PROBLEMS} more"] if len(problems) > _MAX_PROBLEMS else []
+    problems = [
+        f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
+        for problem in errors
+    ]
+    more = [f"and {len(problems) - _MAX_PROBLEMS} more problems"] if len(problems) > _MAX_PROBLEMS else []
     return "; ".join(problems[:_MAX_PROBLEMS] + more)[:1024]
 
 

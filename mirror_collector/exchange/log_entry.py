@@ -135,7 +135,9 @@ def parse_entry(data: bytes, *, node: str = "", max_body: int = 1 << 20) -> Leg 
         return Rejection(reason=RejectionReason.MALFORMED, detail="not an access log entry")
     metadata = entry.common_properties.metadata.filter_metadata
     if CAPTURE_NAMESPACE not in metadata:
-        return Rejection(reason=RejectionReason.NOT_CAPTURED, detail=f"no metadata {CAPTURE_NAMESPACE}")
+        return Rejection(
+            reason=RejectionReason.NOT_CAPTURED, detail=f"the entry has no metadata {CAPTURE_NAMESPACE}"
+        )
     fields = _Fields(metadata[CAPTURE_NAMESPACE].fields)
     try:
         if fields.has("experiment") and not fields.has("t0"):
@@ -159,7 +161,7 @@ def _leg(entry: wire.HTTPAccessLogEntry, fields: _Fields, *, node: str, max_body
     common, request, response = entry.common_properties, entry.request, entry.response
     route = fields.name("route")
     if not request.request_id or len(request.request_id) > _MAX_NAME:
-        raise _InvalidEntry(RejectionReason.BAD_FIELD, "request_id: missing or too long")
+        raise _InvalidEntry(RejectionReason.BAD_FIELD, f"request_id: must have 1 to {_MAX_NAME} characters")
     captured = _captured_response(fields, max_body=max_body)
     return Leg(
         route=RouteName(route),
@@ -290,7 +292,7 @@ class _Fields:
     def name(self, key: str) -> str:
         value = self.text(key)
         if not value or len(value) > _MAX_NAME:
-            raise _InvalidEntry(RejectionReason.BAD_FIELD, f"{key}: missing or too long")
+            raise _InvalidEntry(RejectionReason.BAD_FIELD, f"{key}: must have 1 to {_MAX_NAME} characters")
         return value
 
     def number(self, key: str) -> int | None:
@@ -303,7 +305,7 @@ class _Fields:
         try:
             return base64.b64decode(self.values[key].string_value, validate=True)
         except binascii.Error as error:
-            raise _InvalidEntry(RejectionReason.BAD_BASE64, f"{key}: not base64") from error
+            raise _InvalidEntry(RejectionReason.BAD_BASE64, f"{key}: not valid base64") from error
 
 
 def _number(key: str, text: str) -> int:

@@ -31,7 +31,7 @@ _YIELD_EVERY: Final = 64
 """Number of legs after which other tasks of the event loop may run."""
 
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
-_NOT_JSON: Final = Rejection(reason=RejectionReason.MALFORMED, detail="not JSON")
+_NOT_JSON: Final = Rejection(reason=RejectionReason.MALFORMED, detail="not valid JSON")
 
 
 def exchange_routes(queue: LegQueue) -> list[web.RouteDef]:
@@ -48,9 +48,12 @@ class _ExchangeHandler:
         values = _lines(body) if request.content_type in _NDJSON else _document(body)
         if isinstance(values, Rejection):
             self._queue.reject(values)
-            return web.json_response({"error": "malformed", "detail": values.detail}, status=400)
+            detail = (
+                "the body is not valid JSON; for one leg per line, use the content type application/x-ndjson"
+            )
+            return web.json_response({"error": "malformed", "detail": detail}, status=400)
         if len(values) > _MAX_LEGS:
-            detail = f"at most {_MAX_LEGS} legs in one request"
+            detail = f"too many legs; at most {_MAX_LEGS} are allowed in one request"
             return web.json_response({"error": "too_large", "detail": detail}, status=413)
         rejected: list[dict[str, Any]] = []
         for line, value in enumerate(values, start=1):

@@ -61,7 +61,10 @@ def outcome_routes(store: Store, clock: Callable[[], float]) -> list[web.RouteDe
     async def post(request: web.Request) -> web.Response:
         try:
             outcomes = parse_outcomes(json.loads(await request.read()))
-        except (ValueError, RecursionError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            detail = f"the body is not valid JSON: {error}"
+            return web.json_response({"error": "malformed", "detail": detail}, status=400)
+        except ValueError as error:
             return web.json_response({"error": "malformed", "detail": str(error)}, status=400)
         try:
             repeated = await store.write_outcomes(outcomes.conversions, outcomes.feedback, clock())
@@ -116,7 +119,8 @@ def _feedback(value: dict[str, Any]) -> Feedback:
 
 def _problems(number: int, value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
-        yield f"[{number}]: must be an object with {', '.join(_FIELDS)}"
+        optional = ", ".join((*_OPTIONAL, "value"))
+        yield f"[{number}]: must be an object with {' and '.join(_REQUIRED)}, and optionally {optional}"
         return
     for name in (*_REQUIRED, *(name for name in _OPTIONAL if name in value)):
         text = value.get(name)
@@ -125,7 +129,10 @@ def _problems(number: int, value: Any) -> Iterator[str]:
     if "value" in value:
         yield from _feedback_problems(number, value)
     elif "unit" not in value:
-        yield f"[{number}].unit: required for a conversion; must be a text of 1 to {_MAX_TEXT} characters"
+        yield (
+            f"[{number}].unit: required for a conversion (an outcome without `value`);"
+            f" must be a text of 1 to {_MAX_TEXT} characters"
+        )
     for name in sorted(set(value) - set(_FIELDS)):
         yield f"[{number}].{name}: unknown field; allowed fields: {', '.join(_FIELDS)}"
 
@@ -133,6 +140,6 @@ def _problems(number: int, value: Any) -> Iterator[str]:
 def _feedback_problems(number: int, value: dict[str, Any]) -> Iterator[str]:
     given = value["value"]
     if not isinstance(given, int | float) or not math.isfinite(given) or abs(given) > _MAX_VALUE:
-        yield f"[{number}].value: must be true, false or a number"
+        yield f"[{number}].value: must be true, false or a number from {-_MAX_VALUE:.0f} to {_MAX_VALUE:.0f}"
     if "unit" not in value and "request_id" not in value:
-        yield f"[{number}]: feedback requires a request_id or a unit"
+        yield f"[{number}]: feedback (an outcome with `value`) requires a request_id or a unit"

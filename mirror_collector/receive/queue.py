@@ -71,13 +71,19 @@ class LegQueue:
     def put(self, leg: Leg) -> Rejection | None:
         """Queue a leg; return the reason if it is rejected, after counting it as a drop."""
         if self._closed:
-            return self.reject(Rejection(reason=RejectionReason.STOPPING))
+            detail = "the collector is stopping; send the leg again after it has restarted"
+            return self.reject(Rejection(reason=RejectionReason.STOPPING, detail=detail))
         if leg.route not in self._routes:
             if len(self._routes) >= self.limits.max_routes:
-                return self.reject(Rejection(reason=RejectionReason.TOO_MANY_ROUTES))
+                detail = (
+                    f"route: the collector already has the maximum of {self.limits.max_routes} routes; use"
+                    " the name of one of them"
+                )
+                return self.reject(Rejection(reason=RejectionReason.TOO_MANY_ROUTES, detail=detail))
             self._routes.add(leg.route)
         if len(self._legs) >= self.limits.max_legs or self._bytes + leg.size > self.limits.max_bytes:
-            return self.reject(Rejection(reason=RejectionReason.QUEUE_FULL))
+            detail = "the receive queue is full; send the leg again later"
+            return self.reject(Rejection(reason=RejectionReason.QUEUE_FULL, detail=detail))
         self._received[leg.route, leg.role] += 1
         self._legs.append(leg)
         self._bytes += leg.size

@@ -124,7 +124,9 @@ class _Api:
             return forbidden
         selector = {name: request.query[name] for name in ("request_id", "unit") if request.query.get(name)}
         if len(selector) != 1 or len(request.query) != 1:
-            detail = "exactly one of the parameters request_id and unit is required, and no other"
+            detail = (
+                "exactly one of the parameters request_id and unit is required; no other parameter is allowed"
+            )
             return _error(400, "bad_query", detail)
         try:
             deleted = await self._store.forget(**selector)

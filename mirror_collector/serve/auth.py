@@ -50,8 +50,12 @@ def auth_middleware(tokens: Mapping[str, AccessRole]) -> Callable[..., Awaitable
         role = _role(request.headers.get("authorization", ""), tokens) if tokens else AccessRole.ADMIN
         request[ACCESS_ROLE] = role
         if role is AccessRole.NONE and request.path not in _PUBLIC_PATHS:
+            detail = (
+                "a valid access token is required; send it as `Authorization: Bearer TOKEN`, or as the"
+                " password of HTTP Basic authentication"
+            )
             return web.json_response(
-                {"error": "unauthorized", "detail": "a valid access token is required"},
+                {"error": "unauthorized", "detail": detail},
                 status=401,
                 headers={"www-authenticate": 'Basic realm="mirror-collector: any name, token as password"'},
             )
@@ -62,9 +66,10 @@ def auth_middleware(tokens: Mapping[str, AccessRole]) -> Callable[..., Awaitable
 
 def require_role(request: web.Request, role: AccessRole) -> web.Response | None:
     """Return a 403 response if the client lacks `role`, else None."""
-    if request[ACCESS_ROLE] >= role:
+    given = request[ACCESS_ROLE]
+    if given >= role:
         return None
-    detail = f"the role {role.name.lower()} is required"
+    detail = f"the role {role.name.lower()} is required; the token has the role {given.name.lower()}"
     return web.json_response({"error": "forbidden", "detail": detail}, status=403)
 
 

@@ -49,7 +49,9 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no type
 
     async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         if self._watchers >= _MAX_WATCHERS:
-            detail = f"the maximum of {_MAX_WATCHERS} concurrent watches is reached"
+            detail = (
+                f"the maximum of {_MAX_WATCHERS} concurrent evidence streams is reached; close one and retry"
+            )
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, detail)
         self._watchers += 1
         try:

@@ -69,14 +69,17 @@ class MetricsCollector(Collector):
         yield from _pair_metrics(totals)
         yield from _durations(totals)
         dropped = CounterMetricFamily(
-            f"{_PREFIX}_dropped", "Rejected entries and lost legs, by reason.", labels=["reason"]
+            f"{_PREFIX}_dropped",
+            "Legs, exposures and access log entries that were rejected or lost, by reason.",
+            labels=["reason"],
         )
         for reason, n in sorted(totals.drops.items()):
             dropped.add_metric([reason], n)
         yield dropped
         forwarded = CounterMetricFamily(
             f"{_PREFIX}_handed_on",
-            "Items forwarded to sinks and to the judge, by result.",
+            "Items for each sink, by result (sent or the reason for the loss), and sampled pairs for the"
+            " judge, by judgement or the reason why there is none.",
             labels=["to", "result"],
         )
         for name, results in self._gauges.handed_on().items():
@@ -88,18 +91,24 @@ class MetricsCollector(Collector):
     def _gauge_metrics(self) -> Iterator[Metric]:
         gauges = self._gauges
         for name, help_text, value in (
-            ("queued_legs", "Received legs that are not paired yet.", gauges.queued_legs),
-            ("queued_bytes", "Size of the queued legs in bytes.", gauges.queued_bytes),
-            ("waiting_legs", "Legs that wait for their counterpart.", gauges.waiting_legs),
+            ("queued_legs", "Legs in the receive queue.", gauges.queued_legs),
+            ("queued_bytes", "Size of the legs in the receive queue in bytes.", gauges.queued_bytes),
+            ("waiting_legs", "Legs that wait for other legs of their request.", gauges.waiting_legs),
             ("waiting_bytes", "Size of the waiting legs in bytes.", gauges.waiting_bytes),
             ("store_bytes", "Used size of the store in bytes.", gauges.store_bytes),
-            ("store_writable", "1 if the last write to the store succeeded.", float(gauges.store_writable)),
+            (
+                "store_writable",
+                "1 if the last write to the store succeeded, else 0.",
+                float(gauges.store_writable),
+            ),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", help_text, value=value)
 
 
 def _route_metrics(totals: CollectorTotals) -> Iterator[Metric]:
-    legs = CounterMetricFamily(f"{_PREFIX}_legs", "Legs received.", labels=["route", "role"])
+    legs = CounterMetricFamily(
+        f"{_PREFIX}_legs", "Legs accepted into the receive queue.", labels=["route", "role"]
+    )
     pairs = CounterMetricFamily(f"{_PREFIX}_pairs", "Pairs stored.", labels=["route"])
     unpaired = CounterMetricFamily(
         f"{_PREFIX}_unpaired_legs",
@@ -126,13 +135,15 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     )
     limited = CounterMetricFamily(
         f"{_PREFIX}_pairs_limited",
-        "Pairs whose shadow exceeded the limits on shadow traffic; the comparison metrics exclude them.",
+        "Pairs whose shadow has no answer due to the limits on shadow traffic; the comparison metrics exclude"
+        " them.",
         labels=_PAIR,
     )
     trios = CounterMetricFamily(f"{_PREFIX}_pairs_with_noise", "Pairs with a noise baseline.", labels=_PAIR)
     outcomes = CounterMetricFamily(
         f"{_PREFIX}_signs",
-        "Pairs by outcome; less: agrees less than the noise leg, only the candidate has a trait, or shorter.",
+        "Pairs by comparison outcome. less: the candidate's answer agrees less with the primary's than the"
+        " noise leg's, only it has the trait, or it is shorter; more: the opposite; same: neither.",
         labels=[*_PAIR, "measure", "sign"],
     )
     traits = CounterMetricFamily(
@@ -141,7 +152,9 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
         labels=[*_PAIR, "trait", "role"],
     )
     failed = CounterMetricFamily(
-        f"{_PREFIX}_failed_legs", "Legs in pairs without a successful answer.", labels=[*_PAIR, "role"]
+        f"{_PREFIX}_failed_legs",
+        "Legs without a successful answer, in compared pairs.",
+        labels=[*_PAIR, "role"],
     )
     rouge = SummaryMetricFamily(
         f"{_PREFIX}_rouge_l", "ROUGE-L F1 score of the texts of a pair.", labels=_PAIR

@@ -36,7 +36,9 @@ class MessageCipher:
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - an extra of its own
         except ImportError as error:
-            raise StoreError("encryption needs the extra: pip install 'shiftplane[encryption]'") from error
+            raise StoreError(
+                "encryption requires an extra package; install it with: pip install 'shiftplane[encryption]'"
+            ) from error
         for key in keys:
             key_id = blake2b(key, digest_size=_KEY_ID_BYTES, person=b"shiftplane vault").digest()
             self._ciphers[key_id] = AESGCM(key)
@@ -53,7 +55,7 @@ class MessageCipher:
         for number, line in enumerate(lines, start=1):
             key = _parse_key(line)
             if key is None:
-                raise StoreError(f"{path}:{number}: must be 32 bytes in base64 or hex")
+                raise StoreError(f"{path}: key {number} is invalid; a key must be 32 bytes in base64 or hex")
             keys.append(key)
         if not keys:
             raise StoreError(f"{path} contains no key; write one key per line, 32 bytes in base64 or hex")

@@ -29,7 +29,10 @@ def connect(location: Location, *, read_only: bool = False) -> Connection:
     try:
         from mirror_collector.store.postgres import PostgresConnection  # noqa: PLC0415 - an extra of its own
     except ImportError as error:
-        raise StoreError("PostgreSQL needs the extra: pip install 'shiftplane[postgres]'") from error
+        raise StoreError(
+            "a store in PostgreSQL requires an extra package; install it with:"
+            " pip install 'shiftplane[postgres]'"
+        ) from error
     return PostgresConnection(text, read_only=read_only)
 
 

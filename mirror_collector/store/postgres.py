@@ -76,7 +76,10 @@ class PostgresConnection:
                 found = self.raw.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
                 if found != (str(version),):
                     if found is None:
-                        raise StoreError("the schema contains a table `meta` of another program")
+                        raise StoreError(
+                            "the schema contains a table `meta` of another program; select an empty schema"
+                            " with ?options=-csearch_path%3DNAME in the URL"
+                        )
                     raise StoreError(
                         f"schema version {found[0]} is not supported; supported version: {version}"
                     )
@@ -152,7 +155,7 @@ def _lock(raw: psycopg.Connection[Any]) -> None:
     while raw.execute(_LOCK).fetchone() != (True,):
         # The session of a killed process keeps the lock until the server detects the closed connection.
         if time.monotonic() > end:
-            raise StoreError("another process uses it")
+            raise StoreError("another process writes to this store; stop that process or use another store")
         time.sleep(0.1)
 
 

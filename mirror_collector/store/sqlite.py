@@ -48,7 +48,9 @@ class SqliteConnection:
             # The writer caches the totals in memory, so a second writer would overwrite them.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError("another process uses it") from error
+            raise StoreError(
+                "another process writes to this store; stop that process or use another store"
+            ) from error
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -71,6 +73,8 @@ class SqliteConnection:
                     f"BEGIN IMMEDIATE; {for_sqlite(MIGRATIONS[found])} {set_version} COMMIT;"
                 )
             elif found != version:
+                if found == 0:
+                    raise StoreError("the file is a database of another program; specify another file")
                 raise StoreError(
                     f"schema version {found} is not supported; supported versions: 1 to {version}"
                 )

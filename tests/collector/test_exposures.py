@@ -171,10 +171,10 @@ def test_outcomes_are_accepted_all_or_none() -> None:
     ):
         parse_outcomes([good, {"route": "chat", "metric": "purchase", "user": "ada"}, 3])
     with pytest.raises(
-        ValueError, match=r"\[0\].value: must be true, false.*; \[0\]: feedback requires a request_id"
+        ValueError, match=r"\[0\].value: must be true, false.*; \[0\]: feedback .* requires a request_id"
     ):
         parse_outcomes({"route": "chat", "metric": "thumbs", "value": "yes"})
-    with pytest.raises(ValueError, match=r"value: must be true, false or a number"):
+    with pytest.raises(ValueError, match=r"value: must be .* a number from -1000000000 to 1000000000"):
         parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "a", "value": float("nan")})
     with pytest.raises(ValueError, match="at most 10000"):
         parse_outcomes([good] * 10_001)

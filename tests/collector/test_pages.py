@@ -100,7 +100,8 @@ async def test_a_pair_with_a_noise_leg_shows_its_differences(start: Start) -> No
 async def test_pages_of_an_empty_store(start: Start) -> None:
     async with start() as collector:
         assert "No exchange was received yet" in await get_page(collector, "/")
-        assert "No pair matches the filter" in await get_page(collector, "/pairs")
+        assert "There are no pairs to show" in await get_page(collector, "/pairs")
+        assert "No stored pair matches the filter" in await get_page(collector, "/pairs?flags=refused")
 
 
 async def test_the_worst_pair_is_two_clicks_from_the_overview(start: Start) -> None:

@@ -143,7 +143,7 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("ab" * 32 + "\n" + "q" * 42 + "g=\n")
     assert MessageCipher.from_key_file(file).enabled
     file.write_text("short\n")
-    with pytest.raises(StoreError, match=r"keys:1: must be 32 bytes"):
+    with pytest.raises(StoreError, match=r"keys: key 1 is invalid; a key must be 32 bytes"):
         MessageCipher.from_key_file(file)
     file.write_text("")
     with pytest.raises(StoreError, match="contains no key"):

@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mirror_collector.exchange import PairingLimits, Rejection, RejectionReason, Role
+from mirror_collector.exchange import PairingLimits, RejectionReason, Role
 from mirror_collector.receive import LegQueue, LegQueueLimits
 from mirror_collector.receive.access_log import METHOD
 from mirror_collector.wire import accesslog_pb2 as wire
@@ -299,7 +299,10 @@ async def test_a_full_queue_drops_and_counts_the_newest_leg() -> None:
     for limits in (LegQueueLimits(max_legs=2), LegQueueLimits(max_bytes=2 * one.size)):
         queue = LegQueue(limits)
         answers = [queue.put(leg(Role.PRIMARY, name)) for name in "abc"]
-        assert answers == [None, None, Rejection(reason=RejectionReason.QUEUE_FULL)]
+        assert answers[:2] == [None, None]
+        assert answers[2] is not None
+        assert answers[2].reason is RejectionReason.QUEUE_FULL
+        assert "queue is full" in answers[2].detail
         taken = await queue.get_batch(max_legs=10, max_bytes=1 << 30, wait=0.0)
         assert [one.request_id for one in taken] == ["a", "b"]
         assert queue.queued_bytes == 0
@@ -315,9 +318,15 @@ async def test_the_queue_returns_limited_batches_and_can_be_closed() -> None:
         queue.put(leg(Role.PRIMARY, f"r{n}"))
     assert len(await queue.get_batch(max_legs=2, max_bytes=1 << 30, wait=0.0)) == 2
     assert len(await queue.get_batch(max_legs=9, max_bytes=size + 1, wait=0.0)) == 2
-    assert queue.put(leg(route="another")) == Rejection(reason=RejectionReason.TOO_MANY_ROUTES)
+    another = queue.put(leg(route="another"))
+    assert another is not None
+    assert another.reason is RejectionReason.TOO_MANY_ROUTES
+    assert "the maximum of 1 routes" in another.detail
     queue.close()
-    assert queue.put(leg()) == Rejection(reason=RejectionReason.STOPPING)
+    late = queue.put(leg())
+    assert late is not None
+    assert late.reason is RejectionReason.STOPPING
+    assert "is stopping" in late.detail
     assert not queue.drained
     assert len(await queue.get_batch(max_legs=9, max_bytes=1 << 30, wait=60.0)) == 1
     assert queue.drained

@@ -78,12 +78,12 @@ FLAG_LABELS: Final = {
     "invalid_json": "JSON was requested, and the shadow's JSON is invalid",
     "invalid_calls": "the arguments of the shadow's tool calls are not a JSON object",
     "tool_calls": "different tool calls",
-    "longer": "at least twice as long",
-    "shorter": "at most half as long",
+    "longer": "at least twice as long as the primary's answer",
+    "shorter": "at most half as long as the primary's answer",
     "language": "different language",
     "finish_reason": "different finish reason",
-    "client_left": "the client disconnected: this pair is not counted",
-    "limited": "the limits on shadow traffic cut off the copy: this pair is not counted",
+    "client_left": "the client disconnected: the comparison excludes this pair",
+    "limited": "limits on shadow traffic prevented the shadow's answer: the comparison excludes this pair",
     "different": "different text",
 }
 
