@@ -61,8 +61,8 @@ def test_another_policy_decides_differently(tmp_path: Path) -> None:
 def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path) -> None:
     code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n{}")
     assert code == 1
-    assert "line 3 is not a valid block" in text
+    assert "line 3 is not a valid evidence block" in text
 
 
 def test_missing_blocks_are_reported(tmp_path: Path) -> None:
-    assert replayed(tmp_path, STRICT, "") == (0, "no blocks were recorded\n")
+    assert replayed(tmp_path, STRICT, "") == (0, "there are no evidence blocks\n")

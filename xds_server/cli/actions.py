@@ -70,9 +70,10 @@ def _callback(command: str, text: str, *, wait: bool) -> Callable[..., None]:
 @server_option
 @output_option
 def promote(name: str, reason: str, server: str, output: str, *, full: bool) -> None:
-    """Promote a rollout to its next step; ends a pause, or a shadow without a duration.
+    """Promote a rollout to its next step. This also ends a pause or shadow that has no duration.
 
-    The next step starts when the current one has converged.
+    The command fails while the current step has not converged, or while the backend that would gain weight
+    has no healthy endpoint.
 
     Example: shiftplane promote chat -m "looks good"
     """
@@ -91,7 +92,8 @@ pause = _command(
 )
 resume = _command(
     "resume",
-    "Resume a paused rollout with the remaining time of its step.\n\nExample: shiftplane resume chat",
+    "Resume a paused rollout with the remaining time of its step, or end a pause step.\n\n"
+    "Example: shiftplane resume chat",
 )
 abort = _command(
     "abort",

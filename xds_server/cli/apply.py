@@ -37,7 +37,8 @@ def apply(
         click.echo("nothing was applied", err=True)
         ctx.exit(Exit.FAILED)
     text = "\n---\n".join(document.text for one in loaded for document in one.documents)
-    file = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+    others = len(paths) - 1
+    file = paths[0] if not others else f"{paths[0]} and {others} other path{'s' * (others != 1)}"
     try:
         response = Api(server).post_spec(text, file, dry_run=dry_run, reason=reason)
     except ApiError as error:
@@ -68,7 +69,7 @@ def _problem_text(problem: dict[str, Any]) -> str:
 @click.option("--reason", "-m", default="", help="Reason for the deletion, recorded in the audit log.")
 @server_option
 def delete(names: tuple[str, ...], reason: str, server: str, *, yes: bool) -> None:
-    """Delete routes. Their proxies respond with 404 to their requests afterwards.
+    """Delete routes. Proxies then respond with 404 to requests that no other route matches.
 
     Example: shiftplane delete chat -m "replaced by route chat-large"
     """
@@ -78,7 +79,9 @@ def delete(names: tuple[str, ...], reason: str, server: str, *, yes: bool) -> No
         if not yes:
             proxies = view["convergence"]["connected"]
             click.confirm(
-                f"{proxies} connected proxies will respond with 404 for route {name}. Continue?", abort=True
+                f"Connected proxies of group {view['group']}: {proxies}. They will respond with 404 to "
+                f"requests that only route {name} matches. Delete the route?",
+                abort=True,
             )
         api.delete(f"/v1/routes/{quote(name)}", reason=reason)
         click.echo(f"route {name} deleted")

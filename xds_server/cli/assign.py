@@ -31,7 +31,8 @@ _FULL = 100.0
     "attributes",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Attribute of the user. Repeatable. NAME=- reads one value per line from standard input.",
+    help="Attribute of the user. Repeatable. With NAME=-, each line of standard input is the value of one "
+    "user.",
 )
 @click.option("--path", default=None, help="Path of the request. Default: a path that the route matches.")
 @click.option(
@@ -63,7 +64,8 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
 ) -> None:
     """Show the variant and prompt version of a user of route NAME, and the rule that selects them.
 
-    Uses the current weights of the control plane, or with --spec the weight of --weight.
+    Uses the current weights on the control plane. With --spec, the candidate has the weight given by
+    --weight.
 
     Example: shiftplane assign chat -a user.id=ada -a org.id=acme
     """
@@ -76,8 +78,12 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
         slot = "" if item["slot"] is None else f" (slot {item['slot']:,} of 10,000)"
         prompt = f", prompt {item['prompt']}" if item["prompt"] else ""
         user = " ".join(f"{key}={value}" for key, value in item["attributes"].items()) or "all users"
-        served = item["variant"] or f"depends on {item['why']}"
-        click.echo(f"{user}: {served}{slot} by {item['by']}{prompt}")
+        served = (
+            f"{item['variant']}{slot} by {item['by']}"
+            if item["variant"]
+            else f"the variant depends on {item['why']} (Envoy route {item['by']})"
+        )
+        click.echo(f"{user}: {served}{prompt}")
 
 
 def _assignments(traffic: RouteTraffic, given: tuple[str, ...], path: str | None) -> Iterator[dict[str, Any]]:
@@ -97,7 +103,10 @@ def _assignments(traffic: RouteTraffic, given: tuple[str, ...], path: str | None
         headers = {header_of(route, attribute): value for attribute, value in attributes.items()}
         assignment = assign_request(table, requested, headers)
         if assignment is None:
-            raise click.UsageError(f"route {route.metadata.name} does not match requests for {requested}")
+            raise click.UsageError(
+                f"route {route.metadata.name} does not match requests for path {requested!r}; "
+                "select a path that it matches with --path"
+            )
         yield {
             "attributes": attributes,
             "variant": assignment.variant,
@@ -111,7 +120,7 @@ def _assignments(traffic: RouteTraffic, given: tuple[str, ...], path: str | None
 def _users(pairs: dict[str, str]) -> Iterator[dict[str, str]]:
     from_stdin = [attribute for attribute, value in pairs.items() if value == "-"]
     if len(from_stdin) > 1:
-        raise click.UsageError("only one attribute can be read from standard input")
+        raise click.UsageError("only one --attribute can be read from standard input (NAME=-)")
     if not from_stdin:
         yield pairs
         return
@@ -166,4 +175,5 @@ def _named(routes: list[ModelRoute], name: str, source: str) -> ModelRoute:
     for route in routes:
         if route.metadata.name == name:
             return route
-    raise click.UsageError(f"no route {name!r} in {source}")
+    listed = ", ".join(route.metadata.name for route in routes) or "none"
+    raise click.UsageError(f"no route {name!r} in {source}; defined routes: {listed}")

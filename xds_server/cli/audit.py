@@ -41,9 +41,9 @@ class _ListByDefault(click.Group):
 
 @click.group(cls=_ListByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 def audit() -> None:
-    """Show, verify and export the audit log. It includes rejected requests and deleted routes.
+    """Show, verify and export the audit log, which includes rejected requests and deleted routes.
 
-    Example: shiftplane audit chat -n 20, shiftplane audit verify
+    Example: shiftplane audit chat -n 20 && shiftplane audit verify
     """
 
 
@@ -70,7 +70,8 @@ def list_(route: str | None, limit: int, server: str, output: str) -> None:
         print_data({"entries": entries}, output)
         return
     if not entries:
-        click.echo("the audit log is empty", err=True)
+        scope = "" if route is None else f" of route {route}"
+        click.echo(f"the audit log has no entries{scope}", err=True)
         return
     from rich.table import Table
     from rich.text import Text
@@ -96,7 +97,8 @@ def list_(route: str | None, limit: int, server: str, output: str) -> None:
     "checkpoints",
     multiple=True,
     metavar="NUMBER:HASH",
-    help="Number and hash of an entry stored elsewhere, such as in an `audited` log line. Repeatable.",
+    help="Number and hash of an audit entry, as recorded outside the store, such as in an `audited` log "
+    "line. Repeatable.",
 )
 @click.option("--anchor", "anchors", multiple=True, metavar="NUMBER:HASH", hidden=True)
 @server_option
@@ -111,9 +113,11 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
     server: str,
     output: str,
 ) -> None:
-    """Verify that no audit entry was changed, removed or moved. Exit code: 0 if so, 1 otherwise.
+    """Verify that no audit entry was changed, removed or moved.
 
-    Only a checkpoint that is stored elsewhere reveals that the whole audit log was rewritten.
+    Exit code: 0 if the audit log is unchanged, 1 otherwise.
+
+    Only a checkpoint that was recorded outside the store reveals that the whole audit log was rewritten.
 
     Example: shiftplane audit verify --store state.sqlite
     """
@@ -139,7 +143,7 @@ def verify(  # noqa: PLR0913, PLR0917 - one parameter per option
         for one in result["breaks"]:
             click.echo(one["words"], err=True)
         click.echo(
-            f"audit log NOT valid: {len(result['breaks'])} breaks in {result['entries']:,} entries",
+            f"audit log NOT valid; problems found: {len(result['breaks'])}; entries: {result['entries']:,}",
             err=True,
         )
     if not result["holds"]:

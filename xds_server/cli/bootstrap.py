@@ -22,7 +22,8 @@ class _HostPort(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         host, _, port = str(value).rpartition(":")
         if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:
             self.fail(
-                f"{value!r} is not host:port; expected an address such as 127.0.0.1:18000 or [::1]:18000",
+                f"{value!r} is not host:port; expected an address such as 127.0.0.1:18000 or [::1]:18000, "
+                "with a port from 0 to 65535",
                 param,
                 ctx,
             )
@@ -38,7 +39,7 @@ host_port = _HostPort()
     type=click.Choice(["gateway", "sidecar"]),
     default="gateway",
     show_default=True,
-    help="Role of the Envoy: in front of all model servers, or beside one.",
+    help="Role of the Envoy: in front of all model servers (gateway), or beside one model server (sidecar).",
 )
 @click.option("--group", required=True, help="Group of the proxy, equal to spec.proxies.group of its routes.")
 @click.option("--node-id", default=None, help="Node ID. Default: the host name.")
@@ -77,20 +78,35 @@ host_port = _HostPort()
     "--ready",
     type=host_port,
     default=None,
-    help="Address of a listener that responds to GET /ready, for probes.",
+    help="Address of a listener for readiness probes. It responds to GET /ready with 200 until the proxy "
+    "drains.",
 )
 @click.option(
     "--serve-port",
     type=int,
     default=8000,
     show_default=True,
-    help="Port of the serve listener for other proxies (sidecar).",
+    help="Port of the serve listener for other proxies (sidecar). Ignored with --serve.",
 )
-@click.option("--serve", type=host_port, default=None, help="Address of the serve listener (sidecar).")
 @click.option(
-    "--app-port", type=int, default=8001, show_default=True, help="Port of the model server (sidecar)."
+    "--serve",
+    type=host_port,
+    default=None,
+    help="Address of the serve listener (sidecar). Default: 0.0.0.0 with the port of --serve-port.",
 )
-@click.option("--app", type=host_port, default=None, help="Address of the model server (sidecar).")
+@click.option(
+    "--app-port",
+    type=int,
+    default=8001,
+    show_default=True,
+    help="Port of the model server (sidecar). Ignored with --app.",
+)
+@click.option(
+    "--app",
+    type=host_port,
+    default=None,
+    help="Address of the model server (sidecar). Default: 127.0.0.1 with the port of --app-port.",
+)
 @click.option("--sotw", is_flag=True, help="Use SotW xDS instead of delta xDS.")
 @click.option(
     "--stats-interval",
@@ -143,8 +159,9 @@ def bootstrap(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> None:
     """Print an Envoy bootstrap configuration.
 
-    Certificate paths are paths in the file system of Envoy. With --out, two additional files let Envoy reload
-    changed certificates; without it, Envoy reads them once at start.
+    Certificate paths are paths in the file system of Envoy. With --xds-tls-ca and --out, the command also
+    writes files with SDS secrets beside the --out file, from which Envoy reloads changed certificates. Envoy
+    must find these files at the same paths. Without --out, Envoy reads certificates once at start.
 
     Example: shiftplane bootstrap --group chat --xds 10.0.0.5:18000 > envoy.yaml && envoy -c envoy.yaml
     """

@@ -55,13 +55,13 @@ class ApiError(click.ClickException):
 
 
 class Unreachable(click.ClickException):
-    """The control plane did not respond."""
+    """The control plane did not respond, or another server did."""
 
     exit_code = Exit.UNREACHABLE
 
     def __init__(self, server: str, reason: str) -> None:
         super().__init__(
-            f"cannot connect to a control plane at {server} ({reason}); start one with `shiftplane serve`, "
+            f"no response from a control plane at {server} ({reason}); start one with `shiftplane serve`, "
             "or set another address with --server or SHIFTPLANE_SERVER"
         )
 

@@ -103,7 +103,7 @@ def remove(name: str) -> None:
 @click.option("--token-stdin", is_flag=True, help="Read the token from standard input instead of a prompt.")
 @server_option
 def login(name: str | None, server: str, *, token_stdin: bool) -> None:
-    """Log in to a control plane: check a token and store it in a context.
+    """Log in to a control plane: check a token, store it in a context, and make that context the current one.
 
     Example: shiftplane login --server https://shiftplane.example.com
     """
@@ -132,7 +132,10 @@ def logout(server: str) -> None:
         if one.server.rstrip("/") == server:
             contexts.named[name] = Context(server=one.server)
     save(contexts)
-    click.echo(f"token for {server} removed from this machine; to revoke it: shiftplane token revoke ID")
+    click.echo(
+        f"no token for {server} is stored in {path()}; a token remains valid until it expires or an admin "
+        "revokes it with: shiftplane token revoke ID"
+    )
 
 
 @click.command()
@@ -154,7 +157,7 @@ def whoami(server: str, output: str) -> None:
 def _roles(caller: dict[str, object]) -> str:
     grants = caller["grants"]
     if not isinstance(grants, list):
-        raise ApiError(200, {"detail": "the response is not from a control plane"})
+        raise ApiError(200, {"detail": "the response is not from a control plane; check the URL in --server"})
     roles = []
     for grant in grants:
         labels = ",".join(f"{key}={value}" for key, value in grant["routes"].items())

@@ -116,8 +116,8 @@ def resolve_server(server: str | None) -> str:
     if name not in contexts.named:
         defined = ", ".join(contexts.named) or "none"
         raise ContextsError(
-            f"unknown context {name!r}; defined contexts: {defined}; "
-            "select one with: shiftplane config use NAME"
+            f"unknown context {name!r}; defined contexts: {defined}; select one with SHIFTPLANE_CONTEXT, or "
+            "unset SHIFTPLANE_CONTEXT and run: shiftplane config use NAME"
         )
     return contexts.named[name].server.rstrip("/")
 

@@ -16,7 +16,11 @@ __all__ = ["cost"]
 @click.command()
 @click.argument("route")
 @click.option(
-    "--days", type=click.IntRange(1, 400), default=7, show_default=True, help="Number of most recent days."
+    "--days",
+    type=click.IntRange(1, 400),
+    default=7,
+    show_default=True,
+    help="Number of days to show: the most recent days with requests.",
 )
 @server_option
 @output_option
@@ -32,7 +36,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
         print_data({"route": route, "days": shown}, output)
         return
     if not shown:
-        click.echo("no requests were counted")
+        click.echo(f"no requests of route {route} were counted")
         return
     from rich.table import Table
 
@@ -46,9 +50,9 @@ def cost(route: str, days: int, server: str, output: str) -> None:
         "FAILED",
         "TOKENS IN",
         "TOKENS OUT",
-        "ESTIMATED",
+        "ESTIMATED TOKENS",
         "COST",
-        "PER REQUEST",
+        "COST PER REQUEST",
     ):
         table.add_column(name, justify="left" if name in {"DAY", "BACKEND"} else "right")
     for item in shown:
@@ -68,4 +72,4 @@ def cost(route: str, days: int, server: str, output: str) -> None:
     budget = Api(server).get(f"/v1/routes/{quote(route)}").get("shadow_budget")
     if budget is not None:
         spent = "unknown" if budget["spent"] is None else f"{budget['spent']:,.0f} tokens/s"
-        click.echo(f"shadow budget: {budget['limit']:,.0f} tokens/s; current rate: {spent}")
+        click.echo(f"shadow budget: {budget['limit']:,.0f} tokens/s; current rate of copies: {spent}")

@@ -38,7 +38,8 @@ def diff(
 ) -> None:
     """Compare a spec with the running one or with another file. Nothing is applied.
 
-    Prints the difference of the specs including defaults, then the Envoy resources that would change.
+    Prints the difference of the specs including defaults, then the Envoy resources that differ at the first
+    step of the rollout.
 
     Example: shiftplane diff chat.yaml --against chat.old.yaml
     """
@@ -55,7 +56,7 @@ def diff(
             color = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
             click.echo(click.style(line, fg=color))
         for name, change in changed.items():
-            click.echo(f"{change}: {name}")
+            click.echo(f"resource {change}: {name}")
     if exit_code and (specs or changed):
         ctx.exit(Exit.FAILED)
 

@@ -19,7 +19,7 @@ _limit = click.option(
     type=click.IntRange(1, 10_000),
     default=50,
     show_default=True,
-    help="Maximum number of events.",
+    help="Maximum number of events; the newest are shown.",
 )
 
 

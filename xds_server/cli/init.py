@@ -27,7 +27,7 @@ apiVersion: shiftplane.dev/v1alpha1
 kind: ModelRoute
 metadata: {{name: {name}}}
 spec:
-  proxies: {{group: {group}}}       # Envoys with a bootstrap of --group {group}
+  proxies: {{group: {group}}}       # Envoys whose bootstrap was created with --group {group}
   match: {{path: {{prefix: /v1/}}}}
   backends:
     - {{name: v1, {stable}}}
@@ -53,17 +53,17 @@ _AB: Final = """\
     abTest:
       randomizationUnit: user.id
       variants: [{{backend: v2, weight: 50}}]
-      primaryMetric:                 # choose yours with shiftplane samplesize
+      primaryMetric:                 # replace both numbers; shiftplane samplesize calculates the users
         {{name: {metric}, column: Good, baseline: 0.10, minimumDetectableEffect: {{absolute: 0.02}}}}
       maxDuration: 14d
 """
 _BLUE_GREEN: Final = """\
     blueGreen:
       previewMatch: [{attribute: tester, op: exists}]   # requests with x-tester preview the candidate
-      keepWarm: 72h                                     # `shiftplane undo` is instant for this time
+      keepWarm: 72h                                     # for this time, `shiftplane undo` is instant
 """
 _ANALYSIS: Final = """\
-  analysis:                          # Fail rolls back, Pass lets the rollout proceed
+  analysis:                          # verdict Fail: rolls back; verdict Pass: the rollout proceeds
     metrics:
       - {name: success-rate}
       - {name: ttft-p99, maxRatio: 1.25}
@@ -77,7 +77,8 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         host, _, port = str(value).strip().rpartition(":")
         if not host or not port.isdecimal():
             self.fail(
-                f"{value!r} is not host:port; expected one such as 10.0.0.1:8000 or vllm.prod.svc:8000",
+                f"{value!r} is not host:port; expected an address such as 10.0.0.1:8000 or "
+                "vllm.prod.svc:8000",
                 param,
                 ctx,
             )
@@ -101,15 +102,21 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option(
     "--infrastructure/--model",
-    prompt="3/5 Is it the same model on another engine, quantization or machine",
+    prompt="3/5 Is the candidate the same model on another engine, quantization or machine",
     default=False,
-    help="--infrastructure: new engine or machine, blue-green. --model: new model, canary or A/B test.",
+    help="--infrastructure: the same model on another engine or machine (blue-green). "
+    "--model: another model (canary or A/B test).",
 )
-@click.option("--shadow/--no-shadow", default=None, help="Whether a shadow precedes the canary.")
+@click.option(
+    "--shadow/--no-shadow",
+    default=None,
+    help="Whether to test the candidate with copied requests before the canary (with --model).",
+)
 @click.option(
     "--metric",
     default=None,
-    help="User metric that decides an A/B test, such as purchase; empty: no A/B test.",
+    help="Metric of user behavior that decides an A/B test, such as purchase. Empty: no A/B test. "
+    "Used only with --model and --no-shadow.",
 )
 @click.option(
     "--user-header", default="x-user-id", show_default=True, help="Header that identifies the user."
@@ -147,7 +154,9 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
         if shadow is None:
             shadow = click.confirm("4/5 Test the candidate with copied requests first", default=True)
         if metric is None and not shadow:
-            question = "5/5 Metric of user behavior that decides, such as purchase (empty: none)"
+            question = (
+                "5/5 Metric of user behavior that decides an A/B test, such as purchase (empty: no A/B test)"
+            )
             metric = click.prompt(question, default="", show_default=False)
     file = out or Path(f"{name}.yaml")
     if file.exists() and not force:
@@ -191,10 +200,10 @@ def _strategy(*, infrastructure: bool, shadow: bool, metric: str) -> tuple[str, 
         return summary, _AB.format(metric=metric)
     if shadow:
         return (
-            "Shadow, then canary: copied requests first, then users step by step.",
+            "Shadow, then canary: the candidate receives copied requests first, then users step by step.",
             _SHADOW + _CANARY + _ANALYSIS,
         )
-    return "Canary: users step by step.", _CANARY + _ANALYSIS
+    return "Canary: users move to the candidate step by step.", _CANARY + _ANALYSIS
 
 
 def _address_field(address: str) -> str:

@@ -46,7 +46,11 @@ def lint(ctx: click.Context, paths: tuple[str, ...], output: str, *, strict: boo
         warnings = len(problems) - errors
         counted = f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}"
         click.echo(
-            f"{counted} in {routes} route{'s' * (routes != 1)}" if problems else _no_problems(routes),
+            counted
+            if errors
+            else f"{counted} in {routes} route{'s' * (routes != 1)}"
+            if problems
+            else _no_problems(routes),
             err=True,
         )
     if errors or (strict and problems):

@@ -20,12 +20,20 @@ __all__ = ["plan", "render_group", "render_groups"]
 
 _ENTRY = ("0.0.0.0", 10_000)
 _SHOWN = 3
+_INCONCLUSIVE = {
+    "Hold": "the rollout waits for an operator",
+    "Rollback": "the rollout rolls back",
+    "Promote": "the next step begins",
+}
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
 @click.option(
-    "--step", type=click.IntRange(0), default=None, help="Step whose resources to show, counted from 1."
+    "--step",
+    type=click.IntRange(0),
+    default=None,
+    help="Step whose resources to show, counted from 1. Default: 0, before the first step.",
 )
 @click.option("--resources", is_flag=True, help="Print the complete Envoy resources.")
 @output_option
@@ -131,8 +139,9 @@ def _analysis_text(route: ModelRoute) -> str:
     if analysis.dry_run:
         return f"{text}; dry run: no action is taken"
     return (
-        f"{text}: a timed step with users on the candidate ends only with the verdict Pass; otherwise it is "
-        f"extended by up to {duration_text(analysis.wait_for_verdict)}, then {analysis.on_inconclusive}"
+        f"{text}: a timed step with users on the candidate ends only with the verdict Pass; otherwise the "
+        f"step is extended by up to {duration_text(analysis.wait_for_verdict)}, and then "
+        f"{_INCONCLUSIVE[analysis.on_inconclusive]} (onInconclusive: {analysis.on_inconclusive})"
     )
 
 
@@ -154,7 +163,12 @@ def _precedence(route: ModelRoute) -> Iterator[str]:
         yield f"preview: {clauses}: {spec.candidate}"
     if spec.prompt is not None:
         weights = {} if spec.prompt.rollout is None else spec.prompt.rollout.weights
-        yield f"prompt: {_shares(weights) or 'no rollout'}, else {spec.prompt.default or 'none'}"
+        default = spec.prompt.default or "none"
+        yield (
+            f"prompt version: {_shares(weights)}, otherwise {default}"
+            if weights
+            else f"prompt version: {default}"
+        )
 
 
 def _shortened(values: tuple[str, ...]) -> str:

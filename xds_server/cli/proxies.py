@@ -26,7 +26,12 @@ def proxies(group: str | None, server: str, output: str) -> None:
         print_data({"proxies": views}, output)
         return
     if not views:
-        click.echo("no proxy is connected; start one with: shiftplane bootstrap --group NAME", err=True)
+        scope = "" if group is None else f" of group {group}"
+        click.echo(
+            f"no proxy{scope} is connected; create an Envoy bootstrap with: "
+            f"shiftplane bootstrap --group {group or 'NAME'}",
+            err=True,
+        )
         return
     from xds_server.cli.render import proxies_table
 

@@ -45,6 +45,11 @@ _FINDING_STYLE: Final = {
     "NoData": "yellow",
     "Error": "bold yellow",
 }
+_LOSSES: Final = {
+    "log_entries_dropped": "dropped log entries",
+    "collector_unreachable": "failed connections to the collector",
+    "copies_cut_off": "copies dropped at a limit",
+}
 _BAR: Final = 40
 # The width of a panel in columns: wider panels are hard to read, and a pipe has no width of its own.
 _WIDTH: Final = 100
@@ -158,7 +163,7 @@ def _weights(view: View) -> RenderableType:
     if view["mirror_percent"] > 0:
         table.add_row(
             Text(view["candidate"] or "", style="bold"),
-            Text("copied requests; clients receive no response from it", style="magenta"),
+            Text("receives copied requests; users do not receive its responses", style="magenta"),
             Text(percent(view["mirror_percent"]), style="bold magenta"),
             Text("shadow", style="dim"),
         )
@@ -229,8 +234,11 @@ def _facts(view: View, now: float) -> RenderableType:
     if equivalence is not None:
         table.add_row(Text("equivalence", style="dim"), _equivalence(equivalence))
     if view.get("capture_lost"):
-        lost = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in view["capture_lost"].items())
-        table.add_row(Text("capture", style="dim"), Text(f"lost in proxies: {lost}", style="yellow"))
+        lost = ", ".join(
+            f"{n:,} {_LOSSES.get(reason) or reason.replace('_', ' ')}"
+            for reason, n in view["capture_lost"].items()
+        )
+        table.add_row(Text("capture", style="dim"), Text(f"losses in proxies: {lost}", style="yellow"))
     if view["message"]:
         table.add_row(Text("message", style="dim"), Text(view["message"]))
     return table
@@ -278,7 +286,7 @@ def _experiment(experiment: View) -> RenderableType:
 def _costs(costs: list[View]) -> RenderableType:
     """Return requests, tokens and costs of each backend since the start of the control plane."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("BACKEND", "REQUESTS", "FAILED", "PROMPT TOKENS", "TOKENS", "ESTIMATED", "COST"):
+    for name in ("BACKEND", "REQUESTS", "FAILED", "TOKENS IN", "TOKENS OUT", "ESTIMATED TOKENS", "COST"):
         table.add_column(name, justify="left" if name == "BACKEND" else "right")
     for cost in costs:
         price = "-" if cost["cost"] is None else f"{cost['cost']:,.4f} {cost['currency']}"
@@ -297,7 +305,7 @@ def _costs(costs: list[View]) -> RenderableType:
 def _kill_text(kill: View) -> str:
     by = "the spec" if kill["by_spec"] else kill["actor"]
     since = time_text(kill["at"], kill["at"])
-    return f"{kill['serve']} serves all users since {since}, by {by}: {kill['reason']}"
+    return f"{kill['serve']} has served all users since {since}; killed by {by}: {kill['reason']}"
 
 
 def _pairs(pairs: View) -> Text:
@@ -312,7 +320,9 @@ def _pairs(pairs: View) -> Text:
         parts.append(f"ROUGE-L {rouge['mean']:.2f}")
     latency = pairs.get("latency_ms") or {}
     if latency.get("primary") and latency.get("shadow"):
-        parts.append(f"p50 {_ms(latency['primary'].get('p50'))} → {_ms(latency['shadow'].get('p50'))}")
+        parts.append(
+            f"p50 latency {_ms(latency['primary'].get('p50'))} → {_ms(latency['shadow'].get('p50'))}"
+        )
     unpaired = sum((pairs.get("unpaired") or {}).values())
     if unpaired:
         parts.append(f"{unpaired:,} unpaired legs")

@@ -24,7 +24,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("spec", type=_FILE)
-@click.option("--route", default=None, help="Name of the route, if the file contains several.")
+@click.option("--route", default=None, help="Name of the route in SPEC. Default: the first route.")
 @click.option(
     "--blocks",
     type=_FILE,
@@ -35,7 +35,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
-    help="File to write the evidence blocks to.",
+    help="File to which the evidence blocks are also written.",
 )
 @click.option("--run", type=int, default=None, help="Number of the run. Default: all runs.")
 @output_option
@@ -62,10 +62,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise click.ClickException("\n".join(str(problem) for problem in loaded.problems))
     found = next((r for r in loaded.routes if route in {None, r.metadata.name}), None)
     if found is None:
-        raise click.ClickException(f"{spec} has no route {route!r}")
+        defined = ", ".join(r.metadata.name for r in loaded.routes)
+        raise click.ClickException(f"{spec} has no route {route!r}; defined routes: {defined}")
     name, route_spec = found.metadata.name, found.spec
     if route_spec.candidate is None:
-        raise click.ClickException(f"{spec}: route {name!r} has no candidate")
+        raise click.ClickException(f"{spec}: route {name!r} has no candidate; replay requires spec.candidate")
     text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetch(server, name)
     if save is not None:
         save.write_text(text, encoding="utf-8")
@@ -81,7 +82,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
         print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
     if not runs:
-        click.echo("no blocks were recorded")
+        click.echo("there are no evidence blocks" + (f" of run {run}" if run is not None else ""))
     for one in runs:
         _print(one)
 
@@ -102,7 +103,9 @@ def _read(text: str) -> Iterator[tuple[int, Block]]:
             document = json.loads(line)
             yield int(document["run"]), block_from_json(document)
         except (ValueError, KeyError, TypeError) as error:
-            raise click.ClickException(f"line {number} is not a valid block: {error}") from error
+            raise click.ClickException(
+                f"line {number} is not a valid evidence block: {type(error).__name__}: {error}"
+            ) from error
 
 
 def _document(one: ReplayedRun) -> dict[str, Any]:
@@ -122,4 +125,4 @@ def _print(one: ReplayedRun) -> None:
     for decision in one.decisions:
         click.echo(f"  {decision.after:8.0f} s  {decision.finding.value:<13} {decision.message}")
     if not one.decisions:
-        click.echo("  the candidate had no requests")
+        click.echo("  the candidate received no requests in this run")

@@ -18,8 +18,12 @@ _OFTEN_QUOTED: Final = 2_348
 
 
 @click.command()
-@click.option("--baseline", type=float, required=True, help="Rate of the control, from 0 to 1.")
-@click.option("--mde", type=float, required=True, help="Minimum detectable effect.")
+@click.option(
+    "--baseline", type=float, required=True, help="Rate of the control, between 0 and 1 (both excluded)."
+)
+@click.option(
+    "--mde", type=float, required=True, help="Minimum detectable effect; requires --absolute or --relative."
+)
 @click.option(
     "--absolute", "kind", flag_value="absolute", help="Treat --mde as a difference: 0.10 + 0.05 is 0.15."
 )
@@ -33,8 +37,13 @@ _OFTEN_QUOTED: Final = 2_348
 @click.option(
     "--power", type=float, default=0.8, show_default=True, help="Probability of detecting the effect."
 )
-@click.option("--one-sided", is_flag=True, help="Test for an increase only.")
-@click.option("--split", default="50/50", show_default=True, help="Percentages of treatment and control.")
+@click.option("--one-sided", is_flag=True, help="Test only in the direction of --mde.")
+@click.option(
+    "--split",
+    default="50/50",
+    show_default=True,
+    help="Percentages of treatment and control; their sum is 100.",
+)
 @click.option(
     "--formula",
     type=click.Choice(["pooled", "unpooled", "arcsine", "fleiss", "evan-miller"]),
@@ -43,7 +52,10 @@ _OFTEN_QUOTED: Final = 2_348
     help="Formula for the sample size.",
 )
 @click.option(
-    "--users-per-day", type=click.FloatRange(min=0, min_open=True), default=None, help="New users per day."
+    "--users-per-day",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="New users per day. Adds the duration of the test in days to the output.",
 )
 @output_option
 def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -65,12 +77,14 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     share = _share(split)
     problems = [
-        f"{name} {value:g} must be between 0 and 1"
+        f"{name} {value:g} must be greater than 0 and less than 1"
         for name, value in (("--baseline", baseline), ("--alpha", alpha), ("--power", power))
         if not 0 < value < 1
     ]
     if share is None:
-        problems.append(f"--split {split!r} must be two percentages such as 10/90")
+        problems.append(
+            f"--split {split!r} must be two percentages greater than 0 with the sum 100, such as 10/90"
+        )
     if kind is None:
         problems.append(
             f"add --absolute ({baseline:g} becomes {baseline + mde:g}) or --relative "
@@ -79,8 +93,8 @@ def samplesize(  # noqa: PLR0913, PLR0917 - one parameter per option
     target = baseline + mde if kind == "absolute" else baseline * (1 + mde)
     if kind is not None and (not 0 < target < 1 or target == baseline):
         problems.append(
-            f"--mde {mde:g} results in a rate of {target:g}; "
-            "it must differ from --baseline and be between 0 and 1"
+            f"--mde {mde:g} results in a rate of {target:g}; the rate must differ from --baseline and be "
+            "greater than 0 and less than 1"
         )
     if problems or share is None:
         raise click.UsageError("; ".join(problems))
@@ -139,8 +153,8 @@ def _print(found: SampleSizePlan, users_per_day: float | None) -> None:
     if users_per_day is not None:
         click.echo(f"{found.days(users_per_day):.1f} days with {users_per_day:g} new users per day")
     click.echo(
-        f"\ndetects {found.baseline:.4g} → {found.target:.4g} ({100 * rise:+.4g} points, "
-        f"{rise / found.baseline:+.4g} relative) with a power of {found.power:g}; "
+        f"\ndetects {found.baseline:.4g} → {found.target:.4g} ({100 * rise:+.4g} percentage points, "
+        f"{100 * rise / found.baseline:+.4g} % relative) with a power of {found.power:g}; "
         f"alpha {found.alpha:g}, {'two' if sides == 2 else 'one'}-sided"
     )
     click.echo(f"formula: {found.formula.value}, {FORMULAS[found.formula]}")
@@ -148,7 +162,7 @@ def _print(found: SampleSizePlan, users_per_day: float | None) -> None:
         found.baseline, _OFTEN_QUOTED, alpha=found.alpha, power=found.power, sides=found.sides
     )
     click.echo(
-        f"\n{_OFTEN_QUOTED:,} per group, a number often quoted for 10 % → 15 %, would detect "
-        f"{100 * detects:+.2f} points from {found.baseline:.4g}; no usual formula with 80 % power "
-        "results in this number for five points."
+        f"\n{_OFTEN_QUOTED:,} users per group, a number often quoted for 10 % → 15 %, would detect "
+        f"{100 * detects:+.2f} percentage points from {found.baseline:.4g}; no usual formula with 80 % power "
+        "results in this number for 10 % → 15 %."
     )

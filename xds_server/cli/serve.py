@@ -47,8 +47,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--xds-identity",
     multiple=True,
     metavar="TEMPLATE",
-    help="Template that maps names of a client certificate to nodes. Repeatable. "
-    "Default: 'spiffe://*/ns/*/sa/{group}' and 'dns:{id}'.",
+    help="Template that maps names of a client certificate to nodes. Requires --xds-tls-client-ca. "
+    "Repeatable. Default: 'spiffe://*/ns/*/sa/{group}' and 'dns:{id}'.",
 )
 @click.option("--xds-plaintext", is_flag=True, help="Allow plaintext xDS connections from other hosts.")
 @click.option(
@@ -77,7 +77,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--access",
     type=_FILE,
     default=None,
-    help="Path to the OIDC login settings (see docs/security.md).",
+    help="Path to the OIDC login settings (see docs/access.md).",
 )
 @click.option(
     "--store",
@@ -138,7 +138,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Source of token counts: proxies read them from responses (envoy), or none (off).",
 )
-@click.option("--prometheus", default=None, help="Base URL of Prometheus, required for metrics with a query.")
+@click.option(
+    "--prometheus",
+    default=None,
+    help="Base URL of Prometheus. Required for metrics with a query and for --counts prometheus.",
+)
 @click.option(
     "--counts",
     type=click.Choice(["proxies", "prometheus"]),
@@ -290,7 +294,7 @@ def _tls(
             raise click.UsageError("--xds-tls-client-ca requires --xds-tls-cert and --xds-tls-key")
         if not plaintext and not xds.loopback:
             raise click.UsageError(
-                f"{xds} accepts proxies on other hosts: use --xds-tls-cert and --xds-tls-key for TLS "
+                f"other hosts can connect to --xds {xds}: use --xds-tls-cert and --xds-tls-key for TLS "
                 "(and --xds-tls-client-ca to require client certificates), or allow plaintext with "
                 "--xds-plaintext"
             )
@@ -315,7 +319,8 @@ def _http_tls(
     """Return certificate and key of the HTTP server; reject --open on an address other than loopback."""
     if is_open and not http.loopback:
         raise click.UsageError(
-            f"--open makes every client of {http} an admin; it is allowed on a loopback address only"
+            f"--open makes every client of {http} an admin; --open is allowed only if --http is a loopback "
+            "address, such as 127.0.0.1:18001"
         )
     if (certificate is None) != (key is None):
         raise click.UsageError("--http-tls-cert and --http-tls-key must be used together")

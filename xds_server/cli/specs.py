@@ -74,7 +74,7 @@ def _expand(paths: Sequence[str]) -> list[str]:
         if path != "-" and Path(path).is_dir():
             inside = sorted(str(p) for p in Path(path).iterdir() if p.suffix in {".yaml", ".yml"})
             if not inside:
-                raise click.ClickException(f"{path}: the folder contains no *.yaml file")
+                raise click.ClickException(f"{path}: the folder contains no *.yaml or *.yml file")
             files.extend(inside)
         else:
             files.append(path)

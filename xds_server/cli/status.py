@@ -54,7 +54,9 @@ def status(ctx: click.Context, name: str, timeout: float, server: str, output: s
     else:
         print_data(view, output)
     if wait and not _settled(view):
-        click.echo(f"the rollout of {name} did not end within {timeout:g} s", err=True)
+        click.echo(
+            f"the rollout of {name} neither ended nor waited for an operator within {timeout:g} s", err=True
+        )
         ctx.exit(Exit.TIMEOUT)
     ctx.exit(ENDED.get(view["phase"], Exit.OK))
 

@@ -69,10 +69,15 @@ def token() -> None:
     "--routes",
     default="",
     metavar="LABELS",
-    help="Labels of the routes that the token applies to, such as team=search. Default: all routes.",
+    help="Labels of the routes that the token applies to, such as team=search,tier=gold. "
+    "Default: all routes.",
 )
 @click.option(
-    "--expires", type=_TokenLifetime(), default="90d", show_default=True, help="Lifetime of the token."
+    "--expires",
+    type=_TokenLifetime(),
+    default="90d",
+    show_default=True,
+    help="Lifetime of the token, from 1m to 366d.",
 )
 @click.option(
     "--store",
