@@ -188,7 +188,8 @@ def server_option(command: F) -> F:
         callback=lambda _ctx, _param, value: resolve_server(value),
         metavar="URL",
         help="Base URL of the control plane; also SHIFTPLANE_SERVER. "
-        f"Default: the server of the current context, or {LOCAL}.",
+        "Default: the server of the context named by SHIFTPLANE_CONTEXT, else of the current context, else "
+        f"{LOCAL}.",
     )(command)
 
 
