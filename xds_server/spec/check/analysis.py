@@ -40,18 +40,22 @@ def _metric(loc: Loc, name: str, metric: Any) -> Iterator[Finding]:
         yield Finding(
             (*loc, "name"),
             f"unknown metric {name!r}{hint(name, list(COMPARED))}",
-            f"use a query, or a built-in metric: {', '.join(COMPARED)}",
+            f"add a query, or use a built-in metric: {', '.join(COMPARED)}",
         )
     for field in _COMPARISON_FIELDS if limited else _THRESHOLD_FIELDS:
         if field in metric:
-            reason = "with a threshold" if limited else "without a threshold"
-            yield Finding((*loc, field), f"has no effect {reason}", "remove it")
+            if limited:
+                yield Finding((*loc, field), "has no effect with a threshold", "remove it")
+            else:
+                yield Finding(
+                    (*loc, field), "has no effect without a threshold", "remove it, or add a threshold"
+                )
     ratio, margin = metric.get("maxRatio"), metric.get("margin")
     if isinstance(ratio, int | float) and isinstance(margin, int | float) and margin <= ratio:
         yield Finding(
             (*loc, "margin"),
-            f"{margin:g} is not greater than maxRatio {ratio:g}, so the metric could never pass",
-            f"expected a number greater than {ratio:g}",
+            f"{margin:g} is not greater than maxRatio, which is {ratio:g}",
+            f"set margin to more than {ratio:g}, or lower maxRatio",
         )
 
 
@@ -78,9 +82,10 @@ def _currencies(spec: Any) -> Iterator[Finding]:
         currency = price.get("currency", "USD")
         if first is not None and currency != first:
             loc: Loc = ("spec", "backends", number, "price", "currency")
+            default = "" if "currency" in price else " (the default)"
             yield Finding(
                 loc,
-                f"currency {currency!r} differs from {first!r}",
+                f"currency {currency!r}{default} differs from {first!r}, the currency of an earlier backend",
                 "use one currency for all backends of a route",
             )
         first = first or currency

@@ -31,7 +31,7 @@ def _known(spec: Any) -> Iterator[Finding]:
     for loc, attribute in (*_sticky(spec), *_referenced(spec)):
         if isinstance(attribute, str) and attribute not in known:
             message, defined = unknown("attribute", attribute, known)
-            example = f"define it: attributes: {{{attribute}: {{header: x-user-id}}}}"
+            example = f"add spec.attributes: {{{attribute}: {{header: HEADER}}}}"
             yield Finding(loc, message, defined if known else example)
 
 
@@ -42,7 +42,7 @@ def _request_id(spec: Any) -> Iterator[Finding]:
         if isinstance(header, str) and header.lower() == "x-request-id":
             yield Finding(
                 ("spec", "attributes", attribute, "header"),
-                "x-request-id differs in every request, so no user would stay on a backend",
+                "x-request-id differs in every request, so no user would keep a backend or prompt version",
                 "use a header with the same value in all requests of a user",
             )
 

@@ -56,7 +56,9 @@ def _backend_addresses(spec: Any) -> Iterator[Finding]:
         for index, endpoint in enumerate(items(endpoints)):
             if isinstance(endpoint, str) and listed.count(endpoint) > 1 and listed.index(endpoint) < index:
                 yield Finding(
-                    (*loc, "endpoints", index), f"{endpoint!r} is listed twice", "remove the duplicate"
+                    (*loc, "endpoints", index),
+                    f"{endpoint!r} is listed more than once",
+                    "remove the duplicate",
                 )
         name = str(backend.get("name"))
         for endpoint in dict.fromkeys([*listed, *([dns] if isinstance(dns, str) else [])]):
@@ -92,7 +94,12 @@ def _unused(spec: Any) -> Iterator[Finding]:
                 warning=True,
             )
     if isinstance(spec.get("candidate"), str) and spec.get("strategy") is None:
-        yield Finding(("spec", "candidate"), "is never served: the spec has no strategy", "", warning=True)
+        yield Finding(
+            ("spec", "candidate"),
+            "the spec has no strategy, so no rollout moves users to the candidate",
+            "add spec.strategy",
+            warning=True,
+        )
 
 
 def _models(spec: Any) -> Iterator[Finding]:
@@ -113,7 +120,7 @@ def _health(spec: Any) -> Iterator[Finding]:
         if enabled is False and at(backend, "name") == spec.get("candidate"):
             yield Finding(
                 ("spec", "backends", number, "passiveHealth", "enabled"),
-                "passive health is off for the candidate, so failing endpoints keep receiving users",
+                "is false for the candidate, so proxies keep sending requests to failing endpoints",
                 "",
                 warning=True,
             )

@@ -27,7 +27,9 @@ def _paths(spec: Any) -> Iterator[Finding]:
         if count > 1:
             last = len(hosts) - 1 - hosts[::-1].index(host)
             yield Finding(
-                ("spec", "match", "hosts", last), f"{host!r} is listed twice", "remove the duplicate"
+                ("spec", "match", "hosts", last),
+                f"{host!r} is listed more than once",
+                "remove the duplicate",
             )
 
 
@@ -38,13 +40,15 @@ def _timeouts(spec: Any) -> Iterator[Finding]:
         yield Finding(
             ("spec", "timeouts", "request"),
             "is not longer than timeouts.connect, so requests could time out before a connection exists",
-            "use a longer duration",
+            f"use more than {at(spec, 'timeouts', 'connect')}",
         )
     wait = duration(at(spec, "convergence", "timeout"))
     deadline = duration(spec.get("progressDeadline"))
     if wait is not None and deadline is not None and deadline < wait:
         yield Finding(
-            ("spec", "progressDeadline"), "is shorter than convergence.timeout", "use a longer duration"
+            ("spec", "progressDeadline"),
+            "is shorter than convergence.timeout, so it would pass before lagging proxies are reported",
+            f"use at least {at(spec, 'convergence', 'timeout')}",
         )
 
 

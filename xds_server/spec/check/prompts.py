@@ -34,7 +34,7 @@ def _versions(spec: Any) -> Iterator[Finding]:
         if version not in used and used <= set(known):
             yield Finding(
                 (*_LOC, "versions", version),
-                "is not used: it is not the default, has no weight, and no override refers to it",
+                "is not used: it is not the default, has no weight above 0, and no override refers to it",
                 "",
                 warning=True,
             )
@@ -60,11 +60,14 @@ def _weights(spec: Any) -> Iterator[Finding]:
     default = at(spec, "prompt", "default")
     if total > FULL:
         message = f"the weights add up to {total / 100:g} %"
-        yield Finding(loc, message, "at most 100 % are allowed; the other users receive the default version")
+        yield Finding(loc, message, "use weights that add up to at most 100 %")
     elif isinstance(default, str) and default in shares and total != FULL:
         rest = (FULL - total + shares[default]) / 100
-        message = f"the default version receives the remaining users, which are {rest:g} %"
-        yield Finding((*loc, default), message, f"remove it, or set it to {rest:g}")
+        weight = shares[default] / 100
+        message = (
+            f"is {weight:g} %, but the default version receives all remaining users, which are {rest:g} %"
+        )
+        yield Finding((*loc, default), message, f"remove this weight, or set it to {rest:g}")
 
 
 def _overrides(spec: Any) -> Iterator[Finding]:

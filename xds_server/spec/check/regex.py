@@ -23,10 +23,13 @@ _FLAGS: Final = re.compile(r"\(\?[ims]+\)")
 _UNSUPPORTED: Final = (
     ("(?=", "lookaheads"),
     ("(?!", "lookaheads"),
-    ("(?<", "lookbehinds"),
+    ("(?<=", "lookbehinds"),
+    ("(?<!", "lookbehinds"),
+    ("(?<", "named groups written (?<NAME>…) instead of (?P<NAME>…)"),
+    ("(?P<", "(?P<NAME>…) groups whose NAME is not an ASCII identifier"),
     ("(?P=", "backreferences"),
     ("(?>", "atomic groups"),
-    ("(?(", "conditions"),
+    ("(?(", "conditional groups"),
 )
 
 
@@ -95,9 +98,10 @@ class _Scanner:
     def _escape(self, letters: str) -> None:
         char = self._text[self._at + 1 : self._at + 2]
         if char.isdigit():
-            raise RegexError("backreferences are not supported")
+            raise RegexError(f"backreferences and octal escapes such as \\{char} are not supported")
         if char and (char == "_" or not char.isascii() or (char.isalpha() and char not in letters)):
-            raise RegexError(f"the escape \\{char} is not supported there")
+            where = " inside [ ]" if letters == _IN_CLASS else ""
+            raise RegexError(f"the escape \\{char} is not supported{where}")
         self._at += 2
 
     def _class(self) -> None:
@@ -108,7 +112,7 @@ class _Scanner:
             if char == "]" and self._at > first:
                 break
             if char == "[" or (char in "-&~|" and self._text.startswith(char * 2, self._at)):
-                raise RegexError(f"{char} must be escaped inside [ ]")
+                raise RegexError(f"{char if char == '[' else char * 2} must be escaped inside [ ]")
             if char == "\\":
                 self._escape(_IN_CLASS)
             else:
@@ -142,7 +146,9 @@ class _Scanner:
         size, counts = self._last
         times = max(1, *(int(count[:9]) for count in (match[1], match[3]) if count))
         if times * counts > _MAX_COUNT:
-            raise RegexError(f"repetition counts, nested ones multiplied, must not exceed {_MAX_COUNT}")
+            raise RegexError(
+                f"a repetition count, multiplied by the counts inside its group, must not exceed {_MAX_COUNT}"
+            )
         outer, most = self._open_groups[-1]
         self._open_groups[-1] = outer + size * (times - 1), max(most, times * counts)
         self._at = match.end()

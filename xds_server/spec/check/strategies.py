@@ -41,7 +41,7 @@ def _strategy(spec: Any) -> Iterator[Finding]:
             "canary can also be combined with a shadow that has a promotion, or with blueGreen",
         )
     if "abTest" not in chosen and spec.get("candidate") is None:
-        yield Finding(_LOC, "the strategy requires a candidate", "set spec.candidate")
+        yield Finding(_LOC, "every strategy except abTest requires a candidate", "set spec.candidate")
 
 
 def _canary(spec: Any) -> Iterator[Finding]:
@@ -82,7 +82,12 @@ def _steps(loc: Loc, steps: Any) -> Iterator[Finding]:
             message = "has both setWeight and pause" if given else "must not be empty"
             yield Finding((*loc, number), message, "set exactly one of setWeight and pause")
         if len(kinds) > 1 and kinds[-1] == kinds[-2] == "pause":
-            yield Finding((*loc, number), "is the second pause in a row", "", warning=True)
+            yield Finding(
+                (*loc, number),
+                "follows another pause without a setWeight between them",
+                "merge the two pauses, or add a setWeight step between them",
+                warning=True,
+            )
     if kinds and kinds[0] == "pause":
         yield Finding(
             (*loc, 0), "the first step is a pause, before the candidate has a weight", "begin with setWeight"
@@ -95,8 +100,9 @@ def _ends_early(loc: Loc, weights: list[Any]) -> Iterator[Finding]:
     if weights and weights[-1] not in {None, FULL}:
         yield Finding(
             loc,
-            f"the last weight is {weights[-1] / 100:g} %, so both backends serve users when the rollout ends",
-            "",
+            f"the last weight is {weights[-1] / 100:g} %, "
+            "so the stable backend still serves users when the rollout ends",
+            "end with a weight of 100 to move all users to the candidate",
             warning=True,
         )
 
@@ -136,7 +142,7 @@ def _shadow(spec: Any) -> Iterator[Finding]:
             (*loc, "limits"),
             f"copies could use {memory / (1 << 30):.1f} GiB of memory in each proxy "
             "(maxConcurrentRequests times maxRequestSize)",
-            "",
+            "lower maxConcurrentRequests or maxRequestSize",
             warning=True,
         )
 
@@ -156,7 +162,9 @@ def _ab_test(spec: Any) -> Iterator[Finding]:
     control = test.get("control")
     if isinstance(control, str) and isinstance(stable, str) and control != stable:
         yield Finding(
-            (*loc, "control"), f"{control!r} is not the stable backend", f"remove it, or set it to {stable}"
+            (*loc, "control"),
+            f"{control!r} is not the stable backend, which is always the control",
+            f"remove it, or set it to {stable}",
         )
     yield from _hypothesis((*loc, "primaryMetric"), test.get("primaryMetric"))
     seen: set[str] = set()
@@ -188,8 +196,8 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
     if metric.get("column") is None:
         yield Finding(
             loc,
-            "has no column (Good or Bad), so no variant can win",
-            "",
+            "has no column, so no variant can win",
+            "add column: Good if a counted user is a success, or column: Bad if it is a failure",
             warning=True,
         )
     effect, baseline = metric.get("minimumDetectableEffect"), metric.get("baseline")
@@ -206,9 +214,18 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
         yield Finding(place, message, allowed)
     elif isinstance(baseline, int | float) and isinstance(effect[given[0]], int | float):
         rise = effect[given[0]] * (1 if given[0] == "absolute" else baseline)
-        if not rise or not 0 < baseline + (rise if metric.get("column") != "Bad" else -rise) < 1:
+        rate = baseline + (rise if metric.get("column") != "Bad" else -rise)
+        if not rise:
             yield Finding(
-                place, "the resulting rate is not between 0 and 1", "use a smaller effect greater than 0"
+                place,
+                f"does not change the baseline, which is {baseline:g}",
+                "use an effect greater than 0, and an absolute one if the baseline is 0",
+            )
+        elif not 0 < rate < 1:
+            yield Finding(
+                place,
+                f"changes the rate from the baseline {baseline:g} to {rate:g}",
+                "use an effect and a baseline that give a rate greater than 0 and less than 1",
             )
 
 
@@ -222,13 +239,13 @@ def _blue_green(spec: Any) -> Iterator[Finding]:
         yield Finding(
             (*loc, "autoPromotionAfter"),
             "has no effect while autoPromotionEnabled is false",
-            "set autoPromotionEnabled: true, or remove it",
+            "set autoPromotionEnabled: true, or remove autoPromotionAfter",
         )
     if not blue_green.get("previewMatch") and not set(blue_green) & {"active", "preview"}:
         yield Finding(
             loc,
-            "has no previewMatch, so the candidate receives no requests before the switch",
-            "",
+            "has no previewMatch, so the strategy sends no requests to the candidate before the switch",
+            "add clauses that select the requests for the candidate, such as those of test users",
             warning=True,
         )
 

@@ -37,13 +37,15 @@ def _clauses(spec: Any) -> Iterator[Finding]:
 def _values(loc: Loc, op: str, values: list[Any]) -> Iterator[Finding]:
     if op in _VALUELESS:
         if values:
-            yield Finding((*loc, "values"), f"the operator {op} takes no values", "remove them")
+            yield Finding((*loc, "values"), f"the operator {op!r} takes no values", "remove them")
         return
     place: Loc = (*loc, "values")
     if not values:
-        yield Finding(loc, f"the operator {op} requires values", "add values: with at least one entry")
+        yield Finding(loc, f"the operator {op!r} requires values", "add values: [VALUE]")
     elif (op in _NUMBERS or op.startswith("semver")) and len(values) > 1:
-        yield Finding(place, f"the operator {op} takes one value, found {len(values)}", "remove all but one")
+        yield Finding(
+            place, f"the operator {op!r} takes one value, found {len(values)}", "remove all but one"
+        )
     yield from check_values(place, values)
     for number, value in enumerate(values):
         if not isinstance(value, str):
@@ -51,13 +53,13 @@ def _values(loc: Loc, op: str, values: list[Any]) -> Iterator[Finding]:
         if op in _NUMBERS and not (_NUMBER.fullmatch(value) and abs(int(value)) <= _MAX_NUMBER):
             yield Finding(
                 (*place, number),
-                f"{value[:40]!r} is not a whole number",
-                'expected a quoted whole number such as "18", at most 2^62',
+                f"{value[:40]!r} is not a valid whole number",
+                'expected a quoted whole number from -2^62 to 2^62 without leading zeros, such as "18"',
             )
         if op.startswith("semver") and not _VERSION.fullmatch(value):
             yield Finding(
                 (*place, number),
-                f"{value[:40]!r} is not a version",
+                f"{value[:40]!r} is not a valid version",
                 'expected three numbers below a million without leading zeros, such as "2.3.0"',
             )
     if op == "matches":
@@ -72,8 +74,8 @@ def _expressions(loc: Loc, values: list[Any]) -> Iterator[Finding]:
         except RegexError as error:
             yield Finding(
                 (*loc, "values", number),
-                f"{value[:40]!r} is not a valid regular expression: {error}",
-                "use RE2 syntax; the expression must match the whole value",
+                f"{value[:40]!r} is not a supported regular expression: {error}",
+                "use syntax that RE2 and Python share; the expression must match the whole value",
             )
             invalid = True
     if size > MAX_EXPANDED:
@@ -116,13 +118,14 @@ def _rules(spec: Any) -> Iterator[Finding]:
         elif isinstance(name, str):
             names.add(name)
         yield from _weights((*loc, "serve", "weights"), at(rule, "serve", "weights"))
-        covering = next((r for r in listed[:number] if _covers(r, rule)), None)
+        covering = next((index for index in range(number) if _covers(listed[index], rule)), None)
         if covering is not None:
-            other = at(covering, "name")
+            name = at(listed[covering], "name")
+            other = repr(name) if isinstance(name, str) else f"rules[{covering}]"
             yield Finding(
                 loc,
-                f"is unreachable: the earlier rule {other!r} matches all of its requests",
-                f"remove it, or move it above {other!r}",
+                f"is unreachable: the earlier rule {other} matches all of its requests",
+                f"remove it, or move it above {other}",
             )
 
 

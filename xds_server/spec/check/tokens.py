@@ -29,7 +29,11 @@ def _claims(spec: Any) -> Iterator[Finding]:
         loc: Loc = ("spec", "attributes", name)
         provider = at(source, "provider")
         if isinstance(source, dict) and provider is not None and source.get("claim") is None:
-            yield Finding((*loc, "provider"), "has no effect without a claim", "remove it, or add claim")
+            yield Finding(
+                (*loc, "provider"),
+                "has no effect without a claim",
+                "remove provider, or use a claim as the source",
+            )
         elif at(source, "claim") is None:
             continue
         elif isinstance(provider, str) and provider not in providers:
@@ -37,9 +41,9 @@ def _claims(spec: Any) -> Iterator[Finding]:
             yield Finding((*loc, "provider"), message, _providers(providers))
         elif provider is None and len(providers) != 1:
             message = (
-                "requires provider: the spec has several"
+                "requires the field provider, because spec.jwtProviders has several entries"
                 if providers
-                else "requires an entry in jwtProviders"
+                else "requires an entry in spec.jwtProviders"
             )
             yield Finding((*loc, "claim"), message, _providers(providers))
 
@@ -65,16 +69,18 @@ def _keys(spec: Any) -> Iterator[Finding]:
         plain = isinstance(url, str) and url.startswith("http://")
         if plain:
             message = "is not an https URL, so an attacker on the network path could replace the keys"
-            yield Finding((*loc, "url"), message, "", warning=True)
+            yield Finding((*loc, "url"), message, "use an https URL", warning=True)
         if jwks.get("caFile") not in (None, _CA_FILE) and (plain or url is None):
-            yield Finding((*loc, "caFile"), "has no effect without an https URL", "remove it")
+            yield Finding(
+                (*loc, "caFile"), "has no effect without an https URL", "remove it, or use an https URL"
+            )
 
 
 def _inline(loc: Loc, text: str) -> Iterator[Finding]:
     try:
         keys = at(json.loads(text), "keys")
     except (ValueError, RecursionError):
-        yield Finding(loc, "is not JSON", _EXPECTED)
+        yield Finding(loc, "cannot be parsed as JSON", _EXPECTED)
         return
     if not isinstance(keys, list) or not keys:
         yield Finding(loc, "contains no keys", _EXPECTED)

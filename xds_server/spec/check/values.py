@@ -106,12 +106,14 @@ def check_values(loc: Loc, values: list[Any]) -> Iterator[Finding]:
     seen: set[str] = set()
     for number, value in enumerate(values):
         if isinstance(value, str) and value in seen:
-            yield Finding((*loc, number), f"{value[:40]!r} is listed twice", "remove the duplicate")
+            yield Finding((*loc, number), f"{value[:40]!r} is listed more than once", "remove the duplicate")
         elif isinstance(value, str):
             seen.add(value)
     size = sum(len(value.encode(errors="replace")) for value in texts(values))
     if size > _MAX_BYTES:
-        yield Finding(loc, f"the values have {size} bytes in total", "at most 16 KiB are allowed")
+        yield Finding(
+            loc, f"the values have {size} bytes in total", f"at most {_MAX_BYTES} bytes (16 KiB) are allowed"
+        )
 
 
 def hint(name: str, known: list[str]) -> str:
