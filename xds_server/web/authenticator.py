@@ -123,7 +123,9 @@ class Authenticator:
             return known
         expired = known is not None and not known.is_valid(now)
         await self.record_failure(
-            request, f"token {ident or 'with invalid format'}", "expired" if expired else "unknown"
+            request,
+            f"token {ident or 'with invalid format'}",
+            "the token has expired" if expired else "unknown token",
         )
         raise ProblemError(
             401,
@@ -146,7 +148,7 @@ class Authenticator:
             raise ProblemError(
                 429,
                 "too_many_failures",
-                f"too many wrong secrets from {source}; retry after {wait:.0f} s",
+                f"too many failed authentications from {source}; retry after {max(1, wait):.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
         self._failures.record_failure(address_prefix(source), now)
@@ -190,7 +192,9 @@ class Authenticator:
         key, monotonic = f"{principal.via} {principal.name}", time.monotonic()
         if wait := self._logins.retry_after(key, monotonic):
             raise ProblemError(
-                429, "too_many_failures", f"{principal.name} logged in too often; retry after {wait:.0f} s"
+                429,
+                "too_many_failures",
+                f"{principal.name} logged in too often; retry after {max(1, wait):.0f} s",
             )
         self._logins.record_failure(key, monotonic)
         now, secret = self._clock(), issue_secret(secrets.token_bytes(38))
@@ -265,7 +269,8 @@ class Authenticator:
             raise ProblemError(
                 421,
                 "cross_site",
-                f"host {request.host!r} is not allowed without login; use localhost or a loopback address",
+                f"host {request.host!r} is not allowed while login is disabled (serve --open); use "
+                "localhost or a loopback address",
             )
         if request.method in _SAFE_METHODS:
             return
@@ -274,7 +279,12 @@ class Authenticator:
         if site not in {"same-origin", "none"} or (
             origin is not None and urlsplit(origin).netloc not in allowed
         ):
-            raise ProblemError(403, "cross_site", "requests from pages of other sites are not allowed")
+            raise ProblemError(
+                403,
+                "cross_site",
+                "requests from pages of other sites are not allowed; if users open the pages at another "
+                "address than that of --http, set serve --public-url",
+            )
 
 
 def to_caller(
@@ -295,7 +305,7 @@ def to_caller(
         raise ProblemError(
             400,
             "bad_request",
-            f"Idempotency-Key: allowed: up to {_MAX_KEY_LENGTH} printable ASCII characters",
+            f"Idempotency-Key must be at most {_MAX_KEY_LENGTH} printable ASCII characters",
         )
     reported, name = _storable(reported_user).strip() or _reported_user(request), principal.name
     if reported not in {"", name}:
@@ -326,7 +336,9 @@ async def require_role(request: web.Request, engine: Engine, role: Role, name: s
     if not principal.may(
         role, engine.queries.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))
     ):
-        await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
+        needed = f"this requires the role {role.text} for this route"
+        message = f"{principal.name} may not {action} route {name!r}: {needed}"
+        await _refuse(request, engine, action, name, message)
 
 
 async def require_role_somewhere(
@@ -339,7 +351,9 @@ async def require_role_somewhere(
     """
     principal = _principal(request)
     if principal.highest_role < role:
-        await _refuse(request, engine, action, name, f"{principal.name} may not {action} specs")
+        needed = f"this requires the role {role.text} for at least one route"
+        message = f"{principal.name} may not {action} specs: {needed}"
+        await _refuse(request, engine, action, name, message)
 
 
 async def require_role_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:
