@@ -275,7 +275,7 @@ sesion: {}
     for message in (
         "access.yaml:2:3: oidc.issuer",
         "access.yaml:4:3: oidc.clientSecretFile: missing: No such file",
-        "access.yaml:5:3: oidc.scopes: openid is missing",
+        "access.yaml:5:3: oidc.scopes: the scope openid is missing",
         "access.yaml:7:40: oidc.roles[0].role",
         "access.yaml:8:",
         "did you mean 'session'",

@@ -93,7 +93,7 @@ async def create_route(page: Page, text: str) -> None:
     await page.get_by_role("button", name="Apply").click()
     # The page is updated without a reload.
     await expect(page.locator("#phase")).to_have_text("Paused")
-    await expect(page.get_by_text("waiting for an operator to promote it")).to_be_visible()
+    await expect(page.get_by_text("waiting for an operator to resume or promote the rollout")).to_be_visible()
 
 
 async def expect_forbidden(page: Page, served: Served, path: str) -> None:

@@ -38,7 +38,7 @@ class ProxyStatus(Enum):
 class Convergence:
     """How many of a group's connected proxies are synced with the newest version.
 
-    `detail` names the proxies that are not, and repeats the errors of NACKs.
+    `detail` names the proxies that are not synced, and repeats the errors of NACKs.
     """
 
     connected: int
@@ -74,7 +74,7 @@ class ProxyView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepView:
-    """One step of a route's program; weight in percent, duration in seconds."""
+    """One step of a rollout; weight in percent, duration in seconds."""
 
     index: int
     kind: str
@@ -122,12 +122,12 @@ class KillView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricView:
-    """The verdict on one metric: both arms, the effect with its bounds, and the evidence.
+    """The verdict on one metric: candidate and control, the effect with its bounds, and the evidence.
 
-    `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` are bounds that hold
-    for all checks together. `evidence` is against the candidate and `support` for it, as odds against chance;
-    a rollback requires `needed`. `remaining` is the estimated number of seconds until a verdict at the
-    present rate.
+    `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` are its confidence
+    bounds, which stay valid although they are computed after every block (anytime-valid). `evidence` is
+    against the candidate and `support` for it, as odds against chance; a rollback requires `evidence` of at
+    least `needed`. `remaining` is the estimated number of seconds until a verdict at the present rate.
     """
 
     name: str
@@ -188,8 +188,9 @@ class CostView:
 class RouteView:
     """A route as operators see it; percentages are 0..100.
 
-    `splits` lists the slots of each split in order: (variant, number of 10,000 slots). `shadow_budget` has
-    the limit of the copies' token rate, the recent rate and what is left; None for a shadow without a limit.
+    `splits` lists the slots of each split in order: (variant, number of its slots of 10,000).
+    `shadow_budget` has the limit of the copies' token rate, the recent rate and what is left; None for a
+    shadow without a limit.
     """
 
     name: str

@@ -96,7 +96,7 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             parameters=(
                 Parameter(
                     name="anchor",
-                    description="A checkpoint recorded elsewhere, as NUMBER:HASH; repeatable.",
+                    description="A checkpoint recorded outside the store, as NUMBER:HASH; repeatable.",
                     schema={"type": "string", "pattern": "^[0-9]{1,15}:[0-9a-f]{64}$"},
                 ),
             ),
@@ -135,7 +135,7 @@ class _AccessHandlers:
         return web.json_response({"tokens": [token_to_json(token) for token in tokens]})
 
     async def create_token(self, request: web.Request) -> web.Response:
-        await require_role_everywhere(request, self._engine, Role.ADMIN, "make tokens")
+        await require_role_everywhere(request, self._engine, Role.ADMIN, "create tokens")
         body, now = await read_json(request, TokenBody), time.time()
         by = to_caller(request, Role.ADMIN)
         token, text = new_token(
@@ -155,9 +155,13 @@ class _AccessHandlers:
     async def revoke_token(self, request: web.Request) -> web.Response:
         await require_role_everywhere(request, self._engine, Role.ADMIN, "revoke tokens")
         ident, now = request.match_info["id"], time.time()
-        event = to_caller(request, Role.ADMIN).audit_event("revoke-token", "", now, detail=ident)
+        event = to_caller(request, Role.ADMIN).audit_event("revoke-token", "", now, detail=f"token {ident}")
         if not await run_in_store_thread(self._access.revoke_token, ident, event):
-            raise ProblemError(404, "unknown_token", f"there is no token {ident!r}")
+            raise ProblemError(
+                404,
+                "unknown_token",
+                f"there is no token {ident!r}; to list all tokens: shiftplane token list",
+            )
         return web.json_response({"revoked": ident})
 
     async def list_audit(self, request: web.Request) -> web.Response:
@@ -177,11 +181,11 @@ class _AccessHandlers:
         return web.json_response(text=text)
 
     async def verify_audit(self, request: web.Request) -> web.Response:
-        await require_role_everywhere(request, self._engine, Role.VIEWER, "verify the audit")
+        await require_role_everywhere(request, self._engine, Role.VIEWER, "verify the audit log")
         texts = request.query.getall("anchor", [])
         if len(texts) > _MAX_CHECKPOINTS:
             raise ProblemError(
-                400, "bad_request", f"anchor: allowed: up to {_MAX_CHECKPOINTS} per request, got {len(texts)}"
+                400, "bad_request", f"{len(texts)} values of anchor; at most {_MAX_CHECKPOINTS} are allowed"
             )
         try:
             checkpoints = [parse_checkpoint(text) for text in texts]
@@ -192,7 +196,7 @@ class _AccessHandlers:
         return web.json_response({"holds": not found, "entries": count, "breaks": found})
 
     async def export_audit(self, request: web.Request) -> web.StreamResponse:
-        await require_role_everywhere(request, self._engine, Role.VIEWER, "export the audit")
+        await require_role_everywhere(request, self._engine, Role.VIEWER, "export the audit log")
         response = web.StreamResponse(headers={"content-type": "application/x-ndjson"})
         await response.prepare(request)
         async for lines in self._engine.queries.audit_lines():

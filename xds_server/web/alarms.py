@@ -36,7 +36,8 @@ _RECEIVED: Final = {
 }
 _TEXT: Final = {"type": "string"}
 _ALARMS_DISABLED: Final = (
-    "alarms are disabled because they can trigger rollbacks; to accept them, set serve --alarm-secret-file"
+    "alarms are not accepted without a secret, because they can trigger rollbacks; set serve "
+    "--alarm-secret-file"
 )
 _SENDER: Final = "sender of alarms"
 
@@ -58,10 +59,12 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
         if secret is not None and not hmac.compare_digest(
             header.encode(errors="replace"), b"Bearer " + secret
         ):
-            log.warning("alarm_rejected", peer=request.remote, reason="wrong bearer token")
-            await authenticator.record_failure(request, _SENDER, "wrong bearer token")
+            log.warning("alarm_rejected", peer=request.remote, reason="missing or wrong bearer token")
+            await authenticator.record_failure(request, _SENDER, "missing or wrong bearer token")
             raise ProblemError(
-                401, "unauthorized", "the bearer token does not match the content of --alarm-secret-file"
+                401,
+                "unauthorized",
+                "the bearer token is missing or is not the content of serve --alarm-secret-file",
             )
         return await _process(engine, alertmanager(_json(await request.read())))
 
@@ -84,18 +87,20 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
         return await _process(engine, [webhook(_json(body))])
 
     response = SuccessResponse(
-        description="The routes that the alarm matches, with their phase after it.", schema=_RECEIVED
+        description="The routes that alerts which start to fire match, each with its phase afterwards.",
+        schema=_RECEIVED,
     )
     signature_headers = (
         Parameter(
             name="x-shiftplane-timestamp",
-            description="The time of signing, in seconds since the epoch.",
+            description="Time of signing in seconds since the epoch, at most 300 s from the server's time.",
             schema=_TEXT,
             header=True,
         ),
         Parameter(
             name="x-shiftplane-signature",
-            description="The signature of timestamp and body, as sha256=….",
+            description="sha256= and the HMAC-SHA256 of TIMESTAMP.BODY, keyed with the alarm secret, in "
+            "hexadecimal.",
             schema=_TEXT,
             header=True,
         ),

@@ -122,15 +122,12 @@ class Authenticator:
                     await run_in_store_thread(self.access.record_token_use, known.id, now)
             return known
         expired = known is not None and not known.is_valid(now)
-        await self.record_failure(
-            request, f"token {ident or 'with invalid format'}", "expired" if expired else "unknown"
-        )
+        reason = "the token has expired" if expired else "unknown token"
+        await self.record_failure(request, f"token {ident or 'with invalid format'}", reason)
         raise ProblemError(
             401,
             "unauthorized",
-            "the token has expired; an admin can create another with: shiftplane token create"
-            if expired
-            else "unknown token; an admin can create one with: shiftplane token create",
+            f"{reason}; an admin can create a new one with: shiftplane token create",
             headers=_BEARER,
         )
 
@@ -146,7 +143,7 @@ class Authenticator:
             raise ProblemError(
                 429,
                 "too_many_failures",
-                f"too many wrong secrets from {source}; retry after {wait:.0f} s",
+                f"too many failed authentications from {source}; retry after {max(1, wait):.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
         self._failures.record_failure(address_prefix(source), now)
@@ -189,9 +186,8 @@ class Authenticator:
         """
         key, monotonic = f"{principal.via} {principal.name}", time.monotonic()
         if wait := self._logins.retry_after(key, monotonic):
-            raise ProblemError(
-                429, "too_many_failures", f"{principal.name} logged in too often; retry after {wait:.0f} s"
-            )
+            message = f"{principal.name} logged in too often; retry after {max(1, wait):.0f} s"
+            raise ProblemError(429, "too_many_failures", message)
         self._logins.record_failure(key, monotonic)
         now, secret = self._clock(), issue_secret(secrets.token_bytes(38))
         expires_at = now + self.limits.lifetime
@@ -262,11 +258,11 @@ class Authenticator:
     def _check_same_site(self, request: web.Request) -> None:
         """Reject requests that a page of another site makes a browser send."""
         if self.is_open and not _is_loopback_name(request.host):
-            raise ProblemError(
-                421,
-                "cross_site",
-                f"host {request.host!r} is not allowed without login; use localhost or a loopback address",
+            message = (
+                f"host {request.host!r} is not allowed while login is disabled (serve --open); use "
+                "localhost or a loopback address"
             )
+            raise ProblemError(421, "cross_site", message)
         if request.method in _SAFE_METHODS:
             return
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
@@ -274,7 +270,11 @@ class Authenticator:
         if site not in {"same-origin", "none"} or (
             origin is not None and urlsplit(origin).netloc not in allowed
         ):
-            raise ProblemError(403, "cross_site", "requests from pages of other sites are not allowed")
+            message = (
+                "requests from pages of other sites are not allowed; if users open the pages at another "
+                "address than that of --http, set serve --public-url"
+            )
+            raise ProblemError(403, "cross_site", message)
 
 
 def to_caller(
@@ -292,11 +292,8 @@ def to_caller(
     principal = _principal(request)
     key = request.headers.get("idempotency-key", "")
     if len(key) > _MAX_KEY_LENGTH or not key.isascii() or not (key.isprintable() or not key):
-        raise ProblemError(
-            400,
-            "bad_request",
-            f"Idempotency-Key: allowed: up to {_MAX_KEY_LENGTH} printable ASCII characters",
-        )
+        message = f"Idempotency-Key must be at most {_MAX_KEY_LENGTH} printable ASCII characters"
+        raise ProblemError(400, "bad_request", message)
     reported, name = _storable(reported_user).strip() or _reported_user(request), principal.name
     if reported not in {"", name}:
         name = reported if principal.via == "open" else f"{name} (as {reported})"
@@ -326,7 +323,8 @@ async def require_role(request: web.Request, engine: Engine, role: Role, name: s
     if not principal.may(
         role, engine.queries.labels(name, seen=lambda labels: principal.may(Role.VIEWER, labels))
     ):
-        await _refuse(request, engine, action, name, f"{principal.name} may not {action} route {name!r}")
+        message = f"{principal.name} may not {action} route {name!r} without the role {role.text} for it"
+        await _refuse(request, engine, action, name, message)
 
 
 async def require_role_somewhere(
@@ -339,7 +337,8 @@ async def require_role_somewhere(
     """
     principal = _principal(request)
     if principal.highest_role < role:
-        await _refuse(request, engine, action, name, f"{principal.name} may not {action} specs")
+        message = f"{principal.name} may not {action} specs: this requires the role {role.text}"
+        await _refuse(request, engine, action, name, message)
 
 
 async def require_role_everywhere(request: web.Request, engine: Engine, role: Role, action: str) -> None:

@@ -27,7 +27,13 @@ def create_first_run_token(access: AccessStore, now: float) -> str | None:
         return None
     for token in tokens:
         access.revoke_token(
-            token.id, AuditEvent(at=now, actor="shiftplane", action="revoke-token", detail=token.id)
+            token.id,
+            AuditEvent(
+                at=now,
+                actor="shiftplane",
+                action="revoke-token",
+                detail=f"token {token.id}: the first-run token has expired",
+            ),
         )
     token, text = new_token(
         secrets.token_bytes(38),

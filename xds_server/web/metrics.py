@@ -53,12 +53,12 @@ class _Collector(Collector):
     def _routes(self) -> Iterator[Metric]:
         weight = GaugeMetricFamily(
             "shiftplane_route_weight_percent",
-            "Percent of users that a backend serves.",
+            "Weight of a backend in the rollout, in percent; it does not include targeting or a kill.",
             labels=["route", "variant"],
         )
         mirror = GaugeMetricFamily(
             "shiftplane_route_mirror_percent",
-            "Percent of requests mirrored to the shadow backend.",
+            "Percent of requests that the rollout mirrors to the candidate; a kill does not change it.",
             labels=["route"],
         )
         phase = GaugeMetricFamily(
@@ -81,7 +81,7 @@ class _Collector(Collector):
         )
         evidence = GaugeMetricFamily(
             "shiftplane_evidence_against",
-            "Strength of the evidence against the candidate, as odds against chance.",
+            "Evidence against the candidate, as odds against chance; 20 means 20 : 1.",
             labels=["route", "metric"],
         )
         cost = CounterMetricFamily(
@@ -121,7 +121,7 @@ class _Collector(Collector):
     def _store(self) -> Iterator[Metric]:
         yield CounterMetricFamily(
             "shiftplane_store_failures",
-            "Number of failed writes to the store that paused rollouts since the process started.",
+            "Number of times since the process started that the store failed and rollouts could not advance.",
             value=self._engine.reconciler.store_failures,
         )
 
@@ -170,7 +170,7 @@ class _Collector(Collector):
         )
         yield CounterMetricFamily(
             "shiftplane_xds_sent_bytes",
-            "Size of the xDS responses sent since the process started.",
+            "Size of the xDS responses sent since the process started, in bytes.",
             value=counters.bytes_sent,
         )
         yield CounterMetricFamily(
@@ -180,23 +180,24 @@ class _Collector(Collector):
         )
         yield CounterMetricFamily(
             "shiftplane_xds_slow_clients_closed",
-            "Number of xDS streams closed since the process started, because the client did not read.",
+            "Number of xDS streams closed since the process started, because the client did not read a "
+            "response in time.",
             counters.slow_clients_closed,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_turned_away",
-            "Number of xDS streams rejected since the process started, as too many were opened at once.",
+            "Number of xDS streams rejected since the process started, because too many were opened at once.",
             counters.streams_rejected,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_identity_refused",
-            "Number of xDS streams rejected since the process started, because the client certificate does "
-            "not match the node.",
+            "Number of xDS and statistics streams rejected since the process started, because the client "
+            "certificate does not match the node.",
             counters.nodes_denied,
         )
         yield CounterMetricFamily(
             "shiftplane_xds_versions_stopped",
-            "Number of versions that probe proxies rejected since the process started.",
+            "Number of snapshot versions that probe proxies rejected (NACK) since the process started.",
             counters.versions_stopped,
         )
         yield CounterMetricFamily(
@@ -207,18 +208,20 @@ class _Collector(Collector):
         )
         yield CounterMetricFamily(
             "shiftplane_statistics_messages",
-            "Number of statistics messages received from proxies since the process started.",
+            "Number of statistics messages received from proxies since the process started, without the "
+            "first message of each stream.",
             counters.statistics_messages,
         )
         yield CounterMetricFamily(
             "shiftplane_statistics_bytes",
-            "Size of the statistics messages received from proxies since the process started.",
+            "Size of the statistics messages received from proxies since the process started, in bytes, "
+            "without the first message of each stream.",
             counters.statistics_bytes,
         )
         lost = CounterMetricFamily(
             "shiftplane_capture_lost",
-            "Number of captured legs and mirrored requests that proxies dropped, by reason, since the "
-            "process started.",
+            "Number of captured legs and mirrored requests that proxies dropped, and of their failed "
+            "connections to the collector, by reason, since the process started.",
             labels=["group", "reason"],
         )
         for key, count in sorted(counters.lost.items()):
@@ -241,7 +244,7 @@ class _Collector(Collector):
         for name, text, histogram in (
             (
                 "shiftplane_xds_queue_seconds",
-                "Time from a change until its push starts.",
+                "Time from the queueing of a stream with changes until the write of its response starts.",
                 counters.queue_seconds,
             ),
             (

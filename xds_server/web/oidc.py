@@ -175,7 +175,10 @@ class OidcProvider:
             or login.expires_at <= self._clock()
             or not hmac.compare_digest(login.browser, browser)
         ):
-            raise ProviderError("the login expired or was started in another browser; log in again")
+            raise ProviderError(
+                "this login has expired, was already completed or was started in another browser; "
+                "log in again"
+            )
         if "error" in request.query:
             raise ProviderError(f"{self.name} rejected the login: {request.query['error'][:200]}")
         token = await self._exchange_code(request, request.query.get("code", ""), login)
@@ -187,7 +190,8 @@ class OidcProvider:
         )
         if not principal.grants:
             raise ProviderError(
-                f"{principal.name} has no role; an admin can map a claim to a role in the access file"
+                f"{principal.name} has no role: no rule of oidc.roles in the file of serve --access matches "
+                "the ID token; an admin can add one"
             )
         secret, _ = await self._authenticator.log_in(request, principal)
         response = login_redirect(request, self._authenticator, secret, login.redirect_to)
@@ -223,7 +227,8 @@ class OidcProvider:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in _ALGORITHMS:
                 raise ProviderError(
-                    f"the ID token is signed with {header.get('alg')!r}; allowed: {', '.join(_ALGORITHMS)}"
+                    f"the ID token has the signature algorithm {header.get('alg')!r}; allowed: "
+                    f"{', '.join(_ALGORITHMS)}"
                 )
             key = await self._key(str(header.get("kid", "")))
             claims = jwt.decode(
@@ -239,10 +244,13 @@ class OidcProvider:
             raise ProviderError(f"the ID token is invalid: {error}") from error
         found: dict[str, Any] = dict(claims)
         if not hmac.compare_digest(str(found.get("nonce", "")).encode(), login.nonce.encode()):
-            raise ProviderError("the ID token belongs to another login")
+            raise ProviderError("the ID token belongs to another login: its nonce differs; log in again")
         audience = found.get("aud")
         if isinstance(audience, list) and len(audience) > 1 and found.get("azp") != self._settings.client_id:
-            raise ProviderError("the ID token was issued for another client")
+            raise ProviderError(
+                f"the ID token was issued for another client: its azp is {found.get('azp')!r}, not "
+                f"{self._settings.client_id!r}"
+            )
         return found
 
     async def _key(self, kid: str) -> Any:
@@ -256,7 +264,10 @@ class OidcProvider:
         if key is None and kid == "" and len(self._keys) == 1:
             key = next(iter(self._keys.values()))
         if key is None:
-            raise ProviderError("the ID token is signed with a key that the provider does not publish")
+            raise ProviderError(
+                f"the ID token is signed with a key that the provider does not publish (kid {kid!r}); if the "
+                f"key is new, log in again in {_MIN_KEY_FETCH_SECONDS:.0f} s"
+            )
         return key
 
     def _parse_keys(self, found: dict[str, Any]) -> dict[str, Any]:
@@ -277,7 +288,10 @@ class OidcProvider:
         issuer = self._settings.issuer
         found = await self._request_json("GET", f"{issuer}/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != issuer:
-            raise ProviderError(f"the metadata of {issuer} has another issuer: {found.get('issuer')!r}")
+            raise ProviderError(
+                f"oidc.issuer is {issuer!r}, but must be the issuer in the provider's metadata: "
+                f"{found.get('issuer')!r}"
+            )
         required = ("authorization_endpoint", "token_endpoint", "jwks_uri")
         missing = [name for name in required if not found.get(name)]
         if missing:
@@ -294,10 +308,12 @@ class OidcProvider:
                 raw = await response.content.read(_MAX_RESPONSE_BYTES)
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ProviderError(f"{url}: {str(error) or error.__class__.__name__}") from error
+            raise ProviderError(
+                f"the request to {url} failed: {str(error) or type(error).__name__}"
+            ) from error
         if status != 200:
             raise ProviderError(f"{self.name} returned HTTP {status} for {url}")
-        found = _parse_json(raw)
+        found = _parse_json(raw, url)
         if not isinstance(found, dict):
             raise ProviderError(f"{self.name} returned no JSON object for {url}")
         return found
@@ -307,8 +323,8 @@ class OidcProvider:
         return f"{base}/login/oidc/callback"
 
 
-def _parse_json(raw: bytes) -> Any:
+def _parse_json(raw: bytes, url: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ProviderError("the provider's response is not JSON") from error
+        raise ProviderError(f"the response of {url} is not JSON") from error

@@ -17,15 +17,20 @@ __all__ = ["document"]
 
 _ERRORS: Final = {
     400: "The request is invalid.",
-    401: "The request has no valid token.",
+    401: "The request has no valid token; for alarms, no valid secret or signature.",
     403: "The caller may not perform this operation.",
     404: "The resource does not exist.",
-    409: "The operation is refused, such as in the route's current phase; see `detail`.",
-    412: "The spec has changed.",
-    413: "The body is too large.",
+    409: "The operation is not allowed, for example in the current phase of the route; see `detail`.",
+    412: "The spec does not have the ETag in If-Match.",
+    413: "The body is larger than 8 MiB.",
     422: "The spec has problems, or the idempotency key was used for another request.",
-    429: "The address sent too many wrong secrets, or too many requests of the caller were refused.",
-    503: "The store cannot be used; nothing was changed.",
+    429: "Too many authentications of this address failed, or too many requests of the caller were refused.",
+    503: "The store cannot be used or is not loaded yet; nothing was changed.",
+}
+_SECURITY: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token that `shiftplane token create` created.",
 }
 _ERRORS_OF_ROLES: Final = (401, 403, 429, 503)
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
@@ -48,9 +53,7 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": COMPONENTS,
-            "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "shiftplane token create"}
-            },
+            "securitySchemes": {"token": _SECURITY},
         },
     }
 

@@ -31,11 +31,11 @@ Body = TypeVar("Body", bound=BaseModel)
 CONTENT_TYPE: Final = "application/problem+json"
 _TITLES: Final = {
     "unknown_route": "Route not found",
-    "refused": "Command not allowed in this phase",
+    "refused": "Request not allowed now",
     "forbidden": "Not allowed",
     "unauthorized": "Not authenticated",
     "too_many_failures": "Too many failed attempts",
-    "stale": "The spec has changed",
+    "stale": "The spec does not have the given ETag",
     "bad_alarm": "Invalid alarm",
     "store_failed": "The store cannot be used",
     "bad_spec": "The spec has problems",
@@ -43,6 +43,7 @@ _TITLES: Final = {
     "key_reused": "The idempotency key was used for another request",
     "cross_site": "Cross-site request",
     "not_ready": "Not ready",
+    "http": "Request failed",
     "unknown_token": "Token not found",
 }
 
@@ -94,7 +95,8 @@ async def errors_as_problems(
         retry_after = {"retry-after": str(max(1, round(error.wait)))}
         return problem(429, "too_many_failures", str(error), headers=retry_after)
     except SpecRefusedError as error:
-        detail = f"{len(error.problems)} problems; nothing was changed"
+        count = len(error.problems)
+        detail = f"the spec has {count} problem{'s' if count != 1 else ''}; nothing was changed"
         return problem(422, "bad_spec", detail, problems=[spec_problem(found) for found in error.problems])
     except tuple(_ENGINE_ERRORS) as error:
         status, kind = _ENGINE_ERRORS[type(error)]

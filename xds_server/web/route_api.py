@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["proxy_operations", "route_operations"]
 
 _COMMANDS: Final = {
-    Action.PROMOTE: "Promote to the next step; with full, to the final weight.",
+    Action.PROMOTE: "Promote to the next step; with `full`, to the last weight step.",
     Action.PAUSE: "Pause the rollout: stop the timer of the current step.",
-    Action.RESUME: "Resume a paused rollout with the remaining time of its step.",
-    Action.ABORT: "Abort: set the candidate's weight and mirror share to 0 at once.",
-    Action.UNDO: "Undo a rollout; with to, apply the spec of an earlier generation again.",
-    Action.RETRY: "Restart a rollout that was rolled back.",
+    Action.RESUME: "Resume a paused rollout with the remaining time of its step, or end a pause step without "
+    "a duration.",
+    Action.ABORT: "Abort: move all users back to the stable backend and stop mirroring at once.",
+    Action.UNDO: "Undo: move all users back to the stable backend; with `to`, apply the spec of an earlier "
+    "generation again.",
+    Action.RETRY: "Restart a rollout that ended without a promotion, or give a Degraded one a new deadline.",
     Action.KILL: "Send all users to one backend at once (kill switch). Requires a reason.",
-    Action.UNKILL: "End a kill.",
+    Action.UNKILL: "End a kill, and restore the weights, the step and its timer.",
 }
 _YAML: Final = {"application/yaml": {"type": "string", "description": "ModelRoute documents."}}
 _DRY_RUN: Final = Parameter(
@@ -48,7 +50,7 @@ _IDEMPOTENCY_KEY: Final = Parameter(
 )
 _IF_MATCH: Final = Parameter(
     name="If-Match",
-    description="Execute the request only if the current spec has this tag; * matches any tag.",
+    description="Execute the request only if the current spec has this ETag; * matches any existing spec.",
     schema={"type": "string", "pattern": '^(\\*|"[0-9]+-[0-9a-f]{12}")$'},
     header=True,
 )
@@ -127,7 +129,7 @@ def _read_operations(handlers: RouteHandlers) -> Iterable[Operation]:
         method="GET",
         path="/v1/routes/{name}/spec",
         name="getSpec",
-        summary="Return the accepted spec, and its tag.",
+        summary="Return the accepted spec, and its tag as the ETag.",
         role=Role.VIEWER,
         handler=handlers.get_spec,
         response=SuccessResponse(description="The spec.", content_type="application/yaml", headers=("ETag",)),
@@ -149,7 +151,8 @@ def _read_operations(handlers: RouteHandlers) -> Iterable[Operation]:
         method="GET",
         path="/v1/routes/{name}/blocks",
         name="listBlocks",
-        summary="Return the blocks of counts, each with the number of its rollout run.",
+        summary="Return the counts of each interval of the analysis, oldest first, each with the number of "
+        "its rollout run; at most the newest 10,000.",
         role=Role.VIEWER,
         handler=handlers.list_blocks,
         response=SuccessResponse(
@@ -204,7 +207,8 @@ def _spec_operations(handlers: RouteHandlers) -> Iterable[Operation]:
         method="DELETE",
         path="/v1/routes/{name}",
         name="deleteRoute",
-        summary="Delete a route; its proxies then answer its requests with 404.",
+        summary="Delete a route; proxies then answer its requests with 404, unless another route matches "
+        "them.",
         role=Role.ADMIN,
         handler=handlers.delete,
         parameters=(_IF_MATCH,),

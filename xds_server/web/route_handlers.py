@@ -220,7 +220,9 @@ async def _body_text(request: web.Request) -> str:
     try:
         return (await request.read()).decode()
     except UnicodeDecodeError as error:
-        raise ProblemError(400, "bad_request", f"the body is not UTF-8 text (byte {error.start})") from error
+        raise ProblemError(
+            400, "bad_request", f"the body is not UTF-8 text: invalid byte at offset {error.start}"
+        ) from error
 
 
 def _file(request: web.Request) -> str:
@@ -242,6 +244,8 @@ def _if_match(request: web.Request) -> str | None:
     found = _IF_MATCH.fullmatch(text.strip())
     if found is None:
         raise ProblemError(
-            400, "bad_request", "If-Match: allowed: * or one quoted tag, as in the ETag of GET …/spec"
+            400,
+            "bad_request",
+            f"If-Match is {text[:80]!r}; allowed: * or one quoted tag, as in the ETag of GET …/spec",
         )
     return found["tag"] or "*"

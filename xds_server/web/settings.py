@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "Oidc", "SessionLimits", "load_access"]
 
-_EXPECTED: Final = "expected a mapping such as {oidc: {issuer: https://…, clientId: …, roles: […]}}"
+_EXPECTED: Final = (
+    "expected a mapping such as {oidc: {issuer: https://…, clientId: …, clientSecretFile: …, roles: […]}}"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,9 @@ def load_access(
             return
         if "openid" not in (oidc.get("scopes") or ["openid"]):
             yield Finding(
-                ("oidc", "scopes"), "openid is missing", "providers issue an ID token only for this scope"
+                ("oidc", "scopes"),
+                "the scope openid is missing",
+                "providers issue an ID token only for this scope",
             )
         name = oidc.get("clientSecretFile")
         if isinstance(name, str):

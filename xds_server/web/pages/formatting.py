@@ -52,31 +52,34 @@ BUTTONS: Final = {
         Button(
             action=Action.RESUME,
             label="Resume",
-            description="Resume: continue the current step with its remaining time.",
+            description="Resume: continue the current step with its remaining time. A pause step without a "
+            "duration ends, and the next step starts.",
         ),
         Button(
             action=Action.ABORT,
             label="Abort",
             kind="back",
-            description="Abort: set the candidate's weight and mirror share to 0 at once.",
+            description="Abort: move all users back to the stable backend and stop mirroring at once.",
         ),
         Button(
             action=Action.UNDO,
             label="Undo",
             kind="back",
-            description="Undo: revert the rollout, even if it has completed.",
+            description="Undo: move all users back to the stable backend, even if the rollout has ended.",
         ),
         Button(
             action=Action.RETRY,
             label="Retry",
-            description="Retry: restart a rollout that was rolled back, with the same spec.",
+            description="Retry: restart a rollout that ended without a promotion from its first step, with "
+            "the same spec. A Degraded rollout waits for its proxies again, with a new deadline.",
         ),
         Button(
             action=Action.KILL,
             label="Kill",
             kind="back",
-            description="Kill switch: send all users to one backend at once, without any checks. Mirroring "
-            "and capture stop, and the rollout is frozen until an operator ends the kill.",
+            description="Kill switch: send all users to one backend (spec.killSwitch.serve, by default the "
+            "stable backend) at once, without any checks. Mirroring and capture stop, and the rollout is "
+            "frozen until an operator ends the kill.",
         ),
         Button(
             action=Action.UNKILL,
@@ -102,10 +105,10 @@ _PHASE_TONES: Final = {
 }
 _WAITING: Final = {
     "convergence": "waiting for proxies",
-    "health": "waiting for a healthy candidate",
+    "health": "waiting for a healthy endpoint",
     "verdict": "waiting for a verdict",
-    "evidence": "waiting for enough pairs",
-    "operator": "waiting for an operator to promote it",
+    "evidence": "waiting for the shadow comparison to meet the requirements of the step",
+    "operator": "waiting for an operator to promote the rollout",
 }
 
 
@@ -147,6 +150,8 @@ def _waiting(view: RouteView) -> str:
     if view.step.waiting_for == "convergence":
         found = view.convergence
         return f"waiting for proxies: {found.acked} of {found.connected} synced"
+    if view.step.waiting_for == "operator" and view.phase == "Paused":
+        return "waiting for an operator to resume or promote the rollout"
     return _WAITING.get(view.step.waiting_for, "")
 
 
@@ -160,6 +165,8 @@ def _step_text(step: StepView) -> str:
             return f"weight {_percent(step.weight or 0)}"
         case "pause" | "bake":
             return f"{step.kind} {_length(step.duration)}"
+        case "shadow" if step.duration is None:  # It ends with enough pairs, or is promoted.
+            return f"shadow {_percent(step.weight or 0)}, no time limit"
         case "shadow" | "experiment":
             return f"{step.kind} {_percent(step.weight or 0)}, {_length(step.duration)}"
         case other:
@@ -176,9 +183,11 @@ def _arm(metric: MetricView, name: str) -> str:
         return _NO_VALUE
     if metric.kind == "threshold":
         return _number(arm["value"])
-    share = metric.unit.startswith("of ")
-    text = f"{100 * arm['value']:.2f} %" if share else f"{_number(arm['value'])} {metric.unit}".strip()
-    return f"{text} of {arm['n']:,.0f}" if arm.get("n") else text
+    if metric.unit.startswith("of "):
+        text, counted = f"{100 * arm['value']:.2f} %", f" of {arm.get('n') or 0:,.0f} {metric.unit[3:]}"
+    else:
+        text, counted = f"{_number(arm['value'])} {metric.unit}".strip(), f" (n = {arm.get('n') or 0:,.0f})"
+    return text + counted if arm.get("n") else text
 
 
 def _effect(metric: MetricView) -> str:

@@ -108,7 +108,7 @@ class PageRenderer:
             except ProblemError as error:
                 return self.error(request, error.status, "Request rejected", error.detail)
             except StoreError as error:
-                return self.error(request, 503, "Nothing was changed", str(error))
+                return self.error(request, 503, "The store cannot be used", f"{error}; nothing was changed")
 
         return wrapped
 
@@ -125,7 +125,9 @@ class PageRenderer:
         """
         if not hmac.compare_digest(str(given).encode(), self.csrf(request).encode()):
             raise ProblemError(
-                403, "cross_site", "the form has expired or belongs to another site; reload the page"
+                403,
+                "cross_site",
+                "the form has expired or belongs to another site; reload the page and try again",
             )
 
     def principal(self, request: web.Request) -> Principal:

@@ -98,4 +98,4 @@ class _Result:
 
 def _check_message(applied: ApplyResult) -> str:
     actions = ", ".join(f"route {route.name} would be {route.action}" for route in applied.routes)
-    return f"No problems: {actions}." if actions else "No problems, but the spec contains no route."
+    return f"No errors: {actions}." if actions else "No errors, but the spec contains no route."

@@ -24,6 +24,8 @@
   source.addEventListener("open", function () { if (state) state.textContent = "live"; });
   source.addEventListener("end", function () { source.close(); location.reload(); });
   source.addEventListener("error", function () {
-    if (state) state.textContent = "the control plane is unreachable; proxies keep serving users";
+    var closed = source.readyState === EventSource.CLOSED;
+    if (state) state.textContent = closed ? "this page is no longer updated; reload it"
+      : "no connection to the control plane, reconnecting; proxies keep serving users";
   });
 })();
