@@ -175,7 +175,7 @@ def test_a_template_is_accepted_or_rejected(parts: list[str]) -> None:
         ("dns:{id}..mesh", "empty segment"),
         ("spiffe:///{group}", "empty segment"),
         ("spiffe://mesh/{group", "unpaired brace"),
-        ("spiffe://mesh/{role}/{group}", r"has \{role\}"),
+        ("spiffe://mesh/{role}/{group}", r"unknown placeholder \{role\}"),
         ("dns:{trust_domain}.{group}", "in the wrong place"),
         ("spiffe://mesh/{trust_domain}/{group}", "in the wrong place"),
     ],
