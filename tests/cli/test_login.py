@@ -34,7 +34,7 @@ def test_a_login_is_stored_privately_and_sent_to_its_server_only(
     control_plane.responses["GET /v1/routes"] = EMPTY
     result = run("login", "--server", control_plane.url, "--token-stdin", stdin="spt_secret\n")
     assert result.exit_code == 0, result.output
-    assert "as ada: operator of team=a" in result.output
+    assert "as ada: operator of routes with team=a" in result.output
     assert "spt_secret" not in result.output
     assert stat.S_IMODE(path().stat().st_mode) == 0o600
     assert run("get").exit_code == 0, "the current context is the default"

@@ -57,7 +57,7 @@ async def test_nothing_begins_without_a_proxy(harness: EngineHarness) -> None:
     harness.now += 100_000
     await harness.ticks()
     assert harness.engine.queries.view("chat").phase == "Degraded"
-    assert "no proxy of this group is connected" in harness.engine.queries.view("chat").message
+    assert "no proxy of the route's group is connected" in harness.engine.queries.view("chat").message
     assert harness.engine.queries.view("chat").weights["v2"] == 0
     assert [event.kind for event in harness.engine.queries.view("chat").events] == ["accepted", "degraded"]
 

@@ -117,7 +117,7 @@ def test_the_second_of_two_conflicting_writers_gets_a_conflict_error(path: Path)
     second = Writer(other)
     second.state, second.seq = first.state, first.seq
     first.converge()
-    with pytest.raises(ConflictError, match="another writer changed it first"):
+    with pytest.raises(ConflictError, match="was changed in the store meanwhile"):
         second.converge()
     with pytest.raises(ConflictError):
         Writer(other).commit(spec(), "text")

@@ -117,7 +117,7 @@ async def test_an_operator_cannot_claim_requests_of_another_teams_route(served: 
         spec("more", "/", team="search").replace("path:", "hosts: [ads.example.com], path:"),
     ):
         status, body, _ = await served.request("POST", "/v1/routes", token=token, data=text)
-        assert (status, "requests of route 'ads'" in body["detail"]) == (403, True), body
+        assert (status, "requests from route 'ads'" in body["detail"]) == (403, True), body
     assert ("sam", "apply", "more", "refused") in served.audit_events()
     assert (await served.request("POST", "/v1/routes", token=token, data=spec("more", "/", team="search")))[
         0

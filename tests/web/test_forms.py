@@ -44,7 +44,8 @@ async def test_a_spec_of_another_route_is_rejected_and_shown_again(served: Serve
     )
     assert status == 409
     assert (
-        "Nothing was changed: the file must hold the spec of route &#39;chat&#39; alone, not of other" in page
+        "Nothing was changed: the file must contain only the spec of route &#39;chat&#39;; it contains: other"
+        in page
     )
     assert "prefix: /other/" in page
     assert [view.name for view in served.engine.queries.views()] == ["chat"]

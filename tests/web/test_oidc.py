@@ -234,7 +234,7 @@ async def test_claims_are_mapped_to_grants(tmp_path: Path, provider: FakeProvide
         async with served.client.get("/") as response:
             text = await response.text()
         assert "eve&lt;b&gt;" in text
-        assert "operator of team=search, viewer" in text
+        assert "operator of routes with team=search, viewer" in text
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def _roles(caller: dict[str, object]) -> str:
     roles = []
     for grant in grants:
         labels = ",".join(f"{key}={value}" for key, value in grant["routes"].items())
-        roles.append(grant["role"] + (f" of {labels}" if labels else ""))
+        roles.append(grant["role"] + (f" of routes with {labels}" if labels else ""))
     return ", ".join(roles) or "no roles"
 
 

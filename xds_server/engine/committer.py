@@ -215,7 +215,10 @@ class Committer:
             loaded = load(stored.text, file=stored.file)
             if not loaded.documents or not loaded.ok:
                 problems = "; ".join(str(problem) for problem in loaded.problems)
-                raise EngineError(f"the store holds a spec that this version cannot read: {problems}")
+                raise EngineError(
+                    f"this version of shiftplane cannot read the stored spec of route {stored.name!r}; "
+                    f"run the version that stored it, or restore a backup; problems: {problems}"
+                )
             live = LiveRoute(document=loaded.documents[0], state=stored.state, seq=stored.seq)
             history = await run_in_store_thread(self._store.history, live.name, EVENTS_KEPT, whole=False)
             live.events.extend(event_view(event) for event in history)

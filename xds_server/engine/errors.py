@@ -54,7 +54,7 @@ class TooManyRefusalsError(EngineError):
 
     def __init__(self, reason: str, wait: float) -> None:
         self.wait = wait
-        super().__init__(f"{reason}; too many attempts were refused, retry in {wait:.0f} s")
+        super().__init__(f"{reason}; too many attempts were refused; retry in {max(1, round(wait))} s")
 
 
 class SpecRefusedError(EngineError):
@@ -62,4 +62,4 @@ class SpecRefusedError(EngineError):
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
-        super().__init__(f"{len(problems)} problems")
+        super().__init__(f"the spec file was rejected; number of problems: {len(problems)}")

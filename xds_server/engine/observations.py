@@ -33,7 +33,11 @@ def convergence_event(state: rollout.State, convergence: Convergence, *, reached
         return rollout.Converged(
             revision=state.revision, acked=convergence.acked, connected=convergence.connected
         )
-    detail = convergence.detail or "no proxy of this group is connected"
+    detail = convergence.detail or (
+        f"{convergence.acked} of {convergence.connected} proxies have the newest version"
+        if convergence.connected
+        else "no proxy of the route's group is connected"
+    )
     return rollout.NotConverged(revision=state.revision, refused=convergence.nacked > 0, detail=detail)
 
 

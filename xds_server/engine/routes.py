@@ -84,7 +84,7 @@ class RouteTable:
         """
         live = self._routes.get(name)
         if live is None:
-            known = ", ".join(self.names(visible)) or "none yet"
+            known = ", ".join(self.names(visible)) or "none"
             raise UnknownRouteError(f"there is no route {name!r}; routes: {known}")
         return live
 

@@ -132,7 +132,7 @@ class RouteService:
                 await self._audit.refuse(by, "undo", name, reason)
                 raise CommandRefusedError(reason)
             if generation == live.state.generation:
-                reason = f"{name!r} is at generation {generation} already"
+                reason = f"route {name!r} is at generation {generation} already"
                 await self._audit.refuse(by, "undo", name, reason)
                 raise CommandRefusedError(reason)
         loaded = await self._load(wanted.text, f"{name}, generation {generation}")
@@ -186,8 +186,8 @@ class RouteService:
     async def _permit(self, by: Caller, action: str, name: str, labels: Mapping[str, str]) -> None:
         """Check that the caller may change a route with these labels; audit a refusal."""
         if not by.may(labels):
-            shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
-            reason = f"{by.actor} may not {action} route {name!r} ({shown})"
+            shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "none"
+            reason = f"{by.actor} may not {action} route {name!r} with these labels: {shown}"
             await self._audit.refuse(by, action, name, reason)
             raise ForbiddenError(reason)
 
@@ -199,8 +199,8 @@ class RouteService:
         for other in self._table:
             if other.name != name and not by.may(other.labels) and takes_from(route, other.route):
                 reason = (
-                    f"{by.actor} may not give {name!r} requests of route {other.name!r}, "
-                    "which the caller may not change"
+                    f"{by.actor} may not {action} route {name!r}: its hosts and path would take requests "
+                    f"from route {other.name!r}, which {by.actor} may not change; choose another host or path"
                 )
                 await self._audit.refuse(by, action, name, reason)
                 raise ForbiddenError(reason)
@@ -253,7 +253,7 @@ class RouteService:
         names = [document.route.metadata.name for document in loaded.documents]
         if names != [only.name]:
             raise CommandRefusedError(
-                f"the file must hold the spec of route {only.name!r} alone, not of {', '.join(names)}"
+                f"the file must contain only the spec of route {only.name!r}; it contains: {', '.join(names)}"
             )
         await self._check_tag(by, "apply", only.name, self._table.find(only.name), only.tag)
 
@@ -262,6 +262,9 @@ class RouteService:
     ) -> None:
         """Check that a route has this entity tag; audit a refusal. None needs no route, `*` any."""
         if tag is not None and (live is None or tag not in {"*", live.tag}):
-            changed = "was changed in the meantime"
-            await self._audit.refuse(by, action, name, f"the spec {changed}")
-            raise StaleError(f"the spec of route {name!r} {changed}; read it again to get its new entity tag")
+            if live is None:
+                reason = f"route {name!r} does not exist; apply the spec without an entity tag to create it"
+            else:
+                reason = f"the spec of route {name!r} was changed in the meantime; read its new entity tag"
+            await self._audit.refuse(by, action, name, reason)
+            raise StaleError(reason)

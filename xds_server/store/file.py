@@ -162,8 +162,8 @@ class StoreFile:
             raise StoreError(f"{self.path} is a database of another program; specify another file")
         if version > len(_MIGRATIONS):
             raise StoreError(
-                f"{self.path} was written by a newer version (format {version}; this version "
-                f"supports up to {len(_MIGRATIONS)}); run the newer version, or restore a backup"
+                f"{self.path} was written by a newer version of shiftplane (store format {version}; this "
+                f"version reads formats up to {len(_MIGRATIONS)}); run the newer version, or restore a backup"
             )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")

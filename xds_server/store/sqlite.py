@@ -90,7 +90,8 @@ class SqliteStore:
             )
         except UnreadableError as error:
             raise StoreError(
-                f"the store {self.file.path} contains a state of another version: {error}"
+                f"the store {self.file.path} contains the state of a route that this version of shiftplane "
+                f"cannot read ({error}); run the version that wrote it, or restore a backup"
             ) from error
 
     def commit(self, *changes: Change) -> tuple[int, ...]:
@@ -304,7 +305,8 @@ class SqliteStore:
         found = None if row is None else row[0]
         if found != expected:
             raise ConflictError(
-                f"route {name!r} is at event {found}, not {expected}: another writer changed it first"
+                f"route {name!r} was changed in the store meanwhile (newest event: {found or 'none'}, "
+                f"expected: {expected or 'none'}); read the route again, and retry"
             )
 
     def _write_change(self, db: sqlite3.Connection, change: Change) -> int:

@@ -365,7 +365,7 @@ async def test_a_failed_snapshot_build_does_not_affect_other_node_classes() -> N
         assert old.version == late.version == before.version, "they keep the previous snapshot"
         found = harness.hub.convergence("chat")
         assert (found.connected, found.acked) == (3, 1), "clients of the failed node class are not synced"
-        assert "with Envoy 1.37: it violates a rule" in found.detail
+        assert "and Envoy 1.37: it violates a rule" in found.detail
         assert not elsewhere.held, "a client without a previous snapshot waits"
         broken.clear()
         harness.hub.publish("chat")

@@ -201,8 +201,12 @@ def test_a_version_on_which_two_rounds_went_away_has_a_third() -> None:
     left = [rollout.record_disconnect(name, MANY[9:], 1.0) for name in MANY[6:9]]
     assert left == [None, None, Offer("v1", frozenset())]
     assert rollout.stage is Stage.NACKED
-    message = "no probe ACKed this version in 3 rounds; in the last, all disconnected"
-    assert rollout.nack == Nack("unknown proxy", message)
+    message = (
+        "none of the proxies that received it first ACKed it in 3 rounds; "
+        "in the last round, all of them disconnected"
+    )
+    assert rollout.nack == Nack("", message)
+    assert rollout.nack.cause == "missing ACKs"
 
 
 def check(rollout: ProbeRollout[str], sent: dict[str, str], now: float) -> None:

@@ -45,7 +45,8 @@ def parse_checkpoint(text: str) -> Checkpoint:
     found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"{text[:100]!r} is not a checkpoint; allowed: NUMBER:HASH, as in the `audited` lines of the log"
+            f"{text[:100]!r} is not a checkpoint; allowed: NUMBER:HASH, with seq and hash of an `audited` "
+            "log line"
         )
     return Checkpoint(seq=int(found[1]), hash=found[2])
 
@@ -87,7 +88,10 @@ def verify(
         if entry.seq != last.seq + 1:
             yield Break(seq=entry.seq, message=_gap(last.seq, entry.seq))
         elif entry.previous != last.hash:
-            yield Break(seq=entry.seq, message=f"entry {entry.seq} does not follow entry {last.seq}")
+            yield Break(
+                seq=entry.seq,
+                message=f"entry {entry.seq} does not contain the hash of the entry before it ({last.seq})",
+            )
         if entry_hash(entry.seq, entry.event, entry.previous) != entry.hash:
             yield Break(
                 seq=entry.seq, message=f"entry {entry.seq} was changed: its content does not match its hash"
@@ -98,11 +102,11 @@ def verify(
     if last != head:
         yield Break(
             seq=head.seq,
-            message=f"the chain ends at entry {last.seq} ({last.hash[:12]}), "
-            f"not at entry {head.seq} ({head.hash[:12]})",
+            message=f"the last entry is {last.seq} (hash {last.hash[:12]}), but the store recorded "
+            f"entry {head.seq} (hash {head.hash[:12]}) as the last one",
         )
     for seq in sorted(expected):
-        yield Break(seq=seq, message=f"entry {seq} of a checkpoint is missing")
+        yield Break(seq=seq, message=f"entry {seq} is missing, but a checkpoint contains its hash")
 
 
 def _gap(last: int, found: int) -> str:

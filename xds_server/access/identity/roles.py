@@ -79,9 +79,9 @@ class Principal:
 
     @property
     def description(self) -> str:
-        """The grants as text for users, such as `operator of team=search`."""
+        """The grants as text for users, such as `operator of routes with team=search`."""
         grants = [
-            grant.role.text + (f" of {selector_text(grant.labels)}" if grant.labels else "")
+            grant.role.text + (f" of routes with {selector_text(grant.labels)}" if grant.labels else "")
             for grant in self.grants
         ]
         return ", ".join(grants) or "no role"

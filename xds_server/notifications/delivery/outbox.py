@@ -169,7 +169,7 @@ class Outbox:
         fields = {"target": target.name, "route": event.route, "kind": event.kind, "id": event.id}
         if message.template_error:
             log.warning("notification_template_failed", **fields, reason=message.template_error)
-        attempt, reason = 0, "earlier events took too long to deliver"
+        attempt, reason = 0, "the event was older than maxAge before the first attempt"
         counts.pending_since = event.at
         while (left := event.at + target.max_age - self._clock()) > 0:
             now, timeout = self._clock(), min(left, self._settings.timeout)

@@ -148,7 +148,7 @@ def _check_target(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
         message = "has both url and urlFile" if "url" in target else "has neither url nor urlFile"
         yield Finding(at, message, "set one of them; urlFile keeps a secret URL out of this file")
     if "secretFile" in target and target.get("type") == Format.SLACK.value:
-        allowed = "the URL is the secret: set it with urlFile"
+        allowed = "remove secretFile; the URL is the secret of Slack: set it with urlFile"
         yield Finding((*at, "secretFile"), "Slack does not check signatures", allowed)
 
 

@@ -96,7 +96,7 @@ class Certificates:
             log.error(
                 "xds_certificates_rejected",
                 reason=self._error_message(error),
-                consequence="the certificates in use are kept; the next change of the files is tried again",
+                consequence="the certificates in use are kept until the files change again and are valid",
             )
 
     def _paths(self) -> list[Path]:

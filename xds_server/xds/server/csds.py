@@ -56,8 +56,8 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> grpc.GenericRpcHandler:
         streams, bodies = await _selected(hub, authorizer, raw, context)
         if len(streams) > _MAX_UNARY_NODES:
             message = (
-                f"{len(streams)} nodes exceed the limit of {_MAX_UNARY_NODES} of a unary call; "
-                "select nodes with node_matchers, or use StreamClientStatus"
+                f"the request selects {len(streams)} nodes, and FetchClientStatus returns at most "
+                f"{_MAX_UNARY_NODES}; select fewer with node_matchers, or call StreamClientStatus"
             )
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         whole = status_pb2.ClientStatusResponse()

@@ -240,7 +240,8 @@ class Group:
         if self._waiting and not stopped:
             names = ", ".join(sorted(stream.node_id for stream in islice(self._waiting, _MAX_NAMES_SHOWN)))
             more = len(self._waiting) - _MAX_NAMES_SHOWN
-            details.append(f"waiting for {names}" + (f" and {more} more" if more > 0 else ""))
+            noun = "proxy" if len(self._waiting) == 1 else "proxies"
+            details.append(f"waiting for {noun} {names}" + (f" and {more} more" if more > 0 else ""))
         return Convergence(
             connected=len(self._nodes),
             acked=len(self._synced),
@@ -267,7 +268,7 @@ class Group:
         if state is not None and nack is not None:
             if nack.node == stream.node_id:
                 return ProxyStatus.NACKED, nack.message
-            reason = f"kept on version {state.last_good.version}: {nack.node} NACKed the newest version"
+            reason = f"kept on version {state.last_good.version}: the newest was stopped by {nack.cause}"
             return ProxyStatus.STALE, reason
         if state is not None and state.build_error:
             return ProxyStatus.STALE, state.build_error

@@ -301,7 +301,8 @@ class Hub:
             consequence=(
                 "this version is not sent to other proxies; they and new proxies get the last good version"
                 if probes
-                else "the proxy keeps its last ACKed configuration; a restart would lose these resources"
+                else "the proxy keeps its last ACKed configuration; unless this version is stopped, "
+                "the proxy would lack the resources in `names` after a restart"
             ),
         )
         self._push(probes)

@@ -38,8 +38,8 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
             if not budget.take(len(raw), time.monotonic()):
                 hub.counters.statistics_streams_rejected += 1
                 message = (
-                    f"the stream exceeds the limit for statistics: {_BURST_BYTES} bytes at once and "
-                    f"{_BYTES_PER_SECOND} bytes a second"
+                    "the proxy sends more statistics than a stream may carry: a burst of "
+                    f"{_BURST_BYTES >> 20} MiB, then {_BYTES_PER_SECOND >> 20} MiB per second"
                 )
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
             statistics = read_statistics(raw)
@@ -63,7 +63,8 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
 
     async def authorize(node: str, group: str, context: Any) -> None:
         if not node:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must carry node.id")
+            message = "the first message of a stream must contain identifier.node.id"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
         check = authorizer.check_for(context)
         try:
             if check is not None:

@@ -102,14 +102,14 @@ class NodeClassState:
         return chain((first,), synced)
 
     def describe_nack(self) -> str:
-        """Return why the newest version is not released, and what proxies have; empty without a NACK."""
+        """Return why the newest version was stopped, and what proxies have; empty if it was not stopped."""
         nack = self.rollout.nack
         if nack is None or self.rollout.stage is not Stage.NACKED:
             return ""
         newest, good = self.newest.version, self.last_good.version
         current = sum(stream.session.type_synced(RUNTIME) for stream in self.streams)
         return (
-            f"version {newest} was NACKed by {nack.node}: {nack.message}; it is not sent to other proxies, "
+            f"version {newest} was stopped by {nack.cause}: {nack.message}; it is not sent to other proxies, "
             f"which keep version {good}; a proxy that starts now receives version {good}; "
             f"{current} of {len(self.streams)} proxies have the newest runtime layer with its kill switches"
         )

@@ -201,7 +201,8 @@ class Server:
             self._hub.disconnect(stream)
         # gRPC cannot send a status while a response is being written: the client would never receive it.
         if not await writer.flush(self.flush_seconds):
-            log.warning("connection_aborted", **stream.log_fields, reason="the client does not read")
+            reason = f"the client did not read the last response within {self.flush_seconds:g} s"
+            log.warning("connection_aborted", **stream.log_fields, reason=reason)
             self._aborter.abort(context.peer())
         elif reason:
             await context.abort(status, reason)

@@ -48,8 +48,12 @@ class SnapshotBuilder:
                 group=node_class.group,
                 entry=entry,
                 envoy=f"1.{node_class.envoy}",
-                consequence="connected proxies keep the previous snapshot; new proxies wait if there is none",
+                consequence=(
+                    "connected proxies keep the previous snapshot; new proxies receive it too, "
+                    "or wait if there is none"
+                ),
             )
             return BuildFailure(
-                f"cannot build a snapshot for entry listener {entry} with Envoy 1.{node_class.envoy}: {error}"
+                f"cannot build the snapshot of proxies with the entry address {entry} and "
+                f"Envoy 1.{node_class.envoy}: {error}"
             )

@@ -152,14 +152,14 @@ def parse_rule(template: str) -> IdentityRule:
     wild = [segment.wild for segment in segments]
     for name in ("{id}", "{group}"):
         if wild.count(name) > 1:
-            raise TemplateError(f"{template!r} has {name} twice")
+            raise TemplateError(f"{template!r} has {name} more than once")
     if not {"{id}", "{group}"} & set(wild):
         raise TemplateError(f"{template!r} has neither {{id}} nor {{group}}: it would match every node")
     if "{trust_domain}" in wild and (separator == "." or wild.index("{trust_domain}") != 2):
         raise TemplateError(f"{template!r} has {{trust_domain}} in the wrong place: it must follow ://")
     first = 2 if separator == "/" else 0
     if not all(segment.before or segment.wild for segment in segments[first:]):
-        raise TemplateError(f"{template!r} has an empty segment between two {separator!r}")
+        raise TemplateError(f"{template!r} has an empty segment; remove the {separator!r} next to it")
     return IdentityRule(template=template, separator=separator, segments=segments)
 
 
@@ -174,13 +174,14 @@ def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, g
     node = f"node {_short(node_id)!r} of group {_short(group)!r}"
     if sum(uri.startswith(_SPIFFE) for uri in peer.uris) > 1:
         raise NodeDeniedError(
-            f"{node}: the certificate has several SPIFFE ids ({peer}); a valid one has exactly one",
+            f"{node}: the certificate has several SPIFFE ids, at most one is allowed; it has {peer}",
             identified=False,
         )
     identities = tuple(_identities(rules, peer))
     if not identities:
         raise NodeDeniedError(
-            f"{node}: the certificate has {peer}, which matches no identity template; expected: {expected}",
+            f"{node}: no name of the certificate matches an identity template (--xds-identity); "
+            f"the certificate has {peer}; expected: {expected}",
             identified=False,
         )
     matching = [identity for identity in identities if identity.matches(node_id, group)]
@@ -191,8 +192,10 @@ def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, g
         # A part that no name contains is unrestricted. A part that some name contains must be in a name that
         # matches the node in all its parts.
         if any(value is not None for value in values) and all(value is None for value in matched):
+            both = any(None not in {one.id, one.group} for one in identities)
             raise NodeDeniedError(
-                f"{node}: the certificate has {peer}, which is for another {part}; expected: {expected}",
+                f"{node}: the certificate is for another {'id or group' if both else part}; "
+                f"the certificate has {peer}; expected: {expected}",
                 identified=True,
             )
 
@@ -216,7 +219,10 @@ def _segment(template: str, text: str) -> _Segment:
     if "{" in before + after or "}" in before + after:
         raise TemplateError(f"{template!r} has an unpaired brace in {text!r}")
     if wild and wild not in {"{id}", "{group}", *_ANY}:
-        raise TemplateError(f"{template!r} has {wild}; allowed: {{id}}, {{group}}, {{trust_domain}}, *")
+        raise TemplateError(
+            f"{template!r} has the unknown placeholder {wild}; "
+            "allowed: {id}, {group}, {trust_domain} and *"
+        )
     return _Segment(before=before, wild=wild, after=after)
 
 

@@ -53,10 +53,18 @@ class Offer(Generic[C]):
 
 @dataclass(frozen=True, slots=True)
 class Nack:
-    """The node that NACKed the newest version, and its error message."""
+    """The node that NACKed the newest version, and its error message.
+
+    If the version was stopped because no probe ACKed it, `node` is empty and `message` gives the reason.
+    """
 
     node: str
     message: str
+
+    @property
+    def cause(self) -> str:
+        """What stopped the version, as text for users."""
+        return f"a NACK of {self.node}" if self.node else "missing ACKs"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,8 +154,11 @@ class ProbeRollout(Generic[C]):
         self._rounds += 1
         if self._rounds >= _MAX_ROUNDS:
             # The version may be what makes proxies disconnect, so no other proxy receives it.
-            message = f"no probe ACKed this version in {self._rounds} rounds; in the last, all disconnected"
-            return self.stop(self.target, Nack("unknown proxy", message))
+            message = (
+                f"none of the proxies that received it first ACKed it in {self._rounds} rounds; "
+                "in the last round, all of them disconnected"
+            )
+            return self.stop(self.target, Nack("", message))
         return self._probe(clients, self.probe_count, now)
 
     def tick(self, clients: Iterable[C], now: float) -> Offer[C] | None:

@@ -99,7 +99,7 @@ class Session:
         state = types.get(type_url)
         if state is None:
             if len(types) >= _MAX_TYPES:
-                raise ProtocolError(f"more than {_MAX_TYPES} resource types on one stream")
+                raise ProtocolError(f"a stream may request at most {_MAX_TYPES} resource types")
             state = types[type_url] = TypeState(
                 subscription=Subscription(wildcard_type=type_url in WILDCARD_TYPES)
             )
