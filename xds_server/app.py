@@ -71,13 +71,13 @@ __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
 _FIRST_RUN: Final = """\
-First run: no token exists yet. This is a token with the role admin. It is shown once, and expires after a day
-or as soon as another admin token is created with it:
+First run: no valid token exists yet. This is a token with the role admin. It is shown only once. It expires
+after a day, and is deleted when another admin token for all routes is created:
 
     {text}
 
     shiftplane login                                          # prompts for the token
-    shiftplane token create NAME --role admin                 # creates one to keep
+    shiftplane token create NAME --role admin                 # creates a lasting admin token
 """
 
 log = structlog.get_logger()
