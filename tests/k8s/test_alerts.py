@@ -105,7 +105,7 @@ CASES = {
         ),
         at="25h",
         labels={"route": "chat"},
-        summary="route chat has been killed for a day; `shiftplane unkill` ends the kill",
+        summary="route chat has been killed for a day",
     ),
     "ShiftplaneBackendDead": Case(
         fires={'shiftplane_backend_dead{route="chat",backend="v2"}': "_x5 1x60"},

@@ -327,7 +327,8 @@ def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) 
             return f"{numbers}; the candidate receives no requests"
         case _:
             if state.candidate.n < guardrail.min_samples:
-                return f"{numbers}; {state.candidate.n} of {guardrail.min_samples} required requests"
+                share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
+                return f"{numbers}; the candidate has received {share}"
             wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
             return f"{numbers}; undecided{bounds}{wait}"
 
@@ -358,13 +359,6 @@ def _format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _failure_condition(threshold: Threshold) -> str:
-    breach = f"{threshold.comparison.value} {threshold.limit:g}"
-    if threshold.failure_limit is not None:
-        return f"{breach} in more than {threshold.failure_limit} measurements"
-    return f"{breach} for {threshold.lasting:g} s" if threshold.lasting else breach
-
-
 def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: bool) -> MetricVerdict:
     limit = f"{threshold.comparison.value} {threshold.limit:g}"
     value = "no value" if breach.value is None else f"{breach.value:.4g}"
@@ -381,7 +375,7 @@ def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: b
     else:
         finding, message = (
             Finding.PASS,
-            f"{threshold.name}: {value}; fails when {_failure_condition(threshold)}",
+            f"{threshold.name}: {value}; fails when {threshold.failure_condition}",
         )
     return MetricVerdict(
         metric=threshold.name,
