@@ -71,13 +71,13 @@ __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
 _FIRST_RUN: Final = """\
-First run: no token exists yet. This is a token with the role admin. It is shown once, and expires after a day
-or as soon as another admin token is created with it:
+First run: no valid token exists. This is a token with the role admin. It is shown only once. It expires
+after a day, and is deleted when another admin token for all routes is created:
 
     {text}
 
     shiftplane login                                          # prompts for the token
-    shiftplane token create NAME --role admin                 # creates one to keep
+    shiftplane token create NAME --role admin                 # creates an admin token for 90 days
 """
 
 log = structlog.get_logger()
@@ -313,6 +313,7 @@ async def _http(config: Config, site: Site) -> AsyncIterator[int]:
 
 
 def _log_listening(config: Config, xds: int | str, http: int) -> None:
+    login = "tokens" if config.access.oidc is None else "tokens or OIDC"
     log.info(
         "listening",
         version=__version__,
@@ -320,7 +321,7 @@ def _log_listening(config: Config, xds: int | str, http: int) -> None:
         xds_security=config.listener.security,
         http=http,
         http_security="plaintext" if config.http_tls is None else "tls",
-        login="not required" if config.is_open else "tokens",
+        login="not required" if config.is_open else login,
         workers=config.workers,
     )
 

@@ -50,7 +50,7 @@ def test_a_group_is_parsed_into_its_alerts() -> None:
         ([], "alerts: must be a list"),
         ({}, "alerts: must be a list"),
         ({"alerts": ["x"]}, r"alerts\[0\]: must be an object"),
-        ({"alerts": [{}]}, r"alerts\[0\].status: None; firing and resolved are allowed; alerts\[0\].labels"),
+        ({"alerts": [{}]}, r"alerts\[0\].status: must be firing or resolved, not None; alerts\[0\].labels"),
         (
             {"alerts": [{"status": "firing", "labels": {"a": 1}}]},
             r"alerts\[0\].labels: must be an object with text values",
@@ -80,7 +80,7 @@ def test_a_webhook_alert_is_parsed() -> None:
 def test_an_invalid_webhook_is_rejected_with_every_problem() -> None:
     with pytest.raises(
         PayloadError,
-        match=r"state: unknown.*; status: None.*; labels: 1 to 64 labels.*; reason: must be text",
+        match=r"state: unknown.*; status: .*not None; labels: 0 labels; .*; reason: must be text",
     ):
         webhook({"state": "firing", "labels": {}, "reason": 3})
 
@@ -92,8 +92,8 @@ def test_a_signature_requires_the_secret_and_a_recent_timestamp() -> None:
         ("1000", good, b"{}", 1000.0, "does not match"),
         ("1001", good, body, 1000.0, "does not match"),
         ("1000", "", body, 1000.0, "does not match"),
-        ("1000", good, body, 1301.0, "300 s away"),
-        ("soon", good, body, 1000.0, "seconds since the epoch"),
+        ("1000", good, body, 1301.0, "more than 300 s from"),
+        ("soon", good, body, 1000.0, "seconds since the Unix epoch"),
     ):
         with pytest.raises(SignatureError, match=message):
             verify(b"s", timestamp=timestamp, given=given_, body=content, now=now)

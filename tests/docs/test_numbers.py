@@ -15,7 +15,7 @@ def test_the_counts_of_the_first_minute() -> None:
     counts = re.search(r"failed\s+(\d+) of its (\d+) requests, and `v1` (\d+) of its ([\d,]+)\.", PAGE)
     assert counts is not None
     assert (
-        f"| 1 min | Inconclusive | success-rate: 98.00% ({counts[1]} of {counts[2]} failed) against"
+        f"| 1 min | Inconclusive | success-rate: candidate 98.00% ({counts[1]} of {counts[2]} failed), stable"
         in story.worse()
     )
     assert f"({counts[3]} of {counts[4]} failed); undecided" in story.worse().splitlines()[4]

@@ -51,7 +51,7 @@ async def test_another_model_is_found_to_differ_and_never_gets_users(plane: Plan
         lambda view: view["equivalence"] is not None and view["equivalence"]["verdict"] == "Different",
         within=40,
     )
-    assert "its texts differ more" in found["equivalence"]["words"]
+    assert "the candidate's texts differ more" in found["equivalence"]["words"]
     assert found["equivalence"]["trios"] > 0
     await task
     view = plane.view()

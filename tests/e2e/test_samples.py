@@ -320,5 +320,5 @@ def test_a_candidate_that_dies_is_taken_back(plane: Plane) -> None:
         backend.kill()
         view = stage.control.held("RolledBack")
         assert view["outcome"] == "RolledBack"
-        assert "v2 lost its last healthy endpoint" in view["message"]
+        assert "v2 has no healthy endpoint" in view["message"]
         assert stage.split() == {"v1": MANY}

@@ -176,7 +176,7 @@ async def test_commands_that_make_no_sense_say_what_does(harness: EngineHarness)
     await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 5)
     await harness.act(Action.ABORT)
     await harness.phase("RolledBack")
-    with pytest.raises(CommandRefusedError, match="apply a spec"):
+    with pytest.raises(CommandRefusedError, match="apply a changed spec"):
         await harness.act(Action.PROMOTE)
 
 

@@ -150,7 +150,9 @@ async def test_candidates_wait_for_health_and_are_rolled_back_when_unhealthy(tmp
             (("127.0.0.1", 9002),),
         )
         assert watched.control.endpoints == (("127.0.0.1", 9001),)
-        await harness.until(lambda: "not seen healthy" in harness.engine.queries.view("chat").message)
+        await harness.until(
+            lambda: "has not passed a health check" in harness.engine.queries.view("chat").message
+        )
         await harness.ticks()
         assert harness.engine.queries.view("chat").weights["v2"] == 0
         harness.engine.inbox.health_reported("chat", Health(backend="v2", healthy=1, total=1))

@@ -113,7 +113,7 @@ async def test_endpoints_become_unhealthy_and_healthy_again() -> None:
         assert f"127.0.0.1:{one.port}" in reports.newest["v2"].detail
         two.status = 503
         await until(lambda: reports.newest["v2"].healthy == 0)
-        assert "answered 503" in reports.newest["v2"].detail
+        assert "answered with status 503" in reports.newest["v2"].detail
         two.status = 404
         await until(lambda: reports.newest["v2"].healthy == 1)
         two.status = None

@@ -95,7 +95,7 @@ CASES = {
         quiet=({'shiftplane_route_phase{route="chat",phase="Progressing"}': "1x60"},),
         at="10m",
         labels={"route": "chat"},
-        summary="the rollout of chat passed its progress deadline",
+        summary="the rollout of chat is Degraded: proxies were not synced within progressDeadline",
     ),
     "ShiftplaneKilledForADay": Case(
         fires={'shiftplane_route_killed{route="chat"}': "0x5 1x2000"},
@@ -105,7 +105,7 @@ CASES = {
         ),
         at="25h",
         labels={"route": "chat"},
-        summary="chat has been killed for a day",
+        summary="route chat has been killed for a day",
     ),
     "ShiftplaneBackendDead": Case(
         fires={'shiftplane_backend_dead{route="chat",backend="v2"}': "_x5 1x60"},

@@ -220,7 +220,11 @@ def test_proxies_that_are_not_synced_are_reported_after_the_timeout_and_degrade_
 ) -> None:
     before = state(phase, weight=500, converged=has_converged)
     after, effects = step(before, not_converged(before, refused=refused), NOW + waited)
-    message = "rejected by a proxy: waiting for b" if refused else "not all proxies are synced: waiting for b"
+    message = (
+        "a proxy rejected the configuration: waiting for b"
+        if refused
+        else "not all proxies are synced: waiting for b"
+    )
     if not refused and (has_converged or waited < 10):
         assert (after, effects) == (before, ())
     elif waited >= 100 and not has_converged and phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}:
@@ -235,7 +239,7 @@ def test_proxies_that_are_not_synced_are_reported_after_the_timeout_and_degrade_
 def test_a_long_rejection_is_truncated() -> None:
     before = state(Phase.PROGRESSING)
     after, _ = step(before, not_converged(before, refused=True, detail="x" * 10_000), NOW)
-    assert after.message == "rejected by a proxy: " + "x" * 500
+    assert after.message == "a proxy rejected the configuration: " + "x" * 500
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
@@ -260,7 +264,7 @@ def test_a_degraded_rollout_continues_where_it_was_once_the_proxies_are_synced(p
 def test_a_rollback_ends_on_convergence_and_reports_its_duration(took: float, duration: str) -> None:
     before = state(Phase.ROLLING_BACK, outcome=Outcome.ABORTED, message="aborted: why")
     after, effects = step(before, converged(before, acked=3, connected=4), NOW + took)
-    summary = f"3 of 4 proxies, {duration}"
+    summary = f"3 of 4 proxies synced after {duration}"
     assert after == replace(
         before, phase=Phase.ROLLED_BACK, converged=True, message=f"rolled back: {summary}"
     )
@@ -270,7 +274,7 @@ def test_a_rollback_ends_on_convergence_and_reports_its_duration(took: float, du
 def test_a_rollback_by_evidence_keeps_its_reason() -> None:
     before = state(Phase.ROLLING_BACK, outcome=Outcome.ROLLED_BACK, message="failed: success-rate")
     after, _ = step(before, converged(before), NOW + 2)
-    assert after.message == "rolled back: 2 of 2 proxies, 2.0 s; failed: success-rate"
+    assert after.message == "rolled back: 2 of 2 proxies synced after 2.0 s; failed: success-rate"
 
 
 def test_convergence_of_a_kill_is_reported_once() -> None:
@@ -279,8 +283,8 @@ def test_convergence_of_a_kill_is_reported_once() -> None:
     )
     before = state(Phase.KILLED, weight=500, kill=kill)
     after, effects = step(before, converged(before), NOW + 0.04)
-    assert after == replace(before, converged=True, message="killed: 2 of 2 proxies, 40 ms")
-    assert records(effects) == [("kill_held", "2 of 2 proxies, 40 ms")]
+    assert after == replace(before, converged=True, message="killed: 2 of 2 proxies synced after 40 ms")
+    assert records(effects) == [("kill_held", "2 of 2 proxies synced after 40 ms")]
     assert step(after, converged(after), NOW + 9) == (after, ())
 
 

@@ -28,7 +28,7 @@ def test_unkill_continues_what_the_kill_interrupted() -> None:
     assert (kill.serve, kill.actor, kill.reason) == ("v1", "test", "v2 answers nonsense")
     driver.now += 0.04
     driver.converge()
-    assert driver.state.message == "killed: 2 of 2 proxies, 40 ms"
+    assert driver.state.message == "killed: 2 of 2 proxies synced after 40 ms"
     driver.wait(100_000)
     driver.assert_state(Phase.KILLED, 500)
     assert driver.command(Action.KILL, "again") == ()

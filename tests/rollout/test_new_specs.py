@@ -182,14 +182,18 @@ def test_another_rollout_key_starts_a_new_run_and_keeps_the_users_of_its_variant
     assert after.weights == {"v2": 500}, "v3 is no longer a variant: its users return to the stable backend"
     assert count_moved(before.segments(STRATEGY_SPLIT), after.segments(STRATEGY_SPLIT)) == 300
     ended = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    superseded = [("superseded", f"replaced in phase {phase.value} with 5 % on v2, 3 % on v3")]
+    shares = "5 % of users on v2, 3 % of users on v3"
+    superseded = [("superseded", f"another spec replaced the rollout in phase {phase.value}; {shares}")]
     assert records(effects) == [*([] if ended else superseded), ("accepted", "v1 → v2 in 1 step")]
     assert effects[-1] == Publish()
 
 
 def test_the_record_of_a_superseded_rollout_without_users_has_no_weights() -> None:
     _, effects = step(state(Phase.PENDING), spec(program(Pause(duration=None))), NOW)
-    assert records(effects)[0] == ("superseded", "replaced in phase Pending with no users on a candidate")
+    assert records(effects)[0] == (
+        "superseded",
+        "another spec replaced the rollout in phase Pending; no users on a candidate",
+    )
 
 
 def test_another_stable_backend_starts_with_all_users() -> None:
@@ -411,7 +415,7 @@ def test_the_variants_of_an_experiment_take_slots_in_the_order_of_the_spec() -> 
             500,
             "the experiment has ended; the split stays",
         ),
-        (Bake(duration=60.0), Phase.BAKING, Outcome.PROMOTED, 500, "v2 serves 5 %"),
+        (Bake(duration=60.0), Phase.BAKING, Outcome.PROMOTED, 500, "v2 serves 5 % of users"),
     ],
     ids=["shadow", "experiment-back", "experiment-stays", "bake"],
 )

@@ -71,18 +71,24 @@ def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **overri
 
 REJECTED: dict[tuple[Phase, Action], str] = {
     **{
-        (phase, kind): "the current step has not converged: not all proxies are synced"
+        (
+            phase,
+            kind,
+        ): "the rollout has not converged: fewer proxies are synced than convergence.quorum requires"
         for phase in ACTIVE_PHASES
         for kind in (PROMOTE, FULL)
     },
     **{(phase, RETRY): "has not ended" for phase in ACTIVE_PHASES - {Phase.DEGRADED}},
-    (Phase.DEGRADED, PAUSE): "is already waiting for proxies",
-    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout has ended",
+    (Phase.DEGRADED, PAUSE): "a Degraded rollout cannot be paused",
+    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout has ended; apply a changed spec",
     (Phase.ROLLING_BACK, RETRY): "has not ended",
     (Phase.ROLLED_BACK, UNDO): "nothing to undo",
     **{
-        (phase, kind): f"nothing to {kind.value}: the rollout has ended"
-        for phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+        (phase, kind): f"nothing to {kind.value}: {problem}"
+        for phase, problem in (
+            (Phase.ROLLING_BACK, "the rollout is rolling back; retry it when its phase is RolledBack"),
+            (Phase.ROLLED_BACK, "the rollout has ended; retry it, or apply a changed spec"),
+        )
         for kind in (PROMOTE, FULL, PAUSE, RESUME)
     },
     **{(phase, UNKILL): "is not killed" for phase in Phase if phase is not Phase.KILLED},
@@ -157,7 +163,7 @@ def test_a_pause_of_a_step_without_a_timer_keeps_no_time() -> None:
 def test_a_pause_changes_nothing_in_an_open_pause_and_is_rejected_while_degraded() -> None:
     open_ended = state(Phase.PAUSED, Pause(duration=None), SetWeight(weight=1), converged=True)
     assert step(open_ended, command(PAUSE), NOW) == (open_ended, ())
-    with pytest.raises(CommandNotAllowedError, match="is already waiting for proxies"):
+    with pytest.raises(CommandNotAllowedError, match="a Degraded rollout cannot be paused"):
         step(in_phase(Phase.DEGRADED), command(PAUSE), NOW)
 
 
@@ -199,7 +205,7 @@ def test_a_resume_of_an_open_pause_enters_the_next_step_if_the_candidate_is_heal
         ("step_began", "weight 9 % for v2"),
     ]
     assert effects[-1] == Publish()
-    with pytest.raises(CommandNotAllowedError, match="was not seen healthy yet"):
+    with pytest.raises(CommandNotAllowedError, match="has not passed a health check yet"):
         step(replace(before, healthy=()), command(RESUME), NOW + 5)
 
 
@@ -256,15 +262,16 @@ def test_a_promotion_before_the_first_step_starts_it(phase: Phase, kind: Action)
 @pytest.mark.parametrize("kind", [PROMOTE, FULL])
 def test_a_promotion_requires_synced_proxies_and_a_healthy_candidate(kind: Action) -> None:
     with pytest.raises(
-        CommandNotAllowedError, match="the current step has not converged: not all proxies are synced"
+        CommandNotAllowedError,
+        match="the rollout has not converged: fewer proxies are synced than",
     ):
         step(running(converged=False), command(kind), NOW + 5)
     rollout = program(checked=("v2",))
-    for dead, health in (((), "was not seen healthy yet"), (("v2",), "has no healthy endpoint")):
+    for dead, health in (((), "has not passed a health check yet"), (("v2",), "has no healthy endpoint")):
         before = running(program=rollout, dead=dead)
         with pytest.raises(
             CommandNotAllowedError,
-            match=f"v2 {health}; it gets no users until an endpoint passes its health check",
+            match=f"v2 {health}; it receives no users until one of its endpoints is healthy",
         ):
             step(before, command(kind), NOW + 5)
 
@@ -346,7 +353,7 @@ def test_an_undo_requires_a_running_rollout_or_users_or_copies_on_the_candidate(
     resumes = Phase.PROGRESSING if phase in {Phase.PAUSED, Phase.DEGRADED} else None
     before = state(phase, weight=weight, mirror=mirror, resumes=resumes, converged=True)
     if phase is Phase.HEALTHY and not weight and not mirror:
-        with pytest.raises(CommandNotAllowedError, match="no users are on the candidate"):
+        with pytest.raises(CommandNotAllowedError, match="no users are on a candidate"):
             step(before, command(UNDO), NOW)
         return
     after, effects = step(before, command(UNDO), NOW)

@@ -122,7 +122,7 @@ def test_abort_rolls_back_from_every_active_phase(phase: Phase) -> None:
     driver.now += 0.25
     driver.converge()
     driver.assert_state(Phase.ROLLED_BACK, 0, 0)
-    assert driver.state.message == "rolled back: 2 of 2 proxies, 250 ms"
+    assert driver.state.message == "rolled back: 2 of 2 proxies synced after 250 ms"
 
 
 def test_a_promoted_rollout_can_be_aborted() -> None:
@@ -186,7 +186,7 @@ def test_a_shadow_paused_before_convergence_runs_its_full_duration() -> None:
 def test_promote_requires_convergence() -> None:
     driver = started()
     for _ in range(2):
-        with pytest.raises(CommandNotAllowedError, match="the current step has not converged"):
+        with pytest.raises(CommandNotAllowedError, match="the rollout has not converged"):
             driver.command(Action.PROMOTE)
         driver.converge()
     driver.command(Action.PROMOTE)
@@ -230,7 +230,7 @@ def test_commands_after_the_end_are_rejected() -> None:
     driver.converge()
     assert driver.command(Action.ABORT) == ()
     for kind in (Action.PROMOTE, Action.PROMOTE_FULL, Action.PAUSE, Action.RESUME):
-        with pytest.raises(CommandNotAllowedError, match="apply a spec"):
+        with pytest.raises(CommandNotAllowedError, match="apply a changed spec"):
             driver.command(kind)
 
 
@@ -255,7 +255,7 @@ def test_a_nack_is_recorded_at_once_with_its_detail() -> None:
     driver = started()
     refused = NotConverged(revision=driver.state.revision, refused=True, detail="b refused Cluster: no")
     driver.send(refused)
-    assert driver.state.message == "rejected by a proxy: b refused Cluster: no"
+    assert driver.state.message == "a proxy rejected the configuration: b refused Cluster: no"
     assert driver.send(refused) == ()
     driver.assert_state(Phase.PENDING, 0)
 

@@ -56,7 +56,8 @@ def due(rollout: Program, **overrides: Any) -> State:
 
 
 def missing_verdict_message(finding: Finding | None) -> str:
-    return f"step duration elapsed; verdict: {'missing' if finding is None else finding.value}"
+    verdict = "there is no verdict yet" if finding is None else f"the verdict is {finding.value}, not Pass"
+    return f"the step's duration has elapsed, but {verdict}"
 
 
 # Steps that require a verdict
@@ -94,7 +95,7 @@ def test_a_step_that_requires_a_verdict_is_extended_and_then_follows_on_inconclu
                 ("undecided", f"{missing_verdict_message(finding)}; onInconclusive is Rollback")
             ]
         case OnInconclusive.HOLD:
-            message = f"{missing_verdict_message(finding)}; promote or abort"
+            message = f"{missing_verdict_message(finding)}; onInconclusive is Hold: promote or abort"
             assert (after, records(effects)) == (replace(before, message=message), [("held", message)])
             assert step(after, Tick(synced=True), NOW + 1e6) == (after, ())
 
@@ -244,9 +245,7 @@ def test_an_unhealthy_backend_loses_its_users_and_is_published(
     rollout = program(*(STEPS_BY_PHASE.get(phase) or CANARY), checked=("v2", "v3"))
     before = state(phase, program=rollout, weight=weight, converged=has_converged, healthy=("v2", "v3"))
     after, effects = step(before, Health(backend="v2", healthy=0, total=2, detail=detail), NOW + 5)
-    message = "v2 lost its last healthy endpoint: 0 of 2 endpoints are healthy" + (
-        " (refused)" if detail else ""
-    )
+    message = "v2 has no healthy endpoint: 0 of 2 endpoints are healthy" + (" (refused)" if detail else "")
     assert (after.healthy, after.dead) == (("v3",), ("v2",))
     assert (after.revision, after.published_at, effects[-1]) == (8, NOW + 5, Publish())
     if weight and phase not in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
@@ -293,8 +292,8 @@ def test_users_move_only_to_backends_that_are_known_to_be_healthy(
     before = state(
         Phase.PROGRESSING, program=rollout, step=1, converged=True, ends_at=NOW, healthy=("v3",), dead=dead
     )
-    health = "has no healthy endpoint" if dead else "was not seen healthy yet"
-    message = f"v2 {health}; it gets no users until an endpoint passes its health check"
+    health = "has no healthy endpoint" if dead else "has not passed a health check yet"
+    message = f"v2 {health}; it receives no users until one of its endpoints is healthy"
     after, effects = step(before, Tick(synced=True), NOW)
     assert (after, records(effects)) == (replace(before, message=message), [("not_alive", message)])
     assert step(after, Tick(synced=True), NOW + 1) == (after, ())

@@ -102,13 +102,17 @@ def verify(secret: bytes, *, timestamp: str, given: str, body: bytes, now: float
         SignatureError: The signature is wrong, or its timestamp is invalid or too far from `now`.
     """
     if not timestamp.isascii() or not timestamp.isdigit():
-        raise SignatureError("X-Shiftplane-Timestamp must be seconds since the epoch")
+        raise SignatureError("X-Shiftplane-Timestamp must be whole seconds since the Unix epoch")
     if not hmac.compare_digest(signature(secret, timestamp, body).encode(), given.encode(errors="replace")):
         raise SignatureError(
-            "X-Shiftplane-Signature does not match: sha256=HMAC(secret, timestamp.body) is required"
+            "X-Shiftplane-Signature does not match; it must be sha256=<hex>, the HMAC-SHA256 of "
+            '"<timestamp>.<body>" with the content of --alarm-secret-file as the key'
         )
     if abs(now - float(timestamp)) > _MAX_AGE:
-        raise SignatureError(f"X-Shiftplane-Timestamp is more than {_MAX_AGE:g} s away from this clock")
+        raise SignatureError(
+            f"X-Shiftplane-Timestamp differs by more than {_MAX_AGE:g} s from the control plane's clock; "
+            "check the sender's clock, and sign each request anew"
+        )
 
 
 def _alert(where: str, alert: Any, problems: list[str]) -> Alert | None:
@@ -131,7 +135,7 @@ def _alert(where: str, alert: Any, problems: list[str]) -> Alert | None:
 def _status(where: str, values: dict[str, Any], problems: list[str]) -> bool:
     status = values.get("status")
     if status not in _STATES:
-        problems.append(f"{where}status: {status!r}; firing and resolved are allowed")
+        problems.append(f"{where}status: must be firing or resolved, not {status!r}")
     return status == "firing"
 
 
@@ -141,5 +145,5 @@ def _labels(where: str, values: dict[str, Any], problems: list[str]) -> tuple[tu
         problems.append(f"{where}labels: must be an object with text values")
         return ()
     if not labels or len(labels) > _MAX_LABELS:
-        problems.append(f"{where}labels: 1 to {_MAX_LABELS} labels are allowed")
+        problems.append(f"{where}labels: {len(labels)} labels; 1 to {_MAX_LABELS} are allowed")
     return tuple(sorted(labels.items()))

@@ -156,7 +156,10 @@ class HealthChecks:
                     "health_unknown",
                     route=check.route,
                     backend=check.backend,
-                    consequence="the stable backend does not answer either",
+                    consequence=(
+                        "the health of the backend stays as it was: "
+                        "no endpoint of the stable backend answers either"
+                    ),
                 )
             state.control_unreachable = True
             return
@@ -197,7 +200,7 @@ class HealthChecks:
                 ) as response:
                     await response.content.read(_MAX_BODY_BYTES)
                     failed = response.status >= _FIRST_FAILED_STATUS
-                    failure = f"{endpoint} answered {response.status}" if failed else None
+                    failure = f"{endpoint} answered with status {response.status}" if failed else None
             except TimeoutError:
                 failure = f"{endpoint} did not answer within {check.timeout:g} s"
             except (aiohttp.ClientError, OSError, ValueError) as error:

@@ -62,7 +62,7 @@ def state_from_json(text: str) -> State:
     try:
         return _STATE.validate_json(_upgraded(text))
     except ValidationError as error:
-        raise UnreadableError(f"not a rollout state; number of problems: {error.error_count()}") from error
+        raise UnreadableError(f"not a valid rollout state ({error.error_count()} invalid fields)") from error
 
 
 def _upgraded(text: str) -> str:
@@ -93,4 +93,4 @@ def event_from_json(text: str) -> Event:
     try:
         return _EVENT.validate_json(text)
     except ValidationError as error:
-        raise UnreadableError(f"not a rollout event; number of problems: {error.error_count()}") from error
+        raise UnreadableError(f"not a valid rollout event ({error.error_count()} invalid fields)") from error

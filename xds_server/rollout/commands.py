@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 _NOT_CONVERGED = (
-    "the current step has not converged: not all proxies are synced; "
-    "promote once they are, or abort to roll back"
+    "the rollout has not converged: fewer proxies are synced than convergence.quorum requires; "
+    "promote after they are synced, or abort to roll back"
 )
 
 
@@ -45,7 +45,10 @@ def pause(state: State, event: Command, now: float) -> Result:
     """Stop the step timer; weights stay."""
     if state.resumes is not None or (isinstance(state.current, Pause) and state.ends_at is None):
         if state.phase is Phase.DEGRADED:
-            raise CommandNotAllowedError("the rollout is already waiting for proxies; abort rolls it back")
+            raise CommandNotAllowedError(
+                "a Degraded rollout cannot be paused, because it already waits for proxies; "
+                "retry sets a new progress deadline, abort rolls the rollout back"
+            )
         return state, ()
     left = None if state.ends_at is None else max(0.0, state.ends_at - now)
     after = replace(state, phase=Phase.PAUSED, resumes=state.phase, left=left, ends_at=None)
@@ -69,7 +72,13 @@ def resume(state: State, event: Command, now: float) -> Result:
 def promote(state: State, event: Command, now: float) -> Result:
     """End a wait for time, evidence or an operator; convergence of the current step is always required."""
     following = 0 if Phase.PENDING in {state.resumes, state.phase} else state.step + 1
-    return _promote_to(state, following, _with_reason("advanced to the next step", event), now)
+    if following == 0:
+        text = "advanced to the first step"
+    elif following < len(state.program.steps):
+        text = "advanced to the next step"
+    else:
+        text = "ended the last step"
+    return _promote_to(state, following, _with_reason(text, event), now)
 
 
 def promote_full(state: State, event: Command, now: float) -> Result:
@@ -93,7 +102,8 @@ def undo(state: State, event: Command, now: float) -> Result:
     """Roll back a running or ended rollout; raises if there is nothing to undo."""
     if not state.weight and not state.mirror and state.phase not in ACTIVE_PHASES:
         raise CommandNotAllowedError(
-            "there is nothing to undo: no users are on the candidate; undo --to N applies an earlier spec"
+            "there is nothing to undo: no users are on a candidate; "
+            "undo --to N applies the spec of generation N again"
         )
     outcome = Outcome.ABORTED if state.phase in ACTIVE_PHASES else Outcome.UNDONE
     record = Record(what="undone", message=_with_reason("all users return to the stable backend", event))
@@ -103,9 +113,14 @@ def undo(state: State, event: Command, now: float) -> Result:
 def retry(state: State, event: Command, now: float) -> Result:
     """Restart an ended rollout from its first step, with the same spec."""
     if not state.program.steps:
-        raise CommandNotAllowedError(f"there is nothing to retry: {state.program.stable} serves all users")
+        raise CommandNotAllowedError(
+            "there is nothing to retry: the spec describes no rollout, "
+            f"and {state.program.stable} serves all users"
+        )
     if state.outcome is Outcome.PROMOTED:
-        raise CommandNotAllowedError("the candidate already serves all users; undo rolls it back")
+        raise CommandNotAllowedError(
+            "there is nothing to retry: the candidate was promoted; undo rolls it back"
+        )
     after = replace(
         bump_revision(state, now),
         phase=Phase.PENDING,
@@ -136,7 +151,7 @@ def retry_convergence(state: State, event: Command, now: float) -> Result:
 def kill(state: State, event: Command, now: float) -> Result:
     """Send all users to one backend at once; the rollout stays suspended until the kill ends."""
     if not event.reason.strip():
-        raise CommandNotAllowedError("a kill requires a reason; pass it with -m")
+        raise CommandNotAllowedError("a kill requires a reason: -m REASON, or `reason` in the API")
     left = None if state.ends_at is None else max(0.0, state.ends_at - now)
     active = Kill(
         serve=state.program.serve or state.program.stable,
@@ -178,7 +193,9 @@ def without_kill(state: State, now: float) -> State:
 def reject_while_killed(state: State, event: Command, _now: float) -> Result:
     """Raise: the command has no meaning while the route is killed."""
     by = "" if state.kill is None else f" by {state.kill.actor}: {state.kill.reason}"
-    raise CommandNotAllowedError(f"the route is killed{by}; unkill it before you {event.command.value}")
+    by_spec = state.kill is not None and state.kill.by_spec
+    end = "set killSwitch.enabled: false in its spec" if by_spec else "unkill it"
+    raise CommandNotAllowedError(f"the route is killed{by}; {end} before you {event.command.value}")
 
 
 def reject_not_killed(_state: State, _event: Command, _now: float) -> Result:
@@ -186,17 +203,24 @@ def reject_not_killed(_state: State, _event: Command, _now: float) -> Result:
     raise CommandNotAllowedError("the route is not killed")
 
 
-def reject_after_end(_state: State, event: Command, _now: float) -> Result:
-    """Raise: the rollout has ended."""
-    raise CommandNotAllowedError(
-        f"nothing to {event.command.value}: the rollout has ended; retry it, or apply a spec to start another"
-    )
+def reject_after_end(state: State, event: Command, _now: float) -> Result:
+    """Raise: the rollout has ended, or is rolling back."""
+    match state.phase:
+        case Phase.ROLLING_BACK:
+            problem = "the rollout is rolling back; retry it when its phase is RolledBack"
+        case Phase.ROLLED_BACK:
+            problem = "the rollout has ended; retry it, or apply a changed spec to start another"
+        case _:
+            problem = "the rollout has ended; apply a changed spec to start another"
+    raise CommandNotAllowedError(f"nothing to {event.command.value}: {problem}")
 
 
-def reject_still_running(_state: State, _event: Command, _now: float) -> Result:
+def reject_still_running(state: State, _event: Command, _now: float) -> Result:
     """Raise: a rollout that is running or rolling back cannot be retried."""
+    if state.phase is Phase.ROLLING_BACK:
+        raise CommandNotAllowedError("the rollback has not ended; retry when the phase is RolledBack")
     raise CommandNotAllowedError(
-        "the rollout has not ended; abort rolls it back, promote and resume advance it"
+        f"the rollout has not ended (phase {state.phase.value}); promote advances it, abort rolls it back"
     )
 
 

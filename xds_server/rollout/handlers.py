@@ -149,7 +149,7 @@ def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
         return state, ()
     if not event.refused and waited < state.program.convergence_timeout:
         return state, ()
-    problem = "rejected by a proxy" if event.refused else "not all proxies are synced"
+    problem = "a proxy rejected the configuration" if event.refused else "not all proxies are synced"
     message = f"{problem}: {event.detail[:_MAX_MESSAGE]}"
     overdue = waited >= state.program.progress_deadline and not state.converged
     may_degrade = state.phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}
@@ -194,8 +194,12 @@ def _needs_verdict(state: State) -> bool:
 
 def _handle_missing_verdict(state: State, now: float) -> Result:
     """Extend a finished step until a verdict arrives; after `waitForVerdict` apply `onInconclusive`."""
-    verdict = "missing" if state.finding is None else state.finding.value
-    message = f"step duration elapsed; verdict: {verdict}"
+    verdict = (
+        "there is no verdict yet"
+        if state.finding is None
+        else f"the verdict is {state.finding.value}, not Pass"
+    )
+    message = f"the step's duration has elapsed, but {verdict}"
     if state.ends_at is not None and now < state.ends_at + state.program.verdict_timeout:
         if state.message.startswith(message):
             return state, ()
@@ -208,7 +212,7 @@ def _handle_missing_verdict(state: State, now: float) -> Result:
             record = Record(what="undecided", message=f"{message}; onInconclusive is Rollback")
             return roll_back(state, Outcome.ROLLED_BACK, record, now)
         case OnInconclusive.HOLD:
-            message += "; promote or abort"
+            message += "; onInconclusive is Hold: promote or abort"
             if message == state.message:
                 return state, ()
             return replace(state, message=message), (Record(what="held", message=message),)
@@ -237,7 +241,7 @@ def update_backend_health(state: State, event: Health, now: float) -> Result:
         recovered = Record(what="alive", message=f"{backend}: {count}")
         return bump_revision(after, now, converged=state.converged), (recovered, Publish())
     detail = f" ({event.detail})" if event.detail else ""
-    message = f"{backend} lost its last healthy endpoint: {count}{detail}"[:_MAX_MESSAGE]
+    message = f"{backend} has no healthy endpoint: {count}{detail}"[:_MAX_MESSAGE]
     if state.weights.get(backend, 0) and state.phase is not Phase.ROLLING_BACK:
         return roll_back(after, Outcome.ROLLED_BACK, Record(what="candidate_died", message=message), now)
     after = bump_revision(after, now, converged=state.converged)
@@ -337,7 +341,7 @@ def apply_alarm(state: State, event: Alarm, now: float) -> Result:
 
 def _convergence_summary(state: State, event: Converged, now: float) -> str:
     took = now - state.published_at
-    return f"{event.acked} of {event.connected} proxies, " + (
+    return f"{event.acked} of {event.connected} proxies synced after " + (
         f"{took:.1f} s" if took >= 1 else f"{1000 * took:.0f} ms"
     )
 

@@ -95,7 +95,7 @@ def _supersede(state: State, event: SpecAccepted, now: float) -> tuple[State, tu
         return bump_revision(after, now, converged=state.converged), (record, Publish())
     after = _new_state(event, state, now)
     unfinished = state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    message = f"replaced in phase {state.phase.value} with {_describe_weights(state)}"
+    message = f"another spec replaced the rollout in phase {state.phase.value}; {_describe_weights(state)}"
     superseded = (Record(what="superseded", message=message),) if unfinished else ()
     return after, (*superseded, Record(what="accepted", message=_summary(new)), Publish())
 
@@ -183,5 +183,5 @@ def _summary(program: Program) -> str:
 
 
 def _describe_weights(state: State) -> str:
-    shares = ", ".join(f"{format_percent(share)} on {variant}" for variant, share in state.weights.items())
-    return shares or "no users on a candidate"
+    shares = (f"{format_percent(share)} of users on {variant}" for variant, share in state.weights.items())
+    return ", ".join(shares) or "no users on a candidate"

@@ -95,8 +95,10 @@ def blocking_reason(state: State, index: int) -> str:
             return ""
     for variant in gaining:
         if variant in state.program.checked and variant not in state.healthy:
-            health = "has no healthy endpoint" if variant in state.dead else "was not seen healthy yet"
-            return f"{variant} {health}; it gets no users until an endpoint passes its health check"
+            health = (
+                "has no healthy endpoint" if variant in state.dead else "has not passed a health check yet"
+            )
+            return f"{variant} {health}; it receives no users until one of its endpoints is healthy"
     return ""
 
 
@@ -172,5 +174,5 @@ def _finish(state: State, now: float) -> Result:
             warm = now + state.program.keep_warm if state.program.keep_warm else None
             after = replace(after, outcome=Outcome.PROMOTED, warm_until=warm)
             return after, (
-                Record(what="healthy", message=f"{candidate} serves {format_percent(state.weight)}"),
+                Record(what="healthy", message=f"{candidate} serves {format_percent(state.weight)} of users"),
             )

@@ -167,7 +167,9 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         Action.PROMOTE_FULL: _IGNORE,
         Action.PAUSE: Transition(handler=commands.reject_after_end),
         Action.RESUME: _IGNORE,
-        Action.RETRY: Transition(handler=commands.retry, when="it was not promoted", to=(Phase.PENDING,)),
+        Action.RETRY: Transition(
+            handler=commands.retry, when="the rollout was not promoted", to=(Phase.PENDING,)
+        ),
     },
     Phase.ROLLING_BACK: {
         **_ENDED,

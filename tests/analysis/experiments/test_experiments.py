@@ -138,7 +138,7 @@ def test_no_winner_is_declared_before_the_column_is_named() -> None:
     treatment, control = (200, 2400), (300, 2400)
     assert compare(treatment, control, column=Column.BAD).better
     assert compare(treatment, control, column=Column.GOOD).worse
-    assert "name the column" in describe_unnamed(treatment, control)
+    assert "set `column` in the spec" in describe_unnamed(treatment, control)
     assert "no significant difference" in describe_unnamed((200, 2400), (201, 2400))
 
 
@@ -189,7 +189,10 @@ def conclude(
 def test_there_is_no_result_before_the_planned_sample_size() -> None:
     finding, message = conclude(VariantCounts(users=412, counted=90), VariantCounts(users=400, counted=40))
     assert finding is ExperimentFinding.NOT_YET
-    assert message == "412 of 686 and 400 of 686 users, about 2.1 more days at this rate"
+    assert (
+        message
+        == "412 of 686 planned users in treatment, 400 of 686 in control, about 2.1 more days at this rate"
+    )
 
 
 def test_there_is_one_finding_at_the_planned_sample_size() -> None:

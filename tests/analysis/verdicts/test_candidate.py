@@ -73,7 +73,7 @@ def test_more_failures_fail_with_numbers_in_the_message() -> None:
     assert metric.evidence > metric.needed > 0
     assert metric.low is not None
     assert metric.low > 1
-    assert "92.00% (24 of 300 failed) against 99.47% (30 of 5,700 failed); worse" in found.message
+    assert "candidate 92.00% (24 of 300 failed), stable 99.47% (30 of 5,700 failed); worse" in found.message
 
 
 def test_equal_failures_pass_with_the_excluded_margin_in_the_message() -> None:
@@ -84,7 +84,7 @@ def test_equal_failures_pass_with_the_excluded_margin_in_the_message() -> None:
     (metric,) = found.metrics
     assert metric.high is not None
     assert metric.high <= metric.margin == 3.0
-    assert "not worse by 3 times" in found.message
+    assert "within the margin of 3" in found.message
 
 
 def test_enough_requests_without_failures_pass() -> None:
@@ -210,7 +210,7 @@ def test_latency_has_no_data_before_the_reference_is_established() -> None:
         [(requests_with_durations(rng, 50, 100), requests_with_durations(rng, 50, 100))] * 3,
     )
     assert found.finding is Finding.NO_DATA
-    assert "no reference quantile of the control yet" in found.message
+    assert "not enough requests of the stable backend yet" in found.message
 
 
 @pytest.mark.parametrize(("tokens", "finding"), [(150.0, Finding.FAIL), (100.0, Finding.PASS)])
@@ -279,7 +279,7 @@ def test_a_fixed_limit_fails_after_its_duration() -> None:
     assert analyzed(limit(), [bad] * 3).finding is Finding.PASS
     found = analyzed(limit(), [bad] * 4)
     assert found.finding is Finding.FAIL
-    assert found.message == "success-rate: 0.8, < 0.95 for 30 s"
+    assert found.message == "success-rate: was < 0.95 for 30 s; newest value: 0.8"
     assert analyzed(limit(window=10.0), [bad, bad, good] * 4).finding is Finding.PASS
 
 

@@ -81,12 +81,12 @@ def test_too_little_evidence_is_inconclusive() -> None:
 def test_the_message_names_the_measures_with_their_counts() -> None:
     found = assessed(60, 20, 0)
     assert found.equivalence is Equivalence.DIFFERENT
-    assert found.message.startswith("its texts differ more")
-    assert "(rouge_l: 60 to 20)" in found.message
+    assert found.message.startswith("the candidate's texts differ more")
+    assert "(rouge_l: 60 of the 80 pairs that differ)" in found.message
     less_varied = assessed(10, 70, 0)
     assert "vary less" in less_varied.message
     refusals = assessed(100, 100, 0, refused=ComparisonCounts(less=15, same=185))
-    assert "it refuses more often (refused: 15 to 0)" in refusals.message
+    assert "the candidate refuses more often (refused: 15 of the 15 pairs that differ)" in refusals.message
 
 
 def test_a_candidate_that_fails_less_is_equivalent() -> None:

@@ -208,7 +208,9 @@ def test_one_difference_is_enough_and_the_strongest_comes_first() -> None:
     found = assess(outcomes)
     assert found.equivalence is Equivalence.DIFFERENT
     assert (
-        found.message == "it is cut off more often (cut: 90 to 0); it refuses more often (refused: 15 to 0)"
+        found.message
+        == "the candidate's answers are cut off more often (cut: 90 of the 90 pairs that differ); "
+        "the candidate refuses more often (refused: 15 of the 15 pairs that differ)"
     )
 
 

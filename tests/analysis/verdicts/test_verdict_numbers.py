@@ -84,7 +84,7 @@ def test_the_remaining_time_has_a_readable_unit(
 def test_the_message_of_a_failure_has_shares_counts_and_bounds() -> None:
     found = metric_verdict("success-rate", *[(failing(9, 50), failing(5, 950))] * 6)
     assert found.message == (
-        "success-rate: 82.00% (54 of 300 failed) against 99.47% (30 of 5,700 failed); "
+        "success-rate: candidate 82.00% (54 of 300 failed), stable 99.47% (30 of 5,700 failed); "
         f"worse, {found.evidence:,.0f} : 1 against chance, odds ratio above {found.low:.3g}"
     )
 
@@ -94,14 +94,20 @@ def test_the_message_of_a_pass_names_the_margin() -> None:
     low, high = found.low, found.high
     assert high is not None
     bounds = f"below {high:.3g}" if low is None else f"{low:.3g} to {high:.3g}"
-    assert found.message.endswith(f"; not worse by 3 times, odds ratio {bounds}")
+    assert found.message.endswith(f"; not worse, odds ratio {bounds}, within the margin of 3")
     assert found.effect == pytest.approx(1.0, abs=0.3)
+
+
+def test_the_message_of_a_pass_without_failures_names_the_acceptable_share() -> None:
+    found = metric_verdict("success-rate", *[(failing(0, 500), failing(0, 500))] * 4)
+    assert found.finding is Finding.PASS
+    assert "passes because failures are proven acceptable (less than 0.5 % of requests)" in found.message
 
 
 def test_the_message_without_a_bound_excludes_no_odds_ratio() -> None:
     found = metric_verdict("success-rate", (failing(0, 60), failing(0, 60)))
     assert (found.low, found.high) == (None, None)
-    assert ", no odds ratio excluded yet" in found.message
+    assert ", no bound on the odds ratio yet" in found.message
 
 
 def test_means_are_reported_as_ratios_with_their_bounds() -> None:
@@ -111,8 +117,8 @@ def test_means_are_reported_as_ratios_with_their_bounds() -> None:
     assert None not in (found.effect, found.low, found.high)
     assert found.low < found.effect < found.high < 1.25  # type: ignore[operator]
     assert found.effect == pytest.approx(1.0, abs=0.01)
-    assert found.message.endswith(f", ratio {found.low:.3g} to {found.high:.3g}")
-    assert found.message.startswith("inter-token: 21 ms against 21 ms; not worse by 1.25 times")
+    assert found.message.endswith(f", ratio {found.low:.3g} to {found.high:.3g}, within the margin of 1.25")
+    assert found.message.startswith("inter-token: candidate 21 ms, stable 21 ms; not worse")
     assert (found.dispersion, found.candidate.x) == (1.0, 0)
 
 
@@ -123,12 +129,14 @@ def test_tokens_are_reported_as_geometric_means() -> None:
     assert found.candidate.value == pytest.approx(exp(sum(middle) / 2))
     assert found.control.value == pytest.approx(exp(sum(middle) / 2))
     assert found.effect == pytest.approx(1.0)
-    assert found.message.startswith(f"tokens-per-request: {found.candidate.value:,.4g} tokens against")
+    assert found.message.startswith(
+        f"tokens-per-request: candidate {found.candidate.value:,.4g} tokens, stable"
+    )
 
 
 def test_cost_is_reported_without_a_unit() -> None:
     found = metric_verdict("cost-per-request", *[(with_tokens(6, 60, 300), with_tokens(6, 300, 200))] * 3)
-    assert found.message.startswith("cost-per-request: 0.003 against 0.002; undecided")
+    assert found.message.startswith("cost-per-request: candidate 0.003, stable 0.002; undecided")
     assert found.effect == pytest.approx(1.5)
 
 
@@ -140,7 +148,9 @@ def test_latency_is_reported_at_its_quantile() -> None:
     assert found.control.value == pytest.approx((DURATION_MS[3] + DURATION_MS[4]) / 2)
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
     unknown = metric_verdict("duration-p50", (None, with_duration(4, 40)))
-    assert unknown.message.endswith("no reference quantile of the control yet (40 requests so far)")
+    assert unknown.message.endswith(
+        "not enough requests of the stable backend yet for a reference value (40 so far)"
+    )
 
 
 def test_shares_of_valid_json_are_of_the_answers_that_should_be_json() -> None:

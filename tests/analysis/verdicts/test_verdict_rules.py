@@ -91,7 +91,10 @@ def test_the_warm_up_starts_with_the_first_request_of_the_candidate() -> None:
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
     (metric,) = analyze_blocks(make_policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
-    assert metric.message == "success-rate: no block has requests of both arms yet"
+    assert (
+        metric.message
+        == "success-rate: no interval has requests of both the candidate and the stable backend yet"
+    )
 
 
 # Required evidence, and how findings combine
@@ -184,7 +187,7 @@ def test_several_candidates_have_the_worst_verdict_of_all() -> None:
 
 def test_a_policy_without_metrics_passes() -> None:
     empty = analyze_blocks(Policy(guardrails=()), (failing(9, 9), failing(0, 9)))
-    assert (empty.finding, empty.message) == (Finding.PASS, "no metric can roll the candidate back")
+    assert (empty.finding, empty.message) == (Finding.PASS, "no metric has onRegression: Rollback")
 
 
 # Thresholds
@@ -231,7 +234,10 @@ def test_a_threshold_trips_when_it_was_breached_more_often_than_its_failure_limi
     threshold_state = threshold_after(limit, *values)
     assert (threshold_state.tripped, threshold_state.failures, threshold_state.measurements) == (False, 2, 3)
     threshold_state = threshold_after(limit, *values, (4, 2.0))
-    assert (threshold_state.tripped, threshold_state.reason) == (True, "> 1 3 times, more than 2")
+    assert (threshold_state.tripped, threshold_state.reason) == (
+        True,
+        "> 1 in 3 measurements, more than failureLimit 2",
+    )
     assert threshold_after(replace(LIMIT, failure_limit=0), (0, 2.0)).tripped
 
 
@@ -256,7 +262,7 @@ def test_the_verdict_on_a_threshold_has_its_counts_and_no_statistics() -> None:
         max_ratio=1.0,
         margin=1.0,
         dispersion=1.0,
-        message="t: 2, not > 1 for long enough",
+        message="t: 2; fails when > 1 for 60 s",
         **no_statistics,
     )
 

@@ -118,13 +118,18 @@ def _conclude(  # noqa: PLR0913, PLR0917 - the inputs of the conclusion
 ) -> tuple[ExperimentFinding, str]:
     if odds >= _VOID:
         counts = f"{treatment.users:,} in treatment, {control.users:,} in control"
-        return ExperimentFinding.VOID, f"users were not split as intended ({counts}, {odds:,.0f} : 1)"
+        return (
+            ExperimentFinding.VOID,
+            f"users were not split as intended: {counts}; odds against chance: {odds:,.0f} : 1",
+        )
     short = treatment.users < needed.treatment or control.users < needed.control
     if comparison is None or short:
         wait = "" if remaining is None else f", about {remaining:.1f} more days at this rate"
-        progress = ((treatment.users, needed.treatment), (control.users, needed.control))
-        numbers = " and ".join(f"{users:,} of {planned:,}" for users, planned in progress)
-        return ExperimentFinding.NOT_YET, f"{numbers} users{wait}"
+        numbers = (
+            f"{treatment.users:,} of {needed.treatment:,} planned users in treatment, "
+            f"{control.users:,} of {needed.control:,} in control"
+        )
+        return ExperimentFinding.NOT_YET, f"{numbers}{wait}"
     if hypothesis.column is None:
         return ExperimentFinding.UNNAMED, describe_unnamed(
             (treatment.counted, treatment.users), (control.counted, control.users)

@@ -96,10 +96,11 @@ def describe_unnamed(treatment: tuple[int, int], control: tuple[int, int]) -> st
     """Describe the result under either meaning of a column that is not named."""
     good = compare(treatment, control, column=Column.GOOD)
     if not good.better and not good.worse:
-        return "no significant difference, whether the event is good or bad"
+        return "no significant difference, whether the counted event is a success or a failure"
     first, second = ("treatment", "control") if good.better else ("control", "treatment")
     return (
-        f"if the event is good, {first} is better; if it is bad, {second} is: name the column to get a winner"
+        f"if the counted event is a success, {first} is better; if it is a failure, {second} is better; "
+        "set `column` in the spec to Good or Bad to get a winner"
     )
 
 

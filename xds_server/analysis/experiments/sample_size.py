@@ -94,7 +94,7 @@ def plan_sample_size(  # noqa: PLR0913 - the parameters of a test plan
     """
     for name, value in (("baseline", baseline), ("target", target), ("alpha", alpha), ("power", power)):
         if not 0 < value < 1:
-            raise ValueError(f"{name} {value:g} must lie between 0 and 1")
+            raise ValueError(f"{name} {value:g} must be greater than 0 and less than 1")
     if baseline == target:
         raise ValueError("baseline and target are equal: there is no difference to detect")
     ratio = (1 - split) / split

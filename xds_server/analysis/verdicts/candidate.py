@@ -199,7 +199,7 @@ def _worst(findings: list[Finding]) -> Finding:
 
 def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
     messages = [m.message for m in metrics if m.finding is finding]
-    return "; ".join(messages) if messages else "no metric can roll the candidate back"
+    return "; ".join(messages) if messages else "no metric has onRegression: Rollback"
 
 
 def _guardrail_verdict(
@@ -308,23 +308,27 @@ def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) 
     if not state.blocks:
         if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (
-                f"{name}: no reference quantile of the control yet "
-                f"({sum(state.reference_buckets):.0f} requests so far)"
+                f"{name}: not enough requests of the stable backend yet for a reference value "
+                f"({sum(state.reference_buckets):.0f} so far)"
             )
-        return f"{name}: no block has requests of both arms yet"
+        return f"{name}: no interval has requests of both the candidate and the stable backend yet"
     candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
-    numbers = f"{name}: {candidate} against {control}"
+    numbers = f"{name}: candidate {candidate}, stable {control}"
     bounds = _format_bounds(verdict, kind)
     match verdict.finding:
         case Finding.FAIL:
             return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{bounds}"
         case Finding.PASS:
-            return f"{numbers}; not worse by {verdict.margin:g} times{bounds}"
+            if kind is Kind.SHARE and (verdict.high is None or verdict.high > verdict.margin):
+                accepted = f"less than {100 * guardrail.acceptable:g} % {verdict.unit}"
+                return f"{numbers}; passes because failures are proven acceptable ({accepted}){bounds}"
+            return f"{numbers}; not worse{bounds}, within the margin of {verdict.margin:g}"
         case Finding.NO_DATA:
             return f"{numbers}; the candidate receives no requests"
         case _:
             if state.candidate.n < guardrail.min_samples:
-                return f"{numbers}; {state.candidate.n} of {guardrail.min_samples} required requests"
+                share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
+                return f"{numbers}; the candidate has received {share}"
             wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
             return f"{numbers}; undecided{bounds}{wait}"
 
@@ -341,7 +345,7 @@ def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
     what = "ratio" if kind is Kind.MEAN else "odds ratio"
     low, high = verdict.low, verdict.high
     if low is None and high is None:
-        return f", no {what} excluded yet"
+        return f", no bound on the {what} yet"
     if low is None:
         return f", {what} below {high:.3g}"
     if high is None:
@@ -359,13 +363,20 @@ def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: b
     limit = f"{threshold.comparison.value} {threshold.limit:g}"
     value = "no value" if breach.value is None else f"{breach.value:.4g}"
     if breach.tripped:
-        finding, message = Finding.FAIL, f"{threshold.name}: {value}, {breach.reason}"
+        finding, message = Finding.FAIL, f"{threshold.name}: was {breach.reason}; newest value: {value}"
     elif breach.errors > threshold.error_limit:
-        finding, message = Finding.ERROR, f"{threshold.name}: {breach.errors} queries in a row failed"
+        finding = Finding.ERROR
+        message = (
+            f"{threshold.name}: {breach.errors} queries in a row failed or did not return a single number; "
+            f"consecutiveErrorLimit is {threshold.error_limit}"
+        )
     elif breach.value is None and (quiet or threshold.query is not None):
-        finding, message = Finding.NO_DATA, f"{threshold.name}: no value yet"
+        finding, message = Finding.NO_DATA, f"{threshold.name}: no value to compare with the limit {limit}"
     else:
-        finding, message = Finding.PASS, f"{threshold.name}: {value}, not {limit} for long enough"
+        finding, message = (
+            Finding.PASS,
+            f"{threshold.name}: {value}; fails when {threshold.failure_condition}",
+        )
     return MetricVerdict(
         metric=threshold.name,
         finding=finding,

@@ -124,42 +124,61 @@ _MEASURES: Final = {
     "rouge_l": _Measure(
         alpha=0.5,
         margin=0.2,
-        less="its texts differ more from users' answers than the stable backend's own",
-        more="its texts vary less than the stable backend's own",
+        less="the candidate's texts differ more from users' answers than the stable backend's second answers",
+        more="the candidate's texts vary less than the stable backend's",
     ),
     "finish_reason": _Measure(
         alpha=0.05,
         margin=0.1,
-        less="it ends for other reasons",
-        more="its ends vary less",
+        less="the candidate's answers end for other finish reasons",
+        more="the candidate's finish reasons vary less",
     ),
     "tool_calls": _Measure(
         alpha=0.05,
         margin=0.1,
-        less="it calls other tools",
-        more="its tool calls vary less",
+        less="the candidate calls other tools",
+        more="the candidate's tool calls vary less",
     ),
     "language": _Measure(
         alpha=0.05,
         margin=0.1,
         worse_only=True,
-        less="it answers in other languages",
+        less="the candidate answers in other languages",
         more="",
     ),
-    "failed": _Measure(alpha=0.05, margin=0.05, worse_only=True, less="it fails more often", more=""),
-    "empty": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="its answers are empty more often", more=""
+    "failed": _Measure(
+        alpha=0.05, margin=0.05, worse_only=True, less="the candidate fails more often", more=""
     ),
-    "refused": _Measure(alpha=0.05, margin=0.05, less="it refuses more often", more="it refuses less often"),
-    "cut": _Measure(alpha=0.05, margin=0.1, less="it is cut off more often", more="it is cut off less often"),
+    "empty": _Measure(
+        alpha=0.05, margin=0.05, worse_only=True, less="the candidate's answers are empty more often", more=""
+    ),
+    "refused": _Measure(
+        alpha=0.05,
+        margin=0.05,
+        less="the candidate refuses more often",
+        more="the candidate refuses less often",
+    ),
+    "cut": _Measure(
+        alpha=0.05,
+        margin=0.1,
+        less="the candidate's answers are cut off more often",
+        more="the candidate's answers are cut off less often",
+    ),
     "invalid_json": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="its JSON is broken more often", more=""
+        alpha=0.05, margin=0.05, worse_only=True, less="the candidate's JSON is invalid more often", more=""
     ),
     "invalid_calls": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="its tool calls are broken more often", more=""
+        alpha=0.05,
+        margin=0.05,
+        worse_only=True,
+        less="the candidate's tool calls are invalid more often",
+        more="",
     ),
     "length": _Measure(
-        alpha=0.05, margin=0.25, less="its answers are shorter", more="its answers are longer"
+        alpha=0.05,
+        margin=0.25,
+        less="the candidate's answers are shorter",
+        more="the candidate's answers are longer",
     ),
 }
 _BETS: Final = tuple(step / 12 for step in range(1, 12))
@@ -245,7 +264,8 @@ def _measure_result(name: str, measure: _Measure, counts: PairCounts, alpha: flo
 
 def _describe(result: MeasureResult) -> str:
     outcomes = result.outcomes
-    return f"{result.message} ({result.measure}: {outcomes.less:,} to {outcomes.more:,})"
+    most, differing = max(outcomes.less, outcomes.more), outcomes.less + outcomes.more
+    return f"{result.message} ({result.measure}: {most:,} of the {differing:,} pairs that differ)"
 
 
 def _missing_evidence(counts: PairCounts, results: tuple[MeasureResult, ...]) -> str:

@@ -107,6 +107,14 @@ class Threshold:
     error_limit: int = 4
     action: RegressionAction = RegressionAction.ROLLBACK
 
+    @property
+    def failure_condition(self) -> str:
+        """The condition under which the candidate fails, such as `< 0.95 for 600 s`."""
+        breach = f"{self.comparison.value} {self.limit:g}"
+        if self.failure_limit is not None:
+            return f"{breach} in more than {self.failure_limit} measurements"
+        return f"{breach} for {self.lasting:g} s" if self.lasting else breach
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:

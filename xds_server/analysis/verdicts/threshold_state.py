@@ -70,11 +70,14 @@ class ThresholdState:
         after = replace(after, breached_since=since, failures=failures)
         if threshold.failure_limit is not None:
             if failures > threshold.failure_limit:
-                reason = f"{breach} {failures} times, more than {threshold.failure_limit}"
+                reason = (
+                    f"{breach} in {failures} measurements, more than failureLimit {threshold.failure_limit}"
+                )
                 return replace(after, tripped=True, reason=reason)
             return after
         if now - since >= threshold.lasting:
-            return replace(after, tripped=True, reason=f"{breach} for {now - since:g} s")
+            reason = f"{breach} for {now - since:g} s" if threshold.lasting else breach
+            return replace(after, tripped=True, reason=reason)
         return after
 
 
