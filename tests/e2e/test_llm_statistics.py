@@ -137,12 +137,13 @@ async def test_counts_are_those_of_the_backend_exactly(plane: Plane, backend: Ba
         return dict(found)
 
     found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == REQUESTS)
-    assert found["failed"] == counts["error"] + counts["cut"]
+    assert found["failed"] == counts["error"] + counts["cut"] + counts["broken-json"]
     assert found["prompt_tokens"] == counts["prompt_tokens"]
     assert found["completion_tokens"] == counts["completion_tokens"]
     assert found["metered"] == counts["metered"]
-    assert found["unmetered"] == counts["stream"] + counts["no-usage"]
-    assert found["invalid"] == counts["broken-json"]
+    assert found["unmetered"] == counts["stream"]
+    assert found["failures"] == {"invalid": counts["broken-json"]}
+    assert found["unread"] == {"shape": counts["no-usage"]}
     assert found["estimated_tokens"] > 0
 
 
@@ -170,7 +171,8 @@ async def test_the_switch_leaves_answers_alone(plane: Plane, backend: Backend) -
         return dict(found)
 
     found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == 20)
-    assert (found["metered"], found["completion_tokens"], found["unmetered"]) == (0, 0, 20)
+    assert (found["metered"], found["completion_tokens"], found["unmetered"]) == (0, 0, 0)
+    assert found["unread"] == {"unsupported": 20}
 
 
 async def test_one_message_of_a_proxy_is_small(plane: Plane, backend: Backend) -> None:

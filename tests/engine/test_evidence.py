@@ -83,9 +83,7 @@ async def test_a_dry_run_evaluates_and_changes_nothing(harness: EngineHarness) -
 
 async def test_costs_are_shown_by_variant(harness: EngineHarness) -> None:
     await canary_at_five_percent(harness, JUDGED)
-    costs = Counts(
-        requests=4, metered=2, prompt_tokens=10, completion_tokens=20, metered_bytes=100, unmetered=2
-    )
+    costs = Counts(requests=4, metered=2, prompt_tokens=10, completion_tokens=20, unmetered=2)
     harness.engine.analysis.count_from_proxy(
         "chat", {CANDIDATE: costs, Leg(route="chat", variant="ghost"): costs}
     )
@@ -135,7 +133,7 @@ async def wait_for_daily_requests(harness: EngineHarness, requests: int) -> None
 
 async def test_costs_of_a_day_survive_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
-    costs = Counts(requests=10, metered=10, prompt_tokens=100, completion_tokens=200, metered_bytes=9)
+    costs = Counts(requests=10, metered=10, prompt_tokens=100, completion_tokens=200)
     for turn in (1, 2):
         async with running_engine(path) as harness:
             await canary_at_five_percent(harness, JUDGED)

@@ -23,6 +23,7 @@ __all__ = [
     "discovers_virtual_hosts",
     "is_envoy",
     "missing_features",
+    "reads_streams",
     "served_as",
     "supported_by",
     "supports_request_statistics",
@@ -66,6 +67,7 @@ OPTIONAL_EXTENSIONS: Final = (
 _ROUTES_LIMIT_BODIES: Final = 37
 _DISCOVERS_VIRTUAL_HOSTS: Final = 37
 _COUNTS_REQUESTS: Final = 37
+_READS_STREAMS: Final = 38
 _SCOPES_STATISTICS: Final = 39
 _SINCE: Final = {f"type.googleapis.com/{extra.message}": extra.since for extra in OPTIONAL_EXTENSIONS}
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})(\.\d{1,6})?", re.ASCII)
@@ -109,6 +111,11 @@ def supports_route_body_limit(envoy: int) -> bool:
 def supports_request_statistics(envoy: int) -> bool:
     """Return whether a proxy can count requests by variant."""
     return envoy >= _COUNTS_REQUESTS
+
+
+def reads_streams(envoy: int) -> bool:
+    """Return whether a proxy can read values from the events of a stream."""
+    return envoy >= _READS_STREAMS
 
 
 def supports_stats_scope(envoy: int) -> bool:

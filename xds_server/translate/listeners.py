@@ -37,6 +37,7 @@ from envoy_data_plane.envoy.extensions.filters.http.lua.v3 import Lua
 from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerHcmAccessLogOptions,
     HttpConnectionManagerServerHeaderTransformation,
     HttpFilter,
     Rds,
@@ -53,6 +54,7 @@ from envoy_data_plane.envoy.type.matcher.v3 import (
 
 from xds_server.ir.names import ENTRY_ROUTES, MIRROR_ROUTES
 from xds_server.ir.versions import supported_by, supports_request_statistics, supports_route_body_limit
+from xds_server.translate.answers import answer_filters
 from xds_server.translate.clusters import MIRROR_LISTENER, ads_source
 from xds_server.translate.encode import pack
 from xds_server.translate.routes import (
@@ -61,7 +63,7 @@ from xds_server.translate.routes import (
     REWRITE_BUFFER,
     REWRITE_FILTER,
 )
-from xds_server.translate.statistics import statistics, usage_filters
+from xds_server.translate.statistics import PERIOD, ended, statistics
 from xds_server.translate.tokens import token_filter
 
 if TYPE_CHECKING:
@@ -151,7 +153,7 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
         *([token_filter(source.tokens)] if source.tokens and routes == ENTRY_ROUTES else []),
         # Filters see responses in reverse order, so these come last on the response path and count what users
         # get.
-        *(usage_filters() if source.reads_usage and supports_request_statistics(envoy) else []),
+        *(answer_filters(envoy) if source.reads_usage and supports_request_statistics(envoy) else []),
         _lua(CAPTURE_FILTER, scripts.capture),
         _lua(REWRITE_FILTER, scripts.rewrite),
         HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router(suppress_envoy_headers=True))),
@@ -163,7 +165,8 @@ def _manager(routes: str, source: ir.Listener, scripts: Scripts, envoy: int) -> 
         http_filters=supported_by(envoy, filters),
         stream_idle_timeout=_IDLE,
         server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
-        access_log=[*logs, *statistics(envoy)],
+        access_log=[*logs, *statistics(envoy, reads_answers=source.reads_usage)],
+        access_log_options=HttpConnectionManagerHcmAccessLogOptions(access_log_flush_interval=PERIOD),
     )
 
 
@@ -196,6 +199,6 @@ def _access_log(collector: str) -> AccessLog:
     )
     return AccessLog(
         name="envoy.access_loggers.http_grpc",
-        filter=AccessLogFilter(metadata_filter=captured),
+        filter=ended(AccessLogFilter(metadata_filter=captured)),
         typed_config=pack(config),
     )

@@ -1,14 +1,16 @@
-"""Request statistics: Envoy's stats access loggers and usage filters (pure).
+"""Request statistics: Envoy's stats access loggers (pure).
 
 Several access loggers, all but the first with a filter, add to counters and histograms that carry the
-cluster name; route, variant and role are derived from the cluster name. Tokens come from the `usage` object
-at the end of a response. Reading `usage` from plain JSON delays the response until it is complete, and a
-response beyond the buffer limit would become an error; the filter therefore skips responses that are not JSON
-or do not declare a length below a megabyte. Streams are read without buffering.
+cluster name; route, variant and role are derived from the cluster name. `requests`, `broken` and `left` also
+carry the status and the outcome (`outcomes.Outcome`), so that each request is in exactly one class.
+
+Envoy also logs each request that lasts, every `PERIOD`. The logger of `waiting` counts a request at the first
+of these times if no byte of an answer has arrived; all other loggers count a request when it ends.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from envoy_data_plane.envoy.config.accesslog.v3 import (
@@ -17,11 +19,16 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     AndFilter,
     ComparisonFilter,
     ComparisonFilterOp,
+    DurationFilter,
+    ExtensionFilter,
+    LogTypeFilter,
     MetadataFilter,
     ResponseFlagFilter,
     StatusCodeFilter,
 )
-from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32, TypedExtensionConfig
+from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
+from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
+from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import (
     Config,
     ConfigCounter,
@@ -29,57 +36,23 @@ from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import (
     ConfigStat,
     ConfigTag,
 )
-from envoy_data_plane.envoy.extensions.common.matching.v3 import ExtensionWithMatcher
-from envoy_data_plane.envoy.extensions.content_parsers.json.v3 import (
-    JsonContentParser,
-    JsonContentParserRuleConfig,
-)
-from envoy_data_plane.envoy.extensions.filters.common.matcher.action.v3 import SkipFilter
-from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
-    JsonToMetadata,
-    JsonToMetadataKeyValuePair,
-    JsonToMetadataMatchRules,
-    JsonToMetadataRule,
-    JsonToMetadataSelector,
-    JsonToMetadataValueType,
-)
-from envoy_data_plane.envoy.extensions.filters.http.sse_to_metadata.v3 import (
-    SseToMetadata,
-    SseToMetadataProcessingRules,
-)
-from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import HttpFilter
 from envoy_data_plane.envoy.type.matcher.v3 import (
-    HttpResponseHeaderMatchInput,
     MetadataMatcher,
     MetadataMatcherPathSegment,
-    RegexMatcher,
+    StringMatcher,
     ValueMatcher,
 )
 from envoy_data_plane.envoy.type.v3 import Scope
-from envoy_data_plane.google.protobuf import Value
-from envoy_data_plane.xds.core.v3 import TypedExtensionConfig as XdsExtension
-from envoy_data_plane.xds.type.matcher.v3 import (
-    Matcher,
-    MatcherMatcherList,
-    MatcherMatcherListFieldMatcher,
-    MatcherMatcherListPredicate,
-    MatcherMatcherListPredicatePredicateList,
-    MatcherMatcherListPredicateSinglePredicate,
-    MatcherOnMatch,
-)
-from envoy_data_plane.xds.type.matcher.v3 import RegexMatcher as XdsRegex
-from envoy_data_plane.xds.type.matcher.v3 import RegexMatcherGoogleRe2 as XdsRe2
-from envoy_data_plane.xds.type.matcher.v3 import StringMatcher as XdsString
 
 from xds_server.ir.versions import supports_request_statistics, supports_stats_scope
 from xds_server.translate.encode import pack
+from xds_server.translate.outcomes import ANSWER, outcome
 
-__all__ = ["statistics", "usage_filters"]
+__all__ = ["PERIOD", "ended", "statistics"]
 
-_SPACE: Final = "shiftplane.llm"
-_JSON: Final = r"application/json\s*(;.*)?"
-_SHORT: Final = "[0-9]{1,6}"
-_LONGEST_EVENT: Final = 1 << 20
+PERIOD: Final = timedelta(seconds=5)
+"""The interval at which Envoy logs requests that have not ended."""
+
 _BROKEN: Final = [
     "UH",
     "UF",
@@ -102,11 +75,17 @@ _LEFT: Final = ["DC", "DR"]
 _LAST_SUCCESS: Final = 399
 
 
-def statistics(envoy: int) -> list[AccessLog]:
-    """Return the stats access loggers for Envoy 1.`envoy`; none if that version has no such logger."""
+def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
+    """Return the stats access loggers for Envoy 1.`envoy`; none if that version has no such logger.
+
+    `reads_answers` is whether the filters of `answers` are in place.
+    """
     if not supports_request_statistics(envoy):
         return []
-    one = ConfigTag(name="code", value_format="%RESPONSE_CODE%")
+    tags = [
+        ConfigTag(name="code", value_format="%RESPONSE_CODE%"),
+        ConfigTag(name="outcome", value_format=f"%CEL({outcome(envoy, reads_answers=reads_answers)})%"),
+    ]
     succeeded = AccessLogFilter(
         status_code_filter=StatusCodeFilter(
             comparison=ComparisonFilter(
@@ -115,14 +94,17 @@ def statistics(envoy: int) -> list[AccessLog]:
             )
         )
     )
+    streamed = _metadata("kind", ValueMatcher(string_match=StringMatcher(exact="stream")))
+    completion = f"%DYNAMIC_METADATA({ANSWER}:completion)%"
     return [
-        _log(envoy, None, counters=[_counter("requests", fixed=1, tags=[one])]),
-        _log(envoy, _flags(_BROKEN), counters=[_counter("broken", fixed=1, tags=[one])]),
-        _log(envoy, _flags(_LEFT), counters=[_counter("left", fixed=1, tags=[one])]),
+        _log(envoy, counters=[_counter("requests", fixed=1, tags=tags)]),
+        _log(envoy, _flags(_BROKEN), counters=[_counter("broken", fixed=1, tags=tags)]),
+        _log(envoy, _flags(_LEFT), counters=[_counter("left", fixed=1, tags=[*tags, _wait()])]),
+        _log(envoy, _cel("upstream.request_attempt_count > 1"), counters=[_counter("retried", fixed=1)]),
+        _waiting(envoy),
         _log(
             envoy,
             succeeded,
-            counters=[_counter("bytes", "%BYTES_SENT%")],
             histograms=[
                 _histogram("first_token_ms", "%COMMON_DURATION(DS_RX_BEG:US_RX_BODY_BEG:ms)%"),
                 _histogram("duration_ms", "%DURATION%"),
@@ -130,48 +112,80 @@ def statistics(envoy: int) -> list[AccessLog]:
         ),
         _log(
             envoy,
-            _has_metadata("completion", "prompt"),
+            _has_metadata("prompt"),
             counters=[
                 _counter("metered", fixed=1),
-                _counter("prompt_tokens", f"%DYNAMIC_METADATA({_SPACE}:prompt)%"),
-                _counter("completion_tokens", f"%DYNAMIC_METADATA({_SPACE}:completion)%"),
-                _counter("metered_bytes", "%BYTES_SENT%"),
+                _counter("prompt_tokens", f"%DYNAMIC_METADATA({ANSWER}:prompt)%"),
             ],
-            histograms=[_histogram("tokens", f"%DYNAMIC_METADATA({_SPACE}:completion)%")],
         ),
         _log(
             envoy,
-            _has_metadata("streamed"),
+            _has_metadata("completion"),
+            counters=[_counter("completion_tokens", completion)],
+            histograms=[_histogram("tokens", completion)],
+        ),
+        _log(envoy, streamed, counters=[_counter("stream_bytes", "%BYTES_SENT%")]),
+        _log(
+            envoy,
+            streamed,
+            _has_metadata("completion"),
             counters=[
-                _counter("streamed_tokens", f"%DYNAMIC_METADATA({_SPACE}:streamed)%"),
+                _counter("stream_metered", fixed=1),
+                _counter("stream_metered_bytes", "%BYTES_SENT%"),
+                _counter("streamed_tokens", completion),
                 _counter("stream_ms", "%COMMON_DURATION(US_RX_BODY_BEG:US_RX_END:ms)%"),
             ],
         ),
-        _log(envoy, _has_metadata("invalid"), counters=[_counter("invalid", fixed=1)]),
     ]
 
 
-def usage_filters() -> list[HttpFilter]:
-    """Return the filters that read the token usage of plain and streamed responses."""
-    return [_plain(), _streamed()]
+def ended(*filters: AccessLogFilter) -> AccessLogFilter:
+    """Return the filter for the log entry at the end of a request, and for these conditions."""
+    return _all_of(_log_type(AccessLogType.DownstreamEnd), *filters)
+
+
+def _wait() -> ConfigTag:
+    """Return the tag that separates clients that left before `PERIOD` from those counted as waiting."""
+    short = f"request.duration < duration('{PERIOD.total_seconds():g}s')"
+    return ConfigTag(name="wait", value_format=f"%CEL(({short} ? 'short' : 'long'))%")
+
+
+def _waiting(envoy: int) -> AccessLog:
+    """Return the logger that counts a request once, if nothing of its answer has arrived after `PERIOD`."""
+    first = AccessLogFilter(
+        duration_filter=DurationFilter(
+            comparison=ComparisonFilter(
+                op=ComparisonFilterOp.LE,
+                value=RuntimeUInt32(
+                    default_value=int(1.5 * PERIOD.total_seconds() * 1000), runtime_key="shiftplane.waiting"
+                ),
+            )
+        )
+    )
+    periodic = _log_type(AccessLogType.DownstreamPeriodic)
+    return _stats_logger(
+        envoy,
+        _all_of(periodic, first, _cel("response.size == 0")),
+        Config(counters=[_counter("waiting", fixed=1)]),
+    )
 
 
 def _log(
     envoy: int,
-    only: AccessLogFilter | None,
-    *,
-    counters: list[ConfigCounter],
+    *conditions: AccessLogFilter,
+    counters: list[ConfigCounter] | None = None,
     histograms: list[ConfigHistogram] | None = None,
 ) -> AccessLog:
-    config = Config(counters=counters, histograms=histograms or [])
+    config = Config(counters=counters or [], histograms=histograms or [])
+    return _stats_logger(envoy, ended(*conditions), config)
+
+
+def _stats_logger(envoy: int, condition: AccessLogFilter, config: Config) -> AccessLog:
     if supports_stats_scope(envoy):
         config.stats_scope = Scope(prefix="llm")
     else:
         config.stat_prefix = "llm"
-    log = AccessLog(name="envoy.access_loggers.stats", typed_config=pack(config))
-    if only is not None:
-        log.filter = only
-    return log
+    return AccessLog(name="envoy.access_loggers.stats", filter=condition, typed_config=pack(config))
 
 
 def _stat(name: str, tags: list[ConfigTag]) -> ConfigStat:
@@ -198,86 +212,32 @@ def _flags(flags: list[str]) -> AccessLogFilter:
     return AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=flags))
 
 
-def _has_metadata(*keys: str) -> AccessLogFilter:
-    """Return a filter that requires all these keys: Envoy logs a warning for each missing number."""
-    filters = [
-        AccessLogFilter(
-            metadata_filter=MetadataFilter(
-                matcher=MetadataMatcher(
-                    filter=_SPACE,
-                    path=[MetadataMatcherPathSegment(key=key)],
-                    value=ValueMatcher(present_match=True),
-                ),
-                match_if_key_not_found=False,
-            )
-        )
-        for key in keys
-    ]
-    return filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=filters))
+def _log_type(*types: AccessLogType) -> AccessLogFilter:
+    return AccessLogFilter(log_type_filter=LogTypeFilter(types=list(types)))
 
 
-def _rules() -> list[JsonToMetadataRule]:
-    return [_rule("prompt", "prompt_tokens"), _rule("completion", "completion_tokens")]
-
-
-def _rule(key: str, field: str) -> JsonToMetadataRule:
-    return JsonToMetadataRule(
-        selectors=[JsonToMetadataSelector(key="usage"), JsonToMetadataSelector(key=field)],
-        on_present=JsonToMetadataKeyValuePair(
-            metadata_namespace=_SPACE, key=key, type=JsonToMetadataValueType.NUMBER
-        ),
-    )
-
-
-def _plain() -> HttpFilter:
-    rules = _rules()
-    rules[0].on_error = JsonToMetadataKeyValuePair(
-        metadata_namespace=_SPACE, key="invalid", value=Value(string_value="yes")
-    )
-    reads = JsonToMetadata(
-        response_rules=JsonToMetadataMatchRules(
-            rules=rules, allow_content_types_regex=RegexMatcher(regex=_JSON)
-        )
-    )
-    short = MatcherMatcherListPredicate(
-        and_matcher=MatcherMatcherListPredicatePredicateList(
-            predicate=[_header("content-length", _SHORT), _header("content-type", _JSON)]
-        )
-    )
-    steps_aside = MatcherOnMatch(action=XdsExtension(name="skip", typed_config=pack(SkipFilter())))
-    config = ExtensionWithMatcher(
-        extension_config=TypedExtensionConfig(
-            name="envoy.filters.http.json_to_metadata", typed_config=pack(reads)
-        ),
-        xds_matcher=Matcher(
-            matcher_list=MatcherMatcherList(
-                matchers=[
-                    MatcherMatcherListFieldMatcher(
-                        predicate=MatcherMatcherListPredicate(not_matcher=short), on_match=steps_aside
-                    )
-                ]
-            )
-        ),
-    )
-    return HttpFilter(name="shiftplane.usage.plain", typed_config=pack(config))
-
-
-def _header(name: str, regex: str) -> MatcherMatcherListPredicate:
-    return MatcherMatcherListPredicate(
-        single_predicate=MatcherMatcherListPredicateSinglePredicate(
-            input=XdsExtension(name=name, typed_config=pack(HttpResponseHeaderMatchInput(header_name=name))),
-            value_match=XdsString(safe_regex=XdsRegex(google_re2=XdsRe2(), regex=regex)),
+def _cel(expression: str) -> AccessLogFilter:
+    return AccessLogFilter(
+        extension_filter=ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel",
+            typed_config=pack(ExpressionFilter(expression=expression)),
         )
     )
 
 
-def _streamed() -> HttpFilter:
-    rules = [*_rules(), _rule("streamed", "completion_tokens")]
-    parser = JsonContentParser(rules=[JsonContentParserRuleConfig(rule=rule) for rule in rules])
-    config = SseToMetadata(
-        response_rules=SseToMetadataProcessingRules(
-            content_parser=TypedExtensionConfig(name="envoy.content_parsers.json", typed_config=pack(parser)),
-            max_event_size=_LONGEST_EVENT,
+def _all_of(*filters: AccessLogFilter) -> AccessLogFilter:
+    return filters[0] if len(filters) == 1 else AccessLogFilter(and_filter=AndFilter(filters=list(filters)))
+
+
+def _has_metadata(key: str) -> AccessLogFilter:
+    """Return a filter that requires this key: Envoy logs a warning for each missing number."""
+    return _metadata(key, ValueMatcher(present_match=True))
+
+
+def _metadata(key: str, value: ValueMatcher) -> AccessLogFilter:
+    return AccessLogFilter(
+        metadata_filter=MetadataFilter(
+            matcher=MetadataMatcher(filter=ANSWER, path=[MetadataMatcherPathSegment(key=key)], value=value),
+            match_if_key_not_found=False,
         )
     )
-    return HttpFilter(name="shiftplane.usage.streamed", typed_config=pack(config))

@@ -164,15 +164,27 @@ class AnalysisView:
 class CostView:
     """The usage of a backend since the control plane started; `cost` is None without a price.
 
-    `metered` responses reported their tokens, `unmetered` ones did not, and `invalid` ones declared JSON that
-    could not be parsed. `estimated_tokens` are those of unmetered responses, estimated from their size and
-    the bytes per token of metered ones; only `cost` and `per_request` include them.
+    `failed`, `rejected`, `client_errors` and `left` are the requests that were no success, and `failures`
+    the failures that had a status below 400, by kind. `unread` are the successful answers that were not
+    read, by reason. `retried` requests needed more than one attempt, `waiting` ones had no byte of an answer
+    after five seconds.
+
+    `metered` responses reported their tokens, `unmetered` ones did not. `estimated_tokens` are those of
+    streams that did not, estimated from the bytes per token of the streams of this backend that did; only
+    `cost` and `per_request` include them.
     """
 
     variant: str
     role: str
     requests: int
     failed: int
+    rejected: int
+    client_errors: int
+    left: int
+    retried: int
+    waiting: int
+    failures: dict[str, int]
+    unread: dict[str, int]
     prompt_tokens: int
     completion_tokens: int
     estimated_tokens: int

@@ -37,10 +37,14 @@ def cost_view(spec: RouteSpec, totals: Mapping[Leg, Counts]) -> tuple[CostView, 
 
 
 def estimated_tokens(counts: Counts) -> int:
-    """Return the estimated tokens of unmetered responses, from their bytes; 0 without metered responses."""
-    if not counts.completion_tokens or not counts.metered_bytes:
+    """Return the estimated tokens of streams that did not report any; 0 if no stream reported its tokens.
+
+    A stream is mostly the frame around its words, and the frame differs between backends and APIs. Only
+    streams of the same backend that reported their tokens show how many tokens are in a byte.
+    """
+    if not counts.streamed_tokens or not counts.stream_metered_bytes:
         return 0
-    return round(counts.unmetered_bytes * counts.completion_tokens / counts.metered_bytes)
+    return round(counts.stream_unmetered_bytes * counts.streamed_tokens / counts.stream_metered_bytes)
 
 
 def _cost(leg: Leg, counts: Counts, backend: Backend) -> CostView:
@@ -57,6 +61,13 @@ def _cost(leg: Leg, counts: Counts, backend: Backend) -> CostView:
         role=leg.role.value,
         requests=counts.requests,
         failed=counts.failed,
+        rejected=counts.rejected,
+        client_errors=counts.client_errors,
+        left=counts.left,
+        retried=counts.retried,
+        waiting=counts.waiting,
+        failures=counts.failures,
+        unread=counts.unread,
         prompt_tokens=counts.prompt_tokens,
         completion_tokens=counts.completion_tokens,
         estimated_tokens=estimated,

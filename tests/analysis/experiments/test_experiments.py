@@ -232,8 +232,8 @@ def test_the_command_prints_the_sample_size() -> None:
     code, text = run("--baseline", "0.10", "--mde", "0.05", "--absolute", "--users-per-day", "100")
     assert "686 users per group, 1,372 in total" in text
     assert "13.7 days" in text
-    assert "2,348 per group" in text
-    assert "+2.59 points" in text
+    assert "2,348" in text
+    assert "+2.59 percentage points" in text
 
 
 def test_the_command_reports_all_invalid_options() -> None:

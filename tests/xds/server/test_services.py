@@ -92,7 +92,9 @@ async def status_of(
     harness: ServerHarness, request: status_pb2.ClientStatusRequest
 ) -> status_pb2.ClientStatusResponse:
     path = "/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus"
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{harness.port}") as channel:
+    # A hundred nodes need more than gRPC's default of 4 MiB for received messages.
+    options = (("grpc.max_receive_message_length", 32 << 20),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{harness.port}", options=options) as channel:
         raw = await channel.unary_unary(path)(request.SerializeToString())
     return status_pb2.ClientStatusResponse.FromString(raw)
 

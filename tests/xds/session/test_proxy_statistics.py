@@ -60,13 +60,16 @@ def test_requests_by_code_become_failed_and_left_counts() -> None:
         counter("left", 6, cluster="chat/v2", code="200"),
         counter("left", 2, cluster="chat/v2", code="0"),
         counter("metered", 60, cluster="chat/v2"),
-        counter("invalid", 1, cluster="chat/v2"),
-        counter("bytes", 1000, cluster="chat/v2"),
-        counter("metered_bytes", 700, cluster="chat/v2"),
+        counter("requests", 1, cluster="chat/v2", code="200", outcome="invalid"),
+        counter("requests", 9, cluster="chat/v2", code="200", outcome="stream"),
+        counter("stream_metered", 4, cluster="chat/v2"),
+        counter("stream_bytes", 1000, cluster="chat/v2"),
+        counter("stream_metered_bytes", 700, cluster="chat/v2"),
     )
     counts = legs[V2]
-    assert (counts.requests, counts.failed, counts.client_errors, counts.left) == (91, 9, 3, 8)
-    assert (counts.metered, counts.unmetered, counts.invalid, counts.unmetered_bytes) == (60, 18, 1, 300)
+    assert (counts.requests, counts.failed, counts.rejected, counts.left) == (101, 10, 3, 8)
+    assert (counts.metered, counts.unmetered, counts.invalid) == (60, 28, 1)
+    assert (counts.stream_unmetered, counts.stream_unmetered_bytes) == (5, 300)
 
 
 def test_cumulative_histograms_become_counts_by_bucket() -> None:

@@ -2,6 +2,7 @@
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
 from xds_server.analysis.counts.counts import (
+    UNREAD_REASONS,
     Block,
     Counts,
     Leg,
@@ -15,15 +16,18 @@ from xds_server.analysis.counts.counts import (
     counts_to_values,
     group_by_route,
 )
+from xds_server.analysis.counts.outcomes import Outcome
 
 __all__ = [
     "DURATION_MS",
     "FIRST_TOKEN_MS",
     "TOKENS",
+    "UNREAD_REASONS",
     "Block",
     "Buckets",
     "Counts",
     "Leg",
+    "Outcome",
     "Role",
     "add_counts",
     "block_from_json",

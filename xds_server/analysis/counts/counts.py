@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets
+from xds_server.analysis.counts.outcomes import UNREAD, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "UNREAD_REASONS",
     "Block",
     "Counts",
     "Leg",
@@ -45,14 +47,26 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The requests of one leg, by result.
+    """The requests of one leg, by class and by what was read of their answers.
 
-    `requests` are all that ended, except those whose client disconnected first: these are `left` and do not
-    reflect on the backend. `failed` ended with a 5xx, without a response, or with a response that broke off;
-    `client_errors` with a 4xx. First-token time and duration cover the responses that did not fail. `metered`
-    responses reported token usage, `unmetered` ones did not; `metered_bytes` and `unmetered_bytes` are their
-    sizes. `invalid` responses declared JSON, or a stream of it, and could not be parsed. `stream_ms` is the
-    time between the first and the last byte of `streamed_tokens`.
+    `requests` are all that ended, except those whose client left first: these are `left`, and do not reflect
+    on the backend by themselves. `left_unanswered` are those of them that left before the first byte of an
+    answer and within five seconds; `waiting` counts each request that had no byte after five seconds,
+    however it ended later. `retried` needed more than one attempt.
+
+    `failed` ended with a 5xx, without a response, with a response that broke off, or with an answer that is
+    none: of these, `in_band` had an error inside, `invalid` declared JSON that could not be parsed, `format`
+    had a content type that the API does not have, `unended` were streams without an end mark, and `empty` had
+    no body or no event. `rejected` ended with a 3xx or a 4xx that is the backend's own refusal,
+    `client_errors` with a 4xx about the request. First-token time and duration cover the responses with a
+    status below 400.
+
+    `answers` are those that were read and are without fault: `metered` ones reported token usage,
+    `unmetered` ones did not. `unread_*` are the successes that were not read, by reason.
+
+    Of streams, `streamed_tokens` are the completion tokens, `stream_ms` the time between their first and
+    last byte and `stream_metered_bytes` their size; `stream_unmetered_bytes` is the size of the
+    `stream_unmetered` streams that did not report their tokens.
     """
 
     requests: int = 0
@@ -65,12 +79,46 @@ class Counts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     tokens: Buckets = (0,) * (len(TOKENS) + 1)
-    metered_bytes: int = 0
     unmetered: int = 0
-    unmetered_bytes: int = 0
     invalid: int = 0
     stream_ms: int = 0
     streamed_tokens: int = 0
+    rejected: int = 0
+    left_unanswered: int = 0
+    waiting: int = 0
+    retried: int = 0
+    in_band: int = 0
+    format: int = 0
+    unended: int = 0
+    empty: int = 0
+    answers: int = 0
+    unread_encoded: int = 0
+    unread_unsized: int = 0
+    unread_shape: int = 0
+    unread_unsupported: int = 0
+    unread_other: int = 0
+    stream_metered_bytes: int = 0
+    stream_unmetered: int = 0
+    stream_unmetered_bytes: int = 0
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """The failures in spite of a status below 400, by kind; kinds without any are omitted."""
+        found = {name: getattr(self, name) for name in FAILURE_KINDS}
+        return {name: n for name, n in found.items() if n}
+
+    @property
+    def unread(self) -> dict[str, int]:
+        """The successes that were not read, by reason; reasons without any are omitted."""
+        found = {name: getattr(self, f"unread_{name}") for name in UNREAD_REASONS}
+        return {name: n for name, n in found.items() if n}
+
+
+FAILURE_KINDS: Final = ("in_band", "invalid", "format", "unended", "empty")
+"""How an answer with a status below 400 can be a failure."""
+
+UNREAD_REASONS: Final = tuple(outcome.value for outcome in Outcome if outcome in UNREAD)
+"""Why the answer of a successful request was not read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,7 @@ def _totals(added: Mapping[Series, float]) -> CounterTotals:
             proxy = repr([pair for pair in series if pair[0] not in {"le", "__name__"}])
             below.setdefault((cluster, name.removesuffix(_BUCKET), proxy), []).append((float(edge), value))
         elif name.removesuffix(_COUNT) not in EDGES:
-            totals.add_counter(cluster, name, value, labels.get("code"))
+            totals.add_counter(name, value, labels)
     for (cluster, name, _), row in below.items():
         before = 0.0
         for edge_, value in sorted(row):

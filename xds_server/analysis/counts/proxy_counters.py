@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
 from xds_server.analysis.counts.counts import Counts, Leg, Role
+from xds_server.analysis.counts.outcomes import UNREAD, Outcome, is_client_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["EDGES", "CounterTotals", "leg_of"]
 
@@ -26,14 +27,21 @@ EDGES: Final = {
 
 _SERVER_ERROR: Final = "5"
 _CLIENT_ERROR: Final = "4"
+_REDIRECT: Final = "3"
 _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 
+_Ended = tuple[str, Outcome | None]
+"""The status of a request and its outcome; None in the counters of a configuration that had no such tag."""
+
+
 @dataclass(slots=True)
 class _ClusterTotals:
+    """Counters by name; those of requests also by status and outcome."""
+
     numbers: dict[str, int] = field(default_factory=dict)
-    by_code: dict[str, dict[str, int]] = field(default_factory=dict)
+    ended: dict[str, dict[_Ended, int]] = field(default_factory=dict)
     buckets: dict[str, list[int]] = field(default_factory=dict)
 
 
@@ -43,14 +51,22 @@ class CounterTotals:
 
     _clusters: dict[str, _ClusterTotals] = field(default_factory=dict)
 
-    def add_counter(self, cluster: str, name: str, value: float, code: str | None = None) -> None:
-        """Add to a counter; increments that are not positive, too large or NaN are ignored."""
-        if not 0 < value < 1 << 53:
+    def add_counter(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """Add to a counter; increments that are not positive, too large or NaN are ignored.
+
+        `labels` are those of Envoy: `cluster`, and for requests also `code`, `outcome` and `wait`.
+        """
+        if not 0 < value < 1 << 53 or "cluster" not in labels:
             return
-        totals = self._of(cluster)
-        into = totals.numbers if code is None else totals.by_code.setdefault(name, {})
-        key = name if code is None else code
-        into[key] = into.get(key, 0) + int(value)
+        totals = self._of(labels["cluster"])
+        code = labels.get("code")
+        if code is None:
+            totals.numbers[name] = totals.numbers.get(name, 0) + int(value)
+            return
+        if labels.get("wait") == "short":
+            name = f"{name}_early"
+        ended, of = (code, _outcome(labels.get("outcome"))), totals.ended.setdefault(name, {})
+        of[ended] = of.get(ended, 0) + int(value)
 
     def add_bucket(self, cluster: str, name: str, index: int, count: int) -> None:
         """Add to a bucket of a histogram, given by the index of its edge."""
@@ -82,34 +98,84 @@ def leg_of(cluster: str) -> Leg | None:
             return None
 
 
+def _outcome(label: str | None) -> Outcome | None:
+    try:
+        return None if label is None else Outcome(label)
+    except ValueError:
+        return Outcome.OTHER
+
+
 def _counts(totals: _ClusterTotals) -> Counts:
-    numbers, none = totals.numbers, dict[str, int]()
-    codes, broken = totals.by_code.get("requests", none), totals.by_code.get("broken", none)
-    disconnected = totals.by_code.get("left", none)
-    # A client that disconnected before or during the response does not reflect on the backend.
-    left = sum(n for code, n in disconnected.items() if code[0] != _SERVER_ERROR)
-    failed = sum(n for code, n in codes.items() if code[0] == _SERVER_ERROR)
-    failed += sum(n for code, n in broken.items() if code[0] != _SERVER_ERROR)
-    complete = sum(n for code, n in codes.items() if code[0] in "123")
-    complete -= sum(
-        n for by_code in (broken, disconnected) for code, n in by_code.items() if code[0] in "123"
-    )
-    metered = numbers.get("metered", 0)
-    invalid = numbers.get("invalid", 0)
-    rows: dict[str, Any] = {name: tuple(row) for name, row in totals.buckets.items()}
+    numbers, classes = totals.numbers, _classes(totals)
+    streams = classes.pop("streams", 0)
+    found: dict[str, Any] = {
+        **classes,
+        **{name: numbers[name] for name in _NUMBERS if name in numbers},
+        **{name: tuple(row) for name, row in totals.buckets.items()},
+    }
     return Counts(
-        requests=max(0, sum(codes.values()) - left),
-        failed=failed,
-        client_errors=sum(n for code, n in codes.items() if code[0] == _CLIENT_ERROR),
-        left=left,
-        metered=metered,
-        prompt_tokens=numbers.get("prompt_tokens", 0),
-        completion_tokens=numbers.get("completion_tokens", 0),
-        metered_bytes=numbers.get("metered_bytes", 0),
-        unmetered=max(0, complete - metered - invalid),
-        unmetered_bytes=max(0, numbers.get("bytes", 0) - numbers.get("metered_bytes", 0)),
-        invalid=invalid,
-        stream_ms=numbers.get("stream_ms", 0),
-        streamed_tokens=numbers.get("streamed_tokens", 0),
-        **rows,
+        **found,
+        unmetered=max(0, classes.get("answers", 0) - numbers.get("metered", 0)),
+        stream_unmetered=max(0, streams - numbers.get("stream_metered", 0)),
+        stream_unmetered_bytes=max(
+            0, numbers.get("stream_bytes", 0) - numbers.get("stream_metered_bytes", 0)
+        ),
     )
+
+
+_NUMBERS: Final = (
+    "waiting",
+    "retried",
+    "metered",
+    "prompt_tokens",
+    "completion_tokens",
+    "stream_metered_bytes",
+    "stream_ms",
+    "streamed_tokens",
+)
+_FAILED_AS: Final[dict[Outcome | None, str]] = {
+    Outcome.ERROR: "in_band",
+    Outcome.INVALID: "invalid",
+    Outcome.FORMAT: "format",
+    Outcome.UNENDED: "unended",
+    Outcome.EMPTY: "empty",
+}
+
+
+def _classes(totals: _ClusterTotals) -> dict[str, int]:
+    """Return the number of requests by class, and of the answers those that are `streams`."""
+    none: dict[_Ended, int] = {}
+    broken, left = totals.ended.get("broken", none), totals.ended.get("left", none)
+    early = totals.ended.get("left_early", none)
+    found: dict[str, int] = {}
+
+    def add(name: str, n: int) -> None:
+        found[name] = found.get(name, 0) + n
+
+    for key, n in totals.ended.get("requests", none).items():
+        code, outcome = key
+        # An error inside the answer makes many clients disconnect; a 5xx is a failure in any case.
+        blamed = code[0] == _SERVER_ERROR or outcome is Outcome.ERROR
+        gone = 0 if blamed else min(n, left.get(key, 0) + early.get(key, 0))
+        cut = 0 if blamed else min(n - gone, broken.get(key, 0))
+        rest = n - gone - cut
+        add("requests", n - gone)
+        add("left", gone)
+        if outcome in {Outcome.EMPTY, Outcome.STATUS}:
+            add("left_unanswered", min(gone, early.get(key, 0)))
+        add("failed", cut)
+        if code[0] == _SERVER_ERROR:
+            add("failed", rest)
+        elif code[0] == _CLIENT_ERROR:
+            add("client_errors" if is_client_error(code) else "rejected", rest)
+        elif code[0] == _REDIRECT:
+            add("rejected", rest)
+        elif outcome in _FAILED_AS:
+            add("failed", rest)
+            add(_FAILED_AS[outcome], rest)
+        elif outcome is not None and outcome in UNREAD:
+            add(f"unread_{outcome.value}", rest)
+        else:
+            add("answers", rest)
+            add("streams", rest if outcome is Outcome.STREAM else 0)
+    return found

@@ -87,7 +87,7 @@ def _add(sums: CounterTotals, name: str, metric: wire.Metric) -> None:
     if cluster is None:
         return
     if not metric.HasField("histogram"):
-        sums.add_counter(cluster, name, metric.counter.value, labels.get("code"))
+        sums.add_counter(name, metric.counter.value, labels)
     elif name in EDGES and metric.histogram.sample_count:
         _add_histogram(sums, cluster, name, metric.histogram)
 
