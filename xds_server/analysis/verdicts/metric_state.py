@@ -7,7 +7,7 @@ estimated from the control, both before and while the candidate has users.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import inf, log
+from math import inf, log, sqrt
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Buckets, nearest_edge
@@ -32,6 +32,8 @@ _MAX_BLOCK_WEIGHT: Final = 200
 A short burst of unusual requests must not determine the reference.
 """
 _SMOOTHING: Final = 0.2
+_TOKEN_NOISE: Final = log(1.25) / sqrt(12)
+"""The standard deviation of the logarithm of a value that may lie anywhere in its bucket of tokens."""
 _MAX_EXCESS: Final = 3.0
 """The edge below a quantile is used only if at most this many times the nominal share lies above it."""
 
@@ -84,7 +86,8 @@ class MetricState:
     @classmethod
     def initial(cls, guardrail: Guardrail) -> MetricState:
         """Return the state before the first block."""
-        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))))
+        means = Means(noise=_TOKEN_NOISE) if guardrail.metric == "tokens-per-request" else Means()
+        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))), means=means)
 
     def add_block(
         self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]
