@@ -139,7 +139,7 @@ def add_block(
     return replace(
         evidence,
         metric_states=tuple(
-            state.add_block(guardrail, arms, prices)
+            state.add_block(guardrail, arms, prices, block.seconds)
             for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
         ),
         threshold_states=tuple(
