@@ -89,7 +89,7 @@ def test_the_warm_up_starts_with_the_first_request_of_the_candidate() -> None:
 
 
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
-    (metric,) = analyze_blocks(make_policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
+    (metric,) = analyze_blocks(make_policy(), (failing(1, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
     assert metric.message == "success-rate: no block has requests of both arms yet"
 

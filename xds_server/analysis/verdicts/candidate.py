@@ -215,7 +215,8 @@ def _guardrail_verdict(
         pass_threshold if guardrail.action is RegressionAction.NOTIFY else -log(policy.alpha_per_guardrail)
     )
     enough = state.candidate.n >= guardrail.min_samples
-    if enough and against >= fail_threshold:
+    gross = state.log_evidence_of_gross_failure
+    if (enough and against >= fail_threshold) or gross >= fail_threshold:
         finding = Finding.FAIL
     elif quiet or not state.blocks:
         finding = Finding.NO_DATA
@@ -238,7 +239,7 @@ def _guardrail_verdict(
         effect=effect,
         low=low,
         high=high,
-        evidence=exp(min(against, log(_MAX_EVIDENCE))),
+        evidence=exp(min(max(against, gross), log(_MAX_EVIDENCE))),
         support=exp(min(support, log(_MAX_EVIDENCE))),
         needed=exp(fail_threshold),
         max_ratio=guardrail.max_ratio,
@@ -305,6 +306,12 @@ def _remaining_seconds(
 
 def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
     name, kind = verdict.metric, guardrail.definition.kind
+    if state.log_evidence_of_gross_failure >= log(verdict.needed):
+        alone = state.frozen_rate
+        return (
+            f"{name}: {alone.candidate_failed:,} of {alone.candidate_total:,} failed while the control had "
+            f"no requests; more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+        )
     if not state.blocks:
         if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (

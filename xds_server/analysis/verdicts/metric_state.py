@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from xds_server.analysis.counts import Buckets, nearest_edge
 from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.e_values import log_mean_exp
+from xds_server.analysis.verdicts.frozen_rate import ALPHA_PART, FrozenRate
 from xds_server.analysis.verdicts.incidents import ControlIncidents
 from xds_server.analysis.verdicts.mean_difference import Means
 from xds_server.analysis.verdicts.metrics import Kind, Price
@@ -82,6 +83,7 @@ class MetricState:
     reference_buckets: tuple[float, ...] = ()
     reference_mean: float | None = None
     incidents: ControlIncidents = field(default_factory=ControlIncidents)
+    frozen_rate: FrozenRate = field(default_factory=FrozenRate)
     candidate: Totals = field(default_factory=Totals)
     control: Totals = field(default_factory=Totals)
     blocks: int = 0
@@ -113,7 +115,14 @@ class MetricState:
         if share is None:
             return self
         (x, n), (y, m) = share(arms[0]), share(arms[1])
-        return _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m), seconds)
+        if n and not m:
+            frozen = self.frozen_rate.add_candidate_alone(x, n, self.dispersion.phi)
+            return replace(self, frozen_rate=frozen)
+        table = Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m)
+        after = _add_table(self, table, seconds)
+        if after.incidents.present:
+            return after
+        return replace(after, frozen_rate=self.frozen_rate.add_control(y, m))
 
     def _add_exceedance(
         self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
@@ -185,6 +194,14 @@ class MetricState:
         if guardrail.definition.kind is Kind.MEAN:
             return self.means.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
         return self.odds.log_evidence_worse(_tolerated_odds(guardrail))
+
+    @property
+    def log_evidence_of_gross_failure(self) -> float:
+        """The log evidence that the candidate fails grossly while the control has no requests.
+
+        It is comparable with that of `log_evidence_against`: its smaller part of alpha is taken off.
+        """
+        return self.frozen_rate.log_evidence + log(ALPHA_PART)
 
     def log_evidence_for(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is not worse by more than the margin."""
