@@ -31,6 +31,7 @@ from xds_server.rollout import (
     Verdict,
     step,
 )
+from xds_server.rollout.codec import event_from_json, event_to_json, state_from_json, state_to_json
 
 VERDICT_TIMEOUT = 300.0
 FINDINGS = [None, *Finding]
@@ -61,6 +62,35 @@ def missing_verdict_message(finding: Finding | None) -> str:
 
 
 # Steps that require a verdict
+
+
+@pytest.mark.parametrize(("weight", "lapsed", "ends"), [(10_000, True, True), (10_000, False, False)])
+def test_at_100_percent_a_lapsed_pass_ends_a_step(weight: int, *, lapsed: bool, ends: bool) -> None:
+    rollout = requiring_verdict(Bake(duration=60.0))
+    before, _ = step(
+        due(rollout, weight=weight, finding=Finding.PASS),
+        Verdict(finding=Finding.NO_DATA, detail="d", lapsed=lapsed),
+        NOW,
+    )
+    after, _ = step(before, Tick(synced=True), NOW)
+    assert (after.phase is Phase.HEALTHY) is ends
+
+
+def test_below_100_percent_a_lapsed_pass_ends_no_step() -> None:
+    before = due(requiring_verdict(Pause(duration=60.0), LAST), finding=Finding.NO_DATA, lapsed=True)
+    after, _ = step(before, Tick(synced=True), NOW)
+    assert after.step == before.step
+
+
+@pytest.mark.parametrize("lapsed", [True, False])
+def test_a_lapsed_pass_is_stored_only_if_there_is_one(*, lapsed: bool) -> None:
+    before = due(requiring_verdict(Bake(duration=60.0)), lapsed=lapsed)
+    text = state_to_json(before)
+    assert state_from_json(text) == before
+    assert ("lapsed" in text) is lapsed
+    event = Verdict(finding=Finding.NO_DATA, detail="d", lapsed=lapsed)
+    assert event_from_json(event_to_json(event)) == event
+    assert ("lapsed" in event_to_json(event)) is lapsed
 
 
 @pytest.mark.parametrize("current", [Pause(duration=60.0), Bake(duration=60.0)], ids=["pause", "bake"])

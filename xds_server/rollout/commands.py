@@ -136,6 +136,7 @@ def retry(state: State, event: Command, now: float) -> Result:
         pairs_before=None,
         run=state.run + 1,
         finding=None,
+        lapsed=False,
     )
     record = Record(what="retried", message=_with_reason("restarted from the first step", event))
     return after, (record, Publish())

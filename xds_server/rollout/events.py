@@ -10,6 +10,7 @@ from xds_server.rollout.state import (  # noqa: TC001 - the codec reads annotati
     Finding,
     Program,
     StoredEquivalence,
+    StoredLapsed,
 )
 
 __all__ = [
@@ -147,10 +148,11 @@ class ShadowTokenRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The result of an analysis, and in `detail` the numbers that decided it."""
+    """The result of an analysis, and in `detail` the numbers that decided it; `lapsed` as in `State`."""
 
     finding: Finding
     detail: str
+    lapsed: StoredLapsed = False
     kind: Literal["verdict"] = "verdict"
 
 

@@ -23,6 +23,7 @@ from xds_server.rollout.events import (
     Tick,
     Verdict,
 )
+from xds_server.rollout.slots import FULL
 from xds_server.rollout.state import (
     Analysis,
     Bake,
@@ -187,9 +188,14 @@ def advance_on_tick(state: State, event: Tick, now: float) -> Result:
 
 
 def _needs_verdict(state: State) -> bool:
-    """Return whether the step still requires a Pass: it is timed, and a candidate with users is analyzed."""
+    """Return whether the step still requires a Pass: it is timed, and a candidate with users is analyzed.
+
+    At 100 % the stable backend has no users to compare the candidate's with. There, the Pass of the former
+    weight is enough as long as the candidate's requests are counted and no gross fault was found.
+    """
     timed = isinstance(state.current, Pause | Bake)
-    return timed and state.program.requires_verdict and state.weight > 0 and state.finding is not Finding.PASS
+    passed = state.finding is Finding.PASS or (state.lapsed and state.weight == FULL)
+    return timed and state.program.requires_verdict and state.weight > 0 and not passed
 
 
 def _handle_missing_verdict(state: State, now: float) -> Result:
@@ -309,12 +315,14 @@ def apply_verdict(state: State, event: Verdict, now: float) -> Result:
         if not state.weight and not state.mirror:
             return state, ()
         return roll_back(
-            replace(state, finding=event.finding),
+            replace(state, finding=event.finding, lapsed=False),
             Outcome.ROLLED_BACK,
             Record(what="failed", message=event.detail[:_MAX_MESSAGE]),
             now,
         )
     records: tuple[Record, ...] = ()
+    if state.lapsed is not event.lapsed:
+        state = replace(state, lapsed=event.lapsed)
     if state.finding is not event.finding:
         state = replace(state, finding=event.finding)
         records = (Record(what="verdict", message=f"{event.finding.value}: {event.detail}"[:_MAX_MESSAGE]),)

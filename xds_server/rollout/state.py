@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from operator import not_
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
@@ -46,6 +47,7 @@ Weights = tuple[tuple[str, int], ...]
 # Stored states and events keep the field names of earlier releases.
 StoredEquivalence = Annotated[str, Field(alias="likeness")]
 _StoredJudged = Annotated[bool, Field(alias="judged")]
+StoredLapsed = Annotated[bool, Field(exclude_if=not_)]
 _StoredTimeout = Annotated[float, Field(alias="patience")]
 
 
@@ -261,7 +263,8 @@ class State:
     share was last adjusted to the token budget, `warm_until` until when the former backend is kept ready.
 
     `run` counts how often a rollout started: evidence of one run does not apply to the next. `finding` is the
-    newest verdict of this run, None before the first.
+    newest verdict of this run, None before the first. `lapsed` is whether it was a Pass and became NoData
+    only because the stable backend has too few requests for a comparison.
     """
 
     route: str
@@ -291,6 +294,7 @@ class State:
     warm_until: float | None = None
     run: int = 1
     finding: Finding | None = None
+    lapsed: StoredLapsed = False
 
     @property
     def current(self) -> Step | None:

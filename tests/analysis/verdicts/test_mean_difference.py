@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from bench.verdict_traffic import first_failures
 from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.mean_difference import MIN_BLOCKS, Means
 
@@ -98,3 +99,27 @@ def test_an_incident_of_both_arms_is_no_burst() -> None:
         together = together.add_block(control, candidate)
     assert alone.phi > 10
     assert together.phi < 2
+
+
+def test_equal_blocks_are_not_infinitely_precise() -> None:
+    rounding = filled([1e-16 * (-1) ** k + 2e-16 for k in range(200)])
+    assert rounding.mean == 0.0
+    assert rounding.log_evidence_above(0.0) < 0
+    assert rounding.log_evidence_below(0.2) > 10
+    low, high = rounding.bounds(0.05, 0.05)
+    assert low is not None
+    assert high is not None
+    assert low < 0 < high
+
+
+def test_a_constant_difference_is_found() -> None:
+    assert filled([log(2)] * MIN_BLOCKS).log_evidence_above(0.0) > -log(0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "found"),
+    [("same_16_tokens", 12, 0), ("nearly_16_tokens", 12, 0), ("32_not_16_tokens", 3, 3)],
+)
+def test_answers_of_fixed_length_fail_only_if_the_arms_differ(name: str, runs: int, found: int) -> None:
+    at = first_failures(name, runs=runs, seed=7)
+    assert int(np.isfinite(at).sum()) == found

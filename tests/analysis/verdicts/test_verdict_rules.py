@@ -74,8 +74,45 @@ def test_without_requests_for_more_than_a_minute_only_a_proven_failure_remains()
     assert analyze_blocks(make_policy(), *good, now=160.0).finding is Finding.PASS
     quiet = analyze_blocks(make_policy(), *good, now=160.1)
     assert quiet.finding is Finding.NO_DATA
-    assert quiet.message.endswith("the candidate receives no requests")
+    assert quiet.message.endswith("both the candidate and the stable backend since 1970-01-01 00:01:40 UTC")
     assert analyze_blocks(make_policy(), *bad, now=1e6).finding is Finding.FAIL
+
+
+@pytest.mark.parametrize("silent", [(None, failing(5, 950)), (failing(0, 500), failing(0, 0)), None])
+def test_a_pass_without_a_comparison_for_a_minute_is_no_data(silent: Any) -> None:
+    good = [(failing(0, 500), failing(5, 950))] * 10
+    blocks = [*good, *[silent or (None, failing(0, 0))] * 7]
+    assert analyze_blocks(make_policy(), *blocks[:-1]).finding is Finding.PASS
+    found = analyze_blocks(make_policy(), *blocks)
+    assert found.finding is Finding.NO_DATA
+    assert found.message.endswith("both the candidate and the stable backend since 1970-01-01 00:01:40 UTC")
+    assert found.lapsed is (silent is not None and silent[0] is not None)
+
+
+def test_each_metric_has_an_age_of_its_own() -> None:
+    policy = make_policy(Guardrail.of("success-rate"), Guardrail.of("valid-json-rate"))
+    both = Counts(requests=500, unmetered=500)
+    status_only = Counts(requests=500)
+    found = analyze_blocks(policy, *[(both, both)] * 20, *[(status_only, status_only)] * 7)
+    assert [metric.finding for metric in found.metrics] == [Finding.PASS, Finding.NO_DATA]
+    assert not analyze_blocks(policy, *[(status_only, both)] * 7).lapsed
+
+
+def test_blocks_of_several_minutes_are_as_new_as_they_can_be() -> None:
+    good = [(failing(0, 5_000), failing(5, 9_000))] * 5
+    assert analyze_blocks(make_policy(), *good, seconds=300, now=1_799.0).finding is Finding.PASS
+    silent = (failing(0, 500), failing(0, 0))
+    assert analyze_blocks(make_policy(), *good, silent, seconds=300).finding is Finding.PASS
+    assert analyze_blocks(make_policy(), *good, silent, silent, seconds=300).finding is Finding.NO_DATA
+
+
+def test_a_long_silent_block_does_not_extend_the_age() -> None:
+    policy, good = make_policy(), {CANDIDATE: failing(0, 5_000), CONTROL: failing(5, 9_000)}
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
+    evidence = add_block(evidence, policy, Block(start=0, seconds=10, legs=good))
+    assert analyze(evidence, policy, 10).finding is Finding.PASS
+    evidence = add_block(evidence, policy, Block(start=10, seconds=600, legs={}))
+    assert analyze(evidence, policy, 610).finding is Finding.NO_DATA
 
 
 def test_the_warm_up_starts_with_the_first_request_of_the_candidate() -> None:
@@ -89,12 +126,11 @@ def test_the_warm_up_starts_with_the_first_request_of_the_candidate() -> None:
 
 
 def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
-    (metric,) = analyze_blocks(make_policy(), (failing(9, 9), failing(0, 0)), (None, failing(5, 10))).metrics
+    (metric,) = analyze_blocks(make_policy(), (failing(1, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
-    assert (
-        metric.message
-        == "success-rate: no interval has requests of both the candidate and the stable backend yet"
-    )
+    since = "since the candidate's first request at 1970-01-01 00:00:00 UTC"
+    both = "both the candidate and the stable backend"
+    assert metric.message == f"success-rate: no interval has requests of {both} yet, {since}"
 
 
 # Required evidence, and how findings combine
@@ -299,6 +335,12 @@ def test_a_threshold_on_a_metric_uses_the_counts_of_its_window() -> None:
         replace(limit, window=20.1), Measurement(counts=failing(5, 10)), 40
     )
     assert threshold_state.value == pytest.approx(1 - 5 / 30)
+    wide = replace(limit, window=600.0)
+    for now in (50, 60, 70, 80, 90, 100):
+        threshold_state = threshold_state.add_block(wide, Measurement(counts=Counts()), now)
+    assert threshold_state.value == pytest.approx(5 / 6)
+    assert threshold_state.value_at == 40
+    assert threshold_state.add_block(wide, Measurement(counts=Counts()), 100.1).value is None
     quiet = ThresholdState().add_block(limit, Measurement(counts=failing(0, 0)), 10)
     assert (quiet.value, quiet.measurements) == (None, 0)
 
@@ -311,6 +353,23 @@ def test_a_query_or_a_quiet_candidate_without_a_value_has_no_data(query: str | N
     blocks = [(None, failing(0, 9))] if quiet else [(failing(0, 9), failing(0, 9))]
     finding = Finding.NO_DATA if query or quiet else Finding.PASS
     assert analyze_blocks(policy, *blocks).finding is finding
+
+
+@pytest.mark.parametrize("query", [None, "q"])
+def test_a_value_older_than_a_minute_is_none(query: str | None) -> None:
+    limit = replace(LIMIT, query=query, metric=None if query else "success-rate", window=1e6, limit=2.0)
+    policy = Policy(guardrails=(), thresholds=(limit,))
+    evidence = start_evidence(policy, CANDIDATE, CONTROL)
+    block = Block(start=0, seconds=10, legs={CANDIDATE: failing(0, 9)})
+    evidence = add_block(evidence, policy, block, {"t": 1.0})
+    assert analyze(evidence, policy, 70.0).finding is Finding.PASS
+    found = analyze(evidence, policy, 70.1)
+    assert found.finding is Finding.NO_DATA
+    assert found.message == "t: no value since 1970-01-01 00:00:10 UTC to compare with the limit > 2"
+    for start in range(10, 80, 10):
+        silent = Block(start=start, seconds=10, legs={CANDIDATE: failing(0, 0)})
+        evidence = add_block(evidence, policy, silent, {"t": None} if start < 50 else {})
+    assert analyze(evidence, policy, 80.0).finding is Finding.NO_DATA
 
 
 def test_metric_values_are_in_their_own_units() -> None:

@@ -13,6 +13,8 @@ from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Counts, Leg
+from xds_server.analysis.verdicts.freshness import format_time, is_stale
+from xds_server.analysis.verdicts.messages import describe, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.policy import RegressionAction
@@ -36,8 +38,6 @@ __all__ = [
     "start_evidence",
 ]
 
-_QUIET_SECONDS: Final = 60.0
-"""After this many seconds without requests of the candidate, a guardrail that is not Fail is NoData."""
 _NO_COUNTS: Final = Counts()
 _MAX_EVIDENCE: Final = 1e12
 
@@ -82,11 +82,16 @@ class MetricVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisResult:
-    """The verdict on a candidate, and the verdicts on its metrics."""
+    """The verdict on a candidate, and the verdicts on its metrics.
+
+    `lapsed` is whether a Pass became NoData only because the control has too few requests to compare the
+    candidate's with, which are still counted.
+    """
 
     finding: Finding
     message: str
     metrics: tuple[MetricVerdict, ...]
+    lapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +99,8 @@ class CandidateEvidence:
     """The evidence on one candidate in one run.
 
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
-    the last one, and `end` the end of the newest block.
+    the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
+    the last block in which the arms were compared, for each metric.
     """
 
     candidate: Leg
@@ -104,6 +110,8 @@ class CandidateEvidence:
     first_request: float | None = None
     last_request: float | None = None
     end: float = 0.0
+    block_seconds: float = 0.0
+    compared: tuple[float | None, ...] = ()
 
 
 def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
@@ -113,6 +121,7 @@ def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvi
         control=control,
         metric_states=tuple(MetricState.initial(guardrail) for guardrail in policy.guardrails),
         threshold_states=tuple(ThresholdState() for _ in policy.thresholds),
+        compared=(None,) * len(policy.guardrails),
     )
 
 
@@ -136,11 +145,18 @@ def add_block(
         policy.prices.get(evidence.candidate.variant, free),
         policy.prices.get(evidence.control.variant, free),
     )
+    metric_states = tuple(
+        state.add_block(guardrail, arms, prices, block.seconds)
+        for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
+    )
     return replace(
         evidence,
-        metric_states=tuple(
-            state.add_block(guardrail, arms, prices)
-            for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
+        metric_states=metric_states,
+        compared=tuple(
+            end if after.blocks > before.blocks else at
+            for before, after, at in zip(
+                evidence.metric_states, metric_states, evidence.compared, strict=True
+            )
         ),
         threshold_states=tuple(
             threshold_state.add_block(
@@ -151,25 +167,50 @@ def add_block(
         first_request=first_request,
         last_request=last_request,
         end=end,
+        block_seconds=block.seconds if candidate.requests else evidence.block_seconds,
     )
 
 
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
     """Return the verdict at `now` (seconds since the epoch)."""
-    quiet = evidence.last_request is None or now - evidence.last_request > _QUIET_SECONDS
-    metrics = (
-        *(
-            _guardrail_verdict(state, guardrail, policy, evidence, quiet=quiet)
-            for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
-        ),
-        *(
-            _threshold_verdict(threshold_state, threshold, quiet=quiet)
-            for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
-        ),
-    )
+    metrics = _metric_verdicts(evidence, policy, now)
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
     finding = _worst([m.finding for m in deciding])
-    return AnalysisResult(finding=finding, message=_summary(finding, deciding), metrics=metrics)
+    return AnalysisResult(
+        finding=finding,
+        message=_summary(finding, deciding),
+        metrics=metrics,
+        lapsed=finding is Finding.NO_DATA and _lapsed(evidence, policy, now),
+    )
+
+
+def _metric_verdicts(
+    evidence: CandidateEvidence, policy: Policy, now: float, *, ageless: bool = False
+) -> tuple[MetricVerdict, ...]:
+    """Return the verdict on each metric; with `ageless`, old comparisons count as new ones."""
+    seconds = evidence.block_seconds
+    return (
+        *(
+            _guardrail_verdict(
+                state, guardrail, policy, evidence, stale=not ageless and is_stale(at, now, seconds)
+            )
+            for state, guardrail, at in zip(
+                evidence.metric_states, policy.guardrails, evidence.compared, strict=True
+            )
+        ),
+        *(
+            _threshold_verdict(breach, threshold, stale=is_stale(breach.value_at, now, seconds))
+            for breach, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
+        ),
+    )
+
+
+def _lapsed(evidence: CandidateEvidence, policy: Policy, now: float) -> bool:
+    """Return whether all metrics passed when the arms were last compared, and the candidate is counted."""
+    if is_stale(evidence.last_request, now, evidence.block_seconds):
+        return False
+    metrics = _metric_verdicts(evidence, policy, now, ageless=True)
+    return _worst([m.finding for m in metrics if m.action is RegressionAction.ROLLBACK]) is Finding.PASS
 
 
 def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
@@ -184,6 +225,7 @@ def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
             for name, result in results.items()
             for metric in result.metrics
         ),
+        lapsed=all(result.lapsed or result.finding is Finding.PASS for result in results.values()),
     )
 
 
@@ -203,7 +245,7 @@ def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
 
 
 def _guardrail_verdict(
-    state: MetricState, guardrail: Guardrail, policy: Policy, evidence: CandidateEvidence, *, quiet: bool
+    state: MetricState, guardrail: Guardrail, policy: Policy, evidence: CandidateEvidence, *, stale: bool
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
@@ -215,9 +257,10 @@ def _guardrail_verdict(
         pass_threshold if guardrail.action is RegressionAction.NOTIFY else -log(policy.alpha_per_guardrail)
     )
     enough = state.candidate.n >= guardrail.min_samples
-    if enough and against >= fail_threshold:
+    gross = state.log_evidence_of_gross_failure
+    if (enough and against >= fail_threshold) or gross >= fail_threshold:
         finding = Finding.FAIL
-    elif quiet or not state.blocks:
+    elif stale or not state.blocks:
         finding = Finding.NO_DATA
     elif enough and support >= pass_threshold:
         finding = Finding.PASS
@@ -238,7 +281,7 @@ def _guardrail_verdict(
         effect=effect,
         low=low,
         high=high,
-        evidence=exp(min(against, log(_MAX_EVIDENCE))),
+        evidence=exp(min(max(against, gross), log(_MAX_EVIDENCE))),
         support=exp(min(support, log(_MAX_EVIDENCE))),
         needed=exp(fail_threshold),
         max_ratio=guardrail.max_ratio,
@@ -247,7 +290,7 @@ def _guardrail_verdict(
         remaining=remaining,
         message="",
     )
-    return replace(verdict, message=_describe(verdict, state, guardrail))
+    return replace(verdict, message=describe(verdict, state, guardrail, _last_comparison(state, evidence)))
 
 
 def _effect(
@@ -303,80 +346,26 @@ def _remaining_seconds(
     return max(0.0, elapsed / progress - elapsed)
 
 
-def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
-    name, kind = verdict.metric, guardrail.definition.kind
-    if not state.blocks:
-        if kind is Kind.EXCEEDANCE and state.reference_edge is None:
-            return (
-                f"{name}: not enough requests of the stable backend yet for a reference value "
-                f"({sum(state.reference_buckets):.0f} so far)"
-            )
-        return f"{name}: no interval has requests of both the candidate and the stable backend yet"
-    candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
-    numbers = f"{name}: candidate {candidate}, stable {control}"
-    bounds = _format_bounds(verdict, kind)
-    match verdict.finding:
-        case Finding.FAIL:
-            return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{bounds}"
-        case Finding.PASS:
-            if kind is Kind.SHARE and (verdict.high is None or verdict.high > verdict.margin):
-                accepted = f"less than {100 * guardrail.acceptable:g} % {verdict.unit}"
-                return f"{numbers}; passes because failures are proven acceptable ({accepted}){bounds}"
-            return f"{numbers}; not worse{bounds}, within the margin of {verdict.margin:g}"
-        case Finding.NO_DATA:
-            return f"{numbers}; the candidate receives no requests"
-        case _:
-            if state.candidate.n < guardrail.min_samples:
-                share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
-                return f"{numbers}; the candidate has received {share}"
-            wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
-            return f"{numbers}; undecided{bounds}{wait}"
+def _last_comparison(state: MetricState, evidence: CandidateEvidence) -> str:
+    """Return since when the arms have not been compared, as the end of a sentence."""
+    at = next(
+        at for known, at in zip(evidence.metric_states, evidence.compared, strict=True) if known is state
+    )
+    if at is not None:
+        return f" since {format_time(at)}"
+    first = evidence.first_request
+    return "" if first is None else f", since the candidate's first request at {format_time(first)}"
 
 
-def _format_value(arm: ArmSummary, verdict: MetricVerdict) -> str:
-    if arm.value is None:
-        return "no value"
-    if verdict.unit.startswith("of "):
-        return f"{arm.value:.2%} ({arm.x:,} of {arm.n:,} failed)"
-    return f"{arm.value:,.4g} {verdict.unit}".rstrip()
-
-
-def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
-    what = "ratio" if kind is Kind.MEAN else "odds ratio"
-    low, high = verdict.low, verdict.high
-    if low is None and high is None:
-        return f", no bound on the {what} yet"
-    if low is None:
-        return f", {what} below {high:.3g}"
-    if high is None:
-        return f", {what} above {low:.3g}"
-    return f", {what} {low:.3g} to {high:.3g}"
-
-
-def _format_duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
-def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: bool) -> MetricVerdict:
-    limit = f"{threshold.comparison.value} {threshold.limit:g}"
-    value = "no value" if breach.value is None else f"{breach.value:.4g}"
+def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, stale: bool) -> MetricVerdict:
     if breach.tripped:
-        finding, message = Finding.FAIL, f"{threshold.name}: was {breach.reason}; newest value: {value}"
+        finding = Finding.FAIL
     elif breach.errors > threshold.error_limit:
         finding = Finding.ERROR
-        message = (
-            f"{threshold.name}: {breach.errors} queries in a row failed or did not return a single number; "
-            f"consecutiveErrorLimit is {threshold.error_limit}"
-        )
-    elif breach.value is None and (quiet or threshold.query is not None):
-        finding, message = Finding.NO_DATA, f"{threshold.name}: no value to compare with the limit {limit}"
+    elif breach.value_at is None or stale:
+        finding = Finding.NO_DATA
     else:
-        finding, message = (
-            Finding.PASS,
-            f"{threshold.name}: {value}; fails when {threshold.failure_condition}",
-        )
+        finding = Finding.PASS
     return MetricVerdict(
         metric=threshold.name,
         finding=finding,
@@ -394,5 +383,5 @@ def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, quiet: b
         margin=threshold.limit,
         dispersion=1.0,
         remaining=None,
-        message=message,
+        message=describe_threshold(finding, breach, threshold),
     )

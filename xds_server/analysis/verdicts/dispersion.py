@@ -4,9 +4,11 @@ One user's retries, one bad replica or one long prompt cause failures in bursts,
 as independent: bursts of three would make a quarter of all equally good candidates look worse. The factor is
 estimated from the control: the variance of its failed share between blocks, divided by the variance that
 independent requests would have. Only adjacent blocks are compared, so that slow drift does not count as
-clustering. A jump that the candidate shares is an incident of both arms and is ignored. The estimate is a
-ratio of sums, since a mean of ratios would be too low for rare failures. A prior applies before any data, the
-estimate is raised while there are few blocks, and old blocks fade.
+clustering. A jump that the candidate shares is an incident of both arms and is ignored. A jump of the control
+alone counts only as far as bursts explain it: otherwise one short outage of the control would blind the test
+for as long as it is remembered. The estimate is a ratio of sums, since a mean of ratios would be too low for
+rare failures. A prior applies before any data, the estimate is raised while there are few blocks, and old
+blocks fade.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ _FADING: Final = 0.5 ** (1 / 120)
 """The weight of a block relative to the next one; the weight of a block halves every 120 blocks."""
 _JUMP: Final = 9.0
 _FOLLOWS: Final = 2.0
+_LARGEST: Final = 64.0
+"""The largest squared difference that counts, as a multiple of chance: that of a burst of 64 failures."""
+_HEAVIEST: Final = 16.0
+"""The largest weight of one change, as a multiple of the usual one."""
 
 _Share = tuple[int, int]
 
@@ -53,10 +59,12 @@ class Dispersion:
             self.last_candidate, candidate, difference
         ):
             return moved
+        usual = self.expected / self.blocks if self.blocks else 0.0
+        weight = min(1.0, _HEAVIEST * usual / chance) if usual and chance else 1.0
         return replace(
             moved,
-            observed=_FADING * self.observed + difference**2,
-            expected=_FADING * self.expected + chance,
+            observed=_FADING * self.observed + weight * min(difference**2, _LARGEST * chance),
+            expected=_FADING * self.expected + weight * chance,
             blocks=_FADING * self.blocks + 1,
         )
 

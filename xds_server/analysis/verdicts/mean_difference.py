@@ -6,14 +6,17 @@ precision. The evidence is Robbins' normal mixture over harmful effects, an e-pr
 blocks for means to be normal: it exceeds 1/alpha at any time with a probability of about alpha when nothing
 is wrong.
 
+Blocks that are all equal do not prove that requests are: answers limited to 16 tokens, or rounding, make them
+so. A smallest deviation per request is therefore assumed, and differences that rounding explains are zero.
+
 Source: Robbins 1970; Waudby-Smith et al., "Time-uniform central limit theory" (asymptotic confidence
 sequences).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import erfc, inf, log, sqrt
+from dataclasses import dataclass, replace
+from math import erfc, log, sqrt
 from typing import Final
 
 __all__ = ["MIN_BLOCKS", "Means"]
@@ -23,12 +26,19 @@ MIN_BLOCKS: Final = 8
 
 _TUNED: Final = 300.0
 """The number of requests of the smaller arm at which the bounds are tightest."""
+_RESOLUTION: Final = 1e-9
+"""Differences up to this size (relative, or of logarithms) are rounding errors of sums and count as zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """Weighted sums over blocks: weights, differences and squared differences."""
+    """Weighted sums over blocks: weights, differences and squared differences.
 
+    `noise` is the smallest standard deviation of one request's value that is assumed. It is positive: without
+    it, blocks that are all equal would be infinitely precise.
+    """
+
+    noise: float = 0.01
     weight: float = 0.0
     total: float = 0.0
     squares: float = 0.0
@@ -39,7 +49,10 @@ class Means:
         if not candidate_n or not control_n:
             return self
         weight = candidate_n * control_n / (candidate_n + control_n)
-        return Means(
+        if abs(difference) <= _RESOLUTION:
+            difference = 0.0
+        return replace(
+            self,
             weight=self.weight + weight,
             total=self.total + weight * difference,
             squares=self.squares + weight * difference * difference,
@@ -63,9 +76,9 @@ class Means:
         """Return the bounds of the difference, valid for all checks together.
 
         The difference lies below the lower bound with a probability of about `below_alpha` at most, and above
-        the upper one with about `above_alpha`. Both are None with too few blocks, or if all blocks are equal.
+        the upper one with about `above_alpha`.
         """
-        if not self._sigma:
+        if self.blocks < MIN_BLOCKS:
             return None, None
         return self.mean - self._reach(-log(below_alpha)), self.mean + self._reach(-log(above_alpha))
 
@@ -81,18 +94,14 @@ class Means:
 
     @property
     def _sigma(self) -> float:
-        if self.blocks < MIN_BLOCKS:
-            return 0.0
+        """The standard deviation of one request's value, estimated from at least two blocks."""
         spread = max(0.0, self.squares - self.weight * self.mean * self.mean) / (self.blocks - 1)
-        return sqrt(spread)
+        return max(self.noise, sqrt(spread))
 
     def _evidence(self, excess: float) -> float:
         if self.blocks < MIN_BLOCKS:
             return 0.0
-        sigma = self._sigma
-        if not sigma:
-            return 0.0 if excess <= 0 else inf
-        total = excess * self.weight / sigma
+        total = excess * self.weight / self._sigma
         whole = self.weight + _TUNED
         z = total / sqrt(whole)
         return log(_TUNED / whole) / 2 + _log_twice_normal(z) + z * z / 2

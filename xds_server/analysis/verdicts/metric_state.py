@@ -7,12 +7,14 @@ estimated from the control, both before and while the candidate has users.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import inf, log
+from math import inf, log, sqrt
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Buckets, nearest_edge
 from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.e_values import log_mean_exp
+from xds_server.analysis.verdicts.frozen_rate import ALPHA_PART, FrozenRate
+from xds_server.analysis.verdicts.incidents import ControlIncidents
 from xds_server.analysis.verdicts.mean_difference import Means
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.odds_ratio import Odds, Table, grid_with
@@ -32,6 +34,8 @@ _MAX_BLOCK_WEIGHT: Final = 200
 A short burst of unusual requests must not determine the reference.
 """
 _SMOOTHING: Final = 0.2
+_TOKEN_NOISE: Final = log(1.25) / sqrt(12)
+"""The standard deviation of the logarithm of a value that may lie anywhere in its bucket of tokens."""
 _MAX_EXCESS: Final = 3.0
 """The edge below a quantile is used only if at most this many times the nominal share lies above it."""
 
@@ -68,7 +72,8 @@ class MetricState:
 
     `reference_edge` is the bucket edge at the control's quantile, as an index. It comes from
     `reference_buckets`, the control's buckets with older blocks fading and the weight of each block limited.
-    `reference_mean` is the control's smoothed mean. `blocks` counts the blocks with requests of both arms.
+    `reference_mean` is the control's smoothed mean. `blocks` counts the blocks in which the arms were
+    compared: both had requests, and the control had no incident of its own.
     """
 
     odds: Odds
@@ -77,6 +82,8 @@ class MetricState:
     reference_edge: int | None = None
     reference_buckets: tuple[float, ...] = ()
     reference_mean: float | None = None
+    incidents: ControlIncidents = field(default_factory=ControlIncidents)
+    frozen_rate: FrozenRate = field(default_factory=FrozenRate)
     candidate: Totals = field(default_factory=Totals)
     control: Totals = field(default_factory=Totals)
     blocks: int = 0
@@ -84,28 +91,42 @@ class MetricState:
     @classmethod
     def initial(cls, guardrail: Guardrail) -> MetricState:
         """Return the state before the first block."""
-        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))))
+        means = Means(noise=_TOKEN_NOISE) if guardrail.metric == "tokens-per-request" else Means()
+        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))), means=means)
 
     def add_block(
-        self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]
+        self,
+        guardrail: Guardrail,
+        arms: tuple[Counts, Counts],
+        prices: tuple[Price, Price],
+        seconds: float = 10.0,
     ) -> MetricState:
-        """Return the state after a block with counts of (candidate, control)."""
+        """Return the state after a block of this length with counts of (candidate, control)."""
         match guardrail.definition.kind:
             case Kind.SHARE:
-                return self._add_share(guardrail, arms)
+                return self._add_share(guardrail, arms, seconds)
             case Kind.EXCEEDANCE:
-                return self._add_exceedance(guardrail, arms)
+                return self._add_exceedance(guardrail, arms, seconds)
             case Kind.MEAN:
-                return self._add_mean(guardrail, arms, prices)
+                return self._add_mean(guardrail, arms, prices, seconds)
 
-    def _add_share(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> MetricState:
+    def _add_share(self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float) -> MetricState:
         share = guardrail.definition.share
         if share is None:
             return self
         (x, n), (y, m) = share(arms[0]), share(arms[1])
-        return _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
+        if n and not m:
+            frozen = self.frozen_rate.add_candidate_alone(x, n, self.dispersion.phi)
+            return replace(self, frozen_rate=frozen)
+        table = Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m)
+        after = _add_table(self, table, seconds)
+        if after.incidents.present:
+            return after
+        return replace(after, frozen_rate=self.frozen_rate.add_control(y, m))
 
-    def _add_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> MetricState:
+    def _add_exceedance(
+        self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
+    ) -> MetricState:
         metric = guardrail.definition
         if metric.buckets is None:
             return self
@@ -128,10 +149,14 @@ class MetricState:
             control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return _add_table(after, table, (candidate, control))
+        return _add_table(after, table, seconds, (candidate, control))
 
     def _add_mean(
-        self, guardrail: Guardrail, arms: tuple[Counts, Counts], prices: tuple[Price, Price]
+        self,
+        guardrail: Guardrail,
+        arms: tuple[Counts, Counts],
+        prices: tuple[Price, Price],
+        seconds: float,
     ) -> MetricState:
         read = guardrail.definition.mean
         if read is None:
@@ -141,12 +166,16 @@ class MetricState:
             return self
         control_mean, m = control
         reference = control_mean if self.reference_mean is None else self.reference_mean
+        in_logs = guardrail.metric == "tokens-per-request"
+        incidents = self.incidents.add_mean(_log_ratio(control_mean, reference, in_logs=in_logs), m, seconds)
+        if incidents.present:
+            return replace(self, incidents=incidents)
         reference += _SMOOTHING * (control_mean - reference)
-        after = replace(self, reference_mean=reference)
+        after = replace(self, reference_mean=reference, incidents=incidents)
         if candidate is None:
             return after
         candidate_mean, n = candidate
-        if guardrail.metric == "tokens-per-request":
+        if in_logs:
             difference = candidate_mean - control_mean
         elif reference:
             difference = (candidate_mean - control_mean) / reference
@@ -165,6 +194,14 @@ class MetricState:
         if guardrail.definition.kind is Kind.MEAN:
             return self.means.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
         return self.odds.log_evidence_worse(_tolerated_odds(guardrail))
+
+    @property
+    def log_evidence_of_gross_failure(self) -> float:
+        """The log evidence that the candidate fails grossly while the control has no requests.
+
+        It is comparable with that of `log_evidence_against`: its smaller part of alpha is taken off.
+        """
+        return self.frozen_rate.log_evidence + log(ALPHA_PART)
 
     def log_evidence_for(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is not worse by more than the margin."""
@@ -192,11 +229,16 @@ class MetricState:
         return log_mean_exp(ratios)
 
 
-def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> MetricState:
+def _add_table(
+    state: MetricState, table: Table, seconds: float, buckets: tuple[Buckets, Buckets] = ((), ())
+) -> MetricState:
+    incidents = state.incidents.add_share(table.control_x, table.control_n, seconds)
+    if incidents.present:
+        return replace(state, incidents=incidents)
     dispersion = state.dispersion.add_block(
         (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
     )
-    after = replace(state, dispersion=dispersion)
+    after = replace(state, dispersion=dispersion, incidents=incidents)
     if not table.candidate_n or not table.control_n:
         return after
     return replace(
@@ -206,6 +248,13 @@ def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets
         control=state.control.add(table.control_x, table.control_n, buckets=buckets[1]),
         blocks=state.blocks + 1,
     )
+
+
+def _log_ratio(mean: float, reference: float, *, in_logs: bool) -> float:
+    """Return the logarithm of a mean over its reference; 0 if there is none. Means may be logarithms."""
+    if in_logs:
+        return mean - reference
+    return log(mean / reference) if mean > 0 and reference > 0 else 0.0
 
 
 def quantile(buckets: Buckets, edges: tuple[float, ...], share: float) -> float | None:

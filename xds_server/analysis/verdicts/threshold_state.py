@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xds_server.analysis.counts import Counts, add_counts
+from xds_server.analysis.verdicts.freshness import is_stale
 from xds_server.analysis.verdicts.metric_state import quantile
 from xds_server.analysis.verdicts.metrics import METRICS, Kind
 
@@ -33,10 +34,15 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdState:
-    """One threshold over time; `breached_since` is when the value started to breach the limit."""
+    """One threshold over time.
+
+    `value_at` is the end of the last block with requests, or with a query result, for the value.
+    `breached_since` is when the value started to breach the limit.
+    """
 
     recent: tuple[tuple[float, Counts], ...] = ()
     value: float | None = None
+    value_at: float | None = None
     breached_since: float | None = None
     measurements: int = 0
     failures: int = 0
@@ -49,14 +55,19 @@ class ThresholdState:
         if found.failed:
             return replace(self, errors=self.errors + 1)
         recent, value = self.recent, found.value
+        value_at = self.value_at if value is None else now
         if found.counts is not None and threshold.metric is not None:
             kept = tuple((at, counts) for at, counts in recent if at > now - threshold.window)
             recent = (*kept, (now, found.counts))
             total = recent[0][1]
             for _, counts in recent[1:]:
                 total = add_counts(total, counts)
-            value = metric_value(threshold.metric, total, found.price)
-        after = replace(self, recent=recent, value=value, errors=0)
+            if metric_value(threshold.metric, found.counts, found.price) is not None:
+                value_at = now
+            # A wide window holds its last requests for long; what they show is not the present.
+            fresh = not is_stale(value_at, now)
+            value = metric_value(threshold.metric, total, found.price) if fresh else None
+        after = replace(self, recent=recent, value=value, value_at=value_at, errors=0)
         if value is None:
             # A missing value neither starts nor ends a breach; health checks notice a candidate that does not
             # respond.

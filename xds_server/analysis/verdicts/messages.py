@@ -1,0 +1,100 @@
+"""The message of a verdict on one guardrail, with the numbers that decided it (pure)."""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+from xds_server.analysis.verdicts.freshness import format_time
+from xds_server.analysis.verdicts.metrics import Kind
+from xds_server.rollout import Finding
+
+if TYPE_CHECKING:
+    from xds_server.analysis.verdicts.candidate import ArmSummary, MetricVerdict
+    from xds_server.analysis.verdicts.metric_state import MetricState
+    from xds_server.analysis.verdicts.policy import Guardrail, Threshold
+    from xds_server.analysis.verdicts.threshold_state import ThresholdState
+
+__all__ = ["describe", "describe_threshold"]
+
+
+def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
+    """Return the message of a verdict; `since` ends the sentence that the arms are not compared."""
+    name, kind = verdict.metric, guardrail.definition.kind
+    if state.log_evidence_of_gross_failure >= log(verdict.needed):
+        alone = state.frozen_rate
+        return (
+            f"{name}: {alone.candidate_failed:,} of {alone.candidate_total:,} failed while the control had "
+            f"no requests; more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+        )
+    if not state.blocks:
+        if kind is Kind.EXCEEDANCE and state.reference_edge is None:
+            return (
+                f"{name}: not enough requests of the stable backend yet for a reference value "
+                f"(weighted count so far: {sum(state.reference_buckets):.0f})"
+            )
+        return f"{name}: no interval has requests of both the candidate and the stable backend yet{since}"
+    candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
+    numbers = f"{name}: candidate {candidate}, stable {control}"
+    bounds = _format_bounds(verdict, kind)
+    match verdict.finding:
+        case Finding.FAIL:
+            return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{bounds}"
+        case Finding.PASS:
+            if kind is Kind.SHARE and (verdict.high is None or verdict.high > verdict.margin):
+                accepted = f"less than {100 * guardrail.acceptable:g} % {verdict.unit}"
+                return f"{numbers}; passes because failures are proven acceptable ({accepted}){bounds}"
+            return f"{numbers}; not worse{bounds}, within the margin of {verdict.margin:g}"
+        case Finding.NO_DATA:
+            return f"{numbers}; no interval has requests of both the candidate and the stable backend{since}"
+        case _:
+            if state.candidate.n < guardrail.min_samples:
+                share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
+                return f"{numbers}; the candidate has received {share}"
+            wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
+            return f"{numbers}; undecided{bounds}{wait}"
+
+
+def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Threshold) -> str:
+    """Return the message of a verdict on a fixed limit."""
+    name, limit = threshold.name, f"{threshold.comparison.value} {threshold.limit:g}"
+    value = "no value" if breach.value is None else f"{breach.value:.4g}"
+    match finding:
+        case Finding.FAIL:
+            return f"{name}: was {breach.reason}; newest value: {value}"
+        case Finding.ERROR:
+            return (
+                f"{name}: {breach.errors} queries in a row failed or did not return a single number; "
+                f"consecutiveErrorLimit is {threshold.error_limit}"
+            )
+        case Finding.NO_DATA:
+            since = "" if breach.value_at is None else f" since {format_time(breach.value_at)}"
+            return f"{name}: no value{since} to compare with the limit {limit}"
+        case _:
+            return f"{name}: {value}; fails when {threshold.failure_condition}"
+
+
+def _format_value(arm: ArmSummary, verdict: MetricVerdict) -> str:
+    if arm.value is None:
+        return "no value"
+    if verdict.unit.startswith("of "):
+        return f"{arm.value:.2%} ({arm.x:,} of {arm.n:,} failed)"
+    return f"{arm.value:,.4g} {verdict.unit}".rstrip()
+
+
+def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
+    what = "ratio" if kind is Kind.MEAN else "odds ratio"
+    low, high = verdict.low, verdict.high
+    if low is None and high is None:
+        return f", no bound on the {what} yet"
+    if low is None:
+        return f", {what} below {high:.3g}"
+    if high is None:
+        return f", {what} above {low:.3g}"
+    return f", {what} {low:.3g} to {high:.3g}"
+
+
+def _format_duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
