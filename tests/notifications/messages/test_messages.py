@@ -17,6 +17,7 @@ from tests.support.notices import EXAMPLE, HOOK, PUBLIC
 from xds_server.alarms import SignatureError, verify
 from xds_server.notifications.messages import (
     KINDS,
+    TITLES,
     Event,
     Format,
     Secret,
@@ -52,6 +53,7 @@ def test_the_kinds_are_those_that_the_rollout_and_the_store_record() -> None:
                 assert isinstance(what, ast.Constant), f"{file}:{node.lineno}"
                 recorded.add(what.value)
     assert recorded == set(KINDS)
+    assert list(TITLES) == list(KINDS), "every kind has a title"
 
 
 def test_a_webhook_receives_all_fields_of_the_event() -> None:

@@ -309,7 +309,7 @@ def _describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) 
         if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (
                 f"{name}: not enough requests of the stable backend yet for a reference value "
-                f"({sum(state.reference_buckets):.0f} so far)"
+                f"(weighted count so far: {sum(state.reference_buckets):.0f})"
             )
         return f"{name}: no interval has requests of both the candidate and the stable backend yet"
     candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
