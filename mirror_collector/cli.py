@@ -283,6 +283,7 @@ def forget(*, store: str, unit: str, request_id: str) -> None:
     from mirror_collector.store import StoreLimits, StoreWriter  # noqa: PLC0415
 
     try:
+        _check_store(store, may_be_older=True)
         writer = StoreWriter(store, StoreLimits())
         try:
             deleted = writer.forget(request_id=request_id, unit=unit)
@@ -296,10 +297,9 @@ def forget(*, store: str, unit: str, request_id: str) -> None:
 @contextmanager
 def _open_reader(store: str, keys: Path | None, *, migrate: bool = False) -> Iterator[StoreReader]:
     """Open an existing store for reading; with `migrate`, migrate an older store first."""
-    from mirror_collector.store import MessageCipher, StoreError, StoreLimits, StoreReader, StoreWriter  # noqa: PLC0415
+    from mirror_collector.store import MessageCipher, StoreLimits, StoreReader, StoreWriter  # noqa: PLC0415
 
-    if "://" not in store and not Path(store).exists():
-        raise StoreError(f"no store found at {store}; specify the store of the collector with --store")
+    _check_store(store, may_be_older=migrate)
     if migrate:
         StoreWriter(store, StoreLimits()).close()
     reader = StoreReader(store, MessageCipher() if keys is None else MessageCipher.from_key_file(keys))
@@ -307,6 +307,27 @@ def _open_reader(store: str, keys: Path | None, *, migrate: bool = False) -> Ite
         yield reader
     finally:
         reader.close()
+
+
+def _check_store(store: str, *, may_be_older: bool) -> None:
+    """Raise StoreError unless a store exists at this location and has a schema that this release can use."""
+    from mirror_collector.store import SCHEMA_VERSION, StoreError, redact_password, schema_version  # noqa: PLC0415
+
+    found = schema_version(store)
+    if found is None:
+        raise StoreError(
+            f"no store found at {redact_password(store)}; specify the store of the collector with --store"
+        )
+    if found < SCHEMA_VERSION and not may_be_older:
+        raise StoreError(
+            f"the store has schema version {found}, but this release reads version {SCHEMA_VERSION}; to "
+            "migrate the store, start the collector of this release on it once"
+        )
+    if found > SCHEMA_VERSION:
+        raise StoreError(
+            f"the store has schema version {found}, which is newer than version {SCHEMA_VERSION} of this "
+            "release; use the release that wrote the store"
+        )
 
 
 def _store_error() -> type[Exception]:

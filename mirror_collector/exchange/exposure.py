@@ -47,7 +47,7 @@ class Feedback:
     request_id: str = ""
     unit: str = ""
     variant: str = ""
-    """Variant that answered, if the sender knows it; else the store finds it by the request id."""
+    """Variant that answered; if empty, the primary variant of the pair with this request id is used."""
 
 
 @dataclass(slots=True)

@@ -97,7 +97,7 @@ class _Api:
         try:
             page = await self._store.page(query)
         except StoreError as error:
-            return _error(503, "store", str(error))
+            return _error(503, "store_failed", str(error))
         next_cursor = None if page.next_cursor is None else str(page.next_cursor)
         return web.json_response({"pairs": page.pairs, "next": next_cursor})
 
@@ -106,7 +106,7 @@ class _Api:
         try:
             pair = None if number is None else await self._store.pair(number)
         except StoreError as error:
-            return _error(503, "store", str(error))
+            return _error(503, "store_failed", str(error))
         if pair is None:
             return _error(404, "not_found", "no such pair; it may have been deleted after its retention time")
         return web.json_response(pair_view(pair, bodies=request[ACCESS_ROLE] >= AccessRole.READER))
@@ -115,7 +115,7 @@ class _Api:
         try:
             feedback = await self._store.feedback(request.query.get("route"))
         except StoreError as error:
-            return _error(503, "store", str(error))
+            return _error(503, "store_failed", str(error))
         return web.json_response({"feedback": [feedback_view(one) for one in feedback]})
 
     async def forget(self, request: web.Request) -> web.Response:
@@ -131,7 +131,7 @@ class _Api:
         try:
             deleted = await self._store.forget(**selector)
         except StoreError as error:
-            return _error(503, "store", str(error))
+            return _error(503, "store_failed", str(error))
         return web.json_response({"deleted": deleted})
 
     async def healthz(self, _request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mirror_collector.store.codec import FLAGS
 from mirror_collector.store.connection import StoreError
 from mirror_collector.store.encryption import MessageCipher
-from mirror_collector.store.location import Location, redact_password
+from mirror_collector.store.location import Location, redact_password, schema_version
 from mirror_collector.store.privacy import MessageStorage, PrivacyPolicy, RoutePrivacyPolicy
 from mirror_collector.store.reader import (
     Cursor,
@@ -23,11 +23,13 @@ from mirror_collector.store.reader import (
     StoreReader,
 )
 from mirror_collector.store.retention import StoreLimits
+from mirror_collector.store.schema import SCHEMA_VERSION
 from mirror_collector.store.store import Store
 from mirror_collector.store.writer import StoreWriter
 
 __all__ = [
     "FLAGS",
+    "SCHEMA_VERSION",
     "Cursor",
     "Location",
     "MessageCipher",
@@ -48,4 +50,5 @@ __all__ = [
     "StoredLeg",
     "StoredPair",
     "redact_password",
+    "schema_version",
 ]

@@ -26,6 +26,9 @@ class Connection(Protocol):
     def connect_count(self) -> int:
         """Number of connections made so far; after a reconnect, state read earlier may be outdated."""
 
+    def schema_version(self) -> int | None:
+        """Return the version of the tables; None if the database contains no store."""
+
     def migrate(self, version: int) -> None:
         """Create the tables, or migrate those of an earlier version to `version`; reject other versions."""
 

@@ -12,7 +12,7 @@ from mirror_collector.store.sqlite import SqliteConnection
 if TYPE_CHECKING:
     from mirror_collector.store.connection import Connection
 
-__all__ = ["Location", "connect", "redact_password"]
+__all__ = ["Location", "connect", "redact_password", "schema_version"]
 
 Location = Path | str
 """Path of a SQLite file, or a URL ``postgresql://…``."""
@@ -34,6 +34,21 @@ def connect(location: Location, *, read_only: bool = False) -> Connection:
             " pip install 'shiftplane[postgres]'"
         ) from error
     return PostgresConnection(text, read_only=read_only)
+
+
+def schema_version(location: Location) -> int | None:
+    """Return the schema version of a store without creating or changing it; None if there is no store.
+
+    Raises:
+        StoreError: The store cannot be opened.
+    """
+    if not _POSTGRES_URL.match(str(location)) and not Path(location).exists():
+        return None
+    connection = connect(location, read_only=True)
+    try:
+        return connection.schema_version()
+    finally:
+        connection.close()
 
 
 def redact_password(location: Location) -> str:

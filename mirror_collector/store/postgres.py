@@ -68,6 +68,13 @@ class PostgresConnection:
             self.raw = self._connect()
         return self.raw
 
+    def schema_version(self) -> int | None:
+        """Return the version of the tables; None if the schema contains no store."""
+        if self.query("SELECT to_regclass('meta') IS NOT NULL") != [(True,)]:
+            return None
+        found = self.query("SELECT value FROM meta WHERE name = 'schema'")
+        return int(found[0][0]) if found else None
+
     def migrate(self, version: int) -> None:
         """Create the tables in an empty schema; reject tables of another version."""
         with _translate_errors("cannot prepare the store"):

@@ -56,6 +56,11 @@ class SqliteConnection:
         if self._lock is not None:
             self._lock.close()
 
+    def schema_version(self) -> int | None:
+        """Return the version of the tables; None if the file contains no store."""
+        with _translate_errors("cannot read the store"):
+            return self._pragma("user_version") or None
+
     def migrate(self, version: int) -> None:
         """Create the tables in a new file, migrate those of an earlier version, reject any other file."""
         with _translate_errors("cannot prepare the store"):

@@ -58,6 +58,24 @@ def test_an_invalid_token_is_not_stored(run: Run, control_plane: FakeControlPlan
     assert not path().exists()
 
 
+def test_a_login_to_another_program_stores_nothing(run: Run, control_plane: FakeControlPlane) -> None:
+    control_plane.responses["GET /v1/whoami"] = (200, json.dumps({**CALLER, "grants": None}))
+    result = run("login", "--server", control_plane.url, "--token-stdin", stdin="spt_x\n")
+    assert result.exit_code == 1
+    assert "not from a control plane" in result.output
+    assert not path().exists()
+
+
+def test_an_unknown_context_is_reported_with_its_origin(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("config", "set", "here", "--server", "http://127.0.0.1:1")
+    path().write_text(path().read_text().replace("current: here", "current: gone"))
+    found = run("get").output
+    assert "the current context 'gone' is not defined" in found
+    assert "shiftplane config use NAME" in found
+    monkeypatch.setenv("SHIFTPLANE_CONTEXT", "prod")
+    assert "unknown context 'prod' in SHIFTPLANE_CONTEXT; defined contexts: here" in run("get").output
+
+
 def test_tokens_of_the_environment_take_precedence(
     run: Run, control_plane: FakeControlPlane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -100,6 +100,25 @@ def test_plan_shows_the_steps(run: Run) -> None:
     assert [step["kind"] for step in first["routes"][0]["steps"]] == ["setWeight", "pause", "setWeight"]
 
 
+def test_plan_describes_dry_runs_prompts_and_routes_without_a_rollout(run: Run) -> None:
+    folder = ROOT / "tests" / "golden" / "in"
+    text = run("plan", str(folder / "prompt.yaml")).output
+    assert "route chat: no rollout; v1 serves all users\n  prompt versions: 10 % version 4" in text
+    assert "evaluated" not in text
+    shadow = run("plan", str(folder / "shadow-noise.yaml")).output
+    assert "until 50 pairs are compared and their verdict is" in shadow
+    analysis = "  analysis: {metrics: [{name: success-rate}], dryRun: true}\n"
+    dry = run("plan", "-", stdin=GOOD + analysis).output
+    assert "(analysis.dryRun): verdicts are reported but do not affect the rollout" in dry
+    acting = run("plan", "-", stdin=GOOD + analysis.replace("true", "false")).output
+    assert "the verdict Fail rolls back at once; a timed step" in acting
+
+
+def test_assign_rejects_a_weight_without_a_spec(run: Run) -> None:
+    result = run("assign", "chat", "--weight", "5")
+    assert (result.exit_code, "--weight requires --spec" in result.output) == (2, True)
+
+
 def test_plan_and_diff_reject_an_invalid_spec(run: Run) -> None:
     bad = GOOD.replace("stable: v1", "stable: v9")
     for command in ("plan", "diff"):

@@ -272,6 +272,24 @@ def test_apply_prints_every_problem_the_server_finds(
     assert "wrong 4" in result.output
 
 
+def test_apply_prints_problems_of_the_server_with_the_file_that_contains_them(
+    run: Run, control_plane: FakeControlPlane, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    one.write_text(f"# the first route\n{GOOD}")
+    two.write_text("# the second\n# route\n" + GOOD.replace("chat", "other"))
+    first = GOOD.rstrip().count("\n") + 1
+    found = {"severity": "error", "file": "sent", "col": 1, "path": "spec", "allowed": "right"}
+    problems = [
+        {**found, "line": 3, "message": "wrong in the first"},
+        {**found, "line": first + 2 + 4, "message": "wrong in the second"},
+    ]
+    control_plane.responses["POST /v1/routes"] = (422, json.dumps({"problems": problems}))
+    result = run("apply", str(one), str(two), "--server", control_plane.url)
+    assert f"{one}:4:1: spec: wrong in the first" in result.output
+    assert f"{two}:6:1: spec: wrong in the second" in result.output
+
+
 def test_delete_prompts_for_confirmation(run: Run, control_plane: FakeControlPlane) -> None:
     control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(VIEW))
     control_plane.responses["DELETE /v1/routes/chat"] = (200, '{"deleted": "chat"}')

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from mirror_collector.cli import main
@@ -115,5 +117,23 @@ def test_commands_on_a_missing_store_and_a_locked_store(tmp_path: Path) -> None:
         assert CliRunner().invoke(main, ["export", "--store", str(store)]).exit_code == 0
     gone = CliRunner().invoke(main, ["forget", "--store", str(store), "--request-id", "a"])
     assert "pairs 1" in gone.output
+    wrong = CliRunner().invoke(main, ["forget", "--store", str(tmp_path / "none.sqlite"), "--unit", "ada"])
+    assert (wrong.exit_code, "no store found" in wrong.output) == (1, True)
+    assert not (tmp_path / "none.sqlite").exists()
     both = CliRunner().invoke(main, ["forget", "--store", str(store)])
     assert both.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [(3, "start the collector of this release"), (9, "newer than version")]
+)
+def test_the_export_of_another_schema_version_names_the_next_step(
+    tmp_path: Path, version: int, message: str
+) -> None:
+    store = tmp_path / "pairs.sqlite"
+    fill_store(store)
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    result = CliRunner().invoke(main, ["export", "--store", str(store)])
+    assert (result.exit_code, message in result.output) == (1, True)
+    assert f"schema version {version}" in result.output

@@ -354,7 +354,7 @@ async def test_a_failing_store_makes_the_collector_unready(start: Start, tmp_pat
         assert summary["dropped"] == {"store_failed": 2}
         assert summary["routes"][0]["unpaired"] == {"store_failed": 2}
         assert (await collector.get("/readyz", status=503))["error"] == "not_ready"
-        assert (await collector.get("/v1/pairs", status=503))["error"] == "store"
+        assert (await collector.get("/v1/pairs", status=503))["error"] == "store_failed"
         assert "mirror_collector_store_writable 0.0" in await collector.text("/metrics")
 
         with sqlite3.connect(tmp_path / "pairs.sqlite") as connection:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
+from demo.processes import free_port
 from xds_server.analysis.experiments import Exposures
 from xds_server.analysis.verdicts import PairSummary
+from xds_server.sources import CollectorSource
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,12 @@ def test_exposures_are_read_whole() -> None:
 def test_exposures_of_another_shape_are_an_error(report: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError, AttributeError)):
         Exposures.from_json(report)
+
+
+async def test_a_collector_that_is_unreachable_from_the_start_is_logged_once() -> None:
+    source = CollectorSource(f"http://127.0.0.1:{free_port()}")
+    with capture_logs() as logs:
+        async with aiohttp.ClientSession() as session:
+            await source._fetch(session)
+            await source._fetch(session)
+    assert [entry["event"] for entry in logs] == ["collector_unreachable"]

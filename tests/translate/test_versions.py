@@ -57,14 +57,16 @@ def test_the_reported_version_selects_the_served_version(version: str, minor: in
 
 def test_missing_features_are_listed_for_operators() -> None:
     assert missing_features("1.40.0") == missing_features("1.38.2") == missing_features("0.0.0") == ()
-    assert missing_features("1.37.0") == ("no token statistics of streams before Envoy 1.38",)
+    assert missing_features("1.37.0") == (
+        "before Envoy 1.38, proxies report no token statistics of streamed responses",
+    )
     assert missing_features("1.36.4") == (
-        "a slow client may occupy 64 MiB of proxy memory before Envoy 1.37",
-        "no request statistics before Envoy 1.37",
-        "no token statistics of streams before Envoy 1.38",
+        "before Envoy 1.37, a client that reads slowly can occupy up to 64 MiB of proxy memory",
+        "before Envoy 1.37, proxies report no request statistics",
+        "before Envoy 1.38, proxies report no token statistics of streamed responses",
     )
     assert missing_features("1.20.0") == (
-        "unsupported version: receives the configuration for Envoy 1.36",
+        "unsupported Envoy version: the proxy receives the configuration for Envoy 1.36",
         *missing_features("1.36.4"),
     )
 

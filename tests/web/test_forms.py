@@ -44,11 +44,24 @@ async def test_a_spec_of_another_route_is_rejected_and_shown_again(served: Serve
     )
     assert status == 409
     assert (
-        "Nothing was changed: the file must contain only the spec of route &#39;chat&#39;; it contains: other"
-        in page
+        "Nothing was changed: the text must contain only the spec of route &#39;chat&#39;; "
+        "it contains the specs of: other" in page
     )
     assert "prefix: /other/" in page
     assert [view.name for view in served.engine.queries.views()] == ["chat"]
+
+
+async def test_an_edit_of_a_changed_or_deleted_route_names_the_next_step(served: Served) -> None:
+    await served.apply(GOOD)
+    await log_in(served, Role.OPERATOR)
+    secret = await csrf_token(served, "/routes/chat/edit")
+    form = {"csrf": secret, "tag": "old", "spec": GOOD, "do": "apply"}
+    status, page = await load_page(served, "/routes/chat/edit", form)
+    assert (status, "was changed in the meantime; copy your changes" in page) == (412, True)
+    admin = served.token(Role.ADMIN)
+    assert (await served.request("DELETE", "/v1/routes/chat", token=admin))[0] == 200
+    status, page = await load_page(served, "/routes/chat/edit", form)
+    assert (status, "was deleted in the meantime; to create it again" in page) == (412, True)
 
 
 async def test_errors_of_login_and_queries_are_shown_as_pages(served: Served) -> None:

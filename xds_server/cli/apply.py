@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
@@ -10,6 +10,11 @@ import click
 from xds_server.cli.client import Api, ApiError, Exit, output_option, server_option
 from xds_server.cli.out import print_data
 from xds_server.cli.specs import problems_of, read_specs, report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xds_server.spec import Loaded
 
 __all__ = ["apply", "delete"]
 
@@ -43,7 +48,7 @@ def apply(
         response = Api(server).post_spec(text, file, dry_run=dry_run, reason=reason)
     except ApiError as error:
         for problem in error.body.get("problems", []):
-            click.echo(_problem_text(problem), err=True)
+            click.echo(_problem_text({**problem, **_origin(problem["line"], loaded)}), err=True)
         if not error.body.get("problems"):
             raise
         click.echo("nothing was applied", err=True)
@@ -54,6 +59,20 @@ def apply(
     for item in response["applied"]:
         note = " (dry run)" if dry_run else ""
         click.echo(f"route {item['name']} {item['action']}{note}")
+
+
+def _origin(line: int, loaded: Sequence[Loaded]) -> dict[str, Any]:
+    """Return the file and line from which a line of the sent text was read; empty if there is none."""
+    begin = 1
+    for document in (document for one in loaded for document in one.documents):
+        length = document.text.count("\n")
+        if begin <= line < begin + length:
+            route, _, strategy = document.text.partition("\n---\n")
+            # The strategy that was appended to a document stands somewhere else in its file.
+            inside = not strategy or line <= begin + route.count("\n")
+            return {"file": document.file, "line": document.line + (line - begin if inside else 0)}
+        begin += length + 2
+    return {}
 
 
 def _problem_text(problem: dict[str, Any]) -> str:

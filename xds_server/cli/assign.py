@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+from click.core import ParameterSource
 
 from xds_server.cli.client import Api, Exit, output_option, server_option
 from xds_server.cli.out import print_data
@@ -69,6 +70,8 @@ def assign(  # noqa: PLR0913, PLR0917 - one per option
 
     Example: shiftplane assign chat -a user.id=ada -a org.id=acme
     """
+    if file is None and ctx.get_parameter_source("weight") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--weight requires --spec; without --spec, the current weights are used")
     traffic = _running(ctx, server, name) if file is None else _from_file(ctx, file, name, weight)
     assignments = list(_assignments(traffic, attributes, path))
     if output != "table":

@@ -114,10 +114,11 @@ def login(name: str | None, server: str, *, token_stdin: bool) -> None:
     token = sys.stdin.readline() if token_stdin else click.prompt(f"token for {server}", hide_input=True)
     token = str(token).strip()
     caller = Api(server, token).get("/v1/whoami")
+    roles = _roles(caller)  # Fails if the response is not from a control plane; then nothing is saved.
     contexts.named[name] = Context(server=server, token=token)
     contexts.current = name
     save(contexts)
-    click.echo(f"logged in to {server} as {caller['name']}: {_roles(caller)} (context {name})")
+    click.echo(f"logged in to {server} as {caller['name']}: {roles} (context {name})")
 
 
 @click.command()

@@ -110,14 +110,20 @@ def resolve_server(server: str | None) -> str:
     if server:
         return server.rstrip("/")
     contexts = load()
-    name = os.environ.get("SHIFTPLANE_CONTEXT") or contexts.current
+    selected = os.environ.get("SHIFTPLANE_CONTEXT")
+    name = selected or contexts.current
     if not name:
         return LOCAL
     if name not in contexts.named:
         defined = ", ".join(contexts.named) or "none"
+        if selected:
+            raise ContextsError(
+                f"unknown context {name!r} in SHIFTPLANE_CONTEXT; defined contexts: {defined}; "
+                "correct the variable or unset it"
+            )
         raise ContextsError(
-            f"unknown context {name!r}; defined contexts: {defined}; select one with SHIFTPLANE_CONTEXT, or "
-            "unset SHIFTPLANE_CONTEXT and run: shiftplane config use NAME"
+            f"the current context {name!r} is not defined in {path()}; defined contexts: {defined}; "
+            "select one with: shiftplane config use NAME"
         )
     return contexts.named[name].server.rstrip("/")
 

@@ -20,10 +20,11 @@ __all__ = ["plan", "render_group", "render_groups"]
 
 _ENTRY = ("0.0.0.0", 10_000)
 _SHOWN = 3
+_PROMPT = "prompt versions: "
 _INCONCLUSIVE = {
     "Hold": "the rollout waits for an operator",
     "Rollback": "the rollout rolls back",
-    "Promote": "the next step begins",
+    "Promote": "the rollout continues as after the verdict Pass",
 }
 
 
@@ -118,7 +119,7 @@ def _route(route: ModelRoute) -> dict[str, Any]:
         "group": route.spec.proxies.group,
         "stable": program.stable,
         "candidate": program.candidate,
-        "first": list(_precedence(route)),
+        "first": [*_precedence(route), *filter(None, [_prompt_text(route)])],
         "steps": [_step(step) for step in program.steps],
         "judged": _analysis_text(route),
     }
@@ -137,38 +138,47 @@ def _analysis_text(route: ModelRoute) -> str:
     )
     text = f"analysis of {names}"
     if analysis.dry_run:
-        return f"{text}; dry run: no action is taken"
+        return f"{text} (analysis.dryRun): verdicts are reported but do not affect the rollout"
+    fail = (
+        "the verdict Fail rolls back at once; "
+        if any(m.on_regression == "Rollback" for m in analysis.metrics)
+        else ""
+    )
     return (
-        f"{text}: a timed step with users on the candidate ends only with the verdict Pass; otherwise the "
-        f"step is extended by up to {duration_text(analysis.wait_for_verdict)}, and then "
+        f"{text}: {fail}a timed step with users on the candidate ends only with the verdict Pass; without "
+        f"it, the step is extended by up to {duration_text(analysis.wait_for_verdict)}, and then "
         f"{_INCONCLUSIVE[analysis.on_inconclusive]} (onInconclusive: {analysis.on_inconclusive})"
     )
 
 
 def _precedence(route: ModelRoute) -> Iterator[str]:
-    """Yield what proxies evaluate before the strategy, in order, and the prompt versions, each as text."""
+    """Yield what proxies evaluate before the strategy, in order, each as text."""
     spec = route.spec
     serve = spec.kill_switch.serve or spec.stable
     if spec.kill_switch.enabled:
         yield f"killed: {serve} serves all users ({spec.kill_switch.reason})"
     for target in spec.targeting.targets:
-        yield f"{target.attribute} {_shortened(target.values)}: {target.serve}"
+        yield f"target {target.attribute} in {_shortened(target.values)}: served by {target.serve}"
     for rule in spec.targeting.rules:
         clauses = " and ".join(f"{c.attribute} {c.op} {_shortened(c.values)}".rstrip() for c in rule.clauses)
         served = rule.serve if isinstance(rule.serve, str) else _shares(rule.serve.weights)
-        yield f"rule {rule.name}: {clauses}: {served}"
+        yield f"rule {rule.name} ({clauses}): served by {served}"
     strategy = spec.strategy
     if strategy is not None and strategy.blue_green is not None and strategy.blue_green.preview_match:
         clauses = " and ".join(f"{c.attribute} {c.op}" for c in strategy.blue_green.preview_match)
-        yield f"preview: {clauses}: {spec.candidate}"
-    if spec.prompt is not None:
-        weights = {} if spec.prompt.rollout is None else spec.prompt.rollout.weights
-        default = spec.prompt.default or "none"
-        yield (
-            f"prompt version: {_shares(weights)}, otherwise {default}"
-            if weights
-            else f"prompt version: {default}"
-        )
+        yield f"preview ({clauses}): served by {spec.candidate}"
+
+
+def _prompt_text(route: ModelRoute) -> str:
+    """Return which share of the requests receives which prompt version; empty without prompt versions."""
+    prompt = route.spec.prompt
+    if prompt is None:
+        return ""
+    weights = {} if prompt.rollout is None else prompt.rollout.weights
+    parts = [f"{percent(share / 100)} version {name}" for name, share in weights.items()]
+    default = f"version {prompt.default}" if prompt.default else "no prompt version"
+    parts.append(f"otherwise {default}" if parts else default)
+    return f"{_PROMPT}{', '.join(parts)}"
 
 
 def _shortened(values: tuple[str, ...]) -> str:
@@ -188,20 +198,26 @@ def _step(step: Step) -> dict[str, Any]:
         "duration": getattr(step, "duration", None),
         "weights": {name: share / 100 for name, share in getattr(step, "weights", ())},
         "min_pairs": getattr(step, "min_pairs", None),
+        "required_verdict": getattr(step, "required", None),
         "tokens_per_second": getattr(step, "tokens_per_second", None),
     }
 
 
 def _print_route(item: dict[str, Any]) -> None:
     tested = item["candidate"] or ", ".join(name for step in item["steps"] for name in step["weights"])
+    prompts = [text for text in item["first"] if text.startswith(_PROMPT)]
+    earlier = [text for text in item["first"] if text not in prompts]
     if item["steps"]:
         click.echo(f"route {item['name']}: {item['stable']} → {tested}")
     else:
-        click.echo(f"route {item['name']}: {item['stable']} serves all users")
-    if item["first"]:
-        click.echo("  evaluated before the strategy:")
-    for text in item["first"]:
+        users = "all other users" if earlier else "all users"
+        click.echo(f"route {item['name']}: no rollout; {item['stable']} serves {users}")
+    if earlier:
+        click.echo("  evaluated before the strategy:" if item["steps"] else "  evaluated first:")
+    for text in earlier:
         click.echo(f"    {text}")
+    for text in prompts:
+        click.echo(f"  {text}")
     if item["judged"] and item["steps"]:
         click.echo(f"  {item['judged']}")
     for number, step in enumerate(item["steps"], 1):
@@ -215,7 +231,8 @@ def _step_text(step: dict[str, Any], candidate: str) -> str:
             return f"weight {percent(step['percent'])} ({round(100 * step['percent']):,} of 10,000 slots)"
         case "shadow":
             if step["min_pairs"] is not None:
-                pairs = f"until {step['min_pairs']:,} pairs are compared"
+                met = "is Equivalent" if step["required_verdict"] == "Equivalent" else "is not Different"
+                pairs = f"until {step['min_pairs']:,} pairs are compared and their verdict {met}"
                 length = pairs if step["duration"] is None else f"{length} and {pairs}"
             budget = step["tokens_per_second"]
             limit = "" if budget is None else f", at most {budget:,} tokens/s"

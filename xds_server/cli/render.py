@@ -58,7 +58,7 @@ _WIDTH: Final = 100
 def routes_table(views: list[View]) -> Table:
     """Return a table with one line per route."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("ROUTE", "GROUP", "STRATEGY", "PHASE", "WEIGHTS", "STEP", "PROXIES", "MESSAGE"):
+    for name in ("ROUTE", "GROUP", "STRATEGY", "PHASE", "WEIGHTS", "STEP", "PROXIES SYNCED", "MESSAGE"):
         table.add_column(name, no_wrap=name != "MESSAGE")
     for view in views:
         convergence = view["convergence"]
@@ -78,7 +78,17 @@ def routes_table(views: list[View]) -> Table:
 def proxies_table(views: list[View], now: float) -> Table:
     """Return a table with one line per connected proxy."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("PROXY", "GROUP", "MODE", "STATUS", "VERSION", "ENVOY", "ADDRESS", "CONNECTED", "DETAIL"):
+    for name in (
+        "PROXY",
+        "GROUP",
+        "MODE",
+        "STATUS",
+        "SNAPSHOT",
+        "ENVOY",
+        "ADDRESS",
+        "CONNECTED FOR",
+        "DETAIL",
+    ):
         table.add_column(name, no_wrap=name != "DETAIL")
     styles = {"SYNCED": "green", "STALE": "yellow", "NACKED": "bold red"}
     for view in views:
@@ -248,14 +258,16 @@ def _synced(convergence: View) -> str:
     if convergence["connected"] == 0:
         return "no proxy of this group is connected"
     versions = convergence["version"].split()
-    version = f" (version {versions[0]})" if len(versions) == 1 else ""
+    version = f" (snapshot {versions[0]})" if len(versions) == 1 else ""
     return f"{convergence['acked']} of {convergence['connected']} proxies synced{version}"
 
 
 def _verdicts(analysis: View) -> RenderableType:
     """Return the overall verdict, and the finding of each metric."""
     table = Table.grid(padding=(0, 2))
-    verdict = analysis["finding"] + (" (dry run: no action is taken)" if analysis["dry_run"] else "")
+    verdict = analysis["finding"] + (
+        " (dry run: the verdict does not affect the rollout)" if analysis["dry_run"] else ""
+    )
     table.add_row(
         Text("verdict", style="dim"), Text(verdict, style=_FINDING_STYLE.get(analysis["finding"], ""))
     )

@@ -46,7 +46,11 @@ class ForbiddenError(EngineError):
 
 
 class StaleError(EngineError):
-    """The spec changed since the caller read it."""
+    """The spec changed since the caller read it, or the route was deleted (`exists` is False)."""
+
+    def __init__(self, reason: str, *, exists: bool = True) -> None:
+        self.exists = exists
+        super().__init__(reason)
 
 
 class TooManyRefusalsError(EngineError):

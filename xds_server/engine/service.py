@@ -253,7 +253,8 @@ class RouteService:
         names = [document.route.metadata.name for document in loaded.documents]
         if names != [only.name]:
             raise CommandRefusedError(
-                f"the file must contain only the spec of route {only.name!r}; it contains: {', '.join(names)}"
+                f"the text must contain only the spec of route {only.name!r}; "
+                f"it contains the specs of: {', '.join(names) or 'no route'}"
             )
         await self._check_tag(by, "apply", only.name, self._table.find(only.name), only.tag)
 
@@ -263,8 +264,11 @@ class RouteService:
         """Check that a route has this entity tag; audit a refusal. None needs no route, `*` any."""
         if tag is not None and (live is None or tag not in {"*", live.tag}):
             if live is None:
-                reason = f"route {name!r} does not exist; apply the spec without an entity tag to create it"
+                reason = f"route {name!r} does not exist; to create it, send the request without If-Match"
             else:
-                reason = f"the spec of route {name!r} was changed in the meantime; read its new entity tag"
+                reason = (
+                    f"the spec of route {name!r} does not have the entity tag in If-Match: it was changed in "
+                    "the meantime; read the spec again and repeat the request with its new entity tag"
+                )
             await self._audit.refuse(by, action, name, reason)
-            raise StaleError(reason)
+            raise StaleError(reason, exists=live is not None)

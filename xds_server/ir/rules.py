@@ -61,7 +61,7 @@ def _unique_names(config: ProxyConfig) -> Iterator[str]:
     ):
         for name, count in Counter(names).items():
             if count > 1:
-                yield f"{what} {name!r} appears {count} times; Envoy would reject the whole response"
+                yield f"{what} {name!r} appears {count} times; each {what} must appear only once"
 
 
 def _references(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
@@ -193,6 +193,6 @@ def _prompt(route: Route) -> Iterator[str]:
         *(pin.version for pin in route.prompt.pins),
     }
     for version in sorted(named - defined):
-        yield f"route {route.name!r} serves prompt version {version!r}, which does not exist"
+        yield f"route {route.name!r} serves prompt version {version!r}, which the route does not define"
     if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
         yield f"route {route.name!r} has prompt slots that do not add up to {FULL}"

@@ -60,7 +60,7 @@ OPTIONAL_EXTENSIONS: Final = (
     OptionalExtension(
         message="envoy.extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
         since=38,
-        loss="token statistics of streams",
+        loss="token statistics of streamed responses",
     ),
 )
 
@@ -158,10 +158,19 @@ def missing_features(version: str) -> tuple[str, ...]:
     envoy = served_as(version)
     found = []
     if too_old(version):
-        found.append(f"unsupported version: receives the configuration for Envoy 1.{OLDEST_ENVOY}")
+        found.append(
+            f"unsupported Envoy version: the proxy receives the configuration for Envoy 1.{OLDEST_ENVOY}"
+        )
     if not supports_route_body_limit(envoy):
-        found.append(f"a slow client may occupy 64 MiB of proxy memory before Envoy 1.{_ROUTES_LIMIT_BODIES}")
-    found += [f"no {e.loss} before Envoy 1.{e.since}" for e in OPTIONAL_EXTENSIONS if e.since > envoy]
+        found.append(
+            f"before Envoy 1.{_ROUTES_LIMIT_BODIES}, a client that reads slowly can occupy up to 64 MiB of "
+            "proxy memory"
+        )
+    found += [
+        f"before Envoy 1.{e.since}, proxies report no {e.loss}"
+        for e in OPTIONAL_EXTENSIONS
+        if e.since > envoy
+    ]
     return tuple(found)
 
 

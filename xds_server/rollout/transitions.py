@@ -126,11 +126,14 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
     Phase.PENDING: {
         **_RUNNING,
         "tick": Transition(
-            handler=handlers.retry_first_step, when="the candidate became healthy", to=_TO_STEPS
+            handler=handlers.retry_first_step,
+            when="a quorum of the proxies is synced, and each backend that gains users became healthy",
+            to=_TO_STEPS,
         ),
         "converged": Transition(
             handler=handlers.enter_first_step,
-            when="the proxies have the clusters, the candidate is healthy",
+            when="a quorum of the proxies has the clusters of the backends, and each backend that gains "
+            "users is healthy",
             to=_TO_STEPS,
         ),
     },

@@ -37,6 +37,7 @@ class CollectorSource:
         self._exposures: dict[tuple[str, str], Exposures] = {}
         self._tokens_by_time: dict[str, deque[tuple[float, float]]] = {}
         self.reachable = False
+        self._failure_logged = False
 
     def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
         """Return the summary of the pairs of these two backends; None before their first pair."""
@@ -92,13 +93,13 @@ class CollectorSource:
                 for item in document["experiments"]
             }
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if self.reachable:
+            if not self._failure_logged:
                 log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)
-            self.reachable = False
+            self.reachable, self._failure_logged = False, True
         else:
             if not self.reachable:
                 log.info("collector_connected", url=self._url)
-            self.reachable = True
+            self.reachable, self._failure_logged = True, False
 
 
 def _shadow_tokens(summary: dict[str, Any]) -> float:

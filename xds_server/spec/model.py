@@ -227,7 +227,9 @@ class RouteSpec(SpecModel):
     """Assigns users to backends, independent of the strategy."""
 
     strategy: Strategy | None = None
-    """How the candidate is rolled out. Without a strategy all users are served by the stable backend."""
+    """How the candidate is rolled out. Without a strategy, the stable backend serves all users except those
+    that `killSwitch` or `targeting` assigns to another backend.
+    """
 
     analysis: Analysis = Analysis()
     """How the candidate is compared with the stable backend, and what triggers a rollback."""

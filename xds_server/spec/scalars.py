@@ -237,8 +237,17 @@ def _host_port(value: object, allowed: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise value_error(f"{text!r} is an IPv6 address without brackets", allowed)
+        problem = "is an IPv6 address without brackets" if _is_address(host) else "has more than one colon"
+        raise value_error(f"{text!r} {problem}", allowed)
     return host, int(port)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _at_least(minimum: timedelta, value: object) -> timedelta:

@@ -344,7 +344,7 @@ class Strategy(SpecModel):
     """Split users between a control and variants."""
 
     blue_green: BlueGreen | None = None
-    """Preview the candidate, then switch all users at once."""
+    """Preview the candidate, then switch all users at once, or by the steps of `canary` if it is set too."""
 
     all_at_once: AllAtOnce | None = None
     """Move all users at once."""

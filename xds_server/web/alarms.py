@@ -141,5 +141,7 @@ async def _process(engine: Engine, alerts: Iterable[Alert]) -> web.Response:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise PayloadError("the body contains too deeply nested JSON") from error
+    except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from error

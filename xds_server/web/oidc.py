@@ -189,14 +189,21 @@ class OidcProvider:
             grants=grants_from_claims(claims, self._settings.rules),
         )
         if not principal.grants:
-            raise ProviderError(
-                f"{principal.name} has no role: no rule of oidc.roles in the file of serve --access matches "
-                "the ID token; an admin can add one"
-            )
+            raise ProviderError(self._no_role(principal.name, claims))
         secret, _ = await self._authenticator.log_in(request, principal)
         response = login_redirect(request, self._authenticator, secret, login.redirect_to)
         response.del_cookie(_COOKIE, path="/login/oidc")
         return response
+
+    def _no_role(self, name: str, claims: dict[str, Any]) -> str:
+        text = (
+            f"{name} has no role: no rule of oidc.roles in the file of serve --access matches the claims of "
+            "the ID token; an admin can add a rule"
+        )
+        by_email = any(rule.claim == "email" for rule in self._settings.rules)
+        if by_email and claims.get("email_verified") in (False, "false"):
+            text += f". Rules on the claim email do not apply: {self.name} has not verified the email address"
+        return text
 
     async def _exchange_code(self, request: web.Request, code: str, login: _PendingLogin) -> str:
         """Return the ID token for an authorization code."""
@@ -288,9 +295,11 @@ class OidcProvider:
         issuer = self._settings.issuer
         found = await self._request_json("GET", f"{issuer}/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != issuer:
+            named = (
+                f"contains the issuer {found['issuer']!r}" if found.get("issuer") else "contains no issuer"
+            )
             raise ProviderError(
-                f"oidc.issuer is {issuer!r}, but must be the issuer in the provider's metadata: "
-                f"{found.get('issuer')!r}"
+                f"oidc.issuer is {issuer!r}, but the provider's metadata {named}; both must be the same URL"
             )
         required = ("authorization_endpoint", "token_endpoint", "jwks_uri")
         missing = [name for name in required if not found.get(name)]

@@ -21,6 +21,7 @@ from xds_server.access.audit import (
     entry_from_json,
     entry_to_json,
     next_entry,
+    parse_checkpoint,
     verify,
 )
 from xds_server.store import SqliteStore
@@ -185,3 +186,27 @@ def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
     assert last.seq == LENGTH + 1
     for store in (server, command):
         store.close()
+
+
+def test_duplicate_moved_and_missing_entries_are_described_as_such() -> None:
+    entries, last = [], Checkpoint(seq=0, hash=GENESIS)
+    for number in range(5):
+        entries.append(next_entry(audit_event(number), last))
+        last = Checkpoint(seq=entries[-1].seq, hash=entries[-1].hash)
+    one, two, three, four, five = entries
+    twice = list(verify([one, two, three, four, five, five], last))
+    assert [found.message for found in twice] == ["entry 5 is stored twice"]
+    moved = [found.message for found in verify([one, two, four, three, five], last)]
+    assert moved[:2] == [
+        "entry 3 is not between entries 2 and 4: removed or moved",
+        "entry 3 is stored after entry 4",
+    ]
+    assert not any("missing" in message for message in moved)
+    first = [found.message for found in verify([three, four, five], last)]
+    assert first == ["entries 1 to 2 are not before entry 3: removed or moved"]
+
+
+@pytest.mark.parametrize("text", ["5", "5:abc", f"5:{'A' * 64}", f"x:{GENESIS}"])
+def test_an_invalid_checkpoint_is_rejected_with_the_expected_form(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected NUMBER:HASH .* 64 lowercase hexadecimal digits"):
+        parse_checkpoint(text)

@@ -149,7 +149,7 @@ def test_latency_is_reported_at_its_quantile() -> None:
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
     unknown = metric_verdict("duration-p50", (None, with_duration(4, 40)))
     assert unknown.message.endswith(
-        "not enough requests of the stable backend yet for a reference value (40 so far)"
+        "not enough requests of the stable backend yet for a reference value (weighted count so far: 40)"
     )
 
 

@@ -17,6 +17,7 @@ from tests.support.notices import EXAMPLE, HOOK, PUBLIC
 from xds_server.alarms import SignatureError, verify
 from xds_server.notifications.messages import (
     KINDS,
+    TITLES,
     Event,
     Format,
     Secret,
@@ -52,6 +53,7 @@ def test_the_kinds_are_those_that_the_rollout_and_the_store_record() -> None:
                 assert isinstance(what, ast.Constant), f"{file}:{node.lineno}"
                 recorded.add(what.value)
     assert recorded == set(KINDS)
+    assert list(TITLES) == list(KINDS), "every kind has a title"
 
 
 def test_a_webhook_receives_all_fields_of_the_event() -> None:
@@ -67,7 +69,7 @@ def test_a_webhook_receives_all_fields_of_the_event() -> None:
         "revision": 7,
         "weights": {"v1": 100.0},
         "labels": {"team": "platform"},
-        "text": "chat: failed: success-rate: 91.2 % against 99.4 %, odds 8.1",
+        "text": "chat: verdict Fail: success-rate: 91.2 % against 99.4 %, odds 8.1",
         "url": "https://shiftplane.example.com/routes/chat",
     }
 
@@ -77,7 +79,7 @@ def test_slack_receives_blocks_and_a_button_with_a_link_to_the_route() -> None:
     kinds = [block["type"] for block in found["blocks"]]
     assert kinds == ["header", "section", "context", "actions"]
     header, section, context, actions = found["blocks"]
-    assert header["text"] == {"type": "plain_text", "text": "chat: failed", "emoji": False}
+    assert header["text"] == {"type": "plain_text", "text": "chat: verdict Fail", "emoji": False}
     assert "91.2 % against" in section["text"]["text"]
     assert context["elements"][0]["text"] == "2026-01-31T09:30:00.250Z · by analysis · RollingBack · v1 100 %"
     (button,) = actions["elements"]
@@ -146,17 +148,19 @@ def test_a_template_sets_the_text_of_every_format() -> None:
         "{{ title | upper }} of {{ route }}{% if labels.team == 'platform' %} for us{% endif %}: "
         "{{ weights.v1 }} {{ weights.missing }}{{ labels.none | default('-') }}"
     )
-    assert body(target(template=custom), EXAMPLE)["text"] == "FAILED of chat for us: 100 -"
-    assert body(target(Format.CLOUDEVENTS, template=custom), EXAMPLE)["data"]["text"].startswith("FAILED")
+    assert body(target(template=custom), EXAMPLE)["text"] == "VERDICT FAIL of chat for us: 100 -"
+    assert body(target(Format.CLOUDEVENTS, template=custom), EXAMPLE)["data"]["text"].startswith(
+        "VERDICT FAIL"
+    )
     assert body(target(Format.SLACK, template=custom), EXAMPLE)["blocks"][1]["text"]["text"].startswith(
-        "FAILED"
+        "VERDICT FAIL"
     )
 
 
 def test_a_failing_template_is_replaced_by_the_default_text() -> None:
     message = render(target(template=Template("{% if generation > phase %}x{% endif %}")), EXAMPLE, None)
     assert "not supported between" in message.template_error
-    assert json.loads(message.body)["text"].startswith("chat: failed: success-rate")
+    assert json.loads(message.body)["text"].startswith("chat: verdict Fail: success-rate")
 
 
 @pytest.mark.parametrize(

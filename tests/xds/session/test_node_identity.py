@@ -168,8 +168,8 @@ def test_a_template_is_accepted_or_rejected(parts: list[str]) -> None:
     ("template", "message"),
     [
         ("{group}", "neither a URI"),
-        ("spiffe://mesh/ns/*", "match every node"),
-        ("dns:", "match every node"),
+        ("spiffe://mesh/ns/*", "every node could use a certificate"),
+        ("dns:", "every node could use a certificate"),
         ("dns:{id}.{id}", "more than once"),
         ("dns:{id}-{group}", "ambiguous"),
         ("dns:{id}..mesh", "empty segment"),

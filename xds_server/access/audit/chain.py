@@ -45,8 +45,8 @@ def parse_checkpoint(text: str) -> Checkpoint:
     found = _CHECKPOINT.fullmatch(text)
     if found is None:
         raise ValueError(
-            f"{text[:100]!r} is not a checkpoint; allowed: NUMBER:HASH, with seq and hash of an `audited` "
-            "log line"
+            f"{text[:100]!r} is not a checkpoint; expected NUMBER:HASH with the fields `seq` and `hash` of a "
+            "log event `audited`; HASH has 64 lowercase hexadecimal digits"
         )
     return Checkpoint(seq=int(found[1]), hash=found[2])
 
@@ -110,7 +110,11 @@ def verify(
 
 
 def _gap(last: int, found: int) -> str:
-    if found <= last:
+    if found == last:
+        return f"entry {found} is stored twice"
+    if found < last:
         return f"entry {found} is stored after entry {last}"
+    # The entries between the two may follow later: then they were moved, not removed.
     missing = f"entry {last + 1} is" if found == last + 2 else f"entries {last + 1} to {found - 1} are"
-    return f"{missing} missing"
+    place = f"between entries {last} and {found}" if last else f"before entry {found}"
+    return f"{missing} not {place}: removed or moved"

@@ -3,6 +3,7 @@
 from xds_server.notifications.messages.model import (
     KINDS,
     TEST_KIND,
+    TITLES,
     Event,
     Format,
     Message,
@@ -19,6 +20,7 @@ __all__ = [
     "FIELDS",
     "KINDS",
     "TEST_KIND",
+    "TITLES",
     "Event",
     "Format",
     "Message",

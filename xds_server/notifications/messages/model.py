@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "TEST_KIND",
+    "TITLES",
     "Event",
     "Format",
     "Message",
@@ -61,6 +62,43 @@ KINDS: Final[Mapping[str, str]] = {
     "candidate_died": "the candidate has no healthy endpoint and is rolled back",
 }
 """Every kind of event, with its meaning."""
+
+TITLES: Final[Mapping[str, str]] = {
+    "accepted": "rollout started",
+    "updated": "spec updated",
+    "superseded": "rollout replaced by a new spec",
+    "deleted": "route deleted",
+    "step_began": "step started",
+    "step_held": "weight reached the proxies",
+    "not_held": "proxies not synced",
+    "not_alive": "waiting for a healthy backend",
+    "degraded": "progress deadline exceeded",
+    "healthy": "rollout completed",
+    "promoted": "advanced by an operator",
+    "paused": "rollout paused",
+    "resumed": "rollout resumed",
+    "aborted": "rollout aborted",
+    "undone": "rollout undone",
+    "retried": "rollout retried",
+    "rolled_back": "rolled back",
+    "killed": "kill switch turned on",
+    "kill_held": "kill switch active on the proxies",
+    "unkilled": "kill switch turned off",
+    "verdict": "verdict changed",
+    "failed": "verdict Fail",
+    "alarm": "alarm fired",
+    "undecided": "no verdict Pass in time, rolling back",
+    "extended": "step extended, no verdict Pass yet",
+    "held": "no verdict Pass, waiting for an operator",
+    "went_on": "continued without the verdict Pass",
+    "evidence": "enough pairs compared",
+    "likeness": "equivalence verdict changed",
+    "budget": "mirrored share changed",
+    "dead": "backend unhealthy",
+    "alive": "backend healthy again",
+    "candidate_died": "candidate unhealthy, rolling back",
+}
+"""A short title for every kind of event, for headers and tables."""
 
 TEST_KIND: Final = "test"
 """The kind of the message that `shiftplane notify test` sends; no route event has it."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.alarms import signature
-from xds_server.notifications.messages.model import Format, Message
+from xds_server.notifications.messages.model import TITLES, Format, Message
 from xds_server.notifications.messages.template import TemplateError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _title(event: Event) -> str:
-    return event.kind.replace("_", " ")
+    return TITLES.get(event.kind) or event.kind.replace("_", " ")
 
 
 def _time(at: float) -> str:

@@ -20,7 +20,7 @@ __all__ = ["FIELDS", "Template", "TemplateError"]
 FIELDS: Final[Mapping[str, str]] = {
     "route": "the name of the route",
     "kind": "the kind of the event, such as rolled_back",
-    "title": "the kind as text, such as rolled back",
+    "title": "a short title of the event, such as rolled back",
     "message": "the description of the event",
     "actor": "the user or component that caused the event",
     "phase": "the phase of the rollout after the event",

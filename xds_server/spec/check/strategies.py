@@ -207,9 +207,10 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
     place = (*loc, "minimumDetectableEffect")
     if len(given) != 1:
         message = "has both absolute and relative" if given else "has neither absolute nor relative"
+        absolute, relative = ("0.05", "0.095") if metric.get("column") == "Bad" else ("0.15", "0.105")
         allowed = (
-            "set exactly one of absolute and relative; "
-            "0.05 with a baseline of 0.10 means 0.15 if absolute and 0.105 if relative"
+            "set exactly one of absolute and relative; 0.05 with a baseline of 0.10 "
+            f"means a rate of {absolute} if absolute and of {relative} if relative"
         )
         yield Finding(place, message, allowed)
     elif isinstance(baseline, int | float) and isinstance(effect[given[0]], int | float):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.engine import Action
+from xds_server.notifications.messages import TITLES
 from xds_server.rollout import format_duration
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ BUTTONS: Final = {
             label="Promote",
             kind="main",
             description="Promote: end the current step now (even a pause or a step without a duration) and "
-            "start the next one. The proxies must have converged on the current step.",
+            "start the next one; after the last step, the rollout ends. The proxies must have converged on "
+            "the current step.",
         ),
         Button(
             action=Action.PAUSE,
@@ -212,5 +214,6 @@ GLOBALS: Final[dict[str, Any]] = {
     "step_symbols": {"done": "✓", "current": "▶", "pending": "·", "stopped": "✗"},
     "equivalence_tone": {"Equivalent": "good", "Different": "bad", "Inconclusive": "warn"},
     "finding_tone": {"Pass": "good", "Fail": "bad", "Inconclusive": "warn", "NoData": "warn", "Error": "bad"},
+    "event_titles": TITLES,
     "proxy_tone": {"SYNCED": "good", "STALE": "warn", "NACKED": "bad"},
 }

@@ -108,7 +108,9 @@ class PageRenderer:
             except ProblemError as error:
                 return self.error(request, error.status, "Request rejected", error.detail)
             except StoreError as error:
-                return self.error(request, 503, "The store cannot be used", f"{error}; nothing was changed")
+                reads = request.method in {"GET", "HEAD"}
+                detail = str(error) if reads else f"{error}; nothing was changed"
+                return self.error(request, 503, "The store cannot be used", detail)
 
         return wrapped
 

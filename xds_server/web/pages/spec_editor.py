@@ -60,9 +60,11 @@ class SpecEditor:
         except SpecRefusedError as error:
             result = _Result(error="Nothing was changed:", lines=tuple(map(str, error.problems)))
             return self._page(request, form, result, status=422)
-        except (CommandRefusedError, StaleError) as error:
-            status = 412 if isinstance(error, StaleError) else 409
-            return self._page(request, form, _Result(error=f"Nothing was changed: {error}"), status=status)
+        except CommandRefusedError as error:
+            return self._page(request, form, _Result(error=f"Nothing was changed: {error}"), status=409)
+        except StaleError as error:
+            result = _Result(error=f"Nothing was changed: {_stale_message(form.name, error)}")
+            return self._page(request, form, result, status=412)
         if check:
             result = _Result(success=_check_message(applied), lines=tuple(map(str, applied.warnings)))
             return self._page(request, form, result)
@@ -94,6 +96,14 @@ class _Result:
     error: str = ""
     success: str = ""
     lines: tuple[str, ...] = ()
+
+
+def _stale_message(name: str, error: StaleError) -> str:
+    if error.exists:
+        return (
+            f"the spec of route {name!r} was changed in the meantime; copy your changes, then edit it again"
+        )
+    return f"route {name!r} was deleted in the meantime; to create it again, use the page Apply a spec"
 
 
 def _check_message(applied: ApplyResult) -> str:

@@ -154,7 +154,10 @@ def parse_rule(template: str) -> IdentityRule:
         if wild.count(name) > 1:
             raise TemplateError(f"{template!r} has {name} more than once")
     if not {"{id}", "{group}"} & set(wild):
-        raise TemplateError(f"{template!r} has neither {{id}} nor {{group}}: it would match every node")
+        raise TemplateError(
+            f"{template!r} has neither {{id}} nor {{group}}: every node could use a certificate with this "
+            "name"
+        )
     if "{trust_domain}" in wild and (separator == "." or wild.index("{trust_domain}") != 2):
         raise TemplateError(f"{template!r} has {{trust_domain}} in the wrong place: it must follow ://")
     first = 2 if separator == "/" else 0
