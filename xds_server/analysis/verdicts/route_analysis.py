@@ -39,6 +39,10 @@ _BEFORE: Final = 60
 """The number of earlier blocks that are kept: their control counts are the reference when a run starts."""
 
 
+_AFTER_PROMOTION: Final = 600.0
+"""Seconds after the last change of weights for which a promoted candidate is analyzed without a control."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
     """The backends of a route's spec, for blocks whose context was not recorded."""
@@ -95,10 +99,10 @@ class RouteAnalysis:
         """Add a block to the evidence on the candidates of this run, and return the blocks to be stored.
 
         `query_results` are by metric name. Blocks before a run are stored when it begins: its evidence starts
-        with the control's counts in them. Blocks without counts are stored until the rollout has ended.
+        with the control's counts in them. Blocks without counts are stored while candidates are analyzed.
         """
         found = query_results or {}
-        legs = _exposed_legs(state)
+        legs = _exposed_legs(state, block.start)
         context = BlockContext(
             control=state.program.stable,
             legs=legs,
@@ -108,7 +112,7 @@ class RouteAnalysis:
         analyzed = AnalyzedBlock(run=state.run, block=block, context=context)
         arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
         self.add(analyzed, policy, arms)
-        if (block.legs and state.program.variants) or (context.legs and state.phase is not Phase.HEALTHY):
+        if (block.legs and state.program.variants) or context.legs:
             stored = (*self._unstored, analyzed)
             self._unstored.clear()
             return stored
@@ -214,18 +218,26 @@ def _begins_late(first: AnalyzedBlock, *, cut_off: bool) -> bool:
     return bool(first.context.legs) and not first.context.began
 
 
-def _exposed_legs(state: State) -> tuple[Leg, ...]:
+def _exposed_legs(state: State, now: float) -> tuple[Leg, ...]:
     """Return the legs to analyze: the variants with users, or else the mirrored candidate."""
     if state.kill is not None or state.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
         return ()
-    if state.phase is Phase.HEALTHY and state.weight == FULL:
-        # Promoted: the stable backend may be gone, and its last share says less every hour.
+    if state.phase is Phase.HEALTHY and state.weight == FULL and not _can_return(state, now):
         return ()
     found = tuple(Leg(route=state.route, variant=name) for name, share in state.weights.items() if share)
     candidate = state.program.candidate
     if not found and state.mirror and candidate is not None:
         return (Leg(route=state.route, variant=candidate, role=Role.SHADOW),)
     return found
+
+
+def _can_return(state: State, now: float) -> bool:
+    """Return whether the stable backend can take the users of a promoted candidate back.
+
+    Later it may be gone, and its last failed share means less and less.
+    """
+    until = max(state.published_at + _AFTER_PROMOTION, state.warm_until or 0.0)
+    return now < until and state.program.stable not in state.dead
 
 
 def _only(block: Block, leg: Leg) -> Block:
