@@ -122,6 +122,10 @@ class RouteAnalysis:
 
     def add(self, analyzed: AnalyzedBlock, policy: Policy, arms: Arms) -> None:
         """Add a recorded block to the evidence, and analyze it again at the end of the block."""
+        self._add(analyzed, policy, arms)
+        self._analyze(_end(analyzed.block))
+
+    def _add(self, analyzed: AnalyzedBlock, policy: Policy, arms: Arms) -> None:
         block, context = analyzed.block, analyzed.context
         if context is None:
             context = self._inferred_context(analyzed, arms)
@@ -143,7 +147,6 @@ class RouteAnalysis:
             self.evidence[leg.variant] = add_block(evidence, policy, block, results)
             self._empty = False
         self.keep(block)
-        self._analyze(block.start + block.seconds)
 
     def keep(self, block: Block) -> None:
         """Keep a block as one before a run, without adding it to the evidence."""
@@ -158,17 +161,20 @@ class RouteAnalysis:
         `cut_off` is whether there are older blocks that were not read.
         """
         arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
-        first = True
+        first, end = True, None
         for analyzed in blocks:
             if analyzed.run != state.run:
                 self.keep(analyzed.block)
                 continue
-            self.add(analyzed, policy, arms)
+            self._add(analyzed, policy, arms)
+            end = _end(analyzed.block)
             # The evidence may begin anew with a later block; nothing is missing then.
             if first and _begins_late(analyzed, cut_off=cut_off):
                 start = format_time(analyzed.block.start)
                 self.missing = f"the blocks before {start} were not read after a restart"
             first = False
+        if end is not None:
+            self._analyze(end)
 
     def result_at(self, now: float, run: int, policy: Policy, interval: float) -> AnalysisResult | None:
         """Return the verdict on a run under a policy at `now`; None before its first block.
@@ -238,6 +244,10 @@ def _can_return(state: State, now: float) -> bool:
     """
     until = max(state.published_at + _AFTER_PROMOTION, state.warm_until or 0.0)
     return now < until and state.program.stable not in state.dead
+
+
+def _end(block: Block) -> float:
+    return block.start + block.seconds
 
 
 def _only(block: Block, leg: Leg) -> Block:
