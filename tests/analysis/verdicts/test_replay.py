@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rollout.states import program, state
-from xds_server.analysis.counts import Block, Counts, Leg, Role
+from xds_server.analysis.counts import Block, Counts, Leg, Role, block_from_json
 from xds_server.analysis.verdicts import (
     AnalyzedBlock,
     Arms,
@@ -313,6 +313,8 @@ def test_the_legs_of_old_blocks_are_inferred() -> None:
 def test_a_block_is_read_as_it_was_written() -> None:
     live = run_story(1, 0.06)
     assert [json.dumps(analyzed_block_to_json(one)) for one in live.recorded()] == live.stored
+    for one in live.recorded():
+        assert block_from_json(analyzed_block_to_json(one)) == one.block, "earlier versions read it too"
     plain = json.dumps(analyzed_block_to_json(old(3, 1, stable=Counts(requests=1))))
     assert "analysis" not in plain
     assert analyzed_block_from_json(json.loads(plain)) == old(3, 1, stable=Counts(requests=1))
