@@ -58,8 +58,9 @@ e2e-versions: $(VENV)/.dev ## Run the tests with Envoy 1.36 to 1.40 (fetches mis
 conformance: $(VENV)/.dev ## Print how each item of the protocol checklist stands.
 	@GRPC_VERBOSITY=none $(BIN)/python -m pytest tests/conformance -q -p tests.conformance.report
 
-verdicts: $(VENV)/.dev ## Rollouts under traffic with ten seeds each, and verdicts beside eight other rules (half an hour).
+verdicts: $(VENV)/.dev ## Rollouts under traffic with ten seeds each, and error rates of verdicts (an hour).
 	@$(BIN)/python bench/verdicts.py --runs 2000
+	$(BIN)/python bench/verdict_traffic.py
 	$(BIN)/python bench/rollouts.py
 
 lint: $(VENV)/.dev ## Static checks only.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.alarms import alertmanager
 from xds_server.analysis.counts import Counts, Leg
+from xds_server.analysis.verdicts import Arms, analyzed_block_from_json, replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -152,3 +154,123 @@ async def test_the_shadow_budget_is_shown(tmp_path: Path) -> None:
         await harness.until(lambda: harness.engine.queries.view("chat").mirror_percent > 0)
         found = harness.engine.queries.view("chat").shadow_budget
     assert found == {"limit": 100.0, "spent": 40.0, "left": 60.0}
+
+
+GOOD = "analysis: {interval: 1s, metrics: [{name: success-rate}]}"
+SHORT = "{canary: {steps: [{setWeight: 5}, {pause: {duration: 2m}}, {setWeight: 100}], finalBakeTime: 5m}}"
+
+
+async def passing_canary(harness: EngineHarness, more: str = GOOD) -> FakeProxy:
+    """Start a canary at 5 % whose verdict is Pass, 3 s before its pause is over."""
+    proxy = FakeProxy(harness.hub)
+    await harness.apply(route(V1, V2, SHORT, more=more))
+    await harness.until(
+        lambda: finding(harness) is None and harness.engine.table.get("chat").state.weight == 500
+    )
+    await harness.until(lambda: harness.engine.table.get("chat").state.ends_at is not None)
+    ends_at = harness.engine.table.get("chat").state.ends_at
+    assert ends_at is not None
+    harness.now = ends_at - 20.0
+    for _ in range(12):
+        await count(harness, Counts(requests=500), Counts(requests=900, failed=5))
+    await harness.until(lambda: finding(harness) == "Pass")
+    return proxy
+
+
+def finding(harness: EngineHarness) -> str | None:
+    found = harness.engine.table.get("chat").state.finding
+    return None if found is None else found.value
+
+
+async def count(harness: EngineHarness, candidate: Counts, control: Counts) -> None:
+    legs = {CANDIDATE: candidate, CONTROL: control}
+    harness.engine.analysis.count_from_proxy("chat", {leg: c for leg, c in legs.items() if c.requests})
+    harness.now += 1.1
+    harness.engine.inbox.wake()
+    await harness.until(lambda: block_began(harness) == harness.now)
+
+
+async def test_a_pass_ends_a_step_on_time(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    harness.now += 10.0
+    harness.engine.inbox.wake()
+    await harness.until(lambda: harness.engine.queries.view("chat").weights["v2"] == 100)
+
+
+async def test_a_pass_is_no_data_when_no_counts_arrive_at_all(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    harness.now += 61.0
+    harness.engine.inbox.wake()
+    await harness.until(lambda: finding(harness) == "NoData")
+    await harness.until(lambda: harness.engine.queries.view("chat").events[-1].kind == "extended")
+    assert harness.engine.queries.view("chat").weights["v2"] == 5
+
+
+async def test_a_pass_of_before_a_restart_ends_no_step(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    async with running_engine(path) as harness:
+        await passing_canary(harness)
+        later = harness.now + 600.0
+    async with running_engine(path, now=later) as harness:
+        FakeProxy(harness.hub)
+        await harness.until(lambda: harness.engine.queries.view("chat").events[-1].kind == "extended")
+        assert finding(harness) == "NoData"
+        assert harness.engine.queries.view("chat").weights["v2"] == 5
+
+
+async def test_a_pass_under_another_policy_ends_no_step(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    await harness.apply(
+        route(V1, V2, SHORT, more=GOOD.replace("success-rate}", "success-rate, maxRatio: 1.1}"))
+    )
+    await harness.until(lambda: finding(harness) == "NoData")
+
+
+async def test_a_bake_at_100_percent_ends_while_the_candidate_is_counted(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    harness.now += 10.0
+    await harness.phase("Baking")
+    ends_at = harness.engine.table.get("chat").state.ends_at
+    assert ends_at is not None
+    for _ in range(70):
+        await count(harness, Counts(requests=500), Counts())
+    assert finding(harness) == "NoData"
+    harness.now = ends_at - 2.0
+    for _ in range(3):
+        await count(harness, Counts(requests=500), Counts())
+    await harness.phase("Healthy")
+
+
+async def test_a_bake_at_100_percent_waits_while_nothing_is_counted(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    harness.now += 10.0
+    await harness.phase("Baking")
+    harness.now += 301.0
+    harness.engine.inbox.wake()
+    await harness.until(lambda: harness.engine.queries.view("chat").events[-1].kind == "extended")
+    assert harness.engine.queries.view("chat").phase == "Baking"
+
+
+async def test_a_candidate_with_all_users_that_fails_is_rolled_back(harness: EngineHarness) -> None:
+    await passing_canary(harness)
+    harness.now += 10.0
+    await harness.phase("Baking")
+    await count(harness, Counts(requests=10, failed=10), Counts())
+    await harness.phase("RolledBack")
+    assert "10 of 10 failed while the control had no requests" in harness.engine.queries.view("chat").message
+
+
+async def test_a_replay_of_the_stored_blocks_agrees_with_the_rollout(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, JUDGED)
+    await count_blocks(harness, 9)
+    await harness.phase("RolledBack")
+    lines = (await harness.engine.queries.blocks("chat", 1_000)).splitlines()
+    arms = Arms(route="chat", control="v1", candidates=("v2",))
+    live = harness.engine.table.get("chat")
+    (run,) = replay(
+        harness.engine.analysis.policy(live),
+        (analyzed_block_from_json(json.loads(line)) for line in lines),
+        arms,
+    )
+    assert run.outcome.value == "Fail"
+    assert run.decisions[-1].message in harness.engine.queries.view("chat").message

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from tests.engine.harness import EngineHarness, running_engine
 from tests.support.proxy import FakeProxy
+from xds_server.analysis.verdicts import Arms, analyzed_block_from_json, replay
 from xds_server.cli import main
 from xds_server.cli.contexts import load
 from xds_server.rollout.codec import state_to_json
@@ -61,6 +62,19 @@ async def test_the_verdict_is_the_same(harness: EngineHarness) -> None:
     (metric,) = (m for m in result.metrics if m.metric == "success-rate")
     assert metric.candidate is not None
     assert (metric.candidate.x, metric.candidate.n) == (3, 300), "the stored blocks are evaluated again"
+
+
+async def test_recorded_blocks_can_be_replayed(harness: EngineHarness) -> None:
+    lines = (await harness.engine.queries.blocks("chat", 1_000)).splitlines()
+    blocks = [analyzed_block_from_json(json.loads(line)) for line in lines]
+    assert blocks
+    assert all(block.context is None for block in blocks)
+    policy = harness.engine.analysis.policy(harness.engine.table.get("chat"))
+    (run,) = replay(policy, blocks, Arms(route="chat", control="v1", candidates=("v2",)))
+    assert run.outcome.value == EXPECTED["states"]["chat"]["finding"]
+    result = harness.engine.analysis.result("chat")
+    assert result is not None
+    assert (run.last, run.missing) == (result, ())
 
 
 async def test_the_clock_of_the_pause_goes_on(harness: EngineHarness) -> None:

@@ -14,8 +14,7 @@ from xds_server.cli.out import print_data
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xds_server.analysis.counts import Block
-    from xds_server.analysis.verdicts import ReplayedRun
+    from xds_server.analysis.verdicts import AnalyzedBlock, ReplayedRun
 
 __all__ = ["replay"]
 
@@ -53,8 +52,9 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Example: shiftplane replay chat.yaml --run 3
     """
-    from xds_server.analysis.verdicts import policy_from_spec
+    from xds_server.analysis.verdicts import Arms, policy_from_spec
     from xds_server.analysis.verdicts import replay as replay_runs
+    from xds_server.rollout import program
     from xds_server.spec import load
 
     loaded = load(spec.read_text(encoding="utf-8"), file=str(spec))
@@ -65,19 +65,14 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
         defined = ", ".join(r.metadata.name for r in loaded.routes)
         raise click.ClickException(f"{spec} has no route {route!r}; defined routes: {defined}")
     name, route_spec = found.metadata.name, found.spec
-    if route_spec.candidate is None:
-        raise click.ClickException(f"{spec}: route {name!r} has no candidate; replay requires spec.candidate")
+    candidates = program(found).variants
+    if not candidates:
+        raise click.ClickException(f"{spec}: route {name!r} has no candidate; replay requires one")
     text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetch(server, name)
     if save is not None:
         save.write_text(text, encoding="utf-8")
-    recorded = [(of, block) for of, block in _read(text) if run in {None, of}]
-    runs = replay_runs(
-        policy_from_spec(route_spec),
-        recorded,
-        route=name,
-        candidate=route_spec.candidate,
-        control=route_spec.stable,
-    )
+    arms = Arms(route=name, control=route_spec.stable, candidates=candidates)
+    runs = replay_runs(policy_from_spec(route_spec), _read(text), arms, run=run)
     if output != "table":
         print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
@@ -93,15 +88,14 @@ def _fetch(server: str, name: str) -> str:
     return Api(server).text(f"/v1/routes/{quote(name)}/blocks")
 
 
-def _read(text: str) -> Iterator[tuple[int, Block]]:
+def _read(text: str) -> Iterator[AnalyzedBlock]:
     import json
 
-    from xds_server.analysis.counts import block_from_json
+    from xds_server.analysis.verdicts import analyzed_block_from_json
 
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            document = json.loads(line)
-            yield int(document["run"]), block_from_json(document)
+            yield analyzed_block_from_json(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise click.ClickException(
                 f"line {number} is not a valid evidence block: {type(error).__name__}: {error}"
@@ -113,6 +107,7 @@ def _document(one: ReplayedRun) -> dict[str, Any]:
         "run": one.run,
         "blocks": one.blocks,
         "outcome": one.outcome.value,
+        "missing": list(one.missing),
         "decisions": [
             {"after": round(d.after, 3), "at": d.at, "finding": d.finding.value, "words": d.message}
             for d in one.decisions
@@ -124,5 +119,7 @@ def _print(one: ReplayedRun) -> None:
     click.echo(f"run {one.run}, {one.blocks} blocks: {one.outcome.value}")
     for decision in one.decisions:
         click.echo(f"  {decision.after:8.0f} s  {decision.finding.value:<13} {decision.message}")
+    for what in one.missing:
+        click.echo(f"  not recorded: {what}")
     if not one.decisions:
         click.echo("  the candidate received no requests in this run")

@@ -12,17 +12,18 @@ import structlog
 
 from xds_server.analysis.counts import add_counts, group_by_route
 from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
-from xds_server.rollout import Finding, Verdict
+from xds_server.rollout import Finding, Phase, Verdict
 from xds_server.sources import MetricQuery
 from xds_server.store import StoredBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from xds_server.analysis.counts import Counts, Leg
+    from xds_server.analysis.counts import Block, Counts, Leg
     from xds_server.clock import Clock
     from xds_server.engine.ports import MetricsSource
     from xds_server.engine.routes import LiveRoute, RouteTable
+    from xds_server.rollout import State
 
 __all__ = ["BLOCKS_RESUMED", "DAYS_STORED", "SECONDS_STORED", "AnalysisService"]
 
@@ -77,8 +78,13 @@ class AnalysisService:
         """
         if live.name in self._analyses:
             return
-        analysis = self._analysis(live.name, now)
-        analysis.restore(((stored.run, stored.block) for stored in blocks), live.state, self.policy(live))
+        stored = tuple(blocks)
+        self._analysis(live.name, now).restore(
+            (one.analyzed for one in stored),
+            live.state,
+            self.policy(live),
+            cut_off=len(stored) >= BLOCKS_RESUMED,
+        )
 
     def forget(self, name: str) -> None:
         """Drop everything known of a route."""
@@ -86,30 +92,37 @@ class AnalysisService:
             known.pop(name, None)
 
     def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
-        """Close the block of counts if its interval is over; return a verdict if it is new, else None."""
+        """Close the block of counts if its interval is over; return a verdict if it is new, else None.
+
+        The verdict is checked against that of the rollout on each call. A Pass that the rollout stored before
+        a restart, a kill or an edit of the policy must not end a step.
+        """
         interval = live.route.spec.analysis.interval.total_seconds()
-        analysis = self._analysis(live.name, now)
+        analysis, policy, state = self._analysis(live.name, now), self.policy(live), live.state
         block = analysis.close_block(now, interval)
-        if block is None:
+        if block is not None:
+            self._add_to_day(block, now)
+            results = self._metrics.results(live.name)
+            self._blocks.extend(
+                StoredBlock(route=live.name, run=one.run, block=one.block, context=one.context)
+                for one in analysis.add_block(block, state, policy, results)
+            )
+        if not (policy.guardrails or policy.thresholds):
             return None
+        result = analysis.result_at(now, state.run, policy, interval)
+        if policy.dry_run:
+            if result is not None:
+                self._log_dry_run(live.name, result)
+            return None
+        if not (state.weight or state.mirror):
+            return None
+        return _new_verdict(state, result)
+
+    def _add_to_day(self, block: Block, now: float) -> None:
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()
         for leg, counts in block.legs.items():
             total = self._days.get((day, leg))
             self._days[day, leg] = counts if total is None else add_counts(total, counts)
-        policy, state = self.policy(live), live.state
-        analysis.add_block(block, state, policy, self._metrics.results(live.name))
-        if block.legs and state.program.variants:
-            self._blocks.append(StoredBlock(route=live.name, run=state.run, block=block))
-        result = analysis.result
-        if result is None or not (policy.guardrails or policy.thresholds):
-            return None
-        if policy.dry_run:
-            self._log_dry_run(live.name, result)
-            return None
-        exposed = state.weight or state.mirror
-        if result.finding is state.finding or not exposed:
-            return None
-        return Verdict(finding=result.finding, detail=result.message)
 
     def policy(self, live: LiveRoute) -> Policy:
         """Return the analysis policy of a route's spec."""
@@ -163,3 +176,17 @@ class AnalysisService:
         if self._logged.get(name) is not result.finding:
             self._logged[name] = result.finding
             log.info("dry_run_verdict", route=name, finding=result.finding.value, detail=result.message)
+
+
+def _new_verdict(state: State, result: AnalysisResult | None) -> Verdict | None:
+    """Return the verdict of a result; None if the rollout has it already or does not need it."""
+    if result is None:
+        # Nothing was analyzed in this run and under this policy yet.
+        if state.finding is not Finding.PASS and not state.lapsed:
+            return None
+        return Verdict(finding=Finding.NO_DATA, detail="no block has been analyzed yet")
+    if (result.finding, result.lapsed) == (state.finding, state.lapsed):
+        return None
+    if state.phase is Phase.HEALTHY and result.finding is not Finding.FAIL:
+        return None
+    return Verdict(finding=result.finding, detail=result.message, lapsed=result.lapsed)

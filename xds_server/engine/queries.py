@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from xds_server import rollout
 from xds_server.access.audit import Outcome, entry_to_json
-from xds_server.analysis.counts import block_to_json
-from xds_server.analysis.verdicts import EquivalenceResult, assess_equivalence
+from xds_server.analysis.verdicts import EquivalenceResult, analyzed_block_to_json, assess_equivalence
 from xds_server.engine.caller import anything
 from xds_server.engine.observations import experiment_name, shadow_budget
 from xds_server.engine.routes import event_view
@@ -148,7 +147,7 @@ class RouteQueries:
 
         def lines() -> bytes:
             return b"".join(
-                f"{json.dumps({'run': stored.run, **block_to_json(stored.block)})}\n".encode()
+                f"{json.dumps(analyzed_block_to_json(stored.analyzed))}\n".encode()
                 for stored in self._store.blocks(name, limit)
             )
 

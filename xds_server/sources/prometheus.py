@@ -6,6 +6,7 @@ The control plane also runs without a reachable Prometheus: while a query fails,
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["MetricQuery", "Prometheus", "QueryResults", "number_of", "samples_of"]
 
 _POLL_SECONDS: Final = 1.0
+_FRESH_SECONDS: Final = 60.0
+"""A result is dropped at this age, or after two intervals: an old result is not the present."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 log = structlog.get_logger()
@@ -41,21 +44,27 @@ class MetricQuery:
 class QueryResults:
     """The latest result of each query: a number, or None if the last evaluation failed."""
 
-    def __init__(self) -> None:
-        """Start without results."""
-        self._values: dict[tuple[str, str], float | None] = {}
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without results; `clock` returns seconds."""
+        self._clock = clock
+        self._values: dict[tuple[str, str], tuple[float | None, float]] = {}
 
     def results(self, route: str) -> dict[str, float | None]:
-        """Return the latest results of a route's queries, by metric name."""
-        return {name: value for (of_route, name), value in self._values.items() if of_route == route}
+        """Return the latest results of a route's queries, by metric name, except those that are too old."""
+        now = self._clock()
+        return {
+            name: value
+            for (of_route, name), (value, until) in self._values.items()
+            if of_route == route and now <= until
+        }
 
     def keep_only(self, keys: Collection[tuple[str, str]]) -> None:
         """Drop the results of all other queries; a key is a route and a metric name."""
         self._values = {key: value for key, value in self._values.items() if key in keys}
 
-    def put(self, key: tuple[str, str], value: float | None) -> None:
-        """Replace the result of one query."""
-        self._values[key] = value
+    def put(self, key: tuple[str, str], value: float | None, *, interval: float = 0.0) -> None:
+        """Replace the result of one query, which is evaluated every `interval` seconds."""
+        self._values[key] = value, self._clock() + max(_FRESH_SECONDS, 2 * interval)
 
 
 class Prometheus:
@@ -92,7 +101,7 @@ class Prometheus:
             if now >= self._due_at.get(key, 0.0):
                 self._due_at[key] = now + query.interval
                 data = await self._evaluate(session, query.query, route=query.route, metric=query.name)
-                self._results.put(key, None if data is None else number_of(data))
+                self._results.put(key, None if data is None else number_of(data), interval=query.interval)
         if self._on_counts is not None:
             data = await self._evaluate(session, QUERY)
             if data is not None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xds_server.analysis.verdicts import AnalyzedBlock
+
 if TYPE_CHECKING:
     from xds_server.access.audit import AuditEvent
     from xds_server.analysis.counts import Block
+    from xds_server.analysis.verdicts import BlockContext
     from xds_server.rollout import Effect, Event, State
 
 __all__ = [
@@ -109,8 +112,17 @@ class StoredSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredBlock:
-    """A block of counts of a route, with the number of the rollout run it belongs to."""
+    """A block of counts of a route, with the number of the rollout run it belongs to.
+
+    `context` is what the analysis used besides the counts; None if an earlier version stored the block.
+    """
 
     route: str
     run: int
     block: Block
+    context: BlockContext | None = None
+
+    @property
+    def analyzed(self) -> AnalyzedBlock:
+        """The block as the analysis reads it."""
+        return AnalyzedBlock(run=self.run, block=self.block, context=self.context)

@@ -18,11 +18,10 @@ from xds_server.analysis.counts import (
     Leg,
     Role,
     add_counts,
-    block_from_json,
-    block_to_json,
     counts_from_json,
     counts_to_json,
 )
+from xds_server.analysis.verdicts import analyzed_block_from_json, analyzed_block_to_json
 from xds_server.rollout import (
     Record,
     UnreadableError,
@@ -241,7 +240,7 @@ class SqliteStore:
                 stored.route,
                 stored.run,
                 stored.block.start + stored.block.seconds,
-                zlib.compress(json.dumps(block_to_json(stored.block)).encode()),
+                zlib.compress(json.dumps(analyzed_block_to_json(stored.analyzed)).encode()),
             )
             for stored in blocks
         ]
@@ -288,12 +287,15 @@ class SqliteStore:
         with self.file.reading() as db:
             rows = db.execute(
                 "SELECT run, body FROM blocks WHERE route = ? AND (? IS NULL OR run = ?) "
-                "ORDER BY at DESC LIMIT ?",
+                "ORDER BY at DESC, rowid DESC LIMIT ?",
                 (name, run, run, limit),
             ).fetchall()
-        return tuple(
-            StoredBlock(route=name, run=block_run, block=block_from_json(json.loads(zlib.decompress(body))))
+        found = (
+            analyzed_block_from_json(json.loads(zlib.decompress(body)), run=block_run)
             for block_run, body in reversed(rows)
+        )
+        return tuple(
+            StoredBlock(route=name, run=one.run, block=one.block, context=one.context) for one in found
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xds_server.analysis.counts import DURATION_MS, Counts, Leg, add_counts
 from xds_server.analysis.counts.cumulative_series import CumulativeSeries
-from xds_server.sources.prometheus import number_of, samples_of
+from xds_server.sources.prometheus import QueryResults, number_of, samples_of
 
 V2 = Leg(route="chat", variant="v2")
 Sample = tuple[dict[str, str], float]
@@ -90,3 +90,16 @@ def test_a_query_result_is_one_number_or_none() -> None:
     assert number_of({"resultType": "vector", "result": [one, one]}) is None
     assert number_of({"resultType": "vector", "result": [{"metric": {}, "value": [0, "NaN"]}]}) is None
     assert list(samples_of({"resultType": "matrix", "result": []})) == []
+
+
+def test_a_query_result_that_was_not_renewed_is_dropped() -> None:
+    now = 0.0
+    results = QueryResults(lambda: now)
+    results.put(("chat", "gpu"), 1.0)
+    results.put(("chat", "slow"), None, interval=300.0)
+    now = 60.0
+    assert results.results("chat") == {"gpu": 1.0, "slow": None}
+    now = 60.1
+    assert results.results("chat") == {"slow": None}
+    now = 600.1
+    assert results.results("chat") == {}

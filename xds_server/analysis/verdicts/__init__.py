@@ -5,6 +5,12 @@ the metrics: add a metric there. `policy` has the parameters, `spec_policy` read
 `route_analysis` collects the counts of one route into blocks.
 """
 
+from xds_server.analysis.verdicts.analyzed_block import (
+    AnalyzedBlock,
+    BlockContext,
+    analyzed_block_from_json,
+    analyzed_block_to_json,
+)
 from xds_server.analysis.verdicts.candidate import (
     AnalysisResult,
     ArmSummary,
@@ -33,14 +39,17 @@ from xds_server.analysis.verdicts.policy import (
     Threshold,
 )
 from xds_server.analysis.verdicts.replay import Decision, ReplayedRun, replay
-from xds_server.analysis.verdicts.route_analysis import RouteAnalysis
+from xds_server.analysis.verdicts.route_analysis import Arms, RouteAnalysis
 from xds_server.analysis.verdicts.spec_policy import policy_from_spec
 
 __all__ = [
     "ALPHA",
     "METRICS",
     "AnalysisResult",
+    "AnalyzedBlock",
     "ArmSummary",
+    "Arms",
+    "BlockContext",
     "CandidateEvidence",
     "ComparisonCounts",
     "ComparisonOperator",
@@ -62,6 +71,8 @@ __all__ = [
     "Threshold",
     "add_block",
     "analyze",
+    "analyzed_block_from_json",
+    "analyzed_block_to_json",
     "assess_equivalence",
     "cost",
     "policy_from_spec",

@@ -207,7 +207,7 @@ def _metric_verdicts(
 
 def _lapsed(evidence: CandidateEvidence, policy: Policy, now: float) -> bool:
     """Return whether all metrics passed when the arms were last compared, and the candidate is counted."""
-    if is_stale(evidence.last_request, now, evidence.block_seconds):
+    if None in evidence.compared or is_stale(evidence.last_request, now, evidence.block_seconds):
         return False
     metrics = _metric_verdicts(evidence, policy, now, ageless=True)
     return _worst([m.finding for m in metrics if m.action is RegressionAction.ROLLBACK]) is Finding.PASS

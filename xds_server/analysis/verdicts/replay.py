@@ -1,19 +1,24 @@
-"""Recorded blocks run through a policy: what it would have decided, and when (pure)."""
+"""Recorded blocks run through a policy: what it would have decided, and when (pure).
+
+The blocks go through the analysis of a live route, so that the policy of the time leads to the verdicts of
+the time.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from xds_server.analysis.counts import Leg, Role
-from xds_server.analysis.verdicts.candidate import AnalysisResult, add_block, analyze, start_evidence
+from xds_server.analysis.verdicts.route_analysis import RouteAnalysis
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from xds_server.analysis.counts import Block
+    from xds_server.analysis.verdicts.analyzed_block import AnalyzedBlock
+    from xds_server.analysis.verdicts.candidate import AnalysisResult
     from xds_server.analysis.verdicts.policy import Policy
+    from xds_server.analysis.verdicts.route_analysis import Arms
 
 __all__ = ["Decision", "ReplayedRun", "replay"]
 
@@ -32,7 +37,8 @@ class Decision:
 class ReplayedRun:
     """One run under a policy: its decisions in order, and the last result.
 
-    The run ends with its first Fail: what was recorded later would not have happened.
+    The run ends with its first Fail: what was recorded later would not have happened. `missing` names what
+    the analysis uses and was not recorded.
     """
 
     run: int
@@ -40,6 +46,7 @@ class ReplayedRun:
     started: float | None
     decisions: tuple[Decision, ...]
     last: AnalysisResult | None
+    missing: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Finding:
@@ -48,38 +55,79 @@ class ReplayedRun:
 
 
 def replay(
-    policy: Policy, blocks: Iterable[tuple[int, Block]], *, route: str, candidate: str, control: str
+    policy: Policy, blocks: Iterable[AnalyzedBlock], arms: Arms, *, run: int | None = None
 ) -> list[ReplayedRun]:
-    """Return each run of the (run, block) pairs, oldest first, as the policy would have decided it."""
-    runs: dict[int, list[Block]] = {}
-    for run, block in blocks:
-        runs.setdefault(run, []).append(block)
-    stable = Leg(route=route, variant=control)
-    return [_replay_run(policy, run, recorded, route, candidate, stable) for run, recorded in runs.items()]
+    """Return each run of the blocks, or only `run`, as the policy would have decided it.
 
-
-def _replay_run(
-    policy: Policy, run: int, blocks: list[Block], route: str, candidate: str, control: Leg
-) -> ReplayedRun:
-    leg = Leg(route=route, variant=candidate)
-    if not any(leg in block.legs for block in blocks):
-        leg = Leg(route=route, variant=candidate, role=Role.SHADOW)
-    evidence, decisions, last = start_evidence(policy, leg, control), list[Decision](), None
-    for block in blocks:
-        evidence = add_block(evidence, policy, block)
-        if evidence.first_request is None:
+    Blocks are given oldest first. Those before a run belong to its evidence, as they did when it was live.
+    Runs without a candidate are left out.
+    """
+    analysis, runs = RouteAnalysis(block_started=0.0), dict[int, _Run]()
+    for analyzed in blocks:
+        replayed = runs.setdefault(analyzed.run, _Run())
+        if run not in {None, analyzed.run} or replayed.failed:
+            analysis.keep(analyzed.block)
             continue
-        ends = block.start + block.seconds
-        found = analyze(evidence, policy, ends)
-        if last is None or found.finding is not last.finding:
-            decisions.append(
-                Decision(
-                    after=ends - evidence.first_request, at=ends, finding=found.finding, message=found.message
-                )
+        analysis.add(analyzed, policy, arms)
+        replayed.add(analyzed, analysis)
+    return [
+        ReplayedRun(
+            run=number,
+            blocks=replayed.blocks,
+            started=replayed.started,
+            decisions=tuple(replayed.decisions),
+            last=replayed.last,
+            missing=replayed.missing(policy),
+        )
+        for number, replayed in runs.items()
+        if replayed.analyzed
+    ]
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is known of one run while its blocks are replayed."""
+
+    blocks: int = 0
+    started: float | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    last: AnalysisResult | None = None
+    analyzed: bool = False
+    begins_late: bool = False
+    queries: set[str] = field(default_factory=set)
+
+    @property
+    def failed(self) -> bool:
+        return self.last is not None and self.last.finding is Finding.FAIL
+
+    def add(self, analyzed: AnalyzedBlock, analysis: RouteAnalysis) -> None:
+        """Record what the analysis found at the end of a block of this run."""
+        block, context = analyzed.block, analyzed.context
+        self.blocks += 1
+        if context is not None:
+            self.queries.update(context.query_results)
+        if analysis.evidence and not self.analyzed:
+            self.analyzed = True
+            self.begins_late = context is not None and not context.began
+        first_requests = [
+            known.first_request for known in analysis.evidence.values() if known.first_request is not None
+        ]
+        if self.started is None:
+            self.started = min(first_requests, default=None)
+        found, end = analysis.result, block.start + block.seconds
+        if found is None or self.started is None:
+            return
+        if self.last is None or found.finding is not self.last.finding:
+            decision = Decision(
+                after=end - self.started, at=end, finding=found.finding, message=found.message
             )
-        last = found
-        if found.finding is Finding.FAIL:
-            break
-    return ReplayedRun(
-        run=run, blocks=len(blocks), started=evidence.first_request, decisions=tuple(decisions), last=last
-    )
+            self.decisions.append(decision)
+        self.last = found
+
+    def missing(self, policy: Policy) -> tuple[str, ...]:
+        """Return what the analysis used and the blocks do not contain."""
+        queries = [t.name for t in policy.thresholds if t.query and t.query not in self.queries]
+        return (
+            *(("the first blocks of the run",) if self.begins_late else ()),
+            *(f"results of the query of {name}" for name in queries),
+        )

@@ -2,6 +2,10 @@
 
 Counts of both arms arrive in the same messages, so a block may be closed at any time: both arms were counted
 over the same period.
+
+`add` is the only way in which a block becomes evidence: while a rollout runs, after a restart and in a
+replay. It depends on nothing but the recorded blocks and the policy, so that all three reach the same
+verdicts.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Block, Counts, Leg, Role, add_counts
+from xds_server.analysis.verdicts.analyzed_block import AnalyzedBlock, BlockContext
 from xds_server.analysis.verdicts.candidate import (
     AnalysisResult,
     CandidateEvidence,
@@ -19,23 +24,41 @@ from xds_server.analysis.verdicts.candidate import (
     combine_results,
     start_evidence,
 )
-from xds_server.rollout import Phase
+from xds_server.analysis.verdicts.freshness import format_time, is_stale
+from xds_server.rollout import FULL, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from xds_server.analysis.verdicts.policy import Policy
     from xds_server.rollout import State
 
-__all__ = ["RouteAnalysis"]
+__all__ = ["Arms", "RouteAnalysis"]
 
 _BEFORE: Final = 60
 """The number of earlier blocks that are kept: their control counts are the reference when a run starts."""
 
 
+_AFTER_PROMOTION: Final = 600.0
+"""Seconds after the last change of weights for which a promoted candidate is analyzed without a control."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """The backends of a route's spec, for blocks whose context was not recorded."""
+
+    route: str
+    control: str
+    candidates: Collection[str]
+
+
 @dataclass(slots=True, kw_only=True)
 class RouteAnalysis:
-    """The analysis of one route; `totals` are the counts since the control plane started."""
+    """The analysis of one route; `totals` are the counts since the control plane started.
+
+    `earlier_blocks` are the newest blocks with counts. `missing` names the evidence that is missing since a
+    restart, "" if none is.
+    """
 
     block_started: float
     pending_counts: dict[Leg, Counts] = field(default_factory=dict)
@@ -43,7 +66,13 @@ class RouteAnalysis:
     earlier_blocks: deque[Block] = field(default_factory=lambda: deque(maxlen=_BEFORE))
     evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
     results: dict[str, AnalysisResult] = field(default_factory=dict)
-    _run: tuple[int, Policy] | None = None
+    missing: str = ""
+    _run: int | None = None
+    _policy: Policy | None = None
+    _empty: bool = True
+    _analyzed_at: float = 0.0
+    _inferred: dict[str, Leg] = field(default_factory=dict)
+    _unstored: deque[AnalyzedBlock] = field(default_factory=lambda: deque(maxlen=_BEFORE))
 
     def add_counts(self, legs: Mapping[Leg, Counts]) -> None:
         """Add counts that a proxy reported to the current block."""
@@ -66,46 +95,159 @@ class RouteAnalysis:
         state: State,
         policy: Policy,
         query_results: Mapping[str, float | None] | None = None,
-    ) -> None:
-        """Add a block to the evidence on the candidates of this run, and analyze them again."""
-        run = state.run, policy
-        if self._run != run:
-            self._run, self.evidence = run, {}
-        control = Leg(route=state.route, variant=state.program.stable)
-        for leg in _exposed_legs(state):
+    ) -> tuple[AnalyzedBlock, ...]:
+        """Add a block to the evidence on the candidates of this run, and return the blocks to be stored.
+
+        `query_results` are by metric name. Blocks before a run are stored when it begins: its evidence starts
+        with the control's counts in them. Blocks without counts are stored while candidates are analyzed.
+        """
+        found = query_results or {}
+        legs = _exposed_legs(state, block.start)
+        context = BlockContext(
+            control=state.program.stable,
+            legs=legs,
+            began=bool(legs) and (self._empty or (self._run, self._policy) != (state.run, policy)),
+            query_results={t.query: found[t.name] for t in policy.thresholds if t.query and t.name in found},
+        )
+        analyzed = AnalyzedBlock(run=state.run, block=block, context=context)
+        arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
+        self.add(analyzed, policy, arms)
+        if (block.legs and state.program.variants) or context.legs:
+            stored = (*self._unstored, analyzed)
+            self._unstored.clear()
+            return stored
+        if block.legs:
+            self._unstored.append(analyzed)
+        return ()
+
+    def add(self, analyzed: AnalyzedBlock, policy: Policy, arms: Arms) -> None:
+        """Add a recorded block to the evidence, and analyze it again at the end of the block."""
+        self._add(analyzed, policy, arms)
+        self._analyze(_end(analyzed.block))
+
+    def _add(self, analyzed: AnalyzedBlock, policy: Policy, arms: Arms) -> None:
+        block, context = analyzed.block, analyzed.context
+        if context is None:
+            context = self._inferred_context(analyzed, arms)
+        if context.began or (analyzed.run, policy) != (self._run, self._policy):
+            self.evidence, self.missing, self._empty = {}, "", True
+        self._run, self._policy = analyzed.run, policy
+        results = {
+            t.name: context.query_results[t.query]
+            for t in policy.thresholds
+            if t.query is not None and t.query in context.query_results
+        }
+        control = Leg(route=arms.route, variant=context.control)
+        for leg in context.legs:
             evidence = self.evidence.get(leg.variant)
             if evidence is None or evidence.candidate != leg:
                 evidence = start_evidence(policy, leg, control)
                 for earlier in self.earlier_blocks:
                     evidence = add_block(evidence, policy, _only(earlier, control))
-            self.evidence[leg.variant] = add_block(evidence, policy, block, query_results)
-        self.earlier_blocks.append(block)
-        now = block.start + block.seconds
-        self.results = {name: analyze(known, policy, now) for name, known in self.evidence.items()}
+            self.evidence[leg.variant] = add_block(evidence, policy, block, results)
+            self._empty = False
+        self.keep(block)
 
-    def restore(self, blocks: Iterable[tuple[int, Block]], state: State, policy: Policy) -> None:
-        """Rebuild the evidence after a restart from stored (run, block) pairs, oldest first."""
-        for run, block in blocks:
-            if run == state.run:
-                self.add_block(block, state, policy)
-            else:
-                self.earlier_blocks.append(block)
+    def keep(self, block: Block) -> None:
+        """Keep a block as one before a run, without adding it to the evidence."""
+        if block.legs:
+            self.earlier_blocks.append(block)
+
+    def restore(
+        self, blocks: Iterable[AnalyzedBlock], state: State, policy: Policy, *, cut_off: bool = False
+    ) -> None:
+        """Rebuild the evidence after a restart from stored blocks, oldest first.
+
+        `cut_off` is whether there are older blocks that were not read.
+        """
+        arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
+        first, end = True, None
+        for analyzed in blocks:
+            if analyzed.run != state.run:
+                self.keep(analyzed.block)
+                continue
+            self._add(analyzed, policy, arms)
+            end = _end(analyzed.block)
+            # The evidence may begin anew with a later block; nothing is missing then.
+            if first and _begins_late(analyzed, cut_off=cut_off):
+                start = format_time(analyzed.block.start)
+                self.missing = f"the blocks before {start} were not read after a restart"
+            first = False
+        if end is not None:
+            self._analyze(end)
+
+    def result_at(self, now: float, run: int, policy: Policy, interval: float) -> AnalysisResult | None:
+        """Return the verdict on a run under a policy at `now`; None before its first block.
+
+        Between two blocks it is that of the last one, unless the last one is too old.
+        """
+        if (self._run, self._policy) != (run, policy):
+            return None
+        if is_stale(self._analyzed_at, now, interval):
+            self._analyze(now)
+        return self.result
 
     @property
     def result(self) -> AnalysisResult | None:
         """The combined verdict on the candidates of this run; None before their first block."""
-        return combine_results(self.results) if self.results else None
+        if not self.results:
+            return None
+        result = combine_results(self.results)
+        return replace(result, message=f"{result.message}; {self.missing}") if self.missing else result
+
+    def _analyze(self, now: float) -> None:
+        if self._policy is not None:
+            policy, self._analyzed_at = self._policy, now
+            self.results = {name: analyze(known, policy, now) for name, known in self.evidence.items()}
+
+    def _inferred_context(self, analyzed: AnalyzedBlock, arms: Arms) -> BlockContext:
+        """Return the context of a block of an earlier version, by the legs that were counted.
+
+        A candidate whose copies are counted is mirrored, also if rules give it users. Once there are no more
+        copies, it is a canary; the last ones may end after the canary has begun.
+        """
+        if analyzed.run != self._run:
+            self._inferred = {}
+        for name in arms.candidates:
+            primary, shadow = (Leg(route=arms.route, variant=name, role=role) for role in Role)
+            if primary in analyzed.block.legs and shadow not in analyzed.block.legs:
+                self._inferred[name] = primary
+            elif shadow in analyzed.block.legs:
+                self._inferred.setdefault(name, shadow)
+        return BlockContext(control=arms.control, legs=tuple(self._inferred.values()))
 
 
-def _exposed_legs(state: State) -> list[Leg]:
+def _begins_late(first: AnalyzedBlock, *, cut_off: bool) -> bool:
+    """Return whether blocks of a run are missing before its first one."""
+    if first.context is None:
+        return cut_off
+    return bool(first.context.legs) and not first.context.began
+
+
+def _exposed_legs(state: State, now: float) -> tuple[Leg, ...]:
     """Return the legs to analyze: the variants with users, or else the mirrored candidate."""
     if state.kill is not None or state.phase in {Phase.ROLLING_BACK, Phase.ROLLED_BACK}:
-        return []
-    found = [Leg(route=state.route, variant=name) for name, share in state.weights.items() if share]
+        return ()
+    if state.phase is Phase.HEALTHY and state.weight == FULL and not _can_return(state, now):
+        return ()
+    found = tuple(Leg(route=state.route, variant=name) for name, share in state.weights.items() if share)
     candidate = state.program.candidate
     if not found and state.mirror and candidate is not None:
-        found = [Leg(route=state.route, variant=candidate, role=Role.SHADOW)]
+        return (Leg(route=state.route, variant=candidate, role=Role.SHADOW),)
     return found
+
+
+def _can_return(state: State, now: float) -> bool:
+    """Return whether the stable backend can take the users of a promoted candidate back.
+
+    Later it may be gone, and its last failed share means less and less.
+    """
+    until = max(state.published_at + _AFTER_PROMOTION, state.warm_until or 0.0)
+    return now < until and state.program.stable not in state.dead
+
+
+def _end(block: Block) -> float:
+    return block.start + block.seconds
 
 
 def _only(block: Block, leg: Leg) -> Block:
