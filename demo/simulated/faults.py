@@ -31,9 +31,10 @@ class Fault:
     """A fault and the share of requests that it hits, in [0, 1].
 
     ``apis`` limits it to some APIs; empty means every API that accepts a POST. ``status`` is the status of
-    ``error``, with a Retry-After header of ``retry_after`` seconds if that is given. ``after`` is the share of
-    a stream, in [0, 1], that is sent before a fault in its midst. ``delay`` is in seconds, for ``late_ping``
-    and ``late_role``. ``encoding`` is the one of ``encoded`` and ``unlabeled_encoding``.
+    ``error``, with a Retry-After header of ``retry_after`` seconds if that is given. ``after`` is the share
+    of a stream, in [0, 1], that is sent before a fault in its midst. ``delay`` is the time in seconds by
+    which ``late_ping`` and ``late_role`` are late. ``encoding`` is that of ``encoded`` and
+    ``unlabeled_encoding``.
     """
 
     mode: FaultMode
