@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -133,3 +134,8 @@ def test_a_fault_is_read_from_its_own_document(
 ) -> None:
     fault = Fault(mode=mode, rate=rate, apis=tuple(apis), status=status, retry_after=wait, encoding=coding)
     assert parse_faults(json.loads(json.dumps(fault.document()))) == (fault,)
+
+
+def test_every_fault_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "start.md").read_text(encoding="utf-8")
+    assert [mode.value for mode in FaultMode if f"`{mode.value}`" not in page and mode.value != "none"] == []
