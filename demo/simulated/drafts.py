@@ -181,6 +181,8 @@ def _value(schema: Mapping[str, Any], words: tuple[str, ...], seed: bytes, depth
             return None
         case "array":
             items = schema.get("items")
+            if depth > _DEEPEST:
+                return []
             return [_value(items if isinstance(items, dict) else {}, words, seed, depth + 1)]
         case "object":
             return _object(schema, words, seed, depth + 1)

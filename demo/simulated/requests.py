@@ -230,7 +230,8 @@ def _tools(api: Api, document: Mapping[str, Any]) -> tuple[Tool, ...]:
     if kind == "none":
         return ()
     named = choice if isinstance(choice, dict) else {}
-    name = named.get("name") or (named.get("function") or {}).get("name")
+    inner = named.get("function")
+    name = inner.get("name") if isinstance(inner, dict) else named.get("name")
     if name is None:
         return tools
     chosen = tuple(tool for tool in tools if tool.name == name)

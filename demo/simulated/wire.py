@@ -9,6 +9,8 @@ import json
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -140,6 +142,10 @@ class WireError(Exception):
 
 def encode(document: object) -> bytes:
     """Return compact JSON in UTF-8, without ASCII escapes."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # Text of a request that is no Unicode, such as half of a surrogate pair.
+        pass
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 

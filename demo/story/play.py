@@ -44,14 +44,14 @@ class Options:
 
     `folder` receives logs, databases and specs, and is emptied first. `users` is the size of the sample that
     measures the split. `keep` leaves all programs running at the end. `vllm` is the folder of a prepared real
-    vLLM; None uses simulated servers. All time limits are multiplied by `patience`.
+    vLLM; None uses simulated servers. All time limits are multiplied by `limit_scale`.
     """
 
     folder: Path
     users: int = 20_000
     keep: bool = False
     vllm: Path | None = None
-    patience: float = 1.0
+    limit_scale: float = 1.0
 
 
 def play(options: Options) -> int:
@@ -324,7 +324,7 @@ class _Story:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        limit = _LIMIT * self._options.patience
+        limit = _LIMIT * self._options.limit_scale
         try:
             output, _ = await asyncio.wait_for(process.communicate(), limit)
         except TimeoutError as error:
@@ -346,7 +346,7 @@ class _Story:
         return await until(
             lambda: dict(self._api.get(f"/v1/routes/{_ROUTE}")),
             holds,
-            seconds=seconds * self._options.patience,
+            seconds=seconds * self._options.limit_scale,
             goal=goal,
             check=self._programs.check,
         )

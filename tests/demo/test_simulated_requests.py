@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from demo.simulated import NO_FAULT, Api, SimulatedConfig
 from demo.simulated.audio import form_fields
+from demo.simulated.engine import Engine, parse
 from demo.simulated.wire import WireError
 from tests.support import api_shapes as shapes
 from tests.support.simulated import put_fault, serving
-from tests.support.simulated_apis import PATHS, ask
+from tests.support.simulated_apis import BODIES, PATHS, ask
 
 ALL = tuple(PATHS)
 
@@ -105,3 +108,88 @@ async def test_a_held_fault_of_models_needs_its_name() -> None:
             assert response.status == 200
         async with session.get("/v1/models/chat-large") as response:
             assert response.status == 500
+
+
+async def test_text_that_is_no_unicode_is_answered() -> None:
+    async with serving() as (_, session):
+        for text in (rb"\ud83d", rb"\u00e9"):
+            data = b'{"query": "%b", "documents": ["%b"]}' % (text, text)
+            headers = {"content-type": "application/json"}
+            async with session.post(PATHS["rerank"], data=data, headers=headers) as response:
+                shapes.Rerank.model_validate(await response.json())
+
+
+NAMES = [
+    "model",
+    "messages",
+    "input",
+    "prompt",
+    "role",
+    "content",
+    "type",
+    "text",
+    "tools",
+    "tool_choice",
+    "function",
+    "name",
+    "parameters",
+    "input_schema",
+    "stream",
+    "stream_options",
+    "include_usage",
+    "max_tokens",
+    "temperature",
+    "n",
+    "system",
+    "instructions",
+    "query",
+    "documents",
+    "text_1",
+    "text_2",
+    "response_format",
+    "format",
+    "voice",
+    "top_n",
+    "dimensions",
+    "items",
+    "properties",
+    "enum",
+    "output",
+]
+WORDS = ["chat-large", "user", "tool", "text", "function", "object", "array", "json_object", "none", "", "x"]
+SCALARS = st.none() | st.booleans() | st.integers(-2, 5) | st.floats() | st.sampled_from(WORDS)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=25,
+)
+JSON_APIS = [api for api in Api if api.value in BODIES]
+
+
+@given(st.sampled_from(JSON_APIS), st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8), st.booleans())
+def test_every_body_is_answered_or_rejected(api: Api, document: dict[str, Any], sound: bool) -> None:
+    """No body makes the server fail by itself, because such a 500 would be in no book of faults."""
+    body = json.dumps((BODIES[api.value] if sound else {}) | document).encode()
+    config = SimulatedConfig()
+    try:
+        parsed = parse(api, "application/json", body, config)
+    except WireError as error:
+        status = error.status
+    else:
+        status = 200
+        assert Engine(config).answer(api, parsed, NO_FAULT, request_id="r", created=1).script.body
+    assert status in {200, 400, 404}
+
+
+@pytest.mark.parametrize("kind", ["array", "object"])
+def test_a_deep_schema_ends(kind: str) -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(300):
+        inner = {"items": schema} if kind == "array" else {"properties": {"a": schema}}
+        schema = {"type": kind} | inner
+    tool = {"type": "function", "name": "deep", "parameters": {"type": "object", "properties": {"a": schema}}}
+    body = json.dumps({"input": "x", "tools": [tool]}).encode()
+    config = SimulatedConfig()
+    parsed = parse(Api.RESPONSES, "application/json", body, config)
+    answered = Engine(config).answer(Api.RESPONSES, parsed, NO_FAULT, request_id="r", created=1)
+    assert json.loads(answered.script.body)["output"][0]["name"] == "deep"

@@ -152,7 +152,7 @@ def test_a_part_that_cannot_finish_prints_one_line_and_stops_its_programs(
 ) -> None:
     monkeypatch.setattr(StuckApi, "phase", phase)
     folder = tmp_path / "demo"
-    assert play(Options(folder=folder, patience=0.0)) == 1
+    assert play(Options(folder=folder, limit_scale=0.0)) == 1
     out, err = capsys.readouterr()
     failures = [line for line in out.splitlines() if "✘" in line]
     assert len(failures) == 1
