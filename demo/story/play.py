@@ -32,7 +32,9 @@ __all__ = ["Options", "play"]
 _MODEL: Final = "chat-large"
 _ROUTE: Final = "chat"
 _USERS: Final = 200  # per Envoy
-_SAMPLE_CONNECTIONS: Final = 200
+# Enough for some 600 requests a second. A longer sample, or one with more connections, would keep the servers
+# busy for so long that v3 would be compared with a v2 whose requests wait in a queue.
+_SAMPLE_CONNECTIONS: Final = 100
 _CANARY_WEIGHTS: Final = (5, 25, 50, 100)
 # Seconds. Each wait takes a few seconds on an idle machine; a busy one may take ten times as long.
 _LIMIT: Final = 180
@@ -48,7 +50,7 @@ class Options:
     """
 
     folder: Path
-    users: int = 20_000
+    users: int = 5_000
     keep: bool = False
     vllm: Path | None = None
     limit_scale: float = 1.0
