@@ -24,7 +24,7 @@ from demo.traffic import SplitSample, Traffic, TrafficConfig, split_sample
 from xds_server.cli.client import Api, ApiError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Options", "play"]
@@ -221,7 +221,7 @@ class _Story:
         samples = []
         for number, weight in enumerate((5, 25)):
             view = await self._until(waiting_at("v2", weight), _LIMIT, f"{weight} % of users on v2")
-            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
+            self._printer.step(view, "v2", weight, _CANARY_WEIGHTS)
             entry = self._programs.entries[number % len(self._programs.entries)]
             samples.append(await self._sample(weight, entry))
             if number == 1:
@@ -233,7 +233,7 @@ class _Story:
                 _LIMIT if self._options.vllm is None else 600,
                 f"{weight} % of users on v2",
             )
-            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
+            self._printer.step(view, "v2", weight, _CANARY_WEIGHTS)
         view = await self._until(
             lambda view: view["phase"] == "Healthy",
             _LIMIT if self._options.vllm is None else 600,
@@ -256,7 +256,7 @@ class _Story:
         )
         await self._command("apply", str(path))
         view = await self._until(waiting_at("v3", 20), _LIMIT, "20 % of users on v3")
-        self._print_step(view, "v3", 20, (20, 100))
+        self._printer.step(view, "v3", 20, (20, 100))
         await asyncio.to_thread(inject_fault, bad, "slow")
         self._printer.line("Fault injected: v3 is ten times slower from now on; no operator reacts")
         before = time.time()
@@ -360,20 +360,6 @@ class _Story:
                 view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
                 self._printer.update_live(view, _merged(self._traffic))
             await asyncio.sleep(0.5)
-
-    def _print_step(
-        self,
-        view: dict[str, Any],
-        variant: str,
-        weight: int,
-        weights: Sequence[int],
-    ) -> None:
-        number = weights.index(weight) + 1
-        proxies = view["convergence"]
-        self._printer.line(
-            f"Step {number} of {len(weights)}: {weight} % of users on {variant} "
-            f"({proxies['acked']} of {proxies['connected']} proxies synced)"
-        )
 
     async def _sample(self, weight: int, entry: str) -> SplitSample:
         users = self._options.users

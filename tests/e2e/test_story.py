@@ -19,7 +19,7 @@ def test_the_story_of_the_demo(tmp_path: Path) -> None:
         [sys.executable, "-m", "xds_server.cli", "demo", "--users=2000", f"--folder={tmp_path / 'demo'}"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=420,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
