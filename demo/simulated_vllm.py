@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.loops import loop_factory
-from demo.simulated import Api, Fault, FaultMode, Flavour, SimulatedConfig, SimulatedVllm
+from demo.simulated import Api, Fault, FaultError, FaultMode, Flavour, SimulatedConfig, SimulatedVllm
 from demo.simulated.encodings import CODINGS
 from demo.units import duration
 
@@ -26,7 +26,11 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; return 0, or 1 if the address cannot be used."""
-    config = _config(_parser().parse_args(arguments))
+    parser = _parser()
+    try:
+        config = _config(parser.parse_args(arguments))
+    except FaultError as error:
+        parser.error(str(error))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config))
 
@@ -148,11 +152,13 @@ def _config(arguments: argparse.Namespace) -> SimulatedConfig:
         keep_alive=arguments.keep_alive,
         shutdown_timeout=arguments.shutdown_timeout,
         require_header=arguments.require_header,
-        fault=Fault(
-            mode=FaultMode(arguments.fault),
-            rate=arguments.fault_rate,
-            apis=tuple(Api(name) for name in arguments.fault_api),
-            status=arguments.fault_status,
+        fault=Fault.parse(
+            {
+                "mode": arguments.fault,
+                "rate": arguments.fault_rate,
+                "api": arguments.fault_api,
+                "status": arguments.fault_status,
+            }
         ),
         compress=arguments.compress,
     )
