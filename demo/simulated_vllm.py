@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo.loops import loop_factory
-from demo.simulated import Fault, FaultMode, Flavour, SimulatedConfig, SimulatedVllm
+from demo.simulated import Api, Fault, FaultError, FaultMode, Flavour, SimulatedConfig, SimulatedVllm
+from demo.simulated.encodings import CODINGS
 from demo.units import duration
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; return 0, or 1 if the address cannot be used."""
-    config = _config(_parser().parse_args(arguments))
+    parser = _parser()
+    try:
+        config = _config(parser.parse_args(arguments))
+    except FaultError as error:
+        parser.error(str(error))
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_serve(config))
 
@@ -51,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = SimulatedConfig()
     parser = argparse.ArgumentParser(
         prog="python -m demo.simulated_vllm",
-        description="A simulated vLLM server: vLLM's HTTP API, generated answers, injectable faults.",
+        description="A simulated model server: the HTTP APIs of vLLM, generated answers, injectable faults.",
     )
     add = parser.add_argument
     add("--name", default=defaults.name, help="Server name, for the logs (default %(default)s).")
@@ -107,6 +112,26 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="Share of requests that the fault hits, 0..1.",
     )
+    add(
+        "--fault-api",
+        action="append",
+        choices=[api.value for api in Api],
+        default=[],
+        metavar="API",
+        help="API whose requests the fault hits; repeatable (default: every API that accepts a POST).",
+    )
+    add(
+        "--fault-status",
+        type=int,
+        default=500,
+        metavar="STATUS",
+        help="Status of the fault `error` (default %(default)s).",
+    )
+    add(
+        "--compress",
+        choices=["accept", *CODINGS],
+        help="Content encoding of all answers; `accept` takes the one that the request prefers.",
+    )
     return parser
 
 
@@ -127,7 +152,15 @@ def _config(arguments: argparse.Namespace) -> SimulatedConfig:
         keep_alive=arguments.keep_alive,
         shutdown_timeout=arguments.shutdown_timeout,
         require_header=arguments.require_header,
-        fault=Fault(mode=FaultMode(arguments.fault), rate=arguments.fault_rate),
+        fault=Fault.parse(
+            {
+                "mode": arguments.fault,
+                "rate": arguments.fault_rate,
+                "api": arguments.fault_api,
+                "status": arguments.fault_status,
+            }
+        ),
+        compress=arguments.compress,
     )
 
 

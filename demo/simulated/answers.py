@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Answer", "Flavour", "Question", "answer", "gibberish", "varied"]
+__all__ = ["Answer", "Flavour", "Question", "answer", "gibberish", "topics", "varied"]
 
 
 class Flavour(Enum):
@@ -183,7 +183,7 @@ _VOWELS: Final = "aeiouy"
 def answer(question: Question, flavour: Flavour, rng: random.Random) -> Answer:
     """Return the answer of one flavour; ``rng`` is used only when the temperature is above 0."""
     digest = hashlib.blake2b(question.conversation.encode("utf-8", "replace"), digest_size=16).digest()
-    a, b, c = _topics(question.last)
+    a, b, c = topics(question.last)
     bodies = _chosen_bodies(digest)
     slots = (_OPENERS, *bodies, _CLOSINGS)
     sentences = [
@@ -228,8 +228,8 @@ def gibberish(rng: random.Random, *, words: int = 40) -> Answer:
     return Answer(tokens=tuple(pieces))
 
 
-def _topics(text: str) -> tuple[str, str, str]:
-    """Return three different topics of the question: its longest words that are not common ones."""
+def topics(text: str) -> tuple[str, str, str]:
+    """Return three different topics of a question: its longest words that are not common ones."""
     words = {
         word.lower(): None for word in _WORD.findall(text[:_TOPIC_CHARACTERS]) if word.lower() not in _COMMON
     }

@@ -26,6 +26,8 @@ class SimulatedConfig:
     requests that a fault hits; answers at temperature 0 do not depend on it. ``resample`` is the share of
     words replaced at random in every answer, at any temperature; ``alter`` is the share of words that this
     model always replaces in the same way. ``keep_requests`` is how many received requests are listed.
+    ``compress`` is the content encoding of every answer; ``accept`` takes the one that the request prefers,
+    and None, as vLLM, encodes nothing.
     """
 
     name: str = "v1"
@@ -46,3 +48,4 @@ class SimulatedConfig:
     fault: Fault = NO_FAULT
     resample: float = 0.0
     alter: float = 0.0
+    compress: str | None = None

@@ -1,34 +1,25 @@
-"""Faults that can be injected into a running simulated server."""
+"""Faults that can be injected into a running simulated server, and the board that holds them."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from demo.simulated.encodings import CODINGS
+from demo.simulated.modes import FaultMode
+from demo.simulated.wire import Api
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
-__all__ = ["NO_FAULT", "Fault", "FaultBoard", "FaultError", "FaultMode"]
+__all__ = ["NO_FAULT", "Fault", "FaultBoard", "FaultError", "parse_faults"]
 
+_E = TypeVar("_E", bound=Enum)
 
-class FaultMode(Enum):
-    """The effect on a request that the fault hits."""
-
-    NONE = "none"
-    ERROR = "error"
-    """The response is a 500, sent at once."""
-    SLOW = "slow"
-    """The answer takes ten times as long as configured, and at least 100 ms to the first token."""
-    HANG = "hang"
-    """No response is sent; the connection closes when the fault is changed."""
-    GIBBERISH = "gibberish"
-    """The response is a 200 with random letter sequences."""
-    REFUSE_READ = "refuse_read"
-    """The body is not read, so a large upload stalls; the connection closes when the fault is changed."""
-    CUT_STREAM = "cut_stream"
-    """The connection closes halfway through the answer."""
+_LONGEST_DELAY_SECONDS: Final = 3600.0
 
 
 class FaultError(ValueError):
@@ -37,58 +28,97 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """A fault and the share of requests that it hits, in [0, 1]."""
+    """A fault and the share of requests that it hits, in [0, 1].
+
+    ``apis`` limits it to some APIs; empty means every API that accepts a POST. ``status`` is the status of
+    ``error``, with a Retry-After header of ``retry_after`` seconds if that is given. ``after`` is the share
+    of a stream, in [0, 1], that is sent before a fault in its midst. ``delay`` is the time in seconds by
+    which ``late_ping`` and ``late_role`` are late. ``encoding`` is that of ``encoded`` and
+    ``unlabeled_encoding``.
+    """
 
     mode: FaultMode
     rate: float = 1.0
+    apis: tuple[Api, ...] = ()
+    status: int = 500
+    retry_after: int | None = None
+    after: float = 0.5
+    delay: float = 1.5
+    encoding: str = "gzip"
 
     @classmethod
     def parse(cls, document: object) -> Fault:
-        """Return the fault of a JSON document ``{"mode": ..., "rate": 0..1}``.
+        """Return the fault of a JSON document ``{"mode": ..., "rate": 0..1, "api": ..., ...}``.
 
         Raises:
-            FaultError: The mode or a field is unknown, or the rate is outside 0..1.
+            FaultError: The mode or a field is unknown, or a value is outside its range.
         """
         if not isinstance(document, dict):
             raise FaultError('the body must be a JSON object {"mode": ..., "rate": 0..1}')
-        unknown = sorted(set(document) - {"mode", "rate"})
+        allowed = ["mode", "rate", "api", *(one.name for one in fields(cls) if one.name not in _NAMED)]
+        unknown = sorted(set(document) - set(allowed))
         if unknown:
-            raise FaultError(f"unknown field {unknown[0]!r}; allowed: mode, rate")
-        rate = document.get("rate", 1.0)
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-            raise FaultError(f"rate {rate!r}; allowed: a number from 0 to 1")
-        try:
-            mode = FaultMode(document.get("mode"))
-        except ValueError as error:
-            allowed = ", ".join(known.value for known in FaultMode)
-            raise FaultError(f"mode {document.get('mode')!r}; allowed: {allowed}") from error
-        return cls(mode=mode, rate=float(rate))
+            raise FaultError(f"unknown field {unknown[0]!r}; allowed: {', '.join(allowed)}")
+        return cls(
+            mode=_member(FaultMode, "mode", document.get("mode")),
+            rate=_number(document, "rate", 1.0, 1),
+            apis=_apis(document.get("api")),
+            status=_whole(document, "status", 500, range(400, 600)) or 500,
+            retry_after=_whole(document, "retry_after", None, range(86_401)),
+            after=_number(document, "after", 0.5, 1),
+            delay=_number(document, "delay", 1.5, _LONGEST_DELAY_SECONDS),
+            encoding=_encoding(document.get("encoding", "gzip")),
+        )
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document that ``parse`` reads."""
-        return {"mode": self.mode.value, "rate": self.rate}
+        """Return the JSON document that ``parse`` reads; fields with their default are left out."""
+        changed = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in _NAMED and getattr(self, one.name) != one.default
+        }
+        named = {"api": [api.value for api in self.apis]} if self.apis else {}
+        return {"mode": self.mode.value, "rate": self.rate} | named | changed
+
+    def covers(self, api: Api) -> bool:
+        """Return whether requests of an API can be hit; lists of models only if they are named."""
+        return api in self.apis if self.apis else api is not Api.MODELS
 
 
+_NAMED: Final = frozenset({"mode", "rate", "apis"})
 NO_FAULT: Final = Fault(mode=FaultMode.NONE)
 
 
+def parse_faults(document: object) -> tuple[Fault, ...]:
+    """Return the faults of one JSON object or of a list of them.
+
+    Raises:
+        FaultError: A fault is invalid, or the rates of the faults of one API add up to more than 1.
+    """
+    if not isinstance(document, list):
+        return (Fault.parse(document),)
+    faults = tuple(Fault.parse(item) for item in document)
+    for api in Api:
+        total = sum(fault.rate for fault in faults if fault.covers(api))
+        if total > 1 + 1e-9:
+            raise FaultError(f"the rates for {api.value} add up to {total:g}; allowed: at most 1")
+    if not faults:
+        raise FaultError("the list of faults is empty; allowed: at least one fault")
+    return faults
+
+
 class FaultBoard:
-    """The active fault; requests that the fault holds wait until the fault changes or the server stops."""
+    """The active faults; requests that a fault holds wait until the faults change or the server stops."""
 
     def __init__(self, rng: random.Random, fault: Fault = NO_FAULT) -> None:
         self._rng = rng
-        self._fault = fault
+        self._faults: tuple[Fault, ...] = (fault,)
         self._changed = asyncio.Event()
         self._closed = False
 
-    @property
-    def fault(self) -> Fault:
-        """The active fault."""
-        return self._fault
-
-    def put(self, fault: Fault) -> None:
-        """Activate a fault and release every request that the previous one held."""
-        self._fault = fault
+    def put(self, *faults: Fault) -> None:
+        """Activate faults in place of the former ones, and release every request that those held."""
+        self._faults = faults or (NO_FAULT,)
         self._release()
 
     def close(self) -> None:
@@ -96,18 +126,63 @@ class FaultBoard:
         self._closed = True
         self._release()
 
-    def draw(self) -> FaultMode:
-        """Return the effect on the next request, drawn at the fault's rate."""
-        fault = self._fault
-        if fault.mode is FaultMode.NONE or self._rng.random() >= fault.rate:
-            return FaultMode.NONE
-        return fault.mode
+    def draw(self, api: Api) -> Fault:
+        """Return the fault of the next request of an API, drawn at the rates; ``NO_FAULT`` if none."""
+        active = [fault for fault in self._faults if fault.mode is not FaultMode.NONE and fault.covers(api)]
+        if not active:
+            return NO_FAULT
+        drawn = self._rng.random()
+        for fault in active:
+            if drawn < fault.rate:
+                return fault
+            drawn -= fault.rate
+        return NO_FAULT
+
+    def document(self) -> Any:
+        """Return the active fault as JSON; a list if there are several."""
+        documents = [fault.document() for fault in self._faults]
+        return documents[0] if len(documents) == 1 else documents
 
     async def wait_for_change(self) -> None:
-        """Wait until the active fault changes; return at once after ``close``."""
+        """Wait until the active faults change; return at once after ``close``."""
         if not self._closed:
             await self._changed.wait()
 
     def _release(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _member(kind: type[_E], name: str, value: object) -> _E:
+    try:
+        return kind(value)
+    except ValueError as error:
+        allowed = ", ".join(str(known.value) for known in kind)
+        raise FaultError(f"{name} {value!r}; allowed: {allowed}") from error
+
+
+def _apis(value: object) -> tuple[Api, ...]:
+    if value is None:
+        return ()
+    names: Sequence[object] = value if isinstance(value, list) else [value]
+    return tuple(_member(Api, "api", name) for name in names)
+
+
+def _number(document: dict[str, Any], name: str, default: float, most: float) -> float:
+    value = document.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise FaultError(f"{name} {value!r}; allowed: a number from 0 to {most:g}")
+    return float(value)
+
+
+def _whole(document: dict[str, Any], name: str, default: int | None, allowed: range) -> int | None:
+    value = document.get(name, default)
+    if value is not None and (type(value) is not int or value not in allowed):
+        raise FaultError(f"{name} {value!r}; allowed: an integer from {allowed[0]} to {allowed[-1]}")
+    return value
+
+
+def _encoding(value: object) -> str:
+    if not isinstance(value, str) or value not in CODINGS:
+        raise FaultError(f"encoding {value!r}; allowed: {', '.join(CODINGS)}")
+    return value

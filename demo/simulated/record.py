@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from demo.simulated.faults import FaultMode
+from demo.simulated.modes import FaultMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,10 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 
 @dataclass(slots=True, kw_only=True)
 class Received:
-    """One received request; fields taken from the body are None if it was not read or not valid."""
+    """One received request; fields taken from the body are None if it was not read or not valid.
+
+    ``status`` is the status that was sent, None before. ``fault`` is the fault that changed the response.
+    """
 
     sequence: int
     method: str
@@ -31,6 +34,17 @@ class Received:
     body_bytes: int | None = None
     body_sha256: str | None = None
     model: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """What the server did: the name of the fault, ``rejected``, or ``ok``."""
+        if self.fault is not FaultMode.NONE:
+            return str(self.fault.value)
+        return "rejected" if self.status is not None and self.status >= 400 else "ok"
+
+    def sent(self, status: int) -> None:
+        """Record that the headers were sent."""
+        self.status = status
 
     def document(self, only: Sequence[str]) -> dict[str, Any]:
         """Return the request as JSON; ``only`` names the headers to include, all of them when empty."""

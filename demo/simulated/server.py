@@ -1,4 +1,4 @@
-"""A simulated vLLM server: vLLM's HTTP API in front of a text generator that needs almost no CPU.
+"""A simulated model server: the HTTP APIs of vLLM in front of generators that need almost no CPU.
 
 It replaces a model server in the demo and in tests: the same paths, headers, bodies, streams and errors, two
 flavours of one model, configurable times to the first token and between tokens, and faults that can be
@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Final, Self
 from aiohttp import web
 
 from demo.simulated.admin import ADMIN_PREFIX, Admin
+from demo.simulated.books import Books
 from demo.simulated.config import VERSION, SimulatedConfig
-from demo.simulated.engine import Engine
-from demo.simulated.faults import FaultBoard, FaultMode
+from demo.simulated.effects import JSON, changed_body, changed_script, compressed, replacement
+from demo.simulated.encodings import CODINGS, accepted
+from demo.simulated.engine import Answered, Engine, parse
+from demo.simulated.faults import NO_FAULT, Fault, FaultBoard, FaultError
 from demo.simulated.metrics import ServerMetrics
+from demo.simulated.modes import FaultMode, Traits, applies
 from demo.simulated.record import Received, RequestLog
 from demo.simulated.replies import HEADERS, DroppedResponse, drop, json_reply
-from demo.simulated.wire import Api, Envelope, WireError, encode, parse
+from demo.simulated.script import Part, Script, play
+from demo.simulated.wire import MODEL_PREFIX, PATHS, Api, WireError, encode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,19 +49,22 @@ class SimulatedVllm:
     """A simulated server; use as ``async with SimulatedVllm(config) as server: server.url``."""
 
     def __init__(self, config: SimulatedConfig) -> None:
+        if config.compress is not None and config.compress not in {"accept", *CODINGS}:
+            raise FaultError(f"compress {config.compress!r}; allowed: accept, {', '.join(CODINGS)}")
         self.config = config
         self.log = RequestLog(config.keep_requests)
         self.faults = FaultBoard(random.Random(config.seed), config.fault)
         self._metrics = ServerMetrics(config.model)
-        self._engine = Engine(config, self._metrics)
-        self._admin = Admin(config.name, self.faults, self.log)
+        self._engine = Engine(config)
+        self.books = Books()
+        self._admin = Admin(config.name, self.faults, self.log, self.books)
         self._created = int(time.time())
         self._runner: web.AppRunner | None = None
         self._url = ""
         self._routes: Final[dict[str, dict[str, _Handler]]] = {
-            Api.CHAT.value: {"POST": self._generate},
-            Api.COMPLETIONS.value: {"POST": self._generate},
+            **{path: {"POST": self._generate} for path in PATHS},
             "/v1/models": {"GET": self._models},
+            MODEL_PREFIX: {"GET": self._models},
             "/health": {"GET": self._health},
             "/version": {"GET": self._version},
             "/metrics": {"GET": self._exposition},
@@ -131,30 +139,37 @@ class SimulatedVllm:
         if request.path.startswith(ADMIN_PREFIX):
             return await self._admin.respond(request)
         received = self.log.begin(request.method, request.path, request.headers)
+        route = MODEL_PREFIX if request.path.startswith(MODEL_PREFIX) else request.path
+        api = _api(route)
+        if api is not None:
+            self.books.begin(api)
         try:
-            response = await self._respond(request, received)
+            response = await self._respond(request, received, route)
+            if received.status is None and not isinstance(response, DroppedResponse):
+                received.sent(response.status)
         except (asyncio.CancelledError, ConnectionError):
             received.aborted = True
             raise
         else:
-            received.status = None if isinstance(response, DroppedResponse) else response.status
             return response
         finally:
             self.log.end(received)
-            handler = request.path if request.path in self._routes else "none"
+            if api is not None:
+                self.books.end(api, received.outcome, received.status, aborted=received.aborted)
+            handler = route if route in self._routes else "none"
             # A request whose client disconnected counts as 2xx, as in vLLM's own metrics.
             self._metrics.completed(handler, request.method, received.status or 200)
 
-    async def _respond(self, request: web.Request, received: Received) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, received: Received, route: str) -> web.StreamResponse:
         try:
-            return await self._dispatch(request, received)
+            return await self._dispatch(request, received, route)
         except WireError as error:
-            return json_reply(error.body(), status=error.status)
+            return json_reply(encode(error.document(_api(route) or Api.OTHER)), status=error.status)
         except web.HTTPException as error:
             return json_reply(encode({"detail": error.reason}), status=error.status)
 
-    async def _dispatch(self, request: web.Request, received: Received) -> web.StreamResponse:
-        methods = self._routes.get(request.path)
+    async def _dispatch(self, request: web.Request, received: Received, route: str) -> web.StreamResponse:
+        methods = self._routes.get(route)
         if methods is None:
             raise web.HTTPNotFound
         handler = methods.get(request.method)
@@ -162,33 +177,76 @@ class SimulatedVllm:
             body = encode({"detail": "Method Not Allowed"})
             return json_reply(body, status=405, headers={"allow": ", ".join(methods)})
         needed = self.config.require_header
-        if needed is not None and request.path.startswith("/v1/") and needed not in request.headers:
+        if needed is not None and route.startswith("/v1/") and needed not in request.headers:
             raise WireError.header_missing(needed)
         return await handler(request, received)
 
     async def _generate(self, request: web.Request, received: Received) -> web.StreamResponse:
-        mode = received.fault = self.faults.draw()
-        if mode is FaultMode.REFUSE_READ:
+        config, api = self.config, PATHS[request.path]
+        fault = self.faults.draw(api)
+        if fault.mode is FaultMode.REFUSE_READ:
+            received.fault = fault.mode
             return await self._refuse_to_read(request)
         body = await request.read()
         received.body_bytes = len(body)
         received.body_sha256 = hashlib.sha256(body).hexdigest()
-        if mode is FaultMode.HANG:
-            await self.faults.wait_for_change()
-            return drop(request)
-        config, api = self.config, Api(request.path)
-        content_type = request.headers.get("content-type", "")
-        parsed = parse(api, content_type, body, model=config.model, max_model_len=config.max_model_len)
-        received.stream, received.model = parsed.stream, config.model
-        if mode is FaultMode.ERROR:
-            raise WireError.internal()
-        envelope = Envelope(
-            api=api,
+        if fault.mode is FaultMode.HANG:
+            return await self._hang(request, received)
+        try:
+            parsed = parse(api, request.headers.get("content-type", ""), body, config)
+        except WireError:
+            # Some faults hit a request that the server would have rejected, too.
+            script = self._replacement(fault, api, stream=False)
+            if script is None:
+                raise
+            return await self._send(request, received, script, fault)
+        received.stream, received.model = getattr(parsed, "stream", False), config.model
+        script = self._replacement(fault, api, stream=received.stream)
+        if script is not None:
+            return await self._send(request, received, script, fault)
+        answered = self._engine.answer(
+            api,
+            parsed,
+            fault,
             request_id=request.headers.get("x-request-id") or uuid.uuid4().hex,
             created=int(time.time()),
-            model=config.model,
         )
-        return await self._engine.run(request, parsed, envelope, mode)
+        self._metrics.running.inc()
+        try:
+            response = await self._send(request, received, answered.script, answered.fault)
+        finally:
+            self._metrics.running.dec()
+        if answered.tokens and not isinstance(response, DroppedResponse):
+            self._count(answered)
+        return response
+
+    def _replacement(self, fault: Fault, api: Api, *, stream: bool) -> Script | None:
+        return replacement(fault, api, stream=stream, max_model_len=self.config.max_model_len)
+
+    def _count(self, answered: Answered) -> None:
+        self._metrics.finished(
+            answered.reason,
+            prompt_tokens=answered.prompt_tokens,
+            tokens=answered.tokens,
+            first=answered.first,
+            total=answered.total,
+        )
+
+    async def _send(
+        self, request: web.Request, received: Received, script: Script, fault: Fault
+    ) -> web.StreamResponse:
+        """Send a response in the server's content encoding and under a fault of the transfer."""
+        received.fault = fault.mode
+        coding = self.config.compress
+        if coding == "accept":
+            coding = accepted(request.headers.get("accept-encoding", ""))
+        script = changed_script(compressed(script, fault, coding), fault)
+        return await play(request, script, hold=self.faults.wait_for_change, started=received.sent)
+
+    async def _hang(self, request: web.Request, received: Received) -> web.StreamResponse:
+        received.fault = FaultMode.HANG
+        await self.faults.wait_for_change()
+        return drop(request)
 
     async def _refuse_to_read(self, request: web.Request) -> web.StreamResponse:
         """Read no body, so that the sender's upload stalls, until the fault is changed."""
@@ -201,8 +259,27 @@ class SimulatedVllm:
         await self.faults.wait_for_change()
         return drop(request)
 
-    async def _models(self, _request: web.Request, _received: Received) -> web.StreamResponse:
-        card = {
+    async def _models(self, request: web.Request, received: Received) -> web.StreamResponse:
+        """Respond with the list of models, or with the one that the path names."""
+        fault = self.faults.draw(Api.MODELS)
+        if fault.mode in {FaultMode.HANG, FaultMode.REFUSE_READ}:
+            return await self._hang(request, received)
+        fault = fault if applies(fault.mode, Traits(api=Api.MODELS)) else NO_FAULT
+        script = self._replacement(fault, Api.MODELS, stream=False)
+        if script is None:
+            card = self._card()
+            document: object = {"object": "list", "data": [card]}
+            if request.path.startswith(MODEL_PREFIX):
+                name = request.path.removeprefix(MODEL_PREFIX)
+                if name != self.config.model:
+                    raise WireError.no_model(name)
+                document = card
+            body = changed_body(document, fault, Api.MODELS)
+            script = Script(content_type=JSON, parts=(Part(data=body),))
+        return await self._send(request, received, script, fault)
+
+    def _card(self) -> dict[str, object]:
+        return {
             "id": self.config.model,
             "object": "model",
             "created": self._created,
@@ -212,7 +289,6 @@ class SimulatedVllm:
             "max_model_len": self.config.max_model_len,
             "permission": [],
         }
-        return json_reply(encode({"object": "list", "data": [card]}))
 
     async def _health(self, _request: web.Request, _received: Received) -> web.StreamResponse:
         return web.Response(headers=HEADERS)
@@ -223,3 +299,12 @@ class SimulatedVllm:
     async def _exposition(self, _request: web.Request, _received: Received) -> web.StreamResponse:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=self._metrics.exposition(), headers={**HEADERS, "content-type": kind})
+
+
+def _api(route: str) -> Api | None:
+    """Return the API of a path for the books; None for the paths that are no API."""
+    if route in {"/v1/models", MODEL_PREFIX}:
+        return Api.MODELS
+    if route in {"/health", "/version", "/metrics"}:
+        return None
+    return PATHS.get(route, Api.OTHER)

@@ -1,51 +1,99 @@
-"""vLLM's HTTP format without I/O: parses request bodies, encodes answers, stream events and errors.
+"""What all APIs of a simulated server share, without I/O: their paths, errors, and readers of request fields.
 
-Every field is as vLLM 0.32 sends it; the texts of errors are different. One choice per request is supported:
-``n`` above 1 is rejected. ``stop``, tools and log probabilities are accepted and ignored.
+The error objects are those of vLLM 0.32 and, for Messages, of the Anthropic API; the texts are different.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from demo.simulated.answers import Question
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
-    "DONE_EVENT",
+    "MODEL_PREFIX",
+    "PATHS",
+    "STREAMED_APIS",
     "Api",
-    "Envelope",
-    "Finish",
-    "GenerationRequest",
-    "Usage",
     "WireError",
+    "checked_model",
     "encode",
-    "parse",
+    "field",
+    "fitting",
+    "integer",
+    "json_object",
+    "number",
+    "token_count",
 ]
 
 _T = TypeVar("_T")
 
-DONE_EVENT: Final = b"data: [DONE]\n\n"
-_COMPLETION_MAX_TOKENS: Final = 16
 _CHARACTERS_PER_TOKEN: Final = 4
-_MESSAGE_TOKENS: Final = 4
-_NON_TEXT_PART_TOKENS: Final = 256
+MODEL_PREFIX: Final = "/v1/models/"
 
 
 class Api(Enum):
-    """The two generation endpoints."""
+    """The APIs of the server; the values name them in faults and in the books."""
 
-    CHAT = "/v1/chat/completions"
-    COMPLETIONS = "/v1/completions"
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCORE = "score"
+    TRANSCRIPTION = "transcription"
+    SPEECH = "speech"
+    MODELS = "models"
+    OTHER = "other"
+    """A path that the server does not have."""
 
 
-class Finish(Enum):
-    """The finish reason of an answer."""
+PATHS: Final[Mapping[str, Api]] = {
+    "/v1/chat/completions": Api.CHAT,
+    "/v1/completions": Api.COMPLETIONS,
+    "/v1/responses": Api.RESPONSES,
+    "/v1/messages": Api.MESSAGES,
+    "/v1/embeddings": Api.EMBEDDINGS,
+    "/rerank": Api.RERANK,
+    "/v1/rerank": Api.RERANK,
+    "/v2/rerank": Api.RERANK,
+    "/score": Api.SCORE,
+    "/v1/score": Api.SCORE,
+    "/v1/audio/transcriptions": Api.TRANSCRIPTION,
+    "/v1/audio/translations": Api.TRANSCRIPTION,
+    "/v1/audio/speech": Api.SPEECH,
+}
+"""The paths that accept a POST."""
 
-    STOP = "stop"
-    LENGTH = "length"
+STREAMED_APIS: Final = frozenset({Api.CHAT, Api.COMPLETIONS, Api.RESPONSES, Api.MESSAGES})
+"""The APIs that generate text and can send it as an event stream."""
+
+_KINDS: Final[Mapping[int, str]] = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    403: "ForbiddenError",
+    404: "NotFoundError",
+    422: "Unprocessable Entity",
+    429: "RateLimitError",
+    500: "InternalServerError",
+    503: "Service Unavailable",
+    529: "OverloadedError",
+}
+_ANTHROPIC_KINDS: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
 
 
 class WireError(Exception):
@@ -57,10 +105,13 @@ class WireError(Exception):
         self.kind = kind
         self.param = param
 
-    def body(self) -> bytes:
-        """Return the JSON body."""
+    def document(self, api: Api) -> dict[str, Any]:
+        """Return the JSON body: the error object of the Anthropic API for Messages, else that of vLLM."""
+        if api is Api.MESSAGES:
+            kind = _ANTHROPIC_KINDS.get(self.status, "api_error")
+            return {"type": "error", "error": {"type": kind, "message": str(self)}}
         error = {"message": str(self), "type": self.kind, "param": self.param, "code": self.status}
-        return encode({"error": error})
+        return {"error": error}
 
     @classmethod
     def bad_request(cls, message: str, *, param: str | None = None) -> WireError:
@@ -78,9 +129,10 @@ class WireError(Exception):
         return cls(404, "NotFoundError", f"The model `{name}` does not exist.", param="model")
 
     @classmethod
-    def internal(cls) -> WireError:
-        """Return the error of an injected engine failure."""
-        return cls(500, "InternalServerError", "The simulated engine failed on purpose.")
+    def injected(cls, status: int) -> WireError:
+        """Return the error of an injected failure with an HTTP status."""
+        kind = _KINDS.get(status, "InternalServerError")
+        return cls(status, kind, "The simulated engine failed on purpose.")
 
     @classmethod
     def header_missing(cls, name: str) -> WireError:
@@ -88,161 +140,21 @@ class WireError(Exception):
         return cls(403, "ForbiddenError", f"The simulated server requires the header {name}.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
-    """A validated generation request; ``max_tokens`` is at least 1 and fits the context."""
-
-    question: Question
-    max_tokens: int
-    prompt_tokens: int
-    stream: bool
-    include_usage: bool
-    seed: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Token counts of one request and its answer."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-    def document(self) -> dict[str, Any]:
-        """Return the ``usage`` object."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "completion_tokens": self.completion_tokens,
-        }
-
-
 def encode(document: object) -> bytes:
     """Return compact JSON in UTF-8, without ASCII escapes."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:  # Text of a request that is no Unicode, such as half of a surrogate pair.
+        pass
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len: int) -> GenerationRequest:
-    """Return the validated request of a body.
+def json_object(content_type: str, body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a request body.
 
     Raises:
-        WireError: 400 for an invalid or too long body, 404 for the name of another model.
+        WireError: 400 if the content type is not JSON or the body is not a JSON object.
     """
-    document = _json_object(content_type, body)
-    if api is Api.CHAT:
-        conversation, last, prompt_tokens = _chat_prompt(document.get("messages"))
-    else:
-        conversation, last, prompt_tokens = _completion_prompt(document.get("prompt"))
-    stream = _field(document, "stream", bool, default=False)
-    include_usage = _include_usage(document.get("stream_options"), stream=stream)
-    temperature = _number(document, "temperature", default=1.0)
-    seed = _integer(document, "seed", minimum=None)
-    limit = _integer(document, "max_completion_tokens", minimum=1) or _integer(
-        document, "max_tokens", minimum=1
-    )
-    if (_integer(document, "n", minimum=1) or 1) > 1:
-        raise WireError.bad_request("The simulated server returns one choice; allowed: n = 1.", param="n")
-    name = _field(document, "model", str, default=model)
-    if name != model:
-        raise WireError.no_model(name)
-    return GenerationRequest(
-        question=Question(
-            conversation=conversation,
-            last=last,
-            temperature=temperature,
-            wants_json=_wants_json(document.get("response_format")),
-        ),
-        max_tokens=_fitting(api, limit, prompt_tokens, max_model_len),
-        prompt_tokens=prompt_tokens,
-        stream=stream,
-        include_usage=include_usage,
-        seed=seed,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
-    """The fields shared by the body and all events of one answer."""
-
-    api: Api
-    request_id: str
-    created: int
-    model: str
-
-    @property
-    def id(self) -> str:
-        """The id of the answer; it contains the client's request id."""
-        return f"{'chatcmpl' if self.api is Api.CHAT else 'cmpl'}-{self.request_id}"
-
-    def whole(self, text: str, finish: Finish, usage: Usage) -> bytes:
-        """Return the body of an answer that is not streamed."""
-        choice: dict[str, Any] = {"index": 0}
-        if self.api is Api.CHAT:
-            choice["message"] = {
-                "role": "assistant",
-                "content": text,
-                "refusal": None,
-                "annotations": None,
-                "audio": None,
-                "function_call": None,
-                "tool_calls": [],
-                "reasoning": None,
-            }
-        else:
-            choice["text"] = text
-        choice |= {"logprobs": None, "finish_reason": finish.value, "stop_reason": None, "token_ids": None}
-        document = self._head(stream=False) | {
-            "choices": [choice],
-            "service_tier": None,
-            "system_fingerprint": None,
-            "usage": usage.document() | {"prompt_tokens_details": None},
-        }
-        return encode(document)
-
-    def first_event(self) -> bytes:
-        """Return the first event of a stream: the role for a chat, nothing for a completion."""
-        if self.api is Api.COMPLETIONS:
-            return b""
-        choice = {"index": 0, "delta": {"role": "assistant", "content": ""}}
-        return self._event({"choices": [choice | {"logprobs": None, "finish_reason": None}]})
-
-    def token_events(self, tokens: tuple[str, ...], finish: Finish) -> list[bytes]:
-        """Return one event per token; the last one has the finish reason, as in vLLM."""
-        head = encode(self._head(stream=True))[:-1]
-        last = len(tokens) - 1
-        return [
-            b"data: %b,%b}\n\n" % (head, self._choice(token, finish if place == last else None))
-            for place, token in enumerate(tokens)
-        ]
-
-    def usage_event(self, usage: Usage) -> bytes:
-        """Return the usage event, which has no choices."""
-        return self._event({"choices": [], "usage": usage.document()})
-
-    def _choice(self, token: str, finish: Finish | None) -> bytes:
-        choice: dict[str, Any] = {"index": 0}
-        if self.api is Api.CHAT:
-            choice["delta"] = {"content": token}
-        else:
-            choice["text"] = token
-        choice |= {"logprobs": None, "finish_reason": finish.value if finish else None}
-        if finish:
-            choice["stop_reason"] = None
-        return encode({"choices": [choice | {"token_ids": None}]})[1:-1]
-
-    def _event(self, rest: dict[str, Any]) -> bytes:
-        return b"data: %b\n\n" % encode(self._head(stream=True) | rest)
-
-    def _head(self, *, stream: bool) -> dict[str, Any]:
-        chat = "chat.completion.chunk" if stream else "chat.completion"
-        return {
-            "id": self.id,
-            "object": chat if self.api is Api.CHAT else "text_completion",
-            "created": self.created,
-            "model": self.model,
-        }
-
-
-def _json_object(content_type: str, body: bytes) -> dict[str, Any]:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise WireError.bad_request("The content type must be application/json.")
     try:
@@ -254,65 +166,28 @@ def _json_object(content_type: str, body: bytes) -> dict[str, Any]:
     return document
 
 
-def _chat_prompt(messages: object) -> tuple[str, str, int]:
-    """Return (conversation, text of the last message, prompt tokens)."""
-    if not isinstance(messages, list) or not messages:
-        raise WireError.bad_request(
-            "messages is required: a list with at least one message.", param="messages"
-        )
-    turns, last, tokens = [], "", 0
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise WireError.bad_request("Every message must be an object with a role.", param="messages")
-        last, other_parts = _content(message.get("content"))
-        turns.append(f"{message['role']}\x1f{last}\x1e")
-        tokens += _MESSAGE_TOKENS + _token_count(last) + other_parts * _NON_TEXT_PART_TOKENS
-    return "".join(turns), last, tokens
-
-
-def _content(content: object) -> tuple[str, int]:
-    """Return (text, number of parts that are not text) of one message."""
-    if content is None:
-        return "", 0
-    if isinstance(content, str):
-        return content, 0
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
-        raise WireError.bad_request("content must be text or a list of parts.", param="messages")
-    texts = [part.get("text") for part in content if part.get("type") == "text"]
-    if not all(isinstance(text, str) for text in texts):
-        raise WireError.bad_request("A text part must have text.", param="messages")
-    return "\n".join(text for text in texts if isinstance(text, str)), len(content) - len(texts)
-
-
-def _completion_prompt(prompt: object) -> tuple[str, str, int]:
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
-        prompt = prompt[0]
-    if isinstance(prompt, str):
-        return prompt, prompt, max(1, _token_count(prompt))
-    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
-        return repr(prompt), "", len(prompt)
-    raise WireError.bad_request("prompt is required: a text, or a list of token ids.", param="prompt")
-
-
-def _token_count(text: str) -> int:
+def token_count(text: str) -> int:
+    """Return the number of tokens of a prompt: one for each four characters, rounded up."""
     return -(-len(text) // _CHARACTERS_PER_TOKEN)
 
 
-def _include_usage(options: object, *, stream: bool) -> bool:
-    if options is None:
-        return False
-    if not isinstance(options, dict):
-        raise WireError.bad_request("stream_options must be an object.", param="stream_options")
-    if not stream:
-        raise WireError.bad_request("stream_options requires stream = true.", param="stream_options")
-    return bool(options.get("include_usage"))
+def checked_model(document: Mapping[str, Any], model: str) -> None:
+    """Accept the served model's name or none.
+
+    Raises:
+        WireError: 404 for the name of another model.
+    """
+    name = field(document, "model", str, default=model)
+    if name != model:
+        raise WireError.no_model(name)
 
 
-def _wants_json(response_format: object) -> bool:
-    return isinstance(response_format, dict) and response_format.get("type") in {"json_object", "json_schema"}
+def field(document: Mapping[str, Any], name: str, kind: type[_T], *, default: _T) -> _T:
+    """Return a field of one type; the default if it is missing or null.
 
-
-def _field(document: dict[str, Any], name: str, kind: type[_T], *, default: _T) -> _T:
+    Raises:
+        WireError: 400 if the value has another type.
+    """
     value = document.get(name)
     if value is None:
         return default
@@ -321,7 +196,12 @@ def _field(document: dict[str, Any], name: str, kind: type[_T], *, default: _T) 
     return value
 
 
-def _number(document: dict[str, Any], name: str, *, default: float) -> float:
+def number(document: Mapping[str, Any], name: str, *, default: float) -> float:
+    """Return a finite number of at least 0.
+
+    Raises:
+        WireError: 400 for any other value.
+    """
     value = document.get(name)
     if value is None:
         return default
@@ -330,7 +210,12 @@ def _number(document: dict[str, Any], name: str, *, default: float) -> float:
     return float(value)
 
 
-def _integer(document: dict[str, Any], name: str, *, minimum: int | None) -> int | None:
+def integer(document: Mapping[str, Any], name: str, *, minimum: int | None) -> int | None:
+    """Return an integer of at least ``minimum``, or None if the field is missing or null.
+
+    Raises:
+        WireError: 400 for any other value.
+    """
     value = document.get(name)
     if value is None:
         return None
@@ -340,15 +225,21 @@ def _integer(document: dict[str, Any], name: str, *, minimum: int | None) -> int
     return value
 
 
-def _fitting(api: Api, limit: int | None, prompt_tokens: int, max_model_len: int) -> int:
-    """Return the token limit of the answer, which must fit the context."""
+def fitting(limit: int | None, prompt_tokens: int, max_model_len: int, *, unlimited: int | None) -> int:
+    """Return the token limit of the answer, which must fit the context.
+
+    ``unlimited`` is the limit of a request that has none; None allows all that the prompt leaves.
+
+    Raises:
+        WireError: 400 if the prompt, or the prompt and the requested answer, are longer than the context.
+    """
     room = max_model_len - prompt_tokens
     if room < 1:
         raise WireError.too_long(
             f"The prompt has {prompt_tokens} tokens; the model's context is {max_model_len} tokens."
         )
     if limit is None:
-        return room if api is Api.CHAT else min(room, _COMPLETION_MAX_TOKENS)
+        return room if unlimited is None else min(room, unlimited)
     if limit > room:
         raise WireError.too_long(
             f"max_tokens is {limit}; the prompt leaves {room} of {max_model_len} tokens."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import shlex
 import shutil
@@ -12,29 +11,33 @@ import signal
 import statistics
 import sys
 import time
-import urllib.request
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from demo.processes import ProcessError
 from demo.story import specs
+from demo.story.pairs import count_pairs, print_newest_pair
 from demo.story.printer import StoryPrinter
-from demo.story.programs import Backend, Ports, Programs, start_simulated
+from demo.story.programs import Backend, Ports, Programs, inject_fault, start_simulated
+from demo.story.result import Result
+from demo.story.waiting import SceneError, explained, one_line, reached, until, waiting_at
 from demo.traffic import SplitSample, Traffic, TrafficConfig, split_sample
 from xds_server.cli.client import Api, ApiError, Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["Options", "play"]
 
-_Z_999: Final = 3.2905  # two-sided 99.9 %
 _MODEL: Final = "chat-large"
 _ROUTE: Final = "chat"
 _USERS: Final = 200  # per Envoy
-_SAMPLE_CONNECTIONS: Final = 200
+# Enough for some 600 requests a second. A longer sample, or one with more connections, would keep the servers
+# busy for so long that v3 would be compared with a v2 whose requests wait in a queue.
+_SAMPLE_CONNECTIONS: Final = 100
 _CANARY_WEIGHTS: Final = (5, 25, 50, 100)
+# Seconds. Each wait takes a few seconds on an idle machine; a busy one may take ten times as long.
+_LIMIT: Final = 180
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,47 +46,37 @@ class Options:
 
     `folder` receives logs, databases and specs, and is emptied first. `users` is the size of the sample that
     measures the split. `keep` leaves all programs running at the end. `vllm` is the folder of a prepared real
-    vLLM; None uses simulated servers.
+    vLLM; None uses simulated servers. All time limits are multiplied by `limit_scale`.
     """
 
     folder: Path
-    users: int = 20_000
+    users: int = 5_000
     keep: bool = False
     vllm: Path | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Result:
-    """The fields of the JSON summary that is printed last; `broken` lists the checks that failed."""
-
-    broken: list[str] = field(default_factory=list)
-    split: dict[str, float] = field(default_factory=dict)
-    moved_back: int = 0
-    sampled: int = 0
-    sample_failed: int = 0
-    pairs: int = 0
+    limit_scale: float = 1.0
 
 
 def play(options: Options) -> int:
-    """Play the story and return the exit code: 0 when every check passed."""
-    shutil.rmtree(options.folder, ignore_errors=True)
-    options.folder.mkdir(parents=True)
-    programs = Programs(folder=options.folder, ports=Ports.pick())
+    """Play the story and return the exit code: 0 when every check passed.
+
+    A part that cannot finish is reported in one line; all programs are stopped in any case.
+    """
     with StoryPrinter() as printer:
+        programs = None
         try:
+            shutil.rmtree(options.folder, ignore_errors=True)
+            options.folder.mkdir(parents=True)
+            programs = Programs(folder=options.folder, ports=Ports.pick())
             return asyncio.run(_Story(options, programs, printer).run())
         except (KeyboardInterrupt, asyncio.CancelledError):
             printer.plain("Interrupted; stopping all programs.")
             return 130
-        except (ProcessError, Unreachable, TimeoutError, ExceptionGroup) as error:
-            cause = _first_cause(error)
-            if not isinstance(cause, ProcessError | Unreachable | TimeoutError):
-                raise
-            printer.failed(str(cause) or "timed out")
-            printer.plain(f"Logs: {options.folder}")
+        except Exception as error:  # noqa: BLE001 - the demo ends here, and prints one line for any cause
+            printer.failed(explained(error, options.folder))
             return 1
         finally:
-            programs.stop()
+            if programs is not None:
+                programs.stop()
 
 
 class _Story:
@@ -92,7 +85,8 @@ class _Story:
         self._programs = programs
         self._printer = printer
         self._api = Api(programs.api)
-        self._result = _Result()
+        self._result = Result(printer=printer)
+        self._check = self._result.check
         self._started = time.monotonic()
         slow = options.vllm is not None
         self._traffic = [
@@ -177,7 +171,7 @@ class _Story:
             f"Part 1 of {self._parts}: Shadow. v1 serves all users; 20 % of their requests are copied to v2"
         )
         await self._command("apply", str(path))
-        await self._until(lambda view: view["phase"] == "Shadowing", 30, "phase Shadowing")
+        await self._until(lambda view: view["phase"] == "Shadowing", _LIMIT, "phase Shadowing")
 
     async def _shadow(self) -> None:
         simulated = self._options.vllm is None
@@ -190,15 +184,17 @@ class _Story:
         self._printer.line(f"Waiting for {wanted} requests that both v1 and v2 have answered")
         view = await self._until(
             lambda view: bool(view["pairs"]) and view["pairs"]["pairs"] >= wanted,
-            60 if simulated else 900,
+            _LIMIT if simulated else 900,
             f"{wanted} pairs of answers",
         )
         self._check(view["weights"]["v2"] == 0, "v2 served no user")
         self._printer.line(f"{view['pairs']['pairs']} pairs of answers collected; the newest:")
-        await asyncio.to_thread(self._print_newest_pair)
+        await asyncio.to_thread(
+            print_newest_pair, self._printer, self._programs.collector, _ROUTE, (self._old, self._new)
+        )
         if simulated:
             view = await self._until(
-                lambda view: view["equivalence"] is not None, 30, "a first comparison of the answers"
+                lambda view: view["equivalence"] is not None, _LIMIT, "a first comparison of the answers"
             )
             result = view["equivalence"]
             self._printer.line(
@@ -224,23 +220,23 @@ class _Story:
         await self._command("apply", str(path))
         samples = []
         for number, weight in enumerate((5, 25)):
-            view = await self._until(_waiting_at("v2", weight), 30, f"{weight} % of users on v2")
-            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
+            view = await self._until(waiting_at("v2", weight), _LIMIT, f"{weight} % of users on v2")
+            self._printer.step(view, "v2", weight, _CANARY_WEIGHTS)
             entry = self._programs.entries[number % len(self._programs.entries)]
             samples.append(await self._sample(weight, entry))
             if number == 1:
-                self._check_moved_back(*samples)
+                self._result.check_moved_back(*samples)
             await self._command("promote", _ROUTE, "-m", f"split at {weight} % checked")
         for weight in (50, 100):
             view = await self._until(
-                _synced_at("v2", weight),
-                60 if self._options.vllm is None else 600,
+                reached("v2", weight),
+                _LIMIT if self._options.vllm is None else 600,
                 f"{weight} % of users on v2",
             )
-            self._print_step(view, "v2", weight, _CANARY_WEIGHTS)
+            self._printer.step(view, "v2", weight, _CANARY_WEIGHTS)
         view = await self._until(
             lambda view: view["phase"] == "Healthy",
-            60 if self._options.vllm is None else 600,
+            _LIMIT if self._options.vllm is None else 600,
             "phase Healthy",
         )
         self._printer.panel(view)
@@ -259,12 +255,12 @@ class _Story:
             self._programs.folder, 3, _MODEL, self._new, bad, steps=steps, bake="10s", analyzed=True
         )
         await self._command("apply", str(path))
-        view = await self._until(_waiting_at("v3", 20), 30, "20 % of users on v3")
-        self._print_step(view, "v3", 20, (20, 100))
-        await asyncio.to_thread(_inject_fault, bad, "slow")
+        view = await self._until(waiting_at("v3", 20), _LIMIT, "20 % of users on v3")
+        self._printer.step(view, "v3", 20, (20, 100))
+        await asyncio.to_thread(inject_fault, bad, "slow")
         self._printer.line("Fault injected: v3 is ten times slower from now on; no operator reacts")
         before = time.time()
-        view = await self._until(lambda view: view["phase"] == "RolledBack", 120, "phase RolledBack")
+        view = await self._until(lambda view: view["phase"] == "RolledBack", _LIMIT, "phase RolledBack")
         after = time.time()
         self._check(
             view["outcome"] == "RolledBack",
@@ -305,23 +301,13 @@ class _Story:
         if ended := self._programs.ended():
             names = ", ".join(process.name for process in ended)
             self._check(False, f"all programs are still running; ended: {names}")
-        result.pairs = self._pairs()
-        self._printer.plain()
-        summary: dict[str, Any] = {
-            "demo": "fail" if result.broken else "pass",
-            "requests": sent,
-            "failed": failed,
-            "moved_back": result.moved_back,
-            "pairs": result.pairs,
-            "split": result.split,
-            "seconds": round(time.monotonic() - self._started, 1),
-        }
-        if result.broken:
-            summary["broken"] = result.broken
-            self._printer.plain(f"Logs: {self._programs.folder}")
-        sys.stdout.flush()
-        self._printer.plain(json.dumps(summary))
-        return 1 if result.broken else 0
+        return result.print_summary(
+            sent=sent,
+            failed=failed,
+            pairs=count_pairs(self._programs.collector),
+            seconds=time.monotonic() - self._started,
+            folder=self._programs.folder,
+        )
 
     # Building blocks
 
@@ -340,9 +326,16 @@ class _Story:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        limit = _LIMIT * self._options.limit_scale
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(), limit)
+        except TimeoutError as error:
+            raise SceneError(f"shiftplane {arguments[0]} was not done after {limit:g} s") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
         if process.returncode != 0:
-            raise ProcessError(f"shiftplane {arguments[0]} failed:\n{output.decode()}")
+            raise SceneError(f"shiftplane {arguments[0]} failed: {one_line(output.decode())}")
 
     async def _until(
         self, holds: Callable[[dict[str, Any]], bool], seconds: float, goal: str
@@ -350,17 +343,15 @@ class _Story:
         """Poll the route until the condition holds, and return the route; `goal` describes the condition.
 
         Raises:
-            TimeoutError: The condition did not hold within `seconds`.
+            SceneError: The condition did not hold within `seconds`, or a program ended.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
-                    if holds(view):
-                        return dict(view)
-                    await asyncio.sleep(0.1)
-        except TimeoutError as error:
-            raise TimeoutError(f"not reached within {seconds:g} s: {goal}") from error
+        return await until(
+            lambda: dict(self._api.get(f"/v1/routes/{_ROUTE}")),
+            holds,
+            seconds=seconds * self._options.limit_scale,
+            goal=goal,
+            check=self._programs.check,
+        )
 
     async def _update_live_panel(self) -> None:
         while True:
@@ -369,20 +360,6 @@ class _Story:
                 view = await asyncio.to_thread(self._api.get, f"/v1/routes/{_ROUTE}")
                 self._printer.update_live(view, _merged(self._traffic))
             await asyncio.sleep(0.5)
-
-    def _print_step(
-        self,
-        view: dict[str, Any],
-        variant: str,
-        weight: int,
-        weights: Sequence[int],
-    ) -> None:
-        number = weights.index(weight) + 1
-        proxies = view["convergence"]
-        self._printer.line(
-            f"Step {number} of {len(weights)}: {weight} % of users on {variant} "
-            f"({proxies['acked']} of {proxies['connected']} proxies synced)"
-        )
 
     async def _sample(self, weight: int, entry: str) -> SplitSample:
         users = self._options.users
@@ -395,27 +372,8 @@ class _Story:
             f"Measuring the split: {users:,} other users send one request each through {entry}"
         )
         sample = await split_sample(entry, users, _SAMPLE_CONNECTIONS, model=_MODEL, seconds=300)
-        share, expected = sample.share("v2"), weight / 100
-        band = _Z_999 * math.sqrt(expected * (1 - expected) / users)
-        self._result.sampled += sample.total
-        self._result.sample_failed += sample.failed
-        self._result.split[str(weight)] = round(100 * share, 3)
-        self._check(
-            abs(share - expected) <= band,
-            f"{100 * share:.2f} % of them were served by v2 "
-            f"(expected {weight} % ± {100 * band:.2f}, the 99.9 % range of a random split)",
-        )
+        self._result.check_split(sample, weight)
         return sample
-
-    def _check_moved_back(self, before: SplitSample, after: SplitSample) -> None:
-        on_v2 = {user for user, variant in before.by_user.items() if variant == "v2"}
-        moved_back = sum(after.by_user.get(user) != "v2" for user in on_v2)
-        self._result.moved_back = moved_back
-        if before.total:
-            self._check(
-                moved_back == 0,
-                f"of the {len(on_v2):,} users on v2 at 5 %, {moved_back} moved back to v1 at 25 %",
-            )
 
     def _median(self, variant: str) -> float:
         """Return the median duration of the last good requests that a variant served, in milliseconds."""
@@ -427,59 +385,8 @@ class _Story:
         ]
         return statistics.median(times[-50:]) if times else math.nan
 
-    def _pairs(self) -> int:
-        routes = Api(self._programs.collector).get("/v1/summary")["routes"]
-        return sum(int(route["pairs"]) for route in routes)
-
-    def _print_newest_pair(self) -> None:
-        collector = Api(self._programs.collector)
-        newest = collector.get(f"/v1/pairs?route={_ROUTE}&limit=1")["pairs"][0]
-        pair = collector.get(f"/v1/pairs/{newest['id']}")
-        prompt = json.loads(pair["primary"]["request"]["text"])["messages"][-1]["content"]
-        self._printer.quote("prompt", prompt)
-        for role, backend in (("primary", self._old), ("shadow", self._new)):
-            self._printer.quote(f"answer of {backend.name}", pair[role]["reply"]["text"] or "(empty)")
-
-    def _check(self, passed: bool, text: str) -> None:  # noqa: FBT001 - a check and its text
-        if passed:
-            self._printer.passed(text)
-        else:
-            self._result.broken.append(text)
-            self._printer.failed(f"check failed: {text}")
-
-
-def _first_cause(error: Exception) -> Exception:
-    """Return the first error inside the groups that a task group raises."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
 
 def _merged(traffic: list[Traffic]) -> Any:
     """Return one snapshot of several traffic generators: summed counts, the percentiles of the first."""
     snapshots = [one.snapshot() for one in traffic]
     return replace(snapshots[0], ok=sum(s.ok for s in snapshots), failed=sum(s.failed for s in snapshots))
-
-
-def _waiting_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
-    def holds(view: dict[str, Any]) -> bool:
-        step = view["step"]
-        return view["weights"].get(variant) == weight and bool(step) and step["waiting_for"] == "operator"
-
-    return holds
-
-
-def _synced_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
-    def holds(view: dict[str, Any]) -> bool:
-        proxies = view["convergence"]
-        return bool(view["weights"].get(variant) == weight and proxies["acked"] == proxies["connected"])
-
-    return holds
-
-
-def _inject_fault(backend: Backend, mode: str) -> None:
-    body = json.dumps({"mode": mode, "rate": 1.0}).encode()
-    request = urllib.request.Request(  # noqa: S310 - a loopback URL built above
-        f"{backend.url}/_sim/faults", data=body, headers={"content-type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=5).close()  # noqa: S310

@@ -13,6 +13,7 @@ from rich.text import Text
 from xds_server.cli.render import route_panel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from demo.traffic import TrafficSnapshot
@@ -74,6 +75,14 @@ class StoryPrinter:
         flat = " ".join(text.split())
         shown = flat if len(flat) <= _LONGEST_QUOTE else f"{flat[:_LONGEST_QUOTE]}…"
         self._console.print(Text(f"{'':9}{label:>14}: ", style="dim") + Text(shown, style="italic"))
+
+    def step(self, view: dict[str, Any], variant: str, weight: int, weights: Sequence[int]) -> None:
+        """Print that a variant has one of the ``weights`` of its rollout, in percent."""
+        proxies = view["convergence"]
+        self.line(
+            f"Step {weights.index(weight) + 1} of {len(weights)}: {weight} % of users on {variant} "
+            f"({proxies['acked']} of {proxies['connected']} proxies synced)"
+        )
 
     def plain(self, text: str = "") -> None:
         """Print a line without the clock."""

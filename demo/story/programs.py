@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
+import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from demo.processes import Process, ReadyCheck, envoy_binary, free_port, start
+from demo.processes import Process, ProcessError, ReadyCheck, envoy_binary, free_port, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Backend", "Ports", "Programs", "start_simulated"]
+__all__ = ["Backend", "Ports", "Programs", "inject_fault", "start_simulated"]
 
 ENVOYS: Final = 2
+# The control plane is ready after three seconds on an idle machine.
+_START_SECONDS: Final = 90.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +87,15 @@ class Programs:
         return tuple(f"http://127.0.0.1:{port}" for port in self.ports.entries)
 
     def start(self, name: str, command: Sequence[str | Path], ready: ReadyCheck | None = None) -> Process:
-        """Start one program, so that `stop` ends it."""
-        process = start(name, command, folder=self.folder, ready=ready)
+        """Start one program, so that `stop` ends it, and wait until it is ready.
+
+        Raises:
+            ProcessError: The program ended, or was not ready in time.
+        """
+        process = start(name, command, folder=self.folder)
         self.processes.append(process)
+        if ready is not None:
+            process.wait_ready(ready)
         return process
 
     def start_collector(self) -> None:
@@ -98,7 +110,7 @@ class Programs:
                 f"--http=127.0.0.1:{ports.collector_http}",
                 f"--store={self.folder / 'pairs.sqlite'}",
             ],
-            ReadyCheck(url=f"{self.collector}/readyz"),
+            ReadyCheck(url=f"{self.collector}/readyz", timeout=_START_SECONDS),
         )
 
     def start_control_plane(self) -> None:
@@ -116,7 +128,7 @@ class Programs:
                 f"--collector-grpc=127.0.0.1:{ports.collector_grpc}",
                 f"--collector-http={self.collector}",
             ],
-            ReadyCheck(url=f"{self.api}/readyz"),
+            ReadyCheck(url=f"{self.api}/readyz", timeout=_START_SECONDS),
         )
 
     def start_envoys(self) -> None:
@@ -137,7 +149,7 @@ class Programs:
                     f"--out={file}",
                 ],
             )
-            bootstrap.popen.wait(20)
+            _wait_done(bootstrap)
             self.processes.remove(bootstrap)
             self.start(
                 f"gateway-{number}",
@@ -151,18 +163,43 @@ class Programs:
                     "-l",
                     "warning",
                 ],
-                ReadyCheck(url=f"http://127.0.0.1:{admin}/ready"),
+                ReadyCheck(url=f"http://127.0.0.1:{admin}/ready", timeout=_START_SECONDS),
             )
 
     def ended(self) -> list[Process]:
         """Return the programs that ended before `stop`; in a good run there are none."""
         return [process for process in self.processes if not process.running]
 
+    def check(self) -> None:
+        """Check that all programs are running.
+
+        Raises:
+            ProcessError: A program ended.
+        """
+        for process in self.ended():
+            code = process.popen.returncode
+            raise ProcessError(f"{process.name} ended with {code}, log {process.log}:\n{process.tail()}")
+
     def stop(self) -> None:
-        """End all programs, last started first."""
+        """End all programs, last started first; one that does not end keeps no other from its end."""
         for process in reversed(self.processes):
-            process.stop()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.stop()
         self.processes.clear()
+
+
+def _wait_done(process: Process) -> None:
+    """Wait until a program has done its work.
+
+    Raises:
+        ProcessError: It failed, or was not done in time.
+    """
+    try:
+        code = process.popen.wait(_START_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ProcessError(f"{process.name} was not done within {_START_SECONDS:g} s") from error
+    if code != 0:
+        raise ProcessError(f"{process.name} ended with {code}:\n{process.tail()}")
 
 
 def start_simulated(programs: Programs, name: str, *, flavour: str, model: str) -> Backend:
@@ -182,11 +219,20 @@ def start_simulated(programs: Programs, name: str, *, flavour: str, model: str) 
             "--first-token=150ms",
             "--inter-token=0.3ms",
         ],
-        ReadyCheck(url=f"http://127.0.0.1:{port}/health"),
+        ReadyCheck(url=f"http://127.0.0.1:{port}/health", timeout=_START_SECONDS),
     )
     return Backend(
         name=name, address=f"127.0.0.1:{port}", model=model, label=f"{name} (simulated vLLM, model {model})"
     )
+
+
+def inject_fault(backend: Backend, mode: str) -> None:
+    """Make a simulated server fail on every request from now on; ``mode`` is a name of ``FaultMode``."""
+    body = json.dumps({"mode": mode, "rate": 1.0}).encode()
+    request = urllib.request.Request(  # noqa: S310 - a loopback URL built above
+        f"{backend.url}/_sim/faults", data=body, headers={"content-type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=30).close()  # noqa: S310
 
 
 def _module(name: str) -> list[str]:

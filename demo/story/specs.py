@@ -50,7 +50,7 @@ _ANALYSIS = """\
     interval: 1s
     metrics:
       - {name: success-rate}
-      - {name: duration-p50, maxRatio: 1.5}
+      - {name: duration-p50, maxRatio: 1.5, minSamples: 20}
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
 
 from tests.support.simulated import ASK, CHAT
 
@@ -53,6 +54,22 @@ async def test_program_finishes_a_running_stream_on_sigterm() -> None:
             assert await process.wait() == 0
     assert (fields["name"], fields["flavour"], fields["version"]) == ("v2", "b", "0.32.0+simulated")
     assert body.endswith("data: [DONE]\n\n")
+
+
+async def test_program_starts_with_a_fault_of_some_apis() -> None:
+    flags = ("--fault", "error", "--fault-api", "score", "--fault-status", "429", "--compress", "gzip")
+    async with program("--port", "0", *flags) as process, aiohttp.ClientSession() as session:
+        url = (await ready(process))["url"]
+        async with session.post(f"{url}/v1/score", json={"text_1": "a", "text_2": "b"}) as response:
+            assert (response.status, response.headers["content-encoding"]) == (429, "gzip")
+        async with session.post(f"{url}{CHAT}", json=ASK) as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize("flag", ["--fault-status=200", "--fault-rate=2"])
+async def test_program_rejects_an_invalid_fault(flag: str) -> None:
+    async with program("--port", "0", "--fault", "error", flag) as process, asyncio.timeout(60):
+        assert await process.wait() == 2
 
 
 async def test_program_reports_an_address_in_use() -> None:

@@ -142,7 +142,8 @@ BAD_REQUESTS: dict[str, object] = {
     "stream text": ASK | {"stream": "yes"},
     "stream_options without stream": ASK | {"stream_options": {"include_usage": True}},
     "stream_options text": ASK | {"stream": True, "stream_options": "usage"},
-    "more than one choice": ASK | {"n": 2},
+    "no choice": ASK | {"n": 0},
+    "too many choices": ASK | {"n": 129},
 }
 
 

@@ -21,7 +21,7 @@ __all__ = ["demo"]
 @click.option(
     "--users",
     type=click.IntRange(100),
-    default=20_000,
+    default=5_000,
     show_default=True,
     help="Number of users in the sample that measures the split.",
 )
