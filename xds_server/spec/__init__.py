@@ -1,6 +1,6 @@
 """Parse route specs: YAML to frozen models, or all problems with their positions. No I/O."""
 
-from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Price, read_limit
+from xds_server.spec.analysis import Alarm, Analysis, AnalysisMetric, Guards, Price, read_limit
 from xds_server.spec.loading import Document, Loaded, check_together, digest, labels_of, load, read_as
 from xds_server.spec.model import (
     Backend,
@@ -74,6 +74,7 @@ __all__ = [
     "Finding",
     "Growth",
     "GrowthSpec",
+    "Guards",
     "HealthCheck",
     "Jwks",
     "JwtProvider",

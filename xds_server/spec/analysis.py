@@ -25,7 +25,7 @@ from xds_server.spec.scalars import (
     value_error,
 )
 
-__all__ = ["COMPARED", "Alarm", "Analysis", "AnalysisMetric", "Limit", "Price", "read_limit"]
+__all__ = ["COMPARED", "Alarm", "Analysis", "AnalysisMetric", "Guards", "Limit", "Price", "read_limit"]
 
 COMPARED: Final = (
     "success-rate",
@@ -156,6 +156,42 @@ class Alarm(SpecModel):
     """The action when the alarm fires: `Rollback` rolls the candidate back, `Notify` only records it."""
 
 
+GuardAction = Literal["Rollback", "Notify", "off"]
+
+
+class Guards(SpecModel):
+    """Guards: comparisons of each candidate that serves users with the stable backend.
+
+    They are for gross faults and are always on, whatever `metrics` names, unless `dryRun` is set. Each can be
+    `Rollback` (roll the candidate back), `Notify` (only report it) or `off`.
+    """
+
+    failed: GuardAction = "Rollback"
+    """Failures: 5xx, no response, a response that broke off, or a 200 with an error or without an answer."""
+
+    rejected: GuardAction = "Rollback"
+    """Answers with a status from 300 to 499, such as 404 for an unknown model or 429 for a quota."""
+
+    abandoned: GuardAction = "Rollback"
+    """Requests whose client disconnected in the middle of an answer."""
+
+    unanswered: GuardAction = "Rollback"
+    """Requests without a byte of an answer: the client disconnected before it, or waited for 5 seconds."""
+
+    empty: GuardAction = "Rollback"
+    """Answers that report at most one completion token."""
+
+    def actions(self) -> dict[str, GuardAction]:
+        """Return the action of each guard, by name."""
+        return {
+            "failed": self.failed,
+            "rejected": self.rejected,
+            "abandoned": self.abandoned,
+            "unanswered": self.unanswered,
+            "empty": self.empty,
+        }
+
+
 class Analysis(SpecModel):
     """How the candidate is analyzed.
 
@@ -189,7 +225,10 @@ class Analysis(SpecModel):
     """Report and log the verdicts on the metrics, but take no action on them. Alarms still act."""
 
     metrics: Annotated[tuple[AnalysisMetric, ...], Field(strict=False, max_length=16)] = ()
-    """The metrics to analyze. Without any metric, no analysis runs."""
+    """The metrics to analyze, besides the guards. A step waits for a verdict only if there are any."""
+
+    guards: Guards = Guards()
+    """Guards against gross faults, which are on by default."""
 
     alarms: Annotated[tuple[Alarm, ...], Field(strict=False, max_length=16)] = ()
     """External alarms that can roll the candidate back."""

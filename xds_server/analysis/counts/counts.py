@@ -102,6 +102,11 @@ class Counts:
     stream_unmetered_bytes: int = 0
 
     @property
+    def seen(self) -> int:
+        """The requests of any class, and those that wait; 0 if the leg had no traffic."""
+        return self.requests + self.left + self.waiting
+
+    @property
     def failures(self) -> dict[str, int]:
         """The failures in spite of a status below 400, by kind; kinds without any are omitted."""
         found = {name: getattr(self, name) for name in FAILURE_KINDS}

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
-from xds_server.analysis.counts import Counts, Leg
+from xds_server.analysis.counts import Counts, Leg, Role
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
-from xds_server.analysis.verdicts.messages import describe, describe_threshold
+from xds_server.analysis.verdicts.guards import GuardState
+from xds_server.analysis.verdicts.messages import describe, describe_guard, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.policy import RegressionAction
@@ -22,7 +23,7 @@ from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
@@ -82,7 +83,9 @@ class MetricVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisResult:
-    """The verdict on a candidate, and the verdicts on its metrics.
+    """The verdict on a candidate, and the verdicts on its metrics and of the guards.
+
+    A guard affects the verdict only by a Fail.
 
     `lapsed` is whether a Pass became NoData only because the control has too few requests to compare the
     candidate's with, which are still counted.
@@ -91,6 +94,7 @@ class AnalysisResult:
     finding: Finding
     message: str
     metrics: tuple[MetricVerdict, ...]
+    guards: tuple[MetricVerdict, ...] = ()
     lapsed: bool = False
 
 
@@ -107,6 +111,7 @@ class CandidateEvidence:
     control: Leg
     metric_states: tuple[MetricState, ...]
     threshold_states: tuple[ThresholdState, ...]
+    guard_states: tuple[GuardState, ...] = ()
     first_request: float | None = None
     last_request: float | None = None
     end: float = 0.0
@@ -121,8 +126,14 @@ def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvi
         control=control,
         metric_states=tuple(MetricState.initial(guardrail) for guardrail in policy.guardrails),
         threshold_states=tuple(ThresholdState() for _ in policy.thresholds),
+        guard_states=tuple(GuardState.initial(guard) for guard in _guards(policy, candidate)),
         compared=(None,) * len(policy.guardrails),
     )
+
+
+def _guards(policy: Policy, candidate: Leg) -> tuple[Guardrail, ...]:
+    """Return the guards of a candidate; none for mirrored requests, which have limits of their own."""
+    return policy.guards if candidate.role is Role.PRIMARY else ()
 
 
 def add_block(
@@ -136,7 +147,7 @@ def add_block(
     control = block.legs.get(evidence.control, _NO_COUNTS)
     end = block.start + block.seconds
     first_request, last_request = evidence.first_request, evidence.last_request
-    if candidate.requests:
+    if candidate.seen:
         first_request, last_request = (block.start if first_request is None else first_request), end
     warmed_up = first_request is not None and block.start >= first_request + policy.initial_delay
     arms = (candidate if warmed_up else _NO_COUNTS, control)
@@ -164,22 +175,29 @@ def add_block(
             )
             for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
+        guard_states=tuple(
+            state.add_block(guard, arms, block.seconds)
+            for state, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True)
+        ),
         first_request=first_request,
         last_request=last_request,
         end=end,
-        block_seconds=block.seconds if candidate.requests else evidence.block_seconds,
+        block_seconds=block.seconds if candidate.seen else evidence.block_seconds,
     )
 
 
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
     """Return the verdict at `now` (seconds since the epoch)."""
     metrics = _metric_verdicts(evidence, policy, now)
+    guards = _guard_verdicts(evidence, policy, now)
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
+    deciding += [g for g in guards if g.finding is Finding.FAIL and g.action is RegressionAction.ROLLBACK]
     finding = _worst([m.finding for m in deciding])
     return AnalysisResult(
         finding=finding,
         message=_summary(finding, deciding),
         metrics=metrics,
+        guards=guards,
         lapsed=finding is Finding.NO_DATA and _lapsed(evidence, policy, now),
     )
 
@@ -220,12 +238,15 @@ def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
     return AnalysisResult(
         finding=_worst([result.finding for result in results.values()]),
         message="; ".join(f"{name}: {result.message}" for name, result in results.items()),
-        metrics=tuple(
-            replace(metric, metric=f"{name} {metric.metric}")
-            for name, result in results.items()
-            for metric in result.metrics
-        ),
+        metrics=_named((name, result.metrics) for name, result in results.items()),
+        guards=_named((name, result.guards) for name, result in results.items()),
         lapsed=all(result.lapsed or result.finding is Finding.PASS for result in results.values()),
+    )
+
+
+def _named(verdicts: Iterable[tuple[str, tuple[MetricVerdict, ...]]]) -> tuple[MetricVerdict, ...]:
+    return tuple(
+        replace(verdict, metric=f"{name} {verdict.metric}") for name, found in verdicts for verdict in found
     )
 
 
@@ -244,8 +265,26 @@ def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
     return "; ".join(messages) if messages else "no metric has onRegression: Rollback"
 
 
+def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> tuple[MetricVerdict, ...]:
+    """Return the verdict of each guard: Fail if the candidate is proven worse and its share is gross."""
+    stale, found = is_stale(evidence.last_request, now, evidence.block_seconds), []
+    for guarded, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True):
+        alpha = policy.alpha_per_guard
+        verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
+        if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
+            verdict = replace(verdict, finding=Finding.INCONCLUSIVE)
+        found.append(replace(verdict, message=describe_guard(verdict, guard)))
+    return tuple(found)
+
+
 def _guardrail_verdict(
-    state: MetricState, guardrail: Guardrail, policy: Policy, evidence: CandidateEvidence, *, stale: bool
+    state: MetricState,
+    guardrail: Guardrail,
+    policy: Policy,
+    evidence: CandidateEvidence,
+    *,
+    stale: bool,
+    alpha: float | None = None,
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
@@ -253,9 +292,9 @@ def _guardrail_verdict(
     # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
     # so each may use the whole of it.
     pass_threshold = -log(policy.alpha)
-    fail_threshold = (
-        pass_threshold if guardrail.action is RegressionAction.NOTIFY else -log(policy.alpha_per_guardrail)
-    )
+    fail_threshold = -log(policy.alpha_per_guardrail if alpha is None else alpha)
+    if guardrail.action is RegressionAction.NOTIFY:
+        fail_threshold = pass_threshold
     enough = state.candidate.n >= guardrail.min_samples
     gross = state.log_evidence_of_gross_failure
     if (enough and against >= fail_threshold) or gross >= fail_threshold:
@@ -348,9 +387,8 @@ def _remaining_seconds(
 
 def _last_comparison(state: MetricState, evidence: CandidateEvidence) -> str:
     """Return since when the arms have not been compared, as the end of a sentence."""
-    at = next(
-        at for known, at in zip(evidence.metric_states, evidence.compared, strict=True) if known is state
-    )
+    compared = zip(evidence.metric_states, evidence.compared, strict=True)
+    at = next((at for known, at in compared if known is state), None)
     if at is not None:
         return f" since {format_time(at)}"
     first = evidence.first_request

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.policy import Guardrail, Threshold
     from xds_server.analysis.verdicts.threshold_state import ThresholdState
 
-__all__ = ["describe", "describe_threshold"]
+__all__ = ["describe", "describe_guard", "describe_threshold"]
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
@@ -53,6 +53,19 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
                 return f"{numbers}; the candidate has received {share}"
             wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
             return f"{numbers}; undecided{bounds}{wait}"
+
+
+def describe_guard(verdict: MetricVerdict, guard: Guardrail) -> str:
+    """Return the message of a guard: what it counted, and whether it fails."""
+    if not verdict.candidate.n:
+        return f"{guard.metric}: no requests of the candidate are counted"
+    arms = " and ".join(
+        f"{arm.x:,} of {arm.n:,} {verdict.unit.removeprefix('of ')} at {name}"
+        for arm, name in ((verdict.candidate, "the candidate"), (verdict.control, "the stable backend"))
+    )
+    if verdict.finding is not Finding.FAIL:
+        return f"{guard.metric}: {arms}"
+    return f"{guard.metric}: {arms}; worse, {verdict.evidence:,.0f} : 1 against chance"
 
 
 def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Threshold) -> str:

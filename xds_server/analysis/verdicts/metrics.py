@@ -15,7 +15,7 @@ from xds_server.analysis.counts import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buck
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["METRICS", "Kind", "Metric", "Price", "cost", "mean_log_tokens"]
+__all__ = ["GUARDS", "METRICS", "Kind", "Metric", "Price", "cost", "mean_log_tokens"]
 
 
 class Kind(Enum):
@@ -43,7 +43,7 @@ class Metric:
 
     `max_ratio` is the tolerated ratio of candidate to control, and `margin` the ratio that must be excluded
     before a promotion. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an
-    exceedance; `mean` returns (value, weight).
+    exceedance; `mean` returns (value, weight). A guard fails only while the recent share is at least `least`.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Metric:
     edges: tuple[float, ...] = ()
     quantile: float = 0.0
     mean: Callable[[Counts, Price], tuple[float, int] | None] | None = None
+    least: float = 0.0
 
 
 def _failures(counts: Counts) -> tuple[int, int]:
@@ -64,6 +65,25 @@ def _failures(counts: Counts) -> tuple[int, int]:
 
 def _invalid(counts: Counts) -> tuple[int, int]:
     return counts.invalid, counts.metered + counts.unmetered + counts.invalid
+
+
+def _rejections(counts: Counts) -> tuple[int, int]:
+    # Both backends have the same kind of users: more errors of clients at one of them are its own.
+    return counts.rejected + counts.client_errors, counts.requests
+
+
+def _abandoned(counts: Counts) -> tuple[int, int]:
+    return counts.left - counts.left_unanswered, counts.requests + counts.left
+
+
+def _unanswered(counts: Counts) -> tuple[int, int]:
+    # A request that waits has not ended; it counts once more when it does.
+    return counts.left_unanswered + counts.waiting, counts.requests + counts.left + counts.waiting
+
+
+def _one_token(counts: Counts) -> tuple[int, int]:
+    # vLLM counts the token that ends an answer, so an empty answer has one.
+    return counts.tokens[0], sum(counts.tokens)
 
 
 def cost(counts: Counts, price: Price) -> float:
@@ -112,9 +132,25 @@ def _latency(
     )
 
 
+def _guard(name: str, unit: str, least: float, share: Callable[[Counts], tuple[int, int]]) -> Metric:
+    # A guard is there for gross faults, whatever the spec analyzes: twice the odds are tolerated.
+    return Metric(name=name, kind=Kind.SHARE, unit=unit, max_ratio=2.0, margin=3.0, share=share, least=least)
+
+
+_GUARDS: Final = (
+    _guard("failed", "of requests", 0.02, _failures),
+    _guard("rejected", "of requests", 0.1, _rejections),
+    _guard("abandoned", "of requests", 0.1, _abandoned),
+    _guard("unanswered", "of requests", 0.05, _unanswered),
+    _guard("empty", "of answers with reported tokens", 0.1, _one_token),
+)
+GUARDS: Final = tuple(guard.name for guard in _GUARDS)
+"""The names of the guards: metrics that are compared without being named in the spec."""
+
 METRICS: Final = {
     metric.name: metric
     for metric in (
+        *_GUARDS,
         Metric(
             name="success-rate",
             kind=Kind.SHARE,

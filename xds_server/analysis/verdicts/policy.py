@@ -20,6 +20,8 @@ __all__ = [
 
 ALPHA: Final = 0.05
 ACCEPTABLE: Final = 0.005
+_ALPHA_OF_GUARDS: Final = 0.2
+"""The part of alpha of all guards together."""
 
 
 class RegressionAction(Enum):
@@ -121,7 +123,8 @@ class Policy:
     """All parameters of the analysis of one candidate.
 
     `alpha` is the probability of rolling back a candidate that is no worse, over the whole rollout however
-    often it is checked; it is split over the guardrails that roll back. The candidate's requests in the first
+    often it is checked. The `guards` use a fifth of it, in equal parts; the rest is split over the guardrails
+    that roll back. Without such guardrails, the guards use all of it. The candidate's requests in the first
     `initial_delay` seconds after its first one are ignored, since a cold cache is no regression.
     """
 
@@ -131,6 +134,7 @@ class Policy:
     initial_delay: float = 0.0
     dry_run: bool = False
     prices: dict[str, Price] = field(default_factory=dict)
+    guards: tuple[Guardrail, ...] = ()
 
     @property
     def rollback_guardrails(self) -> tuple[Guardrail, ...]:
@@ -140,4 +144,11 @@ class Policy:
     @property
     def alpha_per_guardrail(self) -> float:
         """The part of `alpha` that each guardrail may use."""
-        return self.alpha / max(1, len(self.rollback_guardrails))
+        left = 1 - _ALPHA_OF_GUARDS if self.guards else 1.0
+        return self.alpha * left / max(1, len(self.rollback_guardrails))
+
+    @property
+    def alpha_per_guard(self) -> float:
+        """The part of `alpha` that each guard may use."""
+        part = _ALPHA_OF_GUARDS if self.rollback_guardrails else 1.0
+        return self.alpha * part / max(1, len(self.guards))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.metrics import METRICS, Price
 from xds_server.analysis.verdicts.policy import (
@@ -15,9 +15,15 @@ from xds_server.analysis.verdicts.policy import (
 from xds_server.spec import read_limit
 
 if TYPE_CHECKING:
-    from xds_server.spec import AnalysisMetric, RouteSpec
+    from collections.abc import Iterator
+
+    from xds_server.spec import Analysis, AnalysisMetric, RouteSpec
 
 __all__ = ["policy_from_spec"]
+
+_REPLACES: Final = {"success-rate": "failed"}
+_GUARD_SAMPLES: Final = 10
+"""The number of the candidate's requests before a guard can fail."""
 
 
 def policy_from_spec(spec: RouteSpec) -> Policy:
@@ -29,6 +35,7 @@ def policy_from_spec(spec: RouteSpec) -> Policy:
         alpha=analysis.alpha,
         initial_delay=analysis.initial_delay.total_seconds(),
         dry_run=analysis.dry_run,
+        guards=tuple(_guards(analysis)),
         prices={
             backend.name: Price(
                 input_per_million=backend.price.input_per_million,
@@ -53,6 +60,22 @@ def _guardrail(metric: AnalysisMetric) -> Guardrail:
         min_samples=metric.min_samples,
         acceptable=metric.acceptable / 10_000,
     )
+
+
+def _guards(analysis: Analysis) -> Iterator[Guardrail]:
+    """Yield the guards that the spec leaves on.
+
+    A metric `success-rate` that rolls back is stricter than the guard of failures, and replaces it.
+    """
+    replaced = {
+        _REPLACES[metric.name]
+        for metric in analysis.metrics
+        if metric.name in _REPLACES and metric.threshold is None and metric.on_regression == "Rollback"
+    }
+    for name, action in analysis.guards.actions().items():
+        if action == "off" or name in replaced:
+            continue
+        yield Guardrail.of(name, action=RegressionAction(action), min_samples=_GUARD_SAMPLES)
 
 
 def _threshold(metric: AnalysisMetric) -> Threshold:

@@ -1,0 +1,53 @@
+"""Guards: gross faults roll a candidate back whatever the spec analyzes, also if it analyzes nothing (pure).
+
+A guard compares the arms like a guardrail, and only ever fails: it holds no step, and without data it takes
+nothing back. Its evidence alone is not enough for a Fail: the share in the last minutes must be gross, too. A
+guard is not there for a regression from 0.5 to 0.6 %, and one client that repeats a bad request has a small
+share of a busy candidate's requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from xds_server.analysis.verdicts.metric_state import MetricState
+from xds_server.analysis.verdicts.metrics import Price
+
+if TYPE_CHECKING:
+    from xds_server.analysis.counts import Counts
+    from xds_server.analysis.verdicts.policy import Guardrail
+
+__all__ = ["GuardState"]
+
+_FADING: Final = 0.9
+"""The weight of a block's requests relative to the next block's in the recent share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardState:
+    """The evidence of one guard, and the candidate's recent `x` of `n`, older blocks fading."""
+
+    state: MetricState
+    x: float = 0.0
+    n: float = 0.0
+
+    @classmethod
+    def initial(cls, guard: Guardrail) -> GuardState:
+        """Return the state before the first block."""
+        return cls(state=MetricState.initial(guard))
+
+    def add_block(self, guard: Guardrail, arms: tuple[Counts, Counts], seconds: float) -> GuardState:
+        """Return the state after a block of `seconds` with counts of (candidate, control)."""
+        share, free = guard.definition.share, Price()
+        x, n = (0, 0) if share is None else share(arms[0])
+        return replace(
+            self,
+            state=self.state.add_block(guard, arms, (free, free), seconds),
+            x=_FADING * self.x + x,
+            n=_FADING * self.n + n,
+        )
+
+    def is_gross(self, guard: Guardrail) -> bool:
+        """Return whether the recent share is high enough for a Fail."""
+        return self.n > 0 and self.x >= guard.definition.least * self.n
