@@ -5,6 +5,7 @@ A verdict is an event for the rollout's state machine; the state machine decides
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -107,16 +108,25 @@ class AnalysisService:
                 StoredBlock(route=live.name, run=one.run, block=one.block, context=one.context)
                 for one in analysis.add_block(block, state, policy, results)
             )
-        if not (policy.guardrails or policy.thresholds):
+        result = analysis.result_at(now, state, policy, interval)
+        if not (policy.guardrails or policy.thresholds or policy.guards):
             return None
-        result = analysis.result_at(now, state.run, policy, interval)
         if policy.dry_run:
             if result is not None:
                 self._log_dry_run(live.name, result)
             return None
+        if by_rules := analysis.by_rules.failed:
+            detail = "; ".join(f"{name}, by targeting: {found.message}" for name, found in by_rules.items())
+            return Verdict(finding=Finding.FAIL, detail=detail, failed=tuple(by_rules))
         if not (state.weight or state.mirror):
             return None
-        return _new_verdict(state, result)
+        required = bool(policy.guardrails or policy.thresholds)
+        if not required and (result is None or result.finding is not Finding.FAIL):
+            return None
+        verdict = _new_verdict(state, result)
+        if verdict is None or verdict.finding is not Finding.FAIL:
+            return verdict
+        return replace(verdict, failed=analysis.failed)
 
     def _add_to_day(self, block: Block, now: float) -> None:
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()

@@ -38,7 +38,7 @@ class RouteTraffic:
             splits=state.splits,
             mirror=state.mirror,
             killed=state.kill is not None,
-            dead=frozenset(state.dead),
+            dead=frozenset((*state.dead, *state.withdrawn)),
         )
 
     @classmethod

@@ -135,6 +135,7 @@ def retry(state: State, event: Command, now: float) -> Result:
         equivalence="",
         pairs_before=None,
         run=state.run + 1,
+        withdrawn=(),
         finding=None,
         lapsed=False,
     )

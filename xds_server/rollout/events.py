@@ -148,10 +148,14 @@ class ShadowTokenRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The result of an analysis, and in `detail` the numbers that decided it; `lapsed` as in `State`."""
+    """The result of an analysis, and in `detail` the numbers that decided it; `lapsed` as in `State`.
+
+    `failed` are the backends that a Fail is about; empty in events of earlier versions.
+    """
 
     finding: Finding
     detail: str
+    failed: tuple[str, ...] = ()
     lapsed: StoredLapsed = False
     kind: Literal["verdict"] = "verdict"
 

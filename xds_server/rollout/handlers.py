@@ -44,6 +44,7 @@ from xds_server.rollout.step_entry import (
     enter,
     format_percent,
     roll_back,
+    set_weights,
     start_timer,
 )
 
@@ -310,16 +311,9 @@ def adjust_to_token_budget(state: State, event: ShadowTokenRate, now: float) -> 
 
 
 def apply_verdict(state: State, event: Verdict, now: float) -> Result:
-    """Roll back on Fail; on Pass, end the analysis step that waits for it. Other findings are recorded."""
+    """Roll back or withdraw on Fail; on Pass, end the analysis step that waits for it; record the rest."""
     if event.finding is Finding.FAIL:
-        if not state.weight and not state.mirror:
-            return state, ()
-        return roll_back(
-            replace(state, finding=event.finding, lapsed=False),
-            Outcome.ROLLED_BACK,
-            Record(what="failed", message=event.detail[:_MAX_MESSAGE]),
-            now,
-        )
+        return _apply_fail(state, event, now)
     records: tuple[Record, ...] = ()
     if state.lapsed is not event.lapsed:
         state = replace(state, lapsed=event.lapsed)
@@ -332,6 +326,28 @@ def apply_verdict(state: State, event: Verdict, now: float) -> Result:
         after, effects = _enter_if_healthy(state, state.step + 1, now)
         return after, (*records, *effects)
     return replace(state, message=f"{event.finding.value}: {event.detail}"[:_MAX_MESSAGE]), records
+
+
+def _apply_fail(state: State, event: Verdict, now: float) -> Result:
+    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves."""
+    withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
+    others = {name: share for name, share in state.weights.items() if name not in withdrawn}
+    by_rules_alone = bool(event.failed) and not state.mirror and others == state.weights
+    alone_in_experiment = isinstance(state.current, Experiment) and bool(others)
+    if by_rules_alone or alone_in_experiment:
+        if withdrawn == state.withdrawn:
+            return state, ()
+        after = set_weights(replace(state, withdrawn=withdrawn), others)
+        record = Record(what="withdrawn", message=event.detail[:_MAX_MESSAGE])
+        return bump_revision(after, now, converged=state.converged), (record, Publish())
+    if not state.weight and not state.mirror:
+        return state, ()
+    return roll_back(
+        replace(state, finding=event.finding, lapsed=False, withdrawn=withdrawn),
+        Outcome.ROLLED_BACK,
+        Record(what="failed", message=event.detail[:_MAX_MESSAGE]),
+        now,
+    )
 
 
 def apply_alarm(state: State, event: Alarm, now: float) -> Result:

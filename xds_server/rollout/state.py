@@ -262,6 +262,9 @@ class State:
     shadow meets its requirement, `equivalence` the verdict on its pairs. `budgeted_at` is when the mirrored
     share was last adjusted to the token budget, `warm_until` until when the former backend is kept ready.
 
+    `withdrawn` are the backends that failed in this run: targets and rules that would serve them serve the
+    stable backend.
+
     `run` counts how often a rollout started: evidence of one run does not apply to the next. `finding` is the
     newest verdict of this run, None before the first. `lapsed` is whether it was a Pass and became NoData
     only because the stable backend has too few requests for a comparison.
@@ -292,6 +295,7 @@ class State:
     budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None
+    withdrawn: tuple[str, ...] = ()
     run: int = 1
     finding: Finding | None = None
     lapsed: StoredLapsed = False

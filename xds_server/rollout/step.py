@@ -90,6 +90,7 @@ def _supersede(state: State, event: SpecAccepted, now: float) -> tuple[State, tu
             generation=state.generation + 1,
             healthy=_still_checked(state.healthy, new),
             dead=_still_checked(state.dead, new),
+            withdrawn=(),
         )
         record = Record(what="updated", message="the spec changed; the rollout continues")
         return bump_revision(after, now, converged=state.converged), (record, Publish())

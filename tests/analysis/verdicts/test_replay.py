@@ -243,7 +243,10 @@ def test_query_results_decide_in_a_replay_too() -> None:
         legs = traffic(np.random.default_rng(number), "canary", 0.0, 200)
         live.block(at_stage("canary", 2), legs, 3.0 if number else 1.0)
     (one,) = replay(POLICY, live.recorded(), ARMS)
-    assert (one.outcome, one.decisions[-1].message) == (Finding.FAIL, "gpu: was > 2 for 40 s; newest value: 3")
+    assert (one.outcome, one.decisions[-1].message) == (
+        Finding.FAIL,
+        "gpu: was > 2 for 40 s; newest value: 3",
+    )
     assert live.changes(2)[-1][:2] == (60.0, Finding.FAIL)
 
 

@@ -22,8 +22,8 @@ from xds_server.analysis.verdicts import (
     analyze,
     start_evidence,
 )
-from xds_server.analysis.verdicts.candidate import AnalysisResult, ArmSummary, MetricVerdict, combine_results
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
+from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict, combine_results
 from xds_server.analysis.verdicts.threshold_state import Measurement, ThresholdState, metric_value
 from xds_server.rollout import Finding
 

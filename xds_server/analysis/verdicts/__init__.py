@@ -11,15 +11,7 @@ from xds_server.analysis.verdicts.analyzed_block import (
     analyzed_block_from_json,
     analyzed_block_to_json,
 )
-from xds_server.analysis.verdicts.candidate import (
-    AnalysisResult,
-    ArmSummary,
-    CandidateEvidence,
-    MetricVerdict,
-    add_block,
-    analyze,
-    start_evidence,
-)
+from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
 from xds_server.analysis.verdicts.equivalence import (
     ComparisonCounts,
     Equivalence,
@@ -39,6 +31,7 @@ from xds_server.analysis.verdicts.policy import (
     Threshold,
 )
 from xds_server.analysis.verdicts.replay import Decision, ReplayedRun, replay
+from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict
 from xds_server.analysis.verdicts.route_analysis import Arms, RouteAnalysis
 from xds_server.analysis.verdicts.spec_policy import policy_from_spec
 

@@ -19,83 +19,20 @@ from xds_server.analysis.verdicts.messages import describe, describe_guard, desc
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.policy import RegressionAction
+from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict, worst
 from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
 
-__all__ = [
-    "AnalysisResult",
-    "ArmSummary",
-    "CandidateEvidence",
-    "MetricVerdict",
-    "add_block",
-    "analyze",
-    "combine_results",
-    "start_evidence",
-]
+__all__ = ["CandidateEvidence", "add_block", "analyze", "start_evidence"]
 
 _NO_COUNTS: Final = Counts()
 _MAX_EVIDENCE: Final = 1e12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmSummary:
-    """The totals of one arm: `x` of `n` for counted events, and the metric's value in its own unit."""
-
-    n: int
-    x: int
-    value: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricVerdict:
-    """The verdict on one metric.
-
-    `effect` is an odds ratio for shares and exceedances and a ratio of means for means; `low` and `high` are
-    bounds that hold for all checks together. `evidence` (for a regression) and `support` (for no regression)
-    are odds against chance; `evidence` decides at `needed`. `remaining` is the estimated number of seconds
-    until a verdict at the present rate.
-    """
-
-    metric: str
-    finding: Finding
-    action: RegressionAction
-    unit: str
-    candidate: ArmSummary
-    control: ArmSummary
-    effect: float | None
-    low: float | None
-    high: float | None
-    evidence: float
-    support: float
-    needed: float
-    max_ratio: float
-    margin: float
-    dispersion: float
-    remaining: float | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisResult:
-    """The verdict on a candidate, and the verdicts on its metrics and of the guards.
-
-    A guard affects the verdict only by a Fail.
-
-    `lapsed` is whether a Pass became NoData only because the control has too few requests to compare the
-    candidate's with, which are still counted.
-    """
-
-    finding: Finding
-    message: str
-    metrics: tuple[MetricVerdict, ...]
-    guards: tuple[MetricVerdict, ...] = ()
-    lapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +129,7 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
     guards = _guard_verdicts(evidence, policy, now)
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
     deciding += [g for g in guards if g.finding is Finding.FAIL and g.action is RegressionAction.ROLLBACK]
-    finding = _worst([m.finding for m in deciding])
+    finding = worst([m.finding for m in deciding])
     return AnalysisResult(
         finding=finding,
         message=_summary(finding, deciding),
@@ -228,36 +165,7 @@ def _lapsed(evidence: CandidateEvidence, policy: Policy, now: float) -> bool:
     if None in evidence.compared or is_stale(evidence.last_request, now, evidence.block_seconds):
         return False
     metrics = _metric_verdicts(evidence, policy, now, ageless=True)
-    return _worst([m.finding for m in metrics if m.action is RegressionAction.ROLLBACK]) is Finding.PASS
-
-
-def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
-    """Return one verdict on several candidates, by name: if one fails, the result is Fail."""
-    if len(results) == 1:
-        return next(iter(results.values()))
-    return AnalysisResult(
-        finding=_worst([result.finding for result in results.values()]),
-        message="; ".join(f"{name}: {result.message}" for name, result in results.items()),
-        metrics=_named((name, result.metrics) for name, result in results.items()),
-        guards=_named((name, result.guards) for name, result in results.items()),
-        lapsed=all(result.lapsed or result.finding is Finding.PASS for result in results.values()),
-    )
-
-
-def _named(verdicts: Iterable[tuple[str, tuple[MetricVerdict, ...]]]) -> tuple[MetricVerdict, ...]:
-    return tuple(
-        replace(verdict, metric=f"{name} {verdict.metric}") for name, found in verdicts for verdict in found
-    )
-
-
-def _worst(findings: list[Finding]) -> Finding:
-    """Return the combined finding: one failure is enough for Fail, and Pass requires all to pass."""
-    if not findings:
-        return Finding.PASS
-    for finding in (Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE):
-        if finding in findings:
-            return finding
-    return Finding.PASS
+    return worst([m.finding for m in metrics if m.action is RegressionAction.ROLLBACK]) is Finding.PASS
 
 
 def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:

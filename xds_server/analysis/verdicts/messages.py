@@ -10,9 +10,9 @@ from xds_server.analysis.verdicts.metrics import Kind
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from xds_server.analysis.verdicts.candidate import ArmSummary, MetricVerdict
     from xds_server.analysis.verdicts.metric_state import MetricState
     from xds_server.analysis.verdicts.policy import Guardrail, Threshold
+    from xds_server.analysis.verdicts.result import ArmSummary, MetricVerdict
     from xds_server.analysis.verdicts.threshold_state import ThresholdState
 
 __all__ = ["describe", "describe_guard", "describe_threshold"]

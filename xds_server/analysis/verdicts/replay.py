@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from xds_server.analysis.verdicts.analyzed_block import AnalyzedBlock
-    from xds_server.analysis.verdicts.candidate import AnalysisResult
     from xds_server.analysis.verdicts.policy import Policy
+    from xds_server.analysis.verdicts.result import AnalysisResult
     from xds_server.analysis.verdicts.route_analysis import Arms
 
 __all__ = ["Decision", "ReplayedRun", "replay"]

@@ -16,16 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Block, Counts, Leg, Role, add_counts
 from xds_server.analysis.verdicts.analyzed_block import AnalyzedBlock, BlockContext
-from xds_server.analysis.verdicts.candidate import (
-    AnalysisResult,
-    CandidateEvidence,
-    add_block,
-    analyze,
-    combine_results,
-    start_evidence,
-)
+from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
-from xds_server.rollout import FULL, Phase
+from xds_server.analysis.verdicts.result import AnalysisResult, combine_results
+from xds_server.analysis.verdicts.rule_guards import RuleGuards
+from xds_server.rollout import FULL, Finding, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -67,6 +62,7 @@ class RouteAnalysis:
     evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
     results: dict[str, AnalysisResult] = field(default_factory=dict)
     missing: str = ""
+    by_rules: RuleGuards = field(default_factory=RuleGuards)
     _run: int | None = None
     _policy: Policy | None = None
     _empty: bool = True
@@ -110,6 +106,7 @@ class RouteAnalysis:
             query_results={t.query: found[t.name] for t in policy.thresholds if t.query and t.name in found},
         )
         analyzed = AnalyzedBlock(run=state.run, block=block, context=context)
+        self.by_rules.add_block(block, state, policy, {leg.variant for leg in legs})
         arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
         self.add(analyzed, policy, arms)
         if (block.legs and state.program.variants) or context.legs:
@@ -176,23 +173,33 @@ class RouteAnalysis:
         if end is not None:
             self._analyze(end)
 
-    def result_at(self, now: float, run: int, policy: Policy, interval: float) -> AnalysisResult | None:
-        """Return the verdict on a run under a policy at `now`; None before its first block.
+    def result_at(self, now: float, state: State, policy: Policy, interval: float) -> AnalysisResult | None:
+        """Return the verdict on the run of a rollout under a policy at `now`; None before its first block.
 
-        Between two blocks it is that of the last one, unless the last one is too old.
+        Between two blocks it is that of the last one, unless the last one is too old. Candidates that were
+        withdrawn are left out.
         """
-        if (self._run, self._policy) != (run, policy):
+        if (self._run, self._policy) != (state.run, policy):
             return None
         if is_stale(self._analyzed_at, now, interval):
             self._analyze(now)
-        return self.result
+        remaining = {name: result for name, result in self.results.items() if name not in state.withdrawn}
+        return self._combined(remaining)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The candidates whose verdict is Fail."""
+        return tuple(name for name, result in self.results.items() if result.finding is Finding.FAIL)
 
     @property
     def result(self) -> AnalysisResult | None:
         """The combined verdict on the candidates of this run; None before their first block."""
-        if not self.results:
+        return self._combined(self.results)
+
+    def _combined(self, results: Mapping[str, AnalysisResult]) -> AnalysisResult | None:
+        if not results:
             return None
-        result = combine_results(self.results)
+        result = combine_results(results)
         return replace(result, message=f"{result.message}; {self.missing}") if self.missing else result
 
     def _analyze(self, now: float) -> None:

@@ -1,0 +1,56 @@
+"""Guards for backends that have users by targets and rules only (pure).
+
+These users are not drawn at random, so that metrics would compare different users. Guards are for gross
+faults, which no choice of users explains. The evidence is not restored after a restart: it begins anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from xds_server.analysis.counts import Leg, Role
+from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
+from xds_server.rollout import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from xds_server.analysis.counts import Block
+    from xds_server.analysis.verdicts.policy import Policy
+    from xds_server.analysis.verdicts.result import AnalysisResult
+    from xds_server.rollout import State
+
+__all__ = ["RuleGuards"]
+
+
+@dataclass(slots=True)
+class RuleGuards:
+    """The evidence on each such backend since the spec was accepted."""
+
+    results: dict[str, AnalysisResult] = field(default_factory=dict)
+    _evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
+    _since: tuple[int, int, Policy] | None = None
+
+    def add_block(self, block: Block, state: State, policy: Policy, analyzed: Collection[str]) -> None:
+        """Add a block; backends in `analyzed` have users by the strategy, and their guards are elsewhere."""
+        since = state.run, state.generation, policy
+        if self._since != since:
+            self._since, self._evidence = since, {}
+        self.results = {}
+        if state.kill is not None or not policy.guards:
+            return
+        guards, stable = replace(policy, guardrails=(), thresholds=()), state.program.stable
+        control = Leg(route=state.route, variant=stable)
+        ignored = {stable, *analyzed, *state.withdrawn}
+        for leg in block.legs:
+            if leg.role is not Role.PRIMARY or leg.variant in ignored:
+                continue
+            evidence = self._evidence.get(leg.variant) or start_evidence(guards, leg, control)
+            self._evidence[leg.variant] = evidence = add_block(evidence, guards, block)
+            self.results[leg.variant] = analyze(evidence, guards, block.start + block.seconds)
+
+    @property
+    def failed(self) -> dict[str, AnalysisResult]:
+        """The backends that failed in the newest block, with the reason."""
+        return {name: result for name, result in self.results.items() if result.finding is Finding.FAIL}
