@@ -176,12 +176,9 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
     metrics = _metric_verdicts(evidence, policy, now)
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
     finding = _worst([m.finding for m in deciding])
-    return AnalysisResult(
-        finding=finding,
-        message=_summary(finding, deciding),
-        metrics=metrics,
-        lapsed=finding is Finding.NO_DATA and _lapsed(evidence, policy, now),
-    )
+    lapsed = finding is Finding.NO_DATA and _lapsed(evidence, policy, now)
+    message = _summary(finding, deciding) + ("; all metrics had passed until then" if lapsed else "")
+    return AnalysisResult(finding=finding, message=message, metrics=metrics, lapsed=lapsed)
 
 
 def _metric_verdicts(
