@@ -11,6 +11,7 @@ from xds_server.rollout.state import (  # noqa: TC001 - the codec reads annotati
     Program,
     StoredEquivalence,
     StoredLapsed,
+    StoredNames,
 )
 
 __all__ = [
@@ -155,7 +156,7 @@ class Verdict:
 
     finding: Finding
     detail: str
-    failed: tuple[str, ...] = ()
+    failed: StoredNames = ()
     lapsed: StoredLapsed = False
     kind: Literal["verdict"] = "verdict"
 

@@ -48,6 +48,7 @@ Weights = tuple[tuple[str, int], ...]
 StoredEquivalence = Annotated[str, Field(alias="likeness")]
 _StoredJudged = Annotated[bool, Field(alias="judged")]
 StoredLapsed = Annotated[bool, Field(exclude_if=not_)]
+StoredNames = Annotated[tuple[str, ...], Field(exclude_if=not_)]
 _StoredTimeout = Annotated[float, Field(alias="patience")]
 
 
@@ -295,7 +296,7 @@ class State:
     budgeted_at: float | None = None
     kill: Kill | None = None
     warm_until: float | None = None
-    withdrawn: tuple[str, ...] = ()
+    withdrawn: StoredNames = ()
     run: int = 1
     finding: Finding | None = None
     lapsed: StoredLapsed = False

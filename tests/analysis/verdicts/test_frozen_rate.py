@@ -116,3 +116,14 @@ def test_a_drifting_rate_is_no_failure() -> None:
 @pytest.mark.parametrize(("name", "at"), [("alone_fails_at_once", 30), ("alone_fails_after_1_h", 390)])
 def test_a_failing_candidate_is_found_in_the_same_block(name: str, at: int) -> None:
     assert first_failures(name, runs=2, seed=7) == [at, at]
+
+
+def test_fifty_hours_with_a_rate_that_doubles_have_no_false_failure() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        frozen = FrozenRate()
+        for failed in rng.binomial(475, 0.005, 30):
+            frozen = frozen.add_control(int(failed), 475)
+        for failed in rng.binomial(500, np.linspace(0.005, 0.01, 360)):
+            frozen = frozen.add_candidate_alone(int(failed), 500)
+            assert frozen.log_evidence < 0

@@ -259,6 +259,18 @@ def test_the_legs_of_the_time_are_analyzed() -> None:
     assert [one.context.legs for one in live.recorded() if one.context is not None] == [(COPY,), (USERS,), ()]
 
 
+def test_all_users_at_once_are_compared_with_the_blocks_before() -> None:
+    live = Live()
+    for _ in range(30):
+        live.block(at_stage("no candidate", 1), {STABLE: Counts(requests=400, failed=2)})
+    live.block(at_stage("all", 2), {USERS: Counts(requests=400, failed=4)})
+    live.block(at_stage("all", 2), {USERS: Counts(requests=400, failed=40)})
+    findings = [result.finding for _, _, result in live.found[-2:] if result is not None]
+    assert findings == [Finding.NO_DATA, Finding.FAIL]
+    (one,) = replay(POLICY, live.recorded(), ARMS)
+    assert one.outcome is Finding.FAIL
+
+
 @pytest.mark.parametrize(
     ("more", "found"),
     [

@@ -130,13 +130,9 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
     deciding = [m for m in metrics if m.action is RegressionAction.ROLLBACK]
     deciding += [g for g in guards if g.finding is Finding.FAIL and g.action is RegressionAction.ROLLBACK]
     finding = worst([m.finding for m in deciding])
-    return AnalysisResult(
-        finding=finding,
-        message=_summary(finding, deciding),
-        metrics=metrics,
-        guards=guards,
-        lapsed=finding is Finding.NO_DATA and _lapsed(evidence, policy, now),
-    )
+    lapsed = finding is Finding.NO_DATA and _lapsed(evidence, policy, now)
+    message = _summary(finding, deciding) + ("; all metrics had passed until then" if lapsed else "")
+    return AnalysisResult(finding=finding, message=message, metrics=metrics, guards=guards, lapsed=lapsed)
 
 
 def _metric_verdicts(

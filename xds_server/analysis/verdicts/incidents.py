@@ -5,6 +5,7 @@ minute of that outweighs many minutes in which the candidate fails, so that its 
 late. Such a block is left out. Only the control's counts decide: if the candidate's counted too, blocks would
 be selected by how well it did, and a candidate that is no worse could look worse.
 
+Times are compared as they are: they follow the load, which both arms share, and jump without an incident.
 A change that lasts is no incident but the new state of the control, and a control that is down again and
 again is compared as it is: at most 70 seconds in a row are left out, and about 140 in half an hour.
 """

@@ -106,7 +106,7 @@ class MetricState:
             case Kind.SHARE:
                 return self._add_share(guardrail, arms, seconds)
             case Kind.EXCEEDANCE:
-                return self._add_exceedance(guardrail, arms, seconds)
+                return self._add_exceedance(guardrail, arms)
             case Kind.MEAN:
                 return self._add_mean(guardrail, arms, prices, seconds)
 
@@ -118,15 +118,13 @@ class MetricState:
         if n and not m:
             frozen = self.frozen_rate.add_candidate_alone(x, n, self.dispersion.phi)
             return replace(self, frozen_rate=frozen)
-        table = Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m)
-        after = _add_table(self, table, seconds)
-        if after.incidents.present:
-            return after
-        return replace(after, frozen_rate=self.frozen_rate.add_control(y, m))
+        incidents = self.incidents.add_share(y, m, seconds)
+        if incidents.present:
+            return replace(self, incidents=incidents)
+        after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
+        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m))
 
-    def _add_exceedance(
-        self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
-    ) -> MetricState:
+    def _add_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> MetricState:
         metric = guardrail.definition
         if metric.buckets is None:
             return self
@@ -149,7 +147,7 @@ class MetricState:
             control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return _add_table(after, table, seconds, (candidate, control))
+        return _add_table(after, table, (candidate, control))
 
     def _add_mean(
         self,
@@ -167,7 +165,9 @@ class MetricState:
         control_mean, m = control
         reference = control_mean if self.reference_mean is None else self.reference_mean
         in_logs = guardrail.metric == "tokens-per-request"
-        incidents = self.incidents.add_mean(_log_ratio(control_mean, reference, in_logs=in_logs), m, seconds)
+        incidents = self.incidents
+        if guardrail.metric != "inter-token":
+            incidents = incidents.add_mean(_log_ratio(control_mean, reference, in_logs=in_logs), m, seconds)
         if incidents.present:
             return replace(self, incidents=incidents)
         reference += _SMOOTHING * (control_mean - reference)
@@ -229,16 +229,11 @@ class MetricState:
         return log_mean_exp(ratios)
 
 
-def _add_table(
-    state: MetricState, table: Table, seconds: float, buckets: tuple[Buckets, Buckets] = ((), ())
-) -> MetricState:
-    incidents = state.incidents.add_share(table.control_x, table.control_n, seconds)
-    if incidents.present:
-        return replace(state, incidents=incidents)
+def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> MetricState:
     dispersion = state.dispersion.add_block(
         (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
     )
-    after = replace(state, dispersion=dispersion, incidents=incidents)
+    after = replace(state, dispersion=dispersion)
     if not table.candidate_n or not table.control_n:
         return after
     return replace(
