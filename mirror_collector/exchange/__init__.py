@@ -6,6 +6,7 @@ Pure: no I/O, no clock, no randomness. All input is untrusted. Input that cannot
 
 from __future__ import annotations
 
+from mirror_collector.exchange.api import Api, api_of
 from mirror_collector.exchange.document import parse_document
 from mirror_collector.exchange.exposure import Conversion, Exposure, ExposureCounts, Feedback
 from mirror_collector.exchange.log_entry import CAPTURE_NAMESPACE, LogMessage, parse_entry, parse_message
@@ -29,6 +30,7 @@ from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall
 
 __all__ = [
     "CAPTURE_NAMESPACE",
+    "Api",
     "Body",
     "Conversion",
     "Exposure",
@@ -52,6 +54,7 @@ __all__ = [
     "Unpaired",
     "UnpairedReason",
     "Variant",
+    "api_of",
     "parse_document",
     "parse_entry",
     "parse_message",
