@@ -37,7 +37,7 @@ class Api(Enum):
     OTHER = "other"
 
 
-_BY_LAST_SEGMENTS: Final = {
+_BY_LAST_SEGMENTS: Final[dict[tuple[str, ...], Api]] = {
     ("chat", "completions"): Api.CHAT,
     ("audio", "transcriptions"): Api.TRANSCRIPTION,
     ("audio", "translations"): Api.TRANSCRIPTION,
@@ -59,7 +59,7 @@ _BY_LAST_SEGMENT: Final = {
 
 
 def api_of(path: str) -> Api:
-    """Return the API of a request path, which may have a query and a prefix such as ``/openai/deployments/x``."""
+    """Return the API of a request path, with any query and prefix, such as ``/openai/deployments/x``."""
     segments = [segment for segment in path.partition("?")[0].lower().split("/") if segment]
     if not segments:
         return Api.OTHER
