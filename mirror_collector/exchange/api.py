@@ -1,12 +1,17 @@
-"""The API a request belongs to, by its path."""
+"""The API a request belongs to: by its path, or else by the shape of the answer."""
 
 from __future__ import annotations
 
 from enum import Enum
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Api", "api_of"]
+from mirror_collector.exchange.reply import ReplyKind
+
+if TYPE_CHECKING:
+    from mirror_collector.exchange.reply import Reply
+
+__all__ = ["KINDS", "Api", "api_of", "api_of_answer"]
 
 
 class Api(Enum):
@@ -36,6 +41,24 @@ class Api(Enum):
 
     OTHER = "other"
 
+
+KINDS: Final[dict[Api, ReplyKind]] = {
+    Api.CHAT: ReplyKind.CHAT,
+    Api.COMPLETIONS: ReplyKind.COMPLETION,
+    Api.RESPONSES: ReplyKind.RESPONSE,
+    Api.MESSAGES: ReplyKind.MESSAGE,
+    Api.EMBEDDINGS: ReplyKind.EMBEDDINGS,
+    Api.RERANK: ReplyKind.RANKING,
+    Api.SCORE: ReplyKind.SCORES,
+    Api.TRANSCRIPTION: ReplyKind.TRANSCRIPT,
+    Api.MODERATIONS: ReplyKind.DOCUMENT,
+    Api.MODELS: ReplyKind.DOCUMENT,
+}
+"""The kind of the answers of each API that can be read; answers of the other APIs cannot be read."""
+
+_BY_KIND: Final[dict[ReplyKind, Api]] = {
+    kind: api for api, kind in KINDS.items() if kind is not ReplyKind.DOCUMENT
+}
 
 _BY_LAST_SEGMENTS: Final[dict[tuple[str, ...], Api]] = {
     ("chat", "completions"): Api.CHAT,
@@ -72,3 +95,9 @@ def api_of(path: str) -> Api:
     if ("v1", "models") in pairwise(segments) and ":" not in segments[-1]:
         return Api.MODELS
     return Api.OTHER
+
+
+def api_of_answer(path: str, reply: Reply) -> Api:
+    """Return the API of a request path; if the path does not decide, the API that has such answers."""
+    api = api_of(path)
+    return _BY_KIND.get(reply.kind, api) if api is Api.OTHER else api
