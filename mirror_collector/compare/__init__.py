@@ -5,6 +5,7 @@ Pure: no I/O, no clock. This package measures and counts; verdicts are made by t
 
 from __future__ import annotations
 
+from mirror_collector.compare.answers import ANSWER_MEASURES
 from mirror_collector.compare.collector_totals import CollectorTotals, LegCounts, PairKey
 from mirror_collector.compare.comparison import (
     AGREEMENT_MEASURES,
@@ -34,6 +35,7 @@ from mirror_collector.compare.traits import TRAITS, Traits, detect_traits, reque
 
 __all__ = [
     "AGREEMENT_MEASURES",
+    "ANSWER_MEASURES",
     "BLOCK_SECONDS",
     "MEASURES",
     "TRAITS",

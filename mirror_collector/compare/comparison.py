@@ -6,6 +6,10 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
+A body that could not be read is compared only if its client could not read it either: the answer then has
+nothing in common with the primary's. Otherwise it is no evidence. If the primary's body could not be read,
+only the bytes are compared, for display.
+
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
 are interchangeable.
@@ -13,15 +17,20 @@ are interchangeable.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
+from mirror_collector.compare.answers import (
+    ANSWER_KINDS,
+    ANSWER_MEASURES,
+    measure_answers,
+    nothing_in_common,
+)
 from mirror_collector.compare.similarity import edit_similarity, rouge_l
+from mirror_collector.compare.tool_calls import same_calls
 from mirror_collector.compare.traits import Traits, detect_traits, requests_json
-from mirror_collector.exchange import Reply, ToolCall, read_reply
+from mirror_collector.exchange import Reply, api_of, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare.embedding import EmbeddingSimilarity
@@ -51,6 +60,7 @@ AGREEMENT_MEASURES: Final = (
     "finish_reason",
     "tool_calls",
     "language",
+    *ANSWER_MEASURES,
 )
 """Names of the measures that compare two answers to one request; each is a field of `Agreement`."""
 
@@ -110,6 +120,21 @@ class Agreement:
     """Whether the tool calls have equal names in equal order and equal JSON arguments; None without calls."""
 
     language: bool | None = None
+    vector: float | None = None
+    """Cosine similarity of embeddings."""
+
+    ranking: float | None = None
+    """Correlation of two orders of documents."""
+
+    top_result: bool | None = None
+    """Whether two orders of documents begin with the same one."""
+
+    scores: float | None = None
+    transcript: float | None = None
+    """1 minus the word error rate of a transcript."""
+
+    document: float | None = None
+    """Closeness of the fields of two JSON documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +175,9 @@ class Comparison:
             return 1.0
         if self.agreement.exact is None:
             return None
-        return self.agreement.rouge_l or 0.0
+        agreement = self.agreement
+        values = (agreement.rouge_l, *(getattr(agreement, name) for name in ANSWER_MEASURES))
+        return next((float(value) for value in values if value is not None), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +190,12 @@ class Replies:
 
     @classmethod
     def of(cls, pair: Pair) -> Replies:
-        """Parse the answers of a pair."""
+        """Parse the answers of a pair; its API is that of the primary's path."""
+        api = api_of(pair.primary.path)
         return cls(
-            primary=read_reply(pair.primary.response),
-            shadow=read_reply(pair.shadow.response),
-            noise=None if pair.noise is None else read_reply(pair.noise.response),
+            primary=read_reply(pair.primary.response, api),
+            shadow=read_reply(pair.shadow.response, api),
+            noise=None if pair.noise is None else read_reply(pair.noise.response, api),
         )
 
 
@@ -240,22 +268,33 @@ def _agreement(
     """Compare the answer of a copy (`other`, `second`) with the answer of the primary (`first`)."""
     if not _comparable(pair.primary, first, other):
         return Agreement()
-    if not first.is_answer:
+    if first.unread is not None or not (first.is_generated or first.kind in ANSWER_KINDS):
         return Agreement(exact=pair.primary.response.data == other.response.data)
-    if not second.is_answer:
+    if second.unread is not None and not second.unread.is_defect:
+        return Agreement()
+    if second.unread is not None or not _same_family(first, second):
         # The primary returned a model's answer and the copy did not: they have nothing in common.
-        return Agreement(exact=False, rouge_l=0.0, edit=0.0)
-    same_calls = _same_calls(first.tool_calls, second.tool_calls)
+        return Agreement(**nothing_in_common(first))
+    language = None if None in languages else languages[0] == languages[1]
+    measures = measure_answers(first, second)
+    if measures is not None:
+        return Agreement(**measures, language=language)
+    calls = same_calls(first.tool_calls, second.tool_calls)
     complete = second.whole and not second.error
     same_text = first.text == second.text
     return Agreement(
-        exact=complete and same_text and same_calls is not False,
+        exact=complete and same_text and calls is not False,
         rouge_l=_if_text(first, 1.0) if same_text else rouge_l(first.text, second.text),
         edit=_if_text(first, 1.0) if same_text else edit_similarity(first.text, second.text),
         finish_reason=first.finish_reason == second.finish_reason,
-        tool_calls=same_calls,
-        language=None if None in languages else languages[0] == languages[1],
+        tool_calls=calls,
+        language=language,
     )
+
+
+def _same_family(first: Reply, second: Reply) -> bool:
+    """Whether two answers are of one kind; generated text of any two kinds can be compared."""
+    return first.kind is second.kind or (first.is_generated and second.is_generated)
 
 
 def _with_meaning(
@@ -276,40 +315,6 @@ def _comparable(primary: Leg, reply: Reply, other: Leg) -> bool:
     return primary.succeeded and reply.whole and not reply.error and answered and not truncated
 
 
-def _same_calls(first: tuple[ToolCall, ...], second: tuple[ToolCall, ...]) -> bool | None:
-    if not first and not second:
-        return None
-    if len(first) != len(second):
-        return False
-    return all(
-        one.name == other.name and _same_json(one.arguments, other.arguments)
-        for one, other in zip(first, second, strict=True)
-    )
-
-
-def _same_json(first: str, second: str) -> bool:
-    """Whether two JSON texts have equal values, regardless of key order, spacing and number format."""
-    if first == second:
-        return True
-    try:
-        return _equal(json.loads(first, parse_float=Decimal), json.loads(second, parse_float=Decimal))
-    except (ArithmeticError, RecursionError, ValueError):
-        return False
-
-
-def _equal(first: Any, second: Any) -> bool:
-    """Compare two JSON values; unlike in Python, true and 1 are different."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(
-            _equal(value, second[key]) for key, value in first.items()
-        )
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(map(_equal, first, second))
-    if isinstance(first, bool) or isinstance(second, bool):
-        return first is second
-    return bool(first == second)
-
-
 def _token_source(first: Reply, second: Reply) -> TokenSource:
     if first.completion_tokens is not None and second.completion_tokens is not None:
         return TokenSource.USAGE
@@ -327,7 +332,7 @@ def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) 
         kind=reply.kind.value,
         status=leg.status,
         failure=None if leg.failure is None else leg.failure.value,
-        succeeded=leg.succeeded and not reply.error,
+        succeeded=leg.succeeded and not reply.is_broken,
         first_token_ms=first,
         inter_token_ms=(total - first) / (events - 1)
         if first is not None and total is not None and events > 1

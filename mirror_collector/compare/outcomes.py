@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from mirror_collector.compare.answers import ANSWER_MEASURES
 from mirror_collector.compare.comparison import AGREEMENT_MEASURES, Agreement, Comparison
 from mirror_collector.compare.traits import TRAITS
 
@@ -123,7 +124,8 @@ def _agreement_outcomes(agreement: Agreement, baseline: Agreement) -> dict[str, 
     outcomes = {}
     for measure in AGREEMENT_MEASURES:
         candidate, noise = getattr(agreement, measure), getattr(baseline, measure)
-        if measure == "meaning" and candidate is None and noise is None:
+        optional = measure == "meaning" or measure in ANSWER_MEASURES
+        if optional and candidate is None and noise is None:
             continue
         # A measure that does not apply, such as tool calls without any call, counts as full agreement.
         difference = (1.0 if candidate is None else candidate) - (1.0 if noise is None else noise)

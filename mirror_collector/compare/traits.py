@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from mirror_collector.compare.language import detect_language
+from mirror_collector.exchange import ReplyKind
 
 if TYPE_CHECKING:
     from mirror_collector.exchange import Body, Leg, Reply
@@ -74,10 +75,14 @@ def detect_traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
         wants_json: whether the request requires a JSON answer.
     """
     # The proxy retries primaries but never copies; a retried primary therefore counts as failed.
-    failed = not leg.succeeded or reply.error or leg.attempts > 1
+    failed = not leg.succeeded or reply.is_broken or leg.attempts > 1
     if not leg.succeeded or not reply.is_answer or leg.response.truncated:
         return Traits(failed=failed)
+    if reply.unread is not None or not (reply.is_generated or reply.kind is ReplyKind.TRANSCRIPT):
+        return Traits(failed=failed)
     text = reply.text.strip()
+    if not reply.is_generated:
+        return Traits(failed=failed, empty=not text, language=detect_language(text))
     return Traits(
         failed=failed,
         empty=not text and not reply.tool_calls,

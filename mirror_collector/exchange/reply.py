@@ -104,6 +104,11 @@ class Reply:
         """Whether the answer is text that a language model generated, so that it can refuse or be cut off."""
         return self.kind in _GENERATED_KINDS
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the answer reports an error, or is a stream that was read and has no end mark."""
+        return self.error or (self.streamed and not self.whole and self.unread is None)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that `from_json` reads; fields with default values are omitted."""
         value: dict[str, Any] = {"kind": self.kind.value}

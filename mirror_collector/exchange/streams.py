@@ -18,6 +18,7 @@ from mirror_collector.exchange.reply import Reply, ReplyKind
 from mirror_collector.exchange.responses import ResponseBuilder
 from mirror_collector.exchange.sse import event_data
 from mirror_collector.exchange.transcripts import TRANSCRIPT_EVENTS, TranscriptBuilder
+from mirror_collector.exchange.unread import UnreadReason
 
 __all__ = ["read_stream"]
 
@@ -81,7 +82,8 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
     A stream without events is an empty answer, complete only if it has the end mark of its API.
     """
     stream = _Stream()
-    for text in event_data(data, limit=_MAX_EVENTS):
+    count = 0
+    for count, text in enumerate(event_data(data, limit=_MAX_EVENTS), start=1):  # noqa: B007 - used below
         event = text.strip()
         if event == b"[DONE]":
             stream.done = True
@@ -91,7 +93,10 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
             stream.add(load_json(event) if event[:1] == b"{" else None)
     if b"error" in data and _ERROR_EVENT.search(data):
         stream.failed = True
-    return _build(stream, api)
+    reply = _build(stream, api)
+    if reply is None or count < _MAX_EVENTS or stream.done:
+        return reply
+    return replace(reply, unread=UnreadReason.TOO_LARGE)
 
 
 def _build(stream: _Stream, api: Api) -> Reply | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.compare import AGREEMENT_MEASURES, TRAITS
+from mirror_collector.compare import AGREEMENT_MEASURES, ANSWER_MEASURES, TRAITS
 from mirror_collector.exchange import (
     Body,
     Failure,
@@ -16,6 +16,7 @@ from mirror_collector.exchange import (
     Role,
     RouteName,
     Variant,
+    api_of,
     read_reply,
 )
 from mirror_collector.store.privacy import MessageStorage
@@ -191,12 +192,19 @@ def load_leg(document: dict[str, Any], route: str, request_id: str, request: byt
     )
 
 
-def load_reply(document: dict[str, Any], response: bytes) -> Reply:
-    """Return the reply of a stored leg, from an assembled or a raw response."""
+def load_reply(document: dict[str, Any], response: bytes, path: str) -> Reply:
+    """Return the reply of a stored leg, from an assembled or a raw response.
+
+    Args:
+        document: the stored form of the leg.
+        response: the stored response.
+        path: the path of the request, which decides how a raw response is read.
+    """
     messages = document.get("messages", {})
     if messages.get("response") == _ASSEMBLED:
         return Reply.from_json(orjson.loads(response))
-    return read_reply(_stored_body(document["response"], response, decoded=bool(messages.get("decoded"))))
+    body = _stored_body(document["response"], response, decoded=bool(messages.get("decoded")))
+    return read_reply(body, api_of(path))
 
 
 def _stored_body(document: dict[str, Any], data: bytes, *, decoded: bool) -> Body:
@@ -239,6 +247,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "finish_reason_same": agreement.finish_reason,
         "tool_calls_same": agreement.tool_calls,
         "language_same": agreement.language,
+        **{name: getattr(agreement, name) for name in ANSWER_MEASURES},
         "floor": None if comparison.baseline is None else _agreement(comparison.baseline),
         "length_ratio": comparison.length_ratio,
         "token_source": comparison.token_source.value,

@@ -61,6 +61,12 @@ MEASURE_LABELS: Final = {
     "finish_reason": "the same finish reason",
     "tool_calls": "the same tool calls",
     "language": "the same language",
+    "vector": "the same direction of embeddings (cosine)",
+    "ranking": "the same order of results (rank correlation)",
+    "top_result": "the same first result",
+    "scores": "close scores",
+    "transcript": "the same words of a transcript",
+    "document": "close fields of a document",
 }
 TRAIT_LABELS: Final = {
     "failed": "failed",
