@@ -83,5 +83,6 @@ def transcript_of_json(value: Any) -> Reply | None:
 
 def transcript_of_text(text: str) -> Reply:
     """Return the transcript in plain text or subtitles."""
-    words = _SUBTITLE_FRAME.sub("", text) if " --> " in text else text
-    return Reply(kind=ReplyKind.TRANSCRIPT, text=replace_surrogates(words))
+    if " --> " in text:
+        text = _SUBTITLE_FRAME.sub("", text.replace("\r\n", "\n"))
+    return Reply(kind=ReplyKind.TRANSCRIPT, text=replace_surrogates(text))
