@@ -6,9 +6,9 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
-A body that could not be read is compared only if its client could not read it either: the answer then has
-nothing in common with the primary's. Otherwise it is no evidence. If the primary's body could not be read,
-only the bytes are compared, for display.
+If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it. A
+body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the primary's
+body could not be read, only the bytes are compared, for display.
 
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
@@ -30,7 +30,7 @@ from mirror_collector.compare.answers import (
 from mirror_collector.compare.similarity import edit_similarity, rouge_l
 from mirror_collector.compare.tool_calls import same_calls
 from mirror_collector.compare.traits import Traits, detect_traits, requests_json
-from mirror_collector.exchange import Reply, api_of, read_reply
+from mirror_collector.exchange import Reply, UnreadReason, api_of, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare.embedding import EmbeddingSimilarity
@@ -63,6 +63,10 @@ AGREEMENT_MEASURES: Final = (
     *ANSWER_MEASURES,
 )
 """Names of the measures that compare two answers to one request; each is a field of `Agreement`."""
+
+
+_UNKNOWN_CONTENT: Final = frozenset({UnreadReason.ENCODING, UnreadReason.TRUNCATED, UnreadReason.TOO_LARGE})
+"""Reasons for which an unread body may contain a proper answer."""
 
 
 class TokenSource(Enum):
@@ -270,7 +274,7 @@ def _agreement(
         return Agreement()
     if first.unread is not None or not (first.is_generated or first.kind in ANSWER_KINDS):
         return Agreement(exact=pair.primary.response.data == other.response.data)
-    if second.unread is not None and not second.unread.is_defect:
+    if second.unread in _UNKNOWN_CONTENT:
         return Agreement()
     if second.unread is not None or not _same_family(first, second):
         # The primary returned a model's answer and the copy did not: they have nothing in common.

@@ -10,8 +10,8 @@ __all__ = ["UnreadReason"]
 class UnreadReason(Enum):
     """Why a response body could not be read.
 
-    For three reasons the body is at fault: the client of the API could not read it either (`is_defect`).
-    For the others, the collector lacks what the client has, so the body is no evidence in either direction.
+    For three reasons the body is at fault: the client of the API could not read it either (`is_defect`). For
+    the others, the collector lacks what the client has.
     """
 
     ENCODING = "encoding"

@@ -319,6 +319,17 @@ def test_a_compressed_answer_is_compared(path: str) -> None:
     assert comparison.shadow.traits.invalid_json is None
 
 
+def test_beside_an_answer_that_was_read_anything_else_has_nothing_in_common() -> None:
+    """The shape of the primary's answer decides, if the path does not."""
+    primary = make_leg(Role.PRIMARY, "/proxy", chat_json("hi"))
+    page = make_leg(Role.SHADOW, "/proxy", HTML, content_type="text/html")
+    audio = make_leg(Role.SHADOW, "/proxy", b"ID3", content_type="audio/mpeg")
+    vectors = make_leg(Role.SHADOW, "/proxy", embedding_list([1.0]))
+    for shadow in (page, audio, vectors):
+        agreement = compare(Pair(primary=primary, shadow=shadow)).agreement
+        assert (agreement.exact, agreement.rouge_l, agreement.vector) == (False, 0.0, None)
+
+
 def test_the_bytes_of_an_unknown_api_are_compared_for_display_only() -> None:
     same = compare_answers("/v1/tokenize", {"tokens": [1]}, {"tokens": [1]})
     other = compare_answers("/v1/tokenize", {"tokens": [1]}, {"tokens": [2]})
