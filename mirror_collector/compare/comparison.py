@@ -6,9 +6,9 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
-If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it. A
-body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the primary's
-body could not be read, only the bytes are compared, for display.
+If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it.
+A body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the
+primary's body could not be read, only the bytes are compared, for display.
 
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
