@@ -82,15 +82,22 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
     A stream without events is an empty answer, complete only if it has the end mark of its API.
     """
     stream = _Stream()
+    add_choices = stream.completion.add_event
     count = 0
     for count, text in enumerate(event_data(data, limit=_MAX_EVENTS), start=1):  # noqa: B007 - used below
         event = text.strip()
         if event == b"[DONE]":
             stream.done = True
             break
-        if event:
-            # Anything but an object is no event of a model, or is cut off by the end of the body.
-            stream.add(load_json(event) if event[:1] == b"{" else None)
+        if not event:
+            continue
+        # Anything but an object is no event of a model, or is cut off by the end of the body.
+        value = load_json(event) if event[:1] == b"{" else None
+        if type(value) is dict and type(choices := value.get("choices")) is list and "error" not in value:
+            # Nearly every event is of this kind, and a stream has hundreds of events.
+            add_choices(choices, value.get("usage"))
+        else:
+            stream.add(value)
     if b"error" in data and _ERROR_EVENT.search(data):
         stream.failed = True
     reply = _build(stream, api)
