@@ -47,9 +47,18 @@ def measure_answers(first: Reply, second: Reply) -> Measures | None:
     return None if measure is None else measure(first, second)
 
 
-def nothing_in_common(first: Reply) -> Measures:
-    """Return the measures of an answer and something that is no answer of its kind."""
-    return {"exact": False, **dict.fromkeys(_NAMES.get(first.kind, ("rouge_l", "edit")), 0.0)}
+def nothing_in_common(first: Reply, *, language: str | None = None) -> Measures:
+    """Return the measures of an answer and something that is no answer of its kind.
+
+    Args:
+        first: the answer.
+        language: its language, if known.
+    """
+    measures: Measures = {"exact": False, "language": None if language is None else False}
+    if first.kind in _NAMES:
+        return {**measures, **dict.fromkeys(_NAMES[first.kind], 0.0)}
+    calls = False if first.tool_calls else None
+    return {**measures, "rouge_l": 0.0, "edit": 0.0, "finish_reason": False, "tool_calls": calls}
 
 
 def _embeddings(first: Reply, second: Reply) -> Measures:

@@ -278,11 +278,11 @@ def _agreement(
         return Agreement()
     if second.unread is not None or not _same_family(first, second):
         # The primary returned a model's answer and the copy did not: they have nothing in common.
-        return Agreement(**nothing_in_common(first))
+        return Agreement(**nothing_in_common(first, language=languages[0]))
     language = None if None in languages else languages[0] == languages[1]
     measures = measure_answers(first, second)
     if measures is not None:
-        return Agreement(**measures, language=language)
+        return Agreement(**{**measures, "language": language})
     calls = same_calls(first.tool_calls, second.tool_calls)
     complete = second.whole and not second.error
     same_text = first.text == second.text
