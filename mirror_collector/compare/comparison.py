@@ -6,10 +6,6 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
-If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it.
-A body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the
-primary's body could not be read, only the bytes are compared, for display.
-
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
 are interchangeable.
@@ -17,20 +13,14 @@ are interchangeable.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, assert_never
 
-from mirror_collector.compare.answers import (
-    ANSWER_KINDS,
-    ANSWER_MEASURES,
-    measure_answers,
-    nothing_in_common,
-)
-from mirror_collector.compare.similarity import edit_similarity, rouge_l
-from mirror_collector.compare.tool_calls import same_calls
+from mirror_collector.compare.agreement import AGREEMENT_MEASURES, Agreement, agreement_of, with_meaning
+from mirror_collector.compare.answers import ANSWER_MEASURES
 from mirror_collector.compare.traits import Traits, detect_traits, requests_json
-from mirror_collector.exchange import Reply, UnreadReason, api_of, read_reply
+from mirror_collector.exchange import Reply, api_of, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare.embedding import EmbeddingSimilarity
@@ -51,22 +41,6 @@ __all__ = [
 VERSION: Final = 2
 """Version of the comparison. It increases whenever a pair would be measured differently; results of different
 versions are never added up."""
-
-AGREEMENT_MEASURES: Final = (
-    "exact",
-    "rouge_l",
-    "edit",
-    "meaning",
-    "finish_reason",
-    "tool_calls",
-    "language",
-    *ANSWER_MEASURES,
-)
-"""Names of the measures that compare two answers to one request; each is a field of `Agreement`."""
-
-
-_UNKNOWN_CONTENT: Final = frozenset({UnreadReason.ENCODING, UnreadReason.TRUNCATED, UnreadReason.TOO_LARGE})
-"""Reasons for which an unread body may contain a proper answer."""
 
 
 class TokenSource(Enum):
@@ -105,40 +79,6 @@ class LegMeasures:
     characters: int
     finish_reason: str | None
     mean_logprob: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """How far two answers to one request agree; None for each measure that could not be determined."""
-
-    exact: bool | None = None
-    """Whether text and tool calls are equal (for opaque bodies: whether the bytes are equal)."""
-
-    rouge_l: float | None = None
-    edit: float | None = None
-    meaning: float | None = None
-    """Similarity of word embeddings, if enabled."""
-
-    finish_reason: bool | None = None
-    tool_calls: bool | None = None
-    """Whether the tool calls have equal names in equal order and equal JSON arguments; None without calls."""
-
-    language: bool | None = None
-    vector: float | None = None
-    """Cosine similarity of embeddings."""
-
-    ranking: float | None = None
-    """Correlation of two orders of documents."""
-
-    top_result: bool | None = None
-    """Whether two orders of documents begin with the same one."""
-
-    scores: float | None = None
-    transcript: float | None = None
-    """1 minus the word error rate of a transcript."""
-
-    document: float | None = None
-    """Closeness of the fields of two JSON documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,16 +177,16 @@ def compare(
     languages = primary_measures.traits.language, shadow_measures.traits.language
     agreement = Agreement()
     if usable:
-        agreement = _agreement(pair, shadow, replies.primary, replies.shadow, languages)
+        agreement = agreement_of(pair, shadow, replies.primary, replies.shadow, languages)
     baseline = None
     if usable and noise is not None and replies.noise is not None and noise_measures is not None:
         languages = primary_measures.traits.language, noise_measures.traits.language
         if not noise.limited:
-            baseline = _agreement(pair, noise, replies.primary, replies.noise, languages)
+            baseline = agreement_of(pair, noise, replies.primary, replies.noise, languages)
     if embedding is not None:
-        agreement = _with_meaning(agreement, replies.primary, replies.shadow, embedding)
+        agreement = with_meaning(agreement, replies.primary, replies.shadow, embedding)
         if baseline is not None and replies.noise is not None:
-            baseline = _with_meaning(baseline, replies.primary, replies.noise, embedding)
+            baseline = with_meaning(baseline, replies.primary, replies.noise, embedding)
     texts_compared = agreement.rouge_l is not None and replies.primary.text
     return Comparison(
         version=VERSION,
@@ -264,59 +204,6 @@ def compare(
         length_ratio=len(replies.shadow.text) / len(replies.primary.text) if texts_compared else None,
         token_source=source,
     )
-
-
-def _agreement(
-    pair: Pair, other: Leg, first: Reply, second: Reply, languages: tuple[str | None, str | None]
-) -> Agreement:
-    """Compare the answer of a copy (`other`, `second`) with the answer of the primary (`first`)."""
-    if not _comparable(pair.primary, first, other):
-        return Agreement()
-    if first.unread is not None or not (first.is_generated or first.kind in ANSWER_KINDS):
-        return Agreement(exact=pair.primary.response.data == other.response.data)
-    if second.unread in _UNKNOWN_CONTENT:
-        return Agreement()
-    if second.unread is not None or not _same_family(first, second):
-        # The primary returned a model's answer and the copy did not: they have nothing in common.
-        return Agreement(**nothing_in_common(first, language=languages[0]))
-    language = None if None in languages else languages[0] == languages[1]
-    measures = measure_answers(first, second)
-    if measures is not None:
-        return Agreement(**{**measures, "language": language})
-    calls = same_calls(first.tool_calls, second.tool_calls)
-    complete = second.whole and not second.error
-    same_text = first.text == second.text
-    return Agreement(
-        exact=complete and same_text and calls is not False,
-        rouge_l=_if_text(first, 1.0) if same_text else rouge_l(first.text, second.text),
-        edit=_if_text(first, 1.0) if same_text else edit_similarity(first.text, second.text),
-        finish_reason=first.finish_reason == second.finish_reason,
-        tool_calls=calls,
-        language=language,
-    )
-
-
-def _same_family(first: Reply, second: Reply) -> bool:
-    """Whether two answers are of one kind; generated text of any two kinds can be compared."""
-    return first.kind is second.kind or (first.is_generated and second.is_generated)
-
-
-def _with_meaning(
-    agreement: Agreement, first: Reply, second: Reply, embedding: EmbeddingSimilarity
-) -> Agreement:
-    if agreement.rouge_l is None:
-        return agreement
-    return replace(agreement, meaning=embedding(first.text, second.text))
-
-
-def _if_text(reply: Reply, value: float) -> float | None:
-    return value if reply.text.strip() else None
-
-
-def _comparable(primary: Leg, reply: Reply, other: Leg) -> bool:
-    truncated = primary.response.truncated or other.response.truncated
-    answered = other.status is not None and other.status < 400
-    return primary.succeeded and reply.whole and not reply.error and answered and not truncated
 
 
 def _token_source(first: Reply, second: Reply) -> TokenSource:

@@ -319,6 +319,12 @@ def test_a_compressed_answer_is_compared(path: str) -> None:
     assert comparison.shadow.traits.invalid_json is None
 
 
+def test_an_answer_that_did_not_end_is_a_difference() -> None:
+    cut = leg(Role.SHADOW, body=chat_json("hi")[:-5], complete=False)
+    agreement = compare(Pair(primary=leg(Role.PRIMARY, body=chat_json("hi")), shadow=cut)).agreement
+    assert (agreement.exact, agreement.rouge_l, agreement.finish_reason) == (False, 0.0, False)
+
+
 def test_beside_an_answer_that_was_read_anything_else_has_nothing_in_common() -> None:
     """The shape of the primary's answer decides, if the path does not."""
     primary = make_leg(Role.PRIMARY, "/proxy", chat_json("hi"))
