@@ -131,17 +131,19 @@ class MessageBuilder:
     def build(self, *, streamed: bool, error: bool = False) -> Reply:
         """Return the reply."""
         reason = self.stop_reason
+        text = replace_surrogates("".join("".join(self.texts[index]) for index in sorted(self.texts)))
         return Reply(
             kind=ReplyKind.MESSAGE,
             streamed=streamed,
-            text=replace_surrogates("".join("".join(self.texts[index]) for index in sorted(self.texts))),
+            text=text,
             reasoning=replace_surrogates("".join(self.reasoning)),
             refused=reason == "refusal",
             tool_calls=tuple(self.calls[index].build() for index in sorted(self.calls)),
             finish_reason=None if reason is None else replace_surrogates(_FINISH_REASONS.get(reason, reason)),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            content_chunks=self.chunks if streamed else None,
+            # Text that came without deltas was not counted.
+            content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
             error=error,
             whole=self.stopped,
         )

@@ -117,17 +117,19 @@ class ResponseBuilder:
 
     def build(self, *, streamed: bool, error: bool = False) -> Reply:
         """Return the reply."""
+        text = replace_surrogates("\f".join("".join(self.texts[index]) for index in sorted(self.texts)))
         return Reply(
             kind=ReplyKind.RESPONSE,
             streamed=streamed,
-            text=replace_surrogates("\f".join("".join(self.texts[index]) for index in sorted(self.texts))),
+            text=text,
             reasoning=replace_surrogates("".join(self.reasoning)),
             refused=self.refused,
             tool_calls=tuple(self.calls[index].build() for index in sorted(self.calls)),
             finish_reason=self.finish,
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            content_chunks=self.chunks if streamed else None,
+            # Text that came without deltas was not counted.
+            content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
             error=error or self.error,
             whole=self.finish is not None,
         )

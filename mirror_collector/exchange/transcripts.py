@@ -57,7 +57,8 @@ class TranscriptBuilder:
             text=replace_surrogates(text if self.full is None else self.full),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            content_chunks=self.chunks,
+            # Text that came without deltas was not counted.
+            content_chunks=self.chunks if self.chunks or not (self.full or self.segments) else None,
             error=error,
             whole=self.full is not None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -15,6 +16,7 @@ from mirror_collector.exchange import (
     RequestId,
     Role,
     RouteName,
+    UnreadReason,
     Variant,
     api_of,
     read_reply,
@@ -63,6 +65,8 @@ _RAW: Final = "raw"
 _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
+_LOST_BY_DECODING: Final = frozenset({UnreadReason.CORRUPT, UnreadReason.TOO_LARGE})
+"""Reasons for which a body could not be read that its decoded beginning does not show."""
 
 
 def flags_of(comparison: Comparison) -> int:
@@ -141,7 +145,7 @@ def stored_messages(
     if storage is MessageStorage.NONE:
         return {"kept": storage.value}, b"", b""
     if storage is MessageStorage.HASHES:
-        text = reply.text.encode() if reply.is_answer else leg.response.data
+        text = reply.text.encode() if reply.is_generated else leg.response.data
         hashes = {"request": hash_message(leg.request.data), "response": hash_message(text)}
         return {"kept": storage.value, "hashes": hashes}, b"", b""
     if not redaction:
@@ -157,6 +161,8 @@ def stored_messages(
         response = redaction.body(leg.response)
         response_form = _RAW if response is not None else _UNREADABLE
     form = {"kept": storage.value, "request": request_form, "response": response_form, "decoded": True}
+    if reply.unread in _LOST_BY_DECODING:
+        form["unread"] = reply.unread.value
     return form, request or b"", response or b""
 
 
@@ -204,7 +210,8 @@ def load_reply(document: dict[str, Any], response: bytes, path: str) -> Reply:
     if messages.get("response") == _ASSEMBLED:
         return Reply.from_json(orjson.loads(response))
     body = _stored_body(document["response"], response, decoded=bool(messages.get("decoded")))
-    return read_reply(body, api_of(path))
+    reply = read_reply(body, api_of(path))
+    return replace(reply, unread=UnreadReason(messages["unread"])) if "unread" in messages else reply
 
 
 def _stored_body(document: dict[str, Any], data: bytes, *, decoded: bool) -> Body:

@@ -25,9 +25,11 @@ from mirror_collector.compare.numeric import (
     vector_agreement,
 )
 from mirror_collector.compare.similarity import word_error_rate
-from mirror_collector.exchange import Leg, Pair, ReplyKind, Role, UnreadReason
+from mirror_collector.exchange import Api, Leg, Pair, ReplyKind, Role, UnreadReason, read_reply
 from mirror_collector.serve.views import pair_view
 from mirror_collector.store import StoreLimits, StoreReader, StoreWriter
+from mirror_collector.store.codec import stored_messages
+from mirror_collector.store.privacy import MessageStorage, RoutePrivacyPolicy
 from tests.collector.builders import chat_json, chat_stream, leg
 
 if TYPE_CHECKING:
@@ -397,6 +399,41 @@ def store(tmp_path: Path) -> Iterator[tuple[StoreWriter, StoreReader]]:
     yield writer, reader
     reader.close()
     writer.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (gzip.compress(b'{"choices": [' + b" " * (16 << 20)), UnreadReason.TOO_LARGE),
+        (gzip.compress(chat_json("hi"))[:-4], UnreadReason.CORRUPT),
+    ],
+)
+def test_the_reason_survives_the_store(
+    store: tuple[StoreWriter, StoreReader], body: bytes, reason: UnreadReason
+) -> None:
+    """The store keeps the decoded, redacted beginning, which alone is JSON of no known shape."""
+    writer, reader = store
+    pair = Pair(
+        primary=make_leg(Role.PRIMARY, CHAT, chat_json("hi")),
+        shadow=make_leg(Role.SHADOW, CHAT, body, encoding="gzip"),
+    )
+    _, (stored,) = writer.write([pair], LegCounts(), 1_700_000_000.0)
+    assert stored.replies.shadow.unread is reason
+    loaded = reader.pair(stored.pair_id)
+    assert loaded is not None
+    assert loaded.legs["shadow"].reply is not None
+    assert loaded.legs["shadow"].reply.unread is reason
+
+
+def test_hashes_of_vectors_differ(tmp_path: Path) -> None:
+    policy = RoutePrivacyPolicy(storage=MessageStorage.HASHES)
+    found = []
+    for value in (1.0, 2.0):
+        one = make_leg(Role.PRIMARY, EMBEDDINGS, embedding_list([value]))
+        reply = read_reply(one.response, Api.EMBEDDINGS)
+        form, *_ = stored_messages(one, reply, policy, hash_message=bytes.hex)
+        found.append(form["hashes"]["response"])
+    assert found[0] != found[1]
 
 
 @pytest.mark.parametrize("path", NOTHING)

@@ -356,7 +356,7 @@ def test_a_response_that_stops_is_not_whole() -> None:
 def test_a_response_without_deltas_has_the_text_of_its_last_event() -> None:
     output = [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}]
     reply = stream({"type": "response.created"}, response("response.completed", output=output))
-    assert (reply.text, reply.content_chunks, reply.whole) == ("hi", 0, True)
+    assert (reply.text, reply.content_chunks, reply.whole) == ("hi", None, True)
     reply = stream(text_delta("hi"), response("response.completed", output=output))
     assert reply.text == "hi"
 
@@ -365,6 +365,15 @@ def test_a_null_error_of_a_response_is_none() -> None:
     value: dict[str, Any] = {"object": "response", "status": "completed", "error": None, "output": []}
     reply = plain(value, Api.RESPONSES)
     assert (reply.kind, reply.error, reply.whole) == (ReplyKind.RESPONSE, False, True)
+
+
+def test_text_without_deltas_is_not_estimated() -> None:
+    """Zero events with text would be counted as zero tokens."""
+    assert stream(START, block(0, type="text", text="hi"), message_end(), STOP).content_chunks is None
+    assert stream(START, block(0, type="text", text=""), message_end(), STOP).content_chunks == 0
+    end = {"type": "transcript.text.done", "text": "hi"}
+    assert stream(end).content_chunks is None
+    assert stream({**end, "text": ""}).content_chunks == 0
 
 
 def test_audio_of_a_response_is_no_text() -> None:
@@ -718,3 +727,20 @@ def test_any_json_yields_a_reply_that_can_be_stored(values: list[Any], api: Api)
 )
 def test_any_bytes_yield_a_reply(data: bytes, content_type: str, encoding: str, api: Api) -> None:
     assert isinstance(parse(data, api, content_type, encoding), Reply)
+
+
+def test_a_reply_stored_by_an_earlier_release() -> None:
+    stored = {
+        "kind": "chat",
+        "text": "hi",
+        "tool_calls": [["f", "{}"]],
+        "streamed": True,
+        "content_chunks": 3,
+    }
+    assert Reply.from_json(stored) == Reply(
+        kind=ReplyKind.CHAT,
+        text="hi",
+        tool_calls=(ToolCall(name="f", arguments="{}"),),
+        streamed=True,
+        content_chunks=3,
+    )
