@@ -327,6 +327,16 @@ def test_an_answer_that_did_not_end_is_a_difference() -> None:
     assert (agreement.exact, agreement.rouge_l, agreement.finish_reason) == (False, 0.0, False)
 
 
+def test_an_encoded_stream_that_ends_too_early_has_nothing_in_common() -> None:
+    packed = gzip.compress(b" " * 100 + chat_stream([f"word {n} " for n in range(50)]))
+    event_stream = "text/event-stream"
+    primary = leg(Role.PRIMARY, body=chat_stream(["word 0 "]), content_type=event_stream)
+    cut = make_leg(Role.SHADOW, CHAT, packed[:-5], content_type=event_stream, encoding="gzip")
+    comparison = compare(Pair(primary=primary, shadow=cut))
+    assert comparison.shadow.characters > 0
+    assert (comparison.agreement.exact, comparison.agreement.rouge_l) == (False, 0.0)
+
+
 def test_beside_an_answer_that_was_read_anything_else_has_nothing_in_common() -> None:
     """The shape of the primary's answer decides, if the path does not."""
     primary = make_leg(Role.PRIMARY, "/proxy", chat_json("hi"))

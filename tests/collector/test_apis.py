@@ -249,6 +249,8 @@ def test_only_an_end_mark_is_an_empty_answer() -> None:
     for api, kind in ((Api.CHAT, ReplyKind.CHAT), (Api.COMPLETIONS, ReplyKind.COMPLETION)):
         reply = stream(done(), api=api)
         assert (reply.kind, reply.text, reply.whole, reply.unread) == (kind, "", True, None)
+    for api in (Api.RESPONSES, Api.MESSAGES, Api.TRANSCRIPTION):
+        assert not stream(done(), api=api).whole, "its streams have another end mark"
     usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}}
     reply = stream(usage, done(), api=Api.CHAT)
     assert (reply.kind, reply.text, reply.whole, reply.prompt_tokens) == (ReplyKind.CHAT, "", True, 3)
