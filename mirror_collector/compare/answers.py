@@ -58,7 +58,7 @@ def nothing_in_common(first: Reply, *, language: str | None = None) -> Measures:
     if first.kind in _NAMES:
         return {**measures, **dict.fromkeys(_NAMES[first.kind], 0.0)}
     calls = False if first.tool_calls else None
-    return {**measures, "rouge_l": 0.0, "edit": 0.0, "finish_reason": False, "tool_calls": calls}
+    return {**measures, "rouge_l": 0.0, "edit": 0.0, "tool_calls": calls}
 
 
 def _embeddings(first: Reply, second: Reply) -> Measures:

@@ -324,7 +324,7 @@ def test_a_compressed_answer_is_compared(path: str) -> None:
 def test_an_answer_that_did_not_end_is_a_difference() -> None:
     cut = leg(Role.SHADOW, body=chat_json("hi")[:-5], complete=False)
     agreement = compare(Pair(primary=leg(Role.PRIMARY, body=chat_json("hi")), shadow=cut)).agreement
-    assert (agreement.exact, agreement.rouge_l, agreement.finish_reason) == (False, 0.0, False)
+    assert (agreement.exact, agreement.rouge_l, agreement.finish_reason) == (False, 0.0, None)
 
 
 def test_an_encoded_stream_that_ends_too_early_has_nothing_in_common() -> None:
