@@ -19,7 +19,7 @@ from mirror_collector.compare.comparison import (
     compare,
 )
 from mirror_collector.compare.confidence_sequence import confidence_sequence
-from mirror_collector.compare.evidence import BLOCK_SECONDS, EvidenceBlock, block_start
+from mirror_collector.compare.evidence import BLOCK_SECONDS, ApiCounts, EvidenceBlock, block_start
 from mirror_collector.compare.histogram import Histogram
 from mirror_collector.compare.language import detect_language
 from mirror_collector.compare.outcomes import (
@@ -29,6 +29,7 @@ from mirror_collector.compare.outcomes import (
     has_baseline,
     outcomes_of,
 )
+from mirror_collector.compare.readability import Coverage
 from mirror_collector.compare.similarity import edit_similarity, rouge_l
 from mirror_collector.compare.totals import LegTotals, Mean, PairTotals, Proportion, RouteTotals
 from mirror_collector.compare.traits import TRAITS, Traits, detect_traits, requests_json
@@ -41,10 +42,12 @@ __all__ = [
     "TRAITS",
     "VERSION",
     "Agreement",
+    "ApiCounts",
     "CollectorTotals",
     "ComparedPair",
     "Comparison",
     "ComparisonOutcomes",
+    "Coverage",
     "EvidenceBlock",
     "Histogram",
     "LegCounts",

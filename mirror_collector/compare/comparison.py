@@ -6,6 +6,8 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
+A body that could not be read is no evidence of equality: such a pair is unread, by leg and reason.
+
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
 are interchangeable.
@@ -14,17 +16,25 @@ are interchangeable.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
 from mirror_collector.compare.agreement import AGREEMENT_MEASURES, Agreement, agreement_of, with_meaning
 from mirror_collector.compare.answers import ANSWER_MEASURES
-from mirror_collector.compare.traits import Traits, detect_traits, requests_json
-from mirror_collector.exchange import Reply, api_of, read_reply
+from mirror_collector.compare.leg_measures import (
+    Expected,
+    LegMeasures,
+    TokenSource,
+    measure_leg,
+    token_source,
+)
+from mirror_collector.compare.readability import is_fault_beside_answer
+from mirror_collector.compare.tools import offered_tools
+from mirror_collector.compare.traits import requests_json
+from mirror_collector.exchange import Api, Reply, Role, api_of, api_of_answer, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare.embedding import EmbeddingSimilarity
-    from mirror_collector.exchange import Leg, Pair
+    from mirror_collector.exchange import Leg, Pair, UnreadReason
 
 __all__ = [
     "AGREEMENT_MEASURES",
@@ -38,47 +48,9 @@ __all__ = [
     "compare",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the comparison. It increases whenever a pair would be measured differently; results of different
 versions are never added up."""
-
-
-class TokenSource(Enum):
-    """Source of the token counts of a comparison."""
-
-    USAGE = "usage"
-    """The usage both answers reported."""
-
-    CHUNKS = "chunks"
-    """An estimate from two streams: tokens with log probabilities, else events that carried content."""
-
-    NONE = "none"
-    """The tokens of the two answers could not be counted in the same way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegMeasures:
-    """The measurements of one leg."""
-
-    traits: Traits
-    kind: str
-    status: int | None
-    failure: str | None
-    succeeded: bool
-    first_token_ms: float | None
-    inter_token_ms: float | None
-    """Mean time between the content events of a stream."""
-
-    total_ms: float | None
-    tokens: int | None
-    """Completion tokens, counted by the same source for both legs of the pair."""
-
-    tokens_used: int | None
-    """Completion tokens by the best source available for this leg alone."""
-
-    characters: int
-    finish_reason: str | None
-    mean_logprob: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +58,7 @@ class Comparison:
     """The result of comparing one pair; None for whatever could not be compared."""
 
     version: int
+    api: Api
     client_left: bool
     limited: bool
     """Whether the limits on shadow traffic prevented the shadow's answer."""
@@ -109,12 +82,43 @@ class Comparison:
     token_source: TokenSource
 
     @property
+    def unread(self) -> tuple[tuple[Role, UnreadReason], ...]:
+        """The legs whose answers could not be read, with the reasons."""
+        legs = ((Role.PRIMARY, self.primary), (Role.SHADOW, self.shadow), (Role.NOISE, self.noise))
+        return tuple((role, leg.unread) for role, leg in legs if leg is not None and leg.unread is not None)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the primary's or the shadow's answer could not be read."""
+        return self.primary.unread is not None or self.shadow.unread is not None
+
+    @property
+    def read(self) -> bool:
+        """Whether both answers were read and neither leg failed."""
+        failed = self.primary.traits.failed or self.shadow.traits.failed
+        return not (self.client_left or self.limited or self.is_unread or failed)
+
+    @property
+    def unreadable_leg(self) -> Role | None:
+        """The leg whose body is at fault that it could not be read, if the other leg's answer was read."""
+        for role, leg, other in (
+            (Role.PRIMARY, self.primary, self.shadow),
+            (Role.SHADOW, self.shadow, self.primary),
+        ):
+            other_read = other.unread is None and not other.traits.failed
+            if other_read and leg.unread is not None and is_fault_beside_answer(leg.unread):
+                return role
+        return None
+
+    @property
     def similarity(self) -> float | None:
         """Score for sorting pairs, from 0.0 (worst) to 1.0; None if the pair does not measure quality."""
         if self.client_left or self.limited:
             return None
-        if not self.status_same or self.agreement.tool_calls is False:
+        if not self.status_same or self.agreement.tool_calls is False or self.unreadable_leg is Role.SHADOW:
             return 0.0
+        if self.is_unread:
+            return None
         if self.agreement.exact:
             return 1.0
         if self.agreement.exact is None:
@@ -166,13 +170,13 @@ def compare(
     """
     replies = replies or Replies.of(pair)
     primary, shadow, noise = pair.primary, pair.shadow, pair.noise
-    source = _token_source(replies.primary, replies.shadow)
-    wants_json = requests_json(primary.request)
-    shadow_measures = _measures(shadow, replies.shadow, source, wants_json=wants_json)
-    primary_measures = _measures(primary, replies.primary, source, wants_json=wants_json)
+    source = token_source(replies.primary, replies.shadow)
+    expected = Expected(wants_json=requests_json(primary.request), tools=offered_tools(primary.request))
+    shadow_measures = measure_leg(shadow, replies.shadow, source, expected)
+    primary_measures = measure_leg(primary, replies.primary, source, expected)
     noise_measures = None
     if noise is not None and replies.noise is not None:
-        noise_measures = _measures(noise, replies.noise, source, wants_json=wants_json)
+        noise_measures = measure_leg(noise, replies.noise, source, expected)
     usable = not pair.client_left and not shadow.limited
     languages = primary_measures.traits.language, shadow_measures.traits.language
     agreement = Agreement()
@@ -187,9 +191,10 @@ def compare(
         agreement = with_meaning(agreement, replies.primary, replies.shadow, embedding)
         if baseline is not None and replies.noise is not None:
             baseline = with_meaning(baseline, replies.primary, replies.noise, embedding)
-    texts_compared = agreement.rouge_l is not None and replies.primary.text
+    texts_compared = agreement.rouge_l is not None and replies.primary.text and not shadow_measures.unread
     return Comparison(
         version=VERSION,
+        api=api_of_answer(primary.path, replies.primary),
         client_left=pair.client_left,
         limited=shadow.limited,
         primary=primary_measures,
@@ -204,54 +209,6 @@ def compare(
         length_ratio=len(replies.shadow.text) / len(replies.primary.text) if texts_compared else None,
         token_source=source,
     )
-
-
-def _token_source(first: Reply, second: Reply) -> TokenSource:
-    if first.completion_tokens is not None and second.completion_tokens is not None:
-        return TokenSource.USAGE
-    if first.content_chunks is not None and second.content_chunks is not None:
-        return TokenSource.CHUNKS
-    return TokenSource.NONE
-
-
-def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) -> LegMeasures:
-    first = _elapsed_ms(leg.started_us, leg.first_chunk_us)
-    total = _elapsed_ms(leg.started_us, leg.last_chunk_us)
-    events = reply.content_chunks or 0
-    return LegMeasures(
-        traits=detect_traits(leg, reply, wants_json=wants_json),
-        kind=reply.kind.value,
-        status=leg.status,
-        failure=None if leg.failure is None else leg.failure.value,
-        succeeded=leg.succeeded and not reply.is_broken,
-        first_token_ms=first,
-        inter_token_ms=(total - first) / (events - 1)
-        if first is not None and total is not None and events > 1
-        else None,
-        total_ms=total,
-        tokens=_tokens(reply, source),
-        tokens_used=reply.content_chunks if reply.completion_tokens is None else reply.completion_tokens,
-        characters=len(reply.text),
-        finish_reason=reply.finish_reason,
-        mean_logprob=reply.mean_logprob,
-    )
-
-
-def _tokens(reply: Reply, source: TokenSource) -> int | None:
-    match source:
-        case TokenSource.USAGE:
-            return reply.completion_tokens
-        case TokenSource.CHUNKS:
-            return reply.content_chunks
-        case TokenSource.NONE:
-            return None
-        case _:
-            assert_never(source)
-
-
-def _elapsed_ms(start_us: int, end_us: int | None) -> float | None:
-    """Milliseconds between two times; None without an end, or if a clock change put it before the start."""
-    return (end_us - start_us) / 1000 if end_us is not None and end_us >= start_us else None
 
 
 def _completed(leg: Leg) -> bool:

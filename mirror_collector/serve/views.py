@@ -10,6 +10,7 @@ from mirror_collector.compare import (
     ANSWER_MEASURES,
     MEASURES,
     ComparisonOutcomes,
+    Coverage,
     LegTotals,
     Mean,
     PairTotals,
@@ -74,6 +75,9 @@ def _comparisons(totals: PairTotals) -> dict[str, Any]:
         "client_left": totals.client_left,
         "limited": totals.limited,
         "trios": totals.trios,
+        "read": sum(coverage.read for coverage in totals.coverage.values()),
+        "unread": sum(coverage.unread for coverage in totals.coverage.values()),
+        "apis": {api: _coverage(totals.coverage[api]) for api in sorted(totals.coverage)},
         "agreement": {
             "status": _proportion(totals.status),
             "status_class": _proportion(totals.status_class),
@@ -94,6 +98,19 @@ def _comparisons(totals: PairTotals) -> dict[str, Any]:
         "first_token_ms": {side: _quantiles(leg.first_token) for side, leg in sides.items()},
         "inter_token_ms": {side: _quantiles(leg.inter_token) for side, leg in sides.items()},
         "tokens": _tokens(totals, totals.primary, totals.shadow),
+    }
+
+
+def _coverage(coverage: Coverage) -> dict[str, Any]:
+    """Return how many pairs of an API were read, and the unread answers by leg and reason."""
+    unread_legs: dict[str, dict[str, int]] = {}
+    for (leg, reason), n in sorted(coverage.unread_legs.items()):
+        unread_legs.setdefault(leg, {})[reason] = n
+    return {
+        "pairs": coverage.pairs,
+        "read": coverage.read,
+        "unread": coverage.unread,
+        "unread_legs": unread_legs,
     }
 
 

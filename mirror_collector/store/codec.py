@@ -56,6 +56,8 @@ FLAGS: Final = {
     "limited": 4096,
     "noise": 8192,
     "different": 16384,
+    "unreadable": 32768,
+    "unread": 65536,
 }
 """Flags of pairs as bits, for filtering: traits of the shadow, differences, and kinds of pairs."""
 
@@ -73,14 +75,16 @@ def flags_of(comparison: Comparison) -> int:
     """Return the flags of a pair as the sum of their bits in `FLAGS`."""
     agreement, ratio = comparison.agreement, comparison.length_ratio
     names = {name for name in TRAITS if getattr(comparison.shadow.traits, name)}
-    names |= {
-        name for name in ("tool_calls", "language", "finish_reason") if getattr(agreement, name) is False
-    }
+    if not comparison.is_unread:
+        names |= {
+            name for name in ("tool_calls", "language", "finish_reason") if getattr(agreement, name) is False
+        }
+        names |= {"different"} if agreement.exact is False else set()
     names |= {"longer"} if ratio is not None and ratio >= _LONGER_RATIO else set()
     names |= {"shorter"} if ratio is not None and ratio <= _SHORTER_RATIO else set()
     names |= {name for name in ("client_left", "limited") if getattr(comparison, name)}
     names |= {"noise"} if comparison.baseline is not None else set()
-    names |= {"different"} if agreement.exact is False else set()
+    names |= {"unread"} if comparison.is_unread else set()
     return sum(FLAGS[name] for name in names)
 
 
@@ -243,6 +247,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     agreement = comparison.agreement
     return {
         "version": comparison.version,
+        "api": comparison.api.value,
+        "unread": {role.value: reason.value for role, reason in comparison.unread},
         "client_left": comparison.client_left,
         "limited": comparison.limited,
         "similarity": comparison.similarity,

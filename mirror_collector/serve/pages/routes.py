@@ -43,6 +43,7 @@ _FILTERS: Final = (
     ("At least twice as long", {"flags": "longer"}),
     ("At most half as long", {"flags": "shorter"}),
     ("Failed", {"flags": "failed"}),
+    ("Unread", {"flags": "unread"}),
     ("Empty", {"flags": "empty"}),
     ("Invalid JSON", {"flags": "invalid_json"}),
     ("Different language", {"flags": "language"}),
@@ -70,6 +71,7 @@ MEASURE_LABELS: Final = {
 }
 TRAIT_LABELS: Final = {
     "failed": "failed",
+    "unreadable": "unreadable",
     "empty": "empty",
     "refused": "refused",
     "cut": "cut off by the token limit",
@@ -78,6 +80,8 @@ TRAIT_LABELS: Final = {
 }
 FLAG_LABELS: Final = {
     "failed": "the shadow failed",
+    "unreadable": "the shadow's answer is no answer of this API",
+    "unread": "an answer could not be read: this pair is no evidence of equality",
     "empty": "the shadow's answer is empty",
     "refused": "the shadow refused",
     "cut": "the token limit cut off the shadow's answer",
