@@ -134,7 +134,9 @@ class Promotion(SpecModel):
     """The strategy that follows: the `canary` of the same spec."""
 
     min_pairs: PairCount = 100
-    """Minimum number of compared pairs of answers."""
+    """Minimum number of pairs whose answers were both read. The verdict Equivalent requires it of each API
+    with at least 5 % of the copies.
+    """
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
     """The required verdict; every verdict except Different meets `NotDifferent`. By default `Equivalent` with
