@@ -302,6 +302,8 @@ def _kill_text(kill: View) -> str:
 
 def _pairs(pairs: View) -> Text:
     parts = [f"{pairs['pairs']:,} pairs"]
+    if pairs.get("unread"):
+        parts.append(f"{pairs['unread']:,} unread")
     agreement = pairs.get("agreement") or {}
     for name, label in (("status", "same status"), ("exact", "same text")):
         counts = agreement.get(name) or {}

@@ -73,7 +73,7 @@ def test_each_measure_has_its_margin() -> None:
     assert found == text | dict.fromkeys(rare, (0.01, third, True)) | {
         "finish_reason": (0.05, third, False),
         "tool_calls": (0.01, third, False),
-        "language": (0.02, third, True),
+        "language": (0.05, third, True),
         "refused": (0.01, third, False),
         "cut": (0.05, third, False),
         "length": (0.25, 0.0, False),

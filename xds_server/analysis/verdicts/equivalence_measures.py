@@ -78,7 +78,7 @@ MEASURES: Final = {
         "it ends for other reasons", "its ends vary less", margin=0.05, needs_baseline=True
     ),
     "tool_calls": _rate("it calls other tools", "its tool calls vary less", needs_baseline=True),
-    "language": _rate("it answers in other languages", margin=0.02, needs_baseline=True),
+    "language": _rate("it answers in other languages", margin=0.05, needs_baseline=True),
     "failed": _rate("it fails more often"),
     "unreadable": _rate("its answers cannot be read more often"),
     "empty": _rate("its answers are empty more often"),
