@@ -23,7 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from demo.simulated.answers import Flavour, Question, answer, varied
 from mirror_collector.compare import EvidenceBlock, compare
 from mirror_collector.exchange import Body, Leg, Pair, RequestId, Role, RouteName, Variant
-from xds_server.analysis.verdicts import ComparisonCounts, Equivalence, PairCounts, assess_equivalence
+from xds_server.analysis.verdicts import (
+    ApiCounts,
+    ComparisonCounts,
+    Equivalence,
+    PairCounts,
+    assess_equivalence,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,12 +92,27 @@ def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivale
 
 
 def counts(block: EvidenceBlock) -> PairCounts:
-    """Return a collector's block as the control plane's counts."""
-    outcomes = {
-        name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
-        for name, one in block.outcomes.by_measure.items()
+    """Return a collector's block as the control plane's counts, with those by API."""
+
+    def outcomes(by_measure: Any) -> dict[str, ComparisonCounts]:
+        return {
+            name: ComparisonCounts(less=one.less, more=one.more, same=one.same)
+            for name, one in by_measure.items()
+        }
+
+    apis = {
+        api: ApiCounts(
+            pairs=one.pairs,
+            counted=one.coverage.pairs,
+            read=one.coverage.read,
+            unread=one.coverage.unread,
+            trios=one.trios,
+            outcomes=outcomes(one.outcomes.by_measure),
+            unread_legs=dict(one.coverage.unread_legs),
+        )
+        for api, one in block.apis.items()
     }
-    return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, outcomes=outcomes)
+    return PairCounts(pairs=block.pairs, counted=block.counted, trios=block.trios, apis=apis)
 
 
 def measure(runs: int, sampling: float, altered: float, most: int) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def as_row(pair: StoredPair, *, bodies: bool) -> dict[str, Any]:
         "primary_variant": summary.get("primary_variant"),
         "shadow_variant": summary.get("shadow_variant"),
         "comparator": comparison.get("version"),
+        "api": comparison.get("api"),
         "similarity": summary["similarity"],
         "exact": comparison.get("exact"),
         "rouge_l": comparison.get("rouge_l"),
@@ -44,10 +45,12 @@ def as_row(pair: StoredPair, *, bodies: bool) -> dict[str, Any]:
         "length_ratio": comparison.get("length_ratio"),
         "flags": summary.get("flags", []),
     }
+    unread = comparison.get("unread") or {}
     for side in ("primary", "shadow", "noise"):
         measures = comparison.get(side) or {}
         for name in ("status", "first_token_ms", "total_ms", "tokens", "finish_reason"):
             row[f"{side}_{name}"] = measures.get(name)
+        row[f"{side}_unread"] = unread.get(side)
         if bodies:
             leg = pair.legs.get(side)
             row[f"{side}_text"] = None if leg is None or leg.reply is None else leg.reply.text
@@ -129,6 +132,7 @@ def _columns(*, bodies: bool) -> Iterator[tuple[str, str]]:
         *((name, "number") for name in ("started_at", "stored_at")),
         *((name, "text") for name in ("primary_variant", "shadow_variant")),
         ("comparator", "integer"),
+        ("api", "text"),
         ("similarity", "number"),
         ("exact", "boolean"),
         *((name, "number") for name in ("rouge_l", "edit", "floor_rouge_l", "floor_edit", "length_ratio")),
@@ -139,6 +143,7 @@ def _columns(*, bodies: bool) -> Iterator[tuple[str, str]]:
         yield from ((f"{side}_{name}", "number") for name in ("first_token_ms", "total_ms"))
         yield f"{side}_tokens", "integer"
         yield f"{side}_finish_reason", "text"
+        yield f"{side}_unread", "text"
         if bodies:
             yield f"{side}_text", "text"
     if bodies:

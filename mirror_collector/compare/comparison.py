@@ -6,6 +6,8 @@ compared, because an incomplete answer is a difference. Nothing is compared if t
 client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
 answer; such pairs are counted as limited.
 
+A body that could not be read is no evidence of equality: such a pair is unread, by leg and reason.
+
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
 are interchangeable.
@@ -13,19 +15,26 @@ are interchangeable.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from decimal import Decimal
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from mirror_collector.compare.similarity import edit_similarity, rouge_l
-from mirror_collector.compare.traits import Traits, detect_traits, requests_json
-from mirror_collector.exchange import Reply, ToolCall, read_reply
+from mirror_collector.compare.agreement import AGREEMENT_MEASURES, Agreement, agreement_of, with_meaning
+from mirror_collector.compare.answers import ANSWER_MEASURES
+from mirror_collector.compare.leg_measures import (
+    Expected,
+    LegMeasures,
+    TokenSource,
+    measure_leg,
+    token_source,
+)
+from mirror_collector.compare.readability import is_fault_beside_answer
+from mirror_collector.compare.tools import offered_tools
+from mirror_collector.compare.traits import requests_json
+from mirror_collector.exchange import Api, Reply, Role, api_of, api_of_answer, read_reply
 
 if TYPE_CHECKING:
     from mirror_collector.compare.embedding import EmbeddingSimilarity
-    from mirror_collector.exchange import Leg, Pair
+    from mirror_collector.exchange import Leg, Pair, UnreadReason
 
 __all__ = [
     "AGREEMENT_MEASURES",
@@ -39,77 +48,9 @@ __all__ = [
     "compare",
 ]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Version of the comparison. It increases whenever a pair would be measured differently; results of different
 versions are never added up."""
-
-AGREEMENT_MEASURES: Final = (
-    "exact",
-    "rouge_l",
-    "edit",
-    "meaning",
-    "finish_reason",
-    "tool_calls",
-    "language",
-)
-"""Names of the measures that compare two answers to one request; each is a field of `Agreement`."""
-
-
-class TokenSource(Enum):
-    """Source of the token counts of a comparison."""
-
-    USAGE = "usage"
-    """The usage both answers reported."""
-
-    CHUNKS = "chunks"
-    """An estimate from two streams: tokens with log probabilities, else events that carried content."""
-
-    NONE = "none"
-    """The tokens of the two answers could not be counted in the same way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LegMeasures:
-    """The measurements of one leg."""
-
-    traits: Traits
-    kind: str
-    status: int | None
-    failure: str | None
-    succeeded: bool
-    first_token_ms: float | None
-    inter_token_ms: float | None
-    """Mean time between the content events of a stream."""
-
-    total_ms: float | None
-    tokens: int | None
-    """Completion tokens, counted by the same source for both legs of the pair."""
-
-    tokens_used: int | None
-    """Completion tokens by the best source available for this leg alone."""
-
-    characters: int
-    finish_reason: str | None
-    mean_logprob: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """How far two answers to one request agree; None for each measure that could not be determined."""
-
-    exact: bool | None = None
-    """Whether text and tool calls are equal (for opaque bodies: whether the bytes are equal)."""
-
-    rouge_l: float | None = None
-    edit: float | None = None
-    meaning: float | None = None
-    """Similarity of word embeddings, if enabled."""
-
-    finish_reason: bool | None = None
-    tool_calls: bool | None = None
-    """Whether the tool calls have equal names in equal order and equal JSON arguments; None without calls."""
-
-    language: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +58,7 @@ class Comparison:
     """The result of comparing one pair; None for whatever could not be compared."""
 
     version: int
+    api: Api
     client_left: bool
     limited: bool
     """Whether the limits on shadow traffic prevented the shadow's answer."""
@@ -140,17 +82,50 @@ class Comparison:
     token_source: TokenSource
 
     @property
+    def unread(self) -> tuple[tuple[Role, UnreadReason], ...]:
+        """The legs whose answers could not be read, with the reasons."""
+        legs = ((Role.PRIMARY, self.primary), (Role.SHADOW, self.shadow), (Role.NOISE, self.noise))
+        return tuple((role, leg.unread) for role, leg in legs if leg is not None and leg.unread is not None)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the primary's or the shadow's answer could not be read."""
+        return self.primary.unread is not None or self.shadow.unread is not None
+
+    @property
+    def read(self) -> bool:
+        """Whether both answers were read and neither leg failed."""
+        failed = self.primary.traits.failed or self.shadow.traits.failed
+        return not (self.client_left or self.limited or self.is_unread or failed)
+
+    @property
+    def unreadable_leg(self) -> Role | None:
+        """The leg whose body is at fault that it could not be read, if the other leg's answer was read."""
+        for role, leg, other in (
+            (Role.PRIMARY, self.primary, self.shadow),
+            (Role.SHADOW, self.shadow, self.primary),
+        ):
+            other_read = other.unread is None and not other.traits.failed
+            if other_read and leg.unread is not None and is_fault_beside_answer(leg.unread):
+                return role
+        return None
+
+    @property
     def similarity(self) -> float | None:
         """Score for sorting pairs, from 0.0 (worst) to 1.0; None if the pair does not measure quality."""
         if self.client_left or self.limited:
             return None
-        if not self.status_same or self.agreement.tool_calls is False:
+        if not self.status_same or self.agreement.tool_calls is False or self.unreadable_leg is Role.SHADOW:
             return 0.0
+        if self.is_unread:
+            return None
         if self.agreement.exact:
             return 1.0
         if self.agreement.exact is None:
             return None
-        return self.agreement.rouge_l or 0.0
+        agreement = self.agreement
+        values = (agreement.rouge_l, *(getattr(agreement, name) for name in ANSWER_MEASURES))
+        return next((float(value) for value in values if value is not None), 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +138,12 @@ class Replies:
 
     @classmethod
     def of(cls, pair: Pair) -> Replies:
-        """Parse the answers of a pair."""
+        """Parse the answers of a pair; its API is that of the primary's path."""
+        api = api_of(pair.primary.path)
         return cls(
-            primary=read_reply(pair.primary.response),
-            shadow=read_reply(pair.shadow.response),
-            noise=None if pair.noise is None else read_reply(pair.noise.response),
+            primary=read_reply(pair.primary.response, api),
+            shadow=read_reply(pair.shadow.response, api),
+            noise=None if pair.noise is None else read_reply(pair.noise.response, api),
         )
 
 
@@ -194,30 +170,31 @@ def compare(
     """
     replies = replies or Replies.of(pair)
     primary, shadow, noise = pair.primary, pair.shadow, pair.noise
-    source = _token_source(replies.primary, replies.shadow)
-    wants_json = requests_json(primary.request)
-    shadow_measures = _measures(shadow, replies.shadow, source, wants_json=wants_json)
-    primary_measures = _measures(primary, replies.primary, source, wants_json=wants_json)
+    source = token_source(replies.primary, replies.shadow)
+    expected = Expected(wants_json=requests_json(primary.request), tools=offered_tools(primary.request))
+    shadow_measures = measure_leg(shadow, replies.shadow, source, expected)
+    primary_measures = measure_leg(primary, replies.primary, source, expected)
     noise_measures = None
     if noise is not None and replies.noise is not None:
-        noise_measures = _measures(noise, replies.noise, source, wants_json=wants_json)
+        noise_measures = measure_leg(noise, replies.noise, source, expected)
     usable = not pair.client_left and not shadow.limited
     languages = primary_measures.traits.language, shadow_measures.traits.language
     agreement = Agreement()
     if usable:
-        agreement = _agreement(pair, shadow, replies.primary, replies.shadow, languages)
+        agreement = agreement_of(pair, shadow, replies.primary, replies.shadow, languages)
     baseline = None
     if usable and noise is not None and replies.noise is not None and noise_measures is not None:
         languages = primary_measures.traits.language, noise_measures.traits.language
         if not noise.limited:
-            baseline = _agreement(pair, noise, replies.primary, replies.noise, languages)
+            baseline = agreement_of(pair, noise, replies.primary, replies.noise, languages)
     if embedding is not None:
-        agreement = _with_meaning(agreement, replies.primary, replies.shadow, embedding)
+        agreement = with_meaning(agreement, replies.primary, replies.shadow, embedding)
         if baseline is not None and replies.noise is not None:
-            baseline = _with_meaning(baseline, replies.primary, replies.noise, embedding)
-    texts_compared = agreement.rouge_l is not None and replies.primary.text
+            baseline = with_meaning(baseline, replies.primary, replies.noise, embedding)
+    texts_compared = agreement.rouge_l is not None and replies.primary.text and not shadow_measures.unread
     return Comparison(
         version=VERSION,
+        api=api_of_answer(primary.path, replies.primary),
         client_left=pair.client_left,
         limited=shadow.limited,
         primary=primary_measures,
@@ -232,130 +209,6 @@ def compare(
         length_ratio=len(replies.shadow.text) / len(replies.primary.text) if texts_compared else None,
         token_source=source,
     )
-
-
-def _agreement(
-    pair: Pair, other: Leg, first: Reply, second: Reply, languages: tuple[str | None, str | None]
-) -> Agreement:
-    """Compare the answer of a copy (`other`, `second`) with the answer of the primary (`first`)."""
-    if not _comparable(pair.primary, first, other):
-        return Agreement()
-    if not first.is_answer:
-        return Agreement(exact=pair.primary.response.data == other.response.data)
-    if not second.is_answer:
-        # The primary returned a model's answer and the copy did not: they have nothing in common.
-        return Agreement(exact=False, rouge_l=0.0, edit=0.0)
-    same_calls = _same_calls(first.tool_calls, second.tool_calls)
-    complete = second.whole and not second.error
-    same_text = first.text == second.text
-    return Agreement(
-        exact=complete and same_text and same_calls is not False,
-        rouge_l=_if_text(first, 1.0) if same_text else rouge_l(first.text, second.text),
-        edit=_if_text(first, 1.0) if same_text else edit_similarity(first.text, second.text),
-        finish_reason=first.finish_reason == second.finish_reason,
-        tool_calls=same_calls,
-        language=None if None in languages else languages[0] == languages[1],
-    )
-
-
-def _with_meaning(
-    agreement: Agreement, first: Reply, second: Reply, embedding: EmbeddingSimilarity
-) -> Agreement:
-    if agreement.rouge_l is None:
-        return agreement
-    return replace(agreement, meaning=embedding(first.text, second.text))
-
-
-def _if_text(reply: Reply, value: float) -> float | None:
-    return value if reply.text.strip() else None
-
-
-def _comparable(primary: Leg, reply: Reply, other: Leg) -> bool:
-    truncated = primary.response.truncated or other.response.truncated
-    answered = other.status is not None and other.status < 400
-    return primary.succeeded and reply.whole and not reply.error and answered and not truncated
-
-
-def _same_calls(first: tuple[ToolCall, ...], second: tuple[ToolCall, ...]) -> bool | None:
-    if not first and not second:
-        return None
-    if len(first) != len(second):
-        return False
-    return all(
-        one.name == other.name and _same_json(one.arguments, other.arguments)
-        for one, other in zip(first, second, strict=True)
-    )
-
-
-def _same_json(first: str, second: str) -> bool:
-    """Whether two JSON texts have equal values, regardless of key order, spacing and number format."""
-    if first == second:
-        return True
-    try:
-        return _equal(json.loads(first, parse_float=Decimal), json.loads(second, parse_float=Decimal))
-    except (ArithmeticError, RecursionError, ValueError):
-        return False
-
-
-def _equal(first: Any, second: Any) -> bool:
-    """Compare two JSON values; unlike in Python, true and 1 are different."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(
-            _equal(value, second[key]) for key, value in first.items()
-        )
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(map(_equal, first, second))
-    if isinstance(first, bool) or isinstance(second, bool):
-        return first is second
-    return bool(first == second)
-
-
-def _token_source(first: Reply, second: Reply) -> TokenSource:
-    if first.completion_tokens is not None and second.completion_tokens is not None:
-        return TokenSource.USAGE
-    if first.content_chunks is not None and second.content_chunks is not None:
-        return TokenSource.CHUNKS
-    return TokenSource.NONE
-
-
-def _measures(leg: Leg, reply: Reply, source: TokenSource, *, wants_json: bool) -> LegMeasures:
-    first = _elapsed_ms(leg.started_us, leg.first_chunk_us)
-    total = _elapsed_ms(leg.started_us, leg.last_chunk_us)
-    events = reply.content_chunks or 0
-    return LegMeasures(
-        traits=detect_traits(leg, reply, wants_json=wants_json),
-        kind=reply.kind.value,
-        status=leg.status,
-        failure=None if leg.failure is None else leg.failure.value,
-        succeeded=leg.succeeded and not reply.error,
-        first_token_ms=first,
-        inter_token_ms=(total - first) / (events - 1)
-        if first is not None and total is not None and events > 1
-        else None,
-        total_ms=total,
-        tokens=_tokens(reply, source),
-        tokens_used=reply.content_chunks if reply.completion_tokens is None else reply.completion_tokens,
-        characters=len(reply.text),
-        finish_reason=reply.finish_reason,
-        mean_logprob=reply.mean_logprob,
-    )
-
-
-def _tokens(reply: Reply, source: TokenSource) -> int | None:
-    match source:
-        case TokenSource.USAGE:
-            return reply.completion_tokens
-        case TokenSource.CHUNKS:
-            return reply.content_chunks
-        case TokenSource.NONE:
-            return None
-        case _:
-            assert_never(source)
-
-
-def _elapsed_ms(start_us: int, end_us: int | None) -> float | None:
-    """Milliseconds between two times; None without an end, or if a clock change put it before the start."""
-    return (end_us - start_us) / 1000 if end_us is not None and end_us >= start_us else None
 
 
 def _completed(leg: Leg) -> bool:

@@ -5,6 +5,10 @@ Which of the two is closer to the primary's answer is then a fair coin toss, for
 measure. The same holds for the shadow's answer and the primary's answer when they are checked for a trait
 such as being empty or refused, or for their length.
 
+A pair has an outcome only for measures that apply to it. An answer that could not be read has no outcome
+except `unreadable`, and only if the body is at fault and the other answer was read. A failed leg has the
+outcome `failed` in any case.
+
 Counts of these outcomes are the only evidence that leaves the collector. They can be added up over blocks and
 over collectors.
 """
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mirror_collector.compare.comparison import AGREEMENT_MEASURES, Agreement, Comparison
 from mirror_collector.compare.traits import TRAITS
+from mirror_collector.exchange import Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +29,9 @@ __all__ = ["MEASURES", "ComparisonOutcomes", "OutcomesByMeasure", "has_baseline"
 
 _NOT_COMPARED: Final = Agreement()
 _TOLERANCE: Final = 1e-9
+_NOTHING_TO_AGREE_ON: Final = frozenset({"exact", "rouge_l", "edit", "meaning", "tool_calls"})
+"""Measures that are None if both answers lack what is compared, such as words or tool calls. Two answers
+without it agree fully. In all other measures, None means that the answer itself could not be measured."""
 
 MEASURES: Final = (*AGREEMENT_MEASURES, *TRAITS, "length")
 """Names of all measures that have outcomes."""
@@ -102,7 +110,7 @@ class OutcomesByMeasure:
 
 
 def outcomes_of(comparison: Comparison) -> dict[str, int]:
-    """Return the outcome of each measure of a pair: -1 is less, 1 is more, 0 is same."""
+    """Return the outcome of each measure that applies to a pair: -1 is less, 1 is more, 0 is same."""
     if comparison.client_left or comparison.limited:
         return {}
     outcomes = _trait_outcomes(comparison)
@@ -112,10 +120,11 @@ def outcomes_of(comparison: Comparison) -> dict[str, int]:
 
 
 def has_baseline(comparison: Comparison) -> bool:
-    """Whether both the shadow and the noise leg could be compared with the primary."""
-    return comparison.baseline is not None and _NOT_COMPARED not in (
-        comparison.agreement,
-        comparison.baseline,
+    """Whether all answers were read, and both the shadow and the noise leg could be compared."""
+    return (
+        not comparison.unread
+        and comparison.baseline is not None
+        and _NOT_COMPARED not in (comparison.agreement, comparison.baseline)
     )
 
 
@@ -123,19 +132,29 @@ def _agreement_outcomes(agreement: Agreement, baseline: Agreement) -> dict[str, 
     outcomes = {}
     for measure in AGREEMENT_MEASURES:
         candidate, noise = getattr(agreement, measure), getattr(baseline, measure)
-        if measure == "meaning" and candidate is None and noise is None:
+        if candidate is None and noise is None:
             continue
-        # A measure that does not apply, such as tool calls without any call, counts as full agreement.
-        difference = (1.0 if candidate is None else candidate) - (1.0 if noise is None else noise)
+        missing = 1.0 if measure in _NOTHING_TO_AGREE_ON else 0.0
+        difference = (missing if candidate is None else candidate) - (missing if noise is None else noise)
         outcomes[measure] = 0 if abs(difference) < _TOLERANCE else (1 if difference > 0 else -1)
     return outcomes
 
 
 def _trait_outcomes(comparison: Comparison) -> dict[str, int]:
     candidate, primary = comparison.shadow.traits, comparison.primary.traits
-    outcomes = {trait: bool(getattr(primary, trait)) - bool(getattr(candidate, trait)) for trait in TRAITS}
     if candidate.failed or primary.failed:
         # A failed leg has no answer, so its other traits and its length mean nothing.
-        return {**dict.fromkeys(TRAITS, 0), "failed": outcomes["failed"], "length": 0}
-    length = comparison.shadow.characters - comparison.primary.characters
-    return {**outcomes, "length": (length > 0) - (length < 0)}
+        outcome = primary.failed - candidate.failed
+        return {} if comparison.is_unread and not outcome else {"failed": outcome}
+    if comparison.is_unread:
+        leg = comparison.unreadable_leg
+        return {} if leg is None else {"unreadable": -1 if leg is Role.SHADOW else 1}
+    outcomes = {}
+    for trait in TRAITS:
+        first, second = getattr(primary, trait), getattr(candidate, trait)
+        if first is not None or second is not None:
+            outcomes[trait] = bool(first) - bool(second)
+    if comparison.primary.characters or comparison.shadow.characters:
+        length = comparison.shadow.characters - comparison.primary.characters
+        outcomes["length"] = (length > 0) - (length < 0)
+    return outcomes

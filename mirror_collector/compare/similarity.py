@@ -1,13 +1,13 @@
-"""Similarity of two texts by common words (ROUGE-L) and by common characters."""
+"""Similarity of two texts by common words (ROUGE-L), by common characters and by word errors."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from rapidfuzz.distance import Indel, LCSseq
+from rapidfuzz.distance import Indel, LCSseq, Levenshtein
 
-__all__ = ["edit_similarity", "rouge_l"]
+__all__ = ["edit_similarity", "rouge_l", "word_error_rate"]
 
 _MAX_WORDS: Final = 4000
 _MAX_CHARACTERS: Final = 8000
@@ -30,19 +30,36 @@ def rouge_l(first: str, second: str) -> float | None:
     Returns:
         0.0 (no common word) to 1.0 (the same words in the same order); None if neither text has a word.
     """
+    first_words, second_words = _numbered_words(first, second)
+    if not first_words and not second_words:
+        return None
+    # This is the F1 score of precision LCS/len(second) and recall LCS/len(first).
+    common = LCSseq.similarity(first_words, second_words)
+    return 2 * common / (len(first_words) + len(second_words))
+
+
+def word_error_rate(reference: str, text: str) -> float:
+    """Return the word errors of a text per word of its reference, at most 1, ignoring case and punctuation.
+
+    An error is a word that was inserted, deleted or replaced. Only the first 4,000 words are compared.
+
+    Returns:
+        0.0 (the same words, or no words in both) to 1.0 (at least as many errors as words).
+    """
+    reference_words, words = _numbered_words(reference, text)
+    if not reference_words:
+        return 1.0 if words else 0.0
+    return min(1.0, Levenshtein.distance(reference_words, words) / len(reference_words))
+
+
+def _numbered_words(first: str, second: str) -> tuple[list[int], list[int]]:
+    """Return the words of two texts as numbers, so that no hash collision can make different words equal."""
     ascii_only = first.isascii() and second.isascii()
     first_words, second_words = (
         (_ascii_words(first), _ascii_words(second)) if ascii_only else (_words(first), _words(second))
     )
-    if not first_words and not second_words:
-        return None
-    # Each word gets a number of its own, so that no hash collision can make different words equal.
     numbers = {word: number for number, word in enumerate({*first_words, *second_words})}
-    # This is the F1 score of precision LCS/len(second) and recall LCS/len(first).
-    common = LCSseq.similarity(
-        [numbers[word] for word in first_words], [numbers[word] for word in second_words]
-    )
-    return 2 * common / (len(first_words) + len(second_words))
+    return [numbers[word] for word in first_words], [numbers[word] for word in second_words]
 
 
 def edit_similarity(first: str, second: str) -> float | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mirror_collector.compare.comparison import AGREEMENT_MEASURES, TokenSource
 from mirror_collector.compare.histogram import Histogram
 from mirror_collector.compare.outcomes import OutcomesByMeasure, has_baseline, outcomes_of
+from mirror_collector.compare.readability import Coverage
 from mirror_collector.compare.traits import TRAITS
 from mirror_collector.exchange import Role, UnpairedReason
 
@@ -166,6 +167,7 @@ class LegTotals:
 
 _TIMES: Final = ("total", "first_token", "inter_token")
 _STATUS: Final = ("status", "status_class")
+_TRAITS_OF_UNREAD: Final = frozenset({"failed", "unreadable"})
 _NUMBERS: Final = (
     "pairs",
     "client_left",
@@ -190,6 +192,9 @@ class PairTotals:
 
     trios: int = 0
     """Pairs with a usable noise leg."""
+
+    coverage: dict[str, Coverage] = field(default_factory=dict)
+    """By API, how many pairs were read. Unread pairs are not part of the agreement, traits and lengths."""
 
     status: Proportion = field(default_factory=Proportion)
     status_class: Proportion = field(default_factory=Proportion)
@@ -225,6 +230,7 @@ class PairTotals:
             self.client_left += comparison.client_left
             self.limited += comparison.limited and not comparison.client_left
             return
+        self.coverage.setdefault(comparison.api.value, Coverage()).add(comparison)
         self.status.add(comparison.status_same)
         self.status_class.add(comparison.status_class_same)
         self._add_agreement(comparison)
@@ -237,6 +243,8 @@ class PairTotals:
         self.shadow.add(comparison.shadow)
 
     def _add_agreement(self, comparison: Comparison) -> None:
+        if comparison.is_unread:
+            return
         for measure in AGREEMENT_MEASURES:
             _add(self.agreement, measure, getattr(comparison.agreement, measure))
         if has_baseline(comparison):
@@ -248,6 +256,8 @@ class PairTotals:
         for trait in TRAITS:
             primary = getattr(comparison.primary.traits, trait)
             shadow = getattr(comparison.shadow.traits, trait)
+            if comparison.is_unread and trait not in _TRAITS_OF_UNREAD:
+                continue
             if primary is not None or shadow is not None:
                 counts = self.traits.setdefault(trait, [0, 0, 0])
                 counts[0] += bool(primary)
@@ -263,6 +273,8 @@ class PairTotals:
         for means, added in ((self.agreement, other.agreement), (self.baseline, other.baseline)):
             for measure, mean in added.items():
                 means.setdefault(measure, Mean()).merge(mean)
+        for api, coverage in other.coverage.items():
+            self.coverage.setdefault(api, Coverage()).merge(coverage)
         for trait, counts in other.traits.items():
             known = self.traits.get(trait, [0, 0, 0])
             self.traits[trait] = [a + b for a, b in zip(known, counts, strict=True)]
@@ -280,6 +292,7 @@ class PairTotals:
             "floor": {measure: _sums(mean) for measure, mean in self.baseline.items()},
             "traits": self.traits,
             "signs": self.outcomes.to_json(),
+            "coverage": {api: coverage.to_json() for api, coverage in self.coverage.items()},
             "length_ratio": _sums(self.length_ratio),
             "primary": self.primary.to_json(),
             "shadow": self.shadow.to_json(),
@@ -287,8 +300,9 @@ class PairTotals:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> PairTotals:
-        """Return the totals that `to_json` wrote."""
+        """Return the totals that `to_json` of this or an earlier release wrote."""
         totals = cls(
+            coverage={api: Coverage.from_json(one) for api, one in value.get("coverage", {}).items()},
             agreement={measure: Mean(*sums) for measure, sums in value["like"].items()},
             baseline={measure: Mean(*sums) for measure, sums in value["floor"].items()},
             traits={trait: list(counts) for trait, counts in value["traits"].items()},

@@ -1,4 +1,4 @@
-"""Traits of a single answer: failed, empty, refused, cut off, invalid JSON, invalid tool calls.
+"""Traits of a single answer: failed, unreadable, empty, refused, cut off, invalid JSON, invalid tool calls.
 
 Two equal models have every trait equally often. A trait that does not apply is None, such as invalid JSON if
 the request did not require JSON.
@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from mirror_collector.compare.language import detect_language
+from mirror_collector.compare.readability import unread_reason
+from mirror_collector.exchange import ReplyKind
 
 if TYPE_CHECKING:
-    from mirror_collector.exchange import Body, Leg, Reply
+    from mirror_collector.compare.tools import OfferedTools
+    from mirror_collector.exchange import Body, Leg, Reply, ToolCall
 
 __all__ = ["TRAITS", "Traits", "detect_traits", "requests_json"]
 
-TRAITS: Final = ("failed", "empty", "refused", "cut", "invalid_json", "invalid_calls")
+TRAITS: Final = ("failed", "unreadable", "empty", "refused", "cut", "invalid_json", "invalid_calls")
 """Names of the traits that count against a model, worst first."""
 
 _REFUSAL_WINDOW: Final = 320
@@ -53,6 +56,11 @@ class Traits:
     """The traits of one answer; None for a trait that does not apply."""
 
     failed: bool
+    """Whether the leg failed, its answer reports an error or is incomplete, or the proxy retried it."""
+
+    unreadable: bool | None = None
+    """Whether the body is at fault that the answer could not be read; see `UnreadReason.is_defect`."""
+
     empty: bool | None = None
     refused: bool | None = None
     cut: bool | None = None
@@ -60,32 +68,44 @@ class Traits:
 
     invalid_json: bool | None = None
     invalid_calls: bool | None = None
-    """Whether the arguments of any tool call are not a JSON object."""
+    """Whether any tool call is invalid: its arguments are no JSON object, the request does not offer the
+    tool, or a required argument is missing."""
 
     language: str | None = None
 
 
-def detect_traits(leg: Leg, reply: Reply, *, wants_json: bool) -> Traits:
+def detect_traits(leg: Leg, reply: Reply, *, wants_json: bool, offered: OfferedTools | None = None) -> Traits:
     """Return the traits of one answer.
 
     Args:
         leg: the leg the answer belongs to.
         reply: the parsed answer.
         wants_json: whether the request requires a JSON answer.
+        offered: the tools that the request offers; their names and arguments are not checked without them.
     """
     # The proxy retries primaries but never copies; a retried primary therefore counts as failed.
-    failed = not leg.succeeded or reply.error or leg.attempts > 1
-    if not leg.succeeded or not reply.is_answer or leg.response.truncated:
+    failed = not leg.succeeded or reply.is_broken or leg.attempts > 1
+    reason = unread_reason(leg, reply)
+    if reason is not None:
+        return Traits(failed=failed, unreadable=True if reason.is_defect else None)
+    if not leg.succeeded:
         return Traits(failed=failed)
+    if not (reply.is_generated or reply.kind is ReplyKind.TRANSCRIPT):
+        return Traits(failed=failed, unreadable=False)
     text = reply.text.strip()
+    if not reply.is_generated:
+        return Traits(failed=failed, unreadable=False, empty=not text, language=detect_language(text))
     return Traits(
         failed=failed,
+        unreadable=False,
         empty=not text and not reply.tool_calls,
         refused=reply.refused or _is_refusal(text[:_REFUSAL_WINDOW].casefold()),
         cut=reply.finish_reason == "length",
         invalid_json=not _is_json(text) if wants_json and text else None,
         invalid_calls=(
-            not all(_is_object(call.arguments) for call in reply.tool_calls) if reply.tool_calls else None
+            not all(_is_valid_call(call, offered or {}) for call in reply.tool_calls)
+            if reply.tool_calls
+            else None
         ),
         language=detect_language(text),
     )
@@ -122,8 +142,11 @@ def _is_json(text: str) -> bool:
     return _load_json(text) is not _INVALID
 
 
-def _is_object(text: str) -> bool:
-    return isinstance(_load_json(text or "{}"), dict)
+def _is_valid_call(call: ToolCall, offered: OfferedTools) -> bool:
+    arguments = _load_json(call.arguments or "{}")
+    if not isinstance(arguments, dict):
+        return False
+    return not offered or (call.name in offered and offered[call.name] <= arguments.keys())
 
 
 _INVALID: Final = object()

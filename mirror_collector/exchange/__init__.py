@@ -6,6 +6,7 @@ Pure: no I/O, no clock, no randomness. All input is untrusted. Input that cannot
 
 from __future__ import annotations
 
+from mirror_collector.exchange.api import Api, api_of, api_of_answer
 from mirror_collector.exchange.document import parse_document
 from mirror_collector.exchange.exposure import Conversion, Exposure, ExposureCounts, Feedback
 from mirror_collector.exchange.log_entry import CAPTURE_NAMESPACE, LogMessage, parse_entry, parse_message
@@ -23,12 +24,14 @@ from mirror_collector.exchange.model import (
     UnpairedReason,
     Variant,
 )
-from mirror_collector.exchange.openai import read_reply
 from mirror_collector.exchange.pairing import Pairing, PairingLimits, PairingResult
+from mirror_collector.exchange.reading import read_reply
 from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall
+from mirror_collector.exchange.unread import UnreadReason
 
 __all__ = [
     "CAPTURE_NAMESPACE",
+    "Api",
     "Body",
     "Conversion",
     "Exposure",
@@ -51,7 +54,10 @@ __all__ = [
     "ToolCall",
     "Unpaired",
     "UnpairedReason",
+    "UnreadReason",
     "Variant",
+    "api_of",
+    "api_of_answer",
     "parse_document",
     "parse_entry",
     "parse_message",

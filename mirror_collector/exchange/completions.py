@@ -6,14 +6,19 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall, replace_surrogates
+import orjson
 
-__all__ = ["MAX_CALLS", "MAX_CHOICES", "CompletionBuilder", "ToolCallBuilder", "token_count"]
+from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall, replace_surrogates
+from mirror_collector.exchange.usage import Usage
+
+__all__ = ["MAX_CALLS", "MAX_CHOICES", "MAX_PARTS", "CompletionBuilder", "ToolCallBuilder"]
 
 MAX_CHOICES: Final = 16
 MAX_CALLS: Final = 64
-_MAX_TOKENS: Final = 1_000_000_000
+MAX_PARTS: Final = 256
 _REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
+_ERROR_REASONS: Final = frozenset({"error", "abort"})
+"""Finish reasons by which a server reports that it gave up on the answer."""
 
 
 @dataclass(slots=True)
@@ -22,12 +27,15 @@ class ToolCallBuilder:
 
     name: list[str] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
+    custom: bool = False
+    """Whether the arguments are free text, which becomes the JSON object ``{"input": text}``."""
 
     def build(self) -> ToolCall:
         """Return the tool call."""
-        return ToolCall(
-            name=replace_surrogates("".join(self.name)), arguments=replace_surrogates("".join(self.arguments))
-        )
+        arguments = replace_surrogates("".join(self.arguments))
+        if self.custom:
+            arguments = orjson.dumps({"input": arguments}).decode()
+        return ToolCall(name=replace_surrogates("".join(self.name)), arguments=arguments)
 
 
 @dataclass(slots=True)
@@ -43,8 +51,7 @@ class CompletionBuilder:
 
     choices: dict[int, _Choice] = field(default_factory=dict)
     reasoning: list[str] = field(default_factory=list)
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    usage: Usage = field(default_factory=Usage)
     chunks: int = 0
     """Number of events that carried content."""
 
@@ -52,10 +59,15 @@ class CompletionBuilder:
     """Number of characters of content, including reasoning."""
 
     refused: bool = False
-    seen: bool = False
-    """Whether any choice was added."""
+    error: bool = False
+    """Whether a choice ended with an error."""
 
-    chat: bool = False
+    seen: bool = False
+    """Whether any event or choice was added."""
+
+    chat: bool | None = None
+    """Whether the choices have the format of chat; None if none of them has content."""
+
     logprobs: int = 0
     """Number of tokens with a log probability."""
 
@@ -68,6 +80,7 @@ class CompletionBuilder:
 
     def add_event(self, choices: list[Any], usage: Any) -> None:
         """Add one event of a stream."""
+        self.seen = True
         if usage is None and len(choices) == 1 and self._add_text_delta(choices[0]):
             return
         size_before = self.size
@@ -84,12 +97,12 @@ class CompletionBuilder:
         delta = value.get("delta")
         if type(delta) is not dict or len(delta) != 1 or type(text := delta.get("content")) is not str:
             return False
-        if value.get("finish_reason") is not None or value.get("logprobs") is not None:
+        if value.get("finish_reason") is not None or value.get("logprobs") is not None or value.get("error"):
             return False
         choice = self.choices.get(0)
         if choice is None:
             choice = self.choices[0] = _Choice()
-        self.seen = self.chat = True
+        self.chat = True
         choice.text.append(text)
         self.size += len(text)
         self.chunks += bool(text)
@@ -109,17 +122,22 @@ class CompletionBuilder:
         finish = value.get("finish_reason")
         if isinstance(finish, str):
             choice.finish = replace_surrogates(finish[:64])
+            self.error = self.error or finish in _ERROR_REASONS
+        self.error = self.error or bool(value.get("error"))
         if value.get("logprobs") is not None:
             self._add_logprobs(value["logprobs"])
         content = value.get(key)
         if isinstance(content, dict):
             self.chat = True
             self._add_content(choice, content)
-        else:
-            self._append(choice.text, value.get("text"))
+        elif "text" in value:
+            self.chat = self.chat or False
+            self._append(choice.text, value["text"])
 
     def _add_content(self, choice: _Choice, content: dict[str, Any]) -> None:
-        self._append(choice.text, content.get("content"))
+        self._add_parts(choice, content.get("content"))
+        if isinstance(audio := content.get("audio"), dict):
+            self._append(choice.text, audio.get("transcript"))
         if isinstance(refusal := content.get("refusal"), str) and refusal:
             self.refused = True
             self._append(choice.text, refusal)
@@ -130,6 +148,25 @@ class CompletionBuilder:
         if isinstance(calls, list):
             for position, call in enumerate(calls[:MAX_CALLS]):
                 self._add_call(choice, position, call)
+        if isinstance(call := content.get("function_call"), dict):
+            self._add_call(choice, 0, {"function": call})
+
+    def _add_parts(self, choice: _Choice, content: Any) -> None:
+        """Add content: a text, or a list of parts as reasoning models of some servers send it."""
+        if not isinstance(content, list):
+            self._append(choice.text, content)
+            return
+        for part in content[:MAX_PARTS]:
+            match part:
+                case {"type": "text", "text": text}:
+                    self._append(choice.text, text)
+                case {"type": "thinking", "thinking": [*pieces]}:
+                    for piece in pieces[:MAX_PARTS]:
+                        self._append(self.reasoning, piece.get("text") if isinstance(piece, dict) else None)
+                case {"type": "thinking", "thinking": text}:
+                    self._append(self.reasoning, text)
+                case _:
+                    pass
 
     def _add_call(self, choice: _Choice, position: int, value: Any) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("function"), dict):
@@ -159,32 +196,24 @@ class CompletionBuilder:
 
     def add_usage(self, value: Any) -> None:
         """Set the token counts; the last usage report of a stream wins."""
-        if isinstance(value, dict):
-            self.prompt_tokens = token_count(value.get("prompt_tokens"), self.prompt_tokens)
-            self.completion_tokens = token_count(value.get("completion_tokens"), self.completion_tokens)
+        self.usage.add(value)
 
-    def build(self, *, streamed: bool, whole: bool, error: bool = False) -> Reply:
-        """Return the reply."""
+    def build(self, *, streamed: bool, whole: bool, error: bool = False, chat: bool = False) -> Reply:
+        """Return the reply; `chat` decides its kind if no choice has content."""
         choices = [self.choices[index] for index in sorted(self.choices)]
         calls = [choice.calls[index] for choice in choices for index in sorted(choice.calls)]
         return Reply(
-            kind=ReplyKind.CHAT if self.chat else ReplyKind.COMPLETION,
+            kind=ReplyKind.CHAT if (chat if self.chat is None else self.chat) else ReplyKind.COMPLETION,
             streamed=streamed,
             text=replace_surrogates("\f".join("".join(choice.text) for choice in choices)),
             reasoning=replace_surrogates("".join(self.reasoning)),
             refused=self.refused,
             tool_calls=tuple(call.build() for call in calls),
             finish_reason=next((choice.finish for choice in choices if choice.finish is not None), None),
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
             content_chunks=(self.logprobs or self.chunks) if streamed else None,
             mean_logprob=self.logprob_sum / self.logprobs if self.logprobs else None,
-            error=error,
+            error=error or self.error,
             whole=whole,
         )
-
-
-def token_count(value: Any, default: int | None) -> int | None:
-    """Return `value` if it is a plausible token count, else `default`."""
-    valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKENS
-    return value if valid else default

@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mirror_collector.exchange.completions import MAX_CALLS, ToolCallBuilder, token_count
+from mirror_collector.exchange.completions import MAX_CALLS, ToolCallBuilder
 from mirror_collector.exchange.reply import Reply, ReplyKind, replace_surrogates
+from mirror_collector.exchange.usage import Usage
 
 __all__ = ["ResponseBuilder"]
 
 _END_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _FINISH_REASONS: Final = {"completed": "stop", "incomplete": "length", "failed": "error"}
+_CALL_ITEMS: Final = frozenset({"function_call", "custom_tool_call"})
 
 
 @dataclass(slots=True)
@@ -30,17 +32,19 @@ class ResponseBuilder:
     chunks: int = 0
     """Number of events that carried content."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    usage: Usage = field(default_factory=Usage)
     seen: bool = False
     """Whether a response object or an event was added."""
 
     def add_response(self, value: dict[str, Any]) -> None:
         """Add a complete response object."""
         self.seen = True
+        self._add_output(value)
+        self._add_end(value)
+
+    def _add_output(self, value: dict[str, Any]) -> None:
         for index, item in enumerate(_objects(value.get("output"))):
             self._add_item(index, item)
-        self._add_end(value)
 
     def add_event(self, kind: str, value: dict[str, Any]) -> None:
         """Add one event of a stream."""
@@ -50,17 +54,20 @@ class ResponseBuilder:
             return
         delta = value.get("delta")
         if isinstance(delta, str):
-            self.chunks += 1
-            self._add_delta(kind, index, delta)
+            self.chunks += bool(delta) and self._add_delta(kind, index, delta)
         elif kind == "response.output_item.added" and isinstance(item := value.get("item"), dict):
-            if item.get("type") == "function_call":
-                _append(self.calls.setdefault(index, ToolCallBuilder()).name, item.get("name"))
-        elif kind in _END_EVENTS and isinstance(response := value.get("response"), dict):
-            self._add_end(response)
-        elif kind == "error":
-            self.error = True
+            if item.get("type") in _CALL_ITEMS:
+                _append(self._call(index, item).name, item.get("name"))
+        elif kind in _END_EVENTS:
+            response = value.get("response")
+            response = response if isinstance(response, dict) else {}
+            if not (self.texts or self.calls or self.reasoning):
+                # Some servers send no deltas, and the answer only with the last event.
+                self._add_output(response)
+            self._add_end({"status": kind.removeprefix("response."), **response})
 
-    def _add_delta(self, kind: str, index: int, delta: str) -> None:
+    def _add_delta(self, kind: str, index: int, delta: str) -> bool:
+        """Add a piece of text; return False for a piece of anything else, such as audio."""
         if kind == "response.output_text.delta":
             self.texts.setdefault(index, []).append(delta)
         elif kind == "response.refusal.delta":
@@ -68,8 +75,16 @@ class ResponseBuilder:
             self.texts.setdefault(index, []).append(delta)
         elif kind == "response.function_call_arguments.delta":
             self.calls.setdefault(index, ToolCallBuilder()).arguments.append(delta)
+        elif kind == "response.custom_tool_call_input.delta":
+            self.calls.setdefault(index, ToolCallBuilder(custom=True)).arguments.append(delta)
         elif kind.startswith("response.reasoning"):
             self.reasoning.append(delta)
+        else:
+            return False
+        return True
+
+    def _call(self, index: int, item: dict[str, Any]) -> ToolCallBuilder:
+        return self.calls.setdefault(index, ToolCallBuilder(custom=item["type"] == "custom_tool_call"))
 
     def _add_item(self, index: int, item: dict[str, Any]) -> None:
         match item:
@@ -80,10 +95,10 @@ class ResponseBuilder:
                     if isinstance(part.get("refusal"), str):
                         self.refused = True
                         _append(pieces, part["refusal"])
-            case {"type": "function_call"}:
-                call = self.calls.setdefault(index, ToolCallBuilder())
+            case {"type": "function_call" | "custom_tool_call"}:
+                call = self._call(index, item)
                 _append(call.name, item.get("name"))
-                _append(call.arguments, item.get("arguments"))
+                _append(call.arguments, item.get("input" if call.custom else "arguments"))
             case {"type": "reasoning"}:
                 for part in (*_objects(item.get("content")), *_objects(item.get("summary"))):
                     _append(self.reasoning, part.get("text"))
@@ -93,28 +108,29 @@ class ResponseBuilder:
     def _add_end(self, response: dict[str, Any]) -> None:
         status = response.get("status")
         self.finish = _FINISH_REASONS.get(status) if isinstance(status, str) else None
+        if status == "incomplete" and response.get("incomplete_details") == {"reason": "content_filter"}:
+            self.finish = "content_filter"
         if status == "completed" and self.calls:
             self.finish = "tool_calls"
         self.error = self.error or status == "failed" or bool(response.get("error"))
-        usage = response.get("usage")
-        if isinstance(usage, dict):
-            self.prompt_tokens = token_count(usage.get("input_tokens"), self.prompt_tokens)
-            self.completion_tokens = token_count(usage.get("output_tokens"), self.completion_tokens)
+        self.usage.add(response.get("usage"))
 
-    def build(self, *, streamed: bool) -> Reply:
+    def build(self, *, streamed: bool, error: bool = False) -> Reply:
         """Return the reply."""
+        text = replace_surrogates("\f".join("".join(self.texts[index]) for index in sorted(self.texts)))
         return Reply(
             kind=ReplyKind.RESPONSE,
             streamed=streamed,
-            text=replace_surrogates("\f".join("".join(self.texts[index]) for index in sorted(self.texts))),
+            text=text,
             reasoning=replace_surrogates("".join(self.reasoning)),
             refused=self.refused,
             tool_calls=tuple(self.calls[index].build() for index in sorted(self.calls)),
             finish_reason=self.finish,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            content_chunks=self.chunks if streamed else None,
-            error=self.error,
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            # Text that came without deltas was not counted.
+            content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
+            error=error or self.error,
             whole=self.finish is not None,
         )
 

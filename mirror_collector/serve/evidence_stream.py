@@ -93,9 +93,25 @@ def _message(block: StoredEvidenceBlock) -> Any:
         tokens=counts["tokens"],
         **{name: counts[name] for name in _NUMBERS},
     )
-    for measure, (less, more, same) in counts["signs"].items():
-        message.signs[measure].CopyFrom(wire.Signs(less=less, more=more, same=same))
+    _add_signs(message.signs, counts["signs"])
+    for api, of_api in counts.get("apis", {}).items():
+        _add_api(message.apis[api], of_api)
     return message
+
+
+def _add_api(message: Any, counts: dict[str, Any]) -> None:
+    coverage = counts["coverage"]
+    message.pairs, message.trios = counts["pairs"], counts["trios"]
+    message.counted, message.read = coverage["pairs"], coverage["read"]
+    message.unread_pairs = coverage["unread"]
+    for leg, reason, n in coverage["unread_legs"]:
+        message.unread.add(leg=leg, reason=reason, answers=n)
+    _add_signs(message.signs, counts["signs"])
+
+
+def _add_signs(target: Any, signs: dict[str, list[int]]) -> None:
+    for measure, (less, more, same) in signs.items():
+        target[measure].CopyFrom(wire.Signs(less=less, more=more, same=same))
 
 
 _NUMBERS: Final = ("pairs", "client_left", "limited", "counted", "trios", "repeated")

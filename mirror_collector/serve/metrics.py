@@ -159,17 +159,34 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     rouge = SummaryMetricFamily(
         f"{_PREFIX}_rouge_l", "ROUGE-L F1 score of the texts of a pair.", labels=_PAIR
     )
+    coverage = CounterMetricFamily(
+        f"{_PREFIX}_compared_pairs",
+        "Pairs of answers by API and whether both were read; failed: at least one leg failed.",
+        labels=[*_PAIR, "api", "result"],
+    )
+    unread = CounterMetricFamily(
+        f"{_PREFIX}_unread",
+        "Answers that could not be read, by API, leg and reason; they are no evidence of equality.",
+        labels=[*_PAIR, "api", "leg", "reason"],
+    )
     for key, pair_totals in sorted(totals.pairs.items()):
         agreement = pair_totals.agreement
+        for api, counts in sorted(pair_totals.coverage.items()):
+            failures = counts.pairs - counts.read - counts.unread
+            results = {"read": counts.read, "unread": counts.unread, "failed": failures}
+            for result, n in results.items():
+                coverage.add_metric([*key, api, result], n)
+            for (leg, reason), n in sorted(counts.unread_legs.items()):
+                unread.add_metric([*key, api, leg, reason], n)
         client_left.add_metric(key, pair_totals.client_left)
         same = {name: (getattr(pair_totals, name).same, getattr(pair_totals, name).of) for name in _STATUS}
         same |= {name: (agreement[name].total, agreement[name].n) for name in _CHECKS if name in agreement}
         for check, (agreed, of) in same.items():
             checks.add_metric([*key, check, "same"], agreed)
             checks.add_metric([*key, check, "different"], of - agreed)
-        for measure, counts in pair_totals.outcomes.by_measure.items():
+        for measure, by_outcome in pair_totals.outcomes.by_measure.items():
             for outcome in ("less", "more", "same"):
-                outcomes.add_metric([*key, measure, outcome], getattr(counts, outcome))
+                outcomes.add_metric([*key, measure, outcome], getattr(by_outcome, outcome))
         for trait, (primary, shadow, _of) in pair_totals.traits.items():
             traits.add_metric([*key, trait, "primary"], primary)
             traits.add_metric([*key, trait, "shadow"], shadow)
@@ -179,7 +196,7 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
         failed.add_metric([*key, "shadow"], pair_totals.shadow.failed)
         mean = agreement.get("rouge_l", Mean())
         rouge.add_metric(key, count_value=mean.n, sum_value=mean.total)
-    yield from (client_left, limited, trios, checks, outcomes, traits, failed, rouge)
+    yield from (client_left, limited, trios, coverage, unread, checks, outcomes, traits, failed, rouge)
 
 
 def _durations(totals: CollectorTotals) -> Iterator[Metric]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mirror_collector.compare import (
     AGREEMENT_MEASURES,
+    ANSWER_MEASURES,
     MEASURES,
     ComparisonOutcomes,
+    Coverage,
     LegTotals,
     Mean,
     PairTotals,
@@ -73,6 +75,9 @@ def _comparisons(totals: PairTotals) -> dict[str, Any]:
         "client_left": totals.client_left,
         "limited": totals.limited,
         "trios": totals.trios,
+        "read": sum(coverage.read for coverage in totals.coverage.values()),
+        "unread": sum(coverage.unread for coverage in totals.coverage.values()),
+        "apis": {api: _coverage(totals.coverage[api]) for api in sorted(totals.coverage)},
         "agreement": {
             "status": _proportion(totals.status),
             "status_class": _proportion(totals.status_class),
@@ -83,12 +88,29 @@ def _comparisons(totals: PairTotals) -> dict[str, Any]:
         },
         "rouge_l": _mean_view(agreement.get("rouge_l")),
         "length_ratio": _mean_view(totals.length_ratio),
-        "measures": {measure: _measure(totals, measure) for measure in MEASURES},
+        "measures": {
+            measure: _measure(totals, measure)
+            for measure in MEASURES
+            if measure not in ANSWER_MEASURES or measure in agreement
+        },
         "failed": {side: leg.failed for side, leg in sides.items()},
         "latency_ms": {side: _quantiles(leg.total) for side, leg in sides.items()},
         "first_token_ms": {side: _quantiles(leg.first_token) for side, leg in sides.items()},
         "inter_token_ms": {side: _quantiles(leg.inter_token) for side, leg in sides.items()},
         "tokens": _tokens(totals, totals.primary, totals.shadow),
+    }
+
+
+def _coverage(coverage: Coverage) -> dict[str, Any]:
+    """Return how many pairs of an API were read, and the unread answers by leg and reason."""
+    unread_legs: dict[str, dict[str, int]] = {}
+    for (leg, reason), n in sorted(coverage.unread_legs.items()):
+        unread_legs.setdefault(leg, {})[reason] = n
+    return {
+        "pairs": coverage.pairs,
+        "read": coverage.read,
+        "unread": coverage.unread,
+        "unread_legs": unread_legs,
     }
 
 
@@ -196,7 +218,7 @@ def _leg(leg: StoredLeg, *, bodies: bool) -> dict[str, Any]:
         **leg.document,
         "request": {**request, **_body(leg.request)},
         "response": {**response, **_body(leg.response)},
-        "reply": None if leg.reply is None else _reply(leg.reply),
+        "reply": None if leg.reply is None else {**_reply(leg.reply), **_unread(leg)},
     }
 
 
@@ -206,6 +228,14 @@ def _body(data: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = None
     return {"base64": base64.b64encode(data).decode(), "text": text}
+
+
+def _unread(leg: StoredLeg) -> dict[str, str]:
+    """Return why the body of a successful leg could not be read; the body of a failed one is no answer."""
+    status = leg.document["status"]
+    if leg.reply is None or leg.reply.unread is None or status is None or status >= 400:
+        return {}
+    return {"unread": leg.reply.unread.value}
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
@@ -223,4 +253,6 @@ def _reply(reply: Reply) -> dict[str, Any]:
         "mean_logprob": reply.mean_logprob,
         "error": reply.error,
         "whole": reply.whole,
+        **({"dimensions": [len(vector) // 4 for vector in reply.vectors]} if reply.vectors else {}),
+        **({"scores": reply.scores} if reply.scores else {}),
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from mirror_collector.compare import AGREEMENT_MEASURES, TRAITS
+from mirror_collector.compare import AGREEMENT_MEASURES, ANSWER_MEASURES, TRAITS
 from mirror_collector.exchange import (
     Body,
     Failure,
@@ -15,7 +16,9 @@ from mirror_collector.exchange import (
     RequestId,
     Role,
     RouteName,
+    UnreadReason,
     Variant,
+    api_of,
     read_reply,
 )
 from mirror_collector.store.privacy import MessageStorage
@@ -53,6 +56,8 @@ FLAGS: Final = {
     "limited": 4096,
     "noise": 8192,
     "different": 16384,
+    "unreadable": 32768,
+    "unread": 65536,
 }
 """Flags of pairs as bits, for filtering: traits of the shadow, differences, and kinds of pairs."""
 
@@ -62,20 +67,24 @@ _RAW: Final = "raw"
 _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
+_LOST_BY_DECODING: Final = frozenset({UnreadReason.CORRUPT, UnreadReason.TOO_LARGE})
+"""Reasons for which a body could not be read that its decoded beginning does not show."""
 
 
 def flags_of(comparison: Comparison) -> int:
     """Return the flags of a pair as the sum of their bits in `FLAGS`."""
     agreement, ratio = comparison.agreement, comparison.length_ratio
     names = {name for name in TRAITS if getattr(comparison.shadow.traits, name)}
-    names |= {
-        name for name in ("tool_calls", "language", "finish_reason") if getattr(agreement, name) is False
-    }
+    if not comparison.is_unread:
+        names |= {
+            name for name in ("tool_calls", "language", "finish_reason") if getattr(agreement, name) is False
+        }
+        names |= {"different"} if agreement.exact is False else set()
     names |= {"longer"} if ratio is not None and ratio >= _LONGER_RATIO else set()
     names |= {"shorter"} if ratio is not None and ratio <= _SHORTER_RATIO else set()
     names |= {name for name in ("client_left", "limited") if getattr(comparison, name)}
     names |= {"noise"} if comparison.baseline is not None else set()
-    names |= {"different"} if agreement.exact is False else set()
+    names |= {"unread"} if comparison.is_unread else set()
     return sum(FLAGS[name] for name in names)
 
 
@@ -140,7 +149,7 @@ def stored_messages(
     if storage is MessageStorage.NONE:
         return {"kept": storage.value}, b"", b""
     if storage is MessageStorage.HASHES:
-        text = reply.text.encode() if reply.is_answer else leg.response.data
+        text = reply.text.encode() if reply.is_generated else leg.response.data
         hashes = {"request": hash_message(leg.request.data), "response": hash_message(text)}
         return {"kept": storage.value, "hashes": hashes}, b"", b""
     if not redaction:
@@ -156,6 +165,8 @@ def stored_messages(
         response = redaction.body(leg.response)
         response_form = _RAW if response is not None else _UNREADABLE
     form = {"kept": storage.value, "request": request_form, "response": response_form, "decoded": True}
+    if reply.unread in _LOST_BY_DECODING:
+        form["unread"] = reply.unread.value
     return form, request or b"", response or b""
 
 
@@ -191,12 +202,20 @@ def load_leg(document: dict[str, Any], route: str, request_id: str, request: byt
     )
 
 
-def load_reply(document: dict[str, Any], response: bytes) -> Reply:
-    """Return the reply of a stored leg, from an assembled or a raw response."""
+def load_reply(document: dict[str, Any], response: bytes, path: str) -> Reply:
+    """Return the reply of a stored leg, from an assembled or a raw response.
+
+    Args:
+        document: the stored form of the leg.
+        response: the stored response.
+        path: the path of the request, which decides how a raw response is read.
+    """
     messages = document.get("messages", {})
     if messages.get("response") == _ASSEMBLED:
         return Reply.from_json(orjson.loads(response))
-    return read_reply(_stored_body(document["response"], response, decoded=bool(messages.get("decoded"))))
+    body = _stored_body(document["response"], response, decoded=bool(messages.get("decoded")))
+    reply = read_reply(body, api_of(path))
+    return replace(reply, unread=UnreadReason(messages["unread"])) if "unread" in messages else reply
 
 
 def _stored_body(document: dict[str, Any], data: bytes, *, decoded: bool) -> Body:
@@ -228,6 +247,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     agreement = comparison.agreement
     return {
         "version": comparison.version,
+        "api": comparison.api.value,
+        "unread": {role.value: reason.value for role, reason in comparison.unread},
         "client_left": comparison.client_left,
         "limited": comparison.limited,
         "similarity": comparison.similarity,
@@ -239,6 +260,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "finish_reason_same": agreement.finish_reason,
         "tool_calls_same": agreement.tool_calls,
         "language_same": agreement.language,
+        **{name: getattr(agreement, name) for name in ANSWER_MEASURES},
         "floor": None if comparison.baseline is None else _agreement(comparison.baseline),
         "length_ratio": comparison.length_ratio,
         "token_source": comparison.token_source.value,

@@ -3,25 +3,79 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from mirror_collector.compare import VERSION, EvidenceBlock, block_start, has_baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from mirror_collector.compare import ComparedPair
+    from mirror_collector.compare import ComparedPair, Comparison
+    from mirror_collector.exchange import Api
     from mirror_collector.store.connection import Connection
 
-__all__ = ["EvidenceWriter"]
+__all__ = [
+    "EvidenceWriter",
+    "UnitKey",
+    "discard_units_of_other_versions",
+    "first_of_unit",
+    "unit_key",
+    "write_units",
+]
 
 _BlockKey: TypeAlias = tuple[str, str, str, int]
 """Route, variant of the primary, variant of the shadow, start of the block."""
 
-_UnitKey: TypeAlias = tuple[str, str, str, bytes]
-"""Route, variant of the primary, variant of the shadow, hash of the user or session."""
+UnitKey: TypeAlias = tuple[str, str, str, bytes]
+"""Route, variant of the primary, variant of the shadow, hash of the user or session and the API."""
 
 _UNITS_PER_QUERY: Final = 200
+_UNITS_VERSION: Final = "seen_units_comparator"
+
+
+def unit_key(unit: bytes, api: Api) -> bytes:
+    """Return the hash of a user or session with an API, from the keyed hash of the user or session."""
+    return blake2b(api.value.encode(), key=unit, digest_size=16).digest()
+
+
+def first_of_unit(seen: dict[UnitKey, int], key: UnitKey | None, comparison: Comparison) -> tuple[bool, bool]:
+    """Return whether no earlier pair of a unit was counted, and none with a noise baseline; update `seen`.
+
+    `seen` has the units of earlier pairs; the value is 1 if a pair with a baseline was counted. The flags are
+    (True, True) for pairs without a unit and for pairs that the evidence excludes.
+    """
+    if key is None or comparison.client_left or comparison.limited:
+        return True, True
+    with_baseline = seen.get(key)
+    seen[key] = int(bool(with_baseline) or has_baseline(comparison))
+    return with_baseline is None, not with_baseline
+
+
+def write_units(connection: Connection, units: Mapping[UnitKey, int], now: float) -> None:
+    """Store which units were counted, within the transaction of their pairs."""
+    connection.execute_many(
+        "INSERT INTO seen_units VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (route, primary_variant, shadow_variant, unit)"
+        " DO UPDATE SET floored = excluded.floored, last_at = excluded.last_at",
+        [(*key, with_baseline, now) for key, with_baseline in units.items()],
+    )
+
+
+def discard_units_of_other_versions(connection: Connection) -> None:
+    """Delete the units counted by another version of the comparison.
+
+    Evidence of another version is not added up, so the users it counted have not been counted yet.
+    """
+    rows = connection.query("SELECT value FROM meta WHERE name = ?", (_UNITS_VERSION,))
+    if rows and rows[0][0] == str(VERSION):
+        return
+    with connection.transaction():
+        connection.execute("DELETE FROM seen_units", ())
+        connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (_UNITS_VERSION, str(VERSION)),
+        )
 
 
 class EvidenceWriter:
@@ -83,37 +137,28 @@ class EvidenceWriter:
     def _first_of_unit(
         self, pairs: Sequence[ComparedPair], hash_unit: Callable[[str], bytes], now: float
     ) -> list[tuple[bool, bool]]:
-        """Return two flags per pair: no earlier pair of its unit was counted, and none with a noise baseline.
-
-        The flags are (True, True) for pairs without a unit and for pairs that the evidence excludes.
-        """
-        keys: list[_UnitKey | None] = []
+        """Return the flags of each pair, see `first_of_unit`, and store the units."""
+        keys: list[UnitKey | None] = []
         for compared in pairs:
             primary, shadow = compared.pair.primary, compared.pair.shadow
-            unit = hash_unit(primary.unit) if primary.unit else b""
+            unit = unit_key(hash_unit(primary.unit), compared.comparison.api) if primary.unit else b""
             keys.append((primary.route, primary.variant, shadow.variant, unit) if unit else None)
-        seen = self._seen_units({key for key in keys if key is not None})
-        first: list[tuple[bool, bool]] = []
-        changed: dict[_UnitKey, int] = {}
-        for compared, key in zip(pairs, keys, strict=True):
-            if key is None or compared.comparison.client_left or compared.comparison.limited:
-                first.append((True, True))
-                continue
-            seen_with_baseline = seen.get(key)
-            first.append((seen_with_baseline is None, not seen_with_baseline))
-            with_baseline = bool(seen_with_baseline) or has_baseline(compared.comparison)
-            seen[key] = changed[key] = int(with_baseline)
-        self._connection.execute_many(
-            "INSERT INTO seen_units VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (route, primary_variant, shadow_variant, unit)"
-            " DO UPDATE SET floored = excluded.floored, last_at = excluded.last_at",
-            [(*key, with_baseline, now) for key, with_baseline in changed.items()],
-        )
+        before = self._seen_units({key for key in keys if key is not None})
+        seen = dict(before)
+        first = [
+            first_of_unit(seen, key, compared.comparison) for compared, key in zip(pairs, keys, strict=True)
+        ]
+        counted = {
+            key
+            for compared, key in zip(pairs, keys, strict=True)
+            if key is not None and not (compared.comparison.client_left or compared.comparison.limited)
+        }
+        write_units(self._connection, {key: seen[key] for key in counted}, now)
         return first
 
-    def _seen_units(self, keys: set[_UnitKey]) -> dict[_UnitKey, int]:
+    def _seen_units(self, keys: set[UnitKey]) -> dict[UnitKey, int]:
         """Return which units were counted before; the value is 1 if a pair with a baseline was counted."""
-        seen: dict[_UnitKey, int] = {}
+        seen: dict[UnitKey, int] = {}
         units = sorted({key[3] for key in keys})
         for start in range(0, len(units), _UNITS_PER_QUERY):
             chunk = units[start : start + _UNITS_PER_QUERY]

@@ -322,8 +322,8 @@ class StoreReader:
             "SELECT prompt, model, judgement, at FROM judgements WHERE pair_id = ? ORDER BY at", (pair_id,)
         )
         return StoredPair(
-            summary=_summary(*rows[0]),
-            legs=self._legs(pair_id),
+            summary=(summary := _summary(*rows[0])),
+            legs=self._legs(pair_id, summary.get("path", "")),
             judgements=tuple(
                 {"prompt": prompt, "model": model, "judgement": judgement, "at": at}
                 for prompt, model, judgement, at in judgement_rows
@@ -337,15 +337,16 @@ class StoreReader:
             (after, route or "", route or ""),
         ):
             for row in rows:
-                yield StoredPair(summary=_summary(*row), legs=self._legs(row[0]))
+                summary = _summary(*row)
+                yield StoredPair(summary=summary, legs=self._legs(row[0], summary.get("path", "")))
             after = rows[-1][0]
 
-    def _legs(self, pair_id: int) -> dict[str, StoredLeg]:
+    def _legs(self, pair_id: int, path: str) -> dict[str, StoredLeg]:
         rows = self._connection.query(
             "SELECT role, leg, request, response FROM legs WHERE pair_id = ?", (pair_id,)
         )
         legs = {
-            role: self._leg(json.loads(leg), bytes(request), bytes(response))
+            role: self._leg(json.loads(leg), bytes(request), bytes(response), path)
             for role, leg, request, response in rows
         }
         primary_request = legs["primary"].request if "primary" in legs else b""
@@ -354,7 +355,7 @@ class StoreReader:
             for role in sorted(legs, key=_ROLES.index)
         }
 
-    def _leg(self, document: dict[str, Any], request: bytes, response: bytes) -> StoredLeg:
+    def _leg(self, document: dict[str, Any], request: bytes, response: bytes, path: str) -> StoredLeg:
         messages = document.get("messages", {})
         if messages.get("sealed"):
             decrypted_request, decrypted_response = (
@@ -366,7 +367,7 @@ class StoreReader:
                 return StoredLeg(document=undecryptable, request=b"", response=b"", reply=None)
             request, response = decrypted_request, decrypted_response
         stored = messages.get("kept", "bodies") == "bodies" and messages.get("response") != "unreadable"
-        reply = load_reply(document, response) if stored else None
+        reply = load_reply(document, response, path) if stored else None
         return StoredLeg(document=document, request=request, response=response, reply=reply)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ versions are not changed.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from mirror_collector.compare import VERSION, EvidenceBlock, PairTotals, Replies, block_start, compare
 from mirror_collector.exchange import Pair, Reply, ReplyKind
 from mirror_collector.store.codec import flags_of, load_leg, summary_document
+from mirror_collector.store.evidence_writer import UnitKey, first_of_unit, unit_key, write_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ class RecompareResult:
 
     totals: dict[tuple[str, str, str], PairTotals] = field(default_factory=dict)
     blocks: dict[tuple[str, str, str, int], EvidenceBlock] = field(default_factory=dict)
+    units: dict[UnitKey, int] = field(default_factory=dict)
+    """Users and sessions counted in `blocks`; 1 if a pair with a noise baseline was counted."""
 
 
 def recompare(
@@ -53,6 +56,7 @@ def recompare(
     result = RecompareResult()
     with connection.transaction():
         rows: list[tuple[Any, ...]] = []
+        units = dict(connection.query("SELECT id, unit FROM pairs WHERE unit IS NOT NULL"))
         for stored in reader.all_pairs(None):
             loaded = _load_pair(stored)
             if loaded is None:
@@ -60,7 +64,8 @@ def recompare(
                 continue
             pair, replies = loaded
             comparison = compare(pair, replies, embedding=embedding)
-            _count(result, pair, comparison, stored.summary["stored_at"])
+            unit = units.get(int(stored.summary["id"]))
+            _count(result, pair, comparison, bytes(unit or b""), stored.summary["stored_at"])
             rows.append(_row(stored, pair, comparison))
             if len(rows) == _PAIRS_PER_WRITE:
                 _write(connection, rows)
@@ -77,7 +82,11 @@ def _load_pair(stored: StoredPair) -> tuple[Pair, Replies] | None:
     primary, shadow, noise = (legs.get(role) for role in ("primary", "shadow", "noise"))
     if primary is None or shadow is None:
         return None
-    pair = Pair(primary=primary[0], shadow=shadow[0], noise=None if noise is None else noise[0])
+    # Legs are stored without their path, which names the API.
+    path = stored.summary.get("path", "")
+    pair = Pair(
+        primary=replace(primary[0], path=path), shadow=shadow[0], noise=None if noise is None else noise[0]
+    )
     return pair, Replies(primary=primary[1], shadow=shadow[1], noise=None if noise is None else noise[1])
 
 
@@ -91,13 +100,17 @@ def _load_leg(stored: StoredPair, leg: StoredLeg) -> tuple[Leg, Reply] | None:
     )
 
 
-def _count(result: RecompareResult, pair: Pair, comparison: Comparison, stored_at: float) -> None:
+def _count(
+    result: RecompareResult, pair: Pair, comparison: Comparison, unit: bytes, stored_at: float
+) -> None:
+    """Count a pair; as when it was received, only the first of a user or session is evidence."""
     result.measured += 1
     key = (pair.primary.route, pair.primary.variant, pair.shadow.variant)
     result.totals.setdefault(key, PairTotals()).add(comparison)
-    # The order of the pairs of a user or session is not stored, so each pair counts as the first of its unit.
     block = result.blocks.setdefault((*key, block_start(stored_at)), EvidenceBlock())
-    block.add(comparison, first_of_unit=True, first_baseline_of_unit=True)
+    seen = (*key, unit_key(unit, comparison.api)) if unit else None
+    first, first_baseline = first_of_unit(result.units, seen, comparison)
+    block.add(comparison, first_of_unit=first, first_baseline_of_unit=first_baseline)
 
 
 def _row(stored: StoredPair, pair: Pair, comparison: Comparison) -> tuple[Any, ...]:
@@ -127,6 +140,8 @@ def _replace_totals(connection: Connection, result: RecompareResult) -> None:
     seq = connection.query("SELECT COALESCE(MAX(seq), 0) + 1 FROM evidence")[0][0]
     connection.execute("DELETE FROM pair_tallies WHERE comparator = ?", (VERSION,))
     connection.execute("DELETE FROM evidence WHERE comparator = ?", (VERSION,))
+    if result.blocks:
+        write_units(connection, result.units, max(begins for *_, begins in result.blocks))
     connection.execute_many(
         "INSERT INTO pair_tallies (route, primary_variant, shadow_variant, comparator, tally)"
         " VALUES (?, ?, ?, ?, ?)",

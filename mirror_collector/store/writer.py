@@ -26,10 +26,14 @@ from mirror_collector.compare import (
     RouteTotals,
     compare,
 )
-from mirror_collector.exchange import RouteName, UnpairedReason, Variant
+from mirror_collector.exchange import Api, RouteName, UnpairedReason, Variant
 from mirror_collector.store.codec import flags_of, leg_document, stored_messages, summary_document
 from mirror_collector.store.encryption import MessageCipher
-from mirror_collector.store.evidence_writer import EvidenceWriter
+from mirror_collector.store.evidence_writer import (
+    EvidenceWriter,
+    discard_units_of_other_versions,
+    unit_key,
+)
 from mirror_collector.store.location import connect
 from mirror_collector.store.privacy import PrivacyPolicy
 from mirror_collector.store.recompare import RecompareResult, recompare
@@ -76,6 +80,7 @@ class StoreWriter:
         self._connection = connect(location)
         try:
             self._connection.migrate(SCHEMA_VERSION)
+            discard_units_of_other_versions(self._connection)
             self._load_state()
             totals = self._totals.fork()
             if totals.count_lost_legs():
@@ -296,10 +301,15 @@ class StoreWriter:
                         (request_id,),
                     )
             if unit:
-                for table in ("pairs", "exposures", "outcomes", "seen_units", "feedback"):
+                hashed = self.hash_unit(unit)
+                for table in ("pairs", "exposures", "outcomes", "feedback"):
                     deleted[table] += self._connection.execute(
                         f"DELETE FROM {table} WHERE unit = ?",  # noqa: S608 - fixed names
-                        (self.hash_unit(unit),),
+                        (hashed,),
+                    )
+                for api in Api:
+                    deleted["seen_units"] += self._connection.execute(
+                        "DELETE FROM seen_units WHERE unit = ?", (unit_key(hashed, api),)
                     )
         return dict(deleted)
 

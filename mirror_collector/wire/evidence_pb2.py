@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0e\x65vidence.proto\x12\x16shiftplane.evidence.v1\"-\n\x0cWatchRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\"n\n\rWatchResponse\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\x12-\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1d.shiftplane.evidence.v1.Block\x12\x0f\n\x07\x63urrent\x18\x04 \x01(\x08\"\xd2\x03\n\x05\x42lock\x12\r\n\x05route\x18\x01 \x01(\t\x12\x17\n\x0fprimary_variant\x18\x02 \x01(\t\x12\x16\n\x0eshadow_variant\x18\x03 \x01(\t\x12\x12\n\ncomparator\x18\x04 \x01(\r\x12\x0e\n\x06\x62\x65gins\x18\x05 \x01(\x03\x12\x0e\n\x06length\x18\x06 \x01(\r\x12\r\n\x05pairs\x18\x07 \x01(\x04\x12\x13\n\x0b\x63lient_left\x18\x08 \x01(\x04\x12\x0f\n\x07limited\x18\t \x01(\x04\x12\x0f\n\x07\x63ounted\x18\n \x01(\x04\x12\r\n\x05trios\x18\x0b \x01(\x04\x12\x10\n\x08repeated\x18\x0c \x01(\x04\x12\x37\n\x05signs\x18\r \x03(\x0b\x32(.shiftplane.evidence.v1.Block.SignsEntry\x12\x39\n\x06tokens\x18\x0e \x03(\x0b\x32).shiftplane.evidence.v1.Block.TokensEntry\x1aK\n\nSignsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.shiftplane.evidence.v1.Signs:\x02\x38\x01\x1a-\n\x0bTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"1\n\x05Signs\x12\x0c\n\x04less\x18\x01 \x01(\x04\x12\x0c\n\x04more\x18\x02 \x01(\x04\x12\x0c\n\x04same\x18\x03 \x01(\x04\x32i\n\x0f\x45videnceService\x12V\n\x05Watch\x12$.shiftplane.evidence.v1.WatchRequest\x1a%.shiftplane.evidence.v1.WatchResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0e\x65vidence.proto\x12\x16shiftplane.evidence.v1\"-\n\x0cWatchRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\"n\n\rWatchResponse\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\x12-\n\x06\x62locks\x18\x03 \x03(\x0b\x32\x1d.shiftplane.evidence.v1.Block\x12\x0f\n\x07\x63urrent\x18\x04 \x01(\x08\"\xd9\x04\n\x05\x42lock\x12\r\n\x05route\x18\x01 \x01(\t\x12\x17\n\x0fprimary_variant\x18\x02 \x01(\t\x12\x16\n\x0eshadow_variant\x18\x03 \x01(\t\x12\x12\n\ncomparator\x18\x04 \x01(\r\x12\x0e\n\x06\x62\x65gins\x18\x05 \x01(\x03\x12\x0e\n\x06length\x18\x06 \x01(\r\x12\r\n\x05pairs\x18\x07 \x01(\x04\x12\x13\n\x0b\x63lient_left\x18\x08 \x01(\x04\x12\x0f\n\x07limited\x18\t \x01(\x04\x12\x0f\n\x07\x63ounted\x18\n \x01(\x04\x12\r\n\x05trios\x18\x0b \x01(\x04\x12\x10\n\x08repeated\x18\x0c \x01(\x04\x12\x37\n\x05signs\x18\r \x03(\x0b\x32(.shiftplane.evidence.v1.Block.SignsEntry\x12\x39\n\x06tokens\x18\x0e \x03(\x0b\x32).shiftplane.evidence.v1.Block.TokensEntry\x12\x35\n\x04\x61pis\x18\x0f \x03(\x0b\x32\'.shiftplane.evidence.v1.Block.ApisEntry\x1aK\n\nSignsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.shiftplane.evidence.v1.Signs:\x02\x38\x01\x1a-\n\x0bTokensEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1aN\n\tApisEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.shiftplane.evidence.v1.ApiCounts:\x02\x38\x01\"\x98\x02\n\tApiCounts\x12\r\n\x05pairs\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ounted\x18\x02 \x01(\x04\x12\x0c\n\x04read\x18\x03 \x01(\x04\x12\x14\n\x0cunread_pairs\x18\x04 \x01(\x04\x12\r\n\x05trios\x18\x05 \x01(\x04\x12;\n\x05signs\x18\x06 \x03(\x0b\x32,.shiftplane.evidence.v1.ApiCounts.SignsEntry\x12.\n\x06unread\x18\x07 \x03(\x0b\x32\x1e.shiftplane.evidence.v1.Unread\x1aK\n\nSignsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.shiftplane.evidence.v1.Signs:\x02\x38\x01\"6\n\x06Unread\x12\x0b\n\x03leg\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x03 \x01(\x04\"1\n\x05Signs\x12\x0c\n\x04less\x18\x01 \x01(\x04\x12\x0c\n\x04more\x18\x02 \x01(\x04\x12\x0c\n\x04same\x18\x03 \x01(\x04\x32i\n\x0f\x45videnceService\x12V\n\x05Watch\x12$.shiftplane.evidence.v1.WatchRequest\x1a%.shiftplane.evidence.v1.WatchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BLOCK_SIGNSENTRY']._serialized_options = b'8\001'
   _globals['_BLOCK_TOKENSENTRY']._loaded_options = None
   _globals['_BLOCK_TOKENSENTRY']._serialized_options = b'8\001'
+  _globals['_BLOCK_APISENTRY']._loaded_options = None
+  _globals['_BLOCK_APISENTRY']._serialized_options = b'8\001'
+  _globals['_APICOUNTS_SIGNSENTRY']._loaded_options = None
+  _globals['_APICOUNTS_SIGNSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHREQUEST']._serialized_start=42
   _globals['_WATCHREQUEST']._serialized_end=87
   _globals['_WATCHRESPONSE']._serialized_start=89
   _globals['_WATCHRESPONSE']._serialized_end=199
   _globals['_BLOCK']._serialized_start=202
-  _globals['_BLOCK']._serialized_end=668
-  _globals['_BLOCK_SIGNSENTRY']._serialized_start=546
-  _globals['_BLOCK_SIGNSENTRY']._serialized_end=621
-  _globals['_BLOCK_TOKENSENTRY']._serialized_start=623
-  _globals['_BLOCK_TOKENSENTRY']._serialized_end=668
-  _globals['_SIGNS']._serialized_start=670
-  _globals['_SIGNS']._serialized_end=719
-  _globals['_EVIDENCESERVICE']._serialized_start=721
-  _globals['_EVIDENCESERVICE']._serialized_end=826
+  _globals['_BLOCK']._serialized_end=803
+  _globals['_BLOCK_SIGNSENTRY']._serialized_start=601
+  _globals['_BLOCK_SIGNSENTRY']._serialized_end=676
+  _globals['_BLOCK_TOKENSENTRY']._serialized_start=678
+  _globals['_BLOCK_TOKENSENTRY']._serialized_end=723
+  _globals['_BLOCK_APISENTRY']._serialized_start=725
+  _globals['_BLOCK_APISENTRY']._serialized_end=803
+  _globals['_APICOUNTS']._serialized_start=806
+  _globals['_APICOUNTS']._serialized_end=1086
+  _globals['_APICOUNTS_SIGNSENTRY']._serialized_start=601
+  _globals['_APICOUNTS_SIGNSENTRY']._serialized_end=676
+  _globals['_UNREAD']._serialized_start=1088
+  _globals['_UNREAD']._serialized_end=1142
+  _globals['_SIGNS']._serialized_start=1144
+  _globals['_SIGNS']._serialized_end=1193
+  _globals['_EVIDENCESERVICE']._serialized_start=1195
+  _globals['_EVIDENCESERVICE']._serialized_end=1300
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class WatchResponse(_message.Message):
     def __init__(self, store: _Optional[str] = ..., cursor: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., current: _Optional[bool] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("route", "primary_variant", "shadow_variant", "comparator", "begins", "length", "pairs", "client_left", "limited", "counted", "trios", "repeated", "signs", "tokens")
+    __slots__ = ("route", "primary_variant", "shadow_variant", "comparator", "begins", "length", "pairs", "client_left", "limited", "counted", "trios", "repeated", "signs", "tokens", "apis")
     class SignsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,13 @@ class Block(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class ApisEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ApiCounts
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ApiCounts, _Mapping]] = ...) -> None: ...
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     PRIMARY_VARIANT_FIELD_NUMBER: _ClassVar[int]
     SHADOW_VARIANT_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +63,7 @@ class Block(_message.Message):
     REPEATED_FIELD_NUMBER: _ClassVar[int]
     SIGNS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    APIS_FIELD_NUMBER: _ClassVar[int]
     route: str
     primary_variant: str
     shadow_variant: str
@@ -70,7 +78,43 @@ class Block(_message.Message):
     repeated: int
     signs: _containers.MessageMap[str, Signs]
     tokens: _containers.ScalarMap[str, int]
-    def __init__(self, route: _Optional[str] = ..., primary_variant: _Optional[str] = ..., shadow_variant: _Optional[str] = ..., comparator: _Optional[int] = ..., begins: _Optional[int] = ..., length: _Optional[int] = ..., pairs: _Optional[int] = ..., client_left: _Optional[int] = ..., limited: _Optional[int] = ..., counted: _Optional[int] = ..., trios: _Optional[int] = ..., repeated: _Optional[int] = ..., signs: _Optional[_Mapping[str, Signs]] = ..., tokens: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    apis: _containers.MessageMap[str, ApiCounts]
+    def __init__(self, route: _Optional[str] = ..., primary_variant: _Optional[str] = ..., shadow_variant: _Optional[str] = ..., comparator: _Optional[int] = ..., begins: _Optional[int] = ..., length: _Optional[int] = ..., pairs: _Optional[int] = ..., client_left: _Optional[int] = ..., limited: _Optional[int] = ..., counted: _Optional[int] = ..., trios: _Optional[int] = ..., repeated: _Optional[int] = ..., signs: _Optional[_Mapping[str, Signs]] = ..., tokens: _Optional[_Mapping[str, int]] = ..., apis: _Optional[_Mapping[str, ApiCounts]] = ...) -> None: ...
+
+class ApiCounts(_message.Message):
+    __slots__ = ("pairs", "counted", "read", "unread_pairs", "trios", "signs", "unread")
+    class SignsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Signs
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Signs, _Mapping]] = ...) -> None: ...
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    READ_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    TRIOS_FIELD_NUMBER: _ClassVar[int]
+    SIGNS_FIELD_NUMBER: _ClassVar[int]
+    UNREAD_FIELD_NUMBER: _ClassVar[int]
+    pairs: int
+    counted: int
+    read: int
+    unread_pairs: int
+    trios: int
+    signs: _containers.MessageMap[str, Signs]
+    unread: _containers.RepeatedCompositeFieldContainer[Unread]
+    def __init__(self, pairs: _Optional[int] = ..., counted: _Optional[int] = ..., read: _Optional[int] = ..., unread_pairs: _Optional[int] = ..., trios: _Optional[int] = ..., signs: _Optional[_Mapping[str, Signs]] = ..., unread: _Optional[_Iterable[_Union[Unread, _Mapping]]] = ...) -> None: ...
+
+class Unread(_message.Message):
+    __slots__ = ("leg", "reason", "answers")
+    LEG_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    leg: str
+    reason: str
+    answers: int
+    def __init__(self, leg: _Optional[str] = ..., reason: _Optional[str] = ..., answers: _Optional[int] = ...) -> None: ...
 
 class Signs(_message.Message):
     __slots__ = ("less", "more", "same")

@@ -111,6 +111,61 @@ def test_get_and_describe_print_tables_and_json(run: Run, control_plane: FakeCon
     assert "\x1b[" not in table + page, "colors only in a terminal"
 
 
+def words(box: str) -> str:
+    """Return the text of a box without its borders and line breaks."""
+    return " ".join(box.replace("\N{BOX DRAWINGS LIGHT VERTICAL}", " ").split())
+
+
+def equivalence(*apis: dict[str, Any]) -> dict[str, Any]:
+    """Return a verdict as the server sends it."""
+    return {
+        "verdict": "Inconclusive",
+        "words": "too few",
+        "pairs": 9_000,
+        "trios": 2_000,
+        "limited": 0,
+        **({"apis": list(apis)} if apis else {}),
+    }
+
+
+def test_describe_shows_which_answers_were_read(run: Run, control_plane: FakeControlPlane) -> None:
+    common = {
+        "counted": 4_000,
+        "failed": 0,
+        "unread_legs": {},
+        "required": True,
+        "blind": False,
+        "share": 0.9,
+    }
+    chat = {**common, "api": "chat", "read": 3_990, "failed": 10}
+    unread = {"shadow": {"unknown_format": 7}, "noise": {"truncated": 1}}
+    rerank = {
+        **common,
+        "api": "rerank",
+        "read": 3_993,
+        "unread_legs": unread,
+        "share": 0.01,
+        "required": False,
+    }
+    shown = {**VIEW, "equivalence": equivalence(chat, rerank)}
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(shown))
+    page = words(run("describe", "chat", "--server", control_plane.url).output)
+    assert "chat: 3,990 of 4,000 pairs were read, 10 failed" in page
+    assert (
+        "rerank: 3,993 of 4,000 pairs were read, not looked at (1.0 % of the copies); "
+        "unread: shadow unknown format 7, noise truncated 1"
+    ) in page
+
+
+def test_describe_names_collectors_that_report_no_apis(run: Run, control_plane: FakeControlPlane) -> None:
+    unknown = {"api": "unknown", "blind": False}
+    for found, named in ((equivalence(unknown), True), (equivalence(), False)):
+        control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps({**VIEW, "equivalence": found}))
+        page = words(run("describe", "chat", "--server", control_plane.url).output)
+        assert ("the collector is of an earlier release" in page) is named
+        assert "Inconclusive" in page
+
+
 def test_get_without_routes(run: Run, control_plane: FakeControlPlane) -> None:
     control_plane.responses["GET /v1/routes"] = (200, '{"routes": []}')
     assert "no routes;" in run("get", "--server", control_plane.url).output

@@ -196,13 +196,13 @@ def test_an_error_in_the_shadows_stream_is_not_an_exact_match() -> None:
     assert (comparison.agreement.exact, comparison.shadow.succeeded) == (False, False)
 
 
-def test_opaque_bodies_are_compared_by_bytes() -> None:
+def test_bodies_that_cannot_be_read_are_compared_by_bytes_and_measure_no_quality() -> None:
     same = compare_legs(primary(b"\0\1", content_type="image/png"), shadow(b"\0\1", content_type="image/png"))
     other = compare_legs(
         primary(b"\0\1", content_type="image/png"), shadow(b"\0\2", content_type="image/png")
     )
-    assert (same.agreement.exact, same.agreement.rouge_l, same.similarity) == (True, None, 1.0)
-    assert (other.agreement.exact, other.agreement.rouge_l, other.similarity) == (False, None, 0.0)
+    assert (same.agreement.exact, same.agreement.rouge_l, same.similarity) == (True, None, None)
+    assert (other.agreement.exact, other.agreement.rouge_l, other.similarity) == (False, None, None)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_totals_over_pairs() -> None:
     assert totals.agreement["rouge_l"].total == pytest.approx(1 + 0 + 2 / 3)
     assert totals.traits["failed"] == [0, 1, 4]
     assert totals.outcomes.by_measure["failed"] == ComparisonOutcomes(less=1, same=3)
-    assert totals.outcomes.by_measure["length"] == ComparisonOutcomes(less=1, more=1, same=2)
+    assert totals.outcomes.by_measure["length"] == ComparisonOutcomes(less=1, more=1, same=1)
     assert (totals.tokens_of, totals.tokens_estimated) == (3, 1)
     assert (totals.primary.tokens, totals.shadow.tokens) == (3 + 3 + 1, 3 + 3 + 2)
     assert (totals.primary.failed, totals.shadow.failed) == (0, 1)

@@ -121,6 +121,8 @@ def test_blocks_of_several_stores_are_added_up() -> None:
     counts_ = blocks.counts("chat", "v1", "v2", 0.0)
     assert counts_ is not None
     assert counts_.pairs == 3000
+    assert counts_.apis == {}, "these blocks are those of an earlier release"
+    assert {api: one.read for api, one in counts_.by_api().items()} == {"unknown": 3000}
     blocks.add("one", [make_block(9_990, 5)])
     counts_ = blocks.counts("chat", "v1", "v2", 0.0)
     assert counts_ is not None

@@ -38,6 +38,7 @@ PIECES = st.fixed_dictionaries(
         "finish_reason": st.sampled_from([None, "stop", ""]),
         "logprobs": st.sampled_from([None, {"content": [{"logprob": -0.5}]}]),
         "text": st.just("t"),
+        "error": st.sampled_from([None, {"message": "boom"}]),
     },
 )
 EVENTS = st.lists(
@@ -76,6 +77,7 @@ def test_the_fast_path_builds_the_same_completion(stream: list[tuple[list[Any], 
         if usage is not None:
             general.add_usage(usage)
         general.chunks += general.size > size_before
+        general.seen = True
     assert fast == general
 
 

@@ -104,7 +104,8 @@ def test_compressed_bodies_are_redacted() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        Body(data=b"\x28\xb5\x2f\xfd", content_encoding="zstd"),
+        Body(data=b"\x1f\x9d\x90", content_encoding="compress"),
+        Body(data=b"no brotli", content_encoding="br"),
         Body(data=b"\xff\xfe\x00 not text"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mirror_collector.compare import LegCounts
+from mirror_collector.compare import VERSION, EvidenceBlock, LegCounts, PairTotals
 from mirror_collector.exchange import Pair, Role
 from mirror_collector.serve.views import experiment_view, feedback_view, pair_view, summary_view
 from mirror_collector.store import StoreLimits, StoreReader, StoreWriter
@@ -55,14 +55,37 @@ def test_the_identity_of_the_store_is_unchanged(writer: StoreWriter) -> None:
     assert (writer.store_id, writer.evidence_seq) == (EXPECTED["name"], EXPECTED["seq"])
 
 
-def test_totals_are_unchanged_except_for_waiting_legs(writer: StoreWriter) -> None:
+LEG_COUNTS = ("route", "pairs", "paired", "without_noise", "legs", "unpaired", "waiting")
+NUMBERS = ("pairs", "trios", "limited", "client_left", "failed")
+
+
+def test_counts_of_legs_are_unchanged_except_for_waiting_legs(writer: StoreWriter) -> None:
     summary = as_json(summary_view(writer.totals))
     expected = json.loads(json.dumps(EXPECTED["summary"]))
     for route in expected["routes"]:
         if route["waiting"]:
             route["unpaired"] = {**route["unpaired"], "restart": route["waiting"]}
             route["waiting"] = 0
-    assert summary == expected
+    assert summary["dropped"] == expected["dropped"]
+    assert [[route[name] for name in LEG_COUNTS] for route in summary["routes"]] == [
+        [route[name] for name in LEG_COUNTS] for route in expected["routes"]
+    ]
+
+
+def test_totals_of_an_earlier_comparison_stay_stored_and_are_not_added_up(writer: StoreWriter) -> None:
+    assert [route["comparisons"] for route in summary_view(writer.totals)["routes"]] == [[], []]
+    stored = writer._connection.query("SELECT DISTINCT comparator FROM pair_tallies")
+    assert stored == [(EXPECTED["evidence"][0]["comparator"],)]
+    (text,) = writer._connection.query("SELECT tally FROM pair_tallies WHERE route = 'chat'")[0]
+    totals = PairTotals.from_json(json.loads(text))
+    assert (totals.pairs, totals.coverage) == (6, {})
+    assert PairTotals.from_json(as_json(totals.to_json())) == totals
+
+
+def test_evidence_of_an_earlier_comparison_names_no_api(reader: StoreReader) -> None:
+    blocks = [EvidenceBlock.from_json(block.counts) for block in reader.evidence(0)]
+    assert blocks
+    assert all(block.pairs and not block.apis for block in blocks)
 
 
 def test_pairs_are_unchanged(reader: StoreReader) -> None:
@@ -89,11 +112,22 @@ def test_new_pairs_add_to_the_old_totals(writer: StoreWriter, reader: StoreReade
     assert [block.counts["pairs"] for block in reader.evidence(EXPECTED["seq"])] == [1]
 
 
-def test_a_known_user_is_not_counted_again(writer: StoreWriter, reader: StoreReader) -> None:
-    primary = dataclasses.replace(leg(Role.PRIMARY, "r8"), unit="ada")
-    writer.write([Pair(primary=primary, shadow=leg(Role.SHADOW, "r8"))], LegCounts(), NOW)
-    (block,) = reader.evidence(EXPECTED["seq"])
-    assert (block.counts["counted"], block.counts["repeated"]) == (0, 1)
+def test_a_user_of_an_earlier_comparison_counts_once_in_the_new_one(
+    path: Path, writer: StoreWriter, reader: StoreReader
+) -> None:
+    def write(writer: StoreWriter, name: str) -> list[int]:
+        seq = writer.evidence_seq
+        primary = dataclasses.replace(leg(Role.PRIMARY, name), unit="ada")
+        writer.write([Pair(primary=primary, shadow=leg(Role.SHADOW, name))], LegCounts(), NOW)
+        (block,) = reader.evidence(seq)
+        return [block.counts["counted"], block.counts["repeated"]]
+
+    # The evidence of the earlier comparison is not added up, so it must not count as seen either.
+    assert write(writer, "r8") == [1, 0]
+    assert write(writer, "r9") == [1, 1]
+    writer.close()
+    with closing(StoreWriter(path, StoreLimits())) as reopened:
+        assert write(reopened, "r10") == [1, 2]
 
 
 def test_data_of_a_user_can_be_deleted(writer: StoreWriter) -> None:
@@ -102,11 +136,12 @@ def test_data_of_a_user_can_be_deleted(writer: StoreWriter) -> None:
 
 
 def test_stored_pairs_can_be_compared_again(writer: StoreWriter, reader: StoreReader) -> None:
-    names = ("pairs", "trios", "limited", "client_left", "failed")
-    before = summary_view(writer.totals)["routes"]
     result = writer.recompare(reader, lambda _done: None)
     after = summary_view(writer.totals)["routes"]
     assert (result.measured, result.without_messages) == (7, 0)
-    assert [[route[name] for name in names] for route in after] == [
-        [route[name] for name in names] for route in before
+    assert [[route[name] for name in NUMBERS] for route in after] == [
+        [route[name] for name in NUMBERS] for route in EXPECTED["summary"]["routes"]
     ]
+    assert [sorted(route["apis"]) for route in after] == [["chat"], ["chat"]]
+    versions = {block.comparator: block for block in reader.evidence(0)}
+    assert sorted(versions) == [EXPECTED["evidence"][0]["comparator"], VERSION]

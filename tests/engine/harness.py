@@ -67,12 +67,13 @@ class _Evidence:
 
     found: dict[str, Any] | None = None
     exposed: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    counts: PairCounts | None = None
 
     def summary(self, route: str, stable: str, candidate: str | None) -> PairSummary | None:
         return None if self.found is None else PairSummary.from_json(self.found)
 
     def pair_counts(self, route: str, stable: str, candidate: str, since: float) -> PairCounts | None:
-        return None
+        return self.counts
 
     def exposures(self, route: str, experiment: str) -> Exposures | None:
         found = self.exposed.get((route, experiment))

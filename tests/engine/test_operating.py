@@ -10,6 +10,7 @@ from tests.engine.harness import CANARY, V1, V2, EngineHarness, RecordingHealth,
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.access.audit import Outcome
+from xds_server.analysis.verdicts import ApiCounts, ComparisonCounts, PairCounts
 from xds_server.engine import Action, Caller, CommandRefusedError
 from xds_server.engine.routes import allowed_actions
 from xds_server.rollout import Health
@@ -163,6 +164,45 @@ async def test_candidates_wait_for_health_and_are_rolled_back_when_unhealthy(tmp
         await harness.phase("RolledBack")
         view = harness.engine.queries.view("chat")
         assert (view.outcome, view.dead) == ("RolledBack", ("v2",))
+
+
+async def test_pairs_that_could_not_be_read_start_no_canary(tmp_path: Path) -> None:
+    found: dict[str, Any] = {"pairs": 10, "read": 0}
+    both = (
+        "{shadow: {percentage: 20, promotion: {minPairs: 5}}, canary: {steps: [{setWeight: 5}, {pause: {}}]}}"
+    )
+
+    def embeddings(read: int, unread: int) -> PairCounts:
+        legs = {("shadow", "encoding"): unread} if unread else {}
+        same = {"failed": ComparisonCounts(same=read)}
+        n = read + unread
+        api = ApiCounts(pairs=n, counted=n, read=read, unread=unread, outcomes=same, unread_legs=legs)
+        return PairCounts(pairs=n, counted=n, apis={"embeddings": api})
+
+    async with running_engine(tmp_path / "state.sqlite", summary=found) as harness:
+        FakeProxy(harness.hub)
+        await harness.apply(route(V1, V2, both))
+        await harness.phase("Shadowing")
+        await harness.until(lambda: harness.engine.queries.view("chat").convergence.acked == 1)
+        await harness.ticks()
+        found["pairs"] = 1_000
+        await harness.ticks()
+        assert harness.engine.queries.view("chat").phase == "Shadowing", "no pair was read"
+        found["read"] = 5
+        harness.evidence.counts = embeddings(read=5, unread=995)
+        await harness.ticks()
+        view = harness.engine.queries.view("chat")
+        assert (view.phase, view.equivalence is not None) == ("Shadowing", True)
+        assert view.equivalence is not None
+        assert (view.equivalence["verdict"], view.equivalence["blind"]) == ("Inconclusive", True)
+        (api,) = view.equivalence["apis"]
+        assert (api["api"], api["read"], api["counted"]) == ("embeddings", 5, 1_000)
+        assert api["unread_legs"] == {"shadow": {"encoding": 995}}
+        assert "995 of 1,000 pairs could not be read (shadow encoding 995)" in view.equivalence["words"]
+        found["read"] = 8
+        harness.evidence.counts = embeddings(read=3, unread=0)
+        harness.now += 5
+        await harness.phase("Paused")
 
 
 async def test_a_shadow_is_followed_by_its_canary_after_enough_pairs(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ GROUP = 'group="chat"'
 INSTANCE = 'instance="c:1"'
 ERRORS = 'envoy_llm_requests{cluster="chat/v2",code="503"}'
 FINE = 'envoy_llm_requests{cluster="chat/v2",code="200"}'
+UNREAD, READ = (
+    f'mirror_collector_compared_pairs_total{{route="chat",api="embeddings",result="{result}"}}'
+    for result in ("unread", "read")
+)
 WEIGHT = 'shiftplane_route_weight_percent{route="chat",variant="v2"}'
 
 
@@ -143,6 +147,17 @@ CASES = {
         at="10m",
         labels={"instance": "c:1"},
         summary="collector c:1 cannot write to its store: pairs are lost",
+    ),
+    "MirrorCollectorUnread": Case(
+        fires={UNREAD: "0+60x60", READ: "0+30x60"},
+        quiet=(
+            {UNREAD: "0+30x60", READ: "0+60x60"},
+            # Another API is read, and this one is not used.
+            {UNREAD: "9x60", READ: "0+60x60"},
+        ),
+        at="30m",
+        labels={"route": "chat", "api": "embeddings"},
+        summary="most answers of chat (embeddings) cannot be read: they are no evidence",
     ),
     "MirrorCollectorDropping": Case(
         fires={f'mirror_collector_dropped_total{{{INSTANCE},reason="queue_full"}}': "0+5x60"},

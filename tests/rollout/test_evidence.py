@@ -135,6 +135,14 @@ def test_enough_pairs_suffice_when_not_different_is_required() -> None:
     assert driver.state.proven
 
 
+def test_too_many_unread_answers_hold_the_promotion() -> None:
+    driver = shadowed("NotDifferent")
+    driver.send(Evidence(pairs=80, equivalence="Inconclusive", detail="not read", blind=True))
+    assert (driver.state.proven, driver.state.equivalence) == (False, "Inconclusive")
+    driver.send(Evidence(pairs=80, equivalence="Inconclusive"))
+    assert driver.state.proven
+
+
 @pytest.mark.parametrize("required", ["NotDifferent", "Equivalent"])
 def test_different_is_final_for_a_shadow(required: str) -> None:
     driver = shadowed(required)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.support.site import GOOD, spec
 from xds_server.access.identity import Role
+from xds_server.analysis.verdicts import ApiCounts, PairCounts, assess_equivalence
+from xds_server.view.equivalence import equivalence_view
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.support.site import Served
 
 
@@ -70,3 +75,19 @@ async def test_errors_of_login_and_queries_are_shown_as_pages(served: Served) ->
     await log_in(served, Role.VIEWER)
     status, page = await load_page(served, "/audit?before=soon")
     assert (status, "a whole number" in page) == (400, True)
+
+
+async def test_the_page_of_a_shadow_shows_which_answers_were_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.apply(GOOD)
+    await log_in(served, Role.VIEWER)
+    counts = ApiCounts(
+        pairs=2_000, counted=1_900, read=300, unread=1_600, unread_legs={("shadow", "unknown_format"): 1_600}
+    )
+    found = assess_equivalence(PairCounts(pairs=2_000, counted=1_900, apis={"messages": counts}))
+    view = replace(served.engine.queries.view("chat"), equivalence=equivalence_view(found))
+    monkeypatch.setattr(served.engine.queries, "view", lambda _name: view)
+    _, page = await load_page(served, "/routes/chat")
+    for text in ("messages", "300 of 1,900", "shadow unknown format 1,600", "Inconclusive"):
+        assert text in page

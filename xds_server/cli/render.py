@@ -322,6 +322,8 @@ def _kill_text(kill: View) -> str:
 
 def _pairs(pairs: View) -> Text:
     parts = [f"{pairs['pairs']:,} pairs"]
+    if pairs.get("unread"):
+        parts.append(f"{pairs['unread']:,} unread")
     agreement = pairs.get("agreement") or {}
     for name, label in (("status", "same status"), ("exact", "same text")):
         counts = agreement.get(name) or {}
@@ -348,9 +350,28 @@ def _equivalence(found: View) -> Text:
     text = Text(found["verdict"], style=_EQUIVALENCE_STYLE.get(found["verdict"], ""))
     text.append(f" ({found['trios']:,} of {found['pairs']:,} pairs with a noise baseline): ", style="dim")
     text.append(found["words"])
+    for api in found.get("apis", ()):
+        text.append(f"\n{_coverage(api)}", style="yellow" if api["blind"] else "dim")
     if found["limited"]:
         text.append(f"; {found['limited']:,} copies exceeded a limit and are not counted", style="yellow")
     return text
+
+
+def _coverage(api: View) -> str:
+    """Return how many pairs of an API were read, and why answers were not."""
+    if api["api"] == "unknown":
+        return "the collector is of an earlier release and reports no APIs and no unread answers"
+    words = f"{api['api']}: {api['read']:,} of {api['counted']:,} pairs were read"
+    if api["failed"]:
+        words += f", {api['failed']:,} failed"
+    if not api["required"]:
+        words += f", not looked at ({100 * api['share']:.1f} % of the copies)"
+    reasons = [
+        f"{leg} {reason.replace('_', ' ')} {n:,}"
+        for leg, by_reason in api["unread_legs"].items()
+        for reason, n in by_reason.items()
+    ]
+    return f"{words}; unread: {', '.join(reasons)}" if reasons else words
 
 
 def _ms(value: float | None) -> str:

@@ -49,7 +49,9 @@ def shadow_events(
     if not isinstance(step, rollout.Shadow) or state.kill is not None or summary is None:
         return []
     events: list[rollout.Event] = []
-    pairs, rate = summary.pairs, summary.shadow_tokens_per_second
+    # Pairs that could not be read are no evidence, so they do not count towards `minPairs`.
+    pairs = summary.pairs if summary.read is None else summary.read
+    rate = summary.shadow_tokens_per_second
     if pairs is not None:
         verdict = "" if equivalence is None else equivalence.equivalence.value
         before = state.pairs_before
@@ -57,7 +59,8 @@ def shadow_events(
         needed = step.min_pairs is not None and not state.proven and enough
         if needed or (verdict and verdict != state.equivalence):
             detail = "" if equivalence is None else equivalence.message
-            events.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=detail))
+            blind = equivalence is not None and equivalence.blind
+            events.append(rollout.Evidence(pairs=pairs, equivalence=verdict, detail=detail, blind=blind))
     if step.tokens_per_second is not None and rate is not None:
         events.append(rollout.ShadowTokenRate(tokens_per_second=rate))
     return events

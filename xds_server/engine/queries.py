@@ -217,7 +217,10 @@ class RouteQueries:
         if not isinstance(live.state.current, rollout.Shadow) or spec.candidate is None or began is None:
             return None
         counts = self._evidence.pair_counts(live.name, spec.stable, spec.candidate, began)
-        return None if counts is None else assess_equivalence(counts)
+        if counts is None:
+            return None
+        least = live.state.current.min_pairs
+        return assess_equivalence(counts) if least is None else assess_equivalence(counts, min_pairs=least)
 
     def _capture_losses(self, group: str) -> dict[str, int]:
         """Return the captured legs and mirrored requests that a group's proxies dropped, by reason."""

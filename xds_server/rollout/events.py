@@ -128,14 +128,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The number of pairs of answers ever compared between the two backends of the shadow.
+    """The number of pairs of answers ever read and compared between the two backends of the shadow.
 
     `equivalence` is the verdict on the pairs of this shadow, "" before there is one; `detail` explains it.
+    `blind` is whether too many answers of an API could not be read.
     """
 
     pairs: int
     equivalence: StoredEquivalence = ""
     detail: str = ""
+    blind: bool = False
     kind: Literal["evidence"] = "evidence"
 
 

@@ -266,7 +266,7 @@ def update_shadow_evidence(state: State, event: Evidence, _now: float) -> Result
     if state.pairs_before is None or event.pairs < state.pairs_before:
         return replace(state, pairs_before=event.pairs), records
     compared = event.pairs - state.pairs_before
-    if compared < step.min_pairs or not _meets_requirement(step, state.equivalence):
+    if event.blind or compared < step.min_pairs or not _meets_requirement(step, state.equivalence):
         return state, records
     verdict = f"; verdict: {state.equivalence}" if state.equivalence else ""
     message = f"{compared} pairs compared, {step.min_pairs} required{verdict}"

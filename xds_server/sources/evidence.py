@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from xds_server.analysis.verdicts import ComparisonCounts, PairCounts
+from xds_server.analysis.verdicts import ApiCounts, ComparisonCounts, PairCounts
 from xds_server.retry import RetryPolicy
 from xds_server.sources.wire import evidence_pb2 as wire
 
@@ -139,9 +139,25 @@ def _counts(block: Any) -> PairCounts:
         counted=block.counted,
         trios=block.trios,
         repeated=block.repeated,
-        outcomes={
-            name: ComparisonCounts(less=signs.less, more=signs.more, same=signs.same)
-            for name, signs in block.signs.items()
-        },
+        outcomes=_outcomes(block.signs),
         tokens=dict(block.tokens),
+        apis={name: _api_counts(api) for name, api in block.apis.items()},
     )
+
+
+def _api_counts(api: Any) -> ApiCounts:
+    return ApiCounts(
+        pairs=api.pairs,
+        counted=api.counted,
+        read=api.read,
+        unread=api.unread_pairs,
+        trios=api.trios,
+        outcomes=_outcomes(api.signs),
+        unread_legs={(one.leg, one.reason): one.answers for one in api.unread},
+    )
+
+
+def _outcomes(signs: Any) -> dict[str, ComparisonCounts]:
+    return {
+        name: ComparisonCounts(less=one.less, more=one.more, same=one.same) for name, one in signs.items()
+    }

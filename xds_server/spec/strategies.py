@@ -134,7 +134,9 @@ class Promotion(SpecModel):
     """The strategy that follows: the `canary` of the same spec."""
 
     min_pairs: PairCount = 100
-    """Minimum number of pairs of answers that must be compared before the canary starts."""
+    """Minimum number of pairs whose answers were both read before the canary starts. The verdict `Equivalent`
+    requires it of each API with at least 5 % of the copies.
+    """
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
     """The verdict that is required before the canary starts. Every verdict except `Different` meets

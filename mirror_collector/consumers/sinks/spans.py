@@ -24,7 +24,7 @@ _SPAN_KIND_CLIENT: Final = 3
 _STATUS_OK: Final = 1
 _STATUS_ERROR: Final = 2
 _MAX_CHARACTERS: Final = 8_000
-_OPERATIONS: Final = {"chat": "chat", "completion": "text_completion", "response": "chat"}
+_OPERATIONS: Final = {"chat": "chat", "completion": "text_completion", "embeddings": "embeddings"}
 
 
 def trace_id(pair: Pair) -> str:

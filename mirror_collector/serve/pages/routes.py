@@ -43,6 +43,7 @@ _FILTERS: Final = (
     ("At least twice as long", {"flags": "longer"}),
     ("At most half as long", {"flags": "shorter"}),
     ("Failed", {"flags": "failed"}),
+    ("Unread", {"flags": "unread"}),
     ("Empty", {"flags": "empty"}),
     ("Invalid JSON", {"flags": "invalid_json"}),
     ("Different language", {"flags": "language"}),
@@ -61,9 +62,16 @@ MEASURE_LABELS: Final = {
     "finish_reason": "the same finish reason",
     "tool_calls": "the same tool calls",
     "language": "the same language",
+    "vector": "the same direction of embeddings (cosine)",
+    "ranking": "the same order of results (rank correlation)",
+    "top_result": "the same first result",
+    "scores": "close scores",
+    "transcript": "the same words of a transcript",
+    "document": "close fields of a document",
 }
 TRAIT_LABELS: Final = {
     "failed": "failed",
+    "unreadable": "unreadable",
     "empty": "empty",
     "refused": "refused",
     "cut": "cut off by the token limit",
@@ -72,6 +80,8 @@ TRAIT_LABELS: Final = {
 }
 FLAG_LABELS: Final = {
     "failed": "the shadow failed",
+    "unreadable": "the shadow's answer is no answer of this API",
+    "unread": "an answer could not be read: this pair is no evidence of equality",
     "empty": "the shadow's answer is empty",
     "refused": "the shadow refused",
     "cut": "the token limit cut off the shadow's answer",

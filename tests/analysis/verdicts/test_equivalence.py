@@ -72,9 +72,10 @@ def test_too_little_evidence_is_inconclusive() -> None:
     without_baseline = assessed(0, 0, 500, trios=False)
     assert without_baseline.equivalence is Equivalence.INCONCLUSIVE
     assert "only with a noise baseline" in without_baseline.message
-    few = assessed(4, 4, 0)
+    few = assess_equivalence(counts(4, 4, 0), min_pairs=5)
     assert few.equivalence is Equivalence.INCONCLUSIVE
     assert "rouge_l" in few.message
+    assert assessed(4, 4, 0).message == "8 of 8 pairs were read, at least 100 are required"
     assert "more pairs" in assessed(60, 60, 0).message
 
 
@@ -98,7 +99,7 @@ def test_a_candidate_that_fails_less_is_equivalent() -> None:
 
 def test_equivalence_requires_every_measure() -> None:
     assert assessed(200, 200, 0).equivalence is Equivalence.EQUIVALENT
-    found = assessed(200, 200, 0, tool_calls=ComparisonCounts(same=3))
+    found = assessed(200, 200, 0, tool_calls=ComparisonCounts(same=5))
     assert found.equivalence is Equivalence.INCONCLUSIVE
     assert "tool_calls" in found.message
 

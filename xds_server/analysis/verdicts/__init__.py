@@ -13,14 +13,14 @@ from xds_server.analysis.verdicts.analyzed_block import (
 )
 from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
 from xds_server.analysis.verdicts.equivalence import (
-    ComparisonCounts,
+    ApiResult,
     Equivalence,
     EquivalenceResult,
     MeasureResult,
-    PairCounts,
     assess_equivalence,
 )
 from xds_server.analysis.verdicts.metrics import METRICS, Kind, Metric, Price, cost
+from xds_server.analysis.verdicts.pair_counts import UNKNOWN_API, ApiCounts, ComparisonCounts, PairCounts
 from xds_server.analysis.verdicts.pair_summary import PairSummary
 from xds_server.analysis.verdicts.policy import (
     ALPHA,
@@ -38,8 +38,11 @@ from xds_server.analysis.verdicts.spec_policy import policy_from_spec
 __all__ = [
     "ALPHA",
     "METRICS",
+    "UNKNOWN_API",
     "AnalysisResult",
     "AnalyzedBlock",
+    "ApiCounts",
+    "ApiResult",
     "ArmSummary",
     "Arms",
     "BlockContext",

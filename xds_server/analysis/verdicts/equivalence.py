@@ -6,32 +6,34 @@ and any measure. The evidence against a fair coin is a bet on all other coins at
 stays below 1/alpha with a probability of at least 1-alpha, however often it is checked. It depends on counts
 alone, so the counts of several periods and collectors can be added.
 
-`Equivalent` is the reverse: proof, measure by measure, that the candidate is not less similar by more than a
-margin. Without enough pairs the verdict is `Inconclusive`.
+`Equivalent` is the reverse: proof, API by API and measure by measure, that the candidate is not less similar
+by more than a margin. It needs a minimum of pairs that were read: what could not be read is no evidence.
+Without enough pairs the verdict is `Inconclusive`.
+
+For `Different`, alpha is split over APIs and measures, since one difference is enough. For `Equivalent` it is
+not, since every measure has to be proven.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from math import inf, lgamma, log, log1p
+from math import log
 from typing import TYPE_CHECKING, Final
 
-from scipy.special import betainc
-
-from xds_server.analysis.verdicts.e_values import log_mean_exp
+from xds_server.analysis.verdicts.equivalence_measures import (
+    MEASURES,
+    Measure,
+    api_share,
+    evidence_of_difference,
+    evidence_within,
+)
+from xds_server.analysis.verdicts.pair_counts import UNKNOWN_API
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from xds_server.analysis.verdicts.pair_counts import ApiCounts, ComparisonCounts, PairCounts
 
-__all__ = [
-    "ComparisonCounts",
-    "Equivalence",
-    "EquivalenceResult",
-    "MeasureResult",
-    "PairCounts",
-    "assess_equivalence",
-]
+__all__ = ["ApiResult", "Equivalence", "EquivalenceResult", "MeasureResult", "assess_equivalence"]
 
 
 class Equivalence(Enum):
@@ -42,158 +44,55 @@ class Equivalence(Enum):
     INCONCLUSIVE = "Inconclusive"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonCounts:
-    """How often the candidate was less similar, more similar, or neither.
-
-    For a trait such as `refused`, `less` counts the pairs in which only the candidate's answer has it; for
-    `length`, those in which it is shorter.
-    """
-
-    less: int = 0
-    more: int = 0
-    same: int = 0
-
-    @property
-    def n(self) -> int:
-        """The number of comparisons."""
-        return self.less + self.more + self.same
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairCounts:
-    """The counts of compared pairs of two backends, over all collectors.
-
-    `pairs` has all pairs: those whose client disconnected (`client_left`), those whose copy the shadow's
-    limits cut off (`limited`), those of a user or session that was counted before (`repeated`), and all
-    others (`counted`). `trios` are the pairs with a noise baseline, at most one per user or session.
-    """
-
-    pairs: int = 0
-    client_left: int = 0
-    limited: int = 0
-    counted: int = 0
-    trios: int = 0
-    repeated: int = 0
-    outcomes: Mapping[str, ComparisonCounts] = field(default_factory=dict)
-    tokens: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def sum(cls, parts: Iterable[PairCounts]) -> PairCounts:
-        """Return the sum of several counts."""
-        numbers = dict.fromkeys(_NUMBERS, 0)
-        outcomes: dict[str, list[int]] = {}
-        tokens: dict[str, int] = {}
-        for part in parts:
-            for name in _NUMBERS:
-                numbers[name] += getattr(part, name)
-            for name, one in part.outcomes.items():
-                known = outcomes.setdefault(name, [0, 0, 0])
-                known[0] += one.less
-                known[1] += one.more
-                known[2] += one.same
-            for role, count in part.tokens.items():
-                tokens[role] = tokens.get(role, 0) + count
-        return cls(
-            **numbers,
-            outcomes={name: ComparisonCounts(less=a, more=b, same=c) for name, (a, b, c) in outcomes.items()},
-            tokens=tokens,
-        )
-
-
-_NUMBERS: Final = ("pairs", "client_left", "limited", "counted", "trios", "repeated")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measure:
-    """The parameters of one measure: its share of alpha, its margin, and how to describe a difference."""
-
-    alpha: float
-    margin: float
-    worse_only: bool = False
-    """Whether only a worse candidate counts as different."""
-
-    less: str
-    more: str
-
-
 _ALPHA: Final = 0.05
-_MEASURES: Final = {
-    # Half of alpha goes to the text, where almost every difference shows; the other measures share the rest
-    # evenly.
-    "rouge_l": _Measure(
-        alpha=0.5,
-        margin=0.2,
-        less="the candidate's texts differ more from users' answers than the stable backend's second answers",
-        more="the candidate's texts vary less than the stable backend's",
-    ),
-    "finish_reason": _Measure(
-        alpha=0.05,
-        margin=0.1,
-        less="the candidate's answers end for other finish reasons",
-        more="the candidate's finish reasons vary less",
-    ),
-    "tool_calls": _Measure(
-        alpha=0.05,
-        margin=0.1,
-        less="the candidate calls other tools",
-        more="the candidate's tool calls vary less",
-    ),
-    "language": _Measure(
-        alpha=0.05,
-        margin=0.1,
-        worse_only=True,
-        less="the candidate answers in other languages",
-        more="",
-    ),
-    "failed": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="the candidate fails more often", more=""
-    ),
-    "empty": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="the candidate's answers are empty more often", more=""
-    ),
-    "refused": _Measure(
-        alpha=0.05,
-        margin=0.05,
-        less="the candidate refuses more often",
-        more="the candidate refuses less often",
-    ),
-    "cut": _Measure(
-        alpha=0.05,
-        margin=0.1,
-        less="the candidate's answers are cut off more often",
-        more="the candidate's answers are cut off less often",
-    ),
-    "invalid_json": _Measure(
-        alpha=0.05, margin=0.05, worse_only=True, less="the candidate's JSON is invalid more often", more=""
-    ),
-    "invalid_calls": _Measure(
-        alpha=0.05,
-        margin=0.05,
-        worse_only=True,
-        less="the candidate's tool calls are invalid more often",
-        more="",
-    ),
-    "length": _Measure(
-        alpha=0.05,
-        margin=0.25,
-        less="the candidate's answers are shorter",
-        more="the candidate's answers are longer",
-    ),
-}
-_BETS: Final = tuple(step / 12 for step in range(1, 12))
+_MIN_PAIRS: Final = 100
+_LEAST_SHARE: Final = 0.05
+"""APIs with a smaller share of the copies are not required for Equivalent, but are named."""
+
+_LEAST_SHARE_OF_MEASURE: Final = 0.01
+"""Measures that apply to a smaller share of an API's pairs are not required either, but are named."""
+
+_MOST_UNREAD: Final = 0.5
+_MOST_UNREAD_OF_CANDIDATE: Final = 0.1
+"""How much more often the candidate's answers than the stable backend's may be unread, as a share of the
+pairs. Above it, the pairs that were read are no fair sample: the unread answers may be those that differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureResult:
-    """The result of one measure; `against` and `support` are log e-values, scaled so that 1 decides."""
+    """The result of one measure of one API.
 
+    `against` and `support` are log e-values, scaled so that 1 decides. `required` is whether Equivalent needs
+    this measure.
+    """
+
+    api: str
     measure: str
     outcomes: ComparisonCounts
     equivalence: Equivalence
     against: float
     support: float
     message: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiResult:
+    """The verdict on one API.
+
+    `share` is its share of all copies, in [0, 1]. `required` is whether Equivalent needs this API. `blind` is
+    whether too many of its answers could not be read. `message` gives the reason, or what is missing; it is
+    empty if the API is equivalent.
+    """
+
+    api: str
+    share: float
+    counts: ApiCounts
+    required: bool
+    blind: bool
+    equivalence: Equivalence
+    message: str
+    measures: tuple[MeasureResult, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,81 +102,171 @@ class EquivalenceResult:
     equivalence: Equivalence
     message: str
     counts: PairCounts
-    measures: tuple[MeasureResult, ...] = ()
+    apis: tuple[ApiResult, ...] = ()
+
+    @property
+    def measures(self) -> tuple[MeasureResult, ...]:
+        """The results of the measures of all APIs."""
+        return tuple(measure for api in self.apis for measure in api.measures)
+
+    @property
+    def blind(self) -> bool:
+        """Whether too many answers of an API that Equivalent needs could not be read."""
+        return any(api.required and api.blind for api in self.apis)
 
 
-def assess_equivalence(counts: PairCounts, *, alpha: float = _ALPHA) -> EquivalenceResult:
+def assess_equivalence(
+    counts: PairCounts, *, min_pairs: int = _MIN_PAIRS, alpha: float = _ALPHA
+) -> EquivalenceResult:
     """Return the equivalence verdict on the counts of all pairs so far.
 
     Args:
         counts: The counts of all collectors since the shadow began.
-        alpha: The probability of calling equal backends different, over all checks together; the probability
-            of calling different ones equivalent is the same.
+        min_pairs: The minimum of pairs that were read, for each API with at least 5 % of the copies.
+        alpha: The probability of calling equal backends different, over all checks, APIs and measures
+            together; the probability of calling different ones equivalent is the same.
     """
-    results = tuple(
-        _measure_result(name, measure, counts, alpha)
-        for name, measure in _MEASURES.items()
-        if _applies(counts, name)
+    by_api = counts.by_api()
+    total = sum(one.pairs for one in by_api.values()) or counts.counted
+    apis = tuple(
+        _assess_api(api, one, _share(one, total, len(by_api)), min_pairs, alpha)
+        for api, one in sorted(by_api.items(), key=lambda item: (-item[1].pairs, item[0]))
     )
-    different = [result for result in results if result.equivalence is Equivalence.DIFFERENT]
+    verdict, message = _overall(counts, apis)
+    return EquivalenceResult(equivalence=verdict, message=message, counts=counts, apis=apis)
+
+
+def _share(counts: ApiCounts, total: int, apis: int) -> float:
+    return 1.0 if apis == 1 else counts.pairs / total if total else 0.0
+
+
+def _overall(counts: PairCounts, apis: tuple[ApiResult, ...]) -> tuple[Equivalence, str]:
+    different = [one for api in apis for one in api.measures if one.equivalence is Equivalence.DIFFERENT]
+    several = len(apis) > 1
     if different:
-        message = "; ".join(map(_describe, sorted(different, key=lambda result: -result.against)))
-        return EquivalenceResult(
-            equivalence=Equivalence.DIFFERENT, message=message, counts=counts, measures=results
-        )
-    missing = _missing_evidence(counts, results)
-    verdict = Equivalence.INCONCLUSIVE if missing else Equivalence.EQUIVALENT
-    message = missing or (
-        f"{counts.trios:,} pairs with a noise baseline and {counts.counted:,} in all: "
+        found = sorted(different, key=lambda result: -result.against)
+        return Equivalence.DIFFERENT, "; ".join(_describe(one, named=several) for one in found)
+    if not counts.counted:
+        return Equivalence.INCONCLUSIVE, "no pair of answers was compared yet"
+    missing = [api for api in apis if api.required and api.equivalence is not Equivalence.EQUIVALENT]
+    omitted = _not_looked_at(apis)
+    if missing:
+        words = "; ".join(f"{api.api}: {api.message}" if several else api.message for api in missing)
+        return Equivalence.INCONCLUSIVE, words + omitted
+    read = sum(api.counts.read for api in apis)
+    words = (
+        f"{counts.trios:,} pairs with a noise baseline and {read:,} read pairs in all: "
         "no measure differs by more than its margin"
     )
-    return EquivalenceResult(equivalence=verdict, message=message, counts=counts, measures=results)
+    return Equivalence.EQUIVALENT, words + omitted
 
 
-def _applies(counts: PairCounts, name: str) -> bool:
-    outcomes = counts.outcomes.get(name)
-    return outcomes is not None and outcomes.n > 0
+def _not_looked_at(apis: tuple[ApiResult, ...]) -> str:
+    """Return which APIs and measures have too few pairs to be required; "" if there are none."""
+    names = [f"{api.api} ({api.counts.pairs:,} pairs)" for api in apis if not api.required]
+    names += [
+        f"{one.measure} ({one.outcomes.n:,} pairs{f' of {api.api}' if len(apis) > 1 else ''})"
+        for api in apis
+        if api.required
+        for one in api.measures
+        if not one.required and one.equivalence is not Equivalence.EQUIVALENT
+    ]
+    return f"; not looked at: {', '.join(names)}" if names else ""
 
 
-def _measure_result(name: str, measure: _Measure, counts: PairCounts, alpha: float) -> MeasureResult:
-    outcomes = counts.outcomes[name]
-    needed = -log(alpha * measure.alpha)
-    against = _log_evidence_of_difference(outcomes, one_sided=measure.worse_only)
-    support = _log_evidence_within(outcomes.more, outcomes.same, outcomes.less, measure.margin)
+def _assess_api(api: str, counts: ApiCounts, share: float, min_pairs: int, alpha: float) -> ApiResult:
+    of_api = alpha * api_share(api, alone=api == UNKNOWN_API)
+    measures = tuple(
+        _measure_result(api, name, counts, alpha, of_api)
+        for name in MEASURES
+        if name in counts.outcomes and counts.outcomes[name].n
+    )
+    unread = _too_many_unread(counts)
+    missing = unread or _missing_evidence(counts, measures, min_pairs)
+    verdict = Equivalence.INCONCLUSIVE if missing else Equivalence.EQUIVALENT
+    if any(one.equivalence is Equivalence.DIFFERENT for one in measures):
+        verdict = Equivalence.DIFFERENT
+    return ApiResult(
+        api=api,
+        share=share,
+        counts=counts,
+        required=share >= _LEAST_SHARE,
+        blind=bool(unread),
+        equivalence=verdict,
+        message=missing,
+        measures=measures,
+    )
+
+
+def _measure_result(
+    api: str, name: str, counts: ApiCounts, alpha: float, alpha_of_api: float
+) -> MeasureResult:
+    measure, outcomes = MEASURES[name], counts.outcomes[name]
+    needed = -log(alpha_of_api * measure.alpha)
+    against = evidence_of_difference(outcomes, one_sided=measure.worse_only)
+    support = evidence_within(outcomes.more, outcomes.same, outcomes.less, measure)
     if not measure.worse_only:
-        reverse = _log_evidence_within(outcomes.less, outcomes.same, outcomes.more, measure.margin)
-        support = min(support, reverse)
+        support = min(support, evidence_within(outcomes.less, outcomes.same, outcomes.more, measure))
     verdict = Equivalence.INCONCLUSIVE
     if against >= needed:
         verdict = Equivalence.DIFFERENT
     elif support >= -log(alpha):
         verdict = Equivalence.EQUIVALENT
     return MeasureResult(
+        api=api,
         measure=name,
         outcomes=outcomes,
         equivalence=verdict,
         against=max(0.0, against / needed),
         support=max(0.0, support / -log(alpha)),
         message=measure.less if outcomes.less >= outcomes.more else measure.more,
+        required=outcomes.n >= _LEAST_SHARE_OF_MEASURE * _possible(measure, counts),
     )
 
 
-def _describe(result: MeasureResult) -> str:
+def _possible(measure: Measure, counts: ApiCounts) -> int:
+    """Return the number of pairs to which a measure could apply."""
+    return counts.trios if measure.needs_baseline else counts.read
+
+
+def _describe(result: MeasureResult, *, named: bool) -> str:
     outcomes = result.outcomes
+    api = f"{result.api}: " if named else ""
     most, differing = max(outcomes.less, outcomes.more), outcomes.less + outcomes.more
-    return f"{result.message} ({result.measure}: {most:,} of the {differing:,} pairs that differ)"
+    return f"{api}{result.message} ({result.measure}: {most:,} of the {differing:,} pairs that differ)"
 
 
-def _missing_evidence(counts: PairCounts, results: tuple[MeasureResult, ...]) -> str:
+def _too_many_unread(counts: ApiCounts) -> str:
+    """Return why the pairs that were read are no sample of the API's answers; "" if they are."""
+    legs = dict.fromkeys(("primary", "shadow"), 0)
+    for (leg, _reason), n in counts.unread_legs.items():
+        if leg in legs:
+            legs[leg] += n
+    if counts.unread > _MOST_UNREAD * counts.counted:
+        words = f"{counts.unread:,} of {counts.counted:,} pairs could not be read"
+    elif legs["shadow"] - legs["primary"] > _MOST_UNREAD_OF_CANDIDATE * counts.counted:
+        words = (
+            f"{legs['shadow']:,} of {counts.counted:,} answers of the candidate could not be read, "
+            f"and {legs['primary']:,} of the stable backend"
+        )
+    else:
+        return ""
+    reasons = ", ".join(f"{leg} {reason} {n:,}" for (leg, reason), n in sorted(counts.unread_legs.items()))
+    return f"{words} ({reasons})"
+
+
+def _missing_evidence(counts: ApiCounts, measures: tuple[MeasureResult, ...], min_pairs: int) -> str:
     """Return what an Equivalent verdict still needs; "" if nothing is missing."""
     if not counts.counted:
         return "no pair of answers was compared yet"
-    if not counts.trios:
+    if not counts.trios and counts.read:
         return (
             "no difference so far; texts can be judged only with a noise baseline "
             "(shadow.compare.noiseBaseline)"
         )
-    undecided = [result for result in results if result.equivalence is Equivalence.INCONCLUSIVE]
+    if counts.read < min_pairs or not counts.trios:
+        return f"{counts.read:,} of {counts.counted:,} pairs were read, at least {min_pairs:,} are required"
+    undecided = [one for one in measures if one.required and one.equivalence is Equivalence.INCONCLUSIVE]
     if not undecided:
         return ""
     slowest = min(undecided, key=lambda result: result.support)
@@ -287,30 +276,3 @@ def _missing_evidence(counts: PairCounts, results: tuple[MeasureResult, ...]) ->
         remaining = f", about {pairs:,} more pairs at this rate"
     names = ", ".join(result.measure for result in undecided)
     return f"not enough pairs yet to exclude a difference in {names}{remaining}"
-
-
-def _log_evidence_of_difference(outcomes: ComparisonCounts, *, one_sided: bool) -> float:
-    """Return the log evidence against a fair coin; if `one_sided`, only for a less similar candidate."""
-    less, more = outcomes.less, outcomes.more
-    n = less + more
-    even = lgamma(1 + less) + lgamma(1 + more) - lgamma(2 + n) + n * log(2)
-    if not one_sided:
-        return even
-    beyond = float(betainc(1 + more, 1 + less, 0.5))
-    return even + log(2 * beyond) if beyond > 0 else -inf
-
-
-def _log_evidence_within(better: int, equal: int, worse: int, margin: float) -> float:
-    """Return the log evidence that `worse` exceeds `better` by less than `margin` of all pairs.
-
-    Each pair scores 0 (better), ½ or 1 (worse); the bet is against a mean score of at least ½ + margin/2.
-    """
-    bound = (1 + margin) / 2
-    bets = []
-    for share in _BETS:
-        bet = share / (1 - bound)
-        low = log1p(-share)
-        bets.append(
-            better * log1p(bet * bound) + equal * log1p(bet * (bound - 0.5)) + (worse * low if worse else 0.0)
-        )
-    return log_mean_exp(bets)
