@@ -2,12 +2,13 @@
 
 Reading plain JSON delays the response until it is complete, and a response beyond the buffer limit would
 become an error; that filter therefore skips responses that are not JSON or do not declare a length below a
-megabyte. Streams are read without buffering. Compressed answers are skipped: the filters would take them
-for broken JSON.
+megabyte. Streams are read without buffering. Compressed JSON is skipped: the filter would take it for broken
+JSON.
 
 The parsers cost most of the time, and every rule is evaluated for each event. Streams of the APIs whose
-events have a `type` therefore have a filter of their own, and rules that matter once stop after their first
-match.
+events have a `type` therefore have a parser of their own, rules that matter once stop after their first
+match, and rules for what is usually missing begin with a parent object: Envoy looks for a value in five ways
+and for a parent in one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from envoy_data_plane.envoy.extensions.content_parsers.json.v3 import (
     JsonContentParserRuleConfig,
 )
 from envoy_data_plane.envoy.extensions.filters.common.matcher.action.v3 import SkipFilter
+from envoy_data_plane.envoy.extensions.filters.http.composite.v3 import Composite, ExecuteFilterAction
 from envoy_data_plane.envoy.extensions.filters.http.json_to_metadata.v3 import (
     JsonToMetadata,
     JsonToMetadataKeyValuePair,
@@ -75,7 +77,7 @@ _Predicate = MatcherMatcherListPredicate
 
 def answer_filters(envoy: int) -> list[HttpFilter]:
     """Return the filters that read plain and streamed answers, for Envoy 1.`envoy`."""
-    return [_plain(), *([_events(), _typed_events()] if reads_streams(envoy) else [])]
+    return [_plain(), *([_streamed()] if reads_streams(envoy) else [])]
 
 
 def _plain() -> HttpFilter:
@@ -101,36 +103,57 @@ def _plain() -> HttpFilter:
     return _skipped_unless(readable, "shiftplane.usage.plain", extension)
 
 
-def _events() -> HttpFilter:
-    """Return the filter for streams that end with a mark that is no JSON, `[DONE]`."""
-    rules = [
-        (_rule("kind", "object", constant="stream", missing="stream"), True),
-        (_rule("prompt", "usage.prompt_tokens"), False),
-        (_rule("completion", "usage.completion_tokens"), False),
-        (_rule("error", "error", kind=_STRING, error=("mark", "yes")), False),
-    ]
-    readable = _all_of(
-        _not(_response_header("content-encoding", _COMPRESSED)),
-        _not(_request_header(":path", _TYPED_EVENTS)),
+def _streamed() -> HttpFilter:
+    """Return the filter of streams: one of two parsers, chosen by the path of the request.
+
+    A filter of responses alone cannot be skipped by a request header; the composite filter can choose.
+    """
+    typed = MatcherMatcherListFieldMatcher(
+        predicate=_request_header(":path", _TYPED_EVENTS), on_match=_execute(_typed_events())
     )
-    return _skipped_unless(readable, "shiftplane.usage.streamed", _event_parser(rules))
+    config = ExtensionWithMatcher(
+        extension_config=TypedExtensionConfig(
+            name="envoy.filters.http.composite", typed_config=pack(Composite())
+        ),
+        xds_matcher=Matcher(
+            matcher_list=MatcherMatcherList(matchers=[typed]), on_no_match=_execute(_events())
+        ),
+    )
+    return HttpFilter(name="shiftplane.usage.streamed", typed_config=pack(config))
 
 
-def _typed_events() -> HttpFilter:
-    """Return the filter for streams whose last event has the `type` of an end."""
-    rules = [
-        (_rule("kind", "type", constant="stream", missing="stream"), True),
-        (_rule("type", "type", kind=_STRING), False),
-        *((rule, False) for rule in _usage("", "response")),
-        (_rule("prompt", "message.usage.input_tokens"), True),
-        (_rule("error", "response.error", kind=_STRING), False),
-        (_rule("error", "error", kind=_STRING, error=("mark", "yes")), False),
-    ]
-    readable = _all_of(
-        _not(_response_header("content-encoding", _COMPRESSED)),
-        _request_header(":path", _TYPED_EVENTS),
+def _execute(extension: TypedExtensionConfig) -> MatcherOnMatch:
+    action = ExecuteFilterAction(typed_config=extension)
+    return MatcherOnMatch(action=XdsExtension(name="execute", typed_config=pack(action)))
+
+
+def _events() -> TypedExtensionConfig:
+    """Return the parser of streams that end with a mark that is no JSON, `[DONE]`."""
+    return _event_parser(
+        [
+            (_rule("kind", "object", constant="stream", missing="stream"), True),
+            (_rule("prompt", "usage.prompt_tokens"), False),
+            (_rule("completion", "usage.completion_tokens"), False),
+            (_rule("error", "error.message", kind=_STRING, error=("mark", "yes")), False),
+        ]
     )
-    return _skipped_unless(readable, "shiftplane.usage.typed", _event_parser(rules))
+
+
+def _typed_events() -> TypedExtensionConfig:
+    """Return the parser of streams whose last event has the `type` of an end."""
+    return _event_parser(
+        [
+            (_rule("kind", "type", constant="stream", missing="stream"), True),
+            (_rule("type", "type", kind=_STRING), False),
+            (_rule("prompt", "usage.input_tokens"), False),
+            (_rule("completion", "usage.output_tokens"), False),
+            (_rule("prompt", "response.usage.input_tokens"), False),
+            (_rule("completion", "response.usage.output_tokens"), False),
+            (_rule("prompt", "message.usage.input_tokens"), True),
+            (_rule("error", "response.error.message", kind=_STRING), False),
+            (_rule("error", "error.message", kind=_STRING, error=("mark", "yes")), False),
+        ]
+    )
 
 
 def _event_parser(rules: list[tuple[JsonToMetadataRule, bool]]) -> TypedExtensionConfig:
@@ -150,11 +173,10 @@ def _event_parser(rules: list[tuple[JsonToMetadataRule, bool]]) -> TypedExtensio
     return TypedExtensionConfig(name="envoy.filters.http.sse_to_metadata", typed_config=pack(config))
 
 
-def _usage(*parents: str) -> list[JsonToMetadataRule]:
-    """Return the rules for the token usage under both names, in each of the parent objects."""
+def _usage() -> list[JsonToMetadataRule]:
+    """Return the rules for the token usage under both names."""
     return [
-        _rule(key, f"{parent}.usage.{field}".removeprefix("."))
-        for parent in parents or ("",)
+        _rule(key, f"usage.{field}")
         for key, field in (
             ("prompt", "prompt_tokens"),
             ("prompt", "input_tokens"),
