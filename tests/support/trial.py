@@ -89,7 +89,7 @@ class Outcome:
         """Return whether the result is the expected one, for the expected reason."""
         if trial.reason is None:
             return (self.outcome, self.weight) == ("Promoted", 100.0)
-        return self.outcome == "RolledBack" and f"failed: {trial.reason}:" in self.message
+        return self.outcome == "RolledBack" and f"{trial.reason}: candidate" in self.message
 
 
 async def run_trial(trial: Trial, folder: Path, *, seed: int, milliseconds: float = 12.0) -> Outcome:

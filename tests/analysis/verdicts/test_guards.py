@@ -114,3 +114,9 @@ def test_a_guard_can_only_report() -> None:
     result = run(*[(BROKEN["rejected"], FINE)] * 3, policy=policy)
     assert result.finding is Finding.PASS
     assert next(g for g in result.guards if g.metric == "rejected").finding is Finding.FAIL
+
+
+def test_without_a_control_only_failures_and_silence_are_evidence() -> None:
+    alone = {name: run(*[(broken, Counts())] * 6).finding for name, broken in BROKEN.items()}
+    failing = {name for name, finding in alone.items() if finding is Finding.FAIL}
+    assert failing == {"failed", "unanswered", "waiting"}

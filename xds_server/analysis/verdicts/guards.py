@@ -49,5 +49,8 @@ class GuardState:
         )
 
     def is_gross(self, guard: Guardrail) -> bool:
-        """Return whether the recent share is high enough for a Fail."""
+        """Return whether the recent share suffices for a Fail, and the control is known if it must be."""
+        metric, control = guard.definition, self.state.control.n or self.state.frozen_rate.total
+        if not control and not metric.absolute:
+            return False
         return self.n > 0 and self.x >= guard.definition.least * self.n

@@ -21,12 +21,8 @@ __all__ = ["describe", "describe_guard", "describe_threshold"]
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
     """Return the message of a verdict; `since` ends the sentence that the arms are not compared."""
     name, kind = verdict.metric, guardrail.definition.kind
-    if state.log_evidence_of_gross_failure >= log(verdict.needed):
-        alone = state.frozen_rate
-        return (
-            f"{name}: {alone.candidate_failed:,} of {alone.candidate_total:,} failed while the control had "
-            f"no requests; more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
-        )
+    if gross := _describe_gross_failure(verdict, state):
+        return gross
     if not state.blocks:
         if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (
@@ -55,8 +51,21 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
             return f"{numbers}; undecided{bounds}{wait}"
 
 
-def describe_guard(verdict: MetricVerdict, guard: Guardrail) -> str:
+def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
+    """Return the message of a Fail without requests of the control; "" for other verdicts."""
+    if verdict.finding is not Finding.FAIL or state.log_evidence_of_gross_failure < log(verdict.needed):
+        return ""
+    alone = state.frozen_rate
+    return (
+        f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} while the stable backend "
+        f"had no requests; more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+    )
+
+
+def describe_guard(verdict: MetricVerdict, guard: Guardrail, state: MetricState) -> str:
     """Return the message of a guard: what it counted, and whether it fails."""
+    if gross := _describe_gross_failure(verdict, state):
+        return gross
     if not verdict.candidate.n:
         return f"{guard.metric}: no requests of the candidate are counted"
     arms = " and ".join(

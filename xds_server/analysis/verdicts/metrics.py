@@ -43,7 +43,8 @@ class Metric:
 
     `max_ratio` is the tolerated ratio of candidate to control, and `margin` the ratio that must be excluded
     before a promotion. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an
-    exceedance; `mean` returns (value, weight). A guard fails only while the recent share is at least `least`.
+    exceedance; `mean` returns (value, weight). A guard fails only while the recent share is at least `least`,
+    and if the control never had a request, only if the share is `absolute`: bad whatever the control's is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Metric:
     quantile: float = 0.0
     mean: Callable[[Counts, Price], tuple[float, int] | None] | None = None
     least: float = 0.0
+    absolute: bool = False
 
 
 def _failures(counts: Counts) -> tuple[int, int]:
@@ -132,16 +134,32 @@ def _latency(
     )
 
 
-def _guard(name: str, unit: str, least: float, share: Callable[[Counts], tuple[int, int]]) -> Metric:
+def _guard(
+    name: str,
+    unit: str,
+    least: float,
+    share: Callable[[Counts], tuple[int, int]],
+    *,
+    absolute: bool = False,
+) -> Metric:
     # A guard is there for gross faults, whatever the spec analyzes: twice the odds are tolerated.
-    return Metric(name=name, kind=Kind.SHARE, unit=unit, max_ratio=2.0, margin=3.0, share=share, least=least)
+    return Metric(
+        name=name,
+        kind=Kind.SHARE,
+        unit=unit,
+        max_ratio=2.0,
+        margin=3.0,
+        share=share,
+        least=least,
+        absolute=absolute,
+    )
 
 
 _GUARDS: Final = (
-    _guard("failed", "of requests", 0.02, _failures),
+    _guard("failed", "of requests", 0.02, _failures, absolute=True),
     _guard("rejected", "of requests", 0.1, _rejections),
     _guard("abandoned", "of requests", 0.1, _abandoned),
-    _guard("unanswered", "of requests", 0.05, _unanswered),
+    _guard("unanswered", "of requests", 0.05, _unanswered, absolute=True),
     _guard("empty", "of answers with reported tokens", 0.1, _one_token),
 )
 GUARDS: Final = tuple(guard.name for guard in _GUARDS)
