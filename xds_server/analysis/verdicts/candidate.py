@@ -8,7 +8,7 @@ are fixed limits and involve no test.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
@@ -42,7 +42,8 @@ class CandidateEvidence:
 
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
     the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
-    the last block in which the arms were compared, for each metric. `coverage` has the answers that were read.
+    the last block in which the arms were compared, for each metric. `coverage` has the answers
+    that were read.
     """
 
     candidate: Leg
@@ -55,7 +56,7 @@ class CandidateEvidence:
     end: float = 0.0
     block_seconds: float = 0.0
     compared: tuple[float | None, ...] = ()
-    coverage: Coverage = Coverage()
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:

@@ -8,7 +8,7 @@ read is no evidence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import UNREAD_REASONS
@@ -73,8 +73,8 @@ class ArmCoverage:
 class Coverage:
     """The coverage of both arms."""
 
-    candidate: ArmCoverage = ArmCoverage()
-    control: ArmCoverage = ArmCoverage()
+    candidate: ArmCoverage = field(default_factory=ArmCoverage)
+    control: ArmCoverage = field(default_factory=ArmCoverage)
 
     def add_block(self, arms: tuple[Counts, Counts], seconds: float) -> Coverage:
         """Return the coverage after a block of `seconds` with counts of (candidate, control)."""
