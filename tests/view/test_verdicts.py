@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.support.plane import route
@@ -15,8 +17,10 @@ from xds_server.analysis.verdicts import (
     start_evidence,
 )
 from xds_server.spec import RouteSpec, load
-from xds_server.view import AnalysisView
 from xds_server.view.verdicts import analysis_view, cost_view
+
+if TYPE_CHECKING:
+    from xds_server.view import AnalysisView
 
 CANDIDATE, CONTROL = Leg(route="chat", variant="v2"), Leg(route="chat", variant="v1")
 FINE, REJECTED = Counts(requests=475, answers=475), Counts(requests=25, rejected=25)
