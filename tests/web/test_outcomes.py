@@ -166,5 +166,6 @@ async def test_metrics_of_guards_and_withdrawn_backends(
         "rejected": 1,
         "abandoned": 0,
     }
+    assert 'variant="v1"' in next(iter(series(text, "shiftplane_route_stable")))
     (withdrawn,) = series(text, "shiftplane_backend_withdrawn").items()
     assert ('variant="v3"' in withdrawn[0], withdrawn[1]) == (True, 1)

@@ -59,7 +59,11 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
         "1 while a backend that failed in this run receives no users by targeting or an experiment.",
         labels=["route", "variant"],
     )
+    stable = GaugeMetricFamily(
+        "shiftplane_route_stable", "1 for the stable backend of a route.", labels=["route", "variant"]
+    )
     for view in views:
+        stable.add_metric([view.name, view.stable], 1)
         for cost in view.costs:
             leg = [view.name, cost.variant, cost.role]
             for name, number in _classes(cost).items():
@@ -76,7 +80,7 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
                 guard_failed.add_metric([view.name, guard.variant, guard.name], failed)
         for variant in view.withdrawn:
             withdrawn.add_metric([view.name, variant], 1)
-    yield from (requests, failures, unread, waiting, retried, guard_failed, withdrawn)
+    yield from (requests, failures, unread, waiting, retried, guard_failed, withdrawn, stable)
 
 
 def _classes(cost: CostView) -> dict[str, int]:
