@@ -127,6 +127,19 @@ async def test_what_is_not_guarded_follows_the_connected_proxies(site: Served) -
     assert f"Not guarded: {expected}" in await page_of(site)
 
 
+async def test_the_list_of_routes_shows_failed_guards_and_no_verdict_of_guards_alone(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show(site, monkeypatch, analysis=analysis(), withdrawn=("v2",), unguarded=("x",))
+    failed = " ".join(re.sub(r"<[^>]+>", "", await text_of(site, "/")).split())
+    assert "Fail, guard failed, withdrawn: v2, not fully guarded" in failed
+    found = replace(analysis(), finding="Inconclusive", guards=(FINE,))
+    show(site, monkeypatch, analysis=found, equivalence={"verdict": "Equivalent"}, withdrawn=())
+    page = await text_of(site, "/")
+    assert "Equivalent" in page
+    assert "Inconclusive" not in page
+
+
 def series(text: str, name: str) -> dict[str, float]:
     """Return the values of a series by its labels."""
     found = re.findall(rf"^{name}{{([^}}]*)}} (\S+)$", text, re.MULTILINE)

@@ -88,7 +88,8 @@ class _Collector(Collector):
         )
         cost = CounterMetricFamily(
             "shiftplane_cost",
-            "Cost of responses since the process started, at the prices of the spec.",
+            "Cost of responses since the process started, at the prices of the spec; tokens of streams "
+            "that report none are estimated.",
             labels=["route", "variant", "role", "currency"],
         )
         views = self._engine.queries.views()

@@ -223,6 +223,18 @@ def _failed_guards(view: RouteView) -> list[GuardView]:
     return [guard for guard in guards if guard.finding == "Fail"]
 
 
+def _decides(view: RouteView) -> bool:
+    """Return whether there is a verdict: guards alone prove no candidate good."""
+    found = view.analysis
+    return found is not None and (bool(found.metrics) or found.finding == "Fail")
+
+
+def _verdict(view: RouteView) -> str:
+    if view.analysis is not None and _decides(view):
+        return view.analysis.finding
+    return _NO_VALUE if view.equivalence is None else str(view.equivalence["verdict"])
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "percent": _percent,
     "clock": _clock,
@@ -234,6 +246,8 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "effect": _effect,
     "count": _count,
     "counted": _counted,
+    "decides": _decides,
+    "verdict": _verdict,
     "guard_result": _guard_result,
     "failed_guards": _failed_guards,
 }
