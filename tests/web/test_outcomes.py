@@ -12,6 +12,7 @@ from tests.support.proxy import FakeProxy
 from tests.support.site import GOOD, Served, serving
 from xds_server.analysis.counts import Counts, Leg, Role
 from xds_server.view import AnalysisView, GuardView, RouteView
+from xds_server.view.model import MetricView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,6 +126,36 @@ async def test_what_is_not_guarded_follows_the_connected_proxies(site: Served) -
     expected = "Envoy 1.36 (2 proxies) counts no requests: they are not guarded"
     assert (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"] == [expected]
     assert f"Not guarded: {expected}" in await page_of(site)
+
+
+async def test_the_page_explains_a_verdict_that_no_metric_has(
+    site: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = MetricView(
+        name="success-rate",
+        kind="share",
+        finding="Pass",
+        action="Rollback",
+        words="not worse",
+        unit="of requests",
+        candidate={"n": 9, "x": 0, "value": 1.0},
+        control={"n": 9, "x": 0, "value": 1.0},
+        effect=None,
+        low=None,
+        high=None,
+        evidence=0.0,
+        support=0.0,
+        needed=1.0,
+        max_ratio=1.0,
+        margin=3.0,
+        dispersion=1.0,
+        remaining=None,
+    )
+    held = AnalysisView(finding="Inconclusive", words="38 % were not read", dry_run=False, metrics=(metric,))
+    show(site, monkeypatch, analysis=held)
+    assert "Verdict: Inconclusive 38 % were not read" in await page_of(site)
+    show(site, monkeypatch, analysis=replace(held, finding="Pass"))
+    assert "38 % were not read" not in await page_of(site)
 
 
 async def test_the_list_of_routes_shows_failed_guards_and_no_verdict_of_guards_alone(

@@ -283,7 +283,8 @@ def _verdicts(analysis: View) -> RenderableType:
     table.add_row(
         Text("verdict", style="dim"), Text(verdict, style=_FINDING_STYLE.get(analysis["finding"], ""))
     )
-    if all(metric["finding"] == "Pass" for metric in analysis["metrics"]) and analysis["finding"] != "Pass":
+    if analysis["finding"] not in {metric["finding"] for metric in analysis["metrics"]}:
+        # A guard or the coverage decided.
         table.add_row("", Text(analysis["words"], style="yellow"))
     for metric in analysis["metrics"]:
         style = _FINDING_STYLE.get(metric["finding"], "")
