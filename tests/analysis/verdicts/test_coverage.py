@@ -85,6 +85,17 @@ def test_a_regression_is_a_fail_whatever_was_read() -> None:
     assert run(*[(broken, FINE)] * 6).finding is Finding.FAIL
 
 
+def test_a_fail_names_answers_of_the_stable_backend_that_were_not_read() -> None:
+    broken = Counts(requests=400, failed=200, in_band=200, answers=200)
+    found = run(*[(broken, COMPRESSED)] * 6)
+    assert found.finding is Finding.FAIL
+    assert found.message.endswith(
+        "; 38 % of the stable backend's answers were not read (encoded), 0 % of the candidate's: "
+        "faults inside them were not counted"
+    )
+    assert "not read" not in run(*[(broken, FINE)] * 6).message
+
+
 def test_a_lapsed_pass_is_held_too() -> None:
     passed, alone = [(FINE, FINE)] * 20, [(FINE, Counts())] * 7
     assert run(*passed, *alone).lapsed

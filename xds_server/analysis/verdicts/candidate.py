@@ -140,6 +140,8 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
         # A step must not end by a Pass, nor by one that has lapsed.
         finding, lapsed = Finding.INCONCLUSIVE, False
         message = f"{gap}: faults inside them would not be found; {message}"
+    if finding is Finding.FAIL and (gap := evidence.coverage.control_gap):
+        message = f"{message}; {gap}: faults inside them were not counted"
     return AnalysisResult(finding=finding, message=message, metrics=metrics, guards=guards, lapsed=lapsed)
 
 

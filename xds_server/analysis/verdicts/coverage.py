@@ -85,12 +85,20 @@ class Coverage:
     @property
     def gap(self) -> str:
         """Why the candidate cannot pass, as text; empty if enough of its answers are read."""
-        candidate, control = self.candidate, self.control
-        if min(candidate.total, control.total) < _MIN_ANSWERS:
-            return ""
-        if control.share - candidate.share <= _TOLERATED:
-            return ""
-        return (
-            f"{100 * (1 - candidate.share):.0f} % of the candidate's answers were not read "
-            f"({candidate.reasons}), {100 * (1 - control.share):.0f} % of the stable backend's"
-        )
+        return _gap((self.candidate, "the candidate"), (self.control, "the stable backend"))
+
+    @property
+    def control_gap(self) -> str:
+        """Why a failure of the candidate may be one of both arms, as text; empty if control is read."""
+        return _gap((self.control, "the stable backend"), (self.candidate, "the candidate"))
+
+
+def _gap(one: tuple[ArmCoverage, str], other: tuple[ArmCoverage, str]) -> str:
+    """Return the shares of both named arms if fewer answers of the first are read; empty otherwise."""
+    (arm, name), (reference, reference_name) = one, other
+    if min(arm.total, reference.total) < _MIN_ANSWERS or reference.share - arm.share <= _TOLERATED:
+        return ""
+    return (
+        f"{100 * (1 - arm.share):.0f} % of {name}'s answers were not read "
+        f"({arm.reasons}), {100 * (1 - reference.share):.0f} % of {reference_name}'s"
+    )
