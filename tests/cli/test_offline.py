@@ -114,6 +114,23 @@ def test_plan_describes_dry_runs_prompts_and_routes_without_a_rollout(run: Run) 
     assert "the verdict Fail rolls back at once; a timed step" in acting
 
 
+def test_plan_names_the_guards(run: Run) -> None:
+    always = "guards of candidates with users: failed, rejected, abandoned, unanswered, empty roll back"
+    assert f"{always}\n" in run("plan", "-", stdin=GOOD).output
+    analysis = "  analysis: {guards: {empty: off, rejected: Notify}, metrics: [{name: success-rate}]}\n"
+    chosen = run("plan", "-", stdin=GOOD + analysis).output
+    assert (
+        "guards of candidates with users: abandoned, unanswered roll back; rejected report only; "
+        "failed is replaced by the metric success-rate; empty off"
+    ) in chosen
+    dry = run("plan", "-", stdin=GOOD + "  analysis: {dryRun: true}\n").output
+    assert "unanswered, empty report only (analysis.dryRun)" in dry
+    only = run("plan", str(ROOT / "tests" / "golden" / "in" / "prompt.yaml")).output
+    assert "guards" not in only, "no backend is compared"
+    data = json.loads(run("plan", "-", "-o", "json", stdin=GOOD + analysis).stdout)["routes"][0]
+    assert (data["guards"]["empty"], data["guards"]["failed"]) == ("off", "Rollback")
+
+
 def test_assign_rejects_a_weight_without_a_spec(run: Run) -> None:
     result = run("assign", "chat", "--weight", "5")
     assert (result.exit_code, "--weight requires --spec" in result.output) == (2, True)

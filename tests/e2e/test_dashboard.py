@@ -31,6 +31,9 @@ DASHBOARD = json.loads((ROOT / "k8s/monitoring/grafana-dashboard.json").read_tex
 QUIET = (
     # Series that are absent while there is no problem.
     "shiftplane_backend_dead",
+    "shiftplane_failed_answers_total",
+    "shiftplane_guard_failed",
+    "shiftplane_backend_withdrawn",
     "envoy_llm_left",
     "envoy_llm_broken",
     "mirror_collector_unpaired_legs_total",

@@ -28,6 +28,23 @@ UNREAD, READ = (
     f'mirror_collector_compared_pairs_total{{route="chat",api="embeddings",result="{result}"}}'
     for result in ("unread", "read")
 )
+V1, V2 = 'route="chat",variant="v1",role="primary"', 'route="chat",variant="v2",role="primary"'
+OLD, NEW, NEW_UNREAD, AUDIO, OLD_IN_BAND, NEW_IN_BAND = (
+    f'shiftplane_requests_total{{{V1},class="success"}}',
+    f'shiftplane_requests_total{{{V2},class="success"}}',
+    f'shiftplane_unread_answers_total{{{V2},reason="encoded"}}',
+    f'shiftplane_unread_answers_total{{{V2},reason="other"}}',
+    f'shiftplane_failed_answers_total{{{V1},kind="in_band"}}',
+    f'shiftplane_failed_answers_total{{{V2},kind="in_band"}}',
+)
+NONE_UNREAD = {
+    f'shiftplane_unread_answers_total{{{leg},reason="{reason}"}}': "0x90"
+    for leg in (V1, V2)
+    for reason in ("encoded", "other")
+}
+STABLE = {'shiftplane_route_stable{route="chat",variant="v1"}': "1x60"}
+GUARD = 'shiftplane_guard_failed{route="chat",variant="v2",guard="rejected"}'
+WITHDRAWN = 'shiftplane_backend_withdrawn{route="chat",variant="v2"}'
 WEIGHT = 'shiftplane_route_weight_percent{route="chat",variant="v2"}'
 
 
@@ -117,6 +134,62 @@ CASES = {
         at="10m",
         labels={"route": "chat", "backend": "v2"},
         summary="no endpoint of chat/v2 is healthy",
+    ),
+    "ShiftplaneGuardFailed": Case(
+        fires={GUARD: "0x5 1x60", 'shiftplane_route_phase{route="chat",phase="Progressing"}': "1x60"},
+        quiet=(
+            {GUARD: "0x60"},
+            {GUARD: "0x9 1x60"},
+            # The candidate was rolled back or withdrawn.
+            {GUARD: "1x60", 'shiftplane_route_phase{route="chat",phase="RolledBack"}': "1x60"},
+            {GUARD: "1x60", WITHDRAWN: "1x60"},
+            {GUARD: "1x60", 'shiftplane_route_killed{route="chat"}': "1x60"},
+        ),
+        at="10m",
+        labels={"route": "chat", "variant": "v2", "guard": "rejected"},
+        summary="the guard rejected of chat/v2 failed, and nothing was rolled back",
+    ),
+    "ShiftplaneBackendWithdrawn": Case(
+        fires={WITHDRAWN: "_x5 1x60"},
+        quiet=({WITHDRAWN: "_x30 1x60"},),
+        at="10m",
+        labels={"route": "chat", "variant": "v2"},
+        summary="chat/v2 failed and was withdrawn: stable serves its targets and rules",
+    ),
+    "ShiftplaneCoverageDiffers": Case(
+        fires={**NONE_UNREAD, OLD: "0+100x90", NEW: "0+100x90", NEW_UNREAD: "0+30x90"},
+        quiet=(
+            {**NONE_UNREAD, OLD: "0+100x90", NEW: "0+100x90", NEW_UNREAD: "0+15x90"},
+            # Fewer than 50 answers in ten minutes.
+            {**NONE_UNREAD, OLD: "0+100x90", NEW: "0+4x90", NEW_UNREAD: "0+4x90"},
+            # Audio is read from no backend.
+            {**NONE_UNREAD, OLD: "0+100x90", NEW: "0+100x90", AUDIO: "0+80x90"},
+        ),
+        at="40m",
+        labels={"route": "chat"},
+        summary="the shares of unread answers of the backends of chat differ by 30%",
+    ),
+    "ShiftplaneAnswersUnread": Case(
+        fires={**NONE_UNREAD, NEW: "0+100x90", NEW_UNREAD: "0+60x90"},
+        quiet=(
+            {**NONE_UNREAD, NEW: "0+100x90", NEW_UNREAD: "0+40x90"},
+            {**NONE_UNREAD, NEW: "0+100x90", AUDIO: "0+90x90"},
+        ),
+        at="40m",
+        labels={"route": "chat", "variant": "v2", "role": "primary"},
+        summary="60% of the answers of chat/v2 (primary) are not read",
+    ),
+    "ShiftplaneStableFailsInBand": Case(
+        fires={**STABLE, OLD: "0+95x60", OLD_IN_BAND: "0+5x60"},
+        quiet=(
+            {**STABLE, OLD: "0+1000x60", OLD_IN_BAND: "0+5x60"},
+            # Guards and metrics are there for candidates.
+            {**STABLE, NEW: "0+100x60", NEW_IN_BAND: "0+50x60"},
+            {OLD: "0+100x60", OLD_IN_BAND: "0+50x60"},
+        ),
+        at="30m",
+        labels={"route": "chat", "variant": "v1"},
+        summary="5.263% of the requests to chat/v1, the stable backend, have an error inside the answer",
     ),
     "ShiftplaneCaptureLost": Case(
         fires={f'shiftplane_capture_lost_total{{{GROUP},reason="log_entries_dropped"}}': "0+5x60"},

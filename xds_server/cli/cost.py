@@ -56,7 +56,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
     ):
         table.add_column(name, justify="left" if name in {"DAY", "BACKEND"} else "right")
     for item in shown:
-        priced = item["cost"] is not None
+        priced, about = item["cost"] is not None, "~" if item["estimated_tokens"] else ""
         table.add_row(
             item["day"],
             item["variant"] + ("" if item["role"] == "primary" else f" ({item['role']})"),
@@ -64,11 +64,13 @@ def cost(route: str, days: int, server: str, output: str) -> None:
             f"{item['failed']:,}",
             f"{item['prompt_tokens']:,}",
             f"{item['completion_tokens']:,}",
-            f"{item['estimated_tokens']:,}",
-            f"{item['cost']:,.4f} {item['currency']}" if priced else "-",
-            f"{item['per_request']:.6f}" if priced and item["per_request"] is not None else "-",
+            f"{about}{item['estimated_tokens']:,}",
+            f"{about}{item['cost']:,.4f} {item['currency']}" if priced else "-",
+            f"{about}{item['per_request']:.6f}" if priced and item["per_request"] is not None else "-",
         )
     console().print(table)
+    if any(item["estimated_tokens"] for item in shown):
+        click.echo("~ estimated, or a cost that includes estimated tokens")
     budget = Api(server).get(f"/v1/routes/{quote(route)}").get("shadow_budget")
     if budget is not None:
         spent = "unknown" if budget["spent"] is None else f"{budget['spent']:,.0f} tokens/s"

@@ -122,6 +122,8 @@ def _route(route: ModelRoute) -> dict[str, Any]:
         "first": [*_precedence(route), *filter(None, [_prompt_text(route)])],
         "steps": [_step(step) for step in program.steps],
         "judged": _analysis_text(route),
+        "guards": route.spec.analysis.guards.actions(),
+        "guarded": _guards_text(route),
     }
 
 
@@ -149,6 +151,29 @@ def _analysis_text(route: ModelRoute) -> str:
         f"it, the step is extended by up to {duration_text(analysis.wait_for_verdict)}, and then "
         f"{_INCONCLUSIVE[analysis.on_inconclusive]} (onInconclusive: {analysis.on_inconclusive})"
     )
+
+
+def _guards_text(route: ModelRoute) -> str:
+    """Return which guards are on, and what follows if one fails."""
+    from xds_server.analysis.verdicts import replaced_guards
+
+    analysis = route.spec.analysis
+    actions, replaced = analysis.guards.actions(), replaced_guards(analysis)
+    by_action: dict[str, list[str]] = {}
+    for name, action in actions.items():
+        by_action.setdefault("replaced" if name in replaced else action, []).append(name)
+    roll_back = "report only (analysis.dryRun)" if analysis.dry_run else "roll back"
+    parts = [
+        f"{', '.join(by_action[action])} {effect}"
+        for action, effect in (
+            ("Rollback", roll_back),
+            ("Notify", "report only"),
+            ("replaced", "is replaced by the metric success-rate"),
+            ("off", "off"),
+        )
+        if action in by_action
+    ]
+    return f"guards of candidates with users: {'; '.join(parts)}"
 
 
 def _precedence(route: ModelRoute) -> Iterator[str]:
@@ -220,6 +245,8 @@ def _print_route(item: dict[str, Any]) -> None:
         click.echo(f"  {text}")
     if item["judged"] and item["steps"]:
         click.echo(f"  {item['judged']}")
+    if tested or earlier:
+        click.echo(f"  {item['guarded']}")
     for number, step in enumerate(item["steps"], 1):
         click.echo(f"  {number}. {_step_text(step, tested)}")
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xds_server.cli.out import percent, seconds, time_text
+from xds_server.cli.render_outcomes import costs_table, guard_facts, guards_table, outcomes_table
 
 __all__ = ["PHASE_STYLE", "proxies_table", "route_panel", "routes_table", "waiting"]
 
@@ -113,17 +114,22 @@ def phase(view: View) -> Text:
 
 
 def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
-    """Return a panel with the weights, steps, convergence, analysis, pairs and recent events of a route."""
+    """Return a panel with the weights, steps, convergence, analysis, outcomes and events of a route."""
     parts: list[RenderableType] = [_weights(view), Text()]
     if view["steps"]:
         parts += [_steps(view, now), Text()]
     parts.append(_facts(view, now))
     if view.get("analysis") is not None:
         parts += [Text(), _verdicts(view["analysis"])]
+        if view["analysis"].get("guards"):
+            parts += [Text(), guards_table(view["analysis"])]
     if view.get("experiment") is not None:
         parts += [Text(), _experiment(view["experiment"])]
     if view.get("costs"):
-        parts += [Text(), _costs(view["costs"])]
+        # Servers of earlier versions send no classes.
+        classes = [cost for cost in view["costs"] if "success" in cost]
+        parts += [Text(), outcomes_table(classes)] if classes else []
+        parts += [Text(), costs_table(view["costs"])]
     if view["events"]:
         parts += [Text(), _events(view, now, events)]
     title = Text.assemble((f" {view['name']} ", "bold"), "· ", phase(view), " ")
@@ -235,6 +241,8 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row(Text("warm", style="dim"), Text(text))
     if view["dead"]:
         table.add_row(Text("unhealthy", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))
+    for label, text, style_of_row in guard_facts(view):
+        table.add_row(Text(label, style="dim"), Text(text, style=style_of_row))
     table.add_row(Text("convergence", style="dim"), Text(synced, style=style))
     if convergence["detail"]:
         table.add_row("", Text(convergence["detail"], style=style or "yellow"))
@@ -263,14 +271,21 @@ def _synced(convergence: View) -> str:
 
 
 def _verdicts(analysis: View) -> RenderableType:
-    """Return the overall verdict, and the finding of each metric."""
+    """Return the overall verdict, and the finding of each metric; without metrics, that of the guards."""
     table = Table.grid(padding=(0, 2))
+    if not analysis["metrics"]:
+        style = "bold red" if analysis["finding"] == "Fail" else "dim"
+        table.add_row(Text("guards", style="dim"), Text(analysis["words"], style=style))
+        return table
     verdict = analysis["finding"] + (
         " (dry run: the verdict does not affect the rollout)" if analysis["dry_run"] else ""
     )
     table.add_row(
         Text("verdict", style="dim"), Text(verdict, style=_FINDING_STYLE.get(analysis["finding"], ""))
     )
+    if analysis["finding"] not in {metric["finding"] for metric in analysis["metrics"]}:
+        # A guard or the coverage decided.
+        table.add_row("", Text(analysis["words"], style="yellow"))
     for metric in analysis["metrics"]:
         style = _FINDING_STYLE.get(metric["finding"], "")
         finding = metric["finding"] if metric["action"] == "Rollback" else f"{metric['finding']}, notify only"
@@ -292,25 +307,6 @@ def _experiment(experiment: View) -> RenderableType:
         if primary is not None:
             result = f"{primary['metric']}: {primary['finding']}, {primary['words']}"
         table.add_row(Text(name, style="bold"), Text(result))
-    return table
-
-
-def _costs(costs: list[View]) -> RenderableType:
-    """Return requests, tokens and costs of each backend since the start of the control plane."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("BACKEND", "REQUESTS", "FAILED", "TOKENS IN", "TOKENS OUT", "ESTIMATED TOKENS", "COST"):
-        table.add_column(name, justify="left" if name == "BACKEND" else "right")
-    for cost in costs:
-        price = "-" if cost["cost"] is None else f"{cost['cost']:,.4f} {cost['currency']}"
-        table.add_row(
-            cost["variant"] + ("" if cost["role"] == "primary" else f" ({cost['role']})"),
-            f"{cost['requests']:,}",
-            f"{cost['failed']:,}",
-            f"{cost['prompt_tokens']:,}",
-            f"{cost['completion_tokens']:,}",
-            f"{cost['estimated_tokens']:,}",
-            price,
-        )
     return table
 
 

@@ -68,6 +68,7 @@ def _settled(view: dict[str, Any]) -> bool:
 
 def _line(view: dict[str, Any]) -> str:
     from xds_server.cli.render import waiting
+    from xds_server.cli.render_outcomes import failed_guards
 
     weights = ", ".join(f"{name} {percent(share)}" for name, share in view["weights"].items())
     convergence = view["convergence"]
@@ -78,7 +79,15 @@ def _line(view: dict[str, Any]) -> str:
         f"{convergence['acked']} of {convergence['connected']} proxies synced",
     ]
     verdict = view.get("analysis")
-    if verdict is not None:
+    # Guards alone are no verdict: they prove no candidate good.
+    if verdict is not None and (verdict["metrics"] or verdict["finding"] == "Fail"):
         parts.append(f"verdict {verdict['finding']}")
+    for label, found in (
+        ("guard failed", failed_guards(view)),
+        ("withdrawn", view.get("withdrawn", ())),
+        ("not guarded", view.get("unguarded", ())),
+    ):
+        if found:
+            parts.append(f"{label}: {', '.join(found)}")
     reason = waiting(view, time.time())
     return " · ".join([*parts, reason] if reason else parts)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from xds_server.analysis.counts import Block, Counts, Leg
+    from xds_server.analysis.verdicts import MetricVerdict
     from xds_server.clock import Clock
     from xds_server.engine.ports import MetricsSource
     from xds_server.engine.routes import LiveRoute, RouteTable
@@ -159,6 +160,11 @@ class AnalysisService:
         """Return the newest result for a route's candidates; None before the first block."""
         analysis = self._analyses.get(name)
         return None if analysis is None else analysis.result
+
+    def guards(self, name: str) -> Mapping[str, tuple[MetricVerdict, ...]]:
+        """Return the newest verdicts of a route's guards, by backend."""
+        analysis = self._analyses.get(name)
+        return {} if analysis is None else analysis.guards
 
     def totals(self, name: str) -> Mapping[Leg, Counts]:
         """Return what was counted of a route since this process started."""

@@ -98,7 +98,13 @@ def build_engine(  # noqa: PLR0913 - one argument per party outside the engine
         health=health,
     )
     queries = RouteQueries(
-        table=table, store=store, publisher=publisher, evidence=evidence, analysis=analysis, clock=clock
+        table=table,
+        store=store,
+        publisher=publisher,
+        evidence=evidence,
+        analysis=analysis,
+        clock=clock,
+        token_statistics=token_statistics,
     )
     routes = RouteService(
         table=table,

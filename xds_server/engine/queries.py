@@ -23,6 +23,7 @@ from xds_server.store import run_in_store_thread
 from xds_server.view import EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.equivalence import equivalence_view
 from xds_server.view.experiments import experiment_view
+from xds_server.view.unguarded import unguarded
 from xds_server.view.verdicts import analysis_view, cost_view
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ May = Callable[["Mapping[str, str]"], bool]
 class RouteQueries:
     """Everything that API, pages and metrics read."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per source
         self,
         *,
         table: RouteTable,
@@ -57,8 +58,11 @@ class RouteQueries:
         evidence: ShadowEvidence,
         analysis: AnalysisService,
         clock: Clock,
+        token_statistics: bool = True,
     ) -> None:
+        """With `token_statistics`, proxies read answers."""
         self._table = table
+        self._token_statistics = token_statistics
         self._store = store
         self._publisher = publisher
         self._evidence = evidence
@@ -74,6 +78,9 @@ class RouteQueries:
         Raises:
             UnknownRouteError: There is no such route.
         """
+        return self._view(name, self._versions())
+
+    def _view(self, name: str, versions: Mapping[str, list[str]]) -> RouteView:
         live = self._table.get(name)
         spec = live.route.spec
         summary = self._evidence.summary(name, spec.stable, spec.candidate)
@@ -90,7 +97,8 @@ class RouteQueries:
             equivalence=equivalence_view(self.equivalence(live)),
             capture_lost=self._capture_losses(live.group),
             actions=live.allowed(self._clock.now()),
-            analysis=analysis_view(self._analysis.result(name), dry_run=spec.analysis.dry_run),
+            analysis=analysis_view(self._analysis.result(name), self._analysis.guards(name), spec.analysis),
+            unguarded=unguarded(versions.get(live.group, ()), token_statistics=self._token_statistics),
             costs=cost_view(spec, self._analysis.totals(name)),
             experiment=experiment_view(
                 spec,
@@ -110,7 +118,8 @@ class RouteQueries:
 
     def views(self, may: May = anything) -> list[RouteView]:
         """Return the read models of the routes a caller may read, by name."""
-        return [self.view(name) for name in self.names(may)]
+        versions = self._versions()  # Once, since there may be thousands of routes and of proxies.
+        return [self._view(name, versions) for name in self.names(may)]
 
     def spec_text(self, name: str) -> str:
         """Return the accepted YAML of a route."""
@@ -221,6 +230,13 @@ class RouteQueries:
             return None
         least = live.state.current.min_pairs
         return assess_equivalence(counts) if least is None else assess_equivalence(counts, min_pairs=least)
+
+    def _versions(self) -> dict[str, list[str]]:
+        """Return the Envoy version of each connected proxy, by group."""
+        found: dict[str, list[str]] = {}
+        for proxy in self._publisher.proxies():
+            found.setdefault(proxy.group, []).append(proxy.envoy_version)
+        return found
 
     def _capture_losses(self, group: str) -> dict[str, int]:
         """Return the captured legs and mirrored requests that a group's proxies dropped, by reason."""

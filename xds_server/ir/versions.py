@@ -22,6 +22,7 @@ __all__ = [
     "OptionalExtension",
     "discovers_virtual_hosts",
     "is_envoy",
+    "minor_version",
     "missing_features",
     "reads_streams",
     "served_as",
@@ -135,6 +136,12 @@ def discovers_virtual_hosts(version: str) -> bool:
 def is_envoy(version: str) -> bool:
     """Return whether this is a version that Envoy reports; other clients report none."""
     return _minor(version) is not None
+
+
+def minor_version(version: str) -> int:
+    """Return the minor number that Envoy reports: `1.38.3` → 38; that of the newest version if unreadable."""
+    minor = _minor(version)
+    return NEWEST_ENVOY if minor is None else minor
 
 
 def served_as(version: str) -> int:

@@ -13,6 +13,7 @@ __all__ = [
     "Convergence",
     "CostView",
     "EventView",
+    "GuardView",
     "KillView",
     "MetricView",
     "ProxyStatus",
@@ -151,23 +152,53 @@ class MetricView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardView:
+    """What one guard found on one backend, with the numbers of both arms.
+
+    `action` is `Rollback`, `Notify` or `off`, or `replaced` for the guard of failures if the metric
+    `success-rate` rolls back. `variant` is None for guards that are off or replaced: they compare no backend.
+    A guard affects a rollout only if `finding` is `Fail`. It fails when `evidence`, as odds against chance,
+    reaches `needed`, and the candidate's recent share is at least `least`.
+    """
+
+    name: str
+    variant: str | None
+    action: str
+    finding: str | None = None
+    words: str = ""
+    unit: str = ""
+    candidate: dict[str, float | None] | None = None
+    control: dict[str, float | None] | None = None
+    evidence: float = 0.0
+    needed: float = 0.0
+    least: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisView:
-    """The verdict on a candidate; in a dry run it has no consequences."""
+    """The verdict on a candidate, and what the guards found; in a dry run they have no consequences.
+
+    Without `metrics`, only guards are analyzed. The finding is then `Fail` if one fails, and `NoData` or
+    `Inconclusive` otherwise: guards prove no candidate good.
+    """
 
     finding: str
     words: str
     dry_run: bool
     metrics: tuple[MetricView, ...]
+    guards: tuple[GuardView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostView:
     """The usage of a backend since the control plane started; `cost` is None without a price.
 
-    `failed`, `rejected`, `client_errors` and `left` are the requests that were no success, and `failures`
-    the failures that had a status below 400, by kind. `unread` are the successful answers that were not
-    read, by reason. `retried` requests needed more than one attempt, `waiting` ones had no byte of an answer
-    after five seconds.
+    `requests` are all but those whose client disconnected first, which are `left`; `left_unanswered` are
+    those of them that had no byte of an answer. `success`, `failed`, `rejected` and `client_errors` add up to
+    `requests`, and `failures` are the failures that had a status below 400, by kind. `unread` are the
+    successful answers that were not read, by reason, and `coverage` is the share of them that was read, in
+    [0, 1]; None without an answer. `retried` requests needed more than one attempt, `waiting` ones had no
+    byte of an answer after five seconds.
 
     `metered` responses reported their tokens, `unmetered` ones did not. `estimated_tokens` are those of
     streams that did not, estimated from the bytes per token of the streams of this backend that did; only
@@ -177,14 +208,17 @@ class CostView:
     variant: str
     role: str
     requests: int
+    success: int
     failed: int
     rejected: int
     client_errors: int
     left: int
+    left_unanswered: int
     retried: int
     waiting: int
     failures: dict[str, int]
     unread: dict[str, int]
+    coverage: float | None
     prompt_tokens: int
     completion_tokens: int
     estimated_tokens: int
@@ -237,6 +271,12 @@ class RouteView:
 
     actions: tuple[str, ...] = ()
     """The commands that are allowed now."""
+
+    withdrawn: tuple[str, ...] = ()
+    """The backends that failed in this run: targets and rules that name them serve the stable backend."""
+
+    unguarded: tuple[str, ...] = ()
+    """What guards cannot see, because of the versions of connected proxies or the settings of the server."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
     """Captured legs and mirrored requests that the group's proxies dropped since this process started, by

@@ -44,6 +44,7 @@ def route_view(
         mirror_percent=state.mirror / 100,
         kill=None if state.kill is None else _kill(state.kill),
         dead=state.dead,
+        withdrawn=state.withdrawn,
         warm_until=state.warm_until,
         splits={
             split.name: tuple((segment.variant, segment.slots) for segment in split.segments)

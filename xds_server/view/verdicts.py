@@ -4,29 +4,81 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xds_server.analysis.verdicts import METRICS, Price, cost
-from xds_server.view.model import AnalysisView, CostView, MetricView
+from xds_server.analysis.verdicts import METRICS, Price, cost, replaced_guards
+from xds_server.rollout import Finding
+from xds_server.view.model import AnalysisView, CostView, GuardView, MetricView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from xds_server.analysis.counts import Counts, Leg
     from xds_server.analysis.verdicts import AnalysisResult, ArmSummary, MetricVerdict
-    from xds_server.spec import Backend, RouteSpec
+    from xds_server.spec import Analysis, Backend, RouteSpec
 
 __all__ = ["analysis_view", "cost_view", "estimated_tokens"]
 
 
-def analysis_view(result: AnalysisResult | None, *, dry_run: bool) -> AnalysisView | None:
-    """Return the verdict on a candidate; None without metrics or before the first block."""
-    if result is None or not result.metrics:
+def analysis_view(
+    result: AnalysisResult | None, guards: Mapping[str, tuple[MetricVerdict, ...]], analysis: Analysis
+) -> AnalysisView | None:
+    """Return the verdict on a candidate with its guards by backend; None before the first block.
+
+    None, too, while copies alone are counted and the spec has no metrics: guards do not compare them.
+    """
+    if not guards and (result is None or not result.metrics):
         return None
+    found = (*_guards(guards), *_inactive(analysis))
+    if result is not None and result.metrics:
+        finding, words = result.finding, result.message
+    else:
+        finding, words = _of_guards(guards)
     return AnalysisView(
-        finding=result.finding.value,
-        words=result.message,
-        dry_run=dry_run,
-        metrics=tuple(_metric(metric) for metric in result.metrics),
+        finding=finding.value,
+        words=words,
+        dry_run=analysis.dry_run,
+        metrics=() if result is None else tuple(_metric(metric) for metric in result.metrics),
+        guards=found,
     )
+
+
+def _of_guards(guards: Mapping[str, tuple[MetricVerdict, ...]]) -> tuple[Finding, str]:
+    """Return the finding and the message of guards without metrics."""
+    every = [(name, guard) for name, found in guards.items() for guard in found]
+    failed = [f"{name} {guard.message}" for name, guard in every if guard.finding is Finding.FAIL]
+    if failed:
+        return Finding.FAIL, "; ".join(failed)
+    if all(guard.finding is Finding.NO_DATA for _, guard in every):
+        return Finding.NO_DATA, "the spec has no metrics, and the guards have no requests to compare"
+    return Finding.INCONCLUSIVE, "the spec has no metrics; no guard fails"
+
+
+def _guards(guards: Mapping[str, tuple[MetricVerdict, ...]]) -> Iterator[GuardView]:
+    for variant, found in sorted(guards.items()):
+        for guard in found:
+            yield GuardView(
+                name=guard.metric,
+                variant=variant,
+                action=guard.action.value,
+                finding=guard.finding.value,
+                words=guard.message,
+                unit=guard.unit,
+                candidate=_arm(guard.candidate),
+                control=_arm(guard.control),
+                evidence=guard.evidence,
+                needed=guard.needed,
+                least=METRICS[guard.metric].least,
+            )
+
+
+def _inactive(analysis: Analysis) -> Iterator[GuardView]:
+    """Yield the guards that the spec turns off, or replaces by a metric."""
+    for name, metric in replaced_guards(analysis).items():
+        words = f"{name}: the metric {metric} replaces this guard"
+        yield GuardView(name=name, variant=None, action="replaced", words=words)
+    for name, action in analysis.guards.actions().items():
+        if action == "off":
+            words = f"{name}: off in the spec (analysis.guards.{name})"
+            yield GuardView(name=name, variant=None, action="off", words=words)
 
 
 def cost_view(spec: RouteSpec, totals: Mapping[Leg, Counts]) -> tuple[CostView, ...]:
@@ -55,19 +107,23 @@ def _cost(leg: Leg, counts: Counts, backend: Backend) -> CostView:
             output_per_million=backend.price.output_per_million,
         )
         total = cost(counts, price) + estimated * price.output_per_million / 1e6
-    answers = counts.metered + counts.unmetered
+    answers, unread = counts.metered + counts.unmetered, sum(counts.unread.values())
+    read = counts.answers + unread
     return CostView(
         variant=leg.variant,
         role=leg.role.value,
         requests=counts.requests,
+        success=counts.requests - counts.failed - counts.rejected - counts.client_errors,
         failed=counts.failed,
         rejected=counts.rejected,
         client_errors=counts.client_errors,
         left=counts.left,
+        left_unanswered=counts.left_unanswered,
         retried=counts.retried,
         waiting=counts.waiting,
         failures=counts.failures,
         unread=counts.unread,
+        coverage=counts.answers / read if read else None,
         prompt_tokens=counts.prompt_tokens,
         completion_tokens=counts.completion_tokens,
         estimated_tokens=estimated,

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from xds_server.web.outcome_metrics import outcome_metrics
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -86,10 +88,12 @@ class _Collector(Collector):
         )
         cost = CounterMetricFamily(
             "shiftplane_cost",
-            "Cost of responses since the process started, at the prices of the spec.",
+            "Cost of responses since the process started, at the prices of the spec; tokens of streams "
+            "that report none are estimated.",
             labels=["route", "variant", "role", "currency"],
         )
-        for view in self._engine.queries.views():
+        views = self._engine.queries.views()
+        for view in views:
             for leg in view.costs:
                 if leg.cost is not None:
                     cost.add_metric([view.name, leg.variant, leg.role, leg.currency or ""], leg.cost)
@@ -105,6 +109,7 @@ class _Collector(Collector):
                     verdict.add_metric([view.name, metric.name, metric.finding], 1)
                     evidence.add_metric([view.name, metric.name], metric.evidence)
         yield from (weight, mirror, phase, killed, dead, verdict, evidence, cost)
+        yield from outcome_metrics(views)
 
     def _proxies(self) -> Iterator[Metric]:
         connected = GaugeMetricFamily(

@@ -2,6 +2,7 @@
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
 from xds_server.analysis.counts.counts import (
+    FAILURE_KINDS,
     UNREAD_REASONS,
     Block,
     Counts,
@@ -20,6 +21,7 @@ from xds_server.analysis.counts.outcomes import Outcome
 
 __all__ = [
     "DURATION_MS",
+    "FAILURE_KINDS",
     "FIRST_TOKEN_MS",
     "TOKENS",
     "UNREAD_REASONS",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "FAILURE_KINDS",
     "UNREAD_REASONS",
     "Block",
     "Counts",

@@ -33,7 +33,7 @@ from xds_server.analysis.verdicts.policy import (
 from xds_server.analysis.verdicts.replay import Decision, ReplayedRun, replay
 from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict
 from xds_server.analysis.verdicts.route_analysis import Arms, RouteAnalysis
-from xds_server.analysis.verdicts.spec_policy import policy_from_spec
+from xds_server.analysis.verdicts.spec_policy import policy_from_spec, replaced_guards
 
 __all__ = [
     "ALPHA",
@@ -72,6 +72,7 @@ __all__ = [
     "assess_equivalence",
     "cost",
     "policy_from_spec",
+    "replaced_guards",
     "replay",
     "start_evidence",
 ]

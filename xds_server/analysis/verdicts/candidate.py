@@ -8,11 +8,12 @@ are fixed limits and involve no test.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Counts, Leg, Role
+from xds_server.analysis.verdicts.coverage import Coverage
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
 from xds_server.analysis.verdicts.guards import GuardState
 from xds_server.analysis.verdicts.messages import describe, describe_guard, describe_threshold
@@ -41,7 +42,8 @@ class CandidateEvidence:
 
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
     the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
-    the last block in which the arms were compared, for each metric.
+    the last block in which the arms were compared, for each metric. `coverage` has the answers
+    that were read.
     """
 
     candidate: Leg
@@ -54,6 +56,7 @@ class CandidateEvidence:
     end: float = 0.0
     block_seconds: float = 0.0
     compared: tuple[float | None, ...] = ()
+    coverage: Coverage = field(default_factory=Coverage)
 
 
 def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
@@ -116,6 +119,7 @@ def add_block(
             state.add_block(guard, arms, block.seconds)
             for state, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True)
         ),
+        coverage=evidence.coverage.add_block(arms, block.seconds),
         first_request=first_request,
         last_request=last_request,
         end=end,
@@ -132,6 +136,12 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
     finding = worst([m.finding for m in deciding])
     lapsed = finding is Finding.NO_DATA and _lapsed(evidence, policy, now)
     message = _summary(finding, deciding) + ("; all metrics had passed until then" if lapsed else "")
+    if (finding is Finding.PASS or lapsed) and (gap := evidence.coverage.gap):
+        # A step must not end by a Pass, nor by one that has lapsed.
+        finding, lapsed = Finding.INCONCLUSIVE, False
+        message = f"{gap}: faults inside them would not be found; {message}"
+    if finding is Finding.FAIL and (gap := evidence.coverage.control_gap):
+        message = f"{message}; {gap}: faults inside them were not counted"
     return AnalysisResult(finding=finding, message=message, metrics=metrics, guards=guards, lapsed=lapsed)
 
 

@@ -57,7 +57,7 @@ class MetricVerdict:
 class AnalysisResult:
     """The verdict on a candidate, and the verdicts on its metrics and of the guards.
 
-    A guard affects the verdict only by a Fail.
+    A guard affects the verdict only by a Fail. A Pass with too low a coverage is Inconclusive.
 
     `lapsed` is whether a Pass became NoData only because the control has too few requests to compare the
     candidate's with, which are still counted.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from xds_server.analysis.verdicts.policy import Policy
+    from xds_server.analysis.verdicts.result import MetricVerdict
     from xds_server.rollout import State
 
 __all__ = ["Arms", "RouteAnalysis"]
@@ -190,6 +191,12 @@ class RouteAnalysis:
     def failed(self) -> tuple[str, ...]:
         """The candidates whose verdict is Fail."""
         return tuple(name for name, result in self.results.items() if result.finding is Finding.FAIL)
+
+    @property
+    def guards(self) -> dict[str, tuple[MetricVerdict, ...]]:
+        """The newest verdicts of the guards, by backend; also of backends that were withdrawn."""
+        found = {**self.by_rules.reasons, **self.by_rules.results, **self.results}
+        return {name: result.guards for name, result in found.items() if result.guards}
 
     @property
     def result(self) -> AnalysisResult | None:

@@ -26,9 +26,13 @@ __all__ = ["RuleGuards"]
 
 @dataclass(slots=True)
 class RuleGuards:
-    """The evidence on each such backend since the spec was accepted."""
+    """The evidence on each such backend since the spec was accepted.
+
+    `results` are those of the newest block, `reasons` the last ones of backends that were withdrawn since.
+    """
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
+    reasons: dict[str, AnalysisResult] = field(default_factory=dict)
     _evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
     _since: tuple[int, int, Policy] | None = None
 
@@ -36,7 +40,8 @@ class RuleGuards:
         """Add a block; backends in `analyzed` have users by the strategy, and their guards are elsewhere."""
         since = state.run, state.generation, policy
         if self._since != since:
-            self._since, self._evidence = since, {}
+            self._since, self._evidence, self.results, self.reasons = since, {}, {}, {}
+        self.reasons |= {name: found for name, found in self.results.items() if name in state.withdrawn}
         self.results = {}
         if state.kill is not None or not policy.guards:
             return

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from xds_server.spec import Analysis, AnalysisMetric, RouteSpec
 
-__all__ = ["policy_from_spec"]
+__all__ = ["policy_from_spec", "replaced_guards"]
 
 _REPLACES: Final = {"success-rate": "failed"}
 _GUARD_SAMPLES: Final = 10
@@ -62,16 +62,25 @@ def _guardrail(metric: AnalysisMetric) -> Guardrail:
     )
 
 
-def _guards(analysis: Analysis) -> Iterator[Guardrail]:
-    """Yield the guards that the spec leaves on.
+def replaced_guards(analysis: Analysis) -> dict[str, str]:
+    """Return the metric that replaces each replaced guard, by guard; guards that are off are omitted.
 
-    A metric `success-rate` that rolls back is stricter than the guard of failures, and replaces it.
+    A metric `success-rate` that rolls back is stricter than the guard of failures.
     """
-    replaced = {
-        _REPLACES[metric.name]
+    actions = analysis.guards.actions()
+    return {
+        guard: metric.name
         for metric in analysis.metrics
-        if metric.name in _REPLACES and metric.threshold is None and metric.on_regression == "Rollback"
+        if (guard := _REPLACES.get(metric.name)) is not None
+        and metric.threshold is None
+        and metric.on_regression == "Rollback"
+        and actions[guard] != "off"
     }
+
+
+def _guards(analysis: Analysis) -> Iterator[Guardrail]:
+    """Yield the guards that the spec leaves on."""
+    replaced = replaced_guards(analysis)
     for name, action in analysis.guards.actions().items():
         if action == "off" or name in replaced:
             continue

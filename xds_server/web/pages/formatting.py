@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from xds_server.view import RouteView, StepView
-    from xds_server.view.model import MetricView
+    from xds_server.view.model import GuardView, MetricView
 
 __all__ = ["BUTTONS", "FILTERS", "GLOBALS", "Button", "buttons", "progress"]
 
@@ -200,6 +200,41 @@ def _effect(metric: MetricView) -> str:
     return f"{_TIMES} {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
 
 
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _counted(arm: dict[str, float | None] | None) -> str:
+    n = 0 if arm is None else arm.get("n") or 0
+    if arm is None or not n:
+        return _NO_VALUE
+    x = arm.get("x") or 0
+    return f"{100 * x / n:.2f} % ({_count(x)} of {_count(n)})"
+
+
+def _guard_result(guard: GuardView) -> str:
+    if guard.variant is None:
+        return guard.action
+    return "no data" if guard.finding == "NoData" else "not failed"
+
+
+def _failed_guards(view: RouteView) -> list[GuardView]:
+    guards = () if view.analysis is None else view.analysis.guards
+    return [guard for guard in guards if guard.finding == "Fail"]
+
+
+def _decides(view: RouteView) -> bool:
+    """Return whether there is a verdict: guards alone prove no candidate good."""
+    found = view.analysis
+    return found is not None and (bool(found.metrics) or found.finding == "Fail")
+
+
+def _verdict(view: RouteView) -> str:
+    if view.analysis is not None and _decides(view):
+        return view.analysis.finding
+    return _NO_VALUE if view.equivalence is None else str(view.equivalence["verdict"])
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "percent": _percent,
     "clock": _clock,
@@ -209,6 +244,12 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "step_text": _step_text,
     "arm": _arm,
     "effect": _effect,
+    "count": _count,
+    "counted": _counted,
+    "decides": _decides,
+    "verdict": _verdict,
+    "guard_result": _guard_result,
+    "failed_guards": _failed_guards,
 }
 GLOBALS: Final[dict[str, Any]] = {
     "step_symbols": {"done": "✓", "current": "▶", "pending": "·", "stopped": "✗"},

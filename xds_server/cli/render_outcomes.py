@@ -1,0 +1,145 @@
+"""Render guards, outcome classes and costs of backends for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from xds_server.cli.out import percent
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["costs_table", "failed_guards", "guard_facts", "guards_table", "outcomes_table"]
+
+View = dict[str, Any]
+
+_ABOUT: Final = "~"
+_NONE: Final = "-"
+
+
+def failed_guards(view: View) -> list[str]:
+    """Return the failed guards of a route with their backends; empty for servers without guards."""
+    guards = (view.get("analysis") or {}).get("guards", ())
+    return [f"{guard['variant']} {guard['name']}" for guard in guards if guard["finding"] == "Fail"]
+
+
+def guard_facts(view: View) -> list[tuple[str, str, str]]:
+    """Return the withdrawn backends and what guards cannot see, each with a label and a style."""
+    found = []
+    if view.get("withdrawn"):
+        text = f"failed in this run: their targets and rules serve {view['stable']}"
+        found.append(("withdrawn", f"{', '.join(view['withdrawn'])} {text}", "bold red"))
+    found += [("not guarded", text, "yellow") for text in view.get("unguarded", ())]
+    return found
+
+
+def guards_table(analysis: View) -> RenderableType:
+    """Return each guard with the numbers of both backends, and what it found."""
+    table = _table("GUARD", "BACKEND", "CANDIDATE", "STABLE", "FAILS FROM", "RESULT", left=(0, 1, 5))
+    for guard in analysis["guards"]:
+        compared = guard["variant"] is not None
+        table.add_row(
+            guard["name"],
+            guard["variant"] or _NONE,
+            _share(guard["candidate"]),
+            _share(guard["control"]),
+            percent(100 * guard["least"]) if compared else _NONE,
+            _result(guard, dry_run=analysis["dry_run"]),
+        )
+    return table
+
+
+def outcomes_table(costs: list[View]) -> RenderableType:
+    """Return the requests of each backend by class, with kinds of failures and what was not read."""
+    table = _table(
+        "BACKEND", "SUCCESS", "FAILED", "REJECTED", "CLIENT ERRORS", "ABANDONED", "WAITING", "RETRIED", "READ"
+    )
+    notes = Table.grid(padding=(0, 2))
+    for cost in costs:
+        name = _backend(cost)
+        table.add_row(
+            name,
+            *(f"{cost[key]:,}" for key in ("success", "failed", "rejected", "client_errors", "left")),
+            f"{cost['waiting']:,}",
+            f"{cost['retried']:,}",
+            _NONE if cost["coverage"] is None else percent(100 * cost["coverage"]),
+        )
+        for text, style in _notes(cost):
+            notes.add_row(Text(name, style="dim"), Text(text, style=style))
+    whole = Table.grid()
+    whole.add_row(table)
+    if notes.row_count:
+        whole.add_row(notes)
+    return whole
+
+
+def costs_table(costs: list[View]) -> RenderableType:
+    """Return requests, tokens and costs of each backend since the start of the control plane."""
+    table = _table("BACKEND", "REQUESTS", "FAILED", "TOKENS IN", "TOKENS OUT", "ESTIMATED TOKENS", "COST")
+    for cost in costs:
+        estimated = cost["estimated_tokens"]
+        about = _ABOUT if estimated else ""
+        price = _NONE if cost["cost"] is None else f"{about}{cost['cost']:,.4f} {cost['currency']}"
+        table.add_row(
+            _backend(cost),
+            f"{cost['requests']:,}",
+            f"{cost['failed']:,}",
+            f"{cost['prompt_tokens']:,}",
+            f"{cost['completion_tokens']:,}",
+            f"{about}{estimated:,}",
+            price,
+        )
+    if not any(cost["estimated_tokens"] for cost in costs):
+        return table
+    whole = Table.grid()
+    whole.add_row(table)
+    whole.add_row(Text("~ estimated, or a cost that includes estimated tokens", style="dim"))
+    return whole
+
+
+def _notes(cost: View) -> list[tuple[str, str]]:
+    """Return what the numbers of a backend consist of, each text with its style."""
+    found = []
+    if cost["failures"]:
+        found.append((f"failures with a status below 400: {_counted(cost['failures'])}", "yellow"))
+    if cost["left_unanswered"]:
+        found.append((f"abandoned before the first byte: {cost['left_unanswered']:,}", "dim"))
+    if cost["unread"]:
+        found.append((f"successes that were not read: {_counted(cost['unread'])}", "yellow"))
+    return found
+
+
+def _counted(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in numbers.items())
+
+
+def _result(guard: View, *, dry_run: bool) -> Text:
+    if guard["action"] == "replaced":
+        return Text("replaced by success-rate", style="dim")
+    if guard["action"] == "off":
+        return Text("off", style="yellow")
+    notify = "" if guard["action"] == "Rollback" and not dry_run else "dry run" if dry_run else "notify only"
+    if guard["finding"] == "Fail":
+        return Text(f"Fail, {notify}" if notify else "Fail", style="bold red")
+    text = "no data" if guard["finding"] == "NoData" else "not failed"
+    return Text(f"{text} ({notify})" if notify else text, style="dim" if text == "no data" else "green")
+
+
+def _share(arm: View | None) -> str:
+    if arm is None or not arm["n"]:
+        return _NONE
+    return f"{100 * arm['x'] / arm['n']:.2f} % ({arm['x']:,.0f} of {arm['n']:,.0f})"
+
+
+def _backend(cost: View) -> str:
+    return str(cost["variant"] + ("" if cost["role"] == "primary" else f" ({cost['role']})"))
+
+
+def _table(*names: str, left: tuple[int, ...] = (0,)) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for number, name in enumerate(names):
+        table.add_column(name, justify="left" if number in left else "right")
+    return table
