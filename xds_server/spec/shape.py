@@ -233,6 +233,8 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
                 yield from ((model, f".NAME{suffix}") for model, suffix in _models(value))
             case _ if isinstance(option, type) and issubclass(option, BaseModel):
                 yield option, ""
+            case _:
+                continue
 
 
 def _inside(annotation: Any, part: str | int) -> Any:

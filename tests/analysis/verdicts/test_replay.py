@@ -243,7 +243,10 @@ def test_query_results_decide_in_a_replay_too() -> None:
         legs = traffic(np.random.default_rng(number), "canary", 0.0, 200)
         live.block(at_stage("canary", 2), legs, 3.0 if number else 1.0)
     (one,) = replay(POLICY, live.recorded(), ARMS)
-    assert (one.outcome, one.decisions[-1].message) == (Finding.FAIL, "gpu: was > 2 for 40 s; newest value: 3")
+    assert (one.outcome, one.decisions[-1].message) == (
+        Finding.FAIL,
+        "gpu: was > 2 for 40 s; newest value: 3",
+    )
     assert live.changes(2)[-1][:2] == (60.0, Finding.FAIL)
 
 
@@ -319,6 +322,11 @@ def test_a_block_is_read_as_it_was_written() -> None:
     assert "analysis" not in plain
     assert analyzed_block_from_json(json.loads(plain)) == old(3, 1, stable=Counts(requests=1))
     document = json.loads(plain)
-    for broken in ({}, {"run": 1}, {**document, "analysis": {}}, {**document, "analysis": 3}):
-        with pytest.raises(ValueError, match="not a block"):
+    for broken, message in (
+        ({}, 'field "run" is missing'),
+        ({"run": 1}, 'field "start" is missing'),
+        ({**document, "analysis": {}}, 'field "control" is missing'),
+        ({**document, "analysis": 3}, "expected a JSON object, found 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
             analyzed_block_from_json(broken)
