@@ -194,9 +194,13 @@ def load_settings(path: Path) -> Settings:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
+        raise SettingsError(f"cannot read {path}: {_read_error(error)}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = "" if mark is None else f":{mark.line + 1}:{mark.column + 1}"
+        raise SettingsError(f"{path}{place}: invalid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from error
     try:
         return Settings.model_validate({} if document is None else document)
     except ValidationError as error:
@@ -210,9 +214,15 @@ def _describe(problem: Any) -> str:
     return f"{field}: {message[:1].lower()}{message[1:]}"
 
 
+def _read_error(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "the file is not UTF-8 text"
+    return error.strerror or str(error)
+
+
 def read_text(path: str) -> str:
     """Read a file the settings refer to, such as an API key; raises SettingsError."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read {path}: {error}") from error
+        raise SettingsError(f"cannot read {path}: {_read_error(error)}") from error

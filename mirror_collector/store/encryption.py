@@ -50,8 +50,12 @@ class MessageCipher:
         keys = []
         try:
             lines = path.read_text(encoding="ascii").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"cannot read keys from {path}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"cannot read keys from {path}: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:
+            raise StoreError(
+                f"cannot read keys from {path}: it contains characters other than ASCII"
+            ) from error
         for number, line in enumerate(lines, start=1):
             key = _parse_key(line)
             if key is None:

@@ -9,6 +9,7 @@ import pytest
 
 from demo.processes import free_port
 from tests.support.plane import route
+from xds_server.cli.render import waiting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,7 +214,9 @@ def test_a_kill_waits_for_convergence(run: Run, control_plane: FakeControlPlane)
     )
     output = run("kill", "chat", "-m", "v2 leaks", "--server", control_plane.url).output
     assert "by ada: v2 leaks" in output
-    assert "stopped by the kill switch: shiftplane unkill chat" in output
+    assert 'stopped by the kill switch; "shiftplane unkill chat" turns it off' in output
+    view = {"name": "chat", "step": {"waiting_for": "operator"}, "kill": kill | {"by_spec": True}}
+    assert waiting(view, 1e9).endswith("killSwitch.enabled: false in the spec turns it off")
 
 
 def test_undo_to_a_generation(run: Run, control_plane: FakeControlPlane) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from tests.support.plane import route
@@ -58,10 +59,21 @@ def test_another_policy_decides_differently(tmp_path: Path) -> None:
     assert text.startswith("run 2, 12 blocks: Pass")
 
 
-def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path) -> None:
-    code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n{}")
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{}", 'field "run" is missing'),
+        ("[1]", "expected a JSON object, found [1]"),
+        ("{", "it is not valid JSON"),
+        ('{"run": "one"}', 'field "run" has the invalid value "one"'),
+        ('{"run": 1, "start": 0, "seconds": 10, "legs": {}}', 'field "legs" has the invalid value {}'),
+        ('{"run": 1, "start": 0, "seconds": 10, "legs": [{"route": "chat"}]}', 'field "variant" is missing'),
+    ],
+)
+def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path, line: str, reason: str) -> None:
+    code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n" + line)
     assert code == 1
-    assert "line 3 is not a valid evidence block" in text
+    assert f"line 3 is not a valid evidence block: {reason}" in text
 
 
 def test_missing_blocks_are_reported(tmp_path: Path) -> None:

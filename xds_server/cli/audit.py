@@ -193,10 +193,20 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
         try:
             entries.append(entry_from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise click.ClickException(f"{path}:{number}: invalid audit entry ({error})") from error
+            raise click.ClickException(f"{path}:{number}: invalid audit entry: {_invalid(error)}") from error
     last = entries[-1] if entries else None
     head = Checkpoint(seq=0, hash=GENESIS) if last is None else Checkpoint(seq=last.seq, hash=last.hash)
     return _result(len(entries), list(verify(entries, head, [_checkpoint(text) for text in checkpoints])))
+
+
+def _invalid(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return "it is not valid JSON"
+        case KeyError(args=(name,)):
+            return f'field "{name}" is missing'
+        case _:
+            return "a field is unknown, missing or of the wrong type"
 
 
 def _result(entries: int, breaks: list[Any]) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def logout(server: str) -> None:
     save(contexts)
     click.echo(
         f"no token for {server} is stored in {path()}; a token remains valid until it expires or an admin "
-        "revokes it with: shiftplane token revoke ID"
+        'revokes it with "shiftplane token revoke ID"'
     )
 
 

@@ -59,8 +59,10 @@ def load() -> Contexts:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Contexts()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ContextsError(f"{file}: {error}") from error
+    except OSError as error:
+        raise ContextsError(f"{file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ContextsError(f"{file}: the file is not UTF-8 text") from error
     import yaml
 
     try:
@@ -72,7 +74,7 @@ def load() -> Contexts:
         return Contexts(current=_text(document.get("current", "")), named=named)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise ContextsError(
-            f"{file}: invalid contexts file ({error.__class__.__name__}: {error}); "
+            f"{file}: invalid contexts file; "
             "expected {current: NAME, contexts: {NAME: {server: URL, token: TEXT}}}"
         ) from error
 
@@ -97,7 +99,7 @@ def save(contexts: Contexts) -> Path:
             opened.write(yaml.safe_dump(document, sort_keys=False))
         new.replace(file)
     except OSError as error:
-        raise ContextsError(f"{file}: {error}") from error
+        raise ContextsError(f"{file} cannot be written: {error.strerror or error}") from error
     return file
 
 
@@ -136,7 +138,9 @@ def token_for(server: str) -> str:
         try:
             return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ContextsError(f"SHIFTPLANE_TOKEN_FILE: {error}") from error
+            raise ContextsError(
+                f"SHIFTPLANE_TOKEN_FILE: {file} cannot be read: {error.strerror or error}"
+            ) from error
     contexts = load()
     order = sorted(contexts.named, key=lambda name: name != contexts.current)
     return next(

@@ -36,7 +36,7 @@ def cost(route: str, days: int, server: str, output: str) -> None:
         print_data({"route": route, "days": shown}, output)
         return
     if not shown:
-        click.echo(f"no requests of route {route} were counted")
+        click.echo(f"no requests of route {route} have been stored yet (counts are stored every 30 s)")
         return
     from rich.table import Table
 

@@ -144,11 +144,13 @@ def waiting(view: View, now: float) -> str:
     if step is None or step["waiting_for"] == "nothing":
         return ""
     if view["kill"] is not None:
-        return f"stopped by the kill switch: shiftplane unkill {view['name']}"
+        if view["kill"]["by_spec"]:
+            return "stopped by the kill switch; killSwitch.enabled: false in the spec turns it off"
+        return f'stopped by the kill switch; "shiftplane unkill {view["name"]}" turns it off'
     if step["waiting_for"] in _WAITING:
         return _WAITING[step["waiting_for"]]
     if step["waiting_for"] == "operator":
-        return f"waiting for an operator: shiftplane promote {view['name']}"
+        return f'waiting for an operator; "shiftplane promote {view["name"]}" ends the step'
     if step["waiting_for"] == "convergence":
         convergence = view["convergence"]
         return f"waiting for convergence: {convergence['acked']} of {convergence['connected']} proxies synced"
@@ -237,7 +239,10 @@ def _facts(view: View, now: float) -> RenderableType:
         table.add_row(Text("killed", style="bold red"), Text(_kill_text(view["kill"]), style="bold red"))
     if view["warm_until"] is not None and view["warm_until"] > now:
         left = seconds(view["warm_until"] - now)
-        text = f"{view['stable']} stays ready for shiftplane undo {view['name']} for another {left}"
+        text = (
+            f"keep backend {view['stable']} running for another {left}, so that "
+            f'"shiftplane undo {view["name"]}" can return all users to it (keepWarm)'
+        )
         table.add_row(Text("warm", style="dim"), Text(text))
     if view["dead"]:
         table.add_row(Text("unhealthy", style="bold red"), Text(", ".join(view["dead"]), style="bold red"))

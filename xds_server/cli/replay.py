@@ -96,10 +96,9 @@ def _read(text: str) -> Iterator[AnalyzedBlock]:
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             yield analyzed_block_from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise click.ClickException(
-                f"line {number} is not a valid evidence block: {type(error).__name__}: {error}"
-            ) from error
+        except ValueError as error:
+            reason = "it is not valid JSON" if isinstance(error, json.JSONDecodeError) else error
+            raise click.ClickException(f"line {number} is not a valid evidence block: {reason}") from error
 
 
 def _document(one: ReplayedRun) -> dict[str, Any]:

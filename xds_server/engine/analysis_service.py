@@ -200,7 +200,10 @@ def _new_verdict(state: State, result: AnalysisResult | None) -> Verdict | None:
         # Nothing was analyzed in this run and under this policy yet.
         if state.finding is not Finding.PASS and not state.lapsed:
             return None
-        return Verdict(finding=Finding.NO_DATA, detail="no block has been analyzed yet")
+        return Verdict(
+            finding=Finding.NO_DATA,
+            detail="no evidence block has been analyzed in this run under the current analysis policy yet",
+        )
     if (result.finding, result.lapsed) == (state.finding, state.lapsed):
         return None
     if state.phase is Phase.HEALTHY and result.finding is not Finding.FAIL:

@@ -94,12 +94,18 @@ class CollectorSource:
             }
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError) as error:
             if not self._failure_logged:
-                log.warning("collector_unreachable", url=self._url, reason=str(error) or type(error).__name__)
+                log.warning("collector_unreachable", url=self._url, reason=_reason(error))
             self.reachable, self._failure_logged = False, True
         else:
             if not self.reachable:
                 log.info("collector_connected", url=self._url)
             self.reachable, self._failure_logged = True, False
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientError | TimeoutError):
+        return str(error) or "no response in time"
+    return "the response is not that of a collector"
 
 
 def _shadow_tokens(summary: dict[str, Any]) -> float:

@@ -114,7 +114,8 @@ class Prometheus:
                 document = await response.json(content_type=None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if self._reachable:
-                reason = str(error) or type(error).__name__
+                invalid = isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError)
+                reason = "the response is not JSON" if invalid else str(error) or "no response in time"
                 log.warning("prometheus_unreachable", url=self._url, reason=reason)
             self._reachable = False
             return None

@@ -94,6 +94,9 @@ def parse(text: str) -> tuple[Source, ...]:
         reason = " ".join(str(error.problem or error.context).split())
         hint = 'quote text that begins with *: "*.example.com"' if "alias" in str(error.context) else ""
         hint = "indent with spaces instead of tabs" if r"'\t'" in reason else hint
+        hint = (
+            "check the indentation of this line and of the lines before it" if "<block " in reason else hint
+        )
         documents.append(_unparsable(position, f"invalid YAML: {reason}", hint))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

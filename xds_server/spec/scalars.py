@@ -185,7 +185,7 @@ def _claim(value: object) -> str:
 
 
 def _url(value: object) -> str:
-    allowed = "expected a URL such as https://id.example.com/keys.json"
+    allowed = "expected an http or https URL, such as https://id.example.com"
     text = text_value(value, allowed)
     if len(text) > 512 or not _URL.fullmatch(text):
         raise value_error(f"{text[:60]!r} is not a valid URL", allowed)

@@ -34,7 +34,6 @@ KINDS: Final[dict[str, type[ModelRoute | DeploymentStrategy]]] = {
 # Fields planned for later versions. "Unknown field" would make a user search for a typo.
 RESERVED: Final = frozenset(
     {
-        "compare",
         "service",
         "systemFrom",
     }
@@ -91,7 +90,7 @@ def _message(  # noqa: C901, PLR0912 - one case per kind
         case "missing":
             return "required field is missing", _add(loc)
         case "extra_forbidden":
-            return _unknown(loc, _fields_at(loc[:-1], root))
+            return _unknown(loc, _fields_at(loc[:-1], root), root)
         case "literal_error" if loc == ("kind",):
             return _literal(found, list(KINDS))
         case "literal_error":
@@ -151,7 +150,7 @@ _REQUIRED: Final = {
 }
 
 
-def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
+def _unknown(loc: Loc, fields: tuple[str, ...], root: type[BaseModel]) -> tuple[str, str]:
     key = str(loc[-1])
     if loc[-2:-1] == ("blueGreen",) and key in {"active", "preview"}:
         return "unknown field", "set the backends in spec.stable and spec.candidate"
@@ -161,6 +160,10 @@ def _unknown(loc: Loc, fields: tuple[str, ...]) -> tuple[str, str]:
     folded = {field.lower(): field for field in fields}
     guess = folded.get(key.lower().replace("_", "").replace("-", "")) or (near[0] if near else None)
     hint = f"; did you mean {guess!r}?" if guess else ""
+    places = () if guess or loc[:1] != ("spec",) else _places(key, root)
+    if len(places) == 1:
+        here = ".".join(part for part in loc[:-1] if isinstance(part, str))
+        return f"is not a field of {here}; it belongs to {places[0]}", _listed(fields)
     return f"unknown field{hint}", _listed(fields)
 
 
@@ -202,6 +205,36 @@ def _fields_at(loc: Loc, root: type[BaseModel]) -> tuple[str, ...]:
     return (
         tuple(sorted(field.alias or name for name, field in models[0].model_fields.items())) if models else ()
     )
+
+
+@cache
+def _places(key: str, root: type[BaseModel]) -> tuple[str, ...]:
+    """Return the paths of all mappings that have a field of this name."""
+    return tuple(_walk(key, root, "", ()))
+
+
+def _walk(key: str, model: type[BaseModel], path: str, above: tuple[type[BaseModel], ...]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        alias = field.alias or name
+        if alias == key and path:
+            yield path
+        for inner, suffix in _models(field.annotation):
+            if inner not in above:
+                yield from _walk(key, inner, f"{path}.{alias}{suffix}".lstrip("."), (*above, model))
+
+
+def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
+    """Return the models in an annotation, with what follows the name of its field in a path."""
+    for option in _options(annotation):
+        match typing.get_origin(option), typing.get_args(option):
+            case origin, (first, *_) if origin is tuple:
+                yield from ((model, f"[]{suffix}") for model, suffix in _models(first))
+            case origin, (_, value) if origin is dict:
+                yield from ((model, f".NAME{suffix}") for model, suffix in _models(value))
+            case _ if isinstance(option, type) and issubclass(option, BaseModel):
+                yield option, ""
+            case _:
+                continue
 
 
 def _inside(annotation: Any, part: str | int) -> Any:

@@ -114,7 +114,8 @@ class StoreFile:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=5)
             self._open()
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"the store {path} cannot be used: {error}") from error
+            reason = getattr(error, "strerror", None) or error  # The text of an OSError repeats the path.
+            raise StoreError(f"the store {path} cannot be used: {reason}") from error
 
     def close(self) -> None:
         """Close the connection."""

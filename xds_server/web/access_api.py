@@ -160,7 +160,7 @@ class _AccessHandlers:
             raise ProblemError(
                 404,
                 "unknown_token",
-                f"there is no token {ident!r}; to list all tokens: shiftplane token list",
+                f'there is no token {ident!r}; "shiftplane token list" lists all tokens',
             )
         return web.json_response({"revoked": ident})
 

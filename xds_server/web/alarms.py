@@ -64,7 +64,8 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
             raise ProblemError(
                 401,
                 "unauthorized",
-                "the bearer token is missing or is not the content of serve --alarm-secret-file",
+                "the bearer token is missing or differs from the content of the file given to "
+                '"shiftplane serve --alarm-secret-file"',
             )
         return await _process(engine, alertmanager(_json(await request.read())))
 

@@ -127,7 +127,7 @@ class Authenticator:
         raise ProblemError(
             401,
             "unauthorized",
-            f"{reason}; an admin can create a new one with: shiftplane token create",
+            f'{reason}; an admin can create a new token with "shiftplane token create NAME --role ROLE"',
             headers=_BEARER,
         )
 
@@ -259,8 +259,8 @@ class Authenticator:
         """Reject requests that a page of another site makes a browser send."""
         if self.is_open and not _is_loopback_name(request.host):
             message = (
-                f"host {request.host!r} is not allowed while login is disabled (serve --open); use "
-                "localhost or a loopback address"
+                f"host {request.host!r} is not allowed while login is disabled "
+                '("shiftplane serve --open"); use localhost or a loopback address'
             )
             raise ProblemError(421, "cross_site", message)
         if request.method in _SAFE_METHODS:
@@ -272,7 +272,7 @@ class Authenticator:
         ):
             message = (
                 "requests from pages of other sites are not allowed; if users open the pages at another "
-                "address than that of --http, set serve --public-url"
+                'address than that of --http, start "shiftplane serve" with --public-url URL'
             )
             raise ProblemError(403, "cross_site", message)
 
@@ -364,8 +364,8 @@ def _principal(request: web.Request) -> Principal:
         raise ProblemError(
             401,
             "unauthorized",
-            "a token is required: run shiftplane login, set SHIFTPLANE_TOKEN, or send Authorization: "
-            "Bearer spt_…",
+            'a token is required: run "shiftplane login", set the environment variable SHIFTPLANE_TOKEN, or '
+            'send the header "Authorization: Bearer spt_…"',
             headers=_BEARER,
         )
     return found

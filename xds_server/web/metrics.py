@@ -83,7 +83,7 @@ class _Collector(Collector):
         )
         evidence = GaugeMetricFamily(
             "shiftplane_evidence_against",
-            "Evidence against the candidate, as odds against chance; 20 means 20 : 1.",
+            "Evidence against the candidate: by chance alone, it reaches 20 in at most one of 20 rollouts.",
             labels=["route", "metric"],
         )
         cost = CounterMetricFamily(

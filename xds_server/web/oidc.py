@@ -197,8 +197,8 @@ class OidcProvider:
 
     def _no_role(self, name: str, claims: dict[str, Any]) -> str:
         text = (
-            f"{name} has no role: no rule of oidc.roles in the file of serve --access matches the claims of "
-            "the ID token; an admin can add a rule"
+            f"{name} has no role: the ID token matches no rule in oidc.roles; an admin can add a rule to the "
+            'settings file given to "shiftplane serve --access"'
         )
         by_email = any(rule.claim == "email" for rule in self._settings.rules)
         if by_email and claims.get("email_verified") in (False, "false"):
@@ -318,7 +318,7 @@ class OidcProvider:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProviderError(
-                f"the request to {url} failed: {str(error) or type(error).__name__}"
+                f"the request to {url} failed: {str(error) or 'no response in time'}"
             ) from error
         if status != 200:
             raise ProviderError(f"{self.name} returned HTTP {status} for {url}")

@@ -198,12 +198,12 @@ def test_duplicate_moved_and_missing_entries_are_described_as_such() -> None:
     assert [found.message for found in twice] == ["entry 5 is stored twice"]
     moved = [found.message for found in verify([one, two, four, three, five], last)]
     assert moved[:2] == [
-        "entry 3 is not between entries 2 and 4: removed or moved",
+        "entry 3 is missing between entries 2 and 4: it was removed or moved",
         "entry 3 is stored after entry 4",
     ]
-    assert not any("missing" in message for message in moved)
+    assert all("moved" in message for message in moved if "missing" in message)
     first = [found.message for found in verify([three, four, five], last)]
-    assert first == ["entries 1 to 2 are not before entry 3: removed or moved"]
+    assert first == ["entries 1 to 2 are missing before entry 3: they were removed or moved"]
 
 
 @pytest.mark.parametrize("text", ["5", "5:abc", f"5:{'A' * 64}", f"x:{GENESIS}"])

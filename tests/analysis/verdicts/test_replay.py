@@ -334,6 +334,11 @@ def test_a_block_is_read_as_it_was_written() -> None:
     assert "analysis" not in plain
     assert analyzed_block_from_json(json.loads(plain)) == old(3, 1, stable=Counts(requests=1))
     document = json.loads(plain)
-    for broken in ({}, {"run": 1}, {**document, "analysis": {}}, {**document, "analysis": 3}):
-        with pytest.raises(ValueError, match="not a block"):
+    for broken, message in (
+        ({}, 'field "run" is missing'),
+        ({"run": 1}, 'field "start" is missing'),
+        ({**document, "analysis": {}}, 'field "control" is missing'),
+        ({**document, "analysis": 3}, "expected a JSON object, found 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
             analyzed_block_from_json(broken)

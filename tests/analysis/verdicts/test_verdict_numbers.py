@@ -66,7 +66,7 @@ def with_tokens(place: int, n: int, tokens: int) -> Counts:
 
 @pytest.mark.parametrize(
     ("requests", "acceptable", "unit", "seconds"),
-    [(40, 0.02, "s", 1), (4, 0.02, "min", 60), (1, 0.002, "h", 3_600)],
+    [(40, 0.02, "seconds", 1), (4, 0.02, "minutes", 60), (1, 0.002, "hours", 3_600)],
     ids=["seconds", "minutes", "hours"],
 )
 def test_the_remaining_time_has_a_readable_unit(
@@ -75,7 +75,7 @@ def test_the_remaining_time_has_a_readable_unit(
     blocks = [(failing(0, requests), failing(0, 900))] * 4
     found = metric_verdict("success-rate", *blocks, min_samples=1, acceptable=acceptable)
     assert found.remaining is not None
-    assert found.message.endswith(f", about {found.remaining / seconds:.0f} {unit} more")
+    assert found.message.endswith(f"; about {found.remaining / seconds:.0f} more {unit} needed")
 
 
 # Bounds and messages
@@ -107,7 +107,9 @@ def test_the_message_of_a_pass_without_failures_names_the_acceptable_share() -> 
 def test_the_message_without_a_bound_excludes_no_odds_ratio() -> None:
     found = metric_verdict("success-rate", (failing(0, 60), failing(0, 60)))
     assert (found.low, found.high) == (None, None)
-    assert ", no bound on the odds ratio yet" in found.message
+    assert (
+        "; undecided: not enough requests yet for a confidence bound on the odds ratio (odds of failing)"
+    ) in found.message
 
 
 def test_means_are_reported_as_ratios_with_their_bounds() -> None:

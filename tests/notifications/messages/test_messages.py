@@ -63,13 +63,13 @@ def test_a_webhook_receives_all_fields_of_the_event() -> None:
         "route": "chat",
         "at": "2026-01-31T09:30:00.250Z",
         "actor": "analysis",
-        "message": "success-rate: 91.2 % against 99.4 %, odds 8.1",
+        "message": "success-rate: candidate 91.20%, stable 99.40%; worse",
         "phase": "RollingBack",
         "generation": 3,
         "revision": 7,
         "weights": {"v1": 100.0},
         "labels": {"team": "platform"},
-        "text": "chat: verdict Fail: success-rate: 91.2 % against 99.4 %, odds 8.1",
+        "text": "chat: verdict Fail: success-rate: candidate 91.20%, stable 99.40%; worse",
         "url": "https://shiftplane.example.com/routes/chat",
     }
 
@@ -80,7 +80,7 @@ def test_slack_receives_blocks_and_a_button_with_a_link_to_the_route() -> None:
     assert kinds == ["header", "section", "context", "actions"]
     header, section, context, actions = found["blocks"]
     assert header["text"] == {"type": "plain_text", "text": "chat: verdict Fail", "emoji": False}
-    assert "91.2 % against" in section["text"]["text"]
+    assert "candidate 91.20%, stable" in section["text"]["text"]
     assert context["elements"][0]["text"] == "2026-01-31T09:30:00.250Z · by analysis · RollingBack · v1 100 %"
     (button,) = actions["elements"]
     assert (button["type"], button["url"]) == ("button", f"{PUBLIC}/routes/chat")
@@ -166,15 +166,29 @@ def test_a_failing_template_is_replaced_by_the_default_text() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{{ rute }}", "line 1: unknown field 'rute'"),
-        ("a\n{{ message | replace('a', 'b') }}", "line 2: unknown filter 'replace'"),
-        ("{% for x in labels %}{% endfor %}", "For is not allowed in a template"),
-        ("{{ message * 9 }}", "Mul is not allowed in a template"),
-        ("{{ message() }}", "Call is not allowed in a template"),
+        ("{{ rute }}", "line 1 of the template: unknown field 'rute'"),
+        ("a\n{{ message | replace('a', 'b') }}", "line 2 of the template: unknown filter 'replace'"),
+        ("{% for x in labels %}{% endfor %}", "{% for %} is not allowed"),
+        ("{{ message * 9 }}", "the operator * is not allowed"),
+        ("{{ message() }}", "a call with ( ) is not allowed"),
         ("{{ message.upper }}", "only weights and labels have fields"),
         ("{{ labels.team.name }}", "only weights and labels have fields"),
-        ("{% include 'x' %}", "Include is not allowed in a template"),
-        ("{{ message", "line 1: unexpected end of template"),
+        ("{% include 'x' %}", "{% include %} is not allowed"),
+        (
+            "{{ message",
+            "syntax error in line 1 of the template: unexpected end of the template, expected '}}'",
+        ),
+        ("a\n{{ route message }}", "syntax error in line 2 of the template: expected '}}', got 'message'"),
+        (
+            "{% if route %}",
+            "expected 'elif' or 'else' or 'endif' to continue or close 'if'",
+        ),
+        ("{% endif %}", "syntax error in line 1 of the template: unknown tag 'endif'"),
+        (
+            "{{ # }}",
+            "syntax error in line 1 of the template: unexpected char '#' at character 4 of the template",
+        ),
+        ("{{ route is odder }}", "line 1 of the template: unknown test 'odder'"),
         ("x" * 8_001, "has 8001 characters"),
     ],
 )

@@ -91,6 +91,6 @@ def test_the_settings_in_the_docs_are_valid() -> None:
     on_call, audit = found.targets
     assert on_call.template is not None
     assert json.loads(render(on_call, EXAMPLE, found.public_url).body)["blocks"][1]["text"]["text"] == (
-        "*chat* verdict Fail: success-rate: 91.2 % against 99.4 %, odds 8.1"
+        "*chat* verdict Fail: success-rate: candidate 91.20%, stable 99.40%; worse"
     )
     assert audit.max_age == 86_400

@@ -115,6 +115,7 @@ def _gap(last: int, found: int) -> str:
     if found < last:
         return f"entry {found} is stored after entry {last}"
     # The entries between the two may follow later: then they were moved, not removed.
-    missing = f"entry {last + 1} is" if found == last + 2 else f"entries {last + 1} to {found - 1} are"
     place = f"between entries {last} and {found}" if last else f"before entry {found}"
-    return f"{missing} not {place}: removed or moved"
+    if found == last + 2:
+        return f"entry {last + 1} is missing {place}: it was removed or moved"
+    return f"entries {last + 1} to {found - 1} are missing {place}: they were removed or moved"

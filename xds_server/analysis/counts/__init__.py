@@ -16,7 +16,9 @@ from xds_server.analysis.counts.counts import (
     counts_to_json,
     counts_to_values,
     group_by_route,
+    leg_from_json,
 )
+from xds_server.analysis.counts.json_fields import read_field
 from xds_server.analysis.counts.outcomes import Outcome
 
 __all__ = [
@@ -39,5 +41,7 @@ __all__ = [
     "counts_to_json",
     "counts_to_values",
     "group_by_route",
+    "leg_from_json",
     "nearest_edge",
+    "read_field",
 ]

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets
+from xds_server.analysis.counts.json_fields import read_field
 from xds_server.analysis.counts.outcomes import UNREAD, Outcome
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "counts_to_json",
     "counts_to_values",
     "group_by_route",
+    "leg_from_json",
 ]
 
 
@@ -211,24 +213,44 @@ def block_from_json(document: Mapping[str, Any]) -> Block:
     Raises:
         ValueError: The document is not a block.
     """
+    return Block(
+        start=read_field(document, "start", float),
+        seconds=read_field(document, "seconds", float),
+        legs=dict(map(_leg_with_counts, read_field(document, "legs", _list))),
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
+def leg_from_json(item: Any) -> Leg:
+    """Return the leg that an item of a block names.
+
+    Raises:
+        ValueError: The item does not name a leg.
+    """
+    return Leg(
+        route=read_field(item, "route", str),
+        variant=read_field(item, "variant", str),
+        role=read_field(item, "role", Role),
+    )
+
+
+def _leg_with_counts(item: Any) -> tuple[Leg, Counts]:
+    leg = leg_from_json(item)
     try:
-        return Block(
-            start=float(document["start"]),
-            seconds=float(document["seconds"]),
-            legs={_leg(item): counts_from_json(item) for item in document["legs"]},
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a block of counts: {error}") from error
+        return leg, counts_from_json(item)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"the counts of backend {leg.variant!r} are not all whole numbers") from error
 
 
 def _trimmed(row: Buckets) -> list[int]:
     """Return buckets without trailing zeros."""
     last = max(place for place, count in enumerate(row) if count)
     return list(row[: last + 1])
-
-
-def _leg(item: Mapping[str, Any]) -> Leg:
-    return Leg(route=str(item["route"]), variant=str(item["variant"]), role=Role(item["role"]))
 
 
 def counts_to_json(counts: Counts) -> dict[str, Any]:

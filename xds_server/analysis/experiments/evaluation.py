@@ -120,7 +120,7 @@ def _conclude(  # noqa: PLR0913, PLR0917 - the inputs of the conclusion
         counts = f"{treatment.users:,} in treatment, {control.users:,} in control"
         return (
             ExperimentFinding.VOID,
-            f"users were not split as intended: {counts}; odds against chance: {odds:,.0f} : 1",
+            f"users were not split as intended: {counts}; by chance, at most 1 of {odds:,.0f} tests looks so",
         )
     short = treatment.users < needed.treatment or control.users < needed.control
     if comparison is None or short:
@@ -136,11 +136,12 @@ def _conclude(  # noqa: PLR0913, PLR0917 - the inputs of the conclusion
         )
     low, high = comparison.interval.low, comparison.interval.high
     numbers = (
-        f"{comparison.treatment:.2%} against {comparison.control:.2%}, "
-        f"difference {100 * comparison.difference:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+        f"treatment {comparison.treatment:.2%}, control {comparison.control:.2%}; difference "
+        f"{100 * comparison.difference:+.2f} percentage points "
+        f"(confidence interval {100 * low:+.2f} to {100 * high:+.2f})"
     )
     if comparison.better:
-        more = f" by more than {100 * comparison.margin:.2f} points" if comparison.margin else ""
+        more = f" by more than {100 * comparison.margin:.2f} percentage points" if comparison.margin else ""
         return ExperimentFinding.BETTER, f"better{more}: {numbers}"
     if comparison.worse:
         return ExperimentFinding.WORSE, f"worse: {numbers}"

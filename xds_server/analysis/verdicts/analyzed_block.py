@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xds_server.analysis.counts import Block, Leg, Role, block_from_json, block_to_json
+from xds_server.analysis.counts import (
+    Block,
+    Leg,
+    block_from_json,
+    block_to_json,
+    leg_from_json,
+    read_field,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,26 +70,21 @@ def analyzed_block_from_json(document: Mapping[str, Any], run: int | None = None
     Raises:
         ValueError: The document is not a block.
     """
-    try:
-        return AnalyzedBlock(
-            run=int(document["run"]) if run is None else run,
-            block=block_from_json(document),
-            context=_context(document[_KEY]) if _KEY in document else None,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a block of counts: {error}") from error
-
-
-def _context(item: Mapping[str, Any]) -> BlockContext:
-    return BlockContext(
-        control=str(item["control"]),
-        legs=tuple(
-            Leg(route=str(leg["route"]), variant=str(leg["variant"]), role=Role(leg["role"]))
-            for leg in item["legs"]
-        ),
-        began=bool(item.get("began", False)),
-        query_results={
-            str(query): None if value is None else float(value)
-            for query, value in item.get("queries", {}).items()
-        },
+    return AnalyzedBlock(
+        run=read_field(document, "run", int) if run is None else run,
+        block=block_from_json(document),
+        context=_context(document[_KEY]) if _KEY in document else None,
     )
+
+
+def _context(item: Any) -> BlockContext:
+    return BlockContext(
+        control=read_field(item, "control", str),
+        legs=tuple(map(leg_from_json, read_field(item, "legs", list))),
+        began=bool(item.get("began", False)),
+        query_results=read_field({"queries": {}} | dict(item), "queries", _query_results),
+    )
+
+
+def _query_results(value: Any) -> dict[str, float | None]:
+    return {query: None if result is None else float(result) for query, result in dict(value).items()}

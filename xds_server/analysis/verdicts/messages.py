@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.freshness import format_time
 from xds_server.analysis.verdicts.metrics import Kind
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.threshold_state import ThresholdState
 
 __all__ = ["describe", "describe_guard", "describe_threshold"]
+
+_RATIOS: Final = {
+    Kind.SHARE: "odds ratio (odds of failing)",
+    Kind.EXCEEDANCE: "odds ratio (odds of a slow request)",
+    Kind.MEAN: "ratio of the means",
+}
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
@@ -47,8 +53,9 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
             if state.candidate.n < guardrail.min_samples:
                 share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
                 return f"{numbers}; the candidate has received {share}"
-            wait = "" if verdict.remaining is None else f", about {_format_duration(verdict.remaining)} more"
-            return f"{numbers}; undecided{bounds}{wait}"
+            remaining = verdict.remaining
+            wait = "" if remaining is None else f"; about {_format_remaining(remaining)} needed"
+            return f"{numbers}; undecided: {_format_undecided(verdict, kind)}{wait}"
 
 
 def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
@@ -116,7 +123,23 @@ def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
     return f", {what} {low:.3g} to {high:.3g}"
 
 
-def _format_duration(seconds: float) -> str:
+def _format_undecided(verdict: MetricVerdict, kind: Kind) -> str:
+    what = _RATIOS[kind]
+    low, high = verdict.low, verdict.high
+    if low is None and high is None:
+        return f"not enough requests yet for a confidence bound on the {what}"
+    if low is None:
+        return f"the {what} is below {high:.3g}"
+    if high is None:
+        return f"the {what} is above {low:.3g}"
+    return f"the {what} is between {low:.3g} and {high:.3g}"
+
+
+def _format_remaining(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+        number, unit = round(seconds), "second"
+    elif seconds < 7200:
+        number, unit = round(seconds / 60), "minute"
+    else:
+        number, unit = round(seconds / 3600), "hour"
+    return f"{number} more {unit}" + ("" if number == 1 else "s")

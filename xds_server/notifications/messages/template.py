@@ -1,4 +1,4 @@
-"""Templates for the text of a message: fields, conditions and a few filters.
+"""Jinja templates for the text of a message: fields, conditions and a few filters.
 
 Templates run in the sandbox of jinja2 and may use only the language elements listed here: no loops, calls or
 arithmetic. The run time of a template is therefore bounded by its length.
@@ -6,6 +6,7 @@ arithmetic. The run time of a template is therefore bounded by its length.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import TemplateError as JinjaError
@@ -56,6 +57,22 @@ _ALLOWED: Final = (
     nodes.Test,
 )
 _MAX_LENGTH: Final = 8_000
+# How Jinja calls symbols in its messages, and what an author of a template writes.
+_TOKENS: Final = {
+    "end of print statement": "'}}'",
+    "end of statement block": "'%}'",
+    "name": "a name",
+    "integer": "a number",
+    "float": "a number",
+    "string": "a text",
+}
+_TAGS: Final = {
+    "Assign": "set",
+    "AssignBlock": "set",
+    "CallBlock": "call",
+    "FilterBlock": "filter",
+    "FromImport": "from",
+}
 
 
 class TemplateError(ValueError):
@@ -84,9 +101,7 @@ class Template:
             self._template = environment.from_string(text)
         except JinjaError as error:
             line = getattr(error, "lineno", None) or 1
-            raise TemplateError(
-                f"line {line}: {error.args[0] if error.args else error}", line=line
-            ) from error
+            raise TemplateError(_plain(error, line), line=line) from error
 
     def fill(self, fields: Mapping[str, Any]) -> str:
         """Return the rendered text; fields that the event does not have are empty.
@@ -97,7 +112,7 @@ class Template:
         try:
             return self._template.render(fields)[:_MAX_LENGTH].strip()
         except (JinjaError, TypeError, ValueError, AttributeError) as error:
-            raise TemplateError(str(error)) from error
+            raise TemplateError(f"the template cannot be used for this event: {error}") from error
 
 
 def _check(tree: nodes.Template) -> None:
@@ -110,11 +125,46 @@ def _check(tree: nodes.Template) -> None:
             case nodes.Getattr() | nodes.Getitem() if not _in_mapping(node):
                 message, allowed = "only weights and labels have fields", "allowed: weights.v2 or labels.team"
             case _ if not isinstance(node, _ALLOWED):
-                message = f"{type(node).__name__} is not allowed in a template"
+                message = f"{_element(node)} is not allowed"
                 allowed = "allowed: fields, {% if %} and filters"
             case _:
                 continue
-        raise TemplateError(f"line {node.lineno}: {message}", line=node.lineno, allowed=allowed)
+        raise TemplateError(
+            f"line {node.lineno} of the template: {message}", line=node.lineno, allowed=allowed
+        )
+
+
+def _plain(error: JinjaError, line: int) -> str:
+    """Return an error of Jinja without Jinja's names of tokens."""
+    text = str(error.args[0] if error.args else error).rstrip(".")
+    if (unknown := re.fullmatch(r"No (test|filter) named '(.*)'", text)) is not None:
+        return f"line {line} of the template: unknown {unknown[1]} {unknown[2]!r}"
+    if "tag" not in text:
+        for name, symbol in _TOKENS.items():
+            text = text.replace(f"'{name}'", symbol)
+    text = re.sub(r"(?i:unexpected end of template)", "unexpected end of the template", text)
+    text = re.sub(
+        r"\. Jinja was looking for the following tags: (.*)\. The innermost block .* closed is (.*)",
+        r", expected \1 to continue or close \2",
+        text,
+    )
+    text = re.sub(r" at (\d+)$", lambda at: f" at character {int(at[1]) + 1} of the template", text)
+    text = text.replace("expected token ", "expected ").replace("Encountered unknown tag", "unknown tag")
+    return f"syntax error in line {line} of the template: {text[0].lower()}{text[1:]}"
+
+
+def _element(node: nodes.Node) -> str:
+    """Return how an element of Jinja looks in a template."""
+    match node:
+        case nodes.Call():
+            return "a call with ( )"
+        case nodes.BinExpr() | nodes.UnaryExpr() if node.operator:
+            return f"the operator {node.operator}"
+        case nodes.Stmt():
+            name = _TAGS.get(type(node).__name__, type(node).__name__.lower())
+            return f"{{% {name} %}}"
+        case _:
+            return f"the Jinja element {type(node).__name__}"
 
 
 def _in_mapping(node: nodes.Getattr | nodes.Getitem) -> bool:

@@ -46,7 +46,9 @@ def expanded_length(text: str) -> int:
     size = _Scanner(text).run()
     try:
         re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
+    except RecursionError as error:
+        raise RegexError("it is nested too deeply") from error
+    except (re.error, OverflowError) as error:
         raise RegexError(str(error)) from error
     return size
 

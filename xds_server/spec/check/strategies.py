@@ -209,8 +209,8 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
         message = "has both absolute and relative" if given else "has neither absolute nor relative"
         absolute, relative = ("0.05", "0.095") if metric.get("column") == "Bad" else ("0.15", "0.105")
         allowed = (
-            "set exactly one of absolute and relative; 0.05 with a baseline of 0.10 "
-            f"means a rate of {absolute} if absolute and of {relative} if relative"
+            "set exactly one of them. Example with a baseline of 0.10: "
+            f"{{absolute: 0.05}} means a rate of {absolute}, {{relative: 0.05}} a rate of {relative}"
         )
         yield Finding(place, message, allowed)
     elif isinstance(baseline, int | float) and isinstance(effect[given[0]], int | float):

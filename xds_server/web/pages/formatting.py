@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from xds_server.analysis.verdicts import Kind
 from xds_server.engine import Action
 from xds_server.notifications.messages import TITLES
 from xds_server.rollout import format_duration
@@ -92,6 +93,12 @@ BUTTONS: Final = {
     )
 }
 _NO_VALUE: Final = "\N{EN DASH}"
+_RATIOS: Final = {
+    Kind.SHARE.value: "odds of failing",
+    Kind.EXCEEDANCE.value: "odds of a slow request",
+    Kind.MEAN.value: "mean",
+}
+"""What the effect of a metric compares, by the kind of the metric."""
 _TIMES: Final = "\N{MULTIPLICATION SIGN}"
 _PHASE_TONES: Final = {
     "Healthy": "good",
@@ -195,9 +202,12 @@ def _arm(metric: MetricView, name: str) -> str:
 def _effect(metric: MetricView) -> str:
     if metric.effect is None:
         return _NO_VALUE
-    if metric.low is None or metric.high is None:
-        return f"{_TIMES} {_number(metric.effect)}"
-    return f"{_TIMES} {_number(metric.effect)} ({_number(metric.low)} to {_number(metric.high)})"
+    text = f"{_RATIOS.get(metric.kind, '')} {_TIMES} {_number(metric.effect)}".lstrip()
+    if metric.low is not None and metric.high is not None:
+        return f"{text} ({_number(metric.low)} to {_number(metric.high)})"
+    if metric.low is not None:
+        return f"{text} (above {_number(metric.low)})"
+    return text if metric.high is None else f"{text} (below {_number(metric.high)})"
 
 
 def _count(number: float) -> str:
