@@ -29,7 +29,7 @@ _SERVER_ERROR: Final = "5"
 _CLIENT_ERROR: Final = "4"
 _REDIRECT: Final = "3"
 _NO_RESPONSE: Final = "0"
-"""The status of a request that ended before its response. Envoy computes no outcome of it: the tag is empty."""
+"""The status of a request that ended before its response. Envoy has no outcome of it: the tag is empty."""
 _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
