@@ -55,12 +55,20 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
             return f"{numbers}; undecided{bounds}{wait}"
 
 
-def describe_guard(verdict: MetricVerdict, guard: Guardrail) -> str:
+def describe_guard(verdict: MetricVerdict, state: MetricState, guard: Guardrail) -> str:
     """Return the message of a guard: what it counted, and whether it fails."""
+    unit = verdict.unit.removeprefix("of ")
+    if verdict.finding is Finding.FAIL and state.log_evidence_of_gross_failure >= log(verdict.needed):
+        alone = state.frozen_rate
+        return (
+            f"{guard.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit} at the "
+            "candidate while the stable backend had no requests; "
+            f"more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+        )
     if not verdict.candidate.n:
         return f"{guard.metric}: no requests of the candidate are counted"
     arms = " and ".join(
-        f"{arm.x:,} of {arm.n:,} {verdict.unit.removeprefix('of ')} at {name}"
+        f"{arm.x:,} of {arm.n:,} {unit} at {name}"
         for arm, name in ((verdict.candidate, "the candidate"), (verdict.control, "the stable backend"))
     )
     if verdict.finding is not Finding.FAIL:
