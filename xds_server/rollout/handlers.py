@@ -64,6 +64,7 @@ __all__ = [
     "retry_first_step",
     "update_backend_health",
     "update_shadow_evidence",
+    "withdraw_on_fail",
 ]
 
 _EQUIVALENT: Final = "Equivalent"
@@ -328,12 +329,23 @@ def apply_verdict(state: State, event: Verdict, now: float) -> Result:
     return replace(state, message=f"{event.finding.value}: {event.detail}"[:_MAX_MESSAGE]), records
 
 
+def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
+    """Withdraw a backend that only targeting serves; the rollout itself has ended."""
+    if event.finding is not Finding.FAIL or not event.failed:
+        return state, ()
+    return _apply_fail(state, event, now)
+
+
 def _apply_fail(state: State, event: Verdict, now: float) -> Result:
-    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves."""
+    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves.
+
+    The other variants of an experiment keep their users, also after its end.
+    """
     withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
     others = {name: share for name, share in state.weights.items() if name not in withdrawn}
     by_rules_alone = bool(event.failed) and not state.mirror and others == state.weights
-    alone_in_experiment = isinstance(state.current, Experiment) and bool(others)
+    is_experiment = any(isinstance(step, Experiment) for step in state.program.steps)
+    alone_in_experiment = is_experiment and bool(others)
     if by_rules_alone or alone_in_experiment:
         if withdrawn == state.withdrawn:
             return state, ()

@@ -185,6 +185,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_ENDED,
         "notConverged": _IGNORE,
         "converged": Transition(handler=handlers.mark_converged),
+        "verdict": Transition(handler=handlers.withdraw_on_fail),
         Action.UNDO: Transition(handler=commands.undo),
         Action.RETRY: Transition(handler=commands.retry, to=(Phase.PENDING,)),
     },
