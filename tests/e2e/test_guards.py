@@ -48,9 +48,9 @@ BROKEN: Final = (
     broken("cut", "failed", "cut_stream", stream=True),
     broken("empty-text", "empty", "empty_text"),
     broken("message-without-mark", "failed", "no_end_mark", stream=True, path="/v1/messages"),
-    broken("hang-and-leave", "unanswered", "hang", patience=IMPATIENT),
-    broken("headers-and-leave", "unanswered", "hang_after_headers", patience=IMPATIENT),
-    broken("midstream-and-leave", "abandoned", "hang_midstream", patience=IMPATIENT, stream=True),
+    broken("hang-and-leave", "unanswered", "hang", gives_up_after=IMPATIENT),
+    broken("headers-and-leave", "unanswered", "hang_after_headers", gives_up_after=IMPATIENT),
+    broken("midstream-and-leave", "abandoned", "hang_midstream", gives_up_after=IMPATIENT, stream=True),
     broken("hang", "unanswered", "hang"),
     broken("hang-after-headers", "unanswered", "hang_after_headers"),
 )
@@ -263,6 +263,6 @@ async def test_guards_act_whatever_the_strategy(plane: Plane) -> None:
         )
         served = {key: n for key, n in routes.served.items() if key[:2] in WITHDRAWN}
         await serves_users(routes, ("ab-test", "v1", False), ("rule", "v1", True), ("preview", "v1", True))
-        assert {key: routes.served[key] for key in served} == served, "nobody is served by what was withdrawn"
+        assert {key: routes.served[key] for key in served} == served, "what was withdrawn serves no user"
         with pytest.raises(ApiError, match="withdrawn"):
             await routes.act("preview", "promote")

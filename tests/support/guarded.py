@@ -47,7 +47,7 @@ _CHAT: Final = {
     "messages": [{"role": "user", "content": "How do glaciers shape valleys?"}],
     "max_tokens": 8,
 }
-_PATIENCE: Final = 60.0
+_LONGEST: Final = 60.0
 _USERS: Final = 500
 
 
@@ -63,10 +63,10 @@ class Case:
 
     `faults` has the fault of each backend that has one; `others` are further backends besides v1 and v2, and
     `addresses` those that are not simulated. `analysis` is added to the YAML of the field, `more` to the
-    spec. Users send their requests to the Envoy `envoy`, or to all if it is "". `patience` is the time in
-    seconds after which users give up. A share `canceled` of the users disconnects after the first bytes, and
-    a share `testers` has the header of testers. `rate` is in requests per second. `guard` is the name of the
-    guard that acts; None if none may.
+    spec. Users send their requests to the Envoy `envoy`, or to all if it is "". After `gives_up_after`
+    seconds users disconnect; a share `canceled` of them does so after the first bytes, and a share `testers`
+    has the header of testers. `rate` is in requests per second. `guard` is the name of the guard that acts;
+    None if none may.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Case:
     path: str = "/v1/chat/completions"
     body: Mapping[str, Any] = field(default_factory=lambda: _CHAT)
     stream: bool = False
-    patience: float = _PATIENCE
+    gives_up_after: float = _LONGEST
     canceled: float = 0.0
     inter_token: float = 0.0
     testers: float = 0.0
@@ -129,8 +129,8 @@ class Routes:
 
     async def act(self, name: str, action: str) -> None:
         """Send a command of an operator."""
-        said = {"actor": "test", "reason": "a test"}
-        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/{name}/{action}", said)
+        request = {"actor": "test", "reason": "a test"}
+        await asyncio.to_thread(self.plane.api.post, f"/v1/routes/{name}/{action}", request)
 
     async def views(self) -> dict[str, dict[str, Any]]:
         """Return the view of each route."""
@@ -188,7 +188,7 @@ class Routes:
         body = {**case.body, **({"stream": True} if case.stream else {})}
         with suppress(aiohttp.ClientError, TimeoutError):
             async with (
-                asyncio.timeout(case.patience),
+                asyncio.timeout(case.gives_up_after),
                 self.session.post(envoy.entry + case.path, json=body, headers=headers) as answer,
             ):
                 variant = answer.headers.get("x-shiftplane-variant", "none")
