@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
 
 from demo.traffic import Traffic, TrafficConfig, split_sample
 from tests.support.envoy_versions import WHEELS, binary
+from tests.support.guarded import Case, fault, serving_routes
 from tests.support.plane import Plane, eventually, route
 
 if TYPE_CHECKING:
@@ -137,3 +138,44 @@ async def test_two_versions_in_one_group(plane: Plane, delta: bool) -> None:
     proxies = {proxy["id"]: proxy for proxy in plane.api.get("/v1/proxies")["proxies"]}
     assert {proxy["status"] for proxy in proxies.values()} == {"SYNCED"}
     assert [bool(proxies[f"envoy-{minor}"]["reduced"]) for minor in (36, 37, 40)] == [True, True, False]
+
+
+GUARDS: Final = (
+    ("unknown-model", False, 37),
+    ("error-200", False, 37),
+    ("no-end-mark", True, 38),
+    ("hang", False, 37),
+)
+"""A fault, whether it is one of streams, and the first version that counts it."""
+
+
+def rolled_back(view: dict[str, Any]) -> bool:
+    return view["phase"] in {"RollingBack", "RolledBack"}
+
+
+async def test_each_version_guards_what_it_counts(plane: Plane) -> None:
+    cases = [
+        Case(
+            name=f"{name}-{minor}",
+            faults={"v2": fault(name.replace("-", "_"))},
+            stream=stream,
+            envoy=f"envoy-{minor}",
+            rate=8.0,
+        )
+        for name, stream, _ in GUARDS
+        for minor in WHEELS
+    ]
+    mixed = Case(name="mixed", faults={"v2": fault("unknown_model")})
+    guarded = {f"{name}-{minor}" for name, _, first in GUARDS for minor in WHEELS if minor >= first}
+    binaries = {f"envoy-{minor}": binary(minor) for minor in WHEELS}
+    async with serving_routes(plane, *cases, mixed, binaries=binaries) as routes:
+        await routes.apply()
+        views = await routes.until(rolled_back, [*guarded, "mixed"])
+        assert {name: view["message"] for name, view in views.items() if not rolled_back(view)} == {}
+        views = await routes.views()
+    kept = {name for name, view in views.items() if (view["phase"], view["weights"]["v2"]) == ("Paused", 50)}
+    assert kept == {case.name for case in cases} - guarded
+    assert all(routes.served[name, "v2", False] >= 10 for name in kept if not name.startswith("hang"))
+    assert {name: views[name]["costs"] for name in kept if name.endswith("-36")} == {
+        f"{name}-36": [] for name, _, _ in GUARDS
+    }

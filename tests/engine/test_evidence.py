@@ -257,7 +257,10 @@ async def test_a_candidate_with_all_users_that_fails_is_rolled_back(harness: Eng
     await harness.phase("Baking")
     await count(harness, Counts(requests=10, failed=10), Counts())
     await harness.phase("RolledBack")
-    assert "10 of 10 while the stable backend had no requests" in harness.engine.queries.view("chat").message
+    assert (
+        "10 of 10 requests at the candidate while the stable backend had no requests"
+        in harness.engine.queries.view("chat").message
+    )
 
 
 async def test_a_replay_of_the_stored_blocks_agrees_with_the_rollout(harness: EngineHarness) -> None:

@@ -127,7 +127,7 @@ class AnalysisService:
         verdict = _new_verdict(state, result)
         if verdict is None or verdict.finding is not Finding.FAIL:
             return verdict
-        return replace(verdict, failed=analysis.failed)
+        return replace(verdict, failed=analysis.failed(state))
 
     def _add_to_day(self, block: Block, now: float) -> None:
         day = datetime.fromtimestamp(now, tz=UTC).date().isoformat()

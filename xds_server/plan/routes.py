@@ -144,7 +144,7 @@ def _preview(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
         name=f"{plain.name}/preview",
         split="preview",
         conditions=conditions(item.route, strategy.preview_match),
-        arms=_whole(item.route, spec.candidate),
+        arms=_whole(item.route, _healthy_variant(item, spec.candidate)),
         stickiness=None,
     )
 
@@ -200,7 +200,7 @@ def _mirror(item: RouteTraffic, shadow: Shadow, role: ir.Role) -> ir.Mirror:
 
 
 def _healthy_variant(item: RouteTraffic, variant: str) -> str:
-    """Return the variant, or the stable one if the variant has no healthy endpoint."""
+    """Return the variant, or the stable one if the variant has no healthy endpoint or was withdrawn."""
     return item.route.spec.stable if variant in item.dead else variant
 
 

@@ -18,7 +18,7 @@ class RouteTraffic:
     """A route and the state of its rollout.
 
     `splits` assign slots to variants, `mirror` is the mirrored share of requests (basis points). While
-    `killed`, one backend serves all users. `dead` backends have no healthy endpoint.
+    `killed`, one backend serves all users. `dead` backends have no healthy endpoint, or were withdrawn.
 
     Routes are compared by identity: specs are frozen, and comparing a thousand of them would cost more than
     planning the one that changed.

@@ -23,6 +23,7 @@ from xds_server.rollout.events import (
     Tick,
     Verdict,
 )
+from xds_server.rollout.failures import MAX_MESSAGE, apply_fail
 from xds_server.rollout.slots import FULL
 from xds_server.rollout.state import (
     Analysis,
@@ -44,7 +45,6 @@ from xds_server.rollout.step_entry import (
     enter,
     format_percent,
     roll_back,
-    set_weights,
     start_timer,
 )
 
@@ -68,8 +68,6 @@ __all__ = [
 
 _EQUIVALENT: Final = "Equivalent"
 _DIFFERENT: Final = "Different"
-_MAX_MESSAGE: Final = 500
-"""Maximum length, in characters, of a message or of the detail in it; the rest is cut off."""
 # Adjustments aim below the token budget, and the mirrored share rises only while usage is well below it.
 _BUDGET_TARGET: Final = 0.9
 _RAISE_BELOW: Final = 0.7
@@ -152,7 +150,7 @@ def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
     if not event.refused and waited < state.program.convergence_timeout:
         return state, ()
     problem = "a proxy rejected the configuration" if event.refused else "not all proxies are synced"
-    message = f"{problem}: {event.detail[:_MAX_MESSAGE]}"
+    message = f"{problem}: {event.detail[:MAX_MESSAGE]}"
     overdue = waited >= state.program.progress_deadline and not state.converged
     may_degrade = state.phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}
     if overdue and may_degrade:
@@ -248,7 +246,7 @@ def update_backend_health(state: State, event: Health, now: float) -> Result:
         recovered = Record(what="alive", message=f"{backend}: {count}")
         return bump_revision(after, now, converged=state.converged), (recovered, Publish())
     detail = f" ({event.detail})" if event.detail else ""
-    message = f"{backend} has no healthy endpoint: {count}{detail}"[:_MAX_MESSAGE]
+    message = f"{backend} has no healthy endpoint: {count}{detail}"[:MAX_MESSAGE]
     if state.weights.get(backend, 0) and state.phase is not Phase.ROLLING_BACK:
         return roll_back(after, Outcome.ROLLED_BACK, Record(what="candidate_died", message=message), now)
     after = bump_revision(after, now, converged=state.converged)
@@ -277,7 +275,7 @@ def _update_equivalence(state: State, event: Evidence) -> Result:
     """Store a new equivalence verdict; Different is final until another shadow begins."""
     if not event.equivalence or state.equivalence in {event.equivalence, _DIFFERENT}:
         return state, ()
-    message = f"{event.equivalence}: {event.detail}"[:_MAX_MESSAGE]
+    message = f"{event.equivalence}: {event.detail}"[:MAX_MESSAGE]
     return replace(state, equivalence=event.equivalence), (Record(what="likeness", message=message),)
 
 
@@ -313,41 +311,19 @@ def adjust_to_token_budget(state: State, event: ShadowTokenRate, now: float) -> 
 def apply_verdict(state: State, event: Verdict, now: float) -> Result:
     """Roll back or withdraw on Fail; on Pass, end the analysis step that waits for it; record the rest."""
     if event.finding is Finding.FAIL:
-        return _apply_fail(state, event, now)
+        return apply_fail(state, event, now)
     records: tuple[Record, ...] = ()
     if state.lapsed is not event.lapsed:
         state = replace(state, lapsed=event.lapsed)
     if state.finding is not event.finding:
         state = replace(state, finding=event.finding)
-        records = (Record(what="verdict", message=f"{event.finding.value}: {event.detail}"[:_MAX_MESSAGE]),)
+        records = (Record(what="verdict", message=f"{event.finding.value}: {event.detail}"[:MAX_MESSAGE]),)
     if not isinstance(state.current, Analysis) or state.resumes is not None:
         return state, records
     if event.finding is Finding.PASS and state.converged:
         after, effects = _enter_if_healthy(state, state.step + 1, now)
         return after, (*records, *effects)
-    return replace(state, message=f"{event.finding.value}: {event.detail}"[:_MAX_MESSAGE]), records
-
-
-def _apply_fail(state: State, event: Verdict, now: float) -> Result:
-    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves."""
-    withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
-    others = {name: share for name, share in state.weights.items() if name not in withdrawn}
-    by_rules_alone = bool(event.failed) and not state.mirror and others == state.weights
-    alone_in_experiment = isinstance(state.current, Experiment) and bool(others)
-    if by_rules_alone or alone_in_experiment:
-        if withdrawn == state.withdrawn:
-            return state, ()
-        after = set_weights(replace(state, withdrawn=withdrawn), others)
-        record = Record(what="withdrawn", message=event.detail[:_MAX_MESSAGE])
-        return bump_revision(after, now, converged=state.converged), (record, Publish())
-    if not state.weight and not state.mirror:
-        return state, ()
-    return roll_back(
-        replace(state, finding=event.finding, lapsed=False, withdrawn=withdrawn),
-        Outcome.ROLLED_BACK,
-        Record(what="failed", message=event.detail[:_MAX_MESSAGE]),
-        now,
-    )
+    return replace(state, message=f"{event.finding.value}: {event.detail}"[:MAX_MESSAGE]), records
 
 
 def apply_alarm(state: State, event: Alarm, now: float) -> Result:
@@ -355,7 +331,7 @@ def apply_alarm(state: State, event: Alarm, now: float) -> Result:
 
     An alarm that requests a rollback is ignored if neither users nor copies reach the candidate.
     """
-    record = Record(what="alarm", message=f"{event.name}: {event.detail}"[:_MAX_MESSAGE])
+    record = Record(what="alarm", message=f"{event.name}: {event.detail}"[:MAX_MESSAGE])
     if not event.rollback:
         return state, (record,)
     if not state.weight and not state.mirror:

@@ -51,8 +51,9 @@ def enter(state: State, index: int, now: float) -> Result:
         case SetWeight(weight=weight):
             return _set_weight(after, weight, now)
         case Experiment(weights=weights):
-            split = set_weights(replace(bump_revision(after, now), mirror=0), dict(weights))
-            shares = ", ".join(f"{format_percent(share)} for {variant}" for variant, share in weights)
+            started = {variant: share for variant, share in weights if variant not in state.withdrawn}
+            split = set_weights(replace(bump_revision(after, now), mirror=0), started)
+            shares = ", ".join(f"{format_percent(share)} for {variant}" for variant, share in started.items())
             record = Record(what="step_began", message=f"experiment: {shares}")
             return replace(split, phase=Phase.PROGRESSING), (record, Publish())
         case Pause(duration=duration) if duration is not None:
@@ -83,17 +84,26 @@ def enter(state: State, index: int, now: float) -> Result:
 
 
 def blocking_reason(state: State, index: int) -> str:
-    """Return why a step must not be entered yet (a variant that gains users is not healthy), or ""."""
+    """Return why a step must not be entered yet, or "".
+
+    A variant that gains users is not healthy, or was withdrawn. An experiment begins without the latter.
+    """
     if index >= len(state.program.steps):
         return ""
     match state.program.steps[index]:
         case SetWeight(weight=weight) if weight > 0:
             gaining = [state.program.candidate]
         case Experiment(weights=weights):
-            gaining = [variant for variant, _ in weights]
+            gaining = [variant for variant, _ in weights if variant not in state.withdrawn]
+            gaining = gaining or [variant for variant, _ in weights]
         case _:
             return ""
     for variant in gaining:
+        if variant in state.withdrawn:
+            return (
+                f"{variant} was withdrawn because it failed; it receives no users until the spec changes, or "
+                "the rollout is aborted and retried"
+            )
         if variant in state.program.checked and variant not in state.healthy:
             health = (
                 "has no healthy endpoint" if variant in state.dead else "has not passed a health check yet"

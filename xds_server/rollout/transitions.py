@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from xds_server.rollout import commands, handlers
+from xds_server.rollout import commands, failures, handlers
 from xds_server.rollout.events import Action
 from xds_server.rollout.state import Phase, State
 from xds_server.rollout.step_entry import Result
@@ -185,6 +185,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_ENDED,
         "notConverged": _IGNORE,
         "converged": Transition(handler=handlers.mark_converged),
+        "verdict": Transition(handler=failures.withdraw_on_fail),
         Action.UNDO: Transition(handler=commands.undo),
         Action.RETRY: Transition(handler=commands.retry, to=(Phase.PENDING,)),
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from xds_server.analysis.verdicts import (
     start_evidence,
 )
 from xds_server.analysis.verdicts.metrics import GUARDS
-from xds_server.rollout import Finding
+from xds_server.analysis.verdicts.result import combine_results
+from xds_server.analysis.verdicts.rule_guards import RuleGuards
+from xds_server.rollout import STRATEGY_SPLIT, Finding, Kill, Phase, Program, Split, State, reallocate
 
 CANDIDATE, CONTROL = Leg(route="chat", variant="v2"), Leg(route="chat", variant="v1")
 POLICY = Policy(guardrails=(), guards=tuple(Guardrail.of(name, min_samples=10) for name in GUARDS))
@@ -120,3 +123,80 @@ def test_without_a_control_only_failures_and_silence_are_evidence() -> None:
     alone = {name: run(*[(broken, Counts())] * 6).finding for name, broken in BROKEN.items()}
     failing = {name for name, finding in alone.items() if finding is Finding.FAIL}
     assert failing == {"failed", "unanswered", "waiting"}
+
+
+def test_a_failure_while_the_control_has_no_requests_is_described_with_its_own_numbers() -> None:
+    before = (Counts(requests=25, answers=25), FINE)
+    alone = (Counts(requests=25, rejected=25), Counts())
+    result = run(*[before] * 5, *[alone] * 2)
+    assert result.finding is Finding.FAIL
+    assert result.message.startswith(
+        "rejected: 50 of 50 requests at the candidate while the stable backend had no requests; more than "
+    )
+
+
+def test_the_message_of_a_failure_names_only_the_candidates_that_fail() -> None:
+    sound, broken = run((FINE, FINE)), run(*[(BROKEN["rejected"], FINE)] * 3)
+    found = combine_results({"v2": sound, "v3": broken, "v4": broken})
+    assert found.message == f"v3: {broken.message}; v4: {broken.message}"
+    assert combine_results({"v2": sound, "v3": sound}).message == f"v2: {sound.message}; v3: {sound.message}"
+
+
+def rolling(weights: dict[str, int], **changes: Any) -> State:
+    split = Split(name=STRATEGY_SPLIT, segments=reallocate((), "v1", weights, tuple(weights)))
+    program = Program(stable="v1", candidate=None, steps=(), convergence_timeout=1.0, progress_deadline=1.0)
+    state = State(route="chat", revision=1, generation=1, digest="d", program=program, phase=Phase.HEALTHY)
+    return replace(state, splits=(split,), **changes)
+
+
+def by_rules(*states: State, legs: dict[Leg, Counts], guards: RuleGuards | None = None) -> RuleGuards:
+    found = RuleGuards() if guards is None else guards
+    for number, one in enumerate(states):
+        found.add_block(Block(start=10.0 * number, seconds=10.0, legs=legs), one, POLICY, one.weights)
+    return found
+
+
+GONE = {CANDIDATE: BROKEN["rejected"], CONTROL: FINE}
+
+
+def test_a_backend_that_rules_serve_fails_once_the_evidence_suffices() -> None:
+    found = by_rules(*[rolling({})] * 3, legs=GONE)
+    assert list(found.failed) == ["v2"]
+    assert found.failed["v2"].message.startswith("rejected: 75 of 75 requests at the candidate")
+
+
+@pytest.mark.parametrize(
+    ("state", "legs"),
+    [
+        (rolling({"v2": 500}), GONE),
+        (rolling({}, withdrawn=("v2",)), GONE),
+        (
+            rolling(
+                {},
+                kill=Kill(
+                    serve="v1", actor="a", reason="r", at=0.0, by_spec=False, phase=Phase.HEALTHY, left=None
+                ),
+            ),
+            GONE,
+        ),
+        (rolling({}), {CONTROL: BROKEN["rejected"]}),
+        (rolling({}), {replace(CANDIDATE, role=Role.SHADOW): BROKEN["rejected"], CONTROL: FINE}),
+        (rolling({}), {CANDIDATE: FINE, CONTROL: FINE}),
+        (rolling({}), {CANDIDATE: BROKEN["rejected"], CONTROL: BROKEN["rejected"]}),
+    ],
+    ids=["users by the strategy", "withdrawn", "killed", "stable", "copies", "sound", "alike"],
+)
+def test_rules_have_no_guard_of(state: State, legs: dict[Leg, Counts]) -> None:
+    assert by_rules(*[state] * 5, legs=legs).failed == {}
+
+
+@pytest.mark.parametrize("change", [{"generation": 2}, {"run": 2}])
+def test_evidence_on_rules_begins_anew_with_a_spec_and_with_a_run(change: dict[str, int]) -> None:
+    found = by_rules(*[rolling({})] * 5, legs=GONE)
+    by_rules(rolling({}, **change), legs={CANDIDATE: FINE, CONTROL: FINE}, guards=found)
+    assert found.failed == {}
+
+
+def test_a_failure_by_rules_ends_with_its_block() -> None:
+    found = by_rules(*[rolling({})] * 5, legs=GONE)
+    assert by_rules(rolling({}), legs={CONTROL: FINE}, guards=found).failed == {}

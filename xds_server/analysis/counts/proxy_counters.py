@@ -28,6 +28,8 @@ EDGES: Final = {
 _SERVER_ERROR: Final = "5"
 _CLIENT_ERROR: Final = "4"
 _REDIRECT: Final = "3"
+_NO_RESPONSE: Final = "0"
+"""The status of a request that ended before its response. Envoy has no outcome of it: the tag is empty."""
 _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
@@ -161,7 +163,7 @@ def _classes(totals: _ClusterTotals) -> dict[str, int]:
         rest = n - gone - cut
         add("requests", n - gone)
         add("left", gone)
-        if outcome in {Outcome.EMPTY, Outcome.STATUS}:
+        if code == _NO_RESPONSE or outcome in {Outcome.EMPTY, Outcome.STATUS}:
             add("left_unanswered", min(gone, early.get(key, 0)))
         add("failed", cut)
         if code[0] == _SERVER_ERROR:

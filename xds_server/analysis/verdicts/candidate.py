@@ -187,7 +187,7 @@ def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> 
         verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
         if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
             verdict = replace(verdict, finding=Finding.INCONCLUSIVE)
-        found.append(replace(verdict, message=describe_guard(verdict, guard, guarded.state)))
+        found.append(replace(verdict, message=describe_guard(verdict, guarded.state, guard)))
     return tuple(found)
 
 

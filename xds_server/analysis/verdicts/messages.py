@@ -62,21 +62,23 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
     """Return the message of a Fail without requests of the control; "" for other verdicts."""
     if verdict.finding is not Finding.FAIL or state.log_evidence_of_gross_failure < log(verdict.needed):
         return ""
-    alone = state.frozen_rate
+    alone, unit = state.frozen_rate, verdict.unit.removeprefix("of ")
     return (
-        f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} while the stable backend "
-        f"had no requests; more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+        f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit} at the candidate "
+        "while the stable backend had no requests; "
+        f"more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
     )
 
 
-def describe_guard(verdict: MetricVerdict, guard: Guardrail, state: MetricState) -> str:
+def describe_guard(verdict: MetricVerdict, state: MetricState, guard: Guardrail) -> str:
     """Return the message of a guard: what it counted, and whether it fails."""
+    unit = verdict.unit.removeprefix("of ")
     if gross := _describe_gross_failure(verdict, state):
         return gross
     if not verdict.candidate.n:
         return f"{guard.metric}: no requests of the candidate are counted"
     arms = " and ".join(
-        f"{arm.x:,} of {arm.n:,} {verdict.unit.removeprefix('of ')} at {name}"
+        f"{arm.x:,} of {arm.n:,} {unit} at {name}"
         for arm, name in ((verdict.candidate, "the candidate"), (verdict.control, "the stable backend"))
     )
     if verdict.finding is not Finding.FAIL:

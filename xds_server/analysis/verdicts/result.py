@@ -71,12 +71,20 @@ class AnalysisResult:
 
 
 def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
-    """Return one verdict on several candidates, by name: if one fails, the result is Fail."""
+    """Return one verdict on several candidates, by name: if one fails, the result is Fail.
+
+    The message of a Fail has those of the candidates that fail, and no others.
+    """
     if len(results) == 1:
         return next(iter(results.values()))
+    finding = worst([result.finding for result in results.values()])
     return AnalysisResult(
-        finding=worst([result.finding for result in results.values()]),
-        message="; ".join(f"{name}: {result.message}" for name, result in results.items()),
+        finding=finding,
+        message="; ".join(
+            f"{name}: {result.message}"
+            for name, result in results.items()
+            if finding is not Finding.FAIL or result.finding is finding
+        ),
         metrics=_named((name, result.metrics) for name, result in results.items()),
         guards=_named((name, result.guards) for name, result in results.items()),
         lapsed=all(result.lapsed or result.finding is Finding.PASS for result in results.values()),

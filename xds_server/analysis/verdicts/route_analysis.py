@@ -177,20 +177,24 @@ class RouteAnalysis:
     def result_at(self, now: float, state: State, policy: Policy, interval: float) -> AnalysisResult | None:
         """Return the verdict on the run of a rollout under a policy at `now`; None before its first block.
 
-        Between two blocks it is that of the last one, unless the last one is too old. Candidates that were
-        withdrawn are left out.
+        Between two blocks it is that of the last one, unless the last one is too old. Candidates without
+        users, such as variants that were withdrawn, are left out.
         """
         if (self._run, self._policy) != (state.run, policy):
             return None
         if is_stale(self._analyzed_at, now, interval):
             self._analyze(now)
-        remaining = {name: result for name, result in self.results.items() if name not in state.withdrawn}
-        return self._combined(remaining)
+        return self._combined(self._exposed(state))
 
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The candidates whose verdict is Fail."""
-        return tuple(name for name, result in self.results.items() if result.finding is Finding.FAIL)
+    def failed(self, state: State) -> tuple[str, ...]:
+        """Return the candidates with users or copies whose verdict is Fail."""
+        results = self._exposed(state)
+        return tuple(name for name, result in results.items() if result.finding is Finding.FAIL)
+
+    def _exposed(self, state: State) -> dict[str, AnalysisResult]:
+        return {
+            name: result for name, result in self.results.items() if state.mirror or state.weights.get(name)
+        }
 
     @property
     def guards(self) -> dict[str, tuple[MetricVerdict, ...]]:

@@ -1,0 +1,51 @@
+"""Handlers for a Fail of the analysis: roll back, or withdraw a single backend (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from xds_server.rollout.events import Publish, Record
+from xds_server.rollout.state import Experiment, Finding, Outcome, State
+from xds_server.rollout.step_entry import Result, bump_revision, roll_back, set_weights
+
+if TYPE_CHECKING:
+    from xds_server.rollout.events import Verdict
+
+__all__ = ["MAX_MESSAGE", "apply_fail", "withdraw_on_fail"]
+
+MAX_MESSAGE: Final = 500
+"""Maximum length, in characters, of a message or of the detail in it; the rest is cut off."""
+
+
+def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
+    """Withdraw a backend that only targeting serves; the rollout itself has ended."""
+    if event.finding is not Finding.FAIL or not event.failed:
+        return state, ()
+    return apply_fail(state, event, now)
+
+
+def apply_fail(state: State, event: Verdict, now: float) -> Result:
+    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves.
+
+    The other variants of an experiment keep their users, also after its end.
+    """
+    withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
+    others = {name: share for name, share in state.weights.items() if name not in withdrawn}
+    by_rules_alone = bool(event.failed) and not state.mirror and others == state.weights
+    is_experiment = any(isinstance(step, Experiment) for step in state.program.steps)
+    alone_in_experiment = is_experiment and bool(others)
+    if by_rules_alone or alone_in_experiment:
+        if withdrawn == state.withdrawn:
+            return state, ()
+        after = set_weights(replace(state, withdrawn=withdrawn), others)
+        record = Record(what="withdrawn", message=event.detail[:MAX_MESSAGE])
+        return bump_revision(after, now, converged=state.converged), (record, Publish())
+    if not state.weight and not state.mirror:
+        return state, ()
+    return roll_back(
+        replace(state, finding=event.finding, lapsed=False, withdrawn=withdrawn),
+        Outcome.ROLLED_BACK,
+        Record(what="failed", message=event.detail[:MAX_MESSAGE]),
+        now,
+    )
