@@ -78,8 +78,8 @@ class MetricsCollector(Collector):
         yield dropped
         forwarded = CounterMetricFamily(
             f"{_PREFIX}_handed_on",
-            "Items for each sink, by result (sent or the reason for the loss), and sampled pairs for the"
-            " judge, by judgement or the reason why there is none.",
+            "Data forwarded to each destination. For a sink, the result is sent or the reason for the loss;"
+            " for the judge, it is the judgement of a sampled pair or the reason why it was not judged.",
             labels=["to", "result"],
         )
         for name, results in self._gauges.handed_on().items():

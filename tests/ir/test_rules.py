@@ -49,7 +49,7 @@ BROKEN = {
     "has no timeout": replace(
         WITH_SHADOW, mirror_routes=(replace(WITH_SHADOW.mirror_routes[0], timeout=0.0),)
     ),
-    "the mirror listener does not have": replace(WITH_SHADOW, mirror_routes=()),
+    "the mirror listener has no route for this leg": replace(WITH_SHADOW, mirror_routes=()),
     "weights that add up to": with_route(WITH_SHADOW, arms=(configs.arm("v1", 9_999),)),
     "splits differently": with_route(WITH_SHADOW, arms=(configs.arm("v1", 10_000),)),
     "appears 2 times": replace(WITH_SHADOW, clusters=(*WITH_SHADOW.clusters, WITH_SHADOW.clusters[0])),

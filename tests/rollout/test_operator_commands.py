@@ -179,7 +179,7 @@ def test_a_resume_returns_to_the_paused_phase_with_the_time_left(phase: Phase) -
     after, effects = step(before, command(RESUME), NOW + 500)
     timer = {} if phase is Phase.PENDING else {"step_began_at": NOW + 480, "ends_at": NOW + 540}
     assert after == replace(before, phase=phase, resumes=None, left=None, **timer)  # type: ignore[arg-type]
-    assert records(effects) == [("resumed", "the step timer continues")]
+    assert records(effects) == [("resumed", f"the {'step timer' if timer else 'rollout'} continues")]
 
 
 def test_a_resume_of_a_step_without_a_timer_starts_none() -> None:

@@ -162,7 +162,7 @@ def _print(found: SampleSizePlan, users_per_day: float | None) -> None:
         found.baseline, _OFTEN_QUOTED, alpha=found.alpha, power=found.power, sides=found.sides
     )
     click.echo(
-        f"\n{_OFTEN_QUOTED:,} users per group, a number often quoted for 10 % → 15 %, would detect "
-        f"{100 * detects:+.2f} percentage points from {found.baseline:.4g}; no usual formula with 80 % power "
-        "results in this number for 10 % → 15 %."
+        f"\nNote: {_OFTEN_QUOTED:,} users per group is often quoted as the sample size for 10 % → 15 %, but "
+        f"no usual formula with 80 % power gives it. With these settings, {_OFTEN_QUOTED:,} users per group "
+        f"detect a change of {100 * detects:+.2f} percentage points from a baseline of {found.baseline:.4g}."
     )

@@ -74,8 +74,8 @@ def _references(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> It
             if mirror.cluster not in clusters:
                 yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which does not exist"
             if mirror.leg not in legs:
-                leg = f"leg {mirror.leg!r}, which the mirror listener does not have"
-                yield f"route {route.name!r} mirrors {leg}"
+                leg = f"leg {mirror.leg!r}, but the mirror listener has no route for this leg"
+                yield f"route {route.name!r} mirrors requests as {leg}"
     for mirror_route in config.mirror_routes:
         name, cluster = mirror_route.name, mirror_route.arm.cluster
         if cluster not in clusters:

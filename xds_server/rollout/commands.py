@@ -66,7 +66,9 @@ def resume(state: State, event: Command, now: float) -> Result:
         )
     after = _resume_timer(state, now)
     # The next tick checks whether the proxies converged during the pause.
-    return after, (Record(what="resumed", message=_with_reason("the step timer continues", event)),)
+    timed = after.ends_at is not None
+    message = "the step timer continues" if timed else "the rollout continues"
+    return after, (Record(what="resumed", message=_with_reason(message, event)),)
 
 
 def promote(state: State, event: Command, now: float) -> Result:

@@ -31,7 +31,8 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
     )
     failures = CounterMetricFamily(
         "shiftplane_failed_answers",
-        "Number of failures in spite of a status below 400, by kind, since the process started.",
+        "Number of answers that count as failed although their status is below 400, by kind of failure, "
+        "since the process started.",
         labels=[*_LEG, "kind"],
     )
     unread = CounterMetricFamily(

@@ -232,7 +232,7 @@ def test_the_command_prints_the_sample_size() -> None:
     code, text = run("--baseline", "0.10", "--mde", "0.05", "--absolute", "--users-per-day", "100")
     assert "686 users per group, 1,372 in total" in text
     assert "13.7 days" in text
-    assert "2,348" in text
+    assert "2,348 users per group" in text
     assert "+2.59 percentage points" in text
 
 
