@@ -3,9 +3,9 @@
 Answers are compared only if the primary's answer is complete, the copy at least began an answer, and neither
 body was truncated by the capture limit.
 
-If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it.
-A body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the
-primary's body could not be read, only the bytes are compared, for display.
+If the primary's answer was read, and the copy's body is no answer of the same kind, the two count as having
+nothing in common. A copy's body whose encoding is not supported, or that exceeds a limit of the collector, is
+no evidence. If the primary's body could not be read, only the bytes are compared, for display.
 """
 
 from __future__ import annotations
