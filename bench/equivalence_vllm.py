@@ -77,7 +77,7 @@ async def answers(url: str, model: str, asked: list[str], tokens: int, name: str
                 document = await answer.json()
             done += 1
             if done % 25 == 0:
-                print(f"{name}: {done} of {len(asked)}", flush=True)
+                print(f"{name}: {done} of {len(asked)} answers", flush=True)
             return str(document["choices"][0]["message"]["content"])
 
         return list(await asyncio.gather(*(one(text) for text in asked)))
@@ -122,7 +122,7 @@ def coarse_root(root: Path, folder: Path, bits: int) -> Path:
 
 
 async def run_comparisons(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Run both comparisons."""
+    """Run both comparisons, and return their verdicts."""
     texts = prompts(asked.prompts)
     computed = cores()
     old_config = ServerConfig(
