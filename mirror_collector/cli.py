@@ -69,7 +69,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shiftplane")
 def main() -> None:
-    """Pair the answers of a shadow with the answers of the primary, compare them and serve the results."""
+    """Pair the answers of a shadow with the answers that users received, compare them, serve the results."""
 
 
 @main.command(epilog=_EXAMPLE, context_settings={"show_default": True})

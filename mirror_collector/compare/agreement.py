@@ -51,7 +51,7 @@ class Agreement:
     """How far two answers to one request agree; None for each measure that could not be determined."""
 
     exact: bool | None = None
-    """Whether text and tool calls are equal (for opaque bodies: whether the bytes are equal)."""
+    """Whether the answers are equal: text and tool calls, vectors, scores or documents; if unread, bytes."""
 
     rouge_l: float | None = None
     edit: float | None = None

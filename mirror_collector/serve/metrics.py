@@ -162,7 +162,8 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     )
     coverage = CounterMetricFamily(
         f"{_PREFIX}_compared_pairs",
-        "Pairs of answers by API and whether both were read; failed: at least one leg failed.",
+        "Pairs by API and result. read: both answers were read; unread: the primary's or the shadow's answer"
+        " could not be read; failed: any other pair, of which a leg failed.",
         labels=[*_PAIR, "api", "result"],
     )
     unread = CounterMetricFamily(

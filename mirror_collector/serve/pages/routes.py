@@ -55,7 +55,7 @@ _MAX_MESSAGE: Final = 60_000
 """Maximum number of characters of one message on a page."""
 
 MEASURE_LABELS: Final = {
-    "exact": "the same text",
+    "exact": "the same answer",
     "rouge_l": "common words (ROUGE-L)",
     "edit": "common characters",
     "meaning": "the same meaning (word embeddings)",
@@ -94,7 +94,7 @@ FLAG_LABELS: Final = {
     "finish_reason": "different finish reason",
     "client_left": "the client disconnected: the comparison excludes this pair",
     "limited": "limits on shadow traffic prevented the shadow's answer: the comparison excludes this pair",
-    "different": "different text",
+    "different": "different answer",
 }
 
 
