@@ -80,7 +80,7 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
     """Return the answer in a stream; None if it has events, but none of a known shape.
 
     A stream without events is an empty answer, and complete only if the API's streams end with ``[DONE]`` and
-    this one does. If the API is unknown too, a stream without events and ``[DONE]`` is no answer (None).
+    this one does. Without a known API, a stream with neither events nor ``[DONE]`` is no answer (None).
     """
     stream = _Stream()
     add_choices = stream.completion.add_event
