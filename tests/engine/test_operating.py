@@ -61,7 +61,7 @@ async def test_a_kill_reaches_proxies_while_a_version_is_nacked(harness: EngineH
     await harness.until(lambda: all(killed(proxy) for proxy in proxies))
     await harness.until(
         lambda: (
-            "8 of 8 proxies have the newest runtime layer with its kill switches"
+            "the newest runtime layer with its kill switches is synced on 8 of 8 streams"
             in harness.engine.queries.view("chat").convergence.detail
         )
     )
