@@ -172,7 +172,7 @@ def _metric_verdicts(
 
 
 def _lapsed(evidence: CandidateEvidence, policy: Policy, now: float) -> bool:
-    """Return whether all metrics passed when the arms were last compared, and the candidate is still in use."""
+    """Return whether all metrics passed at their last comparison and the candidate still has requests."""
     if None in evidence.compared or is_stale(evidence.last_request, now, evidence.block_seconds):
         return False
     metrics = _metric_verdicts(evidence, policy, now, ageless=True)
