@@ -132,7 +132,10 @@ def _conclude(  # noqa: PLR0913, PLR0917 - the inputs of the conclusion
         )
     short = treatment.users < needed.treatment or control.users < needed.control
     if comparison is None or short:
-        wait = f"; about {remaining:.1f} more days until the planned total at this rate" if remaining else ""
+        wait = ""
+        if remaining:
+            days = f"about {remaining:.1f}" if remaining >= 0.1 else "less than 0.1"
+            wait = f"; {days} more days until the planned total at this rate"
         numbers = (
             f"{treatment.users:,} of {needed.treatment:,} planned users in treatment, "
             f"{control.users:,} of {needed.control:,} in control"
