@@ -153,7 +153,7 @@ def test_describe_shows_which_answers_were_read(run: Run, control_plane: FakeCon
     page = words(run("describe", "chat", "--server", control_plane.url).output)
     assert "chat: 3,990 of 4,000 pairs were read, 10 failed" in page
     assert (
-        "rerank: 3,993 of 4,000 pairs were read, not looked at (1.0 % of the copies); "
+        "rerank: 3,993 of 4,000 pairs were read, not required (1.0 % of the copies); "
         "unread: shadow unknown format 7, noise truncated 1"
     ) in page
 

@@ -366,7 +366,7 @@ def _coverage(api: View) -> str:
     if api["failed"]:
         words += f", {api['failed']:,} failed"
     if not api["required"]:
-        words += f", not looked at ({100 * api['share']:.1f} % of the copies)"
+        words += f", not required ({100 * api['share']:.1f} % of the copies)"
     reasons = [
         f"{leg} {reason.replace('_', ' ')} {n:,}"
         for leg, by_reason in api["unread_legs"].items()
