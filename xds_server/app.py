@@ -111,7 +111,7 @@ class Config:
     """Whether backends are health-checked; if not, candidates receive users unchecked. Turn this off where
     this process reaches no backend."""
     token_statistics: bool = True
-    """Whether proxies parse the token usage that answers report."""
+    """Whether proxies read token usage, errors and end marks from answers."""
     alarm_secret: Path | None = None
     """The file of the secret that senders of alarms share."""
     prometheus: str | None = None
