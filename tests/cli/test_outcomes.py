@@ -98,7 +98,7 @@ def test_describe_shows_withdrawn_backends_and_what_is_not_guarded(
 ) -> None:
     text = "Envoy 1.36 (2 proxies) counts no requests: they are not guarded"
     page = shown(run, control_plane, withdrawn=["v2", "v3"], unguarded=[text])
-    assert "withdrawn v2, v3 failed in this run: their targets and rules serve v1" in page
+    assert "withdrawn v2, v3 failed in this run; v1 serves their users until a new spec or a retry" in page
     assert f"not guarded {text}" in page
 
 

@@ -22,7 +22,7 @@ _ENTRY = ("0.0.0.0", 10_000)
 _SHOWN = 3
 _PROMPT = "prompt versions: "
 _INCONCLUSIVE = {
-    "Hold": "the rollout waits for an operator",
+    "Hold": "the rollout waits for the verdict Pass or an operator",
     "Rollback": "the rollout rolls back",
     "Promote": "the rollout continues as after the verdict Pass",
 }

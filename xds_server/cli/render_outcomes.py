@@ -30,7 +30,7 @@ def guard_facts(view: View) -> list[tuple[str, str, str]]:
     """Return the withdrawn backends and what guards cannot see, each with a label and a style."""
     found = []
     if view.get("withdrawn"):
-        text = f"failed in this run: their targets and rules serve {view['stable']}"
+        text = f"failed in this run; {view['stable']} serves their users until a new spec or a retry"
         found.append(("withdrawn", f"{', '.join(view['withdrawn'])} {text}", "bold red"))
     found += [("not guarded", text, "yellow") for text in view.get("unguarded", ())]
     return found
