@@ -108,8 +108,8 @@ class AnalysisMetric(SpecModel):
     """
 
     min_samples: SampleCount = 50
-    """Minimum number of requests of the candidate before a comparison can pass or fail. Has no effect with a
-    `threshold`.
+    """Minimum number of requests of the candidate before a comparison can pass or fail. A gross failure can
+    fail earlier while the stable backend has no requests. Has no effect with a `threshold`.
     """
 
     acceptable: Share = 50
@@ -212,8 +212,8 @@ class Analysis(SpecModel):
     """
 
     alpha: Alpha = 0.05
-    """Maximum probability that comparisons roll back a candidate that is not worse, over the whole rollout
-    and all metrics. Does not cover metrics with a `threshold`.
+    """Maximum probability that comparisons, including those of guards, roll back a candidate that is not
+    worse, over the whole rollout. Does not cover metrics with a `threshold`.
     """
 
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = "Hold"
