@@ -116,8 +116,9 @@ retry = _command(
 )
 kill = _command(
     "kill",
-    "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies "
-    "and capture. Weights and clock of the rollout are kept. Requires a reason.\n\n"
+    "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies, "
+    "capture and prompt injection. The clock of the rollout stops; `unkill` restores weights, step and "
+    "clock. Requires a reason.\n\n"
     'Example: shiftplane kill chat -m "v2 leaks names"',
     wait=True,
 )

@@ -114,7 +114,7 @@ def phase(view: View) -> Text:
 
 
 def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
-    """Return a panel with the weights, steps, convergence, analysis, outcomes and events of a route."""
+    """Return a panel with weights, steps, convergence, analysis, outcomes, costs and events of a route."""
     parts: list[RenderableType] = [_weights(view), Text()]
     if view["steps"]:
         parts += [_steps(view, now), Text()]
