@@ -134,7 +134,7 @@ def test_status_names_failed_guards_and_no_verdict_of_guards_alone(
     run: Run, control_plane: FakeControlPlane
 ) -> None:
     failed = shown(run, control_plane, "status", analysis=ANALYSIS, withdrawn=["v2"], unguarded=["x"])
-    assert "verdict Fail · guard failed: v2 rejected · withdrawn: v2 · not guarded: x" in failed
+    assert "verdict Fail · failed guards: rejected (v2) · withdrawn: v2 · not guarded: x" in failed
     fine = {**ANALYSIS, "finding": "Inconclusive", "guards": GUARDS[1:]}
     text = shown(run, control_plane, "status", analysis=fine)
     assert "verdict" not in text

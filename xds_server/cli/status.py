@@ -83,7 +83,7 @@ def _line(view: dict[str, Any]) -> str:
     if verdict is not None and (verdict["metrics"] or verdict["finding"] == "Fail"):
         parts.append(f"verdict {verdict['finding']}")
     for label, found in (
-        ("guard failed", failed_guards(view)),
+        ("failed guards", failed_guards(view)),
         ("withdrawn", view.get("withdrawn", ())),
         ("not guarded", view.get("unguarded", ())),
     ):
