@@ -202,11 +202,11 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
 def _invalid(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return "it is not valid JSON"
+            return "the line is not valid JSON"
         case KeyError(args=(name,)):
             return f'field "{name}" is missing'
         case _:
-            return "a field is unknown, missing or of the wrong type"
+            return "a field is unknown, missing, or has a value or type that is not allowed"
 
 
 def _result(entries: int, breaks: list[Any]) -> dict[str, Any]:
