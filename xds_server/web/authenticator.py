@@ -109,8 +109,7 @@ class Authenticator:
         """Return the token that a secret belongs to.
 
         Raises:
-            ProblemError: The secret is wrong or expired; 429 after too many such secrets from the address, or
-                for IPv6 from its /64 network.
+            ProblemError: The secret is wrong or expired; 429 after too many such secrets of one source.
         """
         ident, now = token_id(text.strip()), self._clock()
         known = None if ident is None else await run_in_store_thread(self.access.token, ident)
@@ -137,20 +136,18 @@ class Authenticator:
         """Count a failed authentication by client address (IPv6: by /64 network), and audit it.
 
         Raises:
-            ProblemError: Too many authentications from the address or network failed; this failure is not
-                added to the audit log.
+            ProblemError: The address or network failed too often; this failure is not audited.
         """
         source, now = _source(request), time.monotonic()
-        wait = self._failures.retry_after(address_prefix(source), now)
+        wait = self._failures.retry_after(network := address_prefix(source), now)
         if wait > 0:
             raise ProblemError(
                 429,
                 "too_many_failures",
-                f"too many failed authentications from {address_prefix(source)}; retry after "
-                f"{max(1, wait):.0f} s",
+                f"too many failed authentications from {network}; retry after {max(1, wait):.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
-        self._failures.record_failure(address_prefix(source), now)
+        self._failures.record_failure(network, now)
         log.warning("login_rejected", actor=actor, reason=reason, source=source)
         event = AuditEvent(
             at=self._clock(),
