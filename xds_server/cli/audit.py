@@ -207,7 +207,7 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
 def _invalid(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return "it is not valid JSON"
+            return "the line is not valid JSON"
         case KeyError(args=(name,)):
             return f'field "{name}" is missing'
         case _:
