@@ -270,7 +270,7 @@ def is_apart(envoy: str, collector: str, *, unsound: bool, books: Books) -> bool
         return envoy not in GOOD | NOTHING or collector not in {"failed"} | NOTHING
     if unsound:
         unseen = books.attempts[-1][0] in UNSEEN_BY_ENVOY and envoy in GOOD
-        text = books.attempts[-1][0] == "text_200" and collector in GOOD and envoy == "unread other"
+        text = books.attempts[-1][0] == "text_200" and collector in GOOD and envoy in NOTHING
         return (envoy in GOOD and not unseen) or (collector in GOOD and not text)
     return envoy not in GOOD | NOTHING or collector not in GOOD | NOTHING
 
