@@ -49,6 +49,8 @@ UNSOUND: Final = (
     "unlabeled_encoding",
 )
 """The faults with which a status of 200 is no answer that the client can use."""
+NEED_TOOLS: Final = {"tool_name", "tool_arguments", "tool_values"}
+"""Faults of requests with tools, which are none of these; such requests are answered without a fault."""
 GOOD: Final = {"success"}
 NOTHING: Final = {
     *("unread encoded", "unread shape", "unread other"),  # Envoy
@@ -208,6 +210,8 @@ async def test_books_envoy_and_collector_agree(plane: Plane) -> None:
         )
         assert len(pairs) == copied, "the collector has a pair of each request that Envoy copies"
         books = {Role.PRIMARY: running.books("v1"), Role.SHADOW: running.books("v2")}
+        hit = {attempt[0] for of in books.values() for one in of.values() for attempt in one.attempts}
+        assert hit == {mode.value for mode in FaultMode} - NEED_TOOLS, "each fault has changed an answer"
         check_envoy(phases, books)
         check_collector(running, sent, books, pairs)
         await asyncio.to_thread(check_control_plane, running, phases[modes[-1]][1])
