@@ -156,14 +156,20 @@ class Alarm(SpecModel):
     """The action when the alarm fires: `Rollback` rolls the candidate back, `Notify` only records it."""
 
 
-GuardAction = Literal["Rollback", "Notify", "off"]
+def _guard_action(value: object) -> object:
+    """Return the action for a value: many YAML tools read an unquoted `off` as `false`, and write that."""
+    return "off" if value is False else value
+
+
+GuardAction = Annotated[Literal["Rollback", "Notify", "off"], BeforeValidator(_guard_action)]
 
 
 class Guards(SpecModel):
     """Guards: comparisons of each candidate that serves users with the stable backend.
 
     They are for gross faults and are always on, whatever `metrics` names, unless `dryRun` is set. Each can be
-    `Rollback` (roll the candidate back), `Notify` (only report it) or `off`.
+    `Rollback` (roll the candidate back), `Notify` (only report it) or `off`. `false` is accepted as `off`,
+    because many YAML tools turn an unquoted `off` into `false`.
     """
 
     failed: GuardAction = "Rollback"
