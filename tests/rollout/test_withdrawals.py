@@ -16,6 +16,7 @@ from xds_server.rollout import (
     Action,
     Bake,
     CommandNotAllowedError,
+    Event,
     Experiment,
     Finding,
     Health,
@@ -183,7 +184,7 @@ def test_a_rollback_in_which_the_candidate_fails_ends_as_it_would_have(outcome: 
 def test_only_a_spec_or_a_retry_serves_a_withdrawn_candidate_again(phase: Phase, data: st.DataObject) -> None:
     current, _ = step(IN_PHASE[phase], failed("v2"), NOW + 5)
     for now in range(20):
-        event = data.draw(
+        event: Event = data.draw(
             st.sampled_from(
                 [
                     Tick(synced=True),

@@ -126,7 +126,7 @@ def _choices(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tup
             if isinstance(part, type) and issubclass(part, BaseModel):
                 yield from _choices(part, seen)
             elif get_origin(part) is Literal:
-                adapter = TypeAdapter(Annotated[(field.annotation, *field.metadata, None)])
+                adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata, None)])  # type: ignore[arg-type]
                 yield from ((adapter, value) for value in get_args(part))
 
 
