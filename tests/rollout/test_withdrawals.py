@@ -184,21 +184,17 @@ def test_a_rollback_in_which_the_candidate_fails_ends_as_it_would_have(outcome: 
 def test_only_a_spec_or_a_retry_serves_a_withdrawn_candidate_again(phase: Phase, data: st.DataObject) -> None:
     current, _ = step(IN_PHASE[phase], failed("v2"), NOW + 5)
     for now in range(20):
-        event: Event = data.draw(
-            st.sampled_from(
-                [
-                    Tick(synced=True),
-                    converged(current),
-                    not_converged(current),
-                    failed("v2"),
-                    Verdict(finding=Finding.PASS, detail="d"),
-                    Health(backend="v2", healthy=1, total=1),
-                    *(command(action, "why") for action in Action),
-                ]
-            )
-        )
+        events: list[Event] = [
+            Tick(synced=True),
+            converged(current),
+            not_converged(current),
+            failed("v2"),
+            Verdict(finding=Finding.PASS, detail="d"),
+            Health(backend="v2", healthy=1, total=1),
+            *(command(action, "why") for action in Action),
+        ]
         with suppress(CommandNotAllowedError):
-            current, _ = step(current, event, NOW + 100.0 * now)
+            current, _ = step(current, data.draw(st.sampled_from(events)), NOW + 100.0 * now)
         if current.run > 1:
             return
         assert (current.withdrawn, current.weights, current.mirror) == (("v2",), {}, 0)

@@ -129,11 +129,12 @@ def test_a_message_has_what_is_needed_to_find_a_bootstrap_that_does_not_count() 
     [
         ([histogram("duration_ms", "chat/v2", {DURATION_MS[0]: 1}, 1)], (True, False)),
         ([histogram("duration_ms", "chat/v2", {0.5: 1, 1.0: 1}, 1)], (True, True)),
+        ([histogram("duration_ms", "chat/v2", {float("inf"): 1}, 1)], (True, False)),
         ([SUMMARY], (True, True)),
         ([SUMMARY, histogram("duration_ms", "chat/v2", {DURATION_MS[0]: 1}, 1)], (True, False)),
         ([histogram("surprise", "chat/v2", {0.5: 1}, 1)], (False, False)),
     ],
-    ids=["ours", "the default of Envoy", "summaries", "both", "of another kind"],
+    ids=["ours", "the default of Envoy", "above all", "summaries", "both", "of another kind"],
 )
 def test_histograms_without_our_buckets_are_noticed(
     families: list[wire.Family], expected: tuple[bool, bool]

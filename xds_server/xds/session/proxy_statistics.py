@@ -7,6 +7,7 @@ malformed, or belong to a cluster without a backend are ignored and are not an e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
@@ -141,9 +142,8 @@ def _add(sums: CounterTotals, name: str, metric: wire.Metric, seen: _Seen) -> No
         seen.summaries = seen.summaries or name in EDGES
     elif name in EDGES and metric.histogram.sample_count:
         seen.histograms = True
-        if not EDGES[name].keys() >= {bucket.upper_bound for bucket in metric.histogram.bucket}:
+        if not _add_histogram(sums, cluster, name, metric.histogram):
             seen.other_buckets = True
-        _add_histogram(sums, cluster, name, metric.histogram)
 
 
 def _see_requests(seen: _Seen, value: float, labels: dict[str, str]) -> None:
@@ -155,13 +155,19 @@ def _see_requests(seen: _Seen, value: float, labels: dict[str, str]) -> None:
         seen.outcomes += count if "outcome" in labels else 0
 
 
-def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> None:
-    """Add a histogram; a bucket with a bound that is not one of ours counts as above all our bounds."""
-    edges, before = EDGES[name], 0
+def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> bool:
+    """Add a histogram, and return whether all buckets with values have our bounds.
+
+    A bucket with another bound counts as above all our bounds.
+    """
+    edges, before, ours = EDGES[name], 0, True
     for bucket in histogram.bucket:
         more = bucket.cumulative_count - before
         if more > 0:
-            sums.add_bucket(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
+            index = edges.get(bucket.upper_bound, len(edges))
+            ours = ours and (index < len(edges) or bucket.upper_bound == inf)
+            sums.add_bucket(cluster, name, index, more)
             before = bucket.cumulative_count
     if histogram.sample_count > before:
         sums.add_bucket(cluster, name, len(edges), histogram.sample_count - before)
+    return ours
