@@ -122,7 +122,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     if view.get("analysis") is not None:
         parts += [Text(), _verdicts(view["analysis"])]
         if view["analysis"].get("guards"):
-            parts += [Text(), guards_table(view["analysis"])]
+            parts += [Text(), guards_table(view["analysis"], view["stable"])]
     if view.get("experiment") is not None:
         parts += [Text(), _experiment(view["experiment"])]
     if view.get("costs"):
