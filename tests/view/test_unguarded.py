@@ -1,4 +1,4 @@
-"""What guards do not cover is derived from the versions of connected proxies and the settings of the server."""
+"""What guards do not cover follows from the versions of connected proxies and the server's settings."""
 
 from __future__ import annotations
 
