@@ -260,6 +260,6 @@ class RouteQueries:
         }
 
     def _capture_losses(self, group: str) -> dict[str, int]:
-        """Return how many captured legs and mirrored requests a group's proxies dropped, by reason."""
+        """Return the losses of capture in a group's proxies by reason, as in `RouteView.capture_lost`."""
         lost = self._publisher.counters.lost
         return {key.rpartition("/")[2]: n for key, n in lost.items() if key.rpartition("/")[0] == group}

@@ -31,7 +31,11 @@ _LOSSES: Final = {
     "cluster.upstream_cx_connect_fail": "collector_unreachable",
     "cluster.upstream_rq_pending_overflow": "copies_cut_off",
 }
-"""Why a captured leg or a mirrored request is missing, by the name of the Envoy counter."""
+"""The reasons for losses of capture, by the name of the Envoy counter.
+
+`log_entries_dropped` counts recordings that were not sent to the collector, `copies_cut_off` mirrored
+requests that were not sent, and `collector_unreachable` failed connections to the collector.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ class StatisticsMessage:
     group: str
     legs: dict[Leg, Counts]
     lost: dict[str, int]
-    """Captured legs and mirrored requests that the proxy dropped, by reason."""
+    """Losses of capture in the proxy by reason: recordings, copies and failed connections."""
     requests: int = 0
     responses: int = 0
     outcomes: int = 0
@@ -116,7 +120,7 @@ def _forwarded(metric: wire.Metric) -> int:
 
 
 def _is_loss(name: str, metric: wire.Metric) -> bool:
-    """Return whether a counter is about mirrored requests or captured legs, and not users' requests."""
+    """Return whether a counter is about mirrored requests or the collector, and not about users' requests."""
     if not 0 < metric.counter.value < 1 << 53:
         return False
     cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
