@@ -29,9 +29,10 @@ _MAX_UNUSED_CLASSES: Final = 64
 
 @dataclass(slots=True)
 class Group:
-    """All streams of one group; of two streams of one node only the newer is counted.
+    """All streams of one group; of several streams with the same `Stream.key` only the newest is counted.
 
-    Methods that change what clients should receive return the streams with a new snapshot to send.
+    Methods that offer another snapshot to streams return these streams, so that the caller sends it to them.
+    `join` returns nothing: it offers a snapshot only to the stream that it adds.
     """
 
     name: str
@@ -217,7 +218,7 @@ class Group:
         return offered
 
     def tick(self, now: float) -> list[Stream]:
-        """Release or probe again the versions whose probe timeout expired (`ProbeRollout.tick`)."""
+        """Release a version whose probe timeout expired, or send it to new probes (`ProbeRollout.tick`)."""
         return [
             stream
             for state in self._active()
@@ -261,7 +262,11 @@ class Group:
         return state.newest.version, state.rollout.nack
 
     def status_of(self, stream: Stream) -> tuple[ProxyStatus, str]:
-        """Return the status of a client, and the reason if it is not synced."""
+        """Return the status of a client, and the reason if a NACK or a failed build is the cause of it.
+
+        It is empty if the client is synced, or just has not ACKed the newest snapshot yet. It is also given
+        if the newest version was stopped because of missing ACKs.
+        """
         nacks = stream.session.nacks
         if nacks:
             reasons = (f"{short_name(n.type_url)} {', '.join(n.names)}: {n.message}" for n in nacks)
@@ -288,10 +293,10 @@ class Group:
         return None if stream.node_class is None else self.classes.get(stream.node_class)
 
     def _retire(self, node_class: ir.NodeClass, state: NodeClassState) -> None:
-        """Drop a node class after its last stream closed, unless its newest version was not released.
+        """Drop a node class after its last stream closed; keep it if its newest version was not released.
 
-        The last good snapshot is kept in that case, so that a client that connects later receives that one
-        and not a version that was NACKed. Clients choose their node class, so the number kept is bounded.
+        A client that connects later then receives the last good snapshot and not a version that was NACKed.
+        Clients choose their node class, so the number of classes kept is bounded.
         """
         del self.classes[node_class]
         state.build_error = ""

@@ -29,7 +29,10 @@ __all__ = ["WorkerConnection"]
 
 @dataclass(slots=True)
 class _Sent:
-    """The snapshot of a node class that was sent last, and whether the worker sent or received its NACK."""
+    """The snapshot of a node class that was sent last.
+
+    `nack_known` is whether the worker received the NACK of this snapshot, or reported it itself.
+    """
 
     snapshot: Snapshot
     nack_known: bool
