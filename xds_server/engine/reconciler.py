@@ -127,7 +127,10 @@ class Reconciler:
         await self._committer.apply_event(name, rollout.Tick(synced=reached), "clock")
 
     async def _store_counts(self) -> None:
-        """Store closed blocks and daily counts; a block that is lost is not evaluated after a restart."""
+        """Store closed blocks and daily counts; those that the store cannot write are lost.
+
+        A block that was not stored is not evaluated again after a restart.
+        """
         now = self._clock.now()
         blocks = self._analysis.take_blocks()
         if blocks:
