@@ -143,7 +143,7 @@ class Reconciler:
                 await run_in_store_thread(self._store.add_days, days, drop_before=oldest)
 
     def _seconds_to_next_pass(self) -> float:
-        """Return the seconds until the next deadline of any route, within the bounds of a pass."""
+        """Return the seconds until the next deadline of any route, but at least 5 ms and at most 1 s."""
         now = self._clock.now()
         deadlines = [rollout.next_deadline(live.state) for live in self._table]
         soonest = min((d for d in deadlines if d is not None), default=now + _PASS_SECONDS)

@@ -19,7 +19,7 @@ MAX_MESSAGE: Final = 500
 
 
 def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
-    """Withdraw a backend that fails while the rollout is rolled back or has ended; the rollback goes on."""
+    """Withdraw a backend that fails during or after a rollback; a rollback that is running goes on."""
     if event.finding is not Finding.FAIL or not event.failed:
         return state, ()
     return apply_fail(state, event, now)

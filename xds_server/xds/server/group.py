@@ -98,7 +98,7 @@ class Group:
         now: float,
         prior: PriorState | None = None,
     ) -> None:
-        """Add a stream. `snapshot` is the newest of its node class, which the rollout may hold back.
+        """Add a stream, and offer it `snapshot`; until `snapshot` is released, the last good one instead.
 
         The first stream of a node class adopts the `prior` state of other processes, or without one the state
         that this process kept.
@@ -262,10 +262,10 @@ class Group:
         return state.newest.version, state.rollout.nack
 
     def status_of(self, stream: Stream) -> tuple[ProxyStatus, str]:
-        """Return the status of a client, and the reason if a NACK or a failed build is the cause of it.
+        """Return the status of a client, and the reason for it.
 
-        It is empty if the client is synced, or just has not ACKed the newest snapshot yet. It is also given
-        if the newest version was stopped because of missing ACKs.
+        The reason is empty unless a NACK, missing ACKs of all probes, or a failed build is the cause. It is
+        empty for a client that just has not ACKed the newest snapshot yet.
         """
         nacks = stream.session.nacks
         if nacks:
@@ -333,7 +333,7 @@ class Group:
             self._classify(stream, state)
 
     def _classify(self, stream: Stream, state: NodeClassState) -> None:
-        """Count a stream as synced, waiting or nacking, if it is the newest of its node."""
+        """Count a stream as synced, waiting or nacking, if it is the newest one with its `Stream.key`."""
         if self._nodes.get(stream.key, [None])[-1] is not stream:
             return
         if stream.session.nacks:

@@ -213,7 +213,7 @@ class Hub:
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
     def statistics_defects(self) -> dict[tuple[str, str], StatisticsDefect | None]:
-        """Return the statistics defect of each client that sends statistics, by group and node id."""
+        """Return the defect, or None, of each client that sends statistics, by group and node id."""
         return self.statistics.defects(self._clock.monotonic())
 
     def streams(self) -> tuple[Stream, ...]:

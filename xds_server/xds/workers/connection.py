@@ -103,7 +103,7 @@ class WorkerConnection:
                         return  # The task that reads from this connection handles the disconnect.
 
     def _messages(self, node_class: ir.NodeClass, record: VersionRecord) -> Iterator[wire.ToWorker]:
-        """Yield the messages that bring a worker up to date with a record; none if it is."""
+        """Yield the messages that bring a worker up to date with a record; none if it has received all."""
         sent, newest, nack = self.subscriptions[node_class], record.newest, record.nack
         if sent is not None and sent.snapshot.version == newest.version:
             if nack is not None and not sent.nack_known:

@@ -292,7 +292,7 @@ class WorkerPool:
             connection.queue_update(node_class)
 
     def _release_unused(self, classes: Iterable[ir.NodeClass]) -> None:
-        """Drop the state of node classes without a subscribed worker; the registry keeps fallbacks."""
+        """Drop the state of node classes without a subscribed worker, except what `mark_unused` keeps."""
         for node_class in classes:
             if not any(node_class in connection.subscriptions for connection in self._connections):
                 self._registry.mark_unused(node_class)
