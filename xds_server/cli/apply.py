@@ -69,8 +69,8 @@ def _origin(line: int, loaded: Sequence[Loaded]) -> dict[str, Any]:
         if begin <= line < begin + length:
             route, _, strategy = document.text.partition("\n---\n")
             # `Document.text` ends with a copy of the DeploymentStrategy that the route refers to, if any. Its
-            # lines do not follow the route in the file, so a problem in it is reported at the first line of the
-            # route.
+            # lines do not follow the route in the file, so a problem in it is reported at the first line of
+            # the route.
             inside = not strategy or line <= begin + route.count("\n")
             return {"file": document.file, "line": document.line + (line - begin if inside else 0)}
         begin += length + 2
