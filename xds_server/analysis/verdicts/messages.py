@@ -71,7 +71,7 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
     if verdict.finding is not Finding.FAIL or state.log_evidence_of_gross_failure < log(verdict.needed):
         return ""
     alone, unit = state.frozen_rate, verdict.unit.removeprefix("of ")
-    # The name of a guard is what it counts; a metric has the name of the opposite.
+    # A guard is named after the failures that it counts, a metric such as success-rate after their opposite.
     failed = "" if verdict.metric in GUARDS else " failed"
     return (
         f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit}{failed} "

@@ -98,7 +98,7 @@ def _named(verdicts: Iterable[tuple[str, tuple[MetricVerdict, ...]]]) -> tuple[M
 
 
 def worst(findings: list[Finding]) -> Finding:
-    """Return the combined finding: one failure is enough for Fail, and Pass requires all to pass."""
+    """Return the combined finding: one Fail is enough for Fail; Pass if all pass or there are none."""
     if not findings:
         return Finding.PASS
     for finding in (Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE):

@@ -36,7 +36,7 @@ class Measurement:
 class ThresholdState:
     """One threshold over time.
 
-    `value_at` is the end of the last block with requests, or with a query result, for the value.
+    `value_at` is the end of the last block that contained requests for the value, or a query result.
     `breached_since` is when the value started to breach the limit. `tripped` stays true once the limit was
     breached for long enough or often enough; `reason` describes how.
     """
@@ -65,7 +65,7 @@ class ThresholdState:
                 total = add_counts(total, counts)
             if metric_value(threshold.metric, found.counts, found.price) is not None:
                 value_at = now
-            # A wide window holds its last requests for long; what they show is not the present.
+            # A wide window contains the last requests for a long time; after a while they give no value.
             fresh = not is_stale(value_at, now)
             value = metric_value(threshold.metric, total, found.price) if fresh else None
         after = replace(self, recent=recent, value=value, value_at=value_at, errors=0)
@@ -106,7 +106,7 @@ def measure(
 
 
 def metric_value(name: str, counts: Counts, price: Price | None) -> float | None:
-    """Return a metric in its own unit: the share that succeeded, milliseconds, tokens or money."""
+    """Return a metric in its own unit, such as the share that succeeded; None without requests for it."""
     metric = METRICS[name]
     match metric.kind:
         case Kind.SHARE:
