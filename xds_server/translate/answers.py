@@ -175,7 +175,7 @@ def _event_parser(rules: list[tuple[JsonToMetadataRule, bool]]) -> TypedExtensio
 
 
 def _usage() -> list[JsonToMetadataRule]:
-    """Return the rules for the token usage under both names."""
+    """Return the rules for token usage, for both pairs of field names that APIs use."""
     return [
         _rule(key, f"usage.{field}")
         for key, field in (
@@ -196,7 +196,11 @@ def _rule(
     missing: str = "",
     error: tuple[str, str] | None = None,
 ) -> JsonToMetadataRule:
-    """Return the rule that writes the value at `path`, or a constant, to the metadata `key`."""
+    """Return the rule that writes the value at `path`, or a constant, to the metadata `key`.
+
+    `missing` is the value to write if there is nothing at `path`, and `error` the key and the value to write
+    if the answer cannot be parsed.
+    """
     rule = JsonToMetadataRule(
         selectors=[JsonToMetadataSelector(key=part) for part in path.split(".")],
         on_present=_constant(key, constant)
