@@ -65,7 +65,10 @@ def plan(
 
 
 def render_groups(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
-    """Return the resources of each group by type and name at a step, from 1; None or 0: before the first."""
+    """Return the resources of each group at a step, by type and name.
+
+    Steps count from 1; None and 0 mean before the first step.
+    """
     groups = sorted({route.spec.proxies.group for route in routes})
     return {group: render_group(routes, group, step) for group in groups}
 
