@@ -119,7 +119,7 @@ class Authenticator:
             and known.is_valid(now)
         ):
             if now - (known.last_used_at or 0.0) >= _RECORD_USE_SECONDS:
-                with suppress(StoreError):  # A store that cannot be written rejects no request.
+                with suppress(StoreError):  # Not recorded if the store cannot be written.
                     await run_in_store_thread(self.access.record_token_use, known.id, now)
             return known
         expired = known is not None and not known.is_valid(now)
@@ -257,7 +257,7 @@ class Authenticator:
         return session.principal
 
     def _check_same_site(self, request: web.Request) -> None:
-        """Reject requests that a browser sends for a page of another site."""
+        """Reject cross-site requests and, in open mode, requests for a host that is not loopback."""
         if self.is_open and not _is_loopback_name(request.host):
             message = (
                 f"host {request.host!r} is not allowed while login is disabled "

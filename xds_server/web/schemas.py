@@ -61,7 +61,10 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def list_schema(name: str, model: str, **more: Any) -> dict[str, Any]:
-    """Return the schema of an object: the property `name` is a list of `model`, and `more` are others."""
+    """Return the schema of an object that contains a list.
+
+    `name` is the property with the list, `model` the component of its items, and `more` are other properties.
+    """
     return _object(**{name: {"type": "array", "items": {"$ref": _REF.format(model=model)}}, **more})
 
 
