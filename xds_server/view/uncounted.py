@@ -57,9 +57,9 @@ def uncounted(
 ) -> dict[tuple[str, str], StatisticsDefect]:
     """Return the defects of connected proxies, by group and node id; proxies without one are omitted.
 
-    `defects` contains each client that sends statistics, with None if they have no defect. Clients other than
-    Envoy, and versions of Envoy that cannot count requests, are omitted, because no change of their bootstrap
-    would help.
+    `defects` contains each client that sends statistics, None for a client without a defect. Clients other
+    than Envoy, and versions of Envoy that cannot count requests, are omitted, because no change of their
+    bootstrap would help.
     """
     found = {}
     for proxy in proxies:
@@ -77,7 +77,7 @@ def uncounted(
 
 
 def text_of(defect: StatisticsDefect) -> str:
-    """Return a defect as the end of a sentence about a proxy."""
+    """Return the description of a defect, which follows the name of a proxy in a sentence."""
     return _TEXTS[defect]
 
 
