@@ -21,7 +21,7 @@ __all__ = ["ArmCoverage", "Coverage"]
 _HALF_LIFE: Final = 120.0
 """Seconds after which an answer has half its weight."""
 _KEPT: Final = 100.0
-"""Fading never reduces the weighted number of answers of an arm below this; so a rare arm keeps a share."""
+"""An arm keeps at least this weighted number of answers when older ones fade, even with few requests."""
 _MIN_ANSWERS: Final = 50.0
 _TOLERATED: Final = 0.2
 """The tolerated difference of the shares: 20 points."""
@@ -51,7 +51,7 @@ class ArmCoverage:
 
     @property
     def reasons(self) -> str:
-        """Why at least 1 % of the answers each were not read, the most frequent reason first."""
+        """The reasons why answers were not read, most frequent first, without those of less than 1 %."""
         found = sorted(zip(self.unread, REASONS, strict=True), key=lambda item: -item[0])
         return ", ".join(reason for n, reason in found if n >= _NAMED * self.total and n > 0)
 

@@ -123,10 +123,10 @@ API_SHARES: Final = {
     **dict.fromkeys(("embeddings", "rerank", "score", "transcription", "speech", "images"), 0.03),
     **dict.fromkeys(("moderations", "models", "other"), 0.03),
 }
-"""Each API's share of alpha. It is fixed in advance, so it does not depend on what traffic there is."""
+"""Each API's share of alpha. It is fixed in advance and does not depend on the traffic."""
 
 _SHARE_OF_UNLISTED: Final = 0.003
-"""The share of an API that is not listed, which only a newer collector reports; alpha is enough for ten."""
+"""The share of each API that is not listed; newer collectors report such APIs. `API_SHARES` leaves 0.03."""
 
 
 def api_share(api: str, *, alone: bool) -> float:

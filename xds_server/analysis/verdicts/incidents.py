@@ -27,7 +27,10 @@ _HALF_LIFE: Final = 1200.0
 _JUMP: Final = 0.3
 """How far above its usual value the failed share of the control must be in a block that is left out."""
 _END: Final = 0.03
-"""The same for a block after one that was left out: the incident may have ended in the middle of it."""
+"""How far above its usual value the failed share must be in a block after one that was left out.
+
+The incident may have ended in the middle of this block.
+"""
 _LEAST: Final = 60
 """Minimum number of failures (for a mean: requests) of the control in a block that is left out.
 

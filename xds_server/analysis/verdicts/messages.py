@@ -27,7 +27,10 @@ _COMPARED: Final = {
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
-    """Return the message of a verdict; `since` is the time without a comparison, such as " since 12:00"."""
+    """Return the message of a verdict.
+
+    `since` completes "no comparison", such as " since 12:00"; it is empty if the time is unknown.
+    """
     name, kind = verdict.metric, guardrail.definition.kind
     if gross := _describe_gross_failure(verdict, state):
         return gross

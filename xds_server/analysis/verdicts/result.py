@@ -71,7 +71,7 @@ class AnalysisResult:
 
 
 def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
-    """Return one verdict on several candidates, by name: if one fails, the result is Fail.
+    """Return one verdict on several candidates, given by name: Fail if one fails.
 
     The message of a Fail has those of the candidates that fail, and no others.
     """

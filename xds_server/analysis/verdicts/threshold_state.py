@@ -65,12 +65,12 @@ class ThresholdState:
                 total = add_counts(total, counts)
             if metric_value(threshold.metric, found.counts, found.price) is not None:
                 value_at = now
-            # A wide window contains the last requests for a long time; after a while they give no value.
+            # A wide window contains old requests for a long time; a value counts only while requests are new.
             fresh = not is_stale(value_at, now)
             value = metric_value(threshold.metric, total, found.price) if fresh else None
         after = replace(self, recent=recent, value=value, value_at=value_at, errors=0)
         if value is None:
-            # A missing value neither starts nor ends a breach; health checks notice a candidate that does not
+            # A missing value neither starts nor ends a breach; health checks detect a candidate that does not
             # respond.
             return after
         after = replace(after, measurements=self.measurements + 1)
