@@ -30,7 +30,7 @@ def header_matcher(condition: ir.Condition) -> HeaderMatcher:
             message.range_match = Int64Range(start=_INT64_MIN, end=int(condition.values[0]))
         case ir.Op.EQUALS | ir.Op.STARTS_WITH | ir.Op.ENDS_WITH | ir.Op.CONTAINS | ir.Op.MATCHES:
             message.string_match = _text(condition.op, condition.values)
-            # Envoy matches no missing header, even if the match is inverted. A header treated as empty satisfies
+            # Envoy matches no missing header, even if the match is inverted. A header treated as empty meets
             # a negated condition.
             message.treat_missing_header_as_empty = condition.negated
         case other:

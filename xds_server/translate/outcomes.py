@@ -51,8 +51,8 @@ def _read() -> str:
     shaped = _either(*(f"'{key}' in {_READ}" for key in ("object", "type", "model", "prompt")))
     return _choose(
         # The parser of streams can find events in encoded streams, too: br and zstd store short events
-        # literally, and a header can declare an encoding that the body does not have. A client would decode the
-        # body and not receive these events, so they are ignored.
+        # literally, and a header can declare an encoding that the body does not have. A client would decode
+        # the body and not receive these events, so they are ignored.
         (_ENCODED, _name(Outcome.ENCODED)),
         (f"'invalid' in {_READ}", _name(Outcome.INVALID)),
         (error, _name(Outcome.ERROR)),
