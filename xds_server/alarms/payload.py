@@ -27,7 +27,7 @@ class PayloadError(ValueError):
 
 
 class SignatureError(ValueError):
-    """The signature is missing or wrong, or its timestamp is invalid or not recent."""
+    """The signature is missing or wrong, or its timestamp is invalid or too far from the present."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
