@@ -32,7 +32,7 @@ _OTHER: Final = Variant("(other)")
 
 @dataclass(slots=True, kw_only=True)
 class LegCounts:
-    """Counts of received legs, unpaired legs and drops; none of these are stored one by one."""
+    """Counts of received legs, unpaired legs and drops, of which the store keeps only the totals."""
 
     legs: Counter[tuple[RouteName, Role]] = field(default_factory=Counter)
     unpaired: Counter[tuple[RouteName, UnpairedReason]] = field(default_factory=Counter)

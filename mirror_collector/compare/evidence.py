@@ -36,7 +36,7 @@ class ApiCounts:
     """The counts of one API in a block."""
 
     pairs: int = 0
-    """All pairs, counted or not."""
+    """All pairs of the API, including those that are not counted in `outcomes`."""
 
     trios: int = 0
     coverage: Coverage = field(default_factory=Coverage)

@@ -1,7 +1,7 @@
 """Agreement of answers that are numbers: embeddings, rankings, scores and JSON documents.
 
-All values are in [0, 1]. Values that come from arithmetic are rounded to `_DIGITS` digits: the last bits
-depend on batch and hardware, and a measure whose noise baseline is exactly 1 would turn each of them into a
+All values are in [0, 1]. Computed values are rounded to `_DIGITS` digits, because their last bits depend on
+batch and hardware. If the noise baseline is exactly 1, a different last bit would otherwise count as a
 difference.
 """
 
@@ -111,14 +111,14 @@ def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
     one, other = (np.array(ranks) - np.mean(ranks) for ranks in (first, second))
     spread = float(np.sqrt((one @ one) * (other @ other)))
     if spread == 0.0:
-        # All ranks of one or both are tied. If of both, no order can differ; if of one, there is no
-        # correlation.
+        # In at least one list, all ranks are tied. If they are tied in both lists, the orders agree; if in
+        # only one, there is no correlation.
         return 1.0 if not one.any() and not other.any() else 0.5
     return round(min(1.0, max(0.0, (float(one @ other) / spread + 1) / 2)), _DIGITS)
 
 
 def document_agreement(first: str, second: str) -> float:
-    """Return the mean closeness of the fields of two JSON documents; a missing field is not close at all."""
+    """Return the mean closeness of the fields of two JSON documents; a missing field counts as 0."""
     if first == second:
         return 1.0
     one, other = (dict(_fields(orjson.loads(text))) for text in (first, second))
