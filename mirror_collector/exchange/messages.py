@@ -142,7 +142,7 @@ class MessageBuilder:
             finish_reason=None if reason is None else replace_surrogates(_FINISH_REASONS.get(reason, reason)),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            # Text that came without deltas was not counted.
+            # Only deltas are counted, so the number is unknown if the text arrived without deltas.
             content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
             error=error,
             whole=self.stopped,

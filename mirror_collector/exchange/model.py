@@ -244,7 +244,7 @@ class RejectionReason(Enum):
     """The leg names a new route, and the maximum number of routes is reached."""
 
     QUEUE_FULL = "queue_full"
-    """Legs arrive faster than they can be compared and stored."""
+    """Legs arrive faster than they can be compared and stored, or the limit on exposures is reached."""
 
     STOPPING = "stopping"
     """The collector is shutting down."""

@@ -104,7 +104,11 @@ class Pairing:
         return None if first is None else first.deadline
 
     def add(self, leg: Leg, now: float) -> tuple[PairingResult, ...]:
-        """Add one leg; return what it settled: its pair, itself as unpaired, and expired or evicted legs."""
+        """Add one leg; return the pairs and unpaired legs that are complete afterwards.
+
+        These are the pair of the leg or the leg itself as unpaired, and the results of other requests that
+        expired or were evicted.
+        """
         results: list[PairingResult] = list(self.expire(now))
         key = (leg.route, leg.request_id)
         settled = self._settled.get(key)
