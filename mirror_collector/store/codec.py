@@ -68,7 +68,8 @@ _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
 _LOST_BY_DECODING: Final = frozenset({UnreadReason.CORRUPT, UnreadReason.TOO_LARGE})
-"""Reasons for an unread body that cannot be found again in the decoded beginning that is stored."""
+"""Reasons why a body is unread that are stored with the leg, because its stored, decoded beginning no longer
+shows them."""
 
 
 def flags_of(comparison: Comparison) -> int:

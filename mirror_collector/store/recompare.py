@@ -103,7 +103,7 @@ def _load_leg(stored: StoredPair, leg: StoredLeg) -> tuple[Leg, Reply] | None:
 def _count(
     result: RecompareResult, pair: Pair, comparison: Comparison, unit: bytes, stored_at: float
 ) -> None:
-    """Count a pair; as when it was received, only the first of a user or session is evidence."""
+    """Count a pair as on receipt: of the pairs of one user or session, only the first is evidence."""
     result.measured += 1
     key = (pair.primary.route, pair.primary.variant, pair.shadow.variant)
     result.totals.setdefault(key, PairTotals()).add(comparison)
