@@ -1,4 +1,4 @@
-"""The composition root of the collector: builds every part, runs them, and stops them in reverse order.
+"""The composition root of the collector: builds, runs and stops all its parts.
 
 Shutdown: the servers close first, then queued legs are paired and stored, legs that still wait for their
 counterpart are counted as unpaired, sinks deliver what they have queued, and the store closes last.
@@ -103,7 +103,7 @@ async def run(
         listening: receives the addresses once both servers listen.
 
     Raises:
-        StoreError: the store cannot be opened.
+        StoreError: the key file cannot be used, or the store cannot be opened.
         SettingsError: a file the settings refer to cannot be read, or they need an extra that is not
             installed.
         OSError: an address cannot be listened on.
@@ -248,7 +248,7 @@ class _ProcessGauges:
 
     @property
     def queued_legs(self) -> int:
-        """Number of received legs that are not paired yet."""
+        """Number of legs in the receive queue."""
         return len(self._queue)
 
     @property
