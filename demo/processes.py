@@ -1,4 +1,4 @@
-"""Starts, watches and ends the programs that the demo or a test needs; each is ended by its own process id.
+"""Starts, watches and ends the programs of the demo and of tests, each by its own process id.
 
 On Linux, a child also ends when its parent dies, even by SIGKILL: an interrupted demo leaves nothing behind.
 """
@@ -34,7 +34,10 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else
 
 
 class ProcessError(Exception):
-    """A program did not start, or ended too early; the message ends with the last lines of its log."""
+    """A program or its port is missing, or the program ended or was not ready in time.
+
+    The message gives the reason; if the program was started, it ends with the last lines of its log.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +137,11 @@ class Process:
 def start(
     name: str, command: Sequence[str | Path], *, folder: Path, ready: ReadyCheck | None = None
 ) -> Process:
-    """Start a program with its output in `folder/name.log`, and wait until it is ready.
+    """Start a program with its output in `folder/name.log`; with `ready`, wait until it is ready.
 
     Raises:
         ProcessError: The program ended, or was not ready in time.
+        OSError: The program cannot be executed, or its log cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"

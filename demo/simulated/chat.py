@@ -31,7 +31,7 @@ def body(draft: Draft, request: GenerationRequest, style: UsageStyle) -> dict[st
 
 
 def events(draft: Draft, request: GenerationRequest, style: UsageStyle) -> list[Event]:
-    """Return the events of a streamed answer: roles, one event per token, usage if requested, the end mark.
+    """Return the events of a streamed answer: roles, tokens, usage if requested, the end mark.
 
     The choices take turns, token by token. The last token of a text has the finish reason, as in vLLM.
     """

@@ -1,4 +1,7 @@
-"""Composes the content of an answer before it gets the form of an API, without I/O; faults change it here."""
+"""Composes the content of an answer, before it gets the form of an API. No I/O.
+
+Faults of the content are applied here.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class FaultMode(Enum):
 
     # An incomplete answer
     CUT_STREAM = "cut_stream"
-    """The connection closes halfway through the answer."""
+    """The connection closes after the share ``after`` of the answer."""
     STOP_EARLY = "stop_early"
     """The stream ends properly, in the midst of the answer and without its end mark."""
     NO_END_MARK = "no_end_mark"

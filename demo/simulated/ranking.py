@@ -121,7 +121,10 @@ def _texts(given: object, name: str) -> list[str]:
 
 
 def _score(query: str, text: str, flavour: Flavour) -> float:
-    """Return the share of the query's words in the document, with a part that depends on the pair alone."""
+    """Return the score of a pair in [0, 1]: mostly the share of the query's words that the document has.
+
+    A small part is a hash of the pair, and a smaller part a hash of the pair and the flavour.
+    """
     wanted = set(_WORD.findall(query.lower()))
     share = len(wanted & set(_WORD.findall(text.lower()))) / len(wanted) if wanted else 0.0
     own = _draw(f"{query}\x1f{text}")

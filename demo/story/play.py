@@ -1,4 +1,4 @@
-"""The demo's three parts: shadow, canary to 100 %, automatic rollback; users send requests all the time."""
+"""The demo's three parts, while users send requests: shadow, canary to 100 %, automatic rollback."""
 
 from __future__ import annotations
 
