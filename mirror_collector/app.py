@@ -59,7 +59,7 @@ _RETENTION_INTERVAL: Final = 60.0
 """Seconds between two deletions of expired rows."""
 
 _GRACE: Final = 0.5
-"""Seconds open gRPC streams stay open after the collector received a stop signal."""
+"""Seconds for which open gRPC streams are kept after the collector received a stop signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ async def run(
         StoreError: the key file cannot be used, or the store cannot be opened.
         SettingsError: a file the settings refer to cannot be read, or they need an extra that is not
             installed.
-        OSError: an address cannot be listened on.
+        OSError: a server cannot listen on its address.
     """
     cipher = MessageCipher() if config.key_file is None else MessageCipher.from_key_file(config.key_file)
     embedding = _embedding() if config.settings.embedding.enabled else None

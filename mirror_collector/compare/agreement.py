@@ -73,7 +73,7 @@ class Agreement:
     """Correlation of two orders of documents."""
 
     top_result: bool | None = None
-    """Whether two orders of documents begin with the same one."""
+    """Whether two orders of documents begin with the same document."""
 
     scores: float | None = None
     transcript: float | None = None

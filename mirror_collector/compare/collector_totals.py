@@ -27,7 +27,7 @@ PairKey: TypeAlias = tuple[RouteName, Variant, Variant]
 
 _MAX_VARIANTS: Final = 64
 _OTHER: Final = Variant("(other)")
-"""Name of both variants in the totals of all pairs of variants beyond the limit of a route."""
+"""Name of both variants in the totals that add up all pairs of variants beyond `_MAX_VARIANTS` per route."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -52,13 +52,13 @@ def _cosine(first: bytes, second: bytes) -> float:
 
 
 def rank_agreement(first: Sequence[int], second: Sequence[int]) -> float | None:
-    """Return Spearman's correlation of two orders of the same documents, scaled to [0, 1].
+    """Return Spearman's correlation of two orders of documents, scaled to [0, 1].
 
-    Documents that an order does not contain share the places after its last document.
+    Documents that only one of the orders contains share the places after the last document of the other.
 
     Returns:
-        1.0 for the same order, 0.5 without correlation, 0.0 for the reverse order or if only one has
-        documents; None below two documents.
+        1.0 for the same order, 0.5 without correlation, 0.0 for the reverse order or if one of the orders is
+        empty; None if there are fewer than two documents.
     """
     documents = sorted({*first, *second})
     if len(documents) < _MIN_RANKED:
@@ -130,7 +130,7 @@ def document_agreement(first: str, second: str) -> float:
 
 
 def _fields(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield the path and the value of each field except objects and lists with content, up to a limit."""
+    """Yield the path and the value of each scalar, empty object and empty list, at most `_MAX_FIELDS`."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     count = 0
     while stack and count < _MAX_FIELDS:
@@ -156,5 +156,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _closeness(first: float, second: float) -> float:
-    """Return 1 minus the difference, which is relative to the larger number if that is above 1."""
+    """Return 1 minus the difference, which is divided by the larger absolute value if that is above 1."""
     return 1.0 - min(1.0, abs(first - second) / max(1.0, abs(first), abs(second)))

@@ -54,7 +54,7 @@ KINDS: Final[dict[Api, ReplyKind]] = {
     Api.MODERATIONS: ReplyKind.DOCUMENT,
     Api.MODELS: ReplyKind.DOCUMENT,
 }
-"""The kind of the answers of each API that can be read; answers of the other APIs cannot be read."""
+"""The kind of answer of each API whose answers can be read."""
 
 _BY_KIND: Final[dict[ReplyKind, Api]] = {
     kind: api for api, kind in KINDS.items() if kind is not ReplyKind.DOCUMENT
@@ -99,6 +99,6 @@ def api_of(path: str) -> Api:
 
 
 def api_of_answer(path: str, reply: Reply) -> Api:
-    """Return the API of a request path; for other paths, the API whose answers are of the reply's kind."""
+    """Return the API of a request path; if the path names none, the API with answers of the reply's kind."""
     api = api_of(path)
     return _BY_KIND.get(reply.kind, api) if api is Api.OTHER else api

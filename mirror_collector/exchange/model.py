@@ -230,7 +230,7 @@ class RejectionReason(Enum):
     """Why received data was not accepted as a leg."""
 
     MALFORMED = "malformed"
-    """It is not a valid message or not valid JSON."""
+    """The data is not a valid message or not valid JSON."""
 
     NOT_CAPTURED = "not_captured"
     """The log entry has no captured data."""

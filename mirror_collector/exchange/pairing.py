@@ -104,10 +104,10 @@ class Pairing:
         return None if first is None else first.deadline
 
     def add(self, leg: Leg, now: float) -> tuple[PairingResult, ...]:
-        """Add one leg; return the pairs and unpaired legs that are complete afterwards.
+        """Add one leg; return the resulting pairs and unpaired legs.
 
-        These are the pair of the leg or the leg itself as unpaired, and the results of other requests that
-        expired or were evicted.
+        These are the pair of the leg if it is complete, or the leg itself if it is late or a duplicate, and
+        the pairs and legs of requests that expired or were evicted.
         """
         results: list[PairingResult] = list(self.expire(now))
         key = (leg.route, leg.request_id)

@@ -233,7 +233,7 @@ def _body(data: bytes) -> dict[str, Any]:
 def _unread(leg: StoredLeg) -> dict[str, str]:
     """Return the field `unread` with the reason why the answer could not be read; empty if there is none.
 
-    The body of a leg without a status or with a status from 400 is no answer, so it has no such field.
+    A leg with a status of 400 or above, or without a status, has no answer and therefore no such field.
     """
     status = leg.document["status"]
     if leg.reply is None or leg.reply.unread is None or status is None or status >= 400:

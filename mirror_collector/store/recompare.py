@@ -43,7 +43,7 @@ class RecompareResult:
     totals: dict[tuple[str, str, str], PairTotals] = field(default_factory=dict)
     blocks: dict[tuple[str, str, str, int], EvidenceBlock] = field(default_factory=dict)
     units: dict[UnitKey, int] = field(default_factory=dict)
-    """Users and sessions counted in `blocks`; 1 if a pair with a noise baseline was counted."""
+    """The users and sessions counted in `blocks`: 1 if a pair with a noise baseline was counted, else 0."""
 
 
 def recompare(
@@ -52,7 +52,7 @@ def recompare(
     progress: Callable[[int], None],
     embedding: EmbeddingSimilarity | None = None,
 ) -> RecompareResult:
-    """Compare all stored pairs again in one transaction; call `progress` with the number compared."""
+    """Compare all stored pairs again in one transaction; call `progress` with the number of pairs."""
     result = RecompareResult()
     with connection.transaction():
         rows: list[tuple[Any, ...]] = []
