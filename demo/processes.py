@@ -34,9 +34,9 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else
 
 
 class ProcessError(Exception):
-    """A program or its port is missing, or the program ended or was not ready in time.
+    """A program cannot be started, ended too early, or was not ready in time.
 
-    The message gives the reason; if the program was started, it ends with the last lines of its log.
+    The message gives the reason, and in most cases the last lines of the program's log.
     """
 
 
@@ -110,7 +110,7 @@ class Process:
         self.popen.wait(5)
 
     def wait_ready(self, ready: ReadyCheck) -> None:
-        """Wait until the program answers its ready check; end it if it does not in time.
+        """Wait until the ready check succeeds; kill the program if it is not ready in time.
 
         Raises:
             ProcessError: The program ended, or was not ready in time.

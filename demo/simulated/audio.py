@@ -179,7 +179,7 @@ def speech(request: SpeechRequest, flavour: Flavour) -> bytes:
 
 
 def form_fields(content_type: str, body: bytes) -> dict[str, bytes]:
-    """Return the values of a form by field name; of several values of one name, the last (RFC 7578).
+    """Return the values of a form (RFC 7578) by field name; a later value replaces an earlier one.
 
     Raises:
         WireError: 400 if the body is not a complete form.

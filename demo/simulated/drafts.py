@@ -125,7 +125,7 @@ def _text(
         return Answer(tokens=("!",) * _EXCLAMATIONS)
     question = parsed.question
     if index:
-        # At temperature 0 the choices differ too, and each is always the same.
+        # The index makes the choices differ from each other, even at temperature 0.
         question = replace(question, conversation=f"{question.conversation}\x1d{index}")
     made = answer(question, config.flavour, rng)
     if mode is FaultMode.REPETITION:

@@ -127,7 +127,10 @@ def _bomb() -> bytes:
 
 
 def changed_body(document: Any, fault: Fault, api: Api) -> bytes:
-    """Return the body of an answer that is not streamed; text and bytes are not encoded as JSON."""
+    """Return the body of an answer that is not streamed, with the fault applied.
+
+    A text or bytes as the document are the body of an API that does not send JSON.
+    """
     match fault.mode:
         case FaultMode.ERROR_200 | FaultMode.ERROR_200_UNENDED:
             return encode(WireError.injected(500).document(api))

@@ -32,7 +32,7 @@ class Fault:
 
     ``apis`` limits it to some APIs; empty means every API that accepts a POST. ``status`` is the status of
     ``error``, with a Retry-After header of ``retry_after`` seconds if that is given. ``after`` is the share
-    of a stream, in [0, 1], that is sent before a fault in its midst. ``delay`` is the time in seconds by
+    of an answer, in [0, 1], that is sent before a fault interrupts it. ``delay`` is the time in seconds by
     which ``late_ping`` and ``late_role`` are late. ``encoding`` is that of ``encoded`` and
     ``unlabeled_encoding``.
     """

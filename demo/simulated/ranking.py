@@ -46,12 +46,12 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
     counts = [wire.token_count(query) + wire.token_count(text) for query, text in pairs]
     if max(counts) > max_model_len:
         raise WireError.too_long(f"A query and document have {max(counts)} tokens; allowed: {max_model_len}.")
-    # A limit of 0 or none lists all documents.
+    # All documents are listed if `top_n` is 0 or missing.
     top = wire.integer(document, "top_n", minimum=0) or len(pairs)
     return RankingRequest(api=api, pairs=pairs, prompt_tokens=sum(counts), top=top)
 
 
-def body(  # noqa: PLR0913 - what is shared by all answers, and two choices
+def body(  # noqa: PLR0913 - the parameters of all APIs without generated text
     request: RankingRequest,
     *,
     request_id: str,

@@ -58,7 +58,7 @@ def parse(content_type: str, body: bytes, *, model: str, max_model_len: int) -> 
     )
 
 
-def body(  # noqa: PLR0913 - what is shared by all answers, and two choices
+def body(  # noqa: PLR0913 - the parameters of all APIs without generated text
     request: EmbeddingRequest,
     *,
     request_id: str,

@@ -228,7 +228,8 @@ def integer(document: Mapping[str, Any], name: str, *, minimum: int | None) -> i
 def fitting(limit: int | None, prompt_tokens: int, max_model_len: int, *, unlimited: int | None) -> int:
     """Return the token limit of the answer, which must fit the context.
 
-    ``unlimited`` is the limit of a request that has none; None allows all that the prompt leaves.
+    ``limit`` is the limit that the request sets. If it sets none, ``unlimited`` is the limit; if that is
+    None, the answer may use all tokens that the prompt leaves.
 
     Raises:
         WireError: 400 if the prompt, or the prompt and the requested answer, are longer than the context.
