@@ -49,7 +49,7 @@ _FINDING_STYLE: Final = {
 _LOSSES: Final = {
     "log_entries_dropped": "dropped log entries",
     "collector_unreachable": "failed connections to the collector",
-    "copies_cut_off": "copies dropped at a limit",
+    "copies_cut_off": "copies dropped by circuit breakers",
 }
 _BAR: Final = 40
 # The width of a panel in columns: wider panels are hard to read, and a pipe has no width of its own.
