@@ -71,7 +71,7 @@ def test_a_pause_that_is_not_allowed_has_a_reason() -> None:
     with pytest.raises(CommandNotAllowedError, match="the rollout has ended; apply a changed spec to start"):
         step(promoted, command(PAUSE, "why"), NOW)
     without_steps = replace(promoted, outcome=None, program=replace(promoted.program, steps=()))
-    with pytest.raises(CommandNotAllowedError, match="^nothing to pause: the spec describes no rollout$"):
+    with pytest.raises(CommandNotAllowedError, match=r"^nothing to pause: the spec describes no rollout$"):
         step(without_steps, command(PAUSE, "why"), NOW)
     kill = killed().kill
     assert kill is not None
