@@ -102,7 +102,7 @@ def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Thre
     value = "no value" if breach.value is None else f"{breach.value:.4g}"
     match finding:
         case Finding.FAIL:
-            return f"{name}: was {breach.reason}; newest value: {value}"
+            return f"{name}: was {breach.reason}; newest value: {'none' if breach.value is None else value}"
         case Finding.ERROR:
             return (
                 f"{name}: {breach.errors} queries in a row failed or did not return a single number; "

@@ -65,7 +65,8 @@ class Peer:
     def __str__(self) -> str:
         names = [*self.uris, *(_DNS + name for name in self.dns)]
         shown = [_short(name) for name in names[:_MAX_NAMES_SHOWN]]
-        more = [f"{len(names) - len(shown)} more"] if len(names) > len(shown) else []
+        rest = len(names) - len(shown)
+        more = [f"and {rest} more name{'s' * (rest != 1)}"] if rest else []
         return ", ".join([*shown, *more]) or "neither a URI nor a DNS name"
 
 
