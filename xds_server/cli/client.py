@@ -154,7 +154,7 @@ def _json_or_text(raw: bytes) -> dict[str, Any]:
     except ValueError:
         return {"detail": _CONTROL_CHARS.sub("\ufffd", raw.decode(errors="replace")[:500])}
     body = _without_control_chars(body)
-    return body if isinstance(body, dict) else {"detail": str(body)}
+    return body if isinstance(body, dict) else {"detail": body if isinstance(body, str) else json.dumps(body)}
 
 
 def _without_control_chars(value: Any) -> Any:
