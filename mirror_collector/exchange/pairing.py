@@ -35,7 +35,7 @@ class PairingLimits:
 
     def __post_init__(self) -> None:
         if self.window <= 0 or self.max_legs < 1 or self.max_bytes < 1:
-            raise ValueError("the pairing limits must be positive")
+            raise ValueError("window, max_legs and max_bytes must be greater than 0")
 
 
 @dataclass(slots=True)

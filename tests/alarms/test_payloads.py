@@ -50,7 +50,11 @@ def test_a_group_is_parsed_into_its_alerts() -> None:
         ([], "alerts: must be a list"),
         ({}, "alerts: must be a list"),
         ({"alerts": ["x"]}, r"alerts\[0\]: must be an object"),
-        ({"alerts": [{}]}, r"alerts\[0\].status: must be firing or resolved, not None; alerts\[0\].labels"),
+        (
+            {"alerts": [{}]},
+            r"alerts\[0\].status: is missing; it must be firing or resolved; alerts\[0\].labels: is missing",
+        ),
+        ({"alerts": [{"status": None}]}, r"alerts\[0\].status: must be firing or resolved, not null"),
         (
             {"alerts": [{"status": "firing", "labels": {"a": 1}}]},
             r"alerts\[0\].labels: must be an object with text values",
@@ -85,7 +89,7 @@ def test_a_webhook_alert_is_parsed() -> None:
 def test_an_invalid_webhook_is_rejected_with_every_problem() -> None:
     with pytest.raises(
         PayloadError,
-        match=r"state: unknown.*; status: .*not None; labels: 0 labels; .*; reason: must be text",
+        match=r"state: unknown.*; status: is missing; .*; labels: 0 labels; .*; reason: must be text",
     ):
         webhook({"state": "firing", "labels": {}, "reason": 3})
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xds_server.cli.client import Api, ApiError
+from xds_server.cli.client import Api, ApiError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,3 +65,10 @@ def test_control_characters_of_responses_are_replaced(status: int) -> None:
             body = error.body
     bad = "\ufffd"
     assert body == {"detail": f"a{bad}[2K{bad}[1Ab{bad}c{bad}", "lines": [{f"d{bad}": "one\n\ttwo"}]}
+
+
+def test_a_response_that_is_not_json_is_shown_as_text() -> None:
+    page = ("<html>\n<body>\x1b[2K" + "x" * 100).encode()
+    with serving(200, {}, page) as (server, _), pytest.raises(Unreachable) as error:
+        Api(server, "t").get("/v1/routes")
+    assert f"(the response is not JSON: '<html> <body>\ufffd[2K{'x' * 43}...')" in str(error.value)

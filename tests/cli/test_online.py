@@ -153,7 +153,8 @@ def test_describe_shows_which_answers_were_read(run: Run, control_plane: FakeCon
     page = words(run("describe", "chat", "--server", control_plane.url).output)
     assert "chat: 3,990 of 4,000 pairs were read, 10 had a failed answer" in page
     assert (
-        "rerank: 3,993 of 4,000 pairs were read; not required for the verdict, with 1.0 % of the copies; "
+        "rerank: 3,993 of 4,000 pairs were read; not required for the verdict, because only "
+        "1.0 % of the copies use this API; "
         "unread answers: shadow unknown format 7, noise truncated 1"
     ) in page
 

@@ -73,7 +73,7 @@ def test_another_policy_decides_differently(tmp_path: Path) -> None:
 def test_an_invalid_line_is_reported_with_its_number(tmp_path: Path, line: str, reason: str) -> None:
     code, text = replayed(tmp_path, STRICT, recorded(9, blocks=1) + "\n" + line)
     assert code == 1
-    assert f"line 3 is not a valid evidence block: {reason}" in text
+    assert f"{tmp_path / 'blocks.jsonl'}: line 3 is not a valid evidence block: {reason}" in text
 
 
 def test_missing_blocks_are_reported(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_invalid_notification_settings_are_reported_before_the_start(serve: Serv
     assert serve.config is None
     assert "notify.yaml:2:15: targets[0].type: invalid value 'slak'; did you mean 'slack'?" in result.output
     assert "targets[0].urlFile: hook: No such file" in result.output
-    assert "3 problems; no notification would be sent" in result.output
+    assert "3 problems; the control plane was not started; correct the file" in result.output
     (tmp_path / "hook").write_text("https://hooks.slack.com/services/x\n")
     (tmp_path / "notify.yaml").write_text("targets: [{name: ops, type: slack, urlFile: hook}]\n")
     assert serve("--notify=@notify.yaml").exit_code == 0

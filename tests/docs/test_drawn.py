@@ -74,6 +74,9 @@ def test_the_field_tables_contain_limits_and_defaults() -> None:
     assert "| `serve` | [name](#kinds-of-values) or [mapping](#spectargetingrulesserve) | required |" in page
     assert "| `retries` | [whole number](#kinds-of-values), from 0 to 5 | `1` |" in page
     assert "| `maxRequestSize` | [size](#kinds-of-values), from 1KiB to 64MiB | `32MiB` |" in page
+    headings = [line for line in page.splitlines() if line.startswith("#")]
+    assert len(set(headings)) == len(headings)
+    assert "| `spec` | [mapping](#deploymentstrategyspec) | required |" in page
 
 
 def test_every_command_is_in_the_reference() -> None:

@@ -66,6 +66,21 @@ def killed(phase: Phase = Phase.PROGRESSING, left: float | None = 40.0, **overri
     return state(Phase.KILLED, **defaults | overrides)
 
 
+def test_a_pause_that_is_not_allowed_has_a_reason() -> None:
+    promoted = state(Phase.HEALTHY, outcome=Outcome.PROMOTED)
+    with pytest.raises(CommandNotAllowedError, match="the rollout has ended; apply a changed spec to start"):
+        step(promoted, command(PAUSE, "why"), NOW)
+    without_steps = replace(promoted, outcome=None, program=replace(promoted.program, steps=()))
+    with pytest.raises(CommandNotAllowedError, match=r"^nothing to pause: the spec describes no rollout$"):
+        step(without_steps, command(PAUSE, "why"), NOW)
+    kill = killed().kill
+    assert kill is not None
+    by_spec = killed(kill=replace(kill, by_spec=True))
+    reason = "is killed by the spec: leaks; set killSwitch.enabled: false in the spec before you pause$"
+    with pytest.raises(CommandNotAllowedError, match=reason):
+        step(by_spec, command(PAUSE, "why"), NOW)
+
+
 # Which phase allows which command
 
 
@@ -80,7 +95,7 @@ REJECTED: dict[tuple[Phase, Action], str] = {
     },
     **{(phase, RETRY): "has not ended" for phase in ACTIVE_PHASES - {Phase.DEGRADED}},
     (Phase.DEGRADED, PAUSE): "a Degraded rollout cannot be paused",
-    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout has ended; apply a changed spec",
+    (Phase.HEALTHY, PAUSE): "nothing to pause: the rollout has ended; retry it, or apply a changed spec",
     (Phase.ROLLING_BACK, RETRY): "has not ended",
     (Phase.ROLLED_BACK, UNDO): "nothing to undo",
     **{

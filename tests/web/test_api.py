@@ -63,6 +63,7 @@ async def test_an_invalid_spec_is_rejected_with_all_problems(client: Client) -> 
         ("POST", "/v1/routes/chat/promote", b"{", 400, "Invalid JSON"),
         ("POST", "/v1/routes/chat/promote", b"[]", 400, "Input should be an object"),
         ("POST", "/v1/routes/chat/promote", b'{"full": 1}', 400, "full: Input should be a valid boolean"),
+        ("POST", "/v1/routes/chat/promote", b'{"ful": true}', 400, "ful: unknown field"),
         ("POST", "/v1/routes", b"\xff", 400, "invalid byte at offset 0"),
         ("GET", "/v1/routes/chat/events?limit=0", b"", 400, "a whole number from 1 to 10000"),
         ("GET", "/v1/nothing", b"", 404, ""),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ _MAX_ALERTS: Final = 10_000
 _MAX_PROBLEMS: Final = 20
 _MAX_LABELS: Final = 64
 _STATES: Final = ("firing", "resolved")
+_MAX_SHOWN: Final = 60
 _MAX_AGE: Final = 300.0
 
 
@@ -137,15 +139,18 @@ def _alert(where: str, alert: Any, problems: list[str]) -> Alert | None:
 
 def _status(where: str, values: dict[str, Any], problems: list[str]) -> bool:
     status = values.get("status")
-    if status not in _STATES:
-        problems.append(f"{where}status: must be firing or resolved, not {status!r}")
+    if "status" not in values:
+        problems.append(f"{where}status: is missing; it must be firing or resolved")
+    elif status not in _STATES:
+        problems.append(f"{where}status: must be firing or resolved, not {json.dumps(status)[:_MAX_SHOWN]}")
     return status == "firing"
 
 
 def _labels(where: str, values: dict[str, Any], problems: list[str]) -> tuple[tuple[str, str], ...]:
     labels = values.get("labels")
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        problems.append(f"{where}labels: must be an object with text values")
+        problem = "must be" if "labels" in values else "is missing; it must be"
+        problems.append(f"{where}labels: {problem} an object with text values")
         return ()
     if not labels or len(labels) > _MAX_LABELS:
         problems.append(f"{where}labels: {len(labels)} labels; 1 to {_MAX_LABELS} are allowed")

@@ -17,7 +17,7 @@ __all__ = ["main"]
 # Command → (module, function, one line of help). The help is repeated here so that listing the commands does
 # not import their modules.
 _COMMANDS: Final[dict[str, tuple[str, str, str]]] = {
-    "init": ("init", "init", "Create a route spec from five questions."),
+    "init": ("init", "init", "Create a route spec from up to five questions."),
     "demo": ("demo", "demo", "Run a complete rollout against a real Envoy on this machine."),
     "serve": ("serve", "serve", "Run the control plane."),
     "lint": ("lint", "lint", "Check route specs without a server."),

@@ -12,7 +12,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -27,6 +27,8 @@ __all__ = ["Api", "ApiError", "Exit", "Unreachable", "actor", "output_option", "
 
 
 _CONTROL_CHARS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MAX_SHOWN: Final = 60
+"""The maximum of characters of an unexpected response in an error message."""
 
 
 class Exit(IntEnum):
@@ -117,9 +119,9 @@ class Api:
         try:
             return _without_control_chars(json.loads(raw))
         except ValueError as error:
-            raise Unreachable(
-                self.server, f"the response is not from a control plane: {raw[:40]!r}"
-            ) from error
+            start = " ".join(_CONTROL_CHARS.sub("\ufffd", raw.decode(errors="replace")).split())
+            shown = start if len(start) <= _MAX_SHOWN else start[:_MAX_SHOWN] + "..."
+            raise Unreachable(self.server, f"the response is not JSON: '{shown}'") from error
 
     def _raw(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
         url = self.server.rstrip("/") + path
@@ -155,7 +157,7 @@ def _json_or_text(raw: bytes) -> dict[str, Any]:
     except ValueError:
         return {"detail": _CONTROL_CHARS.sub("\ufffd", raw.decode(errors="replace")[:500])}
     body = _without_control_chars(body)
-    return body if isinstance(body, dict) else {"detail": str(body)}
+    return body if isinstance(body, dict) else {"detail": body if isinstance(body, str) else json.dumps(body)}
 
 
 def _without_control_chars(value: Any) -> Any:

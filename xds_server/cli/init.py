@@ -1,4 +1,4 @@
-"""`shiftplane init`: create a route spec, with a strategy selected by five questions.
+"""`shiftplane init`: create a route spec, with a strategy selected by up to five questions.
 
 | change | strategy |
 |---|---|
@@ -91,18 +91,18 @@ class _Address(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--stable",
     type=_Address(),
-    prompt="1/5 Address of the stable backend (host:port)",
+    prompt="1. Address of the stable backend (host:port)",
     help="Address of the stable backend.",
 )
 @click.option(
     "--candidate",
     type=_Address(),
-    prompt="2/5 Address of the candidate (host:port)",
+    prompt="2. Address of the candidate (host:port)",
     help="Address of the candidate.",
 )
 @click.option(
     "--infrastructure/--model",
-    prompt="3/5 Is the candidate the same model on another engine, quantization or machine",
+    prompt="3. Is the candidate the same model on another engine, quantization or machine",
     default=False,
     help="--infrastructure: the same model on another engine or machine (blue-green). "
     "--model: another model (canary or A/B test).",
@@ -143,7 +143,7 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
     infrastructure: bool,
     force: bool,
 ) -> None:
-    """Create a route spec from five questions, without a server.
+    """Create a route spec from up to five questions, without a server.
 
     The answers select the strategy: blue-green for the same model on another infrastructure, an A/B test for
     a metric of user behavior, and otherwise a canary, optionally with a shadow before it.
@@ -152,10 +152,10 @@ def init(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     if not infrastructure:
         if shadow is None:
-            shadow = click.confirm("4/5 Test the candidate with copied requests first", default=True)
+            shadow = click.confirm("4. Test the candidate with copied requests first", default=True)
         if metric is None and not shadow:
             question = (
-                "5/5 Metric of user behavior that decides an A/B test, such as purchase (empty: no A/B test)"
+                "5. Metric of user behavior that decides an A/B test, such as purchase (empty: no A/B test)"
             )
             metric = click.prompt(question, default="", show_default=False)
     file = out or Path(f"{name}.yaml")

@@ -22,8 +22,10 @@ __all__ = ["notify", "read_notifications"]
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def read_notifications(file: Path) -> Notifications:
+def read_notifications(file: Path, consequence: str) -> Notifications:
     """Read a file of notification settings, and the files it refers to by paths relative to its folder.
+
+    `consequence` is the end of the error message: the effect of invalid settings, and what to do.
 
     Raises:
         click.ClickException: The file cannot be read or is not UTF-8, or its settings are invalid. Each
@@ -31,7 +33,7 @@ def read_notifications(file: Path) -> Notifications:
     """
     from xds_server.notifications.messages import load_notifications
 
-    return read_settings(file, load_notifications, "no notification would be sent")
+    return read_settings(file, load_notifications, consequence)
 
 
 @click.group()
@@ -63,7 +65,9 @@ def test(ctx: click.Context, file: Path, names: tuple[str, ...], timeout: float,
 
     Example: shiftplane notify test --notify notify.yaml
     """
-    settings = read_notifications(file)
+    settings = read_notifications(
+        file, "no test message was sent; correct the file and run the command again"
+    )
     known = [target.name for target in settings.targets]
     unknown = [name for name in names if name not in known]
     if unknown:

@@ -49,7 +49,7 @@ _FINDING_STYLE: Final = {
 _LOSSES: Final = {
     "log_entries_dropped": "dropped log entries",
     "collector_unreachable": "failed connections to the collector",
-    "copies_cut_off": "copies dropped at a limit",
+    "copies_cut_off": "copies dropped by circuit breakers",
 }
 _BAR: Final = 40
 # The width of a panel in columns: wider panels are hard to read, and a pipe has no width of its own.
@@ -357,7 +357,11 @@ def _equivalence(found: View) -> Text:
     for api in found.get("apis", ()):
         text.append(f"\n{_coverage(api)}", style="yellow" if api["blind"] else "dim")
     if found["limited"]:
-        text.append(f"; {found['limited']:,} copies exceeded a limit and are not counted", style="yellow")
+        text.append(
+            f"\n{found['limited']:,} pairs are not counted: strategy.shadow.limits prevented the answer to "
+            "the copy",
+            style="yellow",
+        )
     return text
 
 
@@ -369,7 +373,8 @@ def _coverage(api: View) -> str:
     if api["failed"]:
         words += f", {api['failed']:,} had a failed answer"
     if not api["required"]:
-        words += f"; not required for the verdict, with {100 * api['share']:.1f} % of the copies"
+        share = f"{100 * api['share']:.1f} %"
+        words += f"; not required for the verdict, because only {share} of the copies use this API"
     reasons = [
         f"{leg} {reason.replace('_', ' ')} {n:,}"
         for leg, by_reason in api["unread_legs"].items()

@@ -38,7 +38,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=None,
     help="File to which the evidence blocks are also written.",
 )
-@click.option("--run", type=int, default=None, help="Number of the run to analyze. Default: all stored runs.")
+@click.option(
+    "--run", type=int, default=None, help="Number of the run to analyze. Default: all runs in the blocks."
+)
 @output_option
 @server_option
 def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -70,11 +72,12 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     candidates = program(found).variants
     if not candidates:
         raise click.ClickException(f"{spec}: route {name!r} has no candidate; replay requires one")
-    text = read_text(blocks) if blocks is not None else _fetch(server, name)
+    source = f"blocks of route {name!r} at {server}" if blocks is None else str(blocks)
+    text = _fetch(server, name) if blocks is None else read_text(blocks)
     if save is not None:
         save.write_text(text, encoding="utf-8")
     arms = Arms(route=name, control=route_spec.stable, candidates=candidates)
-    runs = replay_runs(policy_from_spec(route_spec), _read(text), arms, run=run)
+    runs = replay_runs(policy_from_spec(route_spec), _read(text, source), arms, run=run)
     if output != "table":
         print_data({"route": name, "runs": [_document(one) for one in runs]}, output)
         return
@@ -90,7 +93,7 @@ def _fetch(server: str, name: str) -> str:
     return Api(server).text(f"/v1/routes/{quote(name)}/blocks")
 
 
-def _read(text: str) -> Iterator[AnalyzedBlock]:
+def _read(text: str, source: str) -> Iterator[AnalyzedBlock]:
     import json
 
     from xds_server.analysis.verdicts import analyzed_block_from_json
@@ -100,7 +103,9 @@ def _read(text: str) -> Iterator[AnalyzedBlock]:
             yield analyzed_block_from_json(json.loads(line))
         except ValueError as error:
             reason = "it is not valid JSON" if isinstance(error, json.JSONDecodeError) else error
-            raise click.ClickException(f"line {number} is not a valid evidence block: {reason}") from error
+            raise click.ClickException(
+                f"{source}: line {number} is not a valid evidence block: {reason}"
+            ) from error
 
 
 def _document(one: ReplayedRun) -> dict[str, Any]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_NOT_STARTED = "the control plane was not started; correct the file and start it again"
 
 
 @click.command()
@@ -221,7 +222,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
     if counts == "prometheus" and prometheus is None:
         raise click.UsageError("--counts prometheus requires --prometheus")
     access_settings = None if access is None else _read_access(access)
-    notifications = None if notify is None else read_notifications(notify)
+    notifications = None if notify is None else read_notifications(notify, _NOT_STARTED)
 
     from xds_server import ir
     from xds_server.app import Config, run
@@ -314,7 +315,7 @@ def _read_access(file: Path) -> Access:
     """Read a file of login settings, and the files it refers to by paths relative to its folder."""
     from xds_server.web import load_access
 
-    return read_settings(file, load_access, "no user could log in")
+    return read_settings(file, load_access, _NOT_STARTED)
 
 
 def _http_tls(

@@ -79,7 +79,7 @@ def _expand(paths: Sequence[str]) -> list[str]:
 def read_settings(file: Path, load: Load[S], consequence: str) -> S:
     """Read a settings file, and the files it refers to by paths relative to its folder.
 
-    `consequence` is part of the error message and states the effect of invalid settings.
+    `consequence` is the end of the error message: the effect of invalid settings, and what to do.
 
     Raises:
         click.ClickException: The file cannot be read or is not UTF-8, or its settings are invalid. Each

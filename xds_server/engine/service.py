@@ -275,8 +275,9 @@ class RouteService:
                 reason = f"route {name!r} does not exist; to create it, send the request without If-Match"
             else:
                 reason = (
-                    f"the spec of route {name!r} does not have the entity tag in If-Match: it was changed in "
-                    "the meantime; read the spec again and repeat the request with its new entity tag"
+                    f"the spec of route {name!r} does not have the entity tag in If-Match, probably because "
+                    "it was changed in the meantime; read the spec again and repeat the request with its new "
+                    "entity tag"
                 )
             await self._audit.refuse(by, action, name, reason)
             raise StaleError(reason, exists=live is not None)

@@ -199,10 +199,13 @@ def without_kill(state: State, now: float) -> State:
 
 def reject_while_killed(state: State, event: Command, _now: float) -> Result:
     """Raise: the command has no meaning while the route is killed."""
-    by = "" if state.kill is None else f" by {state.kill.actor}: {state.kill.reason}"
-    by_spec = state.kill is not None and state.kill.by_spec
-    end = "set killSwitch.enabled: false in its spec" if by_spec else "unkill it"
-    raise CommandNotAllowedError(f"the route is killed{by}; {end} before you {event.command.value}")
+    if (kill := state.kill) is not None and kill.by_spec:
+        problem = f"killed by the spec: {kill.reason}; set killSwitch.enabled: false in the spec"
+    elif kill is not None:
+        problem = f"killed by {kill.actor}: {kill.reason}; unkill it"
+    else:
+        problem = "killed; unkill it"
+    raise CommandNotAllowedError(f"the route is {problem} before you {event.command.value}")
 
 
 def reject_not_killed(_state: State, _event: Command, _now: float) -> Result:
@@ -212,13 +215,14 @@ def reject_not_killed(_state: State, _event: Command, _now: float) -> Result:
 
 def reject_after_end(state: State, event: Command, _now: float) -> Result:
     """Raise: the rollout has ended, or is rolling back."""
-    match state.phase:
-        case Phase.ROLLING_BACK:
-            problem = "the rollout is rolling back; retry it when its phase is RolledBack"
-        case Phase.ROLLED_BACK:
-            problem = "the rollout has ended; retry it, or apply a changed spec to start another"
-        case _:
-            problem = "the rollout has ended; apply a changed spec to start another"
+    if state.phase is Phase.ROLLING_BACK:
+        problem = "the rollout is rolling back; retry it when its phase is RolledBack"
+    elif not state.program.steps:
+        problem = "the spec describes no rollout"
+    elif state.outcome is Outcome.PROMOTED:
+        problem = "the rollout has ended; apply a changed spec to start another"
+    else:
+        problem = "the rollout has ended; retry it, or apply a changed spec to start another"
     raise CommandNotAllowedError(f"nothing to {event.command.value}: {problem}")
 
 

@@ -49,7 +49,8 @@ def reallocate(
     targets = {variant: weight for variant, weight in weights.items() if variant != base}
     rest = FULL - sum(targets.values())
     if rest < 0 or any(weight < 0 for weight in targets.values()):
-        raise ValueError(f"weights {dict(weights)} do not fit into {FULL} slots")
+        listed = ", ".join(f"{variant} {weight}" for variant, weight in weights.items())
+        raise ValueError(f"the weights do not fit into {FULL} slots: {listed}")
     owners = _owners(segments or (Segment(variant=base, slots=FULL),))
     owned: dict[str, list[int]] = {}
     for slot, variant in enumerate(owners):

@@ -66,7 +66,7 @@ _KILL: Final[Mapping[EventKind, Transition]] = {
 _HEALTH: Final[Mapping[EventKind, Transition]] = {
     "health": Transition(
         handler=handlers.update_backend_health,
-        when="a candidate with users lost its last healthy endpoint",
+        when="a candidate or variant with weight in the strategy's split has no healthy endpoint left",
         to=_TO_ROLLBACK,
     )
 }

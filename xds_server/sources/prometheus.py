@@ -6,6 +6,7 @@ The control plane also runs without a reachable Prometheus: while a query fails,
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import dataclass
 from math import isfinite
@@ -121,7 +122,9 @@ class Prometheus:
             return None
         self._reachable = True
         if not isinstance(document, dict) or document.get("status") != "success":
-            log.warning("prometheus_query_failed", **log_fields, query=query, reason=str(document)[:500])
+            log.warning(
+                "prometheus_query_failed", **log_fields, query=query, reason=json.dumps(document)[:500]
+            )
             return None
         return document.get("data")
 

@@ -58,5 +58,7 @@ class SpecFolder:
                 if path.suffix in {".yaml", ".yml"} and path.is_file():
                     found.append((path, path.read_bytes()))  # noqa: PERF401 - keeps the files before an error
         except OSError as error:
-            log.warning("spec_folder_unreadable", folder=str(self._folder), reason=str(error))
+            log.warning(
+                "spec_folder_unreadable", folder=str(self._folder), reason=error.strerror or str(error)
+            )
         return found

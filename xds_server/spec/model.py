@@ -221,7 +221,7 @@ class RouteSpec(SpecModel):
     """Token issuers by name; attributes read claims from their tokens."""
 
     kill_switch: KillSwitch = KillSwitch()
-    """Sends all users to one backend at once."""
+    """Sends all users to one backend at once while `enabled` is true."""
 
     targeting: Targeting = Targeting()
     """Assigns users to backends, independent of the strategy."""

@@ -103,8 +103,10 @@ def _message(  # noqa: C901, PLR0912 - one case per kind
         case "bool_type" | "bool_parsing":
             return f"must be a boolean, found {_shown(found)}", "allowed values: true, false"
         case "string_type":
-            hint = "quote numbers and booleans to make them text"
-            hint += YAML_WORDS if isinstance(found, bool) else ""
+            hint = "expected text such as NAME"
+            if isinstance(found, int | float):
+                hint = "quote numbers and booleans to make them text"
+                hint += YAML_WORDS if isinstance(found, bool) else ""
             return f"must be text, found {_shown(found)}", hint
         case "tuple_type" | "list_type":
             return f"must be a list, found {_shown(found)}", "expected a list such as [a, b]"

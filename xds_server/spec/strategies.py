@@ -389,4 +389,4 @@ class DeploymentStrategy(SpecModel):
     """The name and labels of the strategy."""
 
     spec: GrowthSpec
-    """The growth that the strategy defines."""
+    """How the candidate's weight grows: in linear or doubling steps over a fixed duration."""

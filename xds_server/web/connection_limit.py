@@ -7,6 +7,7 @@ xDS streams and the store need.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from typing import TYPE_CHECKING, Final
 
@@ -31,12 +32,22 @@ async def listen(
     """Listen for a runner that was set up; connections beyond `max_connections` are closed.
 
     The default is a quarter of the file descriptors of the process, at most 2,000.
+
+    Raises:
+        OSError: The address cannot be used; the message names it.
     """
     if runner.server is None:
         raise RuntimeError("the runner was not set up")
     limit = _default_limit() if max_connections is None else max_connections
     factory = _ProtocolFactory(runner.server, limit)
-    return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
+    try:
+        return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
+    except OSError as error:
+        # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
+        known = error.errno is not None and error.errno > 0
+        reason = os.strerror(error.errno) if known else error.strerror or str(error)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(f"cannot listen on {shown} for HTTP: {reason}") from error
 
 
 def _default_limit() -> int:

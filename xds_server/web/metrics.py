@@ -249,7 +249,8 @@ class _Collector(Collector):
         yield lost
         yield CounterMetricFamily(
             "shiftplane_statistics_refused",
-            "Number of statistics streams closed because they exceeded a limit since the process started.",
+            "Number of statistics streams closed since the process started, because a proxy sent more than "
+            "1 MiB per second after a burst of 8 MiB.",
             counters.statistics_streams_rejected,
         )
         yield GaugeMetricFamily(

@@ -233,10 +233,9 @@ class OidcProvider:
         try:
             header = jwt.get_unverified_header(token)
             if header.get("alg") not in _ALGORITHMS:
-                raise ProviderError(
-                    f"the ID token has the signature algorithm {header.get('alg')!r}; allowed: "
-                    f"{', '.join(_ALGORITHMS)}"
-                )
+                alg = header.get("alg")
+                has = f"the signature algorithm {alg!r}" if alg else "no signature algorithm (alg)"
+                raise ProviderError(f"the ID token has {has}; allowed: {', '.join(_ALGORITHMS)}")
             key = await self._key(str(header.get("kid", "")))
             claims = jwt.decode(
                 token,
@@ -254,9 +253,12 @@ class OidcProvider:
             raise ProviderError("the ID token belongs to another login: its nonce differs; log in again")
         audience = found.get("aud")
         if isinstance(audience, list) and len(audience) > 1 and found.get("azp") != self._settings.client_id:
+            azp = (
+                f"its azp is {found['azp']!r}" if found.get("azp") else "it has several audiences and no azp"
+            )
             raise ProviderError(
-                f"the ID token was issued for another client: its azp is {found.get('azp')!r}, not "
-                f"{self._settings.client_id!r}"
+                f"the ID token was issued for another client: {azp}; azp must be "
+                f"{self._settings.client_id!r}, the oidc.clientId"
             )
         return found
 
@@ -271,8 +273,9 @@ class OidcProvider:
         if key is None and kid == "" and len(self._keys) == 1:
             key = next(iter(self._keys.values()))
         if key is None:
+            named = f"kid {kid!r}" if kid else "the token has no kid"
             raise ProviderError(
-                f"the ID token is signed with a key that the provider does not publish (kid {kid!r}); if the "
+                f"the ID token is signed with a key that the provider does not publish ({named}); if the "
                 f"key is new, log in again in {_MIN_KEY_FETCH_SECONDS:.0f} s"
             )
         return key

@@ -136,7 +136,8 @@ async def read_json(request: web.Request, model: type[Body]) -> Body:
         return model.model_validate_json(raw or b"{}")
     except ValidationError as error:
         mismatches = [
-            f"{'.'.join(str(part) for part in found['loc']) or 'the body'}: {found['msg']}"
+            f"{'.'.join(str(part) for part in found['loc']) or 'the body'}: "
+            + ("unknown field" if found["type"] == "extra_forbidden" else found["msg"])
             for found in error.errors()
         ]
         raise ProblemError(400, "bad_request", "; ".join(mismatches)) from error

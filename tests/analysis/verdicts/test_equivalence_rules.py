@@ -336,7 +336,9 @@ def test_every_api_with_a_share_of_five_percent_needs_its_own_pairs() -> None:
 def test_an_api_with_a_smaller_share_is_named_as_not_required() -> None:
     found = assess_apis(chat=api_counts(2_000), rerank=unread(40, "shadow"))
     assert (found.equivalence, found.blind) == (Equivalence.EQUIVALENT, False)
-    assert found.message.endswith("; not required, too few pairs: rerank (40 pairs)")
+    assert found.message.endswith(
+        "; not required for Equivalent, because too few pairs exist: rerank (40 pairs)"
+    )
 
 
 def test_a_difference_in_any_api_is_a_difference() -> None:
@@ -369,7 +371,11 @@ def test_a_measure_of_few_pairs_is_named_and_one_of_more_is_required() -> None:
         outcomes = {"failed": same, "rouge_l": same, "invalid_calls": ComparisonCounts(same=n)}
         return assess_apis(chat=api_counts(10_000, outcomes=outcomes))
 
-    assert with_calls(99).message.endswith("; not required, too few pairs: invalid_calls (99 pairs)")
+    assert with_calls(99).message == (
+        "no required measure differs by more than its margin "
+        "(10,000 pairs were read, 10,000 pairs have a noise baseline); "
+        "not required for Equivalent, because too few pairs exist: invalid_calls (99 pairs)"
+    )
     assert with_calls(99).equivalence is Equivalence.EQUIVALENT
     assert with_calls(100).equivalence is Equivalence.INCONCLUSIVE
     assert with_calls(400).equivalence is Equivalence.EQUIVALENT

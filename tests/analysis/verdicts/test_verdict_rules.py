@@ -368,7 +368,7 @@ def test_a_value_older_than_a_minute_is_none(query: str | None) -> None:
     assert analyze(evidence, policy, 70.0).finding is Finding.PASS
     found = analyze(evidence, policy, 70.1)
     assert found.finding is Finding.NO_DATA
-    assert found.message == "t: no value since 1970-01-01 00:00:10 UTC to compare with the limit > 2"
+    assert found.message == "t: no value since 1970-01-01 00:00:10 UTC; fails when > 2"
     for start in range(10, 80, 10):
         silent = Block(start=start, seconds=10, legs={CANDIDATE: failing(0, 0)})
         evidence = add_block(evidence, policy, silent, {"t": None} if start < 50 else {})

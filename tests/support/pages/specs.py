@@ -121,11 +121,12 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 def _sections(root: type[BaseModel]) -> Iterator[str]:
     sections: dict[type[BaseModel], _Section] = {}
-    _collect(root, "", sections)
+    start = "" if root is ModelRoute else root.__name__  # The two kinds have fields of the same name.
+    _collect(root, start, sections)
     single = [one for one in sections.values() if one.model not in _SHARED]
     shared = [one for one in sections.values() if one.model in _SHARED and root is ModelRoute]
     for section in (*single, *shared):
-        if section.paths[0]:
+        if section.model is not root:
             yield f"### {section.title}"
         yield _intro(section)
         yield _table(section.model, section.paths[0])

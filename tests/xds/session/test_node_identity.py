@@ -98,7 +98,7 @@ def test_a_denial_contains_the_actual_and_expected_names() -> None:
         authorize_node(DEFAULT, peer, node_id="n1", group="search")
     assert str(caught.value) == (
         "node 'n1' of group 'search': the certificate is for another group; the certificate has "
-        "spiffe://mesh/ns/prod/sa/chat, dns:n1; expected: spiffe://*/ns/*/sa/search or dns:n1"
+        "spiffe://mesh/ns/prod/sa/chat, dns:n1; expected: spiffe://*/ns/*/sa/search"
     )
     with pytest.raises(
         NodeDeniedError,
@@ -176,7 +176,7 @@ def test_a_template_is_accepted_or_rejected(parts: list[str]) -> None:
         ("spiffe:///{group}", "empty segment"),
         ("spiffe://mesh/{group", "unpaired brace"),
         ("spiffe://mesh/{role}/{group}", r"unknown placeholder \{role\}"),
-        ("dns:{trust_domain}.{group}", "in the wrong place"),
+        ("dns:{trust_domain}.{group}", "only a URI template may have"),
         ("spiffe://mesh/{trust_domain}/{group}", "in the wrong place"),
     ],
 )

@@ -155,14 +155,14 @@ def _overall(counts: PairCounts, apis: tuple[ApiResult, ...]) -> tuple[Equivalen
         return Equivalence.INCONCLUSIVE, words + omitted
     read = sum(api.counts.read for api in apis)
     words = (
-        "no measure differs by more than its margin "
+        f"no {'required ' * bool(omitted)}measure differs by more than its margin "
         f"({read:,} pairs were read, {counts.trios:,} pairs have a noise baseline)"
     )
     return Equivalence.EQUIVALENT, words + omitted
 
 
 def _describe_not_required(apis: tuple[ApiResult, ...]) -> str:
-    """Return the APIs and measures with too few pairs to be required for Equivalent; "" without any."""
+    """Return a clause with the APIs and measures that Equivalent does not require; "" if there are none."""
     names = [f"{api.api} ({api.counts.pairs:,} pairs)" for api in apis if not api.required]
     names += [
         f"{one.measure} ({one.outcomes.n:,} pairs{f' of {api.api}' if len(apis) > 1 else ''})"
@@ -171,7 +171,9 @@ def _describe_not_required(apis: tuple[ApiResult, ...]) -> str:
         for one in api.measures
         if not one.required and one.equivalence is not Equivalence.EQUIVALENT
     ]
-    return f"; not required, too few pairs: {', '.join(names)}" if names else ""
+    if not names:
+        return ""
+    return f"; not required for Equivalent, because too few pairs exist: {', '.join(names)}"
 
 
 def _assess_api(api: str, counts: ApiCounts, share: float, min_pairs: int, alpha: float) -> ApiResult:

@@ -101,11 +101,11 @@ def describe_guard(verdict: MetricVerdict, state: MetricState, guard: Guardrail)
 
 def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Threshold) -> str:
     """Return the message of a verdict on a fixed limit."""
-    name, limit = threshold.name, f"{threshold.comparison.value} {threshold.limit:g}"
+    name = threshold.name
     value = "no value" if breach.value is None else f"{breach.value:.4g}"
     match finding:
         case Finding.FAIL:
-            return f"{name}: was {breach.reason}; newest value: {value}"
+            return f"{name}: was {breach.reason}; newest value: {'none' if breach.value is None else value}"
         case Finding.ERROR:
             return (
                 f"{name}: {breach.errors} queries in a row failed or did not return a single number; "
@@ -113,7 +113,7 @@ def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Thre
             )
         case Finding.NO_DATA:
             since = "" if breach.value_at is None else f" since {format_time(breach.value_at)}"
-            return f"{name}: no value{since} to compare with the limit {limit}"
+            return f"{name}: no value{since}; fails when {threshold.failure_condition}"
         case _:
             return f"{name}: {value}; fails when {threshold.failure_condition}"
 

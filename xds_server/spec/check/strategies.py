@@ -156,8 +156,8 @@ def _ab_test(spec: Any) -> Iterator[Finding]:
     if candidate is not None:
         yield Finding(
             ("spec", "candidate"),
-            "an A/B test has no candidate",
-            "remove it, and list the backends under test in strategy.abTest.variants",
+            "is not allowed with strategy.abTest",
+            "remove candidate, and list the backends under test in strategy.abTest.variants",
         )
     control = test.get("control")
     if isinstance(control, str) and isinstance(stable, str) and control != stable:
@@ -220,7 +220,7 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
             yield Finding(
                 place,
                 f"does not change the baseline, which is {baseline:g}",
-                "use an effect greater than 0, and an absolute one if the baseline is 0",
+                _usable_effect(baseline, bad=metric.get("column") == "Bad"),
             )
         elif not 0 < rate < 1:
             yield Finding(
@@ -228,6 +228,13 @@ def _hypothesis(loc: Loc, metric: Any) -> Iterator[Finding]:
                 f"changes the rate from the baseline {baseline:g} to {rate:g}",
                 "use an effect and a baseline that give a rate greater than 0 and less than 1",
             )
+
+
+def _usable_effect(baseline: float, *, bad: bool) -> str:
+    """Return what to change in a metric whose effect leaves the baseline as it is."""
+    if baseline > 0:
+        return "use an effect greater than 0"
+    return "use a baseline greater than 0" if bad else "use an absolute effect greater than 0"
 
 
 def _blue_green(spec: Any) -> Iterator[Finding]:

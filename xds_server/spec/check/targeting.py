@@ -74,7 +74,7 @@ def _expressions(loc: Loc, values: list[Any]) -> Iterator[Finding]:
         except RegexError as error:
             yield Finding(
                 (*loc, "values", number),
-                f"{value[:40]!r} is not a supported regular expression: {error}",
+                f"'{value[:40]}' is not a supported regular expression: {error}",
                 "use syntax that RE2 and Python share; the expression must match the whole value",
             )
             invalid = True

@@ -65,7 +65,8 @@ class Peer:
     def __str__(self) -> str:
         names = [*self.uris, *(_DNS + name for name in self.dns)]
         shown = [_short(name) for name in names[:_MAX_NAMES_SHOWN]]
-        more = [f"{len(names) - len(shown)} more"] if len(names) > len(shown) else []
+        rest = len(names) - len(shown)
+        more = [f"and {rest} more name{'s' * (rest != 1)}"] if rest else []
         return ", ".join([*shown, *more]) or "neither a URI nor a DNS name"
 
 
@@ -135,6 +136,10 @@ class IdentityRule:
         values = {"{id}": _short(node_id), "{group}": _short(group)}
         return _WILD.sub(lambda found: values.get(found[0], found[0]), text)
 
+    def has(self, part: str) -> bool:
+        """Return whether the names of this rule contain the "id" or the "group" of a node."""
+        return any(segment.wild == f"{{{part}}}" for segment in self.segments)
+
 
 def parse_rule(template: str) -> IdentityRule:
     """Parse an identity template.
@@ -158,8 +163,14 @@ def parse_rule(template: str) -> IdentityRule:
             f"{template!r} has neither {{id}} nor {{group}}: every node could use a certificate with this "
             "name"
         )
-    if "{trust_domain}" in wild and (separator == "." or wild.index("{trust_domain}") != 2):
-        raise TemplateError(f"{template!r} has {{trust_domain}} in the wrong place: it must follow ://")
+    if "{trust_domain}" in wild and separator == ".":
+        raise TemplateError(
+            f"{template!r} has {{trust_domain}}, which only a URI template may have, right after ://"
+        )
+    if "{trust_domain}" in wild and wild.index("{trust_domain}") != 2:
+        raise TemplateError(
+            f"{template!r} has {{trust_domain}} in the wrong place; it must be right after ://"
+        )
     first = 2 if separator == "/" else 0
     if not all(segment.before or segment.wild for segment in segments[first:]):
         raise TemplateError(f"{template!r} has an empty segment; remove the {separator!r} next to it")
@@ -173,7 +184,6 @@ def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, g
         NodeDeniedError: The certificate identifies another node, or none.
     """
     rules = tuple(rules)
-    expected = " or ".join(rule.expected_name(node_id, group) for rule in rules)
     node = f"node {_short(node_id)!r} of group {_short(group)!r}"
     if sum(uri.startswith(_SPIFFE) for uri in peer.uris) > 1:
         raise NodeDeniedError(
@@ -184,7 +194,7 @@ def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, g
     if not identities:
         raise NodeDeniedError(
             f"{node}: no name of the certificate matches an identity template (--xds-identity); "
-            f"the certificate has {peer}; expected: {expected}",
+            f"the certificate has {peer}; expected: {_expected_names(rules, node_id, group)}",
             identified=False,
         )
     matching = [identity for identity in identities if identity.matches(node_id, group)]
@@ -196,11 +206,16 @@ def authorize_node(rules: Iterable[IdentityRule], peer: Peer, *, node_id: str, g
         # matches the node in all its parts.
         if any(value is not None for value in values) and all(value is None for value in matched):
             both = any(None not in {one.id, one.group} for one in identities)
+            expected = _expected_names((rule for rule in rules if rule.has(part)), node_id, group)
             raise NodeDeniedError(
                 f"{node}: the certificate is for another {'id or group' if both else part}; "
                 f"the certificate has {peer}; expected: {expected}",
                 identified=True,
             )
+
+
+def _expected_names(rules: Iterable[IdentityRule], node_id: str, group: str) -> str:
+    return " or ".join(rule.expected_name(node_id, group) for rule in rules)
 
 
 def _identities(rules: Iterable[IdentityRule], peer: Peer) -> Iterator[_Identity]:
