@@ -219,7 +219,7 @@ class App:
         except OSError as error:
             # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
             known = error.errno is not None and error.errno > 0
-            reason = os.strerror(error.errno) if known else error.strerror or str(error)
+            reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
             raise OSError(f"cannot listen on {config.http} for HTTP: {reason}") from error
         self._open = True
         return BoundAddresses(

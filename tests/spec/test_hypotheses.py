@@ -37,4 +37,6 @@ spec:
 def test_the_hint_removes_the_problem(column: str, baseline: str, effect: str, hint: str) -> None:
     metric = f"column: {column}, baseline: {baseline}, minimumDetectableEffect: {{{effect}}}"
     problems = [str(problem) for problem in load(ROUTE.replace("METRIC", metric), file="x.yaml").problems]
-    assert any(f"does not change the baseline, which is {baseline}; {hint}" in one for one in problems), problems
+    assert any(f"does not change the baseline, which is {baseline}; {hint}" in one for one in problems), (
+        problems
+    )

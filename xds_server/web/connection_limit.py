@@ -45,7 +45,7 @@ async def listen(
     except OSError as error:
         # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
         known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno) if known else error.strerror or str(error)
+        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise OSError(f"cannot listen on {shown} for HTTP: {reason}") from error
 
