@@ -44,6 +44,7 @@ from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
 from xds_server.translate.prompts import prompt_metadata
+from xds_server.translate.statistics import CELL_HEADER
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -114,7 +115,8 @@ def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguratio
 
     Its routes match the leg header, which the mirror policies of the entry routes set on each copy.
     """
-    table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER])
+    # Only the requests of users are counted by cell.
+    table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER, CELL_HEADER])
     host = encode(VirtualHost(name=MIRROR_ROUTES, domains=["*"]))
     return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_mirror_route_bytes, routes))])
 
@@ -158,7 +160,7 @@ def _entry_route(route: ir.Route) -> Route:
         match=match,
         route=action,
         response_headers_to_add=_response_headers(route),
-        request_headers_to_remove=list(route.private),
+        request_headers_to_remove=[*route.private, *_foreign_cell(route)],
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
     if route.prompt is not None:
@@ -209,11 +211,17 @@ def _arm(route: ir.Route, arm: ir.Arm) -> WeightedClusterClusterWeight:
     return WeightedClusterClusterWeight(
         name=arm.cluster,
         weight=arm.weight,
+        request_headers_to_add=[] if arm.cell is None else [_set_header(CELL_HEADER, str(arm.cell))],
         response_headers_to_add=(
             [_set_header("x-shiftplane-variant", arm.variant)] if route.response_headers else []
         ),
         typed_per_filter_config={REWRITE_FILTER: _rewrite(arm.model)} if rewritten else {},
     )
+
+
+def _foreign_cell(route: ir.Route) -> tuple[str, ...]:
+    """Return the header of cells if no arm sets it: what a client sends in it must not be counted."""
+    return () if any(arm.cell is not None for arm in route.arms) else (CELL_HEADER,)
 
 
 def _retry_policy(retries: int) -> RetryPolicy:

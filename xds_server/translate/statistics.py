@@ -2,7 +2,8 @@
 
 Several access loggers, all but the first with a filter, add to counters and histograms that carry the
 cluster name; route, variant and role are derived from the cluster name. `requests`, `broken` and `left` also
-carry the status and the outcome (`outcomes.Outcome`), so that each request is in exactly one class.
+carry the status and the outcome (`outcomes.Outcome`), so that each request is in exactly one class, and on a
+sticky split the cell of the user.
 
 Envoy also logs each request that lasts, every `PERIOD`. The logger of `waiting` counts a request at the first
 of these times if no byte of an answer has arrived; all other loggers count a request when it ends.
@@ -48,7 +49,10 @@ from xds_server.ir.versions import supports_request_statistics, supports_stats_s
 from xds_server.translate.encode import pack
 from xds_server.translate.outcomes import ANSWER, outcome
 
-__all__ = ["PERIOD", "ended", "statistics"]
+__all__ = ["CELL_HEADER", "PERIOD", "ended", "statistics"]
+
+CELL_HEADER: Final = "x-shiftplane-cell"
+"""The request header with the cell of the user: set by a sticky split, a tag of the request counters."""
 
 PERIOD: Final = timedelta(seconds=5)
 """The interval at which Envoy logs requests that have not ended."""
@@ -85,6 +89,7 @@ def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
     tags = [
         ConfigTag(name="code", value_format="%RESPONSE_CODE%"),
         ConfigTag(name="outcome", value_format=f"%CEL({outcome(envoy, reads_answers=reads_answers)})%"),
+        _cell(),
     ]
     succeeded = AccessLogFilter(
         status_code_filter=StatusCodeFilter(
@@ -144,6 +149,11 @@ def ended(*filters: AccessLogFilter) -> AccessLogFilter:
     return _all_of(_log_type(AccessLogType.DownstreamEnd), *filters)
 
 
+def _cell() -> ConfigTag:
+    """Return the tag of the user's cell; "-" on a split without cells."""
+    return ConfigTag(name="cell", value_format=f"%REQ({CELL_HEADER})%")
+
+
 def _wait() -> ConfigTag:
     """Return the tag that separates clients that left before `PERIOD` from those counted as waiting."""
     short = f"request.duration < duration('{PERIOD.total_seconds():g}s')"
@@ -166,7 +176,7 @@ def _waiting(envoy: int) -> AccessLog:
     return _stats_logger(
         envoy,
         _all_of(periodic, first, _cel("response.size == 0")),
-        Config(counters=[_counter("waiting", fixed=1)]),
+        Config(counters=[_counter("waiting", fixed=1, tags=[_cell()])]),
     )
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
-from xds_server.analysis.counts.counts import Counts, Leg, Role
+from xds_server.analysis.counts.counts import CELL_NUMBERS, Counts, Leg, Role
 from xds_server.analysis.counts.outcomes import UNREAD, Outcome, is_client_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from xds_server.analysis.counts.counts import Cells
 
 __all__ = ["EDGES", "CounterTotals", "leg_of"]
 
@@ -34,15 +36,17 @@ _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 
-_Ended = tuple[str, Outcome | None]
-"""The status of a request and its outcome; None in the counters of a configuration that had no such tag."""
+_Ended = tuple[str, Outcome | None, int | None]
+"""The status of a request, its outcome and its cell; None in counters without such a tag or cell."""
+_MAX_CELLS: Final = 100
 
 
 @dataclass(slots=True)
 class _ClusterTotals:
-    """Counters by name; those of requests also by status and outcome."""
+    """Counters by name; those of requests also by status, outcome and cell, and `waiting` by cell."""
 
     numbers: dict[str, int] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)
     ended: dict[str, dict[_Ended, int]] = field(default_factory=dict)
     buckets: dict[str, list[int]] = field(default_factory=dict)
 
@@ -56,18 +60,21 @@ class CounterTotals:
     def add_counter(self, name: str, value: float, labels: Mapping[str, str]) -> None:
         """Add to a counter; increments that are not positive, too large or NaN are ignored.
 
-        `labels` are those of Envoy: `cluster`, and for requests also `code`, `outcome` and `wait`.
+        `labels` are those of Envoy: `cluster`, and for requests also `code`, `outcome`, `wait` and `cell`.
         """
         if not 0 < value < 1 << 53 or "cluster" not in labels:
             return
         totals = self._of(labels["cluster"])
-        code = labels.get("code")
+        code, cell = labels.get("code"), _cell(labels.get("cell"))
         if code is None:
             totals.numbers[name] = totals.numbers.get(name, 0) + int(value)
+            if name == "waiting" and cell is not None:
+                totals.waiting[cell] = totals.waiting.get(cell, 0) + int(value)
             return
         if labels.get("wait") == "short":
             name = f"{name}_early"
-        ended, of = (code, _outcome(labels.get("outcome"))), totals.ended.setdefault(name, {})
+        ended = (code, _outcome(labels.get("outcome")), cell)
+        of = totals.ended.setdefault(name, {})
         of[ended] = of.get(ended, 0) + int(value)
 
     def add_bucket(self, cluster: str, name: str, index: int, count: int) -> None:
@@ -107,8 +114,15 @@ def _outcome(label: str | None) -> Outcome | None:
         return Outcome.OTHER
 
 
+def _cell(label: str | None) -> int | None:
+    """Return the number of a cell; None without cells, and for what is no such number."""
+    if label is None or not (label.isascii() and label.isdigit()) or int(label) >= _MAX_CELLS:
+        return None
+    return int(label)
+
+
 def _counts(totals: _ClusterTotals) -> Counts:
-    numbers, classes = totals.numbers, _classes(totals)
+    numbers, (classes, cells) = totals.numbers, _classes(totals)
     streams = classes.pop("streams", 0)
     found: dict[str, Any] = {
         **classes,
@@ -122,6 +136,19 @@ def _counts(totals: _ClusterTotals) -> Counts:
         stream_unmetered_bytes=max(
             0, numbers.get("stream_bytes", 0) - numbers.get("stream_metered_bytes", 0)
         ),
+        cells=_rows(cells, totals.waiting),
+    )
+
+
+def _rows(cells: Mapping[int, Mapping[str, int]], waiting: Mapping[int, int]) -> Cells:
+    """Return the numbers of each cell up to the last one that has any."""
+    last = max((*cells, *waiting), default=-1)
+    none: dict[str, int] = {}
+    return tuple(
+        tuple(
+            {"waiting": waiting.get(cell, 0), **cells.get(cell, none)}.get(name, 0) for name in CELL_NUMBERS
+        )
+        for cell in range(last + 1)
     )
 
 
@@ -144,18 +171,22 @@ _FAILED_AS: Final[dict[Outcome | None, str]] = {
 }
 
 
-def _classes(totals: _ClusterTotals) -> dict[str, int]:
-    """Return the number of requests by class, and of the answers those that are `streams`."""
+def _classes(totals: _ClusterTotals) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
+    """Return the number of requests by class, and the same by cell; `streams` are those of the answers."""
     none: dict[_Ended, int] = {}
     broken, left = totals.ended.get("broken", none), totals.ended.get("left", none)
     early = totals.ended.get("left_early", none)
     found: dict[str, int] = {}
-
-    def add(name: str, n: int) -> None:
-        found[name] = found.get(name, 0) + n
+    cells: dict[int, dict[str, int]] = {}
 
     for key, n in totals.ended.get("requests", none).items():
-        code, outcome = key
+        code, outcome, cell = key
+        into = (found,) if cell is None else (found, cells.setdefault(cell, {}))
+
+        def add(name: str, n: int, into: tuple[dict[str, int], ...] = into) -> None:
+            for sums in into:
+                sums[name] = sums.get(name, 0) + n
+
         # An error inside the answer makes many clients disconnect; a 5xx is a failure in any case.
         blamed = code[0] == _SERVER_ERROR or outcome is Outcome.ERROR
         gone = 0 if blamed else min(n, left.get(key, 0) + early.get(key, 0))
@@ -180,4 +211,4 @@ def _classes(totals: _ClusterTotals) -> dict[str, int]:
         else:
             add("answers", rest)
             add("streams", rest if outcome is Outcome.STREAM else 0)
-    return found
+    return found, cells
