@@ -14,7 +14,7 @@ JOBS   ?= auto
 # Compiled modules are kept even where the environment forbids it: each test process imports all of them.
 TESTS  := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --parts -n $(JOBS) --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts equivalence-vllm likeness-vllm check lint golden docs protos fmt bench lock clean
+.PHONY: help demo demo-vllm test e2e e2e-versions conformance verdicts equivalence-vllm likeness-vllm verdicts-vllm check lint golden docs protos fmt bench lock clean
 
 help: ## Say what there is.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,13 +91,17 @@ fmt: $(VENV)/.dev ## Format the code and mend what can be mended.
 	$(BIN)/ruff format $(CODE)
 
 bench: $(VENV)/.dev ## Print every figure the docs claim; each command ends with one JSON line.
-	@for script in $(filter-out bench/equivalence_vllm.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@for script in $(filter-out %_vllm.py,$(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
 
 equivalence-vllm: $(VENV)/.dev ## Assess the equivalence of real vLLM servers (first run downloads 5 GB; then about 15 minutes).
 	@$(BIN)/python -m demo.real_vllm prepare
 	$(BIN)/python bench/equivalence_vllm.py
 
 likeness-vllm: equivalence-vllm  # The former name.
+
+verdicts-vllm: $(VENV)/.dev ## Break a real vLLM candidate in five ways; canary and shadow must find each (an hour at most).
+	@$(BIN)/python -m demo.real_vllm prepare
+	$(BIN)/python bench/verdicts_vllm.py $(ARGS)
 
 lock: $(VENV)/.dev ## Resolve the ranges of pyproject.toml into requirements/*.txt.
 	@common="--quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header"

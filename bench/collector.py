@@ -68,7 +68,7 @@ class Running:
             if found["paired"] + lost >= legs:
                 return found
             if time.monotonic() > end:
-                raise TimeoutError(f"not settled: {found}")
+                raise TimeoutError(f"some legs were neither stored nor lost after {_LATEST:g} s: {found}")
             time.sleep(0.05)
 
     @property
@@ -238,12 +238,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parts = ("synthetic", "comparisons", "stalled", "users", "soak")
-    parser.add_argument("--only", choices=parts, action="append", help="a part; default: all but the soak")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long the soak lasts")
-    parser.add_argument("--soak-rate", type=float, default=3000.0, help="exchanges a second of the soak")
-    parser.add_argument("--rounds", type=int, default=5, help="of users with each setting")
-    parser.add_argument("--seconds", type=float, default=6.0, help="that users ask in each")
-    parser.add_argument("--rate", type=float, default=40.0, help="users' requests a second")
+    parser.add_argument(
+        "--only", choices=parts, action="append", help="Part to run; repeatable (default: all but soak)."
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="Duration of the soak in minutes.")
+    parser.add_argument("--soak-rate", type=float, default=3000.0, help="Exchanges per second in the soak.")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="Rounds of the part users; each measures every setting."
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=6.0, help="Seconds of traffic for each setting of a round."
+    )
+    parser.add_argument("--rate", type=float, default=40.0, help="Requests per second of all users.")
     asked = parser.parse_args()
     wanted = asked.only or [part for part in parts if part != "soak"]
     result: dict[str, Any] = {}
@@ -252,7 +258,7 @@ def main() -> None:
             found = synthetic("small" if kind == "small" else "stream", exchanges)
             result[f"{kind}_per_s"] = round(found["per_s"])
             result["rss_mb"] = round(max(found["rss_mb"], result.get("rss_mb", 0)))
-            print(f"{kind}: {found['per_s']:,.0f} exchanges/s, {found['rss_mb']:.0f} MB", flush=True)
+            print(f"{kind}: {found['per_s']:,.0f} exchanges/s, {found['rss_mb']:.0f} MB RSS", flush=True)
     if "comparisons" in wanted:
         result["pairs_per_s"] = round(comparisons())
         print(f"comparison alone: {result['pairs_per_s']:,} pairs/s", flush=True)

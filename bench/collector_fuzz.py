@@ -87,7 +87,7 @@ async def attack(running: Running, seed: int, inputs: int) -> dict[str, Any]:
     end = time.monotonic() + 30
     while running.route()["pairs"] < before + 100:
         if time.monotonic() > end:
-            raise TimeoutError("honest exchanges no longer come through")
+            raise TimeoutError("valid exchanges were not stored within 30 s")
         await asyncio.sleep(0.1)
     return {
         "inputs": sent,

@@ -71,7 +71,7 @@ def sent(old: Snapshot, new: Snapshot) -> int:
 
 
 def edits(states: list[list[RouteTraffic]], group: str, *, apart: bool = False) -> dict[str, Any]:
-    """Return the time and bytes of going from each state to the next."""
+    """Return the median time of compiling the next state, and the bytes that the last change sends."""
     former = compile_snapshot(states[0], group, None, apart=apart)
     times, size = [], 0
     for traffic in states[1:]:
@@ -98,14 +98,14 @@ def main() -> None:
         split = edits(weights([route(n, f"group-{n // 10}") for n in range(count)]), "group-0")
         found[str(count)] = {"one_group_apart": apart, "one_group": whole, "ten_a_group": split}
         print(
-            f"{count:>5} routes: in one group, hosts apart {apart['ms']:6.2f} ms, {apart['bytes']:>5,} bytes;"
-            f" in one table {whole['ms']:6.2f} ms, {whole['bytes']:>7,} bytes;"
-            f" ten a group {split['ms']:6.2f} ms, {split['bytes']:>5,} bytes"
+            f"1 of {count:>5} routes changed: one group with separate virtual hosts {apart['ms']:6.2f} ms,"
+            f" {apart['bytes']:>5,} bytes; with one table {whole['ms']:6.2f} ms, {whole['bytes']:>7,} bytes;"
+            f" groups of ten routes {split['ms']:6.2f} ms, {split['bytes']:>5,} bytes"
         )
     moved = [[RouteTraffic.with_weight(route(0, "all", 1_000, shift), 500)] for shift in range(ROUNDS + 1)]
     found["endpoints_1000"] = edits(moved, "all")
     last = found["endpoints_1000"]
-    print(f"one of 1,000 endpoints: {last['ms']} ms, {last['bytes']:,} bytes")
+    print(f"1 of 1,000 endpoints changed: {last['ms']} ms, {last['bytes']:,} bytes")
     print(json.dumps(found))
 
 

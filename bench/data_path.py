@@ -232,8 +232,8 @@ async def run(folder: Path, rounds: int, requests: int) -> dict[str, Any]:
                 if number:  # The first round warms up.
                     samples.per_request.append(one / requests)
                     samples.per_chunk.append(chunk / (_STREAMS * _CHUNKS))
-                    print(f"{name}: {samples.per_request[-1]:.0f} µs a request, ", end="")
-                    print(f"{samples.per_chunk[-1]:.2f} µs a chunk", flush=True)
+                    print(f"{name}: {samples.per_request[-1]:.0f} µs of CPU per request, ", end="")
+                    print(f"{samples.per_chunk[-1]:.2f} µs per chunk", flush=True)
     finally:
         plane.close()
         for server in servers:

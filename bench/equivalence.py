@@ -67,7 +67,7 @@ def leg(role: Role, text: str) -> Leg:
 
 
 def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]:
-    """Yield the user's answer, the candidate's, and a second answer of the stable model."""
+    """Yield pairs of the user's answer, the candidate's answer, and a second answer of the stable model."""
     while True:
         prompt = " ".join(rng.sample(_WORDS, 4))
         question = Question(conversation=prompt, last=prompt, temperature=0.0)
@@ -81,7 +81,7 @@ def trios(rng: random.Random, sampling: float, altered: float) -> Iterator[Pair]
 
 
 def run(seed: int, sampling: float, altered: float, most: int) -> tuple[Equivalence, int]:
-    """Assess after every pair until there is a verdict."""
+    """Assess after every pair until a verdict or `most` pairs; return the verdict and the number of pairs."""
     block = EvidenceBlock()
     for n, pair in enumerate(trios(random.Random(seed), sampling, altered), start=1):
         block.add(compare(pair), first_of_unit=True, first_baseline_of_unit=True)

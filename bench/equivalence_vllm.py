@@ -77,7 +77,7 @@ async def answers(url: str, model: str, asked: list[str], tokens: int, name: str
                 document = await answer.json()
             done += 1
             if done % 25 == 0:
-                print(f"{name}: {done} of {len(asked)}", flush=True)
+                print(f"{name}: {done} of {len(asked)} answers", flush=True)
             return str(document["choices"][0]["message"]["content"])
 
         return list(await asyncio.gather(*(one(text) for text in asked)))
@@ -106,8 +106,12 @@ def _summary(found: EquivalenceResult | None) -> dict[str, Any]:
     return {"verdict": found.equivalence.value, "words": found.message, "rouge_l_less_more_same": signs}
 
 
-def coarse_root(root: Path, folder: Path, bits: int) -> Path:
-    """Return a copy of `root` whose weights are rounded to `bits` bits per row."""
+def changed_root(root: Path, folder: Path, script: str, *arguments: str) -> Path:
+    """Return a copy of `root` in `folder`, with weights that a Python script changed.
+
+    The script gets two safetensors files, one to read and one to write, and then `arguments`. The Python of
+    `root` runs it.
+    """
     for part in root.iterdir():
         if part.name not in {"model", "logs", ".lock"}:
             (folder / part.name).symlink_to(part)
@@ -117,12 +121,12 @@ def coarse_root(root: Path, folder: Path, bits: int) -> Path:
             (folder / "model" / part.name).symlink_to(part)
     files = [str(one / "model" / "model.safetensors") for one in (root, folder)]
     python = root / "env" / "bin" / "python"
-    subprocess.run([str(python), "-c", _ROUND, *files, str(bits)], check=True, timeout=300)
+    subprocess.run([str(python), "-c", script, *files, *arguments], check=True, timeout=300)
     return folder
 
 
 async def run_comparisons(root: Path, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Run both comparisons."""
+    """Run both comparisons, and return their verdicts."""
     texts = prompts(asked.prompts)
     computed = cores()
     old_config = ServerConfig(
@@ -147,7 +151,9 @@ async def run_comparisons(root: Path, folder: Path, asked: argparse.Namespace) -
             running.clear()
             coarse = folder / "coarse"
             coarse.mkdir()
-            config = replace(new_config, root=coarse_root(root, coarse, asked.bits), port=free_port())
+            config = replace(
+                new_config, root=changed_root(root, coarse, _ROUND, str(asked.bits)), port=free_port()
+            )
             running.append(launch(config, folder))
             wait_ready(running)
             rounded = await answers(config.base_url, "smol-b", texts, asked.tokens, f"{asked.bits} bits")

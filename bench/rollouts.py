@@ -39,8 +39,9 @@ def main() -> None:
             else:
                 wrong.append(f"seed {seed}: {found.outcome} at {found.weight:g} %: {found.message[:120]}")
         median = statistics.median(seconds)
+        expected = "promoted" if trial.reason is None else f"rolled back by {trial.reason}"
         print(
-            f"{trial.name:<34} {right} of {args.seeds} {trial.reason or 'promoted'}, median {median:.1f} s",
+            f"{trial.name:<34} {right} of {args.seeds} {expected}, median {median:.1f} s",
             flush=True,
         )
         for line in wrong:

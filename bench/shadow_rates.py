@@ -1,4 +1,4 @@
-"""How rare faults of a candidate, and answers that cannot be read, are judged in a shadow.
+"""Measures the verdicts of a shadow on candidates with rare faults, and on answers that cannot be read.
 
 Users are unlike each other: their shares of the traffic follow a Pareto distribution, one user can send 40 %
 of all requests, and how often answers contain a tool call, vary and break differs by user. Only the first
@@ -187,7 +187,7 @@ def _leg(role: Role, body: Body) -> Leg:
 
 
 def run(seed: int, setting: Setting, most: int, *, units: bool = True) -> tuple[EquivalenceResult, int]:
-    """Assess after every hundred pairs until there is a verdict; return it and the number of pairs."""
+    """Assess after every hundred pairs until a verdict or `most` pairs; return result and number of pairs."""
     rng = random.Random(seed)
     block, seen = EvidenceBlock(), set[int]()
     for n, (user, _call, comparison) in enumerate(pairs(rng, setting, 20 * most), start=1):

@@ -1,4 +1,4 @@
-"""The cost of counts from a thousand proxies, and of one update of all verdicts.
+"""Measures the CPU cost of counts from a thousand proxies, and the time of one update of all verdicts.
 
 Simulated proxies, one connection each, send messages as an Envoy does for a route with two backends. The
 control plane is a process of its own; its CPU time is read from the system.
@@ -191,7 +191,7 @@ def main() -> None:
     )
     found = asyncio.run(flood(args.proxies, args.seconds))
     share, size = found["cpu_share_of_a_core"], found["message_bytes"]
-    print(f"{args.proxies} proxies: {share:.1%} of a core, {size} bytes a message")
+    print(f"{args.proxies} proxies: control plane {share:.1%} of a CPU core, {size} bytes per message")
     print(json.dumps({"verdicts_ms": round(update, 1), **found}))
 
 

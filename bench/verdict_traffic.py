@@ -62,7 +62,7 @@ def _failing(failed: int, requests: int) -> Counts:
 
 
 def _failures(rng: np.random.Generator, n: int, rate: float, burst: float) -> int:
-    """Return failures at a mean rate, in bursts of geometric size with this mean."""
+    """Return the number of failures among `n` requests, in bursts of geometric size with mean `burst`."""
     if burst <= 1 or rate >= 1:
         return int(rng.binomial(n, min(1.0, rate)))
     return min(n, int(rng.geometric(1 / burst, rng.poisson(n * rate / burst)).sum()))

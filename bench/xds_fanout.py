@@ -162,7 +162,10 @@ async def measure(server: Server, number: int, rounds: int) -> dict[str, Any]:
     connect_cpu = (server.cpu() - cpu) * 1000 / number
     await asyncio.sleep(2)
     idle = (server.rss() - empty) / number
-    print(f"{number} clients served in {connecting:.2f} s; each {connect_cpu:.2f} ms CPU, {idle:.1f} KB RSS")
+    print(
+        f"{number} clients served in {connecting:.2f} s;"
+        f" server per client {connect_cpu:.2f} ms CPU, {idle:.1f} KB RSS"
+    )
     promote = "/v1/routes/bench/promote"
     step = [await _change(server, clients, number, promote, "{}") for _ in range(rounds)]
     big = []

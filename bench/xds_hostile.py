@@ -1,7 +1,7 @@
-"""Measure the effect of misbehaving proxies on others: the time to the last ACK with and without them.
+"""Measure how much misbehaving proxies delay the last ACK of the other proxies.
 
-One proxy never reads, one NACKs everything, one reconnects in a loop. All are in one group. `ratio` compares
-the two measurements of this run. The last line is JSON.
+One proxy never reads, one NACKs everything, one reconnects in a loop. All are in one group. `ratio` is the
+time with misbehaving proxies divided by the time without them, in this run. The last line is JSON.
 
 Example: python bench/xds_hostile.py --clients 1000
 """
@@ -75,7 +75,8 @@ async def measure(server: Server, number: int, count: int) -> dict[str, Any]:
         if line.startswith("shiftplane_xds_") and " " in line and "{" not in line
     }
     print(
-        f"alone {[round(s, 3) for s in alone]} s, with misbehaving proxies {[round(s, 3) for s in beside]} s"
+        f"seconds to the last ACK: without misbehaving proxies {[round(s, 3) for s in alone]},"
+        f" with them {[round(s, 3) for s in beside]}"
     )
     found = {
         "clients": number,

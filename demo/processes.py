@@ -115,8 +115,9 @@ class Process:
         deadline = time.monotonic() + ready.timeout
         while time.monotonic() < deadline:
             if not self.running:
+                code = self.popen.returncode
                 raise ProcessError(
-                    f"{self.name} ended with {self.popen.returncode} before it was ready:\n{self.tail()}"
+                    f"{self.name} ended with exit code {code} before it was ready:\n{self.tail()}"
                 )
             if http_ready(ready.url):
                 return

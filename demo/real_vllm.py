@@ -138,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (prepare, serve):
         verb.add_argument("--dir", type=Path, default=_ROOT, help="Prepared folder (default %(default)s).")
     add = serve.add_argument
-    add("--port", type=int, required=True)
-    add("--host", default="127.0.0.1")
+    add("--port", type=int, required=True, help="Port to listen on.")
+    add("--host", default="127.0.0.1", help="Address to listen on (default %(default)s).")
     add("--core", type=int, required=True, help="CPU core that the server computes on.")
     add("--served-model-name", default="smol-a", metavar="NAME", help="Model name (default %(default)s).")
     add(
@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Dtype.FLOAT32,
         help="Data type (default %(default)s).",
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="Seed of vLLM's sampling (default %(default)s).")
     add(
         "--generation",
         type=generation,

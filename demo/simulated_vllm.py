@@ -71,10 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         default="a",
         help="Simulated model version (default a).",
     )
-    add("--host", default=defaults.host)
+    add("--host", default=defaults.host, help="Address to listen on (default %(default)s).")
     add("--port", type=int, default=defaults.port, help="Port; 0 picks a free one (default).")
     add("--uds", type=Path, help="Path of a Unix socket to listen on instead of host and port.")
-    add("--seed", type=int, default=defaults.seed)
+    add(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        help="Seed of sampling, jitter and the choice of requests that a fault hits (default %(default)s).",
+    )
     add(
         "--first-token",
         type=duration,
@@ -89,7 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="Time between tokens (default 2ms).",
     )
-    add("--max-model-len", type=int, default=defaults.max_model_len, metavar="TOKENS")
+    add(
+        "--max-model-len",
+        type=int,
+        default=defaults.max_model_len,
+        metavar="TOKENS",
+        help="Context length (default %(default)s).",
+    )
     add(
         "--keep-alive",
         type=duration,
@@ -97,7 +108,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="How long an idle connection stays open (default 5s).",
     )
-    add("--shutdown-timeout", type=duration, default=defaults.shutdown_timeout, metavar="TIME")
+    add(
+        "--shutdown-timeout",
+        type=duration,
+        default=defaults.shutdown_timeout,
+        metavar="TIME",
+        help="Time for answers in progress after SIGTERM or SIGINT (default 10s).",
+    )
     add("--require-header", metavar="NAME", help="Return 403 on /v1/* for requests without this header.")
     add(
         "--fault",

@@ -69,7 +69,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="shiftplane")
 def main() -> None:
-    """Pair the answers of a shadow with the answers of the primary, compare them and serve the results."""
+    """Pair the answers of a shadow with the answers that users received, compare them, serve the results."""
 
 
 @main.command(epilog=_EXAMPLE, context_settings={"show_default": True})
@@ -239,7 +239,7 @@ def export(
                     written = write_jsonl(pairs, out, bodies=not without_messages, progress=_show_progress)
     except (ExportError, _store_error(), OSError) as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{written:,} pairs written", err=True)
+    click.echo(f"{_pairs(written)} written", err=True)
 
 
 @main.command(epilog="\b\nExample:\n  mirror-collector recompare --store pairs.sqlite")
@@ -262,10 +262,10 @@ def recompare(*, store: str, encryption_keys: Path | None) -> None:
                 writer.close()
     except _store_error() as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{result.measured:,} pairs compared again")
+    click.echo(f"{_pairs(result.measured)} compared again")
     if result.without_messages:
         click.echo(
-            f"{result.without_messages:,} pairs skipped: their messages are not stored or cannot be decrypted"
+            f"{_pairs(result.without_messages)} skipped: messages are not stored or cannot be decrypted"
         )
 
 
@@ -336,9 +336,14 @@ def _store_error() -> type[Exception]:
     return StoreError
 
 
+def _pairs(count: int) -> str:
+    """Return a number of pairs in words, such as "1 pair" or "2,000 pairs"."""
+    return f"{count:,} pair{'s' if count != 1 else ''}"
+
+
 def _show_progress(count: int) -> None:
     if sys.stderr.isatty():
-        click.echo(f"\r{count:,} pairs", nl=False, err=True)
+        click.echo(f"\r{_pairs(count)}", nl=False, err=True)
 
 
 async def _serve(config: Config) -> None:

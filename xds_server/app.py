@@ -71,8 +71,8 @@ __all__ = ["Config", "run"]
 
 _GRACE_SECONDS: Final = 2.0
 _FIRST_RUN: Final = """\
-First run: no valid token exists. This is a token with the role admin. It is shown only once. It expires
-after a day, and is deleted when another admin token for all routes is created:
+First run: no valid token exists, so this token with the role admin was created. The token is shown only
+once, expires after a day, and is deleted when another admin token for all routes is created:
 
     {text}
 
@@ -111,7 +111,7 @@ class Config:
     """Whether backends are health-checked; if not, candidates receive users unchecked. Turn this off where
     this process reaches no backend."""
     token_statistics: bool = True
-    """Whether proxies parse the token usage that answers report."""
+    """Whether proxies read token usage, errors and end marks from answers."""
     alarm_secret: Path | None = None
     """The file of the secret that senders of alarms share."""
     prometheus: str | None = None

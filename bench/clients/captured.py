@@ -97,7 +97,7 @@ async def feed(
     *,
     pace: Callable[[int], object] | None = None,
 ) -> None:
-    """Send the legs of all requests; after each message, await `pace` with the number sent so far."""
+    """Send the legs of all requests; after each message, await `pace` with the number of requests sent."""
     async with grpc.aio.insecure_channel(address) as channel:
         call = channel.stream_unary(METHOD)()
         marker = (_ID % 0).encode()

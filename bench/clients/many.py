@@ -2,7 +2,7 @@
 
 They implement the minimum of HTTP/2 for one gRPC stream: they open the flow-control windows fully at the
 start, skip the server's headers, acknowledge every response at once, and then subscribe to what a proxy
-subscribes to after that response. The benches use them. They connect to loopback only.
+subscribes to after that response. The benchmarks use them. They connect to loopback only.
 """
 
 from __future__ import annotations

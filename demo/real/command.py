@@ -125,8 +125,6 @@ def memory_problem(meminfo: str, servers: int) -> str | None:
     for line in meminfo.splitlines():
         label, _, value = line.partition(":")
         if label == "MemAvailable" and (free := int(value.split()[0]) * 1024) < needed:
-            return (
-                f"{free / 1e9:.1f} GB of memory are free; "
-                f"{servers} vLLM servers need about {needed / 1e9:.1f} GB"
-            )
+            who = "1 vLLM server needs" if servers == 1 else f"{servers} vLLM servers need"
+            return f"{free / 1e9:.1f} GB of memory are free; {who} about {needed / 1e9:.1f} GB"
     return None

@@ -65,7 +65,7 @@ class RealVllm:
         """
         if not self.process.running:
             raise ProcessError(
-                f"vLLM {self.config.name} ended with {self.process.popen.returncode}; "
+                f"vLLM {self.config.name} ended with exit code {self.process.popen.returncode}; "
                 f"the end of its log {self.process.log}:\n{self.process.tail()}"
             )
         ready = http_ready(f"{self.base_url}/health") and self.config.name in self._models()
@@ -147,7 +147,7 @@ def wait_ready(
         now = time.monotonic()
         if waiting and now - began > timeout:
             late = ", ".join(f"{server.config.name} ({server.process.log})" for server in waiting)
-            raise ProcessError(f"vLLM not ready within {timeout:.0f} s: {late}")
+            raise ProcessError(f"vLLM servers not ready within {timeout:.0f} s: {late}")
         if waiting and now - reported >= _REPORT_INTERVAL:
             reported = now
             for server in waiting:

@@ -1,4 +1,4 @@
-"""Admin API of a simulated server: inject faults, list received requests, read the books."""
+"""Admin API of a simulated server: inject faults, list the received requests, read the exact counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _DEFAULT_LIMIT: Final = "20"
 class Admin:
     """``GET|POST /_sim/faults``, ``GET|DELETE /_sim/requests`` and ``GET|DELETE /_sim/books``.
 
-    These requests are not recorded. A POST of faults has one fault, or a list of them whose rates add up.
+    Requests to this API are not recorded. The body of a POST is one fault, or a list of faults whose rates
+    add up to at most 1 for each API.
     """
 
     def __init__(self, name: str, faults: FaultBoard, log: RequestLog, books: Books) -> None:

@@ -75,10 +75,12 @@ def parse_transcription(content_type: str, body: bytes, *, model: str) -> Transc
     shape = texts.get("response_format", "json")
     if shape not in {"json", "verbose_json", "text"}:
         raise WireError.bad_request(
-            "response_format; allowed: json, verbose_json, text.", param="response_format"
+            "response_format must be json, verbose_json or text.", param="response_format"
         )
     if texts.get("stream", "false").lower() == "true":
-        raise WireError.bad_request("The simulated server streams no transcriptions.", param="stream")
+        raise WireError.bad_request(
+            "The simulated server does not stream transcriptions; stream must be false.", param="stream"
+        )
     wire.checked_model(texts, model)
     return TranscriptionRequest(
         audio=audio,
@@ -152,7 +154,7 @@ def parse_speech(content_type: str, body: bytes, *, model: str, max_model_len: i
     shape = wire.field(document, "response_format", str, default="mp3")
     if shape not in SPEECH_TYPES:
         allowed = ", ".join(SPEECH_TYPES)
-        raise WireError.bad_request(f"response_format; allowed: {allowed}.", param="response_format")
+        raise WireError.bad_request(f"response_format must be one of: {allowed}.", param="response_format")
     wire.checked_model(document, model)
     if (tokens := wire.token_count(text)) > max_model_len:
         raise WireError.too_long(f"The input has {tokens} tokens; allowed: {max_model_len}.")

@@ -15,7 +15,7 @@ class Books:
     """Counts since the last ``clear``.
 
     An outcome is the name of the fault that changed the response, ``ok`` for a sound answer, or ``rejected``
-    for a request that the server did not accept. The status is the one that was sent, None if none was.
+    for a request that the server did not accept. The status is that of the response, None without a response.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Books:
         self._running[api] += 1
 
     def end(self, api: Api, outcome: str, status: int | None, *, aborted: bool) -> None:
-        """Count the end of a request; ``aborted`` is whether the client left before it."""
+        """Count the end of a request; ``aborted`` is whether the client disconnected before the end."""
         self._running[api] -= 1
         self._ended[api, outcome, status] += 1
         self._aborted[api, outcome, status] += aborted
@@ -39,7 +39,7 @@ class Books:
         self._aborted.clear()
 
     def document(self) -> dict[str, Any]:
-        """Return the counts as JSON; those that are ``aborted`` are contained in ``count``."""
+        """Return the counts as JSON; ``count`` includes the requests counted in ``aborted``."""
         entries = [
             {
                 "api": api.value,

@@ -37,7 +37,7 @@ class Finish(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """One call of a function; ``arguments`` is JSON text. ``id`` has no prefix."""
+    """One call of a function; ``arguments`` is JSON text, ``id`` lacks the prefix that each API adds."""
 
     id: str
     name: str

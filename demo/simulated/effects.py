@@ -149,7 +149,7 @@ def changed_body(document: Any, fault: Fault, api: Api) -> bytes:
 
 
 def changed_events(made: Sequence[Event], fault: Fault, api: Api) -> list[Event]:
-    """Return the events of a stream under a fault of its form."""
+    """Return the events of a stream as a fault of the stream's form changes them."""
     match fault.mode:
         case FaultMode.ERROR_200 | FaultMode.ERROR_200_UNENDED:
             ended = fault.mode is FaultMode.ERROR_200
@@ -177,7 +177,7 @@ def _tokens(made: Sequence[Event]) -> list[Event]:
 
 
 def _before(made: Sequence[Event], share: float) -> list[Event]:
-    """Return the events before a share of the tokens."""
+    """Return the events up to the last token of the given share of tokens; without one, those before all."""
     tokens = [place for place, event in enumerate(made) if event.kind is EventKind.TOKEN]
     kept = tokens[: int(len(tokens) * share)]
     end = kept[-1] + 1 if kept else tokens[0] if tokens else 0
@@ -235,7 +235,7 @@ def compressed(script: Script, fault: Fault, coding: str | None) -> Script:
 
 
 def changed_script(script: Script, fault: Fault) -> Script:
-    """Return the response under a fault of its transfer, its content type or its encoding."""
+    """Return the response as a fault of its transfer, content type or encoding changes it."""
     match fault.mode:
         case FaultMode.CUT_STREAM:
             return _ended(script, fault.after, Ending.CUT)
@@ -252,7 +252,7 @@ def changed_script(script: Script, fault: Fault) -> Script:
 
 
 def _miscoded(script: Script, fault: Fault) -> Script:
-    """Return the response under a fault of its encoding."""
+    """Return the response as a fault of its encoding changes it."""
     match fault.mode:
         case FaultMode.ENCODED:
             return in_coding(script, fault.encoding)

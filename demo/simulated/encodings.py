@@ -1,4 +1,4 @@
-"""Content encodings of a response, without I/O; br and zstd are there if their libraries are installed."""
+"""Content encodings of a response, without I/O; br and zstd only if their libraries are installed."""
 
 from __future__ import annotations
 

@@ -26,15 +26,15 @@ class EventKind(Enum):
     CLOSING = "closing"
     """Sent with the last token."""
     END = "end"
-    """The mark without which an answer is not whole."""
+    """The end mark; an answer without it is incomplete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event: its name, if the API has names, and its data.
 
-    ``document`` is the JSON of the data; ``raw`` is sent in its place. ``token`` is the place of a token in
-    its choice, from 0.
+    ``document`` is the JSON of the data; if it is None, ``raw`` is sent as the data. ``token`` is the place
+    of a token in its choice, from 0.
     """
 
     kind: EventKind
@@ -55,7 +55,7 @@ DONE: Final = Event(kind=EventKind.END, raw=b"[DONE]")
 
 
 class UsageStyle(Enum):
-    """How an answer has its usage."""
+    """How an answer reports its token usage."""
 
     USUAL = "usual"
     NONE = "none"

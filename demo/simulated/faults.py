@@ -54,7 +54,7 @@ class Fault:
             FaultError: The mode or a field is unknown, or a value is outside its range.
         """
         if not isinstance(document, dict):
-            raise FaultError('the body must be a JSON object {"mode": ..., "rate": 0..1}')
+            raise FaultError('a fault must be a JSON object {"mode": ..., "rate": 0..1}')
         allowed = ["mode", "rate", "api", *(one.name for one in fields(cls) if one.name not in _NAMED)]
         unknown = sorted(set(document) - set(allowed))
         if unknown:
@@ -117,7 +117,7 @@ class FaultBoard:
         self._closed = False
 
     def put(self, *faults: Fault) -> None:
-        """Activate faults in place of the former ones, and release every request that those held."""
+        """Replace the active faults, and release every request that the former faults held."""
         self._faults = faults or (NO_FAULT,)
         self._release()
 

@@ -36,14 +36,14 @@ class FaultMode(Enum):
     ERROR_200 = "error_200"
     """An error object with status 200; in a stream after some tokens, followed by the end mark."""
     ERROR_200_UNENDED = "error_200_unended"
-    """The same; in a stream without an end mark after it."""
+    """An error object with status 200; in a stream after some tokens, without an end mark."""
     HTML_200 = "html_200"
     TEXT_200 = "text_200"
     EMPTY_BODY = "empty_body"
     UNKNOWN_JSON = "unknown_json"
-    """JSON of a shape that no API has; in a stream, such events."""
+    """JSON of a shape that no API has; in a stream, all events have this shape."""
     BROKEN_JSON = "broken_json"
-    """The JSON ends in its midst; in a stream, that of one event."""
+    """The JSON ends in its midst; in a stream, the JSON of one event does."""
 
     # An incomplete answer
     CUT_STREAM = "cut_stream"
@@ -55,7 +55,7 @@ class FaultMode(Enum):
     END_MARK_ONLY = "end_mark_only"
     """The stream has its end mark and nothing else."""
     EMPTY_TEXT = "empty_text"
-    """A well-formed answer without content: no text, vector, result."""
+    """A well-formed answer without content: no text, empty vectors, no results."""
 
     # A complete answer, and a wrong one
     GIBBERISH = "gibberish"

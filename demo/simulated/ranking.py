@@ -45,7 +45,7 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
     wire.checked_model(document, model)
     counts = [wire.token_count(query) + wire.token_count(text) for query, text in pairs]
     if max(counts) > max_model_len:
-        raise WireError.too_long(f"A pair has {max(counts)} tokens; allowed: {max_model_len}.")
+        raise WireError.too_long(f"A query and document have {max(counts)} tokens; allowed: {max_model_len}.")
     # A limit of 0 or none lists all documents.
     top = wire.integer(document, "top_n", minimum=0) or len(pairs)
     return RankingRequest(api=api, pairs=pairs, prompt_tokens=sum(counts), top=top)
@@ -111,10 +111,12 @@ def _texts(given: object, name: str) -> list[str]:
     """Return the texts of a text, a list of texts, or a list of objects with ``text``."""
     items = [given] if isinstance(given, str) else given
     if not isinstance(items, list) or not items:
-        raise WireError.bad_request(f"{name} is required: texts.", param=name)
+        raise WireError.bad_request(f"{name} is required: a text or a list of texts.", param=name)
     texts = [item.get("text") if isinstance(item, dict) else item for item in items]
     if not all(isinstance(text, str) for text in texts):
-        raise WireError.bad_request(f"{name} must be texts.", param=name)
+        raise WireError.bad_request(
+            f"Every item of {name} must be a text, or an object with a text.", param=name
+        )
     return [text for text in texts if isinstance(text, str)]
 
 

@@ -72,8 +72,8 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
     stream = wire.field(document, "stream", bool, default=False)
     include, continuous = _usage_options(document.get("stream_options"), stream=stream)
     n = wire.integer(document, "n", minimum=1) or 1
-    if n > (_MOST_CHOICES if api in {Api.CHAT, Api.COMPLETIONS} else 1):
-        raise WireError.bad_request("n is larger than this API allows.", param="n")
+    if n > (most := _MOST_CHOICES if api in {Api.CHAT, Api.COMPLETIONS} else 1):
+        raise WireError.bad_request(f"n is {n}; this API allows at most {most}.", param="n")
     temperature = wire.number(document, "temperature", default=1.0)
     seed = wire.integer(document, "seed", minimum=None)
     limit = _limit(api, document)

@@ -31,7 +31,7 @@ _REPEATED: Final[Mapping[str, Any]] = {
     "truncation": "disabled",
     "user": None,
 }
-"""The fields that an answer repeats from its request, with the values of requests without them."""
+"""The fields that an answer repeats from its request, with the values if the request lacks them."""
 
 
 def body(draft: Draft, request: GenerationRequest, style: UsageStyle) -> dict[str, Any]:

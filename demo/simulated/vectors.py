@@ -1,4 +1,4 @@
-"""The embeddings API: vectors of texts, in which texts that share words are close."""
+"""The embeddings API: vectors of texts; texts that share words have similar vectors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORD: Final = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRequest:
-    """A validated request: one text per vector; ``base64`` asks for little-endian float32 in base64."""
+    """A validated request: one text per vector; ``base64`` selects little-endian float32 in base64."""
 
     inputs: tuple[str, ...]
     prompt_tokens: int
@@ -47,10 +47,10 @@ def parse(content_type: str, body: bytes, *, model: str, max_model_len: int) -> 
     wire.checked_model(document, model)
     encoding = wire.field(document, "encoding_format", str, default="float")
     if encoding not in {"float", "base64"}:
-        raise WireError.bad_request("encoding_format; allowed: float, base64.", param="encoding_format")
+        raise WireError.bad_request("encoding_format must be float or base64.", param="encoding_format")
     dimensions = wire.integer(document, "dimensions", minimum=1) or _DIMENSIONS
     if dimensions > _MOST_DIMENSIONS:
-        raise WireError.bad_request(f"dimensions; allowed: 1 to {_MOST_DIMENSIONS}.", param="dimensions")
+        raise WireError.bad_request(f"dimensions must be from 1 to {_MOST_DIMENSIONS}.", param="dimensions")
     if max(counts) > max_model_len:
         raise WireError.too_long(f"An input has {max(counts)} tokens; allowed: {max_model_len}.")
     return EmbeddingRequest(

@@ -172,7 +172,7 @@ def token_count(text: str) -> int:
 
 
 def checked_model(document: Mapping[str, Any], model: str) -> None:
-    """Accept the served model's name or none.
+    """Check that the request names the served model, or no model.
 
     Raises:
         WireError: 404 for the name of another model.

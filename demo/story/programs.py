@@ -178,10 +178,12 @@ class Programs:
         """
         for process in self.ended():
             code = process.popen.returncode
-            raise ProcessError(f"{process.name} ended with {code}, log {process.log}:\n{process.tail()}")
+            raise ProcessError(
+                f"{process.name} ended with exit code {code}, log {process.log}:\n{process.tail()}"
+            )
 
     def stop(self) -> None:
-        """End all programs, last started first; one that does not end keeps no other from its end."""
+        """End all programs, last started first; if one does not end, the others are still ended."""
         for process in reversed(self.processes):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.stop()
@@ -192,14 +194,14 @@ def _wait_done(process: Process) -> None:
     """Wait until a program has done its work.
 
     Raises:
-        ProcessError: It failed, or was not done in time.
+        ProcessError: The program failed, or was not done in time.
     """
     try:
         code = process.popen.wait(_START_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ProcessError(f"{process.name} was not done within {_START_SECONDS:g} s") from error
     if code != 0:
-        raise ProcessError(f"{process.name} ended with {code}:\n{process.tail()}")
+        raise ProcessError(f"{process.name} ended with exit code {code}:\n{process.tail()}")
 
 
 def start_simulated(programs: Programs, name: str, *, flavour: str, model: str) -> Backend:
@@ -227,7 +229,7 @@ def start_simulated(programs: Programs, name: str, *, flavour: str, model: str) 
 
 
 def inject_fault(backend: Backend, mode: str) -> None:
-    """Make a simulated server fail on every request from now on; ``mode`` is a name of ``FaultMode``."""
+    """Make a fault hit every request to a simulated server; ``mode`` is a value of ``FaultMode``."""
     body = json.dumps({"mode": mode, "rate": 1.0}).encode()
     request = urllib.request.Request(  # noqa: S310 - a loopback URL built above
         f"{backend.url}/_sim/faults", data=body, headers={"content-type": "application/json"}

@@ -51,12 +51,12 @@ class Result:
         self.split[str(weight)] = round(100 * share, 3)
         self.check(
             abs(share - expected) <= band,
-            f"{100 * share:.2f} % of them were served by v2 "
+            f"{100 * share:.2f} % of the sampled users were served by v2 "
             f"(expected {weight} % ± {100 * band:.2f}, the 99.9 % range of a random split)",
         )
 
     def check_moved_back(self, before: SplitSample, after: SplitSample) -> None:
-        """Check that the users who were on v2 before are still there."""
+        """Check that the users whom v2 served in the first sample are also served by v2 in the second."""
         on_v2 = {user for user, variant in before.by_user.items() if variant == "v2"}
         self.moved_back = sum(after.by_user.get(user) != "v2" for user in on_v2)
         if before.total:

@@ -1,4 +1,4 @@
-"""Waits of the demo: for a state of the route, and what is reported when it does not come."""
+"""Waits until the route reaches a state, and explains in one line why a wait or the demo failed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def waiting_at(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
 
 
 def reached(variant: str, weight: int) -> Callable[[dict[str, Any]], bool]:
-    """Return the condition that a variant has at least a weight, at all proxies.
+    """Return the condition that a variant has a weight at all proxies, or already a greater weight.
 
     The weight may have risen further between two polls: steps with a duration go on by themselves.
     """

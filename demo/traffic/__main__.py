@@ -51,7 +51,11 @@ async def _steady(config: TrafficConfig, records: Path | None) -> dict[str, Any]
             return
         traffic.stop()
         pending = traffic.snapshot().in_flight
-        print(f"waiting for {pending} answers; press Ctrl-C again to abort", file=sys.stderr, flush=True)
+        print(
+            f"waiting for the requests in flight ({pending}); press Ctrl-C again to abort",
+            file=sys.stderr,
+            flush=True,
+        )
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
     snapshot = await running
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         type=duration,
         default=defaults.duration,
         metavar="TIME",
-        help="How long to send, such as 5m (default 20s).",
+        help="How long to send, such as 5m; with --split, the limit for all answers (default 20s).",
     )
     add(
         "--stream-share",
@@ -98,13 +102,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="Share of streamed requests, 0..1.",
     )
-    add("--model", default=defaults.model)
-    add("--user-prefix", default=defaults.user_prefix)
-    add("--temperature", type=float)
-    add("--max-tokens", type=int)
-    add("--max-in-flight", type=int, default=defaults.max_in_flight)
-    add("--request-timeout", type=duration, default=defaults.request_timeout, metavar="TIME")
-    add("--seed", type=int, default=defaults.seed)
+    add("--model", default=defaults.model, help="Model that the requests name (default %(default)s).")
+    add(
+        "--user-prefix",
+        default=defaults.user_prefix,
+        metavar="PREFIX",
+        help="Beginning of the user names, followed by -00000 and so on (default %(default)s).",
+    )
+    add("--temperature", type=float, help="Temperature of the requests (default: not sent).")
+    add("--max-tokens", type=int, help="Maximum number of tokens of an answer (default: not sent).")
+    add(
+        "--max-in-flight",
+        type=int,
+        default=defaults.max_in_flight,
+        help="Maximum number of requests in flight; requests beyond it are not sent (default %(default)s).",
+    )
+    add(
+        "--request-timeout",
+        type=duration,
+        default=defaults.request_timeout,
+        metavar="TIME",
+        help="Time within which each answer must be complete (default 30s).",
+    )
+    add("--seed", type=int, default=defaults.seed, help="Seed of users and prompts (default %(default)s).")
     add("--split", type=int, metavar="N", help="Send one request for each of N users at full speed instead.")
     add(
         "--records",
@@ -112,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="Write each request and its result to FILE, one JSON object per line.",
     )
-    add("-o", "--output", choices=["text", "json"], default="text")
+    add("-o", "--output", choices=["text", "json"], default="text", help="Format of the report.")
     return parser
 
 

@@ -30,7 +30,7 @@ class Failure(StrEnum):
     INVALID_JSON = "invalid_json"
     """The answer, or an event of the stream, is not the JSON of a chat answer."""
     STREAM_ERROR = "stream_error"
-    """The stream carried an error object."""
+    """An event of the stream has no choices; usually it is an error object."""
     CUT_STREAM = "cut_stream"
     """The stream ended without its ``[DONE]``."""
     DISCONNECTED = "disconnected"
@@ -40,7 +40,7 @@ class Failure(StrEnum):
     TIMEOUT = "timeout"
     """The answer was not complete within the timeout."""
     UNANSWERED = "unanswered"
-    """The run ended before the answer arrived, or before the request was sent."""
+    """The measurement ended before the answer arrived, or before the request was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

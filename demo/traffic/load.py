@@ -62,7 +62,7 @@ class TrafficConfig:
             ValueError: A field is out of range; the message names it and the allowed range.
         """
         if self.users < 1 or self.max_in_flight < 1 or self.max_records < 1:
-            raise ValueError("users, max_in_flight and max_records; allowed: at least 1")
+            raise ValueError("users, max_in_flight or max_records is below 1; allowed: at least 1")
         if not (math.isfinite(self.rate) and self.rate > 0):
             raise ValueError(f"rate {self.rate}; allowed: above 0 requests per second")
         if not 0 <= self.stream_share <= 1:

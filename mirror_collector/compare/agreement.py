@@ -3,9 +3,9 @@
 Answers are compared only if the primary's answer is complete, the copy at least began an answer, and neither
 body was truncated by the capture limit.
 
-If the primary's answer was read, a copy's body that is no answer of that kind has nothing in common with it.
-A body whose encoding is not supported, or that exceeds a limit of the collector, is no evidence. If the
-primary's body could not be read, only the bytes are compared, for display.
+If the primary's answer was read, and the copy's body is no answer of the same kind, the two count as having
+nothing in common. A copy's body whose encoding is not supported, or that exceeds a limit of the collector, is
+no evidence. If the primary's body could not be read, only the bytes are compared, for display.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Agreement:
     """How far two answers to one request agree; None for each measure that could not be determined."""
 
     exact: bool | None = None
-    """Whether text and tool calls are equal (for opaque bodies: whether the bytes are equal)."""
+    """Whether the answers are equal: text and tool calls, vectors, scores or documents; if unread, bytes."""
 
     rouge_l: float | None = None
     edit: float | None = None

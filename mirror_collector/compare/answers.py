@@ -3,7 +3,7 @@
 =========== ==================================================================================
 kind        measures
 =========== ==================================================================================
-embeddings  `vector`: cosine similarity of the input where it is lowest
+embeddings  `vector`: lowest cosine similarity of all inputs
 ranking     `ranking`: Spearman's correlation of the orders; `top_result`: same first document
 scores      `scores`: mean closeness; with several scores, `ranking` and `top_result` as well
 transcript  `transcript`: 1 minus the word error rate
@@ -38,7 +38,7 @@ ANSWER_MEASURES: Final = ("vector", "ranking", "top_result", "scores", "transcri
 """Names of the measures of this module; each is a field of `Agreement`."""
 
 Measures = dict[str, Any]
-"""Values by name of the measure: a number in [0, 1], or whether two are the same; None if not applicable."""
+"""Values by name of the measure: a number in [0, 1], or whether the answers agree; None if not applicable."""
 
 
 def measure_answers(first: Reply, second: Reply) -> Measures | None:

@@ -27,7 +27,7 @@ PairKey: TypeAlias = tuple[RouteName, Variant, Variant]
 
 _MAX_VARIANTS: Final = 64
 _OTHER: Final = Variant("(other)")
-"""Stands for all variants beyond the limit."""
+"""Name of both variants in the totals of all pairs of variants beyond the limit of a route."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class CollectorTotals:
         return self._routes[route]
 
     def _pair(self, key: PairKey) -> PairTotals:
-        # Senders choose the names of variants, so their number per route is limited.
+        # Senders choose the names of variants, so the number of pairs of variants per route is limited.
         if key not in self._pairs and sum(1 for known in self._pairs if known[0] == key[0]) >= _MAX_VARIANTS:
             key = (key[0], _OTHER, _OTHER)
         if key not in self.changed_pairs:

@@ -94,13 +94,16 @@ class Comparison:
 
     @property
     def read(self) -> bool:
-        """Whether both answers were read and neither leg failed."""
+        """Whether both answers were read and neither leg failed.
+
+        False for pairs whose client disconnected and for limited pairs.
+        """
         failed = self.primary.traits.failed or self.shadow.traits.failed
         return not (self.client_left or self.limited or self.is_unread or failed)
 
     @property
     def unreadable_leg(self) -> Role | None:
-        """The leg whose body is at fault that it could not be read, if the other leg's answer was read."""
+        """The leg whose body is defective, if the other leg's answer was read; None without such a leg."""
         for role, leg, other in (
             (Role.PRIMARY, self.primary, self.shadow),
             (Role.SHADOW, self.shadow, self.primary),

@@ -78,7 +78,7 @@ class EvidenceBlock:
     """Pairs counted in `outcomes` that have a usable noise leg."""
 
     repeated: int = 0
-    """Pairs of a user or session of which an earlier pair was counted."""
+    """Pairs of a user or session of which an earlier pair with the same API was counted."""
 
     outcomes: OutcomesByMeasure = field(default_factory=OutcomesByMeasure)
     """Comparison outcomes by measure, of all APIs."""
@@ -95,7 +95,7 @@ class EvidenceBlock:
         Args:
             comparison: the comparison of the pair.
             first_of_unit: whether no earlier pair of its user or session with this API was counted.
-            first_baseline_of_unit: whether no earlier one was counted in `trios`.
+            first_baseline_of_unit: whether no earlier such pair was counted in `trios`.
         """
         self.pairs += 1
         api = self.apis.setdefault(comparison.api.value, ApiCounts())

@@ -28,10 +28,10 @@ _MAX_FIELDS: Final = 20_000
 
 
 def vector_agreement(first: Sequence[bytes], second: Sequence[bytes]) -> float:
-    """Return the cosine similarity of the embeddings of the input where it is lowest, at least 0.
+    """Return the lowest cosine similarity of two embeddings of the same input, clamped to [0, 1].
 
-    The lowest and not the mean, because one broken input of a large batch is a broken answer. Different
-    numbers of inputs or of dimensions have nothing in common.
+    The lowest and not the mean, because one broken input of a large batch is a broken answer. The result is 0
+    if the numbers of inputs differ, or the dimensions of the embeddings of any input.
     """
     if len(first) != len(second):
         return 0.0
@@ -46,14 +46,15 @@ def _cosine(first: bytes, second: bytes) -> float:
     one, other = (np.frombuffer(data, dtype="<f4").astype(np.float64) for data in (first, second))
     with np.errstate(all="ignore"):
         cosine = float(one @ other / np.sqrt((one @ one) * (other @ other)))
-    # Not a number if a vector is zero or contains an infinite value: no search can use it.
+    # The cosine is not a number if a vector is zero or contains an infinite value; no search can use such a
+    # vector.
     return round(min(1.0, max(0.0, cosine)), _DIGITS) if cosine == cosine else 0.0  # noqa: PLR0124
 
 
 def rank_agreement(first: Sequence[int], second: Sequence[int]) -> float | None:
     """Return Spearman's correlation of two orders of the same documents, scaled to [0, 1].
 
-    Documents that only one of the orders contains share the places after its last one.
+    Documents that an order does not contain share the places after its last document.
 
     Returns:
         1.0 for the same order, 0.5 without correlation, 0.0 for the reverse order or if only one has
@@ -92,9 +93,10 @@ def ranks_of_scores(scores: Sequence[float]) -> list[float]:
 
 
 def score_agreement(first: Sequence[float], second: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean closeness of scores of the same pairs, and the correlation of their ranks.
+    """Return the mean closeness of two lists of scores, and the correlation of their ranks.
 
-    The correlation is scaled as in `rank_agreement`; None below two scores.
+    The correlation is scaled as in `rank_agreement`; None below two scores. Both are 0 if the lists have
+    different lengths.
     """
     if len(first) != len(second):
         return 0.0, 0.0
@@ -109,7 +111,8 @@ def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
     one, other = (np.array(ranks) - np.mean(ranks) for ranks in (first, second))
     spread = float(np.sqrt((one @ one) * (other @ other)))
     if spread == 0.0:
-        # All are tied: in both there is no order that could differ, in one there is no correlation.
+        # All ranks of one or both are tied. If of both, no order can differ; if of one, there is no
+        # correlation.
         return 1.0 if not one.any() and not other.any() else 0.5
     return round(min(1.0, max(0.0, (float(one @ other) / spread + 1) / 2)), _DIGITS)
 
@@ -127,7 +130,7 @@ def document_agreement(first: str, second: str) -> float:
 
 
 def _fields(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield the path and the value of each field that is no object and no list, up to a limit."""
+    """Yield the path and the value of each field except objects and lists with content, up to a limit."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     count = 0
     while stack and count < _MAX_FIELDS:

@@ -6,8 +6,8 @@ measure. The same holds for the shadow's answer and the primary's answer when th
 such as being empty or refused, or for their length.
 
 A pair has an outcome only for measures that apply to it. An answer that could not be read has no outcome
-except `unreadable`, and only if the body is at fault and the other answer was read. A failed leg has the
-outcome `failed` in any case.
+except `unreadable`, and only if the body is at fault and the other answer was read. If only the primary or
+only the shadow failed, the pair has the outcome `failed` in any case.
 
 Counts of these outcomes are the only evidence that leaves the collector. They can be added up over blocks and
 over collectors.
@@ -30,8 +30,8 @@ __all__ = ["MEASURES", "ComparisonOutcomes", "OutcomesByMeasure", "has_baseline"
 _NOT_COMPARED: Final = Agreement()
 _TOLERANCE: Final = 1e-9
 _NOTHING_TO_AGREE_ON: Final = frozenset({"exact", "rouge_l", "edit", "meaning", "tool_calls"})
-"""Measures that are None if both answers lack what is compared, such as words or tool calls. Two answers
-without it agree fully. In all other measures, None means that the answer itself could not be measured."""
+"""Measures that are None if both answers lack what is compared, such as words or tool calls. Two answers that
+both lack it agree fully. In all other measures, None means that the answer itself could not be measured."""
 
 MEASURES: Final = (*AGREEMENT_MEASURES, *TRAITS, "length")
 """Names of all measures that have outcomes."""

@@ -194,7 +194,8 @@ class PairTotals:
     """Pairs with a usable noise leg."""
 
     coverage: dict[str, Coverage] = field(default_factory=dict)
-    """By API, how many pairs were read. Unread pairs are not part of the agreement, traits and lengths."""
+    """By API, how many pairs were read. Unread pairs are part of neither the agreement nor the lengths, and
+    of the traits only part of `failed` and `unreadable`."""
 
     status: Proportion = field(default_factory=Proportion)
     status_class: Proportion = field(default_factory=Proportion)

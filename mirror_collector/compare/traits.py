@@ -59,7 +59,7 @@ class Traits:
     """Whether the leg failed, its answer reports an error or is incomplete, or the proxy retried it."""
 
     unreadable: bool | None = None
-    """Whether the body is at fault that the answer could not be read; see `UnreadReason.is_defect`."""
+    """Whether the answer could not be read because its body is defective; see `UnreadReason.is_defect`."""
 
     empty: bool | None = None
     refused: bool | None = None

@@ -110,7 +110,8 @@ def _explain(error: ValidationError) -> str:
         f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
         for problem in errors
     ]
-    more = [f"and {len(problems) - _MAX_PROBLEMS} more problems"] if len(problems) > _MAX_PROBLEMS else []
+    rest = len(problems) - _MAX_PROBLEMS
+    more = [f"and {rest} more problem{'s' if rest != 1 else ''}"] if rest > 0 else []
     return "; ".join(problems[:_MAX_PROBLEMS] + more)[:1024]
 
 

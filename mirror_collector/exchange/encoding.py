@@ -33,12 +33,12 @@ _ZSTD_OPTIONS: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_m
 
 _MAX_CODINGS: Final = 3
 _MAX_MEMBERS: Final = 256
-"""Members of gzip and frames of zstd, each of which copies the rest of the input."""
+"""Maximum number of gzip members or zstd frames of one body; decoding each copies the rest of the input."""
 
 _ANY_RATIO: Final = 1 << 20
 _MAX_RATIO: Final = 200
 """Output above `_ANY_RATIO` bytes is at most this many times as large as the input. A stream that repeats one
-token reaches ratios above 1000, and must be read because it is the fault of a model."""
+token reaches ratios above 1000, and must be read because the repetition is a fault of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """A conversion of a user; `unit` names the user as requests do. The user's exposures give the variant."""
+    """A conversion of a user; `unit` names the user as requests do. The variant is that of the exposures."""
 
     route: RouteName
     metric: str

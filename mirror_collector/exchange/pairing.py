@@ -25,7 +25,7 @@ _Key: TypeAlias = tuple[RouteName, RequestId]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairingLimits:
-    """How long legs wait, and how many."""
+    """How long legs wait, and how many legs and bytes may wait at the same time."""
 
     window: float = 180.0
     """Seconds a request waits for its legs; must exceed the timeout of the shadow."""
@@ -64,7 +64,10 @@ class _PendingRequest:
 
 @dataclass(frozen=True, slots=True)
 class _SettledRequest:
-    """The roles of a settled request, kept for one window to distinguish late legs from duplicates."""
+    """The roles of a settled request, whose legs were returned as a pair or as unpaired.
+
+    Kept for one window to distinguish late legs from duplicates.
+    """
 
     roles: frozenset[Role]
     expires_at: float

@@ -1,4 +1,4 @@
-"""Reading of response bodies: the one door through which a `Body` becomes a `Reply`.
+"""Reading of response bodies: `read_reply` is the only function that turns a `Body` into a `Reply`.
 
 The API of the request decides what a body must be. A body of another shape is unread, with a reason, because
 a client of that API cannot read it either. Without a known API, the shape alone decides. Every input yields
@@ -124,7 +124,7 @@ _READERS: Final = {
     Api.RERANK: read_ranking,
     Api.SCORE: read_scores,
 }
-"""Readers of APIs whose answers have no shape of their own."""
+"""Readers of the APIs whose answers cannot be recognized by their shape."""
 
 
 def _read_other(value: Any, api: Api) -> Reply | None:

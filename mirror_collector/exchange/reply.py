@@ -56,7 +56,8 @@ class Reply:
 
     kind: ReplyKind
     unread: UnreadReason | None = None
-    """Why the body could not be read; None if it could. The other fields then hold what was read of it."""
+    """Why the body could not be read, or not completely; None if it was read. The other fields of an unread
+    reply hold the part that was read."""
 
     streamed: bool = False
     text: str = ""

@@ -1,7 +1,7 @@
 """Reading of answers that are streams of server-sent events.
 
-The shape of an event decides to which API it belongs. A stream that contains events of several APIs is read
-as one of the API of the request, if it has any of these.
+The shape of an event decides to which API it belongs. A stream with events of several APIs is read by the API
+of the request, if any of the events belongs to that API.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["read_stream"]
 
 _MAX_EVENTS: Final = 50_000
 _ERROR_EVENT: Final = re.compile(rb"^event: ?error[ \t]*$", re.MULTILINE)
-"""The name of an event cannot occur within data, because JSON escapes line breaks."""
+"""Matches a line that names an event `error`. Data cannot contain such a line: JSON escapes line breaks."""
 
 _ENDED_BY_MARK: Final = frozenset({Api.CHAT, Api.COMPLETIONS, Api.OTHER})
 """APIs whose streams end with ``[DONE]``; other APIs have an event of their own."""
@@ -77,9 +77,10 @@ class _Stream:
 
 
 def read_stream(data: bytes, api: Api) -> Reply | None:
-    """Return the answer in a stream; None if it has no event of a known shape, but events of other shapes.
+    """Return the answer in a stream; None if it has events, but none of a known shape.
 
-    A stream without events is an empty answer, complete only if it has the end mark of its API.
+    A stream without events is an empty answer, and complete only if the API's streams end with ``[DONE]`` and
+    this one does. Without a known API, a stream with neither events nor ``[DONE]`` is no answer (None).
     """
     stream = _Stream()
     add_choices = stream.completion.add_event

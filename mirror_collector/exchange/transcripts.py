@@ -27,7 +27,7 @@ class TranscriptBuilder:
     pieces: list[str] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
     full: str | None = None
-    """The text of the last event, which contains all of it."""
+    """The whole transcript, as sent in the last event; None before that event."""
 
     usage: Usage = field(default_factory=Usage)
     chunks: int = 0

@@ -30,7 +30,7 @@ class UnreadReason(Enum):
     """It is the answer of an API without a parser."""
 
     CORRUPT = "corrupt"
-    """It is no valid data of its content encoding, or ends before its encoding does."""
+    """It is not valid in its content encoding, or the encoded data ends too early."""
 
     UNKNOWN_FORMAT = "unknown_format"
     """It is no answer of its API: HTML, invalid JSON, or JSON of another shape."""

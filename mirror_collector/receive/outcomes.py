@@ -87,7 +87,9 @@ def parse_outcomes(document: Any) -> ParsedOutcomes:
         case _:
             values = [document]
     if len(values) > _MAX_OUTCOMES:
-        raise ValueError(f"{len(values)} outcomes; at most {_MAX_OUTCOMES} are allowed in one request")
+        raise ValueError(
+            f"the body has {len(values)} outcomes; at most {_MAX_OUTCOMES} are allowed in one request"
+        )
     problems = [problem for number, value in enumerate(values) for problem in _problems(number, value)]
     if problems:
         raise ValueError("; ".join(problems[:20]))

@@ -142,8 +142,9 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     trios = CounterMetricFamily(f"{_PREFIX}_pairs_with_noise", "Pairs with a noise baseline.", labels=_PAIR)
     outcomes = CounterMetricFamily(
         f"{_PREFIX}_signs",
-        "Pairs by comparison outcome. less: the candidate's answer agrees less with the primary's than the"
-        " noise leg's, only it has the trait, or it is shorter; more: the opposite; same: neither.",
+        "Pairs by outcome of each measure. less: the candidate's answer agrees less with the primary's answer"
+        " than the noise leg's answer does, only the candidate's answer has the trait, or it is the shorter"
+        " one; more: the opposite; same: neither.",
         labels=[*_PAIR, "measure", "sign"],
     )
     traits = CounterMetricFamily(
@@ -161,7 +162,8 @@ def _pair_metrics(totals: CollectorTotals) -> Iterator[Metric]:
     )
     coverage = CounterMetricFamily(
         f"{_PREFIX}_compared_pairs",
-        "Pairs of answers by API and whether both were read; failed: at least one leg failed.",
+        "Pairs by API and result. read: both answers were read; unread: the primary's or the shadow's answer"
+        " could not be read; failed: any other pair, of which a leg failed.",
         labels=[*_PAIR, "api", "result"],
     )
     unread = CounterMetricFamily(

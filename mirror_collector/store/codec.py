@@ -68,7 +68,7 @@ _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
 _LOST_BY_DECODING: Final = frozenset({UnreadReason.CORRUPT, UnreadReason.TOO_LARGE})
-"""Reasons for which a body could not be read that its decoded beginning does not show."""
+"""Reasons for an unread body that cannot be found again in the decoded beginning that is stored."""
 
 
 def flags_of(comparison: Comparison) -> int:

@@ -65,7 +65,7 @@ def write_units(connection: Connection, units: Mapping[UnitKey, int], now: float
 def discard_units_of_other_versions(connection: Connection) -> None:
     """Delete the units counted by another version of the comparison.
 
-    Evidence of another version is not added up, so the users it counted have not been counted yet.
+    Evidence of different versions is never added up, so the current version has not counted these units yet.
     """
     rows = connection.query("SELECT value FROM meta WHERE name = ?", (_UNITS_VERSION,))
     if rows and rows[0][0] == str(VERSION):

@@ -88,7 +88,8 @@ class PostgresConnection:
                             " with ?options=-csearch_path%3DNAME in the URL"
                         )
                     raise StoreError(
-                        f"schema version {found[0]} is not supported; supported version: {version}"
+                        f"schema version {found[0]} is not supported, only version {version} is; use the"
+                        " release that wrote the store, or another store"
                     )
                 return
             with self.transaction():

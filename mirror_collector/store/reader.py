@@ -235,7 +235,7 @@ class StoreReader:
         return Page(pairs=tuple(_summary(*row) for row in rows), next_cursor=next_cursor)
 
     def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return the results of A/B tests, of one route or experiment or all."""
+        """Return the results of A/B tests; None for `route` or `experiment` selects all of them."""
         values = (route or "", route or "", experiment or "", experiment or "")
         exposure_rows, crossover_rows, user_rows, conversion_rows = (
             self._connection.query(statement, values)

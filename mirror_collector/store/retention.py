@@ -23,7 +23,7 @@ class StoreLimits:
     """Retention of pairs; totals are never deleted."""
 
     exposure_retention: float = 90 * 86_400.0
-    """Retention of A/B test exposures and conversions, from the unit's last one, and of feedback."""
+    """Retention of feedback, and of exposures and conversions from the last one of a user or session."""
 
     evidence_retention: float = 90 * 86_400.0
     """Retention of evidence blocks."""

@@ -81,7 +81,8 @@ class SqliteConnection:
                 if found == 0:
                     raise StoreError("the file is a database of another program; specify another file")
                 raise StoreError(
-                    f"schema version {found} is not supported; supported versions: 1 to {version}"
+                    f"schema version {found} is not supported, only versions 1 to {version} are; use the"
+                    " release that wrote the store, or another store"
                 )
             self.raw.execute("PRAGMA journal_mode = WAL")
             self.raw.execute("PRAGMA synchronous = NORMAL")

@@ -172,7 +172,7 @@ class Store:
         return await _run_in(self._read_thread, lambda: self._reader.evidence(after))
 
     async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return the results of A/B tests, of one route or experiment or all; raises StoreError."""
+        """Return the results of A/B tests; None for a parameter selects all of them; raises StoreError."""
         return await _run_in(self._read_thread, lambda: self._reader.exposures(route, experiment))
 
     async def _check_size(self, now: float) -> None:

@@ -1,1 +1,1 @@
-"""Generated messages of the gRPC access log; see `protos/accesslog.proto`."""
+"""Generated messages of the access log and of the evidence; see `accesslog` and `evidence` in `protos/`."""

@@ -207,3 +207,13 @@ def test_an_export_can_be_verified_without_a_server(run: Run, tmp_path: Path) ->
     assert run("audit", "verify", "--export", str(out), "--checkpoint", checkpoint).exit_code == 1
     out.write_text(lines[0] + "\nnonsense")
     assert f"{out}:2" in run("audit", "verify", "--export", str(out)).output
+    for changed in ({"outcome": "unknown"}, {"extra": 1}):
+        out.write_text(json.dumps({**json.loads(lines[0]), **changed}))
+        assert (
+            "a field is unknown, is missing or has an invalid value"
+            in run("audit", "verify", "--export", str(out)).output
+        )
+    out.write_bytes(b'{"seq": "\xff"}')
+    binary = run("audit", "verify", "--export", str(out))
+    assert (binary.exit_code, binary.exception.__class__) == (1, SystemExit)
+    assert f"{out}: not UTF-8 text (byte 9)" in binary.output

@@ -115,16 +115,16 @@ def test_plan_describes_dry_runs_prompts_and_routes_without_a_rollout(run: Run) 
 
 
 def test_plan_names_the_guards(run: Run) -> None:
-    always = "guards of candidates with users: failed, rejected, abandoned, unanswered, empty roll back"
+    always = "guards of backends with users: failed, rejected, abandoned, unanswered, empty (roll back)"
     assert f"{always}\n" in run("plan", "-", stdin=GOOD).output
     analysis = "  analysis: {guards: {empty: off, rejected: Notify}, metrics: [{name: success-rate}]}\n"
     chosen = run("plan", "-", stdin=GOOD + analysis).output
     assert (
-        "guards of candidates with users: abandoned, unanswered roll back; rejected report only; "
-        "failed is replaced by the metric success-rate; empty off"
+        "guards of backends with users: abandoned, unanswered (roll back); rejected (report only); "
+        "failed (replaced by the metric success-rate); empty (off)"
     ) in chosen
     dry = run("plan", "-", stdin=GOOD + "  analysis: {dryRun: true}\n").output
-    assert "unanswered, empty report only (analysis.dryRun)" in dry
+    assert "unanswered, empty (report only: analysis.dryRun)" in dry
     only = run("plan", str(ROOT / "tests" / "golden" / "in" / "prompt.yaml")).output
     assert "guards" not in only, "no backend is compared"
     data = json.loads(run("plan", "-", "-o", "json", stdin=GOOD + analysis).stdout)["routes"][0]

@@ -44,7 +44,7 @@ VIEW: dict[str, Any] = {
         {
             "seq": 1,
             "at": 1e9,
-            "kind": "Accepted",
+            "kind": "accepted",
             "actor": "ada",
             "message": "spec accepted",
             "phase": "Pending",
@@ -107,7 +107,7 @@ def test_get_and_describe_print_tables_and_json(run: Run, control_plane: FakeCon
     assert "chat" in table
     assert "Progressing" in table
     page = run("describe", "chat", "--server", control_plane.url).output
-    for args in ("5 %", "envoy-2 rejected it", "spec accepted", "ada"):
+    for args in ("5 %", "envoy-2 rejected it", "rollout started", "spec accepted", "ada"):
         assert args in page
     assert "\x1b[" not in table + page, "colors only in a terminal"
 
@@ -151,10 +151,10 @@ def test_describe_shows_which_answers_were_read(run: Run, control_plane: FakeCon
     shown = {**VIEW, "equivalence": equivalence(chat, rerank)}
     control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(shown))
     page = words(run("describe", "chat", "--server", control_plane.url).output)
-    assert "chat: 3,990 of 4,000 pairs were read, 10 failed" in page
+    assert "chat: 3,990 of 4,000 pairs were read, 10 had a failed answer" in page
     assert (
-        "rerank: 3,993 of 4,000 pairs were read, not looked at (1.0 % of the copies); "
-        "unread: shadow unknown format 7, noise truncated 1"
+        "rerank: 3,993 of 4,000 pairs were read; not required for the verdict, with 1.0 % of the copies; "
+        "unread answers: shadow unknown format 7, noise truncated 1"
     ) in page
 
 
@@ -232,7 +232,7 @@ def test_history_and_audit_print_tables_and_json(run: Run, control_plane: FakeCo
         json.dumps({"events": VIEW["events"]}),
     )
     line = run("history", "chat", "--server", control_plane.url).output.splitlines()[1]
-    for args in ("ada", "Accepted", "Pending", "v2 5 %", "spec accepted"):
+    for args in ("ada", "accepted", "Pending", "v2 5 %", "spec accepted"):
         assert args in line
     entry = {
         "seq": 1,

@@ -98,7 +98,7 @@ def test_describe_shows_withdrawn_backends_and_what_is_not_guarded(
 ) -> None:
     text = "Envoy 1.36 (2 proxies) counts no requests: they are not guarded"
     page = shown(run, control_plane, withdrawn=["v2", "v3"], unguarded=[text])
-    assert "withdrawn v2, v3 failed in this run: their targets and rules serve v1" in page
+    assert "withdrawn v2, v3 failed in this run; v1 serves their users until a new spec or a retry" in page
     assert f"not guarded {text}" in page
 
 
@@ -134,7 +134,7 @@ def test_status_names_failed_guards_and_no_verdict_of_guards_alone(
     run: Run, control_plane: FakeControlPlane
 ) -> None:
     failed = shown(run, control_plane, "status", analysis=ANALYSIS, withdrawn=["v2"], unguarded=["x"])
-    assert "verdict Fail · guard failed: v2 rejected · withdrawn: v2 · not guarded: x" in failed
+    assert "verdict Fail · failed guards: rejected (v2) · withdrawn: v2 · not guarded: x" in failed
     fine = {**ANALYSIS, "finding": "Inconclusive", "guards": GUARDS[1:]}
     text = shown(run, control_plane, "status", analysis=fine)
     assert "verdict" not in text

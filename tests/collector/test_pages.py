@@ -93,7 +93,7 @@ async def test_a_pair_with_a_noise_leg_shows_its_differences(start: Start) -> No
         await collector.post(legs)
         await collector.pairs_when(1)
         text = await get_page(collector, "/pairs")
-        assert "different text" in text
+        assert "different answer" in text
         assert '<span class="dim">none</span>' not in text
 
 

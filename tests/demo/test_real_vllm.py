@@ -384,7 +384,7 @@ def test_a_server_that_ends_early_shows_its_log(tmp_path: Path) -> None:
     program = "print('no such flag'); raise SystemExit(3)"
     process: Process = start("dying", [sys.executable, "-c", program], folder=tmp_path)
     process.popen.wait(60)
-    with pytest.raises(ProcessError, match=r"vLLM smol-a ended with 3(.|\n)*no such flag"):
+    with pytest.raises(ProcessError, match=r"vLLM smol-a ended with exit code 3(.|\n)*no such flag"):
         wait_ready([RealVllm(config(tmp_path), process)], timeout=5)
 
 

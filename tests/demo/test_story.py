@@ -178,7 +178,7 @@ def test_a_program_that_ended_is_named_with_its_log(
     monkeypatch.setattr(sys.modules["demo.story.play"], "Api", StuckApi)
     assert play(Options(folder=tmp_path / "demo")) == 1
     (failure,) = [line for line in capsys.readouterr().out.splitlines() if "✘" in line]
-    assert "collector ended with 1" in failure
+    assert "collector ended with exit code 1" in failure
     assert "port in use" in failure
     assert "collector.log" in failure
 

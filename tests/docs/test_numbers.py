@@ -26,7 +26,7 @@ def test_the_fortune_is_what_the_last_line_says() -> None:
     assert coins is not None
     *_, last = story.worse().splitlines()
     assert "| Fail | " in last
-    assert f"worse, {coins[1]} : 1 against chance" in last
+    assert f"worse, evidence against chance {coins[1]} : 1;" in last
 
 
 def test_each_example_ends_with_its_verdict() -> None:

@@ -71,5 +71,5 @@ def test_a_port_in_use_is_reported(plane: Plane, number: int) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", plane.xds))
         taken.listen()
-        with pytest.raises(ProcessError, match=r"ended with 1[\s\S]*cannot listen for xDS streams"):
+        with pytest.raises(ProcessError, match=r"ended with exit code 1[\s\S]*cannot listen for xDS streams"):
             plane.start_control_plane(f"--workers={number}", collector=False)

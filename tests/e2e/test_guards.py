@@ -254,7 +254,7 @@ async def test_guards_act_whatever_the_strategy(plane: Plane) -> None:
         assert views["ab-test"]["weights"] == {"v1": 70, "v2": 30, "v3": 0}
         for case, phase in zip(BY_RULE, ("Healthy", "Paused"), strict=True):
             (message,) = await withdrawals(routes, case.name)
-            assert message.startswith("v2, by targeting: rejected: ")
+            assert message.startswith("v2 failed for users of targets, rules or the preview: rejected: ")
             assert views[case.name]["phase"] == phase
         await serves_users(
             routes,

@@ -43,7 +43,7 @@ def test_an_envoy_that_does_not_start_ends_the_demo_in_one_line(tmp_path: Path) 
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     last = done.stdout.rstrip().splitlines()[-1]
-    assert "gateway-1 ended with 1 before it was ready" in last
+    assert "gateway-1 ended with exit code 1 before it was ready" in last
     assert last.endswith(f"logs: {folder}")
     assert not [words for words in command_lines() if str(folder) in words]
 

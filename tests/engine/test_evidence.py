@@ -258,7 +258,7 @@ async def test_a_candidate_with_all_users_that_fails_is_rolled_back(harness: Eng
     await count(harness, Counts(requests=10, failed=10), Counts())
     await harness.phase("RolledBack")
     assert (
-        "10 of 10 requests at the candidate while the stable backend had no requests"
+        "10 of 10 requests failed at the candidate while the stable backend had no requests"
         in harness.engine.queries.view("chat").message
     )
 

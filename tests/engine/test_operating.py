@@ -61,7 +61,7 @@ async def test_a_kill_reaches_proxies_while_a_version_is_nacked(harness: EngineH
     await harness.until(lambda: all(killed(proxy) for proxy in proxies))
     await harness.until(
         lambda: (
-            "8 of 8 proxies have the newest runtime layer with its kill switches"
+            "the newest runtime layer with its kill switches is synced on 8 of 8 streams"
             in harness.engine.queries.view("chat").convergence.detail
         )
     )
@@ -198,7 +198,10 @@ async def test_pairs_that_could_not_be_read_start_no_canary(tmp_path: Path) -> N
         (api,) = view.equivalence["apis"]
         assert (api["api"], api["read"], api["counted"]) == ("embeddings", 5, 1_000)
         assert api["unread_legs"] == {"shadow": {"encoding": 995}}
-        assert "995 of 1,000 pairs could not be read (shadow encoding 995)" in view.equivalence["words"]
+        assert (
+            "995 of 1,000 pairs could not be read (unread answers by leg and reason: shadow encoding 995)"
+            in view.equivalence["words"]
+        )
         found["read"] = 8
         harness.evidence.counts = embeddings(read=3, unread=0)
         harness.now += 5

@@ -86,5 +86,5 @@ async def test_who_is_missing_is_reported_after_the_timeout_of_the_spec(harness:
     harness.now = published + 9
     await harness.ticks(2)
     message = harness.engine.queries.view("chat").message
-    assert message.startswith("not all proxies are synced: ")
+    assert message.startswith("too few proxies are synced: ")
     assert "waiting for proxies three, two" in message

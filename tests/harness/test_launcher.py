@@ -63,7 +63,7 @@ def test_a_program_that_is_not_ready_is_ended(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match=r"not ready within 0\.3 s"):
         start_module("tests.support.surroundings", "--wait", name="slow", folder=tmp_path, ready=never)
     later = ReadyCheck(url=never.url)
-    with pytest.raises(ProcessError, match=r"ended with 3 before"):
+    with pytest.raises(ProcessError, match=r"ended with exit code 3 before"):
         start_module("tests.support.surroundings", name="short", folder=tmp_path, ready=later)
 
 

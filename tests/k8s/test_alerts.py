@@ -71,13 +71,16 @@ CASES = {
         ),
         at="30m",
         labels={"cluster": "chat/v2", "route": "chat"},
-        summary="only 80% of the requests to chat/v2 succeed",
+        summary="only 80% of the requests to chat/v2 end without a 5xx",
     ),
     "ShiftplaneAbsent": Case(
         fires={"shiftplane_xds_streams": "3x5 _x60 stale"},
         quiet=({"shiftplane_xds_streams": "0x60"},),
         at="20m",
-        summary="no control plane is scraped: rollouts stand still, proxies keep their configuration",
+        summary=(
+            "no control plane is scraped: if none runs, "
+            "rollouts stand still, proxies keep their configuration"
+        ),
     ),
     "ShiftplaneStoreFailing": Case(
         fires={"shiftplane_store_failures_total": "0x5 0+60x60"},
@@ -147,14 +150,14 @@ CASES = {
         ),
         at="10m",
         labels={"route": "chat", "variant": "v2", "guard": "rejected"},
-        summary="the guard rejected of chat/v2 failed, and nothing was rolled back",
+        summary="chat/v2 failed the guard rejected, and was neither rolled back nor withdrawn",
     ),
     "ShiftplaneBackendWithdrawn": Case(
         fires={WITHDRAWN: "_x5 1x60"},
         quiet=({WITHDRAWN: "_x30 1x60"},),
         at="10m",
         labels={"route": "chat", "variant": "v2"},
-        summary="chat/v2 failed and was withdrawn: stable serves its targets and rules",
+        summary="chat/v2 failed and was withdrawn: the stable backend serves its users",
     ),
     "ShiftplaneCoverageDiffers": Case(
         fires={**NONE_UNREAD, OLD: "0+100x90", NEW: "0+100x90", NEW_UNREAD: "0+30x90"},
@@ -167,7 +170,7 @@ CASES = {
         ),
         at="40m",
         labels={"route": "chat"},
-        summary="the shares of unread answers of the backends of chat differ by 30%",
+        summary="the share of successful answers not read differs by 30% between the backends of chat",
     ),
     "ShiftplaneAnswersUnread": Case(
         fires={**NONE_UNREAD, NEW: "0+100x90", NEW_UNREAD: "0+60x90"},
@@ -177,7 +180,7 @@ CASES = {
         ),
         at="40m",
         labels={"route": "chat", "variant": "v2", "role": "primary"},
-        summary="60% of the answers of chat/v2 (primary) are not read",
+        summary="60% of the successful answers of chat/v2 (primary) were not read by proxies",
     ),
     "ShiftplaneStableFailsInBand": Case(
         fires={**STABLE, OLD: "0+95x60", OLD_IN_BAND: "0+5x60"},
@@ -212,7 +215,7 @@ CASES = {
         fires={"up": "1x60"},
         quiet=({"mirror_collector_store_writable": "0x60"},),
         at="10m",
-        summary="no collector is scraped: the answers of shadows are not compared",
+        summary="no collector is scraped: if none runs, the answers of shadows are not compared",
     ),
     "MirrorCollectorStoreFailing": Case(
         fires={f"mirror_collector_store_writable{{{INSTANCE}}}": "1x5 0x60"},
@@ -230,7 +233,10 @@ CASES = {
         ),
         at="30m",
         labels={"route": "chat", "api": "embeddings"},
-        summary="most answers of chat (embeddings) cannot be read: they are no evidence",
+        summary=(
+            "most pairs of chat (embeddings) have an answer that the collector cannot read: "
+            "they are no evidence"
+        ),
     ),
     "MirrorCollectorDropping": Case(
         fires={f'mirror_collector_dropped_total{{{INSTANCE},reason="queue_full"}}': "0+5x60"},

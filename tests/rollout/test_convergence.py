@@ -223,13 +223,13 @@ def test_proxies_that_are_not_synced_are_reported_after_the_timeout_and_degrade_
     message = (
         "a proxy rejected the configuration: waiting for b"
         if refused
-        else "not all proxies are synced: waiting for b"
+        else "too few proxies are synced: waiting for b"
     )
     if not refused and (has_converged or waited < 10):
         assert (after, effects) == (before, ())
     elif waited >= 100 and not has_converged and phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}:
         assert after == replace(before, phase=Phase.DEGRADED, resumes=phase, message=message)
-        assert records(effects) == [("degraded", f"progressDeadline passed; {message}")]
+        assert records(effects) == [("degraded", f"progressDeadline has passed; {message}")]
     else:
         assert after == replace(before, message=message)
         assert records(effects) == [("not_held", message)]
@@ -247,7 +247,7 @@ def test_a_degraded_rollout_continues_where_it_was_once_the_proxies_are_synced(p
     steps = TIMED["shadow"][1:] if phase is Phase.SHADOWING else CANARY
     interrupted = state(phase, *steps, weight=0 if phase is not Phase.PROGRESSING else 500)
     degraded = replace(
-        interrupted, phase=Phase.DEGRADED, resumes=phase, message="not all proxies are synced: b"
+        interrupted, phase=Phase.DEGRADED, resumes=phase, message="too few proxies are synced: b"
     )
     assert step(degraded, Tick(synced=True), NOW + 1e6) == (degraded, ())
     assert step(degraded, converged(degraded), NOW + 200) == step(
@@ -290,7 +290,7 @@ def test_convergence_of_a_kill_is_reported_once() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.HEALTHY, Phase.ROLLED_BACK])
 def test_convergence_of_an_ended_rollout_clears_its_message_about_proxies(phase: Phase) -> None:
-    before = state(phase, message="not all proxies are synced: b")
+    before = state(phase, message="too few proxies are synced: b")
     after, effects = step(before, converged(before), NOW + 5)
     assert (after, effects) == (replace(before, converged=True, message=""), ())
     kept = replace(after, message="rolled back: 2 of 2 proxies")

@@ -183,7 +183,8 @@ def test_another_rollout_key_starts_a_new_run_and_keeps_the_users_of_its_variant
     assert count_moved(before.segments(STRATEGY_SPLIT), after.segments(STRATEGY_SPLIT)) == 300
     ended = phase in {Phase.HEALTHY, Phase.ROLLED_BACK}
     shares = "5 % of users on v2, 3 % of users on v3"
-    superseded = [("superseded", f"another spec replaced the rollout in phase {phase.value}; {shares}")]
+    message = f"another spec replaced the rollout, which was in phase {phase.value} with {shares}"
+    superseded = [("superseded", message)]
     assert records(effects) == [*([] if ended else superseded), ("accepted", "v1 → v2 in 1 step")]
     assert effects[-1] == Publish()
 
@@ -192,7 +193,7 @@ def test_the_record_of_a_superseded_rollout_without_users_has_no_weights() -> No
     _, effects = step(state(Phase.PENDING), spec(program(Pause(duration=None))), NOW)
     assert records(effects)[0] == (
         "superseded",
-        "another spec replaced the rollout in phase Pending; no users on a candidate",
+        "another spec replaced the rollout, which was in phase Pending with no users on a candidate",
     )
 
 
@@ -292,7 +293,7 @@ def test_a_kill_by_the_spec_lasts_while_the_spec_enables_it() -> None:
         NOW + 140,
         NOW + 80,
     )
-    assert records(effects)[0] == ("unkilled", "the spec sets killSwitch.enabled: false")
+    assert records(effects)[0] == ("unkilled", "the spec no longer sets killSwitch.enabled: true")
 
 
 @pytest.mark.parametrize("reason", [None, "bad"])
@@ -413,7 +414,7 @@ def test_the_variants_of_an_experiment_take_slots_in_the_order_of_the_spec() -> 
             Phase.PROGRESSING,
             Outcome.COMPLETED,
             500,
-            "the experiment has ended; the split stays",
+            "the experiment has ended; users keep their variants",
         ),
         (Bake(duration=60.0), Phase.BAKING, Outcome.PROMOTED, 500, "v2 serves 5 % of users"),
     ],

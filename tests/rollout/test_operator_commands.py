@@ -402,7 +402,7 @@ def test_a_promoted_rollout_and_one_without_steps_cannot_be_retried() -> None:
 
 @pytest.mark.parametrize("resumes", [Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING])
 def test_a_retry_of_a_degraded_rollout_waits_for_the_proxies_again(resumes: Phase) -> None:
-    before = replace(in_phase(Phase.DEGRADED), resumes=resumes, message="not all proxies are synced: b")
+    before = replace(in_phase(Phase.DEGRADED), resumes=resumes, message="too few proxies are synced: b")
     after, effects = step(before, command(RETRY), NOW + 500)
     assert after == replace(
         before, phase=resumes, resumes=None, message="", revision=8, published_at=NOW + 500
@@ -511,7 +511,7 @@ def test_observed_events_apply_under_a_kill_while_the_timer_is_stopped() -> None
         unexposed = replace(before, splits=state(Phase.PENDING).splits)
         assert step(unexposed, without_effect, NOW + 5) == (unexposed, ())
     late, effects = step(before, not_converged(before), NOW + 20)
-    assert late.message == "not all proxies are synced: waiting for b"
+    assert late.message == "too few proxies are synced: waiting for b"
     assert late.kill == before.kill
     assert [what for what, _ in records(effects)] == ["not_held"]
     synced, _ = step(before, converged(before), NOW + 1)

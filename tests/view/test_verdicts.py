@@ -78,7 +78,7 @@ def test_guards_that_are_off_or_replaced_are_listed() -> None:
         "empty": ("off", None),
     }
     words = {guard.name: guard.words for guard in view.guards}
-    assert words["empty"] == "empty: off in the spec (analysis.guards.empty)"
+    assert words["empty"] == "empty: the spec turns this guard off (analysis.guards.empty)"
     assert words["failed"] == "failed: the metric success-rate replaces this guard"
 
 

@@ -48,7 +48,10 @@ FAILED = GuardView(
 )
 FINE = replace(FAILED, name="abandoned", finding="Inconclusive", action="Rollback")
 OFF = GuardView(
-    name="empty", variant=None, action="off", words="empty: off in the spec (analysis.guards.empty)"
+    name="empty",
+    variant=None,
+    action="off",
+    words="empty: the spec turns this guard off (analysis.guards.empty)",
 )
 
 
@@ -88,11 +91,11 @@ async def test_the_page_shows_guards_and_withdrawn_backends(
 ) -> None:
     show(site, monkeypatch, analysis=analysis(), withdrawn=("v2",))
     page = await page_of(site)
-    assert "Withdrawn: v2 failed in this run. Their targets and rules serve v1" in page
+    assert "Withdrawn: v2 failed in this rollout. Until a new spec or a retry, v1 serves the users" in page
     assert "Guard failed: v2 rejected: 75 of 75 &lt;b&gt; (reported only)" in page
     assert "rejected v2 Fail 0.21 % (3 of 1,425) 100.00 % (75 of 75) 10 % Notify" in page
     assert "abandoned v2 not failed" in page
-    assert "off in the spec (analysis.guards.empty)" in page
+    assert "the spec turns this guard off (analysis.guards.empty)" in page
     show(site, monkeypatch, analysis=analysis(dry_run=True))
     assert "(dry run: reported only)" in await page_of(site)
 
@@ -112,7 +115,7 @@ async def test_page_and_api_show_classes_and_coverage_by_backend(site: Served) -
     page = await page_of(site)
     assert "v2 900 90 in_band 40 60 50 30 / 40 12 11 75 % not read: encoded 225" in page
     assert "~1,234" in page
-    assert "~ estimated from the size of streams" in page
+    assert "~ marks tokens estimated from the size of streams" in page
     old, new = (await site.request("GET", "/v1/routes/chat"))[1]["costs"]
     assert (old["variant"], old["success"], old["coverage"]) == ("v1", 900, 0.75)
     assert (new["left"], new["left_unanswered"], new["unread"]) == (70, 30, {"encoded": 225})

@@ -20,7 +20,15 @@ __all__ = ["abort", "kill", "pause", "promote", "resume", "retry", "undo", "unki
 _WAIT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.05
 
-_reason = click.option("--reason", "-m", default="", help="Reason for the command, recorded in the history.")
+_reason = click.option(
+    "--reason", "-m", default="", help="Reason for the command, recorded in the history and the audit log."
+)
+_undo_reason = click.option(
+    "--reason",
+    "-m",
+    default="",
+    help="Reason, recorded in the history and the audit log; with --to, only in the audit log.",
+)
 
 
 def _send(
@@ -97,7 +105,7 @@ resume = _command(
 )
 abort = _command(
     "abort",
-    "Abort a rollout: set the weight and the shadow of the candidate to zero at once, in any phase.\n\n"
+    "Abort a rollout: return all users to the stable backend and stop copied requests at once.\n\n"
     'Example: shiftplane abort chat -m "answers are worse"',
     wait=True,
 )
@@ -108,8 +116,9 @@ retry = _command(
 )
 kill = _command(
     "kill",
-    "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies "
-    "and capture. Weights and clock of the rollout are kept. Requires a reason.\n\n"
+    "Send all users to one backend (killSwitch.serve, by default the stable one) at once, and stop copies, "
+    "capture and prompt injection. The clock of the rollout stops; `unkill` restores weights, step and "
+    "clock. Requires a reason.\n\n"
     'Example: shiftplane kill chat -m "v2 leaks names"',
     wait=True,
 )
@@ -124,7 +133,7 @@ unkill = _command(
 @click.command()
 @click.argument("name")
 @click.option("--to", type=click.IntRange(min=1), help="Apply the spec of this generation again.")
-@_reason
+@_undo_reason
 @server_option
 @output_option
 def undo(name: str, to: int | None, reason: str, server: str, output: str) -> None:

@@ -24,7 +24,7 @@ __all__ = ["apply", "delete"]
 @click.option(
     "--dry-run", is_flag=True, help="Validate the specs on the control plane without applying them."
 )
-@click.option("--reason", "-m", default="", help="Reason for the change, recorded in the history.")
+@click.option("--reason", "-m", default="", help="Reason for the change, recorded in the audit log.")
 @server_option
 @output_option
 @click.pass_context
@@ -68,7 +68,7 @@ def _origin(line: int, loaded: Sequence[Loaded]) -> dict[str, Any]:
         length = document.text.count("\n")
         if begin <= line < begin + length:
             route, _, strategy = document.text.partition("\n---\n")
-            # The strategy that was appended to a document stands somewhere else in its file.
+            # The strategy that was appended to a document is in another place of its file.
             inside = not strategy or line <= begin + route.count("\n")
             return {"file": document.file, "line": document.line + (line - begin if inside else 0)}
         begin += length + 2

@@ -97,8 +97,8 @@ def list_(route: str | None, limit: int, server: str, output: str) -> None:
     "checkpoints",
     multiple=True,
     metavar="NUMBER:HASH",
-    help="Number and hash of an audit entry, as recorded outside the store, such as in an `audited` log "
-    "line. Repeatable.",
+    help="Verify also that entry NUMBER has this hash. Use values that were recorded outside the store, such "
+    "as the fields seq and hash of a log event `audited`. Repeatable.",
 )
 @click.option("--anchor", "anchors", multiple=True, metavar="NUMBER:HASH", hidden=True)
 @server_option
@@ -189,7 +189,12 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
     from xds_server.access.audit import GENESIS, Checkpoint, entry_from_json, verify
 
     entries = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{path}: not UTF-8 text (byte {error.start}); expected a file written by `audit export`"
+        raise click.ClickException(message) from error
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             entries.append(entry_from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -202,11 +207,11 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
 def _invalid(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return "it is not valid JSON"
+            return "the line is not valid JSON"
         case KeyError(args=(name,)):
             return f'field "{name}" is missing'
         case _:
-            return "a field is unknown, missing or of the wrong type"
+            return "it is not a JSON object, or a field is unknown, is missing or has an invalid value"
 
 
 def _result(entries: int, breaks: list[Any]) -> dict[str, Any]:

@@ -47,15 +47,15 @@ class ApiError(click.ClickException):
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         self.status = status
         self.body = body
-        super().__init__(
-            str(
-                body.get("detail") or body.get("title") or f"the control plane responded with status {status}"
-            )
+        unexplained = (
+            f"the server responded with HTTP status {status} and no error message; check that --server is "
+            "the URL of a control plane"
         )
+        super().__init__(str(body.get("detail") or body.get("title") or unexplained))
 
 
 class Unreachable(click.ClickException):
-    """The control plane did not respond, or another server did."""
+    """No control plane responded at an address: there was no response, or it was not JSON."""
 
     exit_code = Exit.UNREACHABLE
 
@@ -169,7 +169,7 @@ def _without_control_chars(value: Any) -> Any:
 
 
 def actor() -> str:
-    """Return the reported user for the history: SHIFTPLANE_ACTOR, or user@host."""
+    """Return the reported user, which is recorded with a change: SHIFTPLANE_ACTOR, or user@host."""
     if configured := os.environ.get("SHIFTPLANE_ACTOR"):
         return configured
     try:

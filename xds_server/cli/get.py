@@ -59,7 +59,7 @@ def get(names: tuple[str, ...], server: str, output: str, *, watch: bool) -> Non
 @server_option
 @output_option
 def describe(name: str, server: str, output: str, *, spec: bool) -> None:
-    """Show weights, steps, convergence, analysis, pairs and recent events of a route.
+    """Show weights, steps, convergence, analysis, pairs, outcomes of requests, costs and events of a route.
 
     Example: shiftplane describe chat
     """

@@ -29,7 +29,7 @@ _limit = click.option(
 @server_option
 @output_option
 def history(name: str, limit: int, server: str, output: str) -> None:
-    """Show the events of a route with their generation, revision, phase, weights, actor and reason.
+    """Show the events of a route with their generation, revision, phase, weights, actor and message.
 
     Example: shiftplane history chat -n 20
     """

@@ -60,7 +60,7 @@ _AB: Final = """\
 _BLUE_GREEN: Final = """\
     blueGreen:
       previewMatch: [{attribute: tester, op: exists}]   # requests with x-tester preview the candidate
-      keepWarm: 72h                                     # for this time, `shiftplane undo` is instant
+      keepWarm: 72h                                     # how long v1 must keep running for `shiftplane undo`
 """
 _ANALYSIS: Final = """\
   analysis:                          # verdict Fail: rolls back; verdict Pass: the rollout proceeds

@@ -22,7 +22,7 @@ _ENTRY = ("0.0.0.0", 10_000)
 _SHOWN = 3
 _PROMPT = "prompt versions: "
 _INCONCLUSIVE = {
-    "Hold": "the rollout waits for an operator",
+    "Hold": "the rollout waits for the verdict Pass or an operator",
     "Rollback": "the rollout rolls back",
     "Promote": "the rollout continues as after the verdict Pass",
 }
@@ -154,7 +154,7 @@ def _analysis_text(route: ModelRoute) -> str:
 
 
 def _guards_text(route: ModelRoute) -> str:
-    """Return which guards are on, and what follows if one fails."""
+    """Return the guards by what a failure causes, including the guards that are replaced or off."""
     from xds_server.analysis.verdicts import replaced_guards
 
     analysis = route.spec.analysis
@@ -162,18 +162,18 @@ def _guards_text(route: ModelRoute) -> str:
     by_action: dict[str, list[str]] = {}
     for name, action in actions.items():
         by_action.setdefault("replaced" if name in replaced else action, []).append(name)
-    roll_back = "report only (analysis.dryRun)" if analysis.dry_run else "roll back"
+    roll_back = "report only: analysis.dryRun" if analysis.dry_run else "roll back"
     parts = [
-        f"{', '.join(by_action[action])} {effect}"
+        f"{', '.join(by_action[action])} ({effect})"
         for action, effect in (
             ("Rollback", roll_back),
             ("Notify", "report only"),
-            ("replaced", "is replaced by the metric success-rate"),
+            ("replaced", "replaced by the metric success-rate"),
             ("off", "off"),
         )
         if action in by_action
     ]
-    return f"guards of candidates with users: {'; '.join(parts)}"
+    return f"guards of backends with users: {'; '.join(parts)}"
 
 
 def _precedence(route: ModelRoute) -> Iterator[str]:

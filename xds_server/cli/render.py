@@ -114,7 +114,7 @@ def phase(view: View) -> Text:
 
 
 def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
-    """Return a panel with the weights, steps, convergence, analysis, outcomes and events of a route."""
+    """Return a panel with weights, steps, convergence, analysis, outcomes, costs and events of a route."""
     parts: list[RenderableType] = [_weights(view), Text()]
     if view["steps"]:
         parts += [_steps(view, now), Text()]
@@ -359,20 +359,20 @@ def _equivalence(found: View) -> Text:
 
 
 def _coverage(api: View) -> str:
-    """Return how many pairs of an API were read, and why answers were not."""
+    """Return how many pairs of an API were read, and the unread answers by leg and reason."""
     if api["api"] == "unknown":
         return "the collector is of an earlier release and reports no APIs and no unread answers"
     words = f"{api['api']}: {api['read']:,} of {api['counted']:,} pairs were read"
     if api["failed"]:
-        words += f", {api['failed']:,} failed"
+        words += f", {api['failed']:,} had a failed answer"
     if not api["required"]:
-        words += f", not looked at ({100 * api['share']:.1f} % of the copies)"
+        words += f"; not required for the verdict, with {100 * api['share']:.1f} % of the copies"
     reasons = [
         f"{leg} {reason.replace('_', ' ')} {n:,}"
         for leg, by_reason in api["unread_legs"].items()
         for reason, n in by_reason.items()
     ]
-    return f"{words}; unread: {', '.join(reasons)}" if reasons else words
+    return f"{words}; unread answers: {', '.join(reasons)}" if reasons else words
 
 
 def _ms(value: float | None) -> str:
@@ -380,11 +380,13 @@ def _ms(value: float | None) -> str:
 
 
 def _events(view: View, now: float, limit: int) -> RenderableType:
+    from xds_server.notifications.messages import TITLES
+
     table = Table.grid(padding=(0, 2))
     for event in view["events"][-limit:]:
         table.add_row(
             Text(time_text(event["at"], now), style="dim"),
-            Text(event["kind"], style="bold"),
+            Text(TITLES.get(event["kind"]) or event["kind"].replace("_", " "), style="bold"),
             Text(event["message"]),
             Text(event["actor"], style="dim"),
         )

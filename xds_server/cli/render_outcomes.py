@@ -21,16 +21,16 @@ _NONE: Final = "-"
 
 
 def failed_guards(view: View) -> list[str]:
-    """Return the failed guards of a route with their backends; empty for servers without guards."""
+    """Return the failed guards of a route, each as `rejected (v2)`; empty for servers without guards."""
     guards = (view.get("analysis") or {}).get("guards", ())
-    return [f"{guard['variant']} {guard['name']}" for guard in guards if guard["finding"] == "Fail"]
+    return [f"{guard['name']} ({guard['variant']})" for guard in guards if guard["finding"] == "Fail"]
 
 
 def guard_facts(view: View) -> list[tuple[str, str, str]]:
-    """Return the withdrawn backends and what guards cannot see, each with a label and a style."""
+    """Return the withdrawn backends and what guards do not cover, each as label, text and style."""
     found = []
     if view.get("withdrawn"):
-        text = f"failed in this run: their targets and rules serve {view['stable']}"
+        text = f"failed in this run; {view['stable']} serves their users until a new spec or a retry"
         found.append(("withdrawn", f"{', '.join(view['withdrawn'])} {text}", "bold red"))
     found += [("not guarded", text, "yellow") for text in view.get("unguarded", ())]
     return found

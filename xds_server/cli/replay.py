@@ -28,7 +28,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--blocks",
     type=_FILE,
     default=None,
-    help="File of recorded evidence blocks (JSON lines). Default: the blocks of the server.",
+    help="File of recorded evidence blocks (JSON lines). Default: the blocks that the server has stored for "
+    "the route.",
 )
 @click.option(
     "--save",
@@ -36,7 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=None,
     help="File to which the evidence blocks are also written.",
 )
-@click.option("--run", type=int, default=None, help="Number of the run. Default: all runs.")
+@click.option("--run", type=int, default=None, help="Number of the run to analyze. Default: all stored runs.")
 @output_option
 @server_option
 def replay(  # noqa: PLR0913, PLR0917 - one parameter per option

@@ -136,7 +136,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(["envoy", "off"]),
     default="envoy",
     show_default=True,
-    help="Source of token counts: proxies read them from responses (envoy), or none (off).",
+    help="Whether proxies read token counts, errors and end marks from responses (envoy) or not (off).",
 )
 @click.option(
     "--prometheus",

@@ -79,11 +79,11 @@ def _line(view: dict[str, Any]) -> str:
         f"{convergence['acked']} of {convergence['connected']} proxies synced",
     ]
     verdict = view.get("analysis")
-    # Guards alone are no verdict: they prove no candidate good.
+    # Guards alone give no verdict, because a guard that did not fail does not prove a candidate good.
     if verdict is not None and (verdict["metrics"] or verdict["finding"] == "Fail"):
         parts.append(f"verdict {verdict['finding']}")
     for label, found in (
-        ("guard failed", failed_guards(view)),
+        ("failed guards", failed_guards(view)),
         ("withdrawn", view.get("withdrawn", ())),
         ("not guarded", view.get("unguarded", ())),
     ):

@@ -96,6 +96,8 @@ class AnalysisService:
     def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
         """Close the block of counts if its interval is over; return a verdict if it is new, else None.
 
+        The Fail of a backend with users of targets, rules or the preview only is returned on each call until
+        the next block; the rollout ignores it once the backend is withdrawn.
         The verdict is checked against that of the rollout on each call. A Pass that the rollout stored before
         a restart, a kill or an edit of the policy must not end a step.
         """
@@ -117,7 +119,10 @@ class AnalysisService:
                 self._log_dry_run(live.name, result)
             return None
         if by_rules := analysis.by_rules.failed:
-            detail = "; ".join(f"{name}, by targeting: {found.message}" for name, found in by_rules.items())
+            detail = "; ".join(
+                f"{name} failed for users of targets, rules or the preview: {found.message}"
+                for name, found in by_rules.items()
+            )
             return Verdict(finding=Finding.FAIL, detail=detail, failed=tuple(by_rules))
         if not (state.weight or state.mirror):
             return None
@@ -202,7 +207,7 @@ def _new_verdict(state: State, result: AnalysisResult | None) -> Verdict | None:
             return None
         return Verdict(
             finding=Finding.NO_DATA,
-            detail="no evidence block has been analyzed in this run under the current analysis policy yet",
+            detail="no counts of this rollout have been analyzed under its current analysis policy yet",
         )
     if (result.finding, result.lapsed) == (state.finding, state.lapsed):
         return None

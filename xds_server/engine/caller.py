@@ -25,9 +25,9 @@ def anything(_labels: Mapping[str, str]) -> bool:
 class Caller:
     """The user or program that requests a change.
 
-    `via` names the way in (a token, a login, the spec folder), `source` the address it came from. `key` is
-    the idempotency key of the request and `digest` a hash of its content. `may` returns whether the caller
-    may change a route with these labels.
+    `via` is the token, login or spec folder that authenticated the request, `source` the address from which
+    the request came. `key` is the idempotency key of the request and `digest` a hash of its content. `may`
+    returns whether the caller may change a route with these labels.
     """
 
     actor: str

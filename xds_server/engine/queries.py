@@ -60,7 +60,7 @@ class RouteQueries:
         clock: Clock,
         token_statistics: bool = True,
     ) -> None:
-        """With `token_statistics`, proxies read answers."""
+        """`token_statistics` is whether proxies read answers, as `serve --token-statistics` sets it."""
         self._table = table
         self._token_statistics = token_statistics
         self._store = store
@@ -239,6 +239,6 @@ class RouteQueries:
         return found
 
     def _capture_losses(self, group: str) -> dict[str, int]:
-        """Return the captured legs and mirrored requests that a group's proxies dropped, by reason."""
+        """Return how many captured legs and mirrored requests a group's proxies dropped, by reason."""
         lost = self._publisher.counters.lost
         return {key.rpartition("/")[2]: n for key, n in lost.items() if key.rpartition("/")[0] == group}

@@ -79,7 +79,7 @@ class Reconciler:
                         await self._advance(live, group_changed=group_changed)
                 await self._store_counts()
             except StoreError:
-                # Rollouts stay where the store last saw them; proxies keep the snapshot they have.
+                # Rollouts stay in the state that was stored last; proxies keep the snapshot they have.
                 self.store_failures += 1
                 log.exception("store_failed", consequence="rollouts stand still until the store works again")
                 self._inbox.put_back(changed)

@@ -146,7 +146,7 @@ class RouteService:
     async def alarm(self, alerts: Collection[Alert]) -> dict[str, str]:
         """Apply alerts to the routes whose specs match them; return the phase of each of these routes.
 
-        Only an alert that starts to fire changes anything: not one that still fires, not one that resolves.
+        An alert that was firing already, or that is resolved, changes nothing.
         """
         phases: dict[str, str] = {}
         async with self._committer.exclusive():
@@ -261,7 +261,10 @@ class RouteService:
     async def _check_tag(
         self, by: Caller, action: str, name: str, live: LiveRoute | None, tag: str | None
     ) -> None:
-        """Check that a route has this entity tag; audit a refusal. None needs no route, `*` any."""
+        """Check that a route has this entity tag; audit a refusal.
+
+        A `tag` of `*` matches any existing route; if it is None, nothing is checked.
+        """
         if tag is not None and (live is None or tag not in {"*", live.tag}):
             if live is None:
                 reason = f"route {name!r} does not exist; to create it, send the request without If-Match"

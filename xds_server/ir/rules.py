@@ -194,5 +194,6 @@ def _prompt(route: Route) -> Iterator[str]:
     }
     for version in sorted(named - defined):
         yield f"route {route.name!r} serves prompt version {version!r}, which the route does not define"
-    if sum(length for _, length in route.prompt.slots) not in {0, FULL}:
-        yield f"route {route.name!r} has prompt slots that do not add up to {FULL}"
+    total = sum(length for _, length in route.prompt.slots)
+    if total not in {0, FULL}:
+        yield f"route {route.name!r} has {total} prompt slots; there must be {FULL}, or none"

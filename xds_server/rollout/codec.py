@@ -62,7 +62,9 @@ def state_from_json(text: str) -> State:
     try:
         return _STATE.validate_json(_upgraded(text))
     except ValidationError as error:
-        raise UnreadableError(f"not a valid rollout state ({error.error_count()} invalid fields)") from error
+        raise UnreadableError(
+            f"the JSON text is not a rollout state; validation errors: {error.error_count()}"
+        ) from error
 
 
 def _upgraded(text: str) -> str:
@@ -93,4 +95,6 @@ def event_from_json(text: str) -> Event:
     try:
         return _EVENT.validate_json(text)
     except ValidationError as error:
-        raise UnreadableError(f"not a valid rollout event ({error.error_count()} invalid fields)") from error
+        raise UnreadableError(
+            f"the JSON text is not a rollout event; validation errors: {error.error_count()}"
+        ) from error

@@ -19,16 +19,17 @@ MAX_MESSAGE: Final = 500
 
 
 def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
-    """Withdraw a backend that only targeting serves; the rollout itself has ended."""
+    """Handle a Fail after a rollback: withdraw backends that targets, rules or the preview still serve."""
     if event.finding is not Finding.FAIL or not event.failed:
         return state, ()
     return apply_fail(state, event, now)
 
 
 def apply_fail(state: State, event: Verdict, now: float) -> Result:
-    """Roll back, or withdraw one of several variants of an experiment, or one that only targeting serves.
+    """Roll the rollout back, or withdraw only the backends that failed.
 
-    The other variants of an experiment keep their users, also after its end.
+    Backends are only withdrawn if they have no users by the strategy (but by targets, rules or the preview),
+    or if other variants of an experiment still have users; these keep them, also after the experiment.
     """
     withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
     others = {name: share for name, share in state.weights.items() if name not in withdrawn}

@@ -149,13 +149,13 @@ def degrade_or_wait(state: State, event: NotConverged, now: float) -> Result:
         return state, ()
     if not event.refused and waited < state.program.convergence_timeout:
         return state, ()
-    problem = "a proxy rejected the configuration" if event.refused else "not all proxies are synced"
+    problem = "a proxy rejected the configuration" if event.refused else "too few proxies are synced"
     message = f"{problem}: {event.detail[:MAX_MESSAGE]}"
     overdue = waited >= state.program.progress_deadline and not state.converged
     may_degrade = state.phase in {Phase.PENDING, Phase.SHADOWING, Phase.PROGRESSING}
     if overdue and may_degrade:
         after = replace(state, phase=Phase.DEGRADED, resumes=state.phase, message=message)
-        return after, (Record(what="degraded", message=f"progressDeadline passed; {message}"),)
+        return after, (Record(what="degraded", message=f"progressDeadline has passed; {message}"),)
     if message == state.message:
         return state, ()
     return replace(state, message=message), (Record(what="not_held", message=message),)

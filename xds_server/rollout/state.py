@@ -109,7 +109,7 @@ class Finding(Enum):
 
 
 class OnInconclusive(Enum):
-    """What to do when a verdict is required and none arrived in time."""
+    """What to do when a step requires the verdict Pass and has not received it in time."""
 
     HOLD = "Hold"
     ROLLBACK = "Rollback"

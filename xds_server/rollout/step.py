@@ -96,7 +96,10 @@ def _supersede(state: State, event: SpecAccepted, now: float) -> tuple[State, tu
         return bump_revision(after, now, converged=state.converged), (record, Publish())
     after = _new_state(event, state, now)
     unfinished = state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK}
-    message = f"another spec replaced the rollout in phase {state.phase.value}; {_describe_weights(state)}"
+    message = (
+        f"another spec replaced the rollout, which was in phase {state.phase.value} with "
+        f"{_describe_weights(state)}"
+    )
     superseded = (Record(what="superseded", message=message),) if unfinished else ()
     return after, (*superseded, Record(what="accepted", message=_summary(new)), Publish())
 
@@ -153,7 +156,8 @@ def _apply_kill_switch(
         if state.kill is None or not state.kill.by_spec:
             return state, effects
         after = without_kill(state, now)
-        return after, (Record(what="unkilled", message="the spec sets killSwitch.enabled: false"), *effects)
+        record = Record(what="unkilled", message="the spec no longer sets killSwitch.enabled: true")
+        return after, (record, *effects)
     serve = event.program.serve or event.program.stable
     if state.kill is not None and not state.kill.by_spec:
         return state, effects

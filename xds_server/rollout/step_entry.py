@@ -86,7 +86,8 @@ def enter(state: State, index: int, now: float) -> Result:
 def blocking_reason(state: State, index: int) -> str:
     """Return why a step must not be entered yet, or "".
 
-    A variant that gains users is not healthy, or was withdrawn. An experiment begins without the latter.
+    A variant that would gain users is not healthy, or was withdrawn. An experiment starts without its
+    withdrawn variants, unless all of its variants were withdrawn.
     """
     if index >= len(state.program.steps):
         return ""
@@ -148,7 +149,7 @@ def bump_revision(state: State, now: float, *, converged: bool = False) -> State
 
 
 def start_timer(state: State, duration: float | None, now: float) -> State:
-    """Return the state with the timer of its step started; without a duration it never ends."""
+    """Return the state with the step timer started; without a duration, the timer never ends."""
     return replace(state, step_began_at=now, ends_at=None if duration is None else now + duration)
 
 
@@ -179,7 +180,8 @@ def _finish(state: State, now: float) -> Result:
             return after, (Record(what="healthy", message=message), Publish())
         case Experiment():
             after = replace(after, outcome=Outcome.COMPLETED)
-            return after, (Record(what="healthy", message="the experiment has ended; the split stays"),)
+            message = "the experiment has ended; users keep their variants"
+            return after, (Record(what="healthy", message=message),)
         case _:
             warm = now + state.program.keep_warm if state.program.keep_warm else None
             after = replace(after, outcome=Outcome.PROMOTED, warm_until=warm)

@@ -25,7 +25,7 @@ __all__ = ["MetricQuery", "Prometheus", "QueryResults", "number_of", "samples_of
 
 _POLL_SECONDS: Final = 1.0
 _FRESH_SECONDS: Final = 60.0
-"""A result is dropped at this age, or after two intervals: an old result is not the present."""
+"""Age at which a result is dropped, unless two intervals of its query are longer."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 log = structlog.get_logger()

@@ -108,8 +108,8 @@ class AnalysisMetric(SpecModel):
     """
 
     min_samples: SampleCount = 50
-    """Minimum number of requests of the candidate before a comparison can pass or fail. Has no effect with a
-    `threshold`.
+    """Minimum number of requests of the candidate before a comparison can pass or fail. A gross failure can
+    fail earlier while the stable backend has no requests. Has no effect with a `threshold`.
     """
 
     acceptable: Share = 50
@@ -160,10 +160,11 @@ GuardAction = Literal["Rollback", "Notify", "off"]
 
 
 class Guards(SpecModel):
-    """Guards: comparisons of each candidate that serves users with the stable backend.
+    """Guards: comparisons of each backend that serves users with the stable backend.
 
-    They are for gross faults and are always on, whatever `metrics` names, unless `dryRun` is set. Each can be
-    `Rollback` (roll the candidate back), `Notify` (only report it) or `off`.
+    They find gross faults, and are on by default even without `metrics`. The action of each guard is
+    `Rollback` (roll the candidate back, or serve the users of a failed variant or target by the stable
+    backend), `Notify` (only report the failure) or `off`. With `dryRun`, guards only report.
     """
 
     failed: GuardAction = "Rollback"
@@ -176,7 +177,9 @@ class Guards(SpecModel):
     """Requests whose client disconnected in the middle of an answer."""
 
     unanswered: GuardAction = "Rollback"
-    """Requests without a byte of an answer: the client disconnected before it, or waited for 5 seconds."""
+    """Requests whose client received no byte of an answer for 5 seconds, or disconnected before the first
+    byte.
+    """
 
     empty: GuardAction = "Rollback"
     """Answers that report at most one completion token."""
@@ -209,8 +212,8 @@ class Analysis(SpecModel):
     """
 
     alpha: Alpha = 0.05
-    """Maximum probability that comparisons roll back a candidate that is not worse, over the whole rollout
-    and all metrics. Does not cover metrics with a `threshold`.
+    """Maximum probability that comparisons, including those of guards, roll back a candidate that is not
+    worse, over the whole rollout. Does not cover metrics with a `threshold`.
     """
 
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = "Hold"
@@ -222,13 +225,13 @@ class Analysis(SpecModel):
     """Maximum time by which a step is extended before `onInconclusive` applies."""
 
     dry_run: bool = False
-    """Report and log the verdicts on the metrics, but take no action on them. Alarms still act."""
+    """Report and log the verdicts on the metrics and guards, but take no action on them. Alarms still act."""
 
     metrics: Annotated[tuple[AnalysisMetric, ...], Field(strict=False, max_length=16)] = ()
-    """The metrics to analyze, besides the guards. A step waits for a verdict only if there are any."""
+    """The metrics to analyze, besides the guards. Without metrics, no step waits for the verdict."""
 
     guards: Guards = Guards()
-    """Guards against gross faults, which are on by default."""
+    """Guards: comparisons with the stable backend that find gross faults. All guards are on by default."""
 
     alarms: Annotated[tuple[Alarm, ...], Field(strict=False, max_length=16)] = ()
     """External alarms that can roll the candidate back."""

@@ -32,7 +32,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One route of a file, with its text and its first line.
+    """One route of a file, with its text and the number of the line at which it begins.
 
     The text is self-contained: it includes the DeploymentStrategy of the file that the route refers to.
     """

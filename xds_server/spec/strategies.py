@@ -134,8 +134,8 @@ class Promotion(SpecModel):
     """The strategy that follows: the `canary` of the same spec."""
 
     min_pairs: PairCount = 100
-    """Minimum number of pairs whose answers were both read before the canary starts. The verdict `Equivalent`
-    requires it of each API with at least 5 % of the copies.
+    """The canary starts only after at least this number of pairs in which both answers were read. The verdict
+    `Equivalent` requires this number of pairs for each API that has at least 5 % of the copies.
     """
 
     require_verdict: Literal["Equivalent", "NotDifferent"] | None = None
@@ -163,7 +163,9 @@ class Shadow(SpecModel):
     """Copy only requests that match all clauses."""
 
     max_tokens_per_second: Tokens | None = None
-    """Maximum rate of tokens spent on copies, second copies included. Above it, fewer requests are copied."""
+    """Maximum rate of tokens spent on copies, including the second copies of `compare.noiseBaseline`. Above
+    this rate, fewer requests are copied.
+    """
 
     compare: Compare = Compare()
     """How the answers of both backends are compared."""
@@ -208,10 +210,14 @@ class Counted(SpecModel):
     """The name of the metric: the `metric` in the outcomes that applications send to `POST /v1/outcomes`."""
 
     column: Literal["Good", "Bad"] | None = None
-    """Whether a counted user is a success (`Good`) or a failure (`Bad`). Without it, no variant wins."""
+    """Whether a counted user is a success (`Good`) or a failure (`Bad`). Without it in `primaryMetric`, no
+    variant wins. Has no effect in `secondaryMetrics`.
+    """
 
     superiority: Fraction = 0.0
-    """A variant wins only if its rate is better by more than this absolute difference."""
+    """A variant wins only if its rate is better than that of the control by more than this absolute
+    difference. Has no effect in `secondaryMetrics`.
+    """
 
 
 class Hypothesis(Counted):
@@ -249,7 +255,9 @@ class AbTest(SpecModel):
     """The metric that decides the test and determines its sample size."""
 
     secondary_metrics: Annotated[tuple[Counted, ...], Field(strict=False, max_length=16)] = ()
-    """Further metrics. Their p-values are adjusted by Holm's method."""
+    """Further metrics, which are reported and do not decide the test. Their p-values are adjusted by Holm's
+    method.
+    """
 
     max_duration: DurationMin1s | None = None
     """Length of the test. Without it, the test runs until an operator promotes the rollout."""

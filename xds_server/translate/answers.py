@@ -1,9 +1,8 @@
 """Filters that read token usage, errors and end marks from answers, for Envoy to count (pure).
 
-Reading plain JSON delays the response until it is complete, and a response beyond the buffer limit would
-become an error; that filter therefore skips responses that are not JSON or do not declare a length below a
-megabyte. Streams are read without buffering. Compressed JSON is skipped: the filter would take it for broken
-JSON.
+The filter of plain answers delays a response until it is complete, and turns a response beyond the buffer
+limit into an error. It therefore skips responses that are not JSON or do not declare a length below a
+megabyte, and compressed JSON, which it would report as invalid. The filter of streams buffers no response.
 
 The parsers cost most of the time, and every rule is evaluated for each event. Streams of the APIs whose
 events have a `type` therefore have a parser of their own, rules that matter once stop after their first

@@ -1,7 +1,7 @@
 """The outcome of a response as Envoy sees it: one CEL expression, a tag of the request counter (pure).
 
 A status from 200 to 299 does not make a success: an error may be inside the answer, a stream may stop
-without its end mark, and the body may be none that Envoy can read. Every response has exactly one outcome,
+without its end mark, and the body may be in a form that Envoy cannot read. Every response has one outcome,
 and the outcomes are constants, so that a backend cannot create statistics. `xds_server.analysis.counts`
 turns them into classes.
 """
@@ -28,7 +28,10 @@ _FALSE: Final = ("0", "false")
 
 
 def outcome(envoy: int, *, reads_answers: bool) -> str:
-    """Return the CEL expression of the outcome for Envoy 1.`envoy`; its value is that of an `Outcome`."""
+    """Return the CEL expression that yields the value of a response's `Outcome`, for Envoy 1.`envoy`.
+
+    `reads_answers` is whether the filters of `answers` are in place.
+    """
     unread = _unread(envoy, reads_answers=reads_answers)
     known = _if(f"'{ANSWER}' in metadata.filter_metadata", _read(), unread) if reads_answers else unread
     return _if("response.code < 200 || response.code > 299", _name(Outcome.STATUS), known)

@@ -1,12 +1,12 @@
 """Request statistics: Envoy's stats access loggers (pure).
 
-Several access loggers, all but the first with a filter, add to counters and histograms that carry the
-cluster name; route, variant and role are derived from the cluster name. `requests`, `broken` and `left` also
+Several access loggers, each with a filter, add to counters and histograms that carry the cluster name;
+route, variant and role are derived from the cluster name. `requests`, `broken` and `left` also
 carry the status and the outcome (`outcomes.Outcome`), so that each request is in exactly one class, and on a
 sticky split the cell of the user.
 
-Envoy also logs each request that lasts, every `PERIOD`. The logger of `waiting` counts a request at the first
-of these times if no byte of an answer has arrived; all other loggers count a request when it ends.
+Every `PERIOD`, Envoy also logs each request that has not ended. The logger of `waiting` counts a request at
+the first of these times if no byte of an answer has arrived; all other loggers count a request when it ends.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
 
 
 def ended(*filters: AccessLogFilter) -> AccessLogFilter:
-    """Return the filter for the log entry at the end of a request, and for these conditions."""
+    """Return a filter that passes the log entry of the end of a request if all these conditions hold."""
     return _all_of(_log_type(AccessLogType.DownstreamEnd), *filters)
 
 

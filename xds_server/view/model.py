@@ -126,7 +126,7 @@ class MetricView:
     """The verdict on one metric: candidate and control, the effect with its bounds, and the evidence.
 
     `effect` is an odds ratio or a ratio of means, depending on `kind`; `low` and `high` are its confidence
-    bounds, which stay valid although they are computed after every block (anytime-valid). `evidence` is
+    bounds, which stay valid although they are computed after every interval (anytime-valid). `evidence` is
     against the candidate and `support` for it, as odds against chance; a rollback requires `evidence` of at
     least `needed`. `remaining` is the estimated number of seconds until a verdict at the present rate.
     """
@@ -153,12 +153,14 @@ class MetricView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardView:
-    """What one guard found on one backend, with the numbers of both arms.
+    """The result of one guard for one backend, the candidate, which it compares with the stable backend.
 
     `action` is `Rollback`, `Notify` or `off`, or `replaced` for the guard of failures if the metric
-    `success-rate` rolls back. `variant` is None for guards that are off or replaced: they compare no backend.
-    A guard affects a rollout only if `finding` is `Fail`. It fails when `evidence`, as odds against chance,
-    reaches `needed`, and the candidate's recent share is at least `least`.
+    `success-rate` rolls back. `variant` is the candidate, None for guards that are off or replaced: they
+    compare no backend. `candidate` and `control` contain the numbers of both: `x` of `n` (in `unit`), and
+    the share `value`. A guard affects a rollout only if its `finding` is `Fail`. A guard fails when
+    `evidence`, as odds against chance, reaches `needed`, and the candidate's recent share is at least
+    `least`.
     """
 
     name: str
@@ -176,10 +178,10 @@ class GuardView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisView:
-    """The verdict on a candidate, and what the guards found; in a dry run they have no consequences.
+    """The verdict on a candidate, and the results of guards; in a dry run they have no consequences.
 
-    Without `metrics`, only guards are analyzed. The finding is then `Fail` if one fails, and `NoData` or
-    `Inconclusive` otherwise: guards prove no candidate good.
+    Without `metrics`, only guards are analyzed. The finding is then `Fail` if a guard fails, and `NoData` or
+    `Inconclusive` otherwise, never `Pass`: guards prove no candidate good.
     """
 
     finding: str
@@ -193,16 +195,18 @@ class AnalysisView:
 class CostView:
     """The usage of a backend since the control plane started; `cost` is None without a price.
 
-    `requests` are all but those whose client disconnected first, which are `left`; `left_unanswered` are
-    those of them that had no byte of an answer. `success`, `failed`, `rejected` and `client_errors` add up to
-    `requests`, and `failures` are the failures that had a status below 400, by kind. `unread` are the
-    successful answers that were not read, by reason, and `coverage` is the share of them that was read, in
-    [0, 1]; None without an answer. `retried` requests needed more than one attempt, `waiting` ones had no
-    byte of an answer after five seconds.
+    `left` is the number of abandoned requests, whose client disconnected before the answer ended;
+    `left_unanswered` of them had no byte of an answer and were abandoned within five seconds. `requests` is
+    the number of all other requests that ended: the sum of `success`, `failed`, `rejected` and
+    `client_errors`. `failures` are the failed requests whose status was below 400, by kind; `invalid` repeats
+    the number of the kind `invalid`. `unread` are the successful answers that were not read, by reason, and
+    `coverage` is the share of all successful answers that was read, in [0, 1], None if there are none.
+    `retried` requests needed more than one attempt, and `waiting` requests had no byte of an answer after
+    five seconds.
 
-    `metered` responses reported their tokens, `unmetered` ones did not. `estimated_tokens` are those of
-    streams that did not, estimated from the bytes per token of the streams of this backend that did; only
-    `cost` and `per_request` include them.
+    `metered` is the number of answers that reported their tokens, `unmetered` of those that did not.
+    `estimated_tokens` are the tokens of streams that reported none, estimated from their size and the bytes
+    per token of this backend's other streams. Only `cost` and `per_request` include estimated tokens.
     """
 
     variant: str
@@ -235,8 +239,8 @@ class RouteView:
     """A route as operators see it; percentages are 0..100.
 
     `splits` lists the slots of each split in order: (variant, number of its slots of 10,000).
-    `shadow_budget` has the limit of the copies' token rate, the recent rate and what is left; None for a
-    shadow without a limit.
+    `shadow_budget` contains the limit of the token rate of mirrored requests, the recent rate (`spent`) and
+    the difference (`left`), in tokens per second; None outside a shadow step and for one without a limit.
     """
 
     name: str
@@ -273,14 +277,19 @@ class RouteView:
     """The commands that are allowed now."""
 
     withdrawn: tuple[str, ...] = ()
-    """The backends that failed in this run: targets and rules that name them serve the stable backend."""
+    """The backends that failed in this rollout.
+
+    The stable backend serves the users that targets, rules and experiments assign to them.
+    """
 
     unguarded: tuple[str, ...] = ()
-    """What guards cannot see, because of the versions of connected proxies or the settings of the server."""
+    """What guards do not cover, because of the versions of connected proxies or the server's settings."""
 
     capture_lost: dict[str, int] = field(default_factory=dict)
-    """Captured legs and mirrored requests that the group's proxies dropped since this process started, by
-    reason.
+    """Losses of capture in the group's proxies since this process started, by reason.
+
+    `log_entries_dropped` counts recordings that were not sent to the collector, `copies_cut_off` mirrored
+    requests that were not sent, and `collector_unreachable` failed connections to the collector.
     """
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ def route_view(
     pairs: dict[str, Any] | None,
     events: tuple[EventView, ...],
 ) -> RouteView:
-    """Return the view; `pairs` is the collector's summary of the route, None without one."""
+    """Return the view; `pairs` is the collector's summary of the route, None before the first pair."""
     spec = route.spec
     shares = dict.fromkeys(sorted(state.program.variants), 0) | state.weights
     weights = {spec.stable: 100.0 - state.weight / 100}

@@ -1,4 +1,4 @@
-"""What guards cannot see of a group of proxies, as text for operators (pure)."""
+"""What guards do not cover in a group of proxies, as text for operators (pure)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["unguarded"]
 
 
 def unguarded(versions: Iterable[str], *, token_statistics: bool) -> tuple[str, ...]:
-    """Return what guards cannot see, given the Envoy version of each connected proxy.
+    """Return what guards do not cover, given the Envoy version of each connected proxy.
 
-    Clients that are no Envoy are left out. Without `token_statistics`, no proxy reads answers.
+    Clients other than Envoy are omitted. Without `token_statistics`, no proxy reads answers.
     """
     counted = Counter(minor_version(version) for version in versions if is_envoy(version))
     found = []

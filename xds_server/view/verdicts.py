@@ -23,7 +23,8 @@ def analysis_view(
 ) -> AnalysisView | None:
     """Return the verdict on a candidate with its guards by backend; None before the first block.
 
-    None, too, while copies alone are counted and the spec has no metrics: guards do not compare them.
+    Also None while only mirrored requests are counted and the spec has no metrics: guards do not compare
+    mirrored requests.
     """
     if not guards and (result is None or not result.metrics):
         return None
@@ -77,7 +78,7 @@ def _inactive(analysis: Analysis) -> Iterator[GuardView]:
         yield GuardView(name=name, variant=None, action="replaced", words=words)
     for name, action in analysis.guards.actions().items():
         if action == "off":
-            words = f"{name}: off in the spec (analysis.guards.{name})"
+            words = f"{name}: the spec turns this guard off (analysis.guards.{name})"
             yield GuardView(name=name, variant=None, action="off", words=words)
 
 
@@ -91,8 +92,8 @@ def cost_view(spec: RouteSpec, totals: Mapping[Leg, Counts]) -> tuple[CostView, 
 def estimated_tokens(counts: Counts) -> int:
     """Return the estimated tokens of streams that did not report any; 0 if no stream reported its tokens.
 
-    A stream is mostly the frame around its words, and the frame differs between backends and APIs. Only
-    streams of the same backend that reported their tokens show how many tokens are in a byte.
+    Most bytes of a stream are JSON around the generated text, and their number differs between backends and
+    APIs. The tokens per byte are therefore taken from streams of the same backend that reported their tokens.
     """
     if not counts.streamed_tokens or not counts.stream_metered_bytes:
         return 0

@@ -47,7 +47,7 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="GET",
             path="/v1/tokens",
             name="listTokens",
-            summary="List tokens, without their secrets.",
+            summary="List tokens, without their secrets. Requires the role for all routes.",
             role=Role.ADMIN,
             handler=handlers.list_tokens,
             response=SuccessResponse(description="All tokens.", schema=schemas.TOKENS),
@@ -56,7 +56,8 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="POST",
             path="/v1/tokens",
             name="createToken",
-            summary="Create a token; its text is returned only once, in this response.",
+            summary="Create a token; its text is returned only once, in this response. Requires the role for "
+            "all routes.",
             role=Role.ADMIN,
             handler=handlers.create_token,
             body={"application/json": TokenBody.model_json_schema()},
@@ -66,7 +67,8 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="DELETE",
             path="/v1/tokens/{id}",
             name="revokeToken",
-            summary="Revoke a token, and end the sessions that were started with it.",
+            summary="Revoke a token, and end the sessions that were started with it. Requires the role for "
+            "all routes.",
             role=Role.ADMIN,
             handler=handlers.revoke_token,
             response=SuccessResponse(description="The token was revoked.", schema=schemas.REVOKED),
@@ -90,7 +92,8 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="GET",
             path="/v1/audit/verify",
             name="verifyAudit",
-            summary="Verify the hash chain of the audit log, and that it contains the given checkpoints.",
+            summary="Verify the hash chain of the audit log, and that it contains the given checkpoints. "
+            "Requires the role for all routes.",
             role=Role.VIEWER,
             handler=handlers.verify_audit,
             parameters=(
@@ -108,7 +111,8 @@ def access_operations(engine: Engine, access: AccessStore) -> list[Operation]:
             method="GET",
             path="/v1/audit/export",
             name="exportAudit",
-            summary="Export the whole audit log with its hashes, one entry per line.",
+            summary="Export the whole audit log with its hashes, one entry per line. Requires the role for "
+            "all routes.",
             role=Role.VIEWER,
             handler=handlers.export_audit,
             response=SuccessResponse(
@@ -185,7 +189,9 @@ class _AccessHandlers:
         texts = request.query.getall("anchor", [])
         if len(texts) > _MAX_CHECKPOINTS:
             raise ProblemError(
-                400, "bad_request", f"{len(texts)} values of anchor; at most {_MAX_CHECKPOINTS} are allowed"
+                400,
+                "bad_request",
+                f"the query has {len(texts)} values of anchor; allowed: at most {_MAX_CHECKPOINTS}",
             )
         try:
             checkpoints = [parse_checkpoint(text) for text in texts]

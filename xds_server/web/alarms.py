@@ -36,8 +36,8 @@ _RECEIVED: Final = {
 }
 _TEXT: Final = {"type": "string"}
 _ALARMS_DISABLED: Final = (
-    "alarms are not accepted without a secret, because they can trigger rollbacks; set serve "
-    "--alarm-secret-file"
+    "alarms are not accepted without a secret, because they can trigger rollbacks; start "
+    '"shiftplane serve" with --alarm-secret-file FILE'
 )
 _SENDER: Final = "sender of alarms"
 
@@ -49,7 +49,8 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
 
     With a `secret`, Alertmanager must send it as its bearer token. Without one, Alertmanager is accepted in
     open mode only. Requests to the generic webhook must always be signed with the secret. After too many
-    wrong secrets or signatures from an address, further ones get the status 429 for a while.
+    wrong secrets or signatures from an address (IPv6: from a /64 network), further ones get the status 429
+    for a while.
     """
 
     async def from_alertmanager(request: web.Request) -> web.Response:
@@ -88,7 +89,7 @@ def alarm_operations(engine: Engine, secret: bytes | None, authenticator: Authen
         return await _process(engine, [webhook(_json(body))])
 
     response = SuccessResponse(
-        description="The routes that alerts which start to fire match, each with its phase afterwards.",
+        description="The routes matched by alerts that start to fire, each with its phase afterwards.",
         schema=_RECEIVED,
     )
     signature_headers = (

@@ -1,9 +1,10 @@
 """Authenticate requests: bearer tokens for the API, session cookies for the pages.
 
-A valid secret is always accepted. Wrong secrets are counted by client address and audited. After too many of
-them, further ones from that address get the status 429 for a while and are not audited. Cross-site requests
-are rejected. In open mode, on loopback only, every caller is an admin; the host of a request must then be
-`localhost` or a loopback address, so that a web site cannot reach the control plane by DNS rebinding.
+A valid secret is always accepted. Wrong secrets are counted by client address (IPv6: by /64 network) and
+audited. After too many wrong secrets, further ones from that address or network get the status 429 for a
+while and are not audited. Cross-site requests are rejected. In open mode, on loopback only, every caller is
+an admin; the host of a request must then be `localhost` or a loopback address, so that a web site cannot
+reach the control plane by DNS rebinding.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Authenticator:
         """Return the token that a secret belongs to.
 
         Raises:
-            ProblemError: The secret is wrong or expired; 429 if the address sent too many such secrets.
+            ProblemError: The secret is wrong or expired; 429 after too many such secrets of one source.
         """
         ident, now = token_id(text.strip()), self._clock()
         known = None if ident is None else await run_in_store_thread(self.access.token, ident)
@@ -132,21 +133,21 @@ class Authenticator:
         )
 
     async def record_failure(self, request: web.Request, actor: str, reason: str) -> None:
-        """Count a failed authentication by client address, and add it to the audit log.
+        """Count a failed authentication by client address (IPv6: by /64 network), and audit it.
 
         Raises:
-            ProblemError: The address failed too often; this failure is not added to the audit log.
+            ProblemError: The address or network failed too often; this failure is not audited.
         """
         source, now = _source(request), time.monotonic()
-        wait = self._failures.retry_after(address_prefix(source), now)
+        wait = self._failures.retry_after(network := address_prefix(source), now)
         if wait > 0:
             raise ProblemError(
                 429,
                 "too_many_failures",
-                f"too many failed authentications from {source}; retry after {max(1, wait):.0f} s",
+                f"too many failed authentications from {network}; retry after {max(1, wait):.0f} s",
                 headers={"retry-after": str(max(1, round(wait)))},
             )
-        self._failures.record_failure(address_prefix(source), now)
+        self._failures.record_failure(network, now)
         log.warning("login_rejected", actor=actor, reason=reason, source=source)
         event = AuditEvent(
             at=self._clock(),

@@ -138,7 +138,7 @@ class _Collector(Collector):
         )
         retries = CounterMetricFamily(
             "shiftplane_notification_retries",
-            "Number of failed attempts to deliver a notification that were retried since the process "
+            "Number of delivery attempts that failed with an error that allows a retry, since the process "
             "started.",
             labels=["target"],
         )
@@ -225,8 +225,9 @@ class _Collector(Collector):
         )
         lost = CounterMetricFamily(
             "shiftplane_capture_lost",
-            "Number of captured legs and mirrored requests that proxies dropped, and of their failed "
-            "connections to the collector, by reason, since the process started.",
+            "Losses of capture in proxies since the process started, by reason: recordings not sent "
+            "(log_entries_dropped), mirrored requests not sent (copies_cut_off), and failed connections to "
+            "the collector (collector_unreachable).",
             labels=["group", "reason"],
         )
         for key, count in sorted(counters.lost.items()):

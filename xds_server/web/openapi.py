@@ -24,7 +24,8 @@ _ERRORS: Final = {
     412: "The spec does not have the ETag in If-Match.",
     413: "The body is larger than 8 MiB.",
     422: "The spec has problems, or the idempotency key was used for another request.",
-    429: "Too many authentications of this address failed, or too many requests of the caller were refused.",
+    429: "Too many authentications from the address (IPv6: the /64 network) failed, or too many requests of "
+    "the caller were refused.",
     503: "The store cannot be used or is not loaded yet; nothing was changed.",
 }
 _SECURITY: Final = {

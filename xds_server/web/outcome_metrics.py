@@ -19,9 +19,9 @@ _LEG: Final = ["route", "variant", "role"]
 
 
 def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
-    """Yield the families; a leg has all classes, kinds and reasons from its first request on.
+    """Yield the metric families, with a series of every class, kind and reason for each leg with traffic.
 
-    Prometheus has no rate of a series that begins with a value above 0.
+    Series of value 0 are included: Prometheus computes no rate for a first value above 0.
     """
     requests = CounterMetricFamily(
         "shiftplane_requests",
@@ -42,7 +42,7 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
     )
     waiting = CounterMetricFamily(
         "shiftplane_requests_waiting",
-        "Number of requests without a byte of an answer after five seconds since the process started.",
+        "Number of requests that had no byte of an answer after five seconds, since the process started.",
         labels=_LEG,
     )
     retried = CounterMetricFamily(
@@ -52,12 +52,13 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
     )
     guard_failed = GaugeMetricFamily(
         "shiftplane_guard_failed",
-        "1 if a guard found a backend to be worse, otherwise 0; also if it only reports.",
+        "1 while a guard fails for a backend, otherwise 0; includes guards that only report a failure.",
         labels=["route", "variant", "guard"],
     )
     withdrawn = GaugeMetricFamily(
         "shiftplane_backend_withdrawn",
-        "1 while a backend that failed in this run receives no users by targeting or an experiment.",
+        "1 while the stable backend serves the users that targets, rules and experiments assign to a "
+        "backend, because that backend failed in this rollout.",
         labels=["route", "variant"],
     )
     stable = GaugeMetricFamily(

@@ -55,7 +55,7 @@ _MAX_MESSAGE: Final = 60_000
 """Maximum number of characters of one message on a page."""
 
 MEASURE_LABELS: Final = {
-    "exact": "the same text",
+    "exact": "the same answer",
     "rouge_l": "common words (ROUGE-L)",
     "edit": "common characters",
     "meaning": "the same meaning (word embeddings)",
@@ -76,17 +76,17 @@ TRAIT_LABELS: Final = {
     "refused": "refused",
     "cut": "cut off by the token limit",
     "invalid_json": "invalid JSON where JSON was requested",
-    "invalid_calls": "invalid tool arguments",
+    "invalid_calls": "invalid tool calls",
 }
 FLAG_LABELS: Final = {
     "failed": "the shadow failed",
-    "unreadable": "the shadow's answer is no answer of this API",
+    "unreadable": "the shadow's answer is empty, corrupt, or no answer of this API",
     "unread": "an answer could not be read: this pair is no evidence of equality",
     "empty": "the shadow's answer is empty",
     "refused": "the shadow refused",
     "cut": "the token limit cut off the shadow's answer",
     "invalid_json": "JSON was requested, and the shadow's JSON is invalid",
-    "invalid_calls": "the arguments of the shadow's tool calls are not a JSON object",
+    "invalid_calls": "a tool call of the shadow is invalid: unknown tool, or invalid or missing arguments",
     "tool_calls": "different tool calls",
     "longer": "at least twice as long as the primary's answer",
     "shorter": "at most half as long as the primary's answer",
@@ -94,7 +94,7 @@ FLAG_LABELS: Final = {
     "finish_reason": "different finish reason",
     "client_left": "the client disconnected: the comparison excludes this pair",
     "limited": "limits on shadow traffic prevented the shadow's answer: the comparison excludes this pair",
-    "different": "different text",
+    "different": "different answer",
 }
 
 

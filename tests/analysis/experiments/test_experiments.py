@@ -190,8 +190,8 @@ def test_there_is_no_result_before_the_planned_sample_size() -> None:
     finding, message = conclude(VariantCounts(users=412, counted=90), VariantCounts(users=400, counted=40))
     assert finding is ExperimentFinding.NOT_YET
     assert (
-        message
-        == "412 of 686 planned users in treatment, 400 of 686 in control, about 2.1 more days at this rate"
+        message == "412 of 686 planned users in treatment, 400 of 686 in control; "
+        "about 2.1 more days until the planned total at this rate"
     )
 
 

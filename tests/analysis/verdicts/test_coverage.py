@@ -39,7 +39,7 @@ def test_a_pass_is_held_while_fewer_of_the_candidates_answers_are_read() -> None
     assert run(*[(FINE, FINE)] * 20).finding is Finding.PASS
     held = run(*[(COMPRESSED, FINE)] * 20)
     assert held.finding is Finding.INCONCLUSIVE
-    assert held.message.startswith(f"{GAP}: faults inside them would not be found; success-rate: ")
+    assert held.message.startswith(f"{GAP}: faults inside unread answers would not be found; success-rate: ")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_fail_names_answers_of_the_stable_backend_that_were_not_read() -> None
     assert found.finding is Finding.FAIL
     assert found.message.endswith(
         "; 38 % of the stable backend's answers were not read (encoded), 0 % of the candidate's: "
-        "faults inside them were not counted"
+        "faults inside unread answers were not counted"
     )
     assert "not read" not in run(*[(broken, FINE)] * 6).message
 
@@ -101,7 +101,7 @@ def test_a_lapsed_pass_is_held_too() -> None:
     assert run(*passed, *alone).lapsed
     held = run(*passed, *[(COMPRESSED, Counts())] * 30)
     assert (held.finding, held.lapsed) == (Finding.INCONCLUSIVE, False)
-    assert held.message.endswith("all metrics had passed until then")
+    assert held.message.endswith("all metrics passed at their last comparison")
 
 
 @settings(max_examples=60, deadline=None)

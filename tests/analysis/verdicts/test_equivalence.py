@@ -75,7 +75,7 @@ def test_too_little_evidence_is_inconclusive() -> None:
     few = assess_equivalence(counts(4, 4, 0), min_pairs=5)
     assert few.equivalence is Equivalence.INCONCLUSIVE
     assert "rouge_l" in few.message
-    assert assessed(4, 4, 0).message == "8 of 8 pairs were read, at least 100 are required"
+    assert assessed(4, 4, 0).message == "8 of 8 pairs were read; at least 100 are required"
     assert "more pairs" in assessed(60, 60, 0).message
 
 

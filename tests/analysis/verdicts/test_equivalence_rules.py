@@ -241,11 +241,13 @@ def test_equivalence_requires_all_measures_and_a_noise_baseline() -> None:
     equivalent = {"rouge_l": EQUIVALENT, "failed": ComparisonCounts(same=900)}
     found = assess(equivalent)
     assert found.equivalence is Equivalence.EQUIVALENT
-    assert found.message.startswith("1,000 pairs with a noise baseline and 1,000 read pairs in all: ")
+    assert found.message.startswith(
+        "no measure differs by more than its margin (1,000 pairs were read, 1,000 "
+    )
     without_baseline = assess(equivalent, trios=0)
     assert (
         without_baseline.equivalence,
-        "texts can be judged only with a noise baseline" in without_baseline.message,
+        "texts can be compared only with a noise baseline" in without_baseline.message,
     ) == (
         Equivalence.INCONCLUSIVE,
         True,
@@ -267,8 +269,8 @@ def test_the_missing_pairs_are_estimated_from_the_slowest_measure() -> None:
     slowest = min(undecided.values(), key=lambda one: one.support)
     pairs = slowest.outcomes.n * (1 / slowest.support - 1)
     assert found.message == (
-        "not enough pairs yet to exclude a difference in failed, cut, "
-        f"about {max(1, round(pairs)):,} more pairs at this rate"
+        "not enough pairs yet to exclude a difference in failed, cut; "
+        f"about {max(1, round(pairs)):,} more pairs are needed at this rate"
     )
     none = assess({"rouge_l": ComparisonCounts(less=14, more=6)})
     assert none.message == "not enough pairs yet to exclude a difference in rouge_l"
@@ -322,18 +324,19 @@ def test_what_could_not_be_read_is_never_equivalent(legs: tuple[str, ...], pairs
 def test_every_api_with_a_share_of_five_percent_needs_its_own_pairs() -> None:
     found = assess_apis(chat=api_counts(2_000), embeddings=unread(200, "shadow"))
     assert (found.equivalence, found.blind) == (Equivalence.INCONCLUSIVE, True)
-    assert found.message.startswith("embeddings: 200 of 200 pairs could not be read (shadow encoding 200)")
+    assert found.message.startswith("embeddings: 200 of 200 pairs could not be read (unread answers ")
+    assert found.message.endswith("by leg and reason: shadow encoding 200)")
     few = assess_apis(chat=api_counts(2_000), embeddings=api_counts(2_000, read=80, outcomes={}))
-    assert few.message == "embeddings: 80 of 2,000 pairs were read, at least 100 are required"
+    assert few.message == "embeddings: 80 of 2,000 pairs were read; at least 100 are required"
     assert assess_apis(min_pairs=80, chat=api_counts(2_000), embeddings=api_counts(2_000)).equivalence is (
         Equivalence.EQUIVALENT
     )
 
 
-def test_an_api_with_a_smaller_share_is_named_as_not_looked_at() -> None:
+def test_an_api_with_a_smaller_share_is_named_as_not_required() -> None:
     found = assess_apis(chat=api_counts(2_000), rerank=unread(40, "shadow"))
     assert (found.equivalence, found.blind) == (Equivalence.EQUIVALENT, False)
-    assert found.message.endswith("; not looked at: rerank (40 pairs)")
+    assert found.message.endswith("; not required, too few pairs: rerank (40 pairs)")
 
 
 def test_a_difference_in_any_api_is_a_difference() -> None:
@@ -353,7 +356,7 @@ def test_answers_that_only_the_candidate_sends_in_an_unreadable_form_hold_the_ve
     assert (found.equivalence, found.blind) == (Equivalence.INCONCLUSIVE, True)
     assert found.message == (
         "150 of 1,000 answers of the candidate could not be read, and 0 of the stable backend "
-        "(shadow truncated 150)"
+        "(unread answers by leg and reason: shadow truncated 150)"
     )
     legs = {("shadow", "truncated"): 150, ("primary", "truncated"): 140, ("noise", "truncated"): 900}
     both = api_counts(1_000, read=850, unread=150, unread_legs=legs)
@@ -366,7 +369,7 @@ def test_a_measure_of_few_pairs_is_named_and_one_of_more_is_required() -> None:
         outcomes = {"failed": same, "rouge_l": same, "invalid_calls": ComparisonCounts(same=n)}
         return assess_apis(chat=api_counts(10_000, outcomes=outcomes))
 
-    assert with_calls(99).message.endswith("; not looked at: invalid_calls (99 pairs)")
+    assert with_calls(99).message.endswith("; not required, too few pairs: invalid_calls (99 pairs)")
     assert with_calls(99).equivalence is Equivalence.EQUIVALENT
     assert with_calls(100).equivalence is Equivalence.INCONCLUSIVE
     assert with_calls(400).equivalence is Equivalence.EQUIVALENT

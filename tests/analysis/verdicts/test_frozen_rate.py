@@ -40,7 +40,7 @@ NONE = failing(0, 0)
 def test_ten_requests_that_all_fail_are_enough(before: list[tuple[Counts, Counts]]) -> None:
     finding, message = result_of(*before, (failing(10, 10), NONE))
     assert finding is Finding.FAIL
-    assert "10 of 10 requests at the candidate while the stable backend had no requests" in message
+    assert "10 of 10 requests failed at the candidate while the stable backend had no requests" in message
 
 
 def test_the_evidence_is_never_for_the_candidate() -> None:

@@ -68,7 +68,7 @@ def test_a_guard_without_data_holds_nothing() -> None:
     result = run((Counts(), FINE))
     assert result.finding is Finding.PASS
     assert {guard.finding for guard in result.guards} == {Finding.NO_DATA}
-    assert result.guards[0].message == "failed: no requests of the candidate are counted"
+    assert result.guards[0].message == "failed: no requests of the candidate were compared yet"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3])

@@ -215,7 +215,7 @@ def test_a_verdict_after_a_restart_names_the_blocks_that_were_not_read() -> None
     analysis.restore(live.recorded()[10:], at_stage("canary", 2), POLICY)
     assert analysis.result is not None
     assert analysis.result.message.endswith(
-        "the blocks before 1970-01-01 00:01:40 UTC were not read after a restart"
+        "counts before 1970-01-01 00:01:40 UTC are missing since a restart of the control plane"
     )
     (one,) = replay(POLICY, live.recorded()[10:], ARMS)
     assert one.missing == ("the first blocks of the run",)
@@ -299,7 +299,7 @@ def test_query_results_that_were_not_recorded_are_named() -> None:
         live.block(at_stage("canary", 2), traffic(np.random.default_rng(number), "canary", 0.0, 200))
     other = replace(POLICY, thresholds=(replace(QUERY, query="max(gpu)"), LIMIT))
     (one,) = replay(other, live.recorded(), ARMS)
-    assert one.missing == ("results of the query of gpu",)
+    assert one.missing == ("results of the query of metric gpu",)
     assert one.last is not None
     assert [m.finding for m in one.last.metrics if m.metric == "gpu"] == [Finding.NO_DATA]
 

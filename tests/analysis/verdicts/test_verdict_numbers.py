@@ -85,7 +85,8 @@ def test_the_message_of_a_failure_has_shares_counts_and_bounds() -> None:
     found = metric_verdict("success-rate", *[(failing(9, 50), failing(5, 950))] * 6)
     assert found.message == (
         "success-rate: candidate 82.00% (54 of 300 failed), stable 99.47% (30 of 5,700 failed); "
-        f"worse, {found.evidence:,.0f} : 1 against chance, odds ratio above {found.low:.3g}"
+        f"worse, evidence against chance {found.evidence:,.0f} : 1; "
+        f"the candidate's odds of failing are above {found.low:.3g} times the stable backend's"
     )
 
 
@@ -93,8 +94,11 @@ def test_the_message_of_a_pass_names_the_margin() -> None:
     found = metric_verdict("success-rate", *[(failing(1, 100), failing(9, 900))] * 60)
     low, high = found.low, found.high
     assert high is not None
-    bounds = f"below {high:.3g}" if low is None else f"{low:.3g} to {high:.3g}"
-    assert found.message.endswith(f"; not worse, odds ratio {bounds}, within the margin of 3")
+    bounds = f"below {high:.3g}" if low is None else f"between {low:.3g} and {high:.3g}"
+    assert found.message.endswith(
+        f"; not worse: the candidate's odds of failing are {bounds} times the stable backend's, "
+        "within the margin of 3"
+    )
     assert found.effect == pytest.approx(1.0, abs=0.3)
 
 
@@ -108,7 +112,7 @@ def test_the_message_without_a_bound_excludes_no_odds_ratio() -> None:
     found = metric_verdict("success-rate", (failing(0, 60), failing(0, 60)))
     assert (found.low, found.high) == (None, None)
     assert (
-        "; undecided: not enough requests yet for a confidence bound on the odds ratio (odds of failing)"
+        "; undecided: not enough requests yet for a bound on the candidate's odds of failing"
     ) in found.message
 
 
@@ -119,7 +123,10 @@ def test_means_are_reported_as_ratios_with_their_bounds() -> None:
     assert None not in (found.effect, found.low, found.high)
     assert found.low < found.effect < found.high < 1.25  # type: ignore[operator]
     assert found.effect == pytest.approx(1.0, abs=0.01)
-    assert found.message.endswith(f", ratio {found.low:.3g} to {found.high:.3g}, within the margin of 1.25")
+    assert found.message.endswith(
+        f"the candidate's mean is between {found.low:.3g} and {found.high:.3g} times the stable backend's, "
+        "within the margin of 1.25"
+    )
     assert found.message.startswith("inter-token: candidate 21 ms, stable 21 ms; not worse")
     assert (found.dispersion, found.candidate.x) == (1.0, 0)
 
@@ -151,7 +158,8 @@ def test_latency_is_reported_at_its_quantile() -> None:
     assert (found.candidate.x, found.candidate.n, found.control.x) == (240, 240, 0)
     unknown = metric_verdict("duration-p50", (None, with_duration(4, 40)))
     assert unknown.message.endswith(
-        "not enough requests of the stable backend yet for a reference value (weighted count so far: 40)"
+        "not enough requests of the stable backend yet for a reference value: 40 of 100 "
+        "(older requests count less)"
     )
 
 

@@ -74,7 +74,7 @@ def test_without_requests_for_more_than_a_minute_only_a_proven_failure_remains()
     assert analyze_blocks(make_policy(), *good, now=160.0).finding is Finding.PASS
     quiet = analyze_blocks(make_policy(), *good, now=160.1)
     assert quiet.finding is Finding.NO_DATA
-    assert quiet.message.endswith("both the candidate and the stable backend since 1970-01-01 00:01:40 UTC")
+    assert "; no comparison since 1970-01-01 00:01:40 UTC: no interval had" in quiet.message
     assert analyze_blocks(make_policy(), *bad, now=1e6).finding is Finding.FAIL
 
 
@@ -86,9 +86,10 @@ def test_a_pass_without_a_comparison_for_a_minute_is_no_data(silent: Any) -> Non
     found = analyze_blocks(make_policy(), *blocks)
     assert found.finding is Finding.NO_DATA
     assert found.lapsed is (silent is not None and silent[0] is not None)
-    passed = "; all metrics had passed until then" if found.lapsed else ""
+    passed = "; all metrics passed at their last comparison" if found.lapsed else ""
     since = "since 1970-01-01 00:01:40 UTC"
-    assert found.message.endswith(f"both the candidate and the stable backend {since}{passed}")
+    none = "no interval had comparable requests of both the candidate and the stable backend"
+    assert found.message.endswith(f"no comparison {since}: {none}{passed}")
 
 
 def test_each_metric_has_an_age_of_its_own() -> None:
@@ -131,8 +132,8 @@ def test_a_block_without_requests_of_both_arms_is_no_evidence() -> None:
     (metric,) = analyze_blocks(make_policy(), (failing(1, 9), failing(0, 0)), (None, failing(5, 10))).metrics
     assert (metric.candidate.n, metric.control.n, metric.finding) == (0, 0, Finding.NO_DATA)
     since = "since the candidate's first request at 1970-01-01 00:00:00 UTC"
-    both = "both the candidate and the stable backend"
-    assert metric.message == f"success-rate: no interval has requests of {both} yet, {since}"
+    none = "no interval had comparable requests of both the candidate and the stable backend"
+    assert metric.message == f"success-rate: no comparison {since}: {none}"
 
 
 # Required evidence, and how findings combine

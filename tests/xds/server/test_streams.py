@@ -220,7 +220,7 @@ async def test_a_nacked_version_stops_at_its_probes() -> None:
         await turns()
         found = harness.hub.convergence("chat")
         assert (found.connected, found.acked, found.version) == (6, 0, bad.version)
-        assert ": RouteConfiguration entry: refused by the test; it is not sent" in found.detail
+        assert ": RouteConfiguration entry: refused by the test; this version is not sent" in found.detail
         assert f"which keep version {good}" in found.detail
         untouched = [c for c in clients if ("entry", bad.of(ROUTE)["entry"].version) not in c.seen]
         assert len(untouched) >= 3, "only probes received it"

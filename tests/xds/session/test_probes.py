@@ -202,8 +202,7 @@ def test_a_version_on_which_two_rounds_went_away_has_a_third() -> None:
     assert left == [None, None, Offer("v1", frozenset())]
     assert rollout.stage is Stage.NACKED
     message = (
-        "none of the proxies that received it first ACKed it in 3 rounds; "
-        "in the last round, all of them disconnected"
+        "in 3 rounds, no proxy that received the version ACKed it; all proxies of the last round disconnected"
     )
     assert rollout.nack == Nack("", message)
     assert rollout.nack.cause == "missing ACKs"

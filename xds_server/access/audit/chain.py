@@ -2,7 +2,7 @@
 
 A changed entry no longer matches its hash, and a missing or moved entry breaks the link to the previous one.
 The store keeps the number and hash of the last entry separately, so that entries cut off at the end are
-detected as well. An attacker who can rewrite the whole file can build a new valid chain. Only a checkpoint
+detected as well. An attacker who can rewrite the whole store can build a new valid chain. Only a checkpoint
 that is kept elsewhere reveals the rewrite. The control plane therefore logs the number and hash of each entry
 in an `audited` line.
 """

@@ -17,7 +17,7 @@ _MAX_NAME_LENGTH: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRule:
-    """Give users whose claim has this value a grant; dots in `claim` select nested claims."""
+    """Gives a grant to users whose claim is this value, or a list with it; dots select nested claims."""
 
     claim: str
     value: str
@@ -31,7 +31,7 @@ def grants_from_claims(claims: Mapping[str, Any], rules: Iterable[ClaimRule]) ->
 
 
 def display_name(claims: Mapping[str, Any], name: str) -> str:
-    """Return the claim `name` as printable text; the subject if that claim is missing."""
+    """Return the claim `name` as printable text; without it the subject, or else `unknown user`."""
     for value in (_claim(claims, name), claims.get("sub")):
         text = "".join(char for char in value if char.isprintable()).strip() if isinstance(value, str) else ""
         if text:

@@ -15,7 +15,8 @@ __all__ = ["FailureLimiter", "address_prefix"]
 def address_prefix(address: str) -> str:
     """Return the key under which failures of an address are counted.
 
-    The key of an IPv6 address is its /64 network, because one host can use all addresses of that network.
+    The key of an IPv6 address is its /64 network, because one host can use all addresses of that network. The
+    key of any other address is the address itself.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])

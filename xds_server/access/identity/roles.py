@@ -58,7 +58,10 @@ FULL_ACCESS: Final = Grant(role=Role.ADMIN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """An authenticated user or program. `via` is how it authenticated, such as `token 3f9c` or `login`."""
+    """An authenticated user or program.
+
+    `via` is how it authenticated: `token ID`, `login ISSUER`, or `open` if login is disabled.
+    """
 
     name: str
     via: str

@@ -75,12 +75,12 @@ class Counts:
     answer and within five seconds; `waiting` counts each request that had no byte after five seconds,
     however it ended later. `retried` needed more than one attempt.
 
-    `failed` ended with a 5xx, without a response, with a response that broke off, or with an answer that is
-    none: of these, `in_band` had an error inside, `invalid` declared JSON that could not be parsed, `format`
-    had a content type that the API does not have, `unended` were streams without an end mark, and `empty` had
-    no body or no event. `rejected` ended with a 3xx or a 4xx that is the backend's own refusal,
-    `client_errors` with a 4xx about the request. First-token time and duration cover the responses with a
-    status below 400.
+    `failed` ended with a 5xx, without a response, with a response that broke off, or with a faulty answer in
+    spite of a status that reports success. Of the faulty answers, `in_band` had an error inside, `invalid`
+    declared JSON that could not be parsed, `format` had a content type that the API does not have, `unended`
+    were streams without an end mark, and `empty` had no body or no event. `rejected` ended with a 3xx or a
+    4xx that is the backend's own refusal, `client_errors` with a 4xx about the request. First-token time and
+    duration cover the responses with a status below 400.
 
     `answers` are those that were read and are without fault: `metered` ones reported token usage,
     `unmetered` ones did not. `unread_*` are the successes that were not read, by reason.
@@ -133,7 +133,7 @@ class Counts:
 
     @property
     def failures(self) -> dict[str, int]:
-        """The failures in spite of a status below 400, by kind; kinds without any are omitted."""
+        """The failures in spite of a status that reports success, by kind; kinds without any are omitted."""
         found = {name: getattr(self, name) for name in FAILURE_KINDS}
         return {name: n for name, n in found.items() if n}
 
@@ -145,7 +145,7 @@ class Counts:
 
 
 FAILURE_KINDS: Final = ("in_band", "invalid", "format", "unended", "empty")
-"""How an answer with a status below 400 can be a failure."""
+"""How an answer can be a failure in spite of a status that reports success."""
 
 UNREAD_REASONS: Final = tuple(outcome.value for outcome in Outcome if outcome in UNREAD)
 """Why the answer of a successful request was not read."""

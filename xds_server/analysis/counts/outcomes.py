@@ -17,7 +17,7 @@ class Outcome(Enum):
     """How a response ended; the values are those of the tag `outcome` of Envoy's counters."""
 
     STATUS = "status"
-    """No answer: the status, or the absence of one, decides."""
+    """No answer: the class follows from the status, or from its absence."""
     JSON = "json"
     """A JSON answer."""
     STREAM = "stream"
@@ -35,7 +35,7 @@ class Outcome(Enum):
     ENCODED = "encoded"
     """Not read: the body is compressed."""
     UNSIZED = "unsized"
-    """Not read: JSON without a declared length, or longer than a megabyte."""
+    """Not read: JSON without a declared length, or of a megabyte and more."""
     SHAPE = "shape"
     """Not read: JSON without any field that an answer of a known API has."""
     UNSUPPORTED = "unsupported"
@@ -47,7 +47,7 @@ class Outcome(Enum):
 UNREAD: Final[frozenset[Outcome | None]] = frozenset(
     {Outcome.ENCODED, Outcome.UNSIZED, Outcome.SHAPE, Outcome.UNSUPPORTED, Outcome.OTHER}
 )
-"""Answers that were not read: evidence of nothing."""
+"""The outcomes of answers that were not read, which are no evidence in either direction."""
 
 _CLIENT_ERRORS: Final = frozenset(
     {"400", "411", "412", "413", "414", "415", "416", "417", "422", "428", "431", "499"}

@@ -13,6 +13,9 @@ from xds_server.analysis.experiments.sample_size import SampleSizePlan, plan_sam
 __all__ = ["ExperimentFinding", "ExperimentReport", "Hypothesis", "VariantCounts", "evaluate"]
 
 _VOID: Final = 1_000.0
+"""The odds against chance from which a test is void."""
+_MOST_ODDS: Final = 1e12
+"""The largest odds in a message."""
 
 
 class ExperimentFinding(Enum):
@@ -55,7 +58,11 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentReport:
-    """The result of one variant; `remaining_days` is an estimate, None before there are users."""
+    """The result of one variant.
+
+    `sample_ratio_mismatch` is the evidence of a wrong split, as odds against chance. `remaining_days` is the
+    estimated time until both groups together have the planned number of users; None before there are users.
+    """
 
     finding: ExperimentFinding
     message: str
@@ -117,14 +124,18 @@ def _conclude(  # noqa: PLR0913, PLR0917 - the inputs of the conclusion
     remaining: float | None,
 ) -> tuple[ExperimentFinding, str]:
     if odds >= _VOID:
-        counts = f"{treatment.users:,} in treatment, {control.users:,} in control"
+        counts = f"{treatment.users:,} users in treatment, {control.users:,} in control"
+        chance = f"at most 1 of {min(odds, _MOST_ODDS):,.0f} tests"
         return (
             ExperimentFinding.VOID,
-            f"users were not split as intended: {counts}; by chance, at most 1 of {odds:,.0f} tests looks so",
+            f"users were not split as intended: {counts}; {chance} has such a split by chance",
         )
     short = treatment.users < needed.treatment or control.users < needed.control
     if comparison is None or short:
-        wait = "" if remaining is None else f", about {remaining:.1f} more days at this rate"
+        wait = ""
+        if remaining:
+            days = f"about {remaining:.1f}" if remaining >= 0.1 else "less than 0.1"
+            wait = f"; {days} more days until the planned total at this rate"
         numbers = (
             f"{treatment.users:,} of {needed.treatment:,} planned users in treatment, "
             f"{control.users:,} of {needed.control:,} in control"

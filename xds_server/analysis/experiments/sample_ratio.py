@@ -24,7 +24,9 @@ def sample_ratio_mismatch(users: Mapping[str, int], expected: Mapping[str, float
         ValueError: The expected shares do not name the same variants, or are not all above 0.
     """
     if users.keys() != expected.keys() or min(expected.values(), default=0.0) <= 0:
-        raise ValueError("every variant needs a share above 0")
+        raise ValueError(
+            "users and expected must name the same variants, each with an expected share above 0"
+        )
     total = sum(users.values())
     scale = sum(expected.values())
     found = lgamma(_SHARP) - lgamma(_SHARP + total)

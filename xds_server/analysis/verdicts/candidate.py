@@ -43,8 +43,8 @@ class CandidateEvidence:
 
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
     the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
-    the last block in which the arms were compared, for each metric. `coverage` has the answers
-    that were read, and `cells` the evidence over cells of users, by metric.
+    the last block in which the arms were compared, for each metric. `coverage` has the shares of
+    both arms' answers that were read, `cells` the evidence over cells of users, by metric.
     """
 
     candidate: Leg
@@ -84,7 +84,10 @@ def add_block(
     block: Block,
     query_results: Mapping[str, float | None] | None = None,
 ) -> CandidateEvidence:
-    """Return the evidence with one more block; `query_results` has a value per query, None for an error."""
+    """Return the evidence with one more block.
+
+    `query_results` has the value of each query by the name of its metric, None for a query that failed.
+    """
     candidate = block.legs.get(evidence.candidate, _NO_COUNTS)
     control = block.legs.get(evidence.control, _NO_COUNTS)
     end = block.start + block.seconds
@@ -160,13 +163,15 @@ def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> Analysis
     deciding += [g for g in guards if g.finding is Finding.FAIL and g.action is RegressionAction.ROLLBACK]
     finding = worst([m.finding for m in deciding])
     lapsed = finding is Finding.NO_DATA and _lapsed(evidence, policy, now)
-    message = _summary(finding, deciding) + ("; all metrics had passed until then" if lapsed else "")
+    message = _summary(finding, deciding) + (
+        "; all metrics passed at their last comparison" if lapsed else ""
+    )
     if (finding is Finding.PASS or lapsed) and (gap := evidence.coverage.gap):
-        # A step must not end by a Pass, nor by one that has lapsed.
+        # While too few answers are read, neither a Pass nor a lapsed Pass may end a step.
         finding, lapsed = Finding.INCONCLUSIVE, False
-        message = f"{gap}: faults inside them would not be found; {message}"
+        message = f"{gap}: faults inside unread answers would not be found; {message}"
     if finding is Finding.FAIL and (gap := evidence.coverage.control_gap):
-        message = f"{message}; {gap}: faults inside them were not counted"
+        message = f"{message}; {gap}: faults inside unread answers were not counted"
     return AnalysisResult(finding=finding, message=message, metrics=metrics, guards=guards, lapsed=lapsed)
 
 
@@ -192,7 +197,7 @@ def _metric_verdicts(
 
 
 def _lapsed(evidence: CandidateEvidence, policy: Policy, now: float) -> bool:
-    """Return whether all metrics passed when the arms were last compared, and the candidate is counted."""
+    """Return whether all metrics passed at their last comparison and the candidate still has requests."""
     if None in evidence.compared or is_stale(evidence.last_request, now, evidence.block_seconds):
         return False
     metrics = _metric_verdicts(evidence, policy, now, ageless=True)
@@ -331,13 +336,13 @@ def _remaining_seconds(
 
 
 def _last_comparison(state: MetricState, evidence: CandidateEvidence) -> str:
-    """Return since when the arms have not been compared, as the end of a sentence."""
+    """Return since when the arms have not been compared, such as " since 12:00"; "" if unknown."""
     compared = zip(evidence.metric_states, evidence.compared, strict=True)
     at = next((at for known, at in compared if known is state), None)
     if at is not None:
         return f" since {format_time(at)}"
     first = evidence.first_request
-    return "" if first is None else f", since the candidate's first request at {format_time(first)}"
+    return "" if first is None else f" since the candidate's first request at {format_time(first)}"
 
 
 def _threshold_verdict(breach: ThresholdState, threshold: Threshold, *, stale: bool) -> MetricVerdict:

@@ -2,8 +2,8 @@
 
 A fault inside an answer is only found if the answer is read. If fewer answers of the candidate are read than
 of the control, for example because they are compressed, equal shares of failures do not show that the
-candidate is not worse. Such a candidate does not pass. It never fails for it either: an answer that was not
-read is no evidence.
+candidate is not worse. Such a candidate does not pass. It does not fail for this reason either: an answer
+that was not read is no evidence.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["ArmCoverage", "Coverage"]
 _HALF_LIFE: Final = 120.0
 """Seconds after which an answer has half its weight."""
 _KEPT: Final = 100.0
-"""Weighted answers of an arm that do not fade, so that a backend with few requests has a share, too."""
+"""An arm keeps at least this weighted number of answers: few requests are enough for a share."""
 _MIN_ANSWERS: Final = 50.0
 _TOLERATED: Final = 0.2
 """The tolerated difference of the shares: 20 points."""
 _NAMED: Final = 0.01
-"""The share of an arm's answers from which a reason is named."""
+"""The smallest share of an arm's answers for which a reason is named."""
 
 REASONS: Final = tuple(reason for reason in UNREAD_REASONS if reason != "other")
 """Reasons that count. Answers of other formats, such as audio, are not read from any backend."""
@@ -89,7 +89,7 @@ class Coverage:
 
     @property
     def control_gap(self) -> str:
-        """Why a failure of the candidate may be one of both arms, as text; empty if control is read."""
+        """Why failures of the control may not have been found, as text; empty if its answers are read."""
         return _gap((self.control, "the stable backend"), (self.candidate, "the candidate"))
 
 

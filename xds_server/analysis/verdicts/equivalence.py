@@ -81,8 +81,8 @@ class ApiResult:
     """The verdict on one API.
 
     `share` is its share of all copies, in [0, 1]. `required` is whether Equivalent needs this API. `blind` is
-    whether too many of its answers could not be read. `message` gives the reason, or what is missing; it is
-    empty if the API is equivalent.
+    whether too many of its answers could not be read. `message` describes the evidence that Equivalent still
+    needs; it is empty if nothing is missing.
     """
 
     api: str
@@ -149,20 +149,20 @@ def _overall(counts: PairCounts, apis: tuple[ApiResult, ...]) -> tuple[Equivalen
     if not counts.counted:
         return Equivalence.INCONCLUSIVE, "no pair of answers was compared yet"
     missing = [api for api in apis if api.required and api.equivalence is not Equivalence.EQUIVALENT]
-    omitted = _not_looked_at(apis)
+    omitted = _describe_not_required(apis)
     if missing:
         words = "; ".join(f"{api.api}: {api.message}" if several else api.message for api in missing)
         return Equivalence.INCONCLUSIVE, words + omitted
     read = sum(api.counts.read for api in apis)
     words = (
-        f"{counts.trios:,} pairs with a noise baseline and {read:,} read pairs in all: "
-        "no measure differs by more than its margin"
+        "no measure differs by more than its margin "
+        f"({read:,} pairs were read, {counts.trios:,} pairs have a noise baseline)"
     )
     return Equivalence.EQUIVALENT, words + omitted
 
 
-def _not_looked_at(apis: tuple[ApiResult, ...]) -> str:
-    """Return which APIs and measures have too few pairs to be required; "" if there are none."""
+def _describe_not_required(apis: tuple[ApiResult, ...]) -> str:
+    """Return which APIs and measures Equivalent does not require, for too few pairs; "" without any."""
     names = [f"{api.api} ({api.counts.pairs:,} pairs)" for api in apis if not api.required]
     names += [
         f"{one.measure} ({one.outcomes.n:,} pairs{f' of {api.api}' if len(apis) > 1 else ''})"
@@ -171,7 +171,7 @@ def _not_looked_at(apis: tuple[ApiResult, ...]) -> str:
         for one in api.measures
         if not one.required and one.equivalence is not Equivalence.EQUIVALENT
     ]
-    return f"; not looked at: {', '.join(names)}" if names else ""
+    return f"; not required, too few pairs: {', '.join(names)}" if names else ""
 
 
 def _assess_api(api: str, counts: ApiCounts, share: float, min_pairs: int, alpha: float) -> ApiResult:
@@ -252,7 +252,7 @@ def _too_many_unread(counts: ApiCounts) -> str:
     else:
         return ""
     reasons = ", ".join(f"{leg} {reason} {n:,}" for (leg, reason), n in sorted(counts.unread_legs.items()))
-    return f"{words} ({reasons})"
+    return f"{words} (unread answers by leg and reason: {reasons})"
 
 
 def _missing_evidence(counts: ApiCounts, measures: tuple[MeasureResult, ...], min_pairs: int) -> str:
@@ -261,11 +261,11 @@ def _missing_evidence(counts: ApiCounts, measures: tuple[MeasureResult, ...], mi
         return "no pair of answers was compared yet"
     if not counts.trios and counts.read:
         return (
-            "no difference so far; texts can be judged only with a noise baseline "
+            "no pair has a noise baseline yet; texts can be compared only with a noise baseline "
             "(shadow.compare.noiseBaseline)"
         )
     if counts.read < min_pairs or not counts.trios:
-        return f"{counts.read:,} of {counts.counted:,} pairs were read, at least {min_pairs:,} are required"
+        return f"{counts.read:,} of {counts.counted:,} pairs were read; at least {min_pairs:,} are required"
     undecided = [one for one in measures if one.required and one.equivalence is Equivalence.INCONCLUSIVE]
     if not undecided:
         return ""
@@ -273,6 +273,6 @@ def _missing_evidence(counts: ApiCounts, measures: tuple[MeasureResult, ...], mi
     remaining = ""
     if slowest.support > 0:
         pairs = max(1, round(slowest.outcomes.n * (1 / slowest.support - 1)))
-        remaining = f", about {pairs:,} more pairs at this rate"
+        remaining = f"; about {pairs:,} more pairs are needed at this rate"
     names = ", ".join(result.measure for result in undecided)
     return f"not enough pairs yet to exclude a difference in {names}{remaining}"

@@ -28,8 +28,9 @@ _OF_OTHER: Final = (1 - _OF_TEXT) / 17
 class Measure:
     """The parameters of one measure: its share of alpha, its margin, and how to describe a difference.
 
-    Two backends are equivalent if `less` exceeds `more` by at most `margin` of all outcomes plus `of_own` of
-    `more`.
+    Two backends are equivalent if the candidate is less similar than the stable backend's second answer more
+    often than the reverse by at most `margin` of all outcomes plus `of_own` of the reverse ones. `less` and
+    `more` describe a candidate that is less or more similar.
     """
 
     alpha: float
@@ -43,8 +44,17 @@ class Measure:
     more: str = ""
 
 
-def _text(less: str, more: str, *, alpha: float = _OF_OTHER, margin: float = 0.2) -> Measure:
+def _describe_content(what: str) -> tuple[str, str]:
+    """Return the descriptions of a candidate whose content `what` is (less, more) similar."""
+    return (
+        f"the candidate's {what} differ more from users' answers than the stable backend's second answers do",
+        f"the candidate's {what} vary less than the stable backend's",
+    )
+
+
+def _text(what: str, *, alpha: float = _OF_OTHER, margin: float = 0.2) -> Measure:
     """Return a measure of content: the result of each pair is a fair coin if the backends are equal."""
+    less, more = _describe_content(what)
     return Measure(alpha=alpha, margin=margin, needs_baseline=True, less=less, more=more)
 
 
@@ -63,29 +73,24 @@ def _rate(less: str, more: str = "", *, margin: float = _RARE, needs_baseline: b
 
 MEASURES: Final = {
     # Nearly half of alpha goes to the text, where almost every difference shows; the others share the rest.
-    "rouge_l": _text(
-        "the candidate's texts differ more from users' answers than the stable backend's second answers",
-        "the candidate's texts vary less than the stable backend's",
-        alpha=_OF_TEXT,
-    ),
-    "vector": _text("the candidate's vectors differ more", "the candidate's vectors vary less"),
-    "ranking": _text("the candidate ranks in another order", "the candidate's order varies less"),
-    "top_result": _text(
-        "the candidate ranks another document first", "the candidate's first document varies less"
-    ),
-    "scores": _text("the candidate's scores differ more", "the candidate's scores vary less"),
-    "transcript": _text("the candidate's transcripts differ more", "the candidate's transcripts vary less"),
-    "document": _text("the candidate's documents differ more", "the candidate's documents vary less"),
+    "rouge_l": _text("texts", alpha=_OF_TEXT),
+    "vector": _text("embedding vectors"),
+    "ranking": _text("rankings"),
+    "top_result": _text("top-ranked documents"),
+    "scores": _text("relevance scores"),
+    "transcript": _text("transcripts"),
+    "document": _text("documents"),
     "finish_reason": _rate(
-        "the candidate's answers end for other finish reasons",
-        "the candidate's finish reasons vary less",
+        *_describe_content("finish reasons"),
         margin=0.05,
         needs_baseline=True,
     ),
-    "tool_calls": _rate(
-        "the candidate calls other tools", "the candidate's tool calls vary less", needs_baseline=True
+    "tool_calls": _rate(*_describe_content("tool calls"), needs_baseline=True),
+    "language": _rate(
+        "the candidate answers more often in another language than the stable backend's second answers do",
+        margin=0.05,
+        needs_baseline=True,
     ),
-    "language": _rate("the candidate answers in other languages", margin=0.05, needs_baseline=True),
     "failed": _rate("the candidate fails more often"),
     "unreadable": _rate("the candidate's answers are unreadable more often"),
     "empty": _rate("the candidate's answers are empty more often"),

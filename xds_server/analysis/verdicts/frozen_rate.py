@@ -95,7 +95,7 @@ class FrozenRate:
 
     @property
     def log_evidence(self) -> float:
-        """The log evidence that the candidate's share is above the limit; -inf without such blocks."""
+        """The log evidence that the candidate's share is above the limit; -inf if it was never alone."""
         return log_mean_exp(self.bets) if self.alone else -inf
 
     def limit(self, phi: float = 1.0) -> float:

@@ -1,9 +1,9 @@
 """Guards: gross faults roll a candidate back whatever the spec analyzes, also if it analyzes nothing (pure).
 
-A guard compares the arms like a guardrail, and only ever fails: it holds no step, and without data it takes
-nothing back. Its evidence alone is not enough for a Fail: the share in the last minutes must be gross, too. A
-guard is not there for a regression from 0.5 to 0.6 %, and one client that repeats a bad request has a small
-share of a busy candidate's requests.
+A guard compares the arms like a guardrail, but affects the verdict only by a Fail: neither little evidence
+nor missing data keeps a step from ending. Evidence alone is not enough for a Fail: the share in the last
+minutes must be gross, too. Small regressions, such as from 0.5 to 0.6 %, are left to the metrics of the spec,
+and one client that repeats a bad request causes only a small share of a busy candidate's requests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FADING: Final = 0.9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardState:
-    """The evidence of one guard, and the candidate's recent `x` of `n`, older blocks fading."""
+    """The evidence of one guard, and the candidate's recent share as `x` of `n`, with older blocks fading."""
 
     state: MetricState
     x: float = 0.0
@@ -49,7 +49,10 @@ class GuardState:
         )
 
     def is_gross(self, guard: Guardrail) -> bool:
-        """Return whether the recent share suffices for a Fail, and the control is known if it must be."""
+        """Return whether the recent share is high enough for a Fail.
+
+        Before the control has had a request, only the share of an `absolute` guard can be.
+        """
         metric, control = guard.definition, self.state.control.n or self.state.frozen_rate.total
         if not control and not metric.absolute:
             return False

@@ -19,17 +19,22 @@ from typing import Final
 __all__ = ["ControlIncidents"]
 
 _LONGEST: Final = 70.0
+"""Seconds in a row that can be left out."""
 _MOST: Final = 140.0
+"""Seconds that can be left out in all, with older ones fading."""
 _HALF_LIFE: Final = 1200.0
 """Seconds after which a block that was left out counts half."""
 _JUMP: Final = 0.3
-"""How far above its usual value the failed share of the control has to be."""
+"""How far above its usual value the failed share of the control must be in a block that is left out."""
 _END: Final = 0.03
-"""The same for the block after an incident, in which it may have ended."""
+"""The same for a block after one that was left out: the incident may have ended in the middle of it."""
 _LEAST: Final = 60
-"""The failures, or requests for a mean, that a block needs: fewer may be the retries of one user."""
+"""The failures, or for a mean the requests, of the control in a block that is left out.
+
+Fewer may be the retries of one user.
+"""
 _LEAST_IF_ALL: Final = 30
-"""The failures that a block needs if nearly all requests of the control failed."""
+"""The same if nearly all requests of the control failed."""
 _NEARLY_ALL: Final = 0.9
 _FACTOR: Final = 2.0
 """By what factor the mean of the control has to be above or below its usual value."""

@@ -6,7 +6,8 @@ from math import log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.freshness import format_time
-from xds_server.analysis.verdicts.metrics import Kind
+from xds_server.analysis.verdicts.metric_state import MIN_REQUESTS
+from xds_server.analysis.verdicts.metrics import GUARDS, Kind
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -17,45 +18,52 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "describe_cells", "describe_guard", "describe_threshold"]
 
-_RATIOS: Final = {
-    Kind.SHARE: "odds ratio (odds of failing)",
-    Kind.EXCEEDANCE: "odds ratio (odds of a slow request)",
-    Kind.MEAN: "ratio of the means",
+_COMPARED: Final = {
+    Kind.SHARE: ("odds of failing", "are"),
+    Kind.EXCEEDANCE: ("odds of a slow request", "are"),
+    Kind.MEAN: ("mean", "is"),
 }
+"""What the ratio of a metric compares, with its verb."""
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
-    """Return the message of a verdict; `since` ends the sentence that the arms are not compared."""
+    """Return the message of a verdict; `since` is the time without a comparison, such as " since 12:00"."""
     name, kind = verdict.metric, guardrail.definition.kind
     if gross := _describe_gross_failure(verdict, state):
         return gross
     if not state.blocks:
         if kind is Kind.EXCEEDANCE and state.reference_edge is None:
             return (
-                f"{name}: not enough requests of the stable backend yet for a reference value "
-                f"(weighted count so far: {sum(state.reference_buckets):.0f})"
+                f"{name}: not enough requests of the stable backend yet for a reference value: "
+                f"{int(sum(state.reference_buckets))} of {MIN_REQUESTS[guardrail.definition.quantile]} "
+                "(older requests count less)"
             )
-        return f"{name}: no interval has requests of both the candidate and the stable backend yet{since}"
+        return f"{name}: {_describe_no_comparison(since)}"
     candidate, control = _format_value(verdict.candidate, verdict), _format_value(verdict.control, verdict)
     numbers = f"{name}: candidate {candidate}, stable {control}"
-    bounds = _format_bounds(verdict, kind)
+    ratio = _describe_ratio(verdict, kind)
     match verdict.finding:
         case Finding.FAIL:
-            return f"{numbers}; worse, {verdict.evidence:,.0f} : 1 against chance{bounds}"
+            return f"{numbers}; worse, evidence against chance {verdict.evidence:,.0f} : 1; {ratio}"
         case Finding.PASS:
             if kind is Kind.SHARE and (verdict.high is None or verdict.high > verdict.margin):
                 accepted = f"less than {100 * guardrail.acceptable:g} % {verdict.unit}"
-                return f"{numbers}; passes because failures are proven acceptable ({accepted}){bounds}"
-            return f"{numbers}; not worse{bounds}, within the margin of {verdict.margin:g}"
+                return f"{numbers}; passes because failures are proven acceptable ({accepted}); {ratio}"
+            return f"{numbers}; not worse: {ratio}, within the margin of {verdict.margin:g}"
         case Finding.NO_DATA:
-            return f"{numbers}; no interval has requests of both the candidate and the stable backend{since}"
+            return f"{numbers}; {_describe_no_comparison(since)}"
         case _:
             if state.candidate.n < guardrail.min_samples:
                 share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
-                return f"{numbers}; the candidate has received {share}"
+                return f"{numbers}; {share} of the candidate were compared"
             remaining = verdict.remaining
             wait = "" if remaining is None else f"; about {_format_remaining(remaining)} needed"
-            return f"{numbers}; undecided: {_format_undecided(verdict, kind)}{wait}"
+            return f"{numbers}; undecided: {ratio}{wait}"
+
+
+def _describe_no_comparison(since: str) -> str:
+    both = "both the candidate and the stable backend"
+    return f"no comparison{since}: no interval had comparable requests of {both}"
 
 
 def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
@@ -63,9 +71,11 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
     if verdict.finding is not Finding.FAIL or state.log_evidence_of_gross_failure < log(verdict.needed):
         return ""
     alone, unit = state.frozen_rate, verdict.unit.removeprefix("of ")
+    # The name of a guard is what it counts; a metric has the name of the opposite.
+    failed = "" if verdict.metric in GUARDS else " failed"
     return (
-        f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit} at the candidate "
-        "while the stable backend had no requests; "
+        f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit}{failed} "
+        "at the candidate while the stable backend had no requests; "
         f"more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
     )
 
@@ -84,14 +94,14 @@ def describe_guard(verdict: MetricVerdict, state: MetricState, guard: Guardrail)
     if gross := _describe_gross_failure(verdict, state):
         return gross
     if not verdict.candidate.n:
-        return f"{guard.metric}: no requests of the candidate are counted"
+        return f"{guard.metric}: no {unit} of the candidate were compared yet"
     arms = " and ".join(
         f"{arm.x:,} of {arm.n:,} {unit} at {name}"
         for arm, name in ((verdict.candidate, "the candidate"), (verdict.control, "the stable backend"))
     )
     if verdict.finding is not Finding.FAIL:
         return f"{guard.metric}: {arms}"
-    return f"{guard.metric}: {arms}; worse, {verdict.evidence:,.0f} : 1 against chance"
+    return f"{guard.metric}: {arms}; worse, evidence against chance {verdict.evidence:,.0f} : 1"
 
 
 def describe_threshold(finding: Finding, breach: ThresholdState, threshold: Threshold) -> str:
@@ -121,28 +131,19 @@ def _format_value(arm: ArmSummary, verdict: MetricVerdict) -> str:
     return f"{arm.value:,.4g} {verdict.unit}".rstrip()
 
 
-def _format_bounds(verdict: MetricVerdict, kind: Kind) -> str:
-    what = "ratio" if kind is Kind.MEAN else "odds ratio"
+def _describe_ratio(verdict: MetricVerdict, kind: Kind) -> str:
+    """Return the bounds of the ratio of candidate to stable, as a clause."""
+    what, verb = _COMPARED[kind]
     low, high = verdict.low, verdict.high
     if low is None and high is None:
-        return f", no bound on the {what} yet"
+        return f"not enough requests yet for a bound on the candidate's {what}"
     if low is None:
-        return f", {what} below {high:.3g}"
-    if high is None:
-        return f", {what} above {low:.3g}"
-    return f", {what} {low:.3g} to {high:.3g}"
-
-
-def _format_undecided(verdict: MetricVerdict, kind: Kind) -> str:
-    what = _RATIOS[kind]
-    low, high = verdict.low, verdict.high
-    if low is None and high is None:
-        return f"not enough requests yet for a confidence bound on the {what}"
-    if low is None:
-        return f"the {what} is below {high:.3g}"
-    if high is None:
-        return f"the {what} is above {low:.3g}"
-    return f"the {what} is between {low:.3g} and {high:.3g}"
+        bounds = f"below {high:.3g}"
+    elif high is None:
+        bounds = f"above {low:.3g}"
+    else:
+        bounds = f"between {low:.3g} and {high:.3g}"
+    return f"the candidate's {what} {verb} {bounds} times the stable backend's"
 
 
 def _format_remaining(seconds: float) -> str:

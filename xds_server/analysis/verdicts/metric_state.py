@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from xds_server.analysis.counts import Counts
     from xds_server.analysis.verdicts.policy import Guardrail
 
-__all__ = ["MetricState", "Totals", "quantile"]
+__all__ = ["MIN_REQUESTS", "MetricState", "Totals", "quantile"]
 
-_MIN_REQUESTS: Final = {0.5: 100, 0.99: 500}
-"""The number of control requests required before its quantile is used as the reference."""
+MIN_REQUESTS: Final = {0.5: 100, 0.99: 500}
+"""The number of the control's requests required before a quantile of theirs is the reference, by quantile."""
 _FADING: Final = 0.98
 _MAX_BLOCK_WEIGHT: Final = 200
 """The largest weight of one block in the reference, in requests.
@@ -135,7 +135,7 @@ class MetricState:
         weight = min(1.0, _MAX_BLOCK_WEIGHT / max(1, sum(control)))
         buckets = tuple(old + weight * new for old, new in zip(fading, control, strict=True))
         next_edge = edge
-        if sum(buckets) >= _MIN_REQUESTS[metric.quantile]:
+        if sum(buckets) >= MIN_REQUESTS[metric.quantile]:
             next_edge = min(_nearest_edge_to_quantile(buckets, metric.quantile), len(metric.edges) - 1)
         after = replace(self, reference_buckets=buckets, reference_edge=next_edge)
         if edge is None:
@@ -199,7 +199,8 @@ class MetricState:
     def log_evidence_of_gross_failure(self) -> float:
         """The log evidence that the candidate fails grossly while the control has no requests.
 
-        It is comparable with that of `log_evidence_against`: its smaller part of alpha is taken off.
+        This test has only the part `ALPHA_PART` of alpha. The logarithm of that part is added, so that a
+        verdict can use the same threshold as for `log_evidence_against`.
         """
         return self.frozen_rate.log_evidence + log(ALPHA_PART)
 

@@ -43,8 +43,8 @@ class Metric:
 
     `max_ratio` is the tolerated ratio of candidate to control, and `margin` the ratio that must be excluded
     before a promotion. `share` returns (failed, total); `buckets`, `edges` and `quantile` define an
-    exceedance; `mean` returns (value, weight). A guard fails only while the recent share is at least `least`,
-    and if the control never had a request, only if the share is `absolute`: bad whatever the control's is.
+    exceedance; `mean` returns (value, weight). A guard fails only while the recent share is at least `least`.
+    Before the control has had a request, only an `absolute` guard can fail: one whose share is bad in itself.
     """
 
     name: str

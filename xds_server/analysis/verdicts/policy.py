@@ -122,10 +122,10 @@ class Threshold:
 class Policy:
     """All parameters of the analysis of one candidate.
 
-    `alpha` is the probability of rolling back a candidate that is no worse, over the whole rollout however
-    often it is checked. The `guards` use a fifth of it, in equal parts; the rest is split over the guardrails
-    that roll back. Without such guardrails, the guards use all of it. The candidate's requests in the first
-    `initial_delay` seconds after its first one are ignored, since a cold cache is no regression.
+    `alpha` is the largest probability of rolling back a candidate that is no worse, over the whole rollout
+    however often it is checked. The `guards` use a fifth of it, in equal parts; the rest is split over the
+    guardrails that roll back. Without such guardrails, the guards use all of it. The candidate's requests in
+    the first `initial_delay` seconds after its first one are ignored, since a cold cache is no regression.
     """
 
     guardrails: tuple[Guardrail, ...]

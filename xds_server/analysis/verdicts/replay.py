@@ -1,7 +1,7 @@
 """Recorded blocks run through a policy: what it would have decided, and when (pure).
 
-The blocks go through the analysis of a live route, so that the policy of the time leads to the verdicts of
-the time.
+The blocks go through the same code as those of a live route. The policy that was active at the time
+therefore leads to the same verdicts as then.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def replay(
 
 @dataclass(slots=True)
 class _Run:
-    """What is known of one run while its blocks are replayed."""
+    """The findings in one run while its blocks are replayed."""
 
     blocks: int = 0
     started: float | None = None
@@ -129,5 +129,5 @@ class _Run:
         queries = [t.name for t in policy.thresholds if t.query and t.query not in self.queries]
         return (
             *(("the first blocks of the run",) if self.begins_late else ()),
-            *(f"results of the query of {name}" for name in queries),
+            *(f"results of the query of metric {name}" for name in queries),
         )

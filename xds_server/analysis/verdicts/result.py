@@ -59,8 +59,8 @@ class AnalysisResult:
 
     A guard affects the verdict only by a Fail. A Pass with too low a coverage is Inconclusive.
 
-    `lapsed` is whether a Pass became NoData only because the control has too few requests to compare the
-    candidate's with, which are still counted.
+    `lapsed` is whether a Pass became NoData only because the control no longer has requests to compare with,
+    while the candidate still has some.
     """
 
     finding: Finding

@@ -169,7 +169,7 @@ class RouteAnalysis:
             # The evidence may begin anew with a later block; nothing is missing then.
             if first and _begins_late(analyzed, cut_off=cut_off):
                 start = format_time(analyzed.block.start)
-                self.missing = f"the blocks before {start} were not read after a restart"
+                self.missing = f"counts before {start} are missing since a restart of the control plane"
             first = False
         if end is not None:
             self._analyze(end)

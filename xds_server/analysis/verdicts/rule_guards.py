@@ -1,4 +1,4 @@
-"""Guards for backends that have users by targets and rules only (pure).
+"""Guards for backends that have users by targets, rules or the preview only (pure).
 
 These users are not drawn at random, so that metrics would compare different users. Guards are for gross
 faults, which no choice of users explains. The evidence is not restored after a restart: it begins anew.
@@ -26,9 +26,9 @@ __all__ = ["RuleGuards"]
 
 @dataclass(slots=True)
 class RuleGuards:
-    """The evidence on each such backend since the spec was accepted.
+    """The evidence on each such backend since the spec was accepted or the run began.
 
-    `results` are those of the newest block, `reasons` the last ones of backends that were withdrawn since.
+    `results` has the results of the newest block, `reasons` the last results of withdrawn backends.
     """
 
     results: dict[str, AnalysisResult] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class RuleGuards:
     _since: tuple[int, int, Policy] | None = None
 
     def add_block(self, block: Block, state: State, policy: Policy, analyzed: Collection[str]) -> None:
-        """Add a block; backends in `analyzed` have users by the strategy, and their guards are elsewhere."""
+        """Add a block; backends in `analyzed` have users by the strategy, and `RouteAnalysis` guards them."""
         since = state.run, state.generation, policy
         if self._since != since:
             self._since, self._evidence, self.results, self.reasons = since, {}, {}, {}
@@ -57,5 +57,5 @@ class RuleGuards:
 
     @property
     def failed(self) -> dict[str, AnalysisResult]:
-        """The backends that failed in the newest block, with the reason."""
+        """The results of the backends that failed in the newest block."""
         return {name: result for name, result in self.results.items() if result.finding is Finding.FAIL}

@@ -37,7 +37,8 @@ class ThresholdState:
     """One threshold over time.
 
     `value_at` is the end of the last block with requests, or with a query result, for the value.
-    `breached_since` is when the value started to breach the limit.
+    `breached_since` is when the value started to breach the limit. `tripped` stays true once the limit was
+    breached for long enough or often enough; `reason` describes how.
     """
 
     recent: tuple[tuple[float, Counts], ...] = ()

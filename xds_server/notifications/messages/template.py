@@ -76,7 +76,7 @@ _TAGS: Final = {
 
 
 class TemplateError(ValueError):
-    """A template is invalid: `line` counts from 1 within it, `allowed` lists what is allowed."""
+    """A template is invalid: `line` is the line of the template, from 1; `allowed` lists what is allowed."""
 
     def __init__(self, message: str, *, line: int = 1, allowed: str = "") -> None:
         super().__init__(message)
@@ -94,7 +94,9 @@ class Template:
             TemplateError: The text is not a template, or uses elements that are not allowed.
         """
         if len(text) > _MAX_LENGTH:
-            raise TemplateError(f"has {len(text)} characters", allowed=f"allowed: at most {_MAX_LENGTH}")
+            raise TemplateError(
+                f"has {len(text)} characters", allowed=f"allowed: at most {_MAX_LENGTH} characters"
+            )
         environment = ImmutableSandboxedEnvironment(autoescape=False, keep_trailing_newline=False)
         try:
             _check(environment.parse(text))
@@ -123,10 +125,11 @@ def _check(tree: nodes.Template) -> None:
             case nodes.Name() if node.name not in FIELDS:
                 message, allowed = f"unknown field {node.name!r}", f"allowed: {', '.join(FIELDS)}"
             case nodes.Getattr() | nodes.Getitem() if not _in_mapping(node):
-                message, allowed = "only weights and labels have fields", "allowed: weights.v2 or labels.team"
+                message = "only weights and labels have fields"
+                allowed = "allowed: a field of weights or labels, such as weights.v2 or labels.team"
             case _ if not isinstance(node, _ALLOWED):
                 message = f"{_element(node)} is not allowed"
-                allowed = "allowed: fields, {% if %} and filters"
+                allowed = "allowed: fields, comparisons, {% if %} and filters"
             case _:
                 continue
         raise TemplateError(

@@ -1,4 +1,4 @@
-"""Validate regular expressions that Python and Envoy interpret alike, within the size limits of Envoy.
+"""Accept only regular expressions that Python and Envoy interpret alike, within the size limits of Envoy.
 
 Envoy uses RE2, which has no lookaround, backreferences or atomic groups, and expands repetition counts.
 Syntax that only one of Python and RE2 supports is an error, because a proxy that cannot compile an expression

@@ -234,7 +234,7 @@ def _failed_guards(view: RouteView) -> list[GuardView]:
 
 
 def _decides(view: RouteView) -> bool:
-    """Return whether there is a verdict: guards alone prove no candidate good."""
+    """Return whether there is a verdict to show: guards alone can give only the verdict Fail."""
     found = view.analysis
     return found is not None and (bool(found.metrics) or found.finding == "Fail")
 

@@ -227,7 +227,10 @@ class Group:
     # Status
 
     def convergence(self) -> Convergence:
-        """Return how many nodes have the newest snapshot, and why the others do not."""
+        """Return how many nodes have the newest snapshot, and why the others do not.
+
+        A node that opens one stream for each type is counted once for each of them.
+        """
         active = self._active()
         stopped = [state for state in active if state.rollout.nack is not None]
         details = [state.build_error for state in active if state.build_error]
@@ -268,7 +271,8 @@ class Group:
         if state is not None and nack is not None:
             if nack.node == stream.node_id:
                 return ProxyStatus.NACKED, nack.message
-            reason = f"kept on version {state.last_good.version}: the newest was stopped by {nack.cause}"
+            good = state.last_good.version
+            reason = f"kept on version {good}: the newest version was stopped by {nack.cause}"
             return ProxyStatus.STALE, reason
         if state is not None and state.build_error:
             return ProxyStatus.STALE, state.build_error

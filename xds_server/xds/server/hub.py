@@ -178,7 +178,7 @@ class Hub:
 
     @property
     def groups(self) -> frozenset[str]:
-        """The names of the groups that have clients."""
+        """The names of the groups that have clients, or state that is kept for clients to come."""
         return frozenset(self._groups)
 
     @property

@@ -109,7 +109,8 @@ class NodeClassState:
         newest, good = self.newest.version, self.last_good.version
         current = sum(stream.session.type_synced(RUNTIME) for stream in self.streams)
         return (
-            f"version {newest} was stopped by {nack.cause}: {nack.message}; it is not sent to other proxies, "
-            f"which keep version {good}; a proxy that starts now receives version {good}; "
-            f"{current} of {len(self.streams)} proxies have the newest runtime layer with its kill switches"
+            f"version {newest} was stopped by {nack.cause}: {nack.message}; this version is not sent to "
+            f"other proxies, which keep version {good}; a proxy that starts now receives version {good}; "
+            "the newest runtime layer with its kill switches is synced on "
+            f"{current} of {len(self.streams)} streams"
         )

@@ -155,8 +155,8 @@ class ProbeRollout(Generic[C]):
         if self._rounds >= _MAX_ROUNDS:
             # The version may be what makes proxies disconnect, so no other proxy receives it.
             message = (
-                f"none of the proxies that received it first ACKed it in {self._rounds} rounds; "
-                "in the last round, all of them disconnected"
+                f"in {self._rounds} rounds, no proxy that received the version ACKed it; "
+                "all proxies of the last round disconnected"
             )
             return self.stop(self.target, Nack("", message))
         return self._probe(clients, self.probe_count, now)

@@ -28,7 +28,7 @@ __all__ = ["WorkerConnection"]
 
 @dataclass(slots=True)
 class _Sent:
-    """The snapshot of a node class that was sent last, and whether the worker knows that it was NACKed."""
+    """The snapshot of a node class that was sent last, and whether the worker sent or received its NACK."""
 
     snapshot: Snapshot
     nack_known: bool

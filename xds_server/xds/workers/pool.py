@@ -227,7 +227,7 @@ class WorkerPool:
         self._build(node_class)
 
     def _handle_nack(self, connection: WorkerConnection, message: wire.VersionNack) -> None:
-        """Record that a probe of one worker NACKed a version, and send that to the other workers."""
+        """Record that a probe of one worker NACKed a version, and send the NACK to the other workers."""
         node_class = node_class_from_wire(message.node_class)
         record = self._registry.classes.get(node_class)
         if record is not None and record.record_nack(message.version, nack_from_wire(message)):

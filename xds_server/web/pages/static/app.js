@@ -25,7 +25,7 @@
   source.addEventListener("end", function () { source.close(); location.reload(); });
   source.addEventListener("error", function () {
     var closed = source.readyState === EventSource.CLOSED;
-    if (state) state.textContent = closed ? "this page is no longer updated; reload it"
+    if (state) state.textContent = closed ? "this page is no longer updated; reload it to get the current state"
       : "no connection to the control plane, reconnecting; proxies keep serving users";
   });
 })();
