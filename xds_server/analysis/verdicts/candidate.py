@@ -217,7 +217,9 @@ def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> 
         verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
         if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
             verdict = replace(verdict, finding=Finding.INCONCLUSIVE)
-        found.append(replace(verdict, message=describe_guard(verdict, guarded.state, guard)))
+        message = describe_guard(verdict, guarded.state, guard)
+        message += _few_users(verdict, guarded.state, guard, evidence.cells.get(guard.metric))
+        found.append(replace(verdict, message=message))
     return tuple(found)
 
 
@@ -277,9 +279,17 @@ def _guardrail_verdict(
         message="",
     )
     message = describe(verdict, state, guardrail, _last_comparison(state, evidence))
-    if cells is not None and over_requests >= fail_threshold > against and finding is not Finding.FAIL:
-        message = f"{message}; {describe_cells(*cells.worse)}"
-    return replace(verdict, message=message)
+    return replace(verdict, message=message + _few_users(verdict, state, guardrail, cells))
+
+
+def _few_users(
+    verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, cells: CellEvidence | None
+) -> str:
+    """Return why the evidence over requests does not suffice, as the end of a sentence; "" if it does."""
+    over_requests = state.log_evidence_against(guardrail)
+    if cells is None or verdict.finding is Finding.FAIL or over_requests < log(verdict.needed):
+        return ""
+    return f"; {describe_cells(*cells.worse)}" if cells.applies else ""
 
 
 def _effect(
