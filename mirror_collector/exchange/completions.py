@@ -73,11 +73,6 @@ class CompletionBuilder:
 
     logprob_sum: float = 0.0
 
-    @property
-    def finished(self) -> bool:
-        """Whether every choice has a finish reason."""
-        return bool(self.choices) and all(choice.finish is not None for choice in self.choices.values())
-
     def add_event(self, choices: list[Any], usage: Any) -> None:
         """Add one event of a stream."""
         self.seen = True

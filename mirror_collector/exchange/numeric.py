@@ -58,11 +58,11 @@ def _vector(value: Any) -> bytes | None:
 
 
 def read_ranking(value: Any) -> Reply | None:
-    """Return the ranking in ``results``, or in a list, in its order; None if any result is invalid."""
+    """Return the ranking in ``results``, or in a list; None if it is empty or any result is invalid."""
     match value:
-        case {"results": [*items], **rest}:
+        case {"results": [*items], **rest} if items:
             usage = rest.get("usage")
-        case [*items]:
+        case [*items] if items:
             usage = None
         case _:
             return None

@@ -44,6 +44,9 @@ class _Stream:
     failed: bool = False
     """Whether an event reports an error."""
 
+    broken: bool = False
+    """Whether an event is no JSON, so that clients fail on it."""
+
     unknown: int = 0
     """Number of events of no known shape."""
 
@@ -94,6 +97,7 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
             continue
         # Anything but an object is no event of a model, or is cut off by the end of the body.
         value = load_json(event) if event[:1] == b"{" else None
+        stream.broken = stream.broken or (value is None and event[:1] == b"{")
         if type(value) is dict and type(choices := value.get("choices")) is list and "error" not in value:
             # Nearly every event is of this kind, and a stream has hundreds of events.
             add_choices(choices, value.get("usage"))
@@ -102,6 +106,8 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
     if b"error" in data and _ERROR_EVENT.search(data):
         stream.failed = True
     reply = _build(stream, api)
+    if reply is not None and stream.broken:
+        reply = replace(reply, whole=False)
     if reply is None or count < _MAX_EVENTS or stream.done:
         return reply
     return replace(reply, unread=UnreadReason.TOO_LARGE)
@@ -139,8 +145,7 @@ def _read_completion(stream: _Stream, api: Api) -> Reply | None:
     completion = stream.completion
     if not completion.seen:
         return None
-    whole = stream.done or completion.finished
-    reply = completion.build(streamed=True, whole=whole, error=stream.failed, chat=api is Api.CHAT)
+    reply = completion.build(streamed=True, whole=stream.done, error=stream.failed, chat=api is Api.CHAT)
     # vLLM streams a transcript in the format of chat.
     return replace(reply, kind=ReplyKind.TRANSCRIPT) if api is Api.TRANSCRIPTION else reply
 

@@ -269,12 +269,21 @@ def test_a_stream_without_an_end_is_not_whole() -> None:
     assert (reply.whole, reply.content_chunks) == (False, 0)
 
 
-def test_every_choice_of_a_stream_needs_an_end() -> None:
+def test_finish_reasons_are_no_end_mark() -> None:
     ends = [{"choices": [{"index": i, "delta": {"content": "x"}, "finish_reason": "stop"}]} for i in (0, 1)]
-    open_choice = {"choices": [{"index": 2, "delta": {"content": "y"}}]}
-    assert stream(*ends, api=Api.CHAT).whole
+    assert stream(*ends, "data: [DONE]\n\n", api=Api.CHAT).whole
     assert stream(*ends, api=Api.CHAT).text == "x\fx"
-    assert not stream(*ends, open_choice, api=Api.CHAT).whole
+    assert stream(*ends, api=Api.CHAT).is_broken
+
+
+def test_a_stream_with_an_event_that_is_no_json_is_broken() -> None:
+    event = {"choices": [{"index": 0, "delta": {"content": "x"}}]}
+    reply = stream(event, 'data: {"choices": [{"ind\n\n', event, "data: [DONE]\n\n", api=Api.CHAT)
+    assert (reply.text, reply.whole, reply.is_broken) == ("xx", False, True)
+
+
+def test_an_empty_ranking_is_no_answer() -> None:
+    assert plain({"id": "r", "model": "m", "results": []}, Api.RERANK).unread is UnreadReason.UNKNOWN_FORMAT
 
 
 @pytest.mark.parametrize("error", [{"message": "no such model"}, "no such model"])

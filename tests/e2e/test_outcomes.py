@@ -80,7 +80,8 @@ ANSWERS: Final[dict[str, tuple[str, str, bytes, str]]] = {
     "speech": ("/v1/audio/speech", "audio/mpeg", b"x" * 4000, "other"),
     "transcript": ("/v1/audio/transcriptions", "text/plain", b"hello", "other"),
     "stream": (CHAT, EVENTS, events(DELTA, {**DELTA, "usage": USAGE}, "[DONE]"), "metered"),
-    "stream without object": (CHAT, EVENTS, events({"choices": [{}]}, "[DONE]"), "unmetered"),
+    "stream with model": (CHAT, EVENTS, events({"choices": [{}], "model": "m"}, "[DONE]"), "unmetered"),
+    "stream of others": (CHAT, EVENTS, events({"value": 42}, {"value": 43}, "[DONE]"), "shape"),
     "stream, CRLF": (CHAT, EVENTS, events(DELTA, "[DONE]").replace(b"\n", b"\r\n"), "unmetered"),
     "stream with error": (CHAT, EVENTS, events(DELTA, VLLM_ERROR, "[DONE]"), "in_band"),
     "stream of an error": (CHAT, EVENTS, events(VLLM_ERROR, "[DONE]"), "in_band"),
@@ -137,6 +138,7 @@ KINDS: Final = (
     *(f"status {status}" for status in STATUSES),
     "compressed",
     "compressed stream",
+    "claimed compression",
     "chunked",
     "cut",
 )
@@ -168,6 +170,12 @@ class Backend:
                 response.headers["content-type"] = EVENTS
             await response.prepare(request)
             await response.write(gzip.compress(ANSWERS["chat"][2]))
+        elif kind == "claimed compression":
+            # Encoders of br and zstd store short events as they are, so the parser of streams reads them.
+            self.classes["encoded"] += 1
+            response.headers.update({"content-encoding": "br", "content-type": EVENTS})
+            await response.prepare(request)
+            await response.write(events(DELTA))
         elif kind == "chunked":
             self.classes["unsized"] += 1
             response.enable_chunked_encoding()

@@ -130,7 +130,9 @@ def _events() -> TypedExtensionConfig:
     """Return the parser of streams that end with a mark that is no JSON, `[DONE]`."""
     return _event_parser(
         [
-            (_rule("kind", "object", constant="stream", missing="stream"), True),
+            # The constant for a missing value is written when the stream ends, if no event has the value.
+            (_rule("kind", "object", constant="stream", missing="stream of others"), True),
+            (_rule("model", "model", kind=_STRING), True),
             (_rule("prompt", "usage.prompt_tokens"), False),
             (_rule("completion", "usage.completion_tokens"), False),
             (_rule("error", "error.message", kind=_STRING, error=("mark", "yes")), False),

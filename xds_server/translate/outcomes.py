@@ -23,6 +23,9 @@ _TEXT_APIS: Final = ("/chat/completions", "/completions", "/responses", "/messag
 """The ends of the paths of APIs that answer with JSON or an event stream, and with nothing else."""
 _END_EVENTS: Final = ("message_stop", "response.completed", "response.incomplete")
 _ERROR_EVENTS: Final = ("error", "response.failed")
+_ENCODED: Final = (
+    "'content-encoding' in response.headers && response.headers['content-encoding'] != 'identity'"
+)
 _FALSE: Final = ("0", "false")
 """How the filters write `"error": false`, which is no error."""
 
@@ -47,12 +50,16 @@ def _read() -> str:
     ended = _either(f"'mark' in {_READ}", f"'type' in {_READ} && {_READ}['type'] in {_list(_END_EVENTS)}")
     shaped = _either(*(f"'{key}' in {_READ}" for key in ("object", "type", "model", "prompt")))
     return _choose(
+        # The parser of streams gets encoded ones, too: br and zstd store short events literally, and a header
+        # can claim an encoding that the body does not have. A client would decode both.
+        (_ENCODED, _name(Outcome.ENCODED)),
         (f"'invalid' in {_READ}", _name(Outcome.INVALID)),
         (error, _name(Outcome.ERROR)),
         (f"response.size == 0 || !('kind' in {_READ})", _name(Outcome.EMPTY)),
         (f"{_READ}['kind'] == 'json'", _if(shaped, _name(Outcome.JSON), _name(Outcome.SHAPE))),
-        (ended, _name(Outcome.STREAM)),
-        otherwise=_name(Outcome.UNENDED),
+        (f"!({ended})", _name(Outcome.UNENDED)),
+        (f"{_READ}['kind'] == 'stream of others' && !({shaped})", _name(Outcome.SHAPE)),
+        otherwise=_name(Outcome.STREAM),
     )
 
 
@@ -65,10 +72,7 @@ def _unread(envoy: int, *, reads_answers: bool) -> str:
     return _choose(
         ("request.method != 'POST'", _name(Outcome.OTHER)),
         ("response.size == 0", _name(Outcome.EMPTY)),
-        (
-            "'content-encoding' in response.headers && response.headers['content-encoding'] != 'identity'",
-            _name(Outcome.ENCODED),
-        ),
+        (_ENCODED, _name(Outcome.ENCODED)),
         ("!('content-type' in response.headers)", _if(text_api, _name(Outcome.FORMAT), _name(Outcome.OTHER))),
         (f"{content_type}.matches('(?i)^text/event-stream')", _name(stream)),
         (f"{content_type}.matches('(?i)^application/([^;]*[+])?json')", _name(long_json)),

@@ -99,7 +99,7 @@ def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
             )
         )
     )
-    streamed = _metadata("kind", ValueMatcher(string_match=StringMatcher(exact="stream")))
+    streamed = _metadata("kind", ValueMatcher(string_match=StringMatcher(prefix="stream")))
     completion = f"%DYNAMIC_METADATA({ANSWER}:completion)%"
     return [
         _log(envoy, counters=[_counter("requests", fixed=1, tags=tags)]),
