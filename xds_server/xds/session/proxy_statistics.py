@@ -82,11 +82,15 @@ def _is_loss(name: str, metric: wire.Metric) -> bool:
 
 
 def _add(sums: CounterTotals, name: str, metric: wire.Metric) -> None:
+    is_histogram = metric.HasField("histogram")
+    if not is_histogram and not metric.counter.value:
+        # Most series of a message: Envoy sends each that was used once.
+        return
     labels = {label.name: label.value for label in metric.label}
     cluster = labels.get("cluster")
     if cluster is None:
         return
-    if not metric.HasField("histogram"):
+    if not is_histogram:
         sums.add_counter(name, metric.counter.value, labels)
     elif name in EDGES and metric.histogram.sample_count:
         _add_histogram(sums, cluster, name, metric.histogram)
