@@ -48,17 +48,16 @@ _METRICS = ("success-rate", "ttft-p50", "ttft-p99", "tokens-per-request")
 def message(node: str = "", *, cells: bool = False, requests: int = 50) -> bytes:
     """Return a proxy's message: counts of two backends, and forty of Envoy's own counters.
 
-    With `cells` there is a series for each cell and for two outcomes. As in Envoy, a series that was used once
-    is in every message; only as many as there are `requests` have a value other than 0.
+    With `cells` there is a series for each cell. As in Envoy, a series that was used once is in every
+    message; only as many as there are `requests` have a value other than 0.
     """
     families = [_envoy_counter(f"cluster.chat.upstream_rq_{number}") for number in range(40)]
     for variant in ("v1", "v2"):
         cluster = wire.Label(name="cluster", value=f"chat/{variant}")
         code = wire.Label(name="code", value="200")
+        families.append(_counter("requests", 50, cluster, code))
         if cells:
-            families.append(_by_cell(requests, cluster, code))
-        else:
-            families.append(_counter("requests", 50, cluster, code))
+            families.append(_by_cell(requests, cluster))
         families += [
             _counter(name, 5000, cluster)
             for name in (
@@ -84,13 +83,12 @@ def message(node: str = "", *, cells: bool = False, requests: int = 50) -> bytes
     return wire.Message(identifier=identifier, families=families).SerializeToString()
 
 
-def _by_cell(requests: int, cluster: wire.Label, code: wire.Label) -> wire.Family:
-    family = wire.Family(name="llm.requests")
-    for number in range(2 * CELLS):
-        outcome = wire.Label(name="outcome", value=("json", "stream")[number % 2])
-        cell = wire.Label(name="cell", value=str(number // 2))
+def _by_cell(requests: int, cluster: wire.Label) -> wire.Family:
+    family = wire.Family(name="llm.cell")
+    for number in range(CELLS):
+        cell = wire.Label(name="cell", value=str(number))
         value = wire.Counter(value=float(number < requests))
-        family.metric.append(wire.Metric(label=[cluster, code, outcome, cell], counter=value))
+        family.metric.append(wire.Metric(label=[cluster, cell], counter=value))
     return family
 
 

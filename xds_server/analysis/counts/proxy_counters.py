@@ -36,19 +36,19 @@ _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 
-_Ended = tuple[str, Outcome | None, int | None]
-"""The status of a request, its outcome and its cell; None in counters without such a tag or cell."""
+_Ended = tuple[str, Outcome | None]
+"""The status of a request and its outcome; None in the counters of a configuration that had no such tag."""
 _MAX_CELLS: Final = 100
 
 
 @dataclass(slots=True)
 class _ClusterTotals:
-    """Counters by name; those of requests also by status, outcome and cell, and `waiting` by cell."""
+    """Counters by name; those of requests also by status and outcome, and all of a cell by cell."""
 
     numbers: dict[str, int] = field(default_factory=dict)
-    waiting: dict[int, int] = field(default_factory=dict)
     ended: dict[str, dict[_Ended, int]] = field(default_factory=dict)
     buckets: dict[str, list[int]] = field(default_factory=dict)
+    cells: dict[int, _ClusterTotals] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -65,16 +65,18 @@ class CounterTotals:
         if not 0 < value < 1 << 53 or "cluster" not in labels:
             return
         totals = self._of(labels["cluster"])
-        code, cell = labels.get("code"), _cell(labels.get("cell"))
+        if (label := labels.get("cell")) is not None:
+            cell = _cell(label)
+            if cell is None:
+                return
+            totals = totals.cells.setdefault(cell, _ClusterTotals())
+        code = labels.get("code")
         if code is None:
             totals.numbers[name] = totals.numbers.get(name, 0) + int(value)
-            if name == "waiting" and cell is not None:
-                totals.waiting[cell] = totals.waiting.get(cell, 0) + int(value)
             return
         if labels.get("wait") == "short":
             name = f"{name}_early"
-        ended = (code, _outcome(labels.get("outcome")), cell)
-        of = totals.ended.setdefault(name, {})
+        ended, of = (code, _outcome(labels.get("outcome"))), totals.ended.setdefault(name, {})
         of[ended] = of.get(ended, 0) + int(value)
 
     def add_bucket(self, cluster: str, name: str, index: int, count: int) -> None:
@@ -114,15 +116,15 @@ def _outcome(label: str | None) -> Outcome | None:
         return Outcome.OTHER
 
 
-def _cell(label: str | None) -> int | None:
-    """Return the number of a cell; None without cells, and for what is no such number."""
-    if label is None or not (label.isascii() and label.isdigit()) or int(label) >= _MAX_CELLS:
+def _cell(label: str) -> int | None:
+    """Return the number of a cell, or None if the label is no such number."""
+    if not (label.isascii() and label.isdigit()) or int(label) >= _MAX_CELLS:
         return None
     return int(label)
 
 
 def _counts(totals: _ClusterTotals) -> Counts:
-    numbers, (classes, cells) = totals.numbers, _classes(totals)
+    numbers, classes = totals.numbers, _classes(totals.ended)
     streams = classes.pop("streams", 0)
     found: dict[str, Any] = {
         **classes,
@@ -136,20 +138,32 @@ def _counts(totals: _ClusterTotals) -> Counts:
         stream_unmetered_bytes=max(
             0, numbers.get("stream_bytes", 0) - numbers.get("stream_metered_bytes", 0)
         ),
-        cells=_rows(cells, totals.waiting),
+        cells=_rows(totals.cells),
     )
 
 
-def _rows(cells: Mapping[int, Mapping[str, int]], waiting: Mapping[int, int]) -> Cells:
+def _rows(cells: Mapping[int, _ClusterTotals]) -> Cells:
     """Return the numbers of each cell up to the last one that has any."""
-    last = max((*cells, *waiting), default=-1)
-    none: dict[str, int] = {}
-    return tuple(
-        tuple(
-            {"waiting": waiting.get(cell, 0), **cells.get(cell, none)}.get(name, 0) for name in CELL_NUMBERS
-        )
-        for cell in range(last + 1)
-    )
+    found = {cell: _row(totals) for cell, totals in cells.items()}
+    none = (0,) * len(CELL_NUMBERS)
+    return tuple(found.get(cell, none) for cell in range(max(found, default=-1) + 1))
+
+
+def _row(totals: _ClusterTotals) -> tuple[int, ...]:
+    """Return the numbers of one cell.
+
+    Successes are counted together; only faults and requests with response flags have a status and an outcome.
+    """
+    ended = {name.removeprefix("cell_"): by_class for name, by_class in totals.ended.items()}
+    flagged: dict[_Ended, int] = {}
+    for name in ("broken", "left", "left_early"):
+        for key, n in ended.get(name, {}).items():
+            flagged[key] = flagged.get(key, 0) + n
+    ended["requests"] = flagged | ended.pop("fault", {})
+    classes = _classes(ended)
+    classes["requests"] = max(0, totals.numbers.get("cell", 0) - classes.get("left", 0))
+    classes["waiting"] = totals.numbers.get("cell_waiting", 0)
+    return tuple(classes.get(name, 0) for name in CELL_NUMBERS)
 
 
 _NUMBERS: Final = (
@@ -171,22 +185,18 @@ _FAILED_AS: Final[dict[Outcome | None, str]] = {
 }
 
 
-def _classes(totals: _ClusterTotals) -> tuple[dict[str, int], dict[int, dict[str, int]]]:
-    """Return the number of requests by class, and the same by cell; `streams` are those of the answers."""
+def _classes(ended: Mapping[str, Mapping[_Ended, int]]) -> dict[str, int]:
+    """Return the number of requests by class, and of the answers those that are `streams`."""
     none: dict[_Ended, int] = {}
-    broken, left = totals.ended.get("broken", none), totals.ended.get("left", none)
-    early = totals.ended.get("left_early", none)
+    broken, left = ended.get("broken", none), ended.get("left", none)
+    early = ended.get("left_early", none)
     found: dict[str, int] = {}
-    cells: dict[int, dict[str, int]] = {}
 
-    for key, n in totals.ended.get("requests", none).items():
-        code, outcome, cell = key
-        into = (found,) if cell is None else (found, cells.setdefault(cell, {}))
+    def add(name: str, n: int) -> None:
+        found[name] = found.get(name, 0) + n
 
-        def add(name: str, n: int, into: tuple[dict[str, int], ...] = into) -> None:
-            for sums in into:
-                sums[name] = sums.get(name, 0) + n
-
+    for key, n in ended.get("requests", none).items():
+        code, outcome = key
         # An error inside the answer makes many clients disconnect; a 5xx is a failure in any case.
         blamed = code[0] == _SERVER_ERROR or outcome is Outcome.ERROR
         gone = 0 if blamed else min(n, left.get(key, 0) + early.get(key, 0))
@@ -211,4 +221,4 @@ def _classes(totals: _ClusterTotals) -> tuple[dict[str, int], dict[int, dict[str
         else:
             add("answers", rest)
             add("streams", rest if outcome is Outcome.STREAM else 0)
-    return found, cells
+    return found
