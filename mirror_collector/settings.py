@@ -216,7 +216,7 @@ def _describe(problem: Any) -> str:
 
 def _read_error(error: OSError | UnicodeDecodeError) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return "the file is not UTF-8 text"
+        return f"not UTF-8 text (byte {error.start})"
     return error.strerror or str(error)
 
 

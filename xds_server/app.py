@@ -101,8 +101,8 @@ class Config:
     """Where proxies send captured legs."""
     collector_http: str | None = None
     """The base URL of the collector's HTTP API."""
-    collector_token: Path | None = None
-    """The file of the token for the collector's HTTP API."""
+    collector_token: str = field(default="", repr=False)
+    """The token for the collector's HTTP API; empty if the collector requires none."""
     evidence: tuple[ir.Address, ...] = ()
     """The collectors that stream evidence; by default `collector_grpc`."""
     workers: int = 1
@@ -232,8 +232,9 @@ def _make_publisher(config: Config, clock: Clock) -> Callable[..., Hub | WorkerP
 
 
 def _summaries(config: Config) -> CollectorSource | None:
-    token = "" if config.collector_token is None else config.collector_token.read_text().strip()
-    return None if config.collector_http is None else CollectorSource(config.collector_http, token)
+    if config.collector_http is None:
+        return None
+    return CollectorSource(config.collector_http, config.collector_token)
 
 
 def _streams(config: Config) -> EvidenceSource | None:
@@ -352,7 +353,11 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> OSError:
 
 def _http_tls(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # What ssl raises is an OSError.
+        message = f"cannot load the TLS certificate of the HTTP port from {certificate}, {key}: {error}"
+        raise OSError(message) from error
     return context
 
 

@@ -41,6 +41,7 @@ _REQUIRED: Final = ("route", "metric")
 _OPTIONAL: Final = ("unit", "request_id", "variant", "id")
 _FIELDS: Final = (*_REQUIRED, *_OPTIONAL, "value")
 _MAX_VALUE: Final = 1e9
+_MAX_PROBLEMS: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def parse_outcomes(document: Any) -> ParsedOutcomes:
     """Parse the outcomes of a decoded request body.
 
     Raises:
-        ValueError: The body is invalid; the message lists up to twenty problems.
+        ValueError: The body is invalid; the message lists up to twenty problems and the number of others.
     """
     match document:
         case [*items] | {"outcomes": [*items]}:
@@ -92,7 +93,9 @@ def parse_outcomes(document: Any) -> ParsedOutcomes:
         )
     problems = [problem for number, value in enumerate(values) for problem in _problems(number, value)]
     if problems:
-        raise ValueError("; ".join(problems[:20]))
+        rest = len(problems) - _MAX_PROBLEMS
+        more = [f"and {rest} more problem{'s' if rest != 1 else ''}"] if rest > 0 else []
+        raise ValueError("; ".join(problems[:_MAX_PROBLEMS] + more))
     return ParsedOutcomes(
         conversions=tuple(
             Conversion(route=RouteName(value["route"]), metric=value["metric"], unit=value["unit"])

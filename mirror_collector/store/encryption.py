@@ -53,9 +53,7 @@ class MessageCipher:
         except OSError as error:
             raise StoreError(f"cannot read keys from {path}: {error.strerror or error}") from error
         except UnicodeDecodeError as error:
-            raise StoreError(
-                f"cannot read keys from {path}: it contains characters other than ASCII"
-            ) from error
+            raise StoreError(f"cannot read keys from {path}: not ASCII text (byte {error.start})") from error
         for number, line in enumerate(lines, start=1):
             key = _parse_key(line)
             if key is None:

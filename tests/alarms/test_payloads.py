@@ -62,6 +62,11 @@ def test_an_invalid_group_is_rejected_with_every_problem(document: Any, message:
         alertmanager(document)
 
 
+def test_problems_beyond_20_are_counted() -> None:
+    with pytest.raises(PayloadError, match=r"alerts\[19\]: .*; and 3 more problems$"):
+        alertmanager({"alerts": ["x"] * 23})
+
+
 def test_one_invalid_alert_rejects_the_group() -> None:
     with pytest.raises(PayloadError, match=r"alerts\[1\].status"):
         alertmanager(group(alert_of(), {**alert_of(), "status": "on"}))

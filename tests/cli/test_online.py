@@ -167,6 +167,23 @@ def test_describe_names_collectors_that_report_no_apis(run: Run, control_plane: 
         assert "Inconclusive" in page
 
 
+def test_describe_shows_how_steps_without_a_duration_end(run: Run, control_plane: FakeControlPlane) -> None:
+    shadow = {"index": 0, "kind": "shadow", "weight": 10.0, "duration": None, "state": "done"}
+    agreement = {"exact": {"same": 3, "of": 4}}
+    shown = {
+        **VIEW,
+        "phase": "Paused",
+        "steps": [shadow, VIEW["steps"][1]],
+        "pairs": {"pairs": 4, "agreement": agreement},
+    }
+    control_plane.responses["GET /v1/routes/chat"] = (200, json.dumps(shown))
+    page = words(run("describe", "chat", "--server", control_plane.url).output)
+    assert "shadow 10 %, no time limit" in page
+    assert "pause, no time limit" in page
+    assert "4 pairs · same answer 75.0 %" in page
+    assert 'waiting for "shiftplane resume chat" or "shiftplane promote chat"' in page
+
+
 def test_get_without_routes(run: Run, control_plane: FakeControlPlane) -> None:
     control_plane.responses["GET /v1/routes"] = (200, '{"routes": []}')
     assert "no routes;" in run("get", "--server", control_plane.url).output

@@ -85,12 +85,12 @@ def shown(run: Run, control_plane: FakeControlPlane, command: str = "describe", 
 def test_describe_shows_guards_with_both_arms(run: Run, control_plane: FakeControlPlane) -> None:
     page = shown(run, control_plane, analysis=ANALYSIS)
     assert "guards v2 rejected: 75 of 75" in page
-    assert "rejected v2 100.00 % (75 of 75) 0.21 % (3 of 1,425) 10 % Fail" in page
-    assert "abandoned v2 - - 10 % no data (notify only)" in page
-    assert "failed - - - - replaced by success-rate" in page
-    assert "empty - - - - off" in page
+    assert "rejected v2 Fail 0.21 % (3 of 1,425) 100.00 % (75 of 75) 10 % Rollback" in page
+    assert "abandoned v2 no data - - 10 % Notify" in page
+    assert "failed - replaced by - - - - success-rate" in page
+    assert "empty - off - - - -" in page
     dry = shown(run, control_plane, analysis={**ANALYSIS, "dry_run": True})
-    assert "10 % Fail, dry run" in dry
+    assert "10 % dry run" in dry
 
 
 def test_describe_shows_withdrawn_backends_and_what_is_not_guarded(
@@ -98,7 +98,7 @@ def test_describe_shows_withdrawn_backends_and_what_is_not_guarded(
 ) -> None:
     text = "Envoy 1.36 (2 proxies) counts no requests: they are not guarded"
     page = shown(run, control_plane, withdrawn=["v2", "v3"], unguarded=[text])
-    assert "withdrawn v2, v3 failed in this run; v1 serves their users until a new spec or a retry" in page
+    assert "withdrawn v2, v3 failed in this rollout. Until a new spec or a retry, v1 serves the users" in page
     assert f"not guarded {text}" in page
 
 
@@ -107,7 +107,7 @@ def test_describe_shows_classes_and_coverage(run: Run, control_plane: FakeContro
     page = shown(run, control_plane, costs=[unread, COST])
     assert "v1 800 90 60 50 70 12 11 - v2 800 90 60 50 70 12 11 75 %" in page
     assert "v2 failures with a status below 400: in_band 40, unended 2" in page
-    assert "v2 abandoned before the first byte: 30" in page
+    assert "v2 abandoned within 5 s without a byte: 30" in page
     assert "v2 successes that were not read: encoded 200" in page
     assert "v1 failures" not in page
 

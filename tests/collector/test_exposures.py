@@ -178,6 +178,14 @@ def test_outcomes_are_accepted_all_or_none() -> None:
         parse_outcomes({"route": "chat", "metric": "thumbs", "unit": "a", "value": float("nan")})
     with pytest.raises(ValueError, match="at most 10000"):
         parse_outcomes([good] * 10_001)
+    for number, end in (
+        (20, r"\[19\]: must be an object.*"),
+        (21, "and 1 more problem"),
+        (23, "and 3 more problems"),
+    ):
+        with pytest.raises(ValueError, match=f"; {end}$") as caught:
+            parse_outcomes([3] * number)
+        assert str(caught.value).count("must be an object") == 20
 
 
 async def test_feedback_of_a_request_or_user_counts_once(location: Location) -> None:

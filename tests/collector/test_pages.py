@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror_collector.exchange import PairingLimits
 from mirror_collector.serve.pages.diff import word_diff
 from mirror_collector.serve.pages.timeline import timeline
 from mirror_collector.settings import Settings
@@ -95,6 +96,21 @@ async def test_a_pair_with_a_noise_leg_shows_its_differences(start: Start) -> No
         text = await get_page(collector, "/pairs")
         assert "different answer" in text
         assert '<span class="dim">none</span>' not in text
+
+
+async def test_pairs_without_their_noise_leg_are_shown_also_when_no_leg_is_unpaired(start: Start) -> None:
+    setting = Setting(pairing=PairingLimits(window=10))
+    async with start(setting) as collector:
+        legs = [
+            document("primary", "r1", "hello") | {"expects_noise": True},
+            document("shadow", "r1", "hello"),
+        ]
+        await collector.post(legs)
+        await collector.summary_when(lambda summary: bool(summary["routes"]))
+        collector.clock.now += 11
+        chat = await collector.pairs_when(1)
+        assert (chat["unpaired"], chat["without_noise"]) == ({}, 1)
+        assert "pairs without their noise leg 1" in await get_page(collector, "/")
 
 
 async def test_pages_of_an_empty_store(start: Start) -> None:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from mirror_collector.cli import main
 from mirror_collector.compare import LegCounts
 from mirror_collector.exchange import Pair, Role
-from mirror_collector.settings import Settings, SettingsError, load_settings
+from mirror_collector.settings import Settings, SettingsError, load_settings, read_text
 from mirror_collector.store import (
     MessageCipher,
     MessageStorage,
@@ -148,6 +148,20 @@ def test_keys_are_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(StoreError, match="contains no key"):
         MessageCipher.from_key_file(file)
+    file.write_bytes(b"abab\xff")
+    with pytest.raises(StoreError, match=r"keys: not ASCII text \(byte 4\)"):
+        MessageCipher.from_key_file(file)
+
+
+@pytest.mark.parametrize("read", [lambda path: read_text(str(path)), load_settings])
+def test_files_that_are_not_utf_8_are_an_error_with_the_position(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "collector.yaml"
+    file.write_bytes(b"ab: \xff")
+    with pytest.raises(SettingsError) as caught:
+        read(file)
+    assert str(caught.value) == f"cannot read {file}: not UTF-8 text (byte 4)"
 
 
 def test_data_of_a_user_or_a_request_is_deleted(location: Location) -> None:

@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.support.plane import Plane, eventually, route
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 pytestmark = pytest.mark.e2e
 
@@ -218,3 +218,31 @@ async def test_workers_forward_the_counts_of_their_proxies(plane: Plane, backend
 
     found = await asyncio.to_thread(eventually, cost, lambda cost: cost["requests"] == 30)
     assert found["completion_tokens"] == backend.counts["completion_tokens"]
+
+
+async def test_proxies_with_another_bootstrap_are_named_as_unguarded(plane: Plane, backend: Backend) -> None:
+    await asyncio.to_thread(plane.start_control_plane, collector=False)
+    await asyncio.to_thread(plane.apply, route(("v1", backend.address)))
+    changes: dict[str, Callable[[dict[str, Any]], object]] = {
+        "ours": lambda _config: None,
+        "tagless": lambda config: config["stats_sinks"][0]["typed_config"].update(emit_tags_as_labels=False),
+        "other-buckets": lambda config: config["stats_config"].pop("histogram_bucket_settings"),
+        "summaries": lambda config: config["stats_sinks"][0]["typed_config"].update(
+            histogram_emit_mode="SUMMARY"
+        ),
+    }
+    async with aiohttp.ClientSession() as session:
+        for name, change in changes.items():
+            envoy = await asyncio.to_thread(plane.start_envoy, name, change=change)
+            for kind in ("plain", "stream-usage", "error"):
+                await ask(session, envoy.entry, kind)
+
+    def complete(view: dict[str, Any]) -> bool:
+        return all(name in " ".join(view["unguarded"]) for name in list(changes)[1:])
+
+    found = await asyncio.to_thread(plane.until, complete)
+    buckets, tags = found["unguarded"]
+    assert buckets.startswith("each of other-buckets, summaries sends histograms with other buckets")
+    assert tags.startswith("tagless sends statistics without tags")
+    proxies = {proxy["id"]: proxy["reduced"] for proxy in plane.api.get("/v1/proxies")["proxies"]}
+    assert {name for name, reduced in proxies.items() if reduced} == {"tagless", "other-buckets", "summaries"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine.harness import CANARY, V1, V2, EngineHarness, running_engine
+from tests.engine.harness import CANARY, SHADOW, V1, V2, EngineHarness, running_engine
 from tests.support.plane import route
 from tests.support.proxy import FakeProxy
 from xds_server.analysis.counts import Counts, Leg
@@ -176,6 +176,39 @@ async def test_rules_lose_a_backend_that_fails_after_an_abort(tmp_path: Path) ->
         await harness.until(lambda: state(harness).withdrawn == ("v2",))
         assert state(harness).phase.value == "RolledBack"
         assert state(harness).outcome is Outcome.ABORTED
+
+
+async def test_rules_lose_a_backend_that_fails_while_a_proxy_does_not_apply_the_rollback(
+    tmp_path: Path,
+) -> None:
+    async with running_engine(tmp_path / "state.sqlite") as harness:
+        proxy = FakeProxy(harness.hub)
+        await harness.apply(route(V1, V2, CANARY, more=f"{RULE}\n  {GUARDED}"))
+        await harness.until(lambda: state(harness).weight == 500 and state(harness).converged)
+        proxy.silent = True
+        await harness.act(Action.ABORT)
+        await harness.phase("RollingBack")
+        await count(harness, GONE)
+        await harness.until(lambda: state(harness).withdrawn == ("v2",))
+        assert (state(harness).phase.value, state(harness).outcome) == ("RollingBack", Outcome.ABORTED)
+
+
+@pytest.mark.parametrize("failing", ["v2", "v3"])
+async def test_a_backend_that_rules_serve_fails_beside_a_shadow(tmp_path: Path, failing: str) -> None:
+    backends = '    - {name: v3, endpoints: ["127.0.0.1:9003"]}\n  stable'
+    rule = RULE.replace("serve: v2", f"serve: {failing}")
+    spec = route(V1, V2, SHADOW, more=f"{rule}\n  {GUARDED}").replace("  stable", backends)
+    async with running_engine(tmp_path / "state.sqlite") as harness:
+        FakeProxy(harness.hub)
+        await harness.apply(spec)
+        await harness.until(lambda: state(harness).mirror == 2_000 and state(harness).converged)
+        await count_arms(harness, {"v1": FINE, failing: GONE})
+        await harness.until(lambda: state(harness).withdrawn == (failing,))
+        assert (state(harness).mirror, state(harness).phase.value == "Shadowing") == (
+            (0, False) if failing == "v2" else (2_000, True)
+        )
+        (name,) = harness.engine.analysis.guards("chat")
+        assert name == failing
 
 
 AB_TEST = (

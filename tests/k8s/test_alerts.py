@@ -96,7 +96,7 @@ CASES = {
         ),
         at="18m",
         labels={"group": "chat"},
-        summary="2 proxies of group chat rejected the newest version (NACK)",
+        summary="proxies of group chat that rejected the newest version (NACK): 2",
     ),
     "ShiftplaneProxiesStale": Case(
         fires={f'shiftplane_proxies{{{GROUP},status="STALE"}}': "0x5 3x60"},
@@ -106,7 +106,7 @@ CASES = {
         ),
         at="18m",
         labels={"group": "chat"},
-        summary="3 proxies of group chat have not acknowledged the newest version",
+        summary="proxies of group chat that have not acknowledged the newest version: 3",
     ),
     "ShiftplaneWorldNotBuilt": Case(
         fires={"shiftplane_xds_worlds_failed_total": "0x10 1x60"},

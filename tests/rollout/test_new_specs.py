@@ -325,7 +325,11 @@ def test_a_kill_by_an_operator_outlives_every_spec(steps: tuple[Step, ...], reas
             {"phase": Phase.PROGRESSING, "step_began_at": NOW, "ends_at": NOW + 90},
             "pause 1 min 30 s",
         ),
-        (Pause(duration=None), {"phase": Phase.PAUSED, "step_began_at": NOW}, "pause until promoted"),
+        (
+            Pause(duration=None),
+            {"phase": Phase.PAUSED, "step_began_at": NOW},
+            "pause until resumed or promoted",
+        ),
         (
             Bake(duration=0.5),
             {"phase": Phase.BAKING, "step_began_at": NOW, "ends_at": NOW + 0.5},

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.rollout.states import NOW, command, program, records, state
+from tests.rollout.states import NOW, command, converged, not_converged, program, records, state
 from xds_server.rollout import (
     STRATEGY_SPLIT,
     Action,
     Bake,
     CommandNotAllowedError,
+    Event,
     Experiment,
     Finding,
+    Health,
     Outcome,
     Pause,
     Phase,
     Publish,
     SetWeight,
+    Shadow,
     SpecAccepted,
     Split,
     State,
@@ -95,9 +101,103 @@ def test_a_backend_that_only_rules_serve_is_withdrawn_without_a_rollback(phase: 
 
 
 @pytest.mark.parametrize("verdict", [failed(), Verdict(finding=Finding.PASS, detail="d")])
-def test_a_verdict_of_no_backend_changes_nothing_after_a_rollback(verdict: Verdict) -> None:
-    before = state(Phase.ROLLED_BACK, converged=True)
+@pytest.mark.parametrize("phase", [Phase.ROLLING_BACK, Phase.ROLLED_BACK])
+def test_a_verdict_of_no_backend_changes_nothing_after_a_rollback(phase: Phase, verdict: Verdict) -> None:
+    before = state(phase, converged=True)
     assert step(before, verdict, NOW + 5) == (before, ())
+    killed, _ = step(before, command(Action.KILL, "why"), NOW)
+    assert step(killed, verdict, NOW + 5) == (killed, ())
+
+
+SHADOW = Shadow(percentage=2_000, duration=60.0)
+
+
+ON_TIME: dict[str, Any] = {"converged": True, "step_began_at": NOW, "ends_at": NOW + 60}
+PAUSED: dict[str, Any] = {"converged": True, "step_began_at": NOW, "resumes": Phase.PROGRESSING, "left": 30.0}
+IN_PHASE = {
+    Phase.PENDING: state(Phase.PENDING),
+    Phase.SHADOWING: state(Phase.SHADOWING, SHADOW, mirror=2_000, **ON_TIME),
+    Phase.PROGRESSING: state(Phase.PROGRESSING, weight=500, step=1, **ON_TIME),
+    Phase.PAUSED: state(Phase.PAUSED, weight=500, step=1, **PAUSED),
+    Phase.BAKING: state(Phase.BAKING, weight=10_000, step=3, **ON_TIME),
+    Phase.HEALTHY: state(Phase.HEALTHY, weight=10_000, step=3, outcome=Outcome.PROMOTED, converged=True),
+    Phase.ROLLING_BACK: state(Phase.ROLLING_BACK, step=1, outcome=Outcome.ABORTED, message="aborted"),
+    Phase.ROLLED_BACK: state(Phase.ROLLED_BACK, step=1, outcome=Outcome.ABORTED, converged=True),
+    Phase.DEGRADED: state(Phase.DEGRADED, weight=500, resumes=Phase.PROGRESSING, message="not synced"),
+}
+"""A rollout from v1 to v2 in the middle of each phase."""
+IN_PHASE[Phase.KILLED] = step(IN_PHASE[Phase.PROGRESSING], command(Action.KILL, "why"), NOW)[0]
+UNMOVED = (
+    "phase",
+    "weights",
+    "mirror",
+    "step",
+    "ends_at",
+    "left",
+    "resumes",
+    "outcome",
+    "finding",
+    "message",
+)
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_backend_that_only_rules_serve_is_withdrawn_in_every_phase(phase: Phase) -> None:
+    before = IN_PHASE[phase]
+    after, effects = step(before, failed("v9"), NOW + 5)
+    assert (after.withdrawn, records(effects), effects[-1]) == (("v9",), [("withdrawn", "d")], Publish())
+    assert [getattr(after, name) for name in UNMOVED] == [getattr(before, name) for name in UNMOVED]
+    assert after.revision == before.revision + 1
+    assert step(after, failed("v9"), NOW + 6) == (after, ()), "once"
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_candidate_that_fails_is_out_of_rules_and_the_strategy_in_every_phase(phase: Phase) -> None:
+    before = IN_PHASE[phase]
+    after, effects = step(before, failed("v2"), NOW + 5)
+    assert (after.withdrawn, effects[-1]) == (("v2",), Publish())
+    assert (after.weights, after.mirror) == ({}, 0)
+    suspended = after.phase if after.kill is None else after.kill.phase
+    serves = bool(before.weights or before.mirror)
+    expected = {True: (Phase.ROLLING_BACK, Outcome.ROLLED_BACK), False: (phase, before.outcome)}[serves]
+    assert (suspended, after.outcome) == expected
+    assert (after.phase is Phase.KILLED) == (phase is Phase.KILLED)
+    assert records(effects) == [("failed" if serves else "withdrawn", "d")]
+    assert step(after, failed("v2"), NOW + 6) == (after, ()), "once"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ABORTED, Outcome.UNDONE, Outcome.ROLLED_BACK])
+def test_a_rollback_in_which_the_candidate_fails_ends_as_it_would_have(outcome: Outcome) -> None:
+    before = replace(IN_PHASE[Phase.ROLLING_BACK], outcome=outcome)
+    after, _ = step(before, failed("v2"), NOW + 5)
+    assert step(after, converged(before), NOW + 6) == (after, ()), (
+        "the proxies must apply the withdrawal, too"
+    )
+    ended, effects = step(after, converged(after), NOW + 7)
+    assert (ended.phase, ended.outcome, ended.withdrawn) == (Phase.ROLLED_BACK, outcome, ("v2",))
+    assert [kind for kind, _ in records(effects)] == ["rolled_back"]
+
+
+@pytest.mark.parametrize("phase", Phase)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_only_a_spec_or_a_retry_serves_a_withdrawn_candidate_again(phase: Phase, data: st.DataObject) -> None:
+    current, _ = step(IN_PHASE[phase], failed("v2"), NOW + 5)
+    for now in range(20):
+        events: list[Event] = [
+            Tick(synced=True),
+            converged(current),
+            not_converged(current),
+            failed("v2"),
+            Verdict(finding=Finding.PASS, detail="d"),
+            Health(backend="v2", healthy=1, total=1),
+            *(command(action, "why") for action in Action),
+        ]
+        with suppress(CommandNotAllowedError):
+            current, _ = step(current, data.draw(st.sampled_from(events)), NOW + 100.0 * now)
+        if current.run > 1:
+            return
+        assert (current.withdrawn, current.weights, current.mirror) == (("v2",), {}, 0)
 
 
 def test_a_rule_backend_fails_while_a_sound_candidate_has_users() -> None:

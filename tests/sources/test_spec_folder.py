@@ -59,3 +59,19 @@ async def test_a_missing_folder_is_logged_and_watched_until_it_appears(tmp_path:
     (inside / "a.yaml").write_text("one")
     await folder.scan()
     assert applied.files == [("a.yaml", "one")]
+
+
+async def test_a_file_that_is_not_utf_8_is_reported_once_and_not_applied(tmp_path: Path) -> None:
+    applied = AppliedFiles()
+    folder = SpecFolder(tmp_path, applied)
+    (tmp_path / "a.yaml").write_bytes(b"ab: \xff")
+    (tmp_path / "b.yaml").write_text("one")
+    with capture_logs() as logs:
+        await folder.scan()
+        await folder.scan()
+    (entry,) = logs
+    assert (entry["event"], entry["reason"]) == ("spec_file_unreadable", "not UTF-8 text (byte 4)")
+    assert entry["file"] == str(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("two")
+    await folder.scan()
+    assert applied.files == [("b.yaml", "one"), ("a.yaml", "two")]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
 
 from xds_server.spec import digest, load
+from xds_server.spec.analysis import Guards
+from xds_server.spec.shape import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "envoy" / "examples").glob("*.yaml"))
 FULL = """\
@@ -108,3 +114,45 @@ def _change(data: st.DataObject, values: Any) -> None:
                     node[key] = data.draw(VALUE)
             return
         node = inner
+
+
+def _choices(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tuple[TypeAdapter[Any], Any]]:
+    """Yield each value of each field that allows only certain texts, with the type of the field."""
+    if model in seen:
+        return
+    seen.add(model)
+    for field in model.model_fields.values():
+        for part in _parts(field.annotation):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from _choices(part, seen)
+            elif get_origin(part) is Literal:
+                adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata, None)])  # type: ignore[arg-type]
+                yield from ((adapter, value) for value in get_args(part))
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    if get_origin(annotation) is not Literal:
+        for part in get_args(annotation):
+            yield from _parts(part)
+
+
+def test_yaml_tools_do_not_change_the_value_of_a_choice() -> None:
+    found = [pair for kind in KINDS.values() for pair in _choices(kind, set())]
+    read = [(adapter, value, yaml.safe_load(f"{value}")) for adapter, value in found]
+    assert {value for _, value, tool in read if tool != value} == {"off"}, (
+        "a new choice that YAML 1.1 changes"
+    )
+    for adapter, value, tool in read:
+        assert adapter.validate_python(tool) == value
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(Guards().actions())), st.sampled_from(["off", "Notify"])))
+def test_a_spec_means_the_same_after_a_tool_that_writes_yaml_1_1(guards: dict[str, str]) -> None:
+    values = ", ".join(f"{name}: {action}" for name, action in guards.items())
+    text = f"{FULL}  analysis: {{guards: {{{values}}}}}\n"
+    (before,) = load(text, file="x.yaml").routes
+    (after,) = load(yaml.safe_dump(yaml.safe_load(text)), file="x.yaml").routes
+    assert digest(after) == digest(before)
+    assert after.spec.analysis.guards.actions() == dict.fromkeys(Guards().actions(), "Rollback") | guards

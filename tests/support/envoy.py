@@ -8,12 +8,15 @@ import urllib.request
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from demo.processes import Process, ReadyCheck, envoy_binary, free_port, start
 from xds_server.bootstrap import Bootstrap, HostPort, XdsTls, bootstrap, secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Envoy", "inline", "start_envoy", "validate"]
 
@@ -61,8 +64,12 @@ def start_envoy(
     binary: Path | None = None,
     stats_interval: float = 0.5,
     all_stats: bool = False,
+    change: Callable[[dict[str, Any]], object] = lambda _bootstrap: None,
 ) -> Envoy:
-    """Start an Envoy; with `wait`, return when it is ready, that is, has its first snapshot."""
+    """Start an Envoy; with `wait`, return when it is ready, that is, has its first snapshot.
+
+    `change` changes the bootstrap in place.
+    """
     entry = HostPort(host="127.0.0.1", port=free_port())
     admin = HostPort(host="127.0.0.1", port=free_port())
     facts = Bootstrap(
@@ -80,7 +87,9 @@ def start_envoy(
     )
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{node_id}.yaml"
-    file.write_text(yaml.safe_dump(bootstrap(facts)), encoding="utf-8")
+    config = bootstrap(facts)
+    change(config)
+    file.write_text(yaml.safe_dump(config), encoding="utf-8")
     for path, secret in ({} if tls is None else secrets(tls)).items():
         Path(path).write_text(yaml.safe_dump(secret), encoding="utf-8")
     process = start(

@@ -50,7 +50,7 @@ class FakeProxy:
             session=Session(Delta(), identifier="test", nonce_prefix=f"{node}-", single_type=single_type),
             writer=writer,
             peer="test",
-            connected_since=0.0,
+            connected_since=hub._clock.now(),
             last_seen=0.0,
         )
         hub.connect(self.stream)

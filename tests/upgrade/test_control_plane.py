@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from click.testing import CliRunner
 
 from tests.engine.harness import EngineHarness, running_engine
 from tests.support.proxy import FakeProxy
+from xds_server.analysis.counts import Counts, Leg
 from xds_server.analysis.verdicts import Arms, analyzed_block_from_json, replay
 from xds_server.cli import main
 from xds_server.cli.contexts import load
+from xds_server.rollout import Outcome
 from xds_server.rollout.codec import state_to_json
 from xds_server.view import to_json
 
@@ -89,6 +92,63 @@ async def test_the_clock_of_the_pause_goes_on(harness: EngineHarness) -> None:
     harness.engine.inbox.wake()
     # The pause is over on time; the step now waits for a verdict, because no request was counted since.
     await harness.until(lambda: harness.engine.queries.view("chat").events[-1].kind == "extended")
+
+
+@asynccontextmanager
+async def _changed(path: Path, **fields: Any) -> AsyncIterator[EngineHarness]:
+    """Run an engine on the store, with fields of the state of `chat` as a later release wrote them."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript((DATA / "state.sql").read_text())
+        database.execute(
+            "UPDATE routes SET state = json_patch(state, ?) WHERE name = 'chat'", (json.dumps(fields),)
+        )
+        database.commit()
+    async with running_engine(path, now=EXPECTED["now"]) as running:
+        FakeProxy(running.hub)
+        yield running
+
+
+async def _fail(harness: EngineHarness) -> None:
+    """Count requests in several blocks; v2 rejects all of its own."""
+    analysis = harness.engine.analysis
+    for _ in range(4):
+        for variant, counts in (
+            ("v1", Counts(requests=900, answers=900)),
+            ("v2", Counts(requests=90, rejected=90)),
+        ):
+            analysis.count_from_proxy("chat", {Leg(route="chat", variant=variant): counts})
+        harness.now += 1.1
+        harness.engine.inbox.wake()
+        await harness.until(lambda: analysis._analyses["chat"].block_started == harness.now)
+
+
+async def test_a_candidate_in_the_middle_of_a_step_is_withdrawn_when_it_fails(tmp_path: Path) -> None:
+    async with _changed(tmp_path / "state.sqlite") as harness:
+        await _fail(harness)
+        await harness.phase("RolledBack")
+        assert harness.engine.table.get("chat").state.withdrawn == ("v2",)
+
+
+@pytest.mark.parametrize("withdrawn", [(), ("v2",), ("v9",)])
+async def test_a_rollback_with_and_without_a_withdrawal_goes_on(
+    tmp_path: Path, withdrawn: tuple[str, ...]
+) -> None:
+    all_on_v1 = [{"name": "strategy", "segments": [{"variant": "v1", "slots": 10_000}]}]
+    before: dict[str, Any] = {
+        "phase": "RollingBack",
+        "outcome": "Aborted",
+        "splits": all_on_v1,
+        "converged": False,
+    }
+    before |= {"withdrawn": withdrawn} if withdrawn else {}
+    async with _changed(tmp_path / "state.sqlite", **before) as harness:
+        await harness.phase("RolledBack")
+        assert harness.engine.table.get("chat").state.withdrawn == withdrawn
+        await _fail(harness)
+        await harness.until(lambda: "v2" in harness.engine.table.get("chat").state.withdrawn)
+        state = harness.engine.table.get("chat").state
+        assert (state.withdrawn, state.phase.value) == (tuple(sorted({"v2", *withdrawn})), "RolledBack")
+        assert (state.outcome, state.weights) == (Outcome.ABORTED, {})
 
 
 async def test_the_audit_chain_holds(harness: EngineHarness) -> None:

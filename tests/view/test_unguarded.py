@@ -1,4 +1,4 @@
-"""What guards cannot see is shown by the versions of connected proxies and the settings of the server."""
+"""What guards do not cover follows from the versions of connected proxies and the server's settings."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.configs import SCRIPTS
 from tests.support.site import GOOD
 from xds_server.engine import build_engine
-from xds_server.store import AccessStore, SqliteStore
+from xds_server.store import AccessStore, SqliteStore, StoreError
 from xds_server.web import Authenticator, Site, build, registry
 from xds_server.xds.server import Hub
 
@@ -137,3 +137,22 @@ async def test_the_server_is_ready_once_the_store_is_loaded(tmp_path: Path) -> N
         async with found.get("/readyz") as response:
             assert response.status == 200
     store.close()
+
+
+async def test_a_store_error_mentions_changes_only_for_requests_that_change_data(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_args: object, **_options: object) -> None:
+        raise StoreError("disk I/O error")
+
+    async with client.post("/v1/routes", data=GOOD) as response:
+        assert response.status == 200
+    monkeypatch.setattr(SqliteStore, "history", failing)
+    async with client.get("/v1/routes/chat/events") as response:
+        assert (response.status, (await response.json())["detail"]) == (503, "disk I/O error")
+    monkeypatch.setattr(SqliteStore, "commit", failing)
+    async with client.post("/v1/routes/chat/pause", json={"reason": "x"}) as response:
+        assert (response.status, (await response.json())["detail"]) == (
+            503,
+            "nothing was changed: disk I/O error",
+        )

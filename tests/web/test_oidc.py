@@ -283,6 +283,21 @@ sesion: {}
         assert message in report, report
 
 
+def test_an_empty_client_secret_is_an_error_at_the_start() -> None:
+    text = """\
+oidc:
+  issuer: https://idp.example.com/
+  clientId: shiftplane
+  clientSecretFile: secret
+  roles: [{claim: groups, value: platform, role: admin}]
+"""
+    found, problems = load_access(text, file="access.yaml", read=lambda _name: " \n")
+    assert (found, [str(problem) for problem in problems]) == (
+        None,
+        ["access.yaml:4:3: oidc.clientSecretFile: secret is empty"],
+    )
+
+
 def test_a_valid_access_file_is_loaded() -> None:
     text = """\
 oidc:

@@ -131,6 +131,28 @@ async def test_what_is_not_guarded_follows_the_connected_proxies(site: Served) -
     assert f"Not guarded: {expected}" in await page_of(site)
 
 
+async def test_a_proxy_without_statistics_is_named_and_counted(site: Served) -> None:
+    proxy = FakeProxy(site.hub, node="gw-1", minor=40)
+    assert (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"] == []
+    proxy.stream.connected_since -= 60.0
+    text = "sends no statistics (stats_sinks in its bootstrap, or its stream is refused)"
+    (found,) = (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"]
+    assert found.startswith(f"gw-1 {text}")
+    assert f"Not guarded: gw-1 {text}" in await page_of(site)
+    (view,) = (await site.request("GET", "/v1/proxies"))[1]["proxies"]
+    assert view["reduced"] == [f"{text}: its requests are not guarded"]
+    series = 'shiftplane_proxies_uncounted{group="chat",reason="silent"}'
+    assert f"{series} 1.0" in await text_of(site, "/metrics")
+    client = site.hub.statistics.opened("chat", "gw-1")
+    assert (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"] == []
+    assert f"{series} 0.0" in await text_of(site, "/metrics")
+    client.untagged = True
+    (found,) = (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"]
+    assert found.startswith("gw-1 sends statistics without tags")
+    site.engine.analysis.count_from_prometheus({})
+    assert (await site.request("GET", "/v1/routes/chat"))[1]["unguarded"] == []
+
+
 async def test_the_page_explains_a_verdict_that_no_metric_has(
     site: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

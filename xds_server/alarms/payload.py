@@ -16,6 +16,7 @@ from typing import Any, Final
 __all__ = ["Alert", "PayloadError", "SignatureError", "alertmanager", "signature", "verify", "webhook"]
 
 _MAX_ALERTS: Final = 10_000
+_MAX_PROBLEMS: Final = 20
 _MAX_LABELS: Final = 64
 _STATES: Final = ("firing", "resolved")
 _MAX_AGE: Final = 300.0
@@ -58,7 +59,9 @@ def alertmanager(document: Any) -> tuple[Alert, ...]:
         raise PayloadError(f"alerts: {len(alerts)} entries; at most {_MAX_ALERTS} are allowed")
     found = [_alert(f"alerts[{number}]", alert, problems) for number, alert in enumerate(alerts)]
     if problems:
-        raise PayloadError("; ".join(problems[:20]))
+        rest = len(problems) - _MAX_PROBLEMS
+        more = [f"and {rest} more problem{'s' if rest != 1 else ''}"] if rest > 0 else []
+        raise PayloadError("; ".join(problems[:_MAX_PROBLEMS] + more))
     return tuple(alert for alert in found if alert is not None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -10,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from xds_server.cli.client import Api, Exit, output_option, server_option
+from xds_server.cli.files import stdin_lines
 from xds_server.cli.out import print_data
 from xds_server.cli.specs import problems_of, read_specs, report
 
@@ -127,8 +127,8 @@ def _users(pairs: dict[str, str]) -> Iterator[dict[str, str]]:
     if not from_stdin:
         yield pairs
         return
-    for line in sys.stdin:
-        if value := line.rstrip("\r\n"):
+    for value in stdin_lines():
+        if value:
             yield {**pairs, from_stdin[0]: value}
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import click
 
 from xds_server.cli.client import Api, Exit, output_option, server_option
+from xds_server.cli.files import read_text
 from xds_server.cli.out import console, print_data, time_text
 
 if TYPE_CHECKING:
@@ -189,11 +190,7 @@ def _verify_export(path: Path, checkpoints: Iterable[str]) -> dict[str, Any]:
     from xds_server.access.audit import GENESIS, Checkpoint, entry_from_json, verify
 
     entries = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        message = f"{path}: not UTF-8 text (byte {error.start}); expected a file written by `audit export`"
-        raise click.ClickException(message) from error
+    text = read_text(path, expected="a file written by `audit export`")
     for number, line in enumerate(text.splitlines(), start=1):
         try:
             entries.append(entry_from_json(json.loads(line)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from urllib.parse import urlsplit
 
 import click
 
 from xds_server.cli.client import Api, ApiError, output_option, server_option
 from xds_server.cli.contexts import Context, load, path, save
+from xds_server.cli.files import stdin_lines
 from xds_server.cli.out import print_data
 
 __all__ = ["config", "login", "logout", "whoami"]
@@ -111,7 +111,7 @@ def login(name: str | None, server: str, *, token_stdin: bool) -> None:
     existing = next((n for n, one in contexts.named.items() if one.server.rstrip("/") == server), None)
     unused = urlsplit(server).netloc if "default" in contexts.named else "default"
     name = name or existing or unused
-    token = sys.stdin.readline() if token_stdin else click.prompt(f"token for {server}", hide_input=True)
+    token = next(stdin_lines(), "") if token_stdin else click.prompt(f"token for {server}", hide_input=True)
     token = str(token).strip()
     caller = Api(server, token).get("/v1/whoami")
     roles = _roles(caller)  # Fails if the response is not from a control plane; then nothing is saved.

@@ -15,13 +15,15 @@ from typing import Any, Final
 
 import click
 
+from xds_server.cli.files import read_text
+
 __all__ = ["LOCAL", "Context", "Contexts", "ContextsError", "load", "resolve_server", "save", "token_for"]
 
 LOCAL: Final = "http://127.0.0.1:18001"
 
 
 class ContextsError(click.ClickException):
-    """The contexts file is invalid or inaccessible, the token file is unreadable, or a context is unknown."""
+    """The contexts file is invalid or cannot be written, or a context is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +54,11 @@ def load() -> Contexts:
     """Return the contexts; without a file there are none.
 
     Raises:
-        ContextsError: The file is invalid or unreadable.
+        ContextsError: The file is invalid.
+        UnreadableFileError: The file cannot be read, or is not UTF-8.
     """
     file = path()
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Contexts()
-    except OSError as error:
-        raise ContextsError(f"{file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ContextsError(f"{file}: the file is not UTF-8 text") from error
+    text = read_text(file, default="")
     import yaml
 
     try:
@@ -107,7 +103,8 @@ def resolve_server(server: str | None) -> str:
     """Return the base URL of the selected control plane.
 
     Raises:
-        ContextsError: The selected context does not exist, or the file is invalid or unreadable.
+        ContextsError: The selected context does not exist, or the file is invalid.
+        UnreadableFileError: The file cannot be read, or is not UTF-8.
     """
     if server:
         return server.rstrip("/")
@@ -135,12 +132,7 @@ def token_for(server: str) -> str:
     if token := os.environ.get("SHIFTPLANE_TOKEN"):
         return token.strip()
     if file := os.environ.get("SHIFTPLANE_TOKEN_FILE"):
-        try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ContextsError(
-                f"SHIFTPLANE_TOKEN_FILE: {file} cannot be read: {error.strerror or error}"
-            ) from error
+        return read_text(file, name="SHIFTPLANE_TOKEN_FILE").strip()
     contexts = load()
     order = sorted(contexts.named, key=lambda name: name != contexts.current)
     return next(

@@ -267,5 +267,7 @@ def _step_text(step: dict[str, Any], candidate: str) -> str:
         case "experiment":
             shares = ", ".join(f"{percent(share)} {name}" for name, share in step["weights"].items())
             return f"experiment with {shares} {length}"
+        case "pause" if step["duration"] is None:
+            return "pause until resumed or promoted"
         case kind:
             return f"{kind} {length}"

@@ -122,7 +122,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     if view.get("analysis") is not None:
         parts += [Text(), _verdicts(view["analysis"])]
         if view["analysis"].get("guards"):
-            parts += [Text(), guards_table(view["analysis"])]
+            parts += [Text(), guards_table(view["analysis"], view["stable"])]
     if view.get("experiment") is not None:
         parts += [Text(), _experiment(view["experiment"])]
     if view.get("costs"):
@@ -150,6 +150,8 @@ def waiting(view: View, now: float) -> str:
     if step["waiting_for"] in _WAITING:
         return _WAITING[step["waiting_for"]]
     if step["waiting_for"] == "operator":
+        if view["phase"] == "Paused":
+            return f'waiting for "shiftplane resume {view["name"]}" or "shiftplane promote {view["name"]}"'
         return f'waiting for an operator; "shiftplane promote {view["name"]}" ends the step'
     if step["waiting_for"] == "convergence":
         convergence = view["convergence"]
@@ -216,13 +218,14 @@ def _step_text(step: View) -> str:
             return f"weight {percent(step['weight'])}"
         case "pause":
             return (
-                "pause until promoted" if step["duration"] is None else f"pause {seconds(step['duration'])}"
+                "pause, no time limit" if step["duration"] is None else f"pause {seconds(step['duration'])}"
             )
         case "bake":
             return f"bake {seconds(step['duration'] or 0)}"
         case "shadow":
-            length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
-            return f"shadow {percent(step['weight'] or 0)} {length}"
+            # Without a duration, it ends with the required evidence, or an operator promotes the rollout.
+            length = ", no time limit" if step["duration"] is None else f" for {seconds(step['duration'])}"
+            return f"shadow {percent(step['weight'] or 0)}{length}"
         case "experiment":
             length = "until promoted" if step["duration"] is None else f"for {seconds(step['duration'])}"
             return f"experiment with {percent(step['weight'] or 0)} {length}"
@@ -326,7 +329,7 @@ def _pairs(pairs: View) -> Text:
     if pairs.get("unread"):
         parts.append(f"{pairs['unread']:,} unread")
     agreement = pairs.get("agreement") or {}
-    for name, label in (("status", "same status"), ("exact", "same text")):
+    for name, label in (("status", "same status"), ("exact", "same answer")):
         counts = agreement.get(name) or {}
         if counts.get("of"):
             parts.append(f"{label} {100 * counts['same'] / counts['of']:.1f} %")

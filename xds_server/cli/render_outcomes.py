@@ -30,24 +30,38 @@ def guard_facts(view: View) -> list[tuple[str, str, str]]:
     """Return the withdrawn backends and what guards do not cover, each as label, text and style."""
     found = []
     if view.get("withdrawn"):
-        text = f"failed in this run; {view['stable']} serves their users until a new spec or a retry"
-        found.append(("withdrawn", f"{', '.join(view['withdrawn'])} {text}", "bold red"))
+        text = (
+            f"{', '.join(view['withdrawn'])} failed in this rollout. Until a new spec or a retry, "
+            f"{view['stable']} serves the users that targets, rules, experiments and the preview assign to a "
+            "withdrawn backend."
+        )
+        found.append(("withdrawn", text, "bold red"))
     found += [("not guarded", text, "yellow") for text in view.get("unguarded", ())]
     return found
 
 
-def guards_table(analysis: View) -> RenderableType:
-    """Return each guard with the numbers of both backends, and what it found."""
-    table = _table("GUARD", "BACKEND", "CANDIDATE", "STABLE", "FAILS FROM", "RESULT", left=(0, 1, 5))
+def guards_table(analysis: View, stable: str) -> RenderableType:
+    """Return each guard with its result and the shares of both backends, in the columns of the web page."""
+    table = _table(
+        "GUARD",
+        "BACKEND",
+        "RESULT",
+        f"SHARE AT\n{stable}",
+        "SHARE AT\nTHE BACKEND",
+        "FAILS\nFROM A\nSHARE OF",
+        "ON\nFAILURE",
+        left=(0, 1, 2, 6),
+    )
     for guard in analysis["guards"]:
         compared = guard["variant"] is not None
         table.add_row(
             guard["name"],
             guard["variant"] or _NONE,
-            _share(guard["candidate"]),
+            _result(guard),
             _share(guard["control"]),
+            _share(guard["candidate"]),
             percent(100 * guard["least"]) if compared else _NONE,
-            _result(guard, dry_run=analysis["dry_run"]),
+            _on_failure(guard, dry_run=analysis["dry_run"]),
         )
     return table
 
@@ -55,7 +69,15 @@ def guards_table(analysis: View) -> RenderableType:
 def outcomes_table(costs: list[View]) -> RenderableType:
     """Return the requests of each backend by class, with kinds of failures and what was not read."""
     table = _table(
-        "BACKEND", "SUCCESS", "FAILED", "REJECTED", "CLIENT ERRORS", "ABANDONED", "WAITING", "RETRIED", "READ"
+        "BACKEND",
+        "SUCCESS",
+        "FAILED",
+        "REJECTED",
+        "CLIENT ERRORS",
+        "ABANDONED",
+        "NO BYTE AFTER 5 S",
+        "RETRIED",
+        "SUCCESSES READ",
     )
     notes = Table.grid(padding=(0, 2))
     for cost in costs:
@@ -106,7 +128,7 @@ def _notes(cost: View) -> list[tuple[str, str]]:
     if cost["failures"]:
         found.append((f"failures with a status below 400: {_counted(cost['failures'])}", "yellow"))
     if cost["left_unanswered"]:
-        found.append((f"abandoned before the first byte: {cost['left_unanswered']:,}", "dim"))
+        found.append((f"abandoned within 5 s without a byte: {cost['left_unanswered']:,}", "dim"))
     if cost["unread"]:
         found.append((f"successes that were not read: {_counted(cost['unread'])}", "yellow"))
     return found
@@ -116,16 +138,20 @@ def _counted(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in numbers.items())
 
 
-def _result(guard: View, *, dry_run: bool) -> Text:
+def _result(guard: View) -> Text:
     if guard["action"] == "replaced":
-        return Text("replaced by success-rate", style="dim")
+        return Text("replaced by\nsuccess-rate", style="dim")
     if guard["action"] == "off":
         return Text("off", style="yellow")
-    notify = "" if guard["action"] == "Rollback" and not dry_run else "dry run" if dry_run else "notify only"
     if guard["finding"] == "Fail":
-        return Text(f"Fail, {notify}" if notify else "Fail", style="bold red")
-    text = "no data" if guard["finding"] == "NoData" else "not failed"
-    return Text(f"{text} ({notify})" if notify else text, style="dim" if text == "no data" else "green")
+        return Text("Fail", style="bold red")
+    return Text("no data", style="dim") if guard["finding"] == "NoData" else Text("not failed", style="green")
+
+
+def _on_failure(guard: View, *, dry_run: bool) -> str:
+    if guard["variant"] is None:
+        return _NONE
+    return "dry run" if dry_run else str(guard["action"])
 
 
 def _share(arm: View | None) -> str:

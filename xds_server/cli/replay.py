@@ -9,6 +9,7 @@ from urllib.parse import quote
 import click
 
 from xds_server.cli.client import output_option, server_option
+from xds_server.cli.files import read_text
 from xds_server.cli.out import print_data
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     from xds_server.rollout import program
     from xds_server.spec import load
 
-    loaded = load(spec.read_text(encoding="utf-8"), file=str(spec))
+    loaded = load(read_text(spec), file=str(spec))
     if not loaded.ok:
         raise click.ClickException("\n".join(str(problem) for problem in loaded.problems))
     found = next((r for r in loaded.routes if route in {None, r.metadata.name}), None)
@@ -69,7 +70,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter per option
     candidates = program(found).variants
     if not candidates:
         raise click.ClickException(f"{spec}: route {name!r} has no candidate; replay requires one")
-    text = blocks.read_text(encoding="utf-8") if blocks is not None else _fetch(server, name)
+    text = read_text(blocks) if blocks is not None else _fetch(server, name)
     if save is not None:
         save.write_text(text, encoding="utf-8")
     arms = Arms(route=name, control=route_spec.stable, candidates=candidates)

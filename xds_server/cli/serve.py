@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from xds_server.cli.bootstrap import host_port
+from xds_server.cli.files import read_text
 from xds_server.cli.notify import read_notifications
 from xds_server.cli.specs import read_settings
 
@@ -258,7 +259,7 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
             None if collector_grpc is None else ir.Address(host=collector_grpc.host, port=collector_grpc.port)
         ),
         collector_http=collector_http,
-        collector_token=collector_token_file,
+        collector_token="" if collector_token_file is None else read_text(collector_token_file).strip(),
         evidence=tuple(ir.Address(host=one.host, port=one.port) for one in evidence_from),
         workers=workers,
         health_checks=health_checks,

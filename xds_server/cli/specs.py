@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
+
+from xds_server.cli.files import read_text, stdin_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,15 +40,9 @@ def read_specs(paths: Sequence[str]) -> list[Loaded]:
     loaded: list[Loaded] = []
     for path in _expand(paths):
         if path == "-":
-            loaded.append(load(sys.stdin.read(), file="<stdin>"))
-            continue
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise click.ClickException(f"{path}: not UTF-8 text (byte {error.start})") from error
-        except OSError as error:
-            raise click.ClickException(f"{path}: {error.strerror or error}") from error
-        loaded.append(load(text, file=path))
+            loaded.append(load(stdin_text(), file="<stdin>"))
+        else:
+            loaded.append(load(read_text(path), file=path))
     return loaded
 
 
@@ -87,15 +82,11 @@ def read_settings(file: Path, load: Load[S], consequence: str) -> S:
     `consequence` is part of the error message and states the effect of invalid settings.
 
     Raises:
-        click.ClickException: The file is not UTF-8, or its settings are invalid. Each problem of the settings
-            was printed with its position.
+        click.ClickException: The file cannot be read, or its settings are invalid. Each problem of the
+            settings was printed with its position.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise click.ClickException(f"{file}: not UTF-8 text (byte {error.start})") from error
     settings, problems = load(
-        text, file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
+        read_text(file), file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")
     )
     errors = report(problems, err=True)
     if settings is None:

@@ -52,6 +52,11 @@ class AnalysisService:
         self._blocks: list[StoredBlock] = []
         self._days: dict[tuple[str, Leg], Counts] = {}
 
+    @property
+    def proxies_count(self) -> bool:
+        """Whether counts come from the proxies' own reports, and not from Prometheus."""
+        return self._proxies_count
+
     def count_from_proxy(self, group: str, legs: Mapping[Leg, Counts]) -> None:
         """Add what a proxy of a group counted; counts of routes that another group serves are ignored."""
         if self._proxies_count:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts import PairCounts, PairSummary
     from xds_server.health import BackendCheck
     from xds_server.view import Convergence, ProxyView
+    from xds_server.view.uncounted import StatisticsDefect
     from xds_server.xds.server.counters import Counters
     from xds_server.xds.snapshot import Snapshot
 
@@ -46,6 +47,9 @@ class Publisher(Protocol):
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy, by group and node id."""
+
+    def statistics_defects(self) -> Mapping[tuple[str, str], StatisticsDefect | None]:
+        """Return what is missing in the statistics of each client that sends some, by group and node id."""
 
     @property
     def counters(self) -> Counters:

@@ -23,6 +23,7 @@ from xds_server.store import run_in_store_thread
 from xds_server.view import EventView, ProxyView, RouteView, route_view, to_json
 from xds_server.view.equivalence import equivalence_view
 from xds_server.view.experiments import experiment_view
+from xds_server.view.uncounted import text_of, uncounted, uncounted_texts
 from xds_server.view.unguarded import unguarded
 from xds_server.view.verdicts import analysis_view, cost_view
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from xds_server.engine.ports import Publisher, ShadowEvidence
     from xds_server.engine.routes import LiveRoute, RouteTable
     from xds_server.store import SqliteStore
+    from xds_server.view.uncounted import StatisticsDefect
 
 __all__ = ["RouteQueries"]
 
@@ -78,9 +80,9 @@ class RouteQueries:
         Raises:
             UnknownRouteError: There is no such route.
         """
-        return self._view(name, self._versions())
+        return self._view(name, self._unguarded())
 
-    def _view(self, name: str, versions: Mapping[str, list[str]]) -> RouteView:
+    def _view(self, name: str, missing: Mapping[str, tuple[str, ...]]) -> RouteView:
         live = self._table.get(name)
         spec = live.route.spec
         summary = self._evidence.summary(name, spec.stable, spec.candidate)
@@ -98,7 +100,7 @@ class RouteQueries:
             capture_lost=self._capture_losses(live.group),
             actions=live.allowed(self._clock.now()),
             analysis=analysis_view(self._analysis.result(name), self._analysis.guards(name), spec.analysis),
-            unguarded=unguarded(versions.get(live.group, ()), token_statistics=self._token_statistics),
+            unguarded=missing.get(live.group, unguarded((), token_statistics=self._token_statistics)),
             costs=cost_view(spec, self._analysis.totals(name)),
             experiment=experiment_view(
                 spec,
@@ -118,8 +120,8 @@ class RouteQueries:
 
     def views(self, may: May = anything) -> list[RouteView]:
         """Return the read models of the routes a caller may read, by name."""
-        versions = self._versions()  # Once, since there may be thousands of routes and of proxies.
-        return [self._view(name, versions) for name in self.names(may)]
+        missing = self._unguarded()  # Once, since there may be thousands of routes and of proxies.
+        return [self._view(name, missing) for name in self.names(may)]
 
     def spec_text(self, name: str) -> str:
         """Return the accepted YAML of a route."""
@@ -209,8 +211,23 @@ class RouteQueries:
         return tuple(entry for entry in found if entry.event.outcome is Outcome.DONE)
 
     def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected proxy."""
-        return self._publisher.proxies()
+        """Return every connected proxy; `reduced` contains what is missing in its statistics."""
+        found = self.uncounted()
+        return tuple(
+            proxy
+            if (defect := found.get((proxy.group, proxy.id))) is None
+            else replace(proxy, reduced=(*proxy.reduced, text_of(defect)))
+            for proxy in self._publisher.proxies()
+        )
+
+    def uncounted(self) -> dict[tuple[str, str], StatisticsDefect]:
+        """Return what is missing in the statistics of proxies, by group and node id.
+
+        Empty if Prometheus reads the counts: which proxies it scrapes is not known here.
+        """
+        if not self._analysis.proxies_count:
+            return {}
+        return uncounted(self._publisher.proxies(), self._publisher.statistics_defects(), self._clock.now())
 
     async def costs(self, name: str) -> list[dict[str, Any]]:
         """Return the counts and costs of each leg by day, oldest first; today's are up to 30 s old."""
@@ -231,14 +248,18 @@ class RouteQueries:
         least = live.state.current.min_pairs
         return assess_equivalence(counts) if least is None else assess_equivalence(counts, min_pairs=least)
 
-    def _versions(self) -> dict[str, list[str]]:
-        """Return the Envoy version of each connected proxy, by group."""
-        found: dict[str, list[str]] = {}
+    def _unguarded(self) -> dict[str, tuple[str, ...]]:
+        """Return what guards cannot see of each group with connected proxies."""
+        versions: dict[str, list[str]] = {}
         for proxy in self._publisher.proxies():
-            found.setdefault(proxy.group, []).append(proxy.envoy_version)
-        return found
+            versions.setdefault(proxy.group, []).append(proxy.envoy_version)
+        texts = uncounted_texts(self.uncounted())
+        return {
+            group: (*unguarded(found, token_statistics=self._token_statistics), *texts.get(group, ()))
+            for group, found in versions.items()
+        }
 
     def _capture_losses(self, group: str) -> dict[str, int]:
-        """Return how many captured legs and mirrored requests a group's proxies dropped, by reason."""
+        """Return the losses of capture in a group's proxies by reason, as in `RouteView.capture_lost`."""
         lost = self._publisher.counters.lost
         return {key.rpartition("/")[2]: n for key, n in lost.items() if key.rpartition("/")[0] == group}

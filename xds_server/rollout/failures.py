@@ -19,7 +19,7 @@ MAX_MESSAGE: Final = 500
 
 
 def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
-    """Handle a Fail after a rollback: withdraw backends that targets, rules or the preview still serve."""
+    """Withdraw a backend that fails while the rollout is rolled back or has ended; the rollback goes on."""
     if event.finding is not Finding.FAIL or not event.failed:
         return state, ()
     return apply_fail(state, event, now)
@@ -33,7 +33,9 @@ def apply_fail(state: State, event: Verdict, now: float) -> Result:
     """
     withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
     others = {name: share for name, share in state.weights.items() if name not in withdrawn}
-    by_rules_alone = bool(event.failed) and not state.mirror and others == state.weights
+    # A candidate with copies ends its shadow. Another backend that only rules serve has no part in it.
+    shadow_failed = state.mirror > 0 and state.program.candidate in event.failed
+    by_rules_alone = bool(event.failed) and not shadow_failed and others == state.weights
     is_experiment = any(isinstance(step, Experiment) for step in state.program.steps)
     alone_in_experiment = is_experiment and bool(others)
     if by_rules_alone or alone_in_experiment:

@@ -263,8 +263,8 @@ class State:
     shadow meets its requirement, `equivalence` the verdict on its pairs. `budgeted_at` is when the mirrored
     share was last adjusted to the token budget, `warm_until` until when the former backend is kept ready.
 
-    `withdrawn` are the backends that failed in this run: targets and rules that would serve them serve the
-    stable backend.
+    `withdrawn` are the backends that failed in this run. The stable backend serves the users that targets,
+    rules, experiments and the preview assign to them.
 
     `run` counts how often a rollout started: evidence of one run does not apply to the next. `finding` is the
     newest verdict of this run, None before the first. `lapsed` is whether it was a Pass and became NoData

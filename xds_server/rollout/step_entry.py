@@ -61,7 +61,7 @@ def enter(state: State, index: int, now: float) -> Result:
             return after, (Record(what="step_began", message=f"pause {format_duration(duration)}"),)
         case Pause():
             after = replace(start_timer(after, None, now), phase=Phase.PAUSED)
-            return after, (Record(what="step_began", message="pause until promoted"),)
+            return after, (Record(what="step_began", message="pause until resumed or promoted"),)
         case Bake(duration=duration):
             after = replace(start_timer(after, duration, now), phase=Phase.BAKING)
             return after, (Record(what="step_began", message=f"bake {format_duration(duration)}"),)

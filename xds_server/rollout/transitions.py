@@ -50,6 +50,12 @@ def under_kill(handler: Handler) -> Handler:
     return while_killed
 
 
+def _verdict_under_kill(state: State, event: Any, now: float) -> Result:
+    """Handle a verdict as the suspended phase does: a rollback that is suspended is not rolled back again."""
+    transition = None if state.kill is None else TABLE[state.kill.phase].get("verdict")
+    return (state, ()) if transition is None else under_kill(transition.handler)(state, event, now)
+
+
 _TO_STEPS: Final = (Phase.PROGRESSING, Phase.SHADOWING, Phase.PAUSED, Phase.BAKING, Phase.HEALTHY)
 _IGNORE: Final = Transition(handler=handlers.ignore)
 _TO_ROLLBACK: Final = (Phase.ROLLING_BACK,)
@@ -178,6 +184,8 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_ENDED,
         "notConverged": Transition(handler=handlers.degrade_or_wait),
         "converged": Transition(handler=handlers.finish_rollback, to=(Phase.ROLLED_BACK,)),
+        # Rules may still serve the candidate, also for long if a proxy does not apply the rollback.
+        "verdict": Transition(handler=failures.withdraw_on_fail),
         Action.UNDO: _IGNORE,
         Action.RETRY: Transition(handler=commands.reject_still_running),
     },
@@ -193,7 +201,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         "converged": Transition(handler=handlers.confirm_kill),
         "notConverged": Transition(handler=under_kill(handlers.degrade_or_wait)),
         "health": Transition(handler=under_kill(handlers.update_backend_health)),
-        "verdict": Transition(handler=under_kill(handlers.apply_verdict)),
+        "verdict": Transition(handler=_verdict_under_kill),
         "alarm": Transition(handler=under_kill(handlers.apply_alarm)),
         Action.ABORT: Transition(handler=under_kill(commands.abort)),
         Action.UNDO: Transition(handler=under_kill(commands.undo)),

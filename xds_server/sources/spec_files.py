@@ -28,7 +28,7 @@ class SpecFolder:
         """Await `apply(text, file)` for each new or changed file."""
         self._folder = folder
         self._apply = apply
-        self._applied: dict[Path, str] = {}
+        self._applied: dict[Path, bytes] = {}
 
     async def run(self) -> None:
         """Watch the folder until canceled."""
@@ -38,18 +38,25 @@ class SpecFolder:
 
     async def scan(self) -> None:
         """Apply the files that are new or changed since the last scan."""
-        for path, text in await asyncio.to_thread(self._read):
-            if self._applied.get(path) != text:
-                self._applied[path] = text
+        for path, content in await asyncio.to_thread(self._read):
+            if self._applied.get(path) == content:
+                continue
+            self._applied[path] = content
+            try:
+                text = content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                log.warning(
+                    "spec_file_unreadable", file=str(path), reason=f"not UTF-8 text (byte {error.start})"
+                )
+            else:
                 await self._apply(text, str(path))
 
-    def _read(self) -> list[tuple[Path, str]]:
+    def _read(self) -> list[tuple[Path, bytes]]:
         found = []
         try:
             for path in sorted(self._folder.iterdir()):
                 if path.suffix in {".yaml", ".yml"} and path.is_file():
-                    text = path.read_text(encoding="utf-8", errors="replace")
-                    found.append((path, text))
+                    found.append((path, path.read_bytes()))  # noqa: PERF401 - keeps the files before an error
         except OSError as error:
             log.warning("spec_folder_unreadable", folder=str(self._folder), reason=str(error))
         return found

@@ -19,6 +19,7 @@ from xds_server.spec.model import (
 from xds_server.spec.presets import PRESETS
 from xds_server.spec.problems import Problem, Severity
 from xds_server.spec.prompts import Prompt, PromptOverride, PromptRollout, PromptVersion
+from xds_server.spec.referenced import referenced_content
 from xds_server.spec.scalars import Endpoint
 from xds_server.spec.shape import Finding
 from xds_server.spec.strategies import (
@@ -113,4 +114,5 @@ __all__ = [
     "load",
     "read_as",
     "read_limit",
+    "referenced_content",
 ]

@@ -156,7 +156,12 @@ class Alarm(SpecModel):
     """The action when the alarm fires: `Rollback` rolls the candidate back, `Notify` only records it."""
 
 
-GuardAction = Literal["Rollback", "Notify", "off"]
+def _guard_action(value: object) -> object:
+    """Return the action for a value: many YAML tools read an unquoted `off` as `false`, and write that."""
+    return "off" if value is False else value
+
+
+GuardAction = Annotated[Literal["Rollback", "Notify", "off"], BeforeValidator(_guard_action)]
 
 
 class Guards(SpecModel):
@@ -164,7 +169,8 @@ class Guards(SpecModel):
 
     They find gross faults, and are on by default even without `metrics`. The action of each guard is
     `Rollback` (roll the candidate back, or serve the users of a failed variant or target by the stable
-    backend), `Notify` (only report the failure) or `off`. With `dryRun`, guards only report.
+    backend), `Notify` (only report the failure) or `off`; `false` is accepted as `off`, because many YAML
+    tools read an unquoted `off` as `false`. With `dryRun`, guards only report.
     """
 
     failed: GuardAction = "Rollback"

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from xds_server.spec import units
 
 __all__ = [
+    "YAML_WORDS",
     "Alpha",
     "Amount",
     "BackendName",
@@ -67,6 +68,9 @@ _MAX_TEXT: Final = 32 << 10
 _CLAIM: Final = re.compile(r"[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*")
 _URL: Final = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[!-~]*)?")
 
+YAML_WORDS: Final = ", because many YAML tools read an unquoted on, off, yes or no as true or false"
+"""The end of a message about a boolean where text is expected."""
+
 
 def value_error(message: str, allowed: str) -> PydanticCustomError:
     """Return the error to raise for a value: what is wrong with it, and what is allowed."""
@@ -84,6 +88,7 @@ def text_value(value: object, allowed: str) -> str:
     """Return `value` if it is text; raise an error that states `allowed` otherwise."""
     if not isinstance(value, str):
         hint = "; quote it to make it text" if isinstance(value, int | float) else ""
+        hint += YAML_WORDS if isinstance(value, bool) else ""
         raise value_error(f"must be text, found {_kind(value)}{hint}", allowed)
     return value
 

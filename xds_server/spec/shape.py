@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from xds_server.spec.model import ModelRoute
+from xds_server.spec.scalars import YAML_WORDS
 from xds_server.spec.strategies import DeploymentStrategy
 from xds_server.spec.targeting import BACKEND, SPLIT
 
@@ -102,7 +103,9 @@ def _message(  # noqa: C901, PLR0912 - one case per kind
         case "bool_type" | "bool_parsing":
             return f"must be a boolean, found {_shown(found)}", "allowed values: true, false"
         case "string_type":
-            return f"must be text, found {_shown(found)}", "quote numbers and booleans to make them text"
+            hint = "quote numbers and booleans to make them text"
+            hint += YAML_WORDS if isinstance(found, bool) else ""
+            return f"must be text, found {_shown(found)}", hint
         case "tuple_type" | "list_type":
             return f"must be a list, found {_shown(found)}", "expected a list such as [a, b]"
         case "dict_type":

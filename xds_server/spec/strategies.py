@@ -54,7 +54,7 @@ class PauseStep(SpecModel):
     """A pause between two steps."""
 
     duration: DurationMin1s | None = None
-    """Length of the pause. Without it, the rollout waits until an operator promotes it."""
+    """Length of the pause. Without it, the rollout waits until an operator resumes or promotes it."""
 
 
 class Step(SpecModel):

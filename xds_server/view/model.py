@@ -181,7 +181,7 @@ class AnalysisView:
     """The verdict on a candidate, and the results of guards; in a dry run they have no consequences.
 
     Without `metrics`, only guards are analyzed. The finding is then `Fail` if a guard fails, and `NoData` or
-    `Inconclusive` otherwise, never `Pass`: guards prove no candidate good.
+    `Inconclusive` otherwise, never `Pass`: a guard only detects faults.
     """
 
     finding: str
@@ -279,7 +279,7 @@ class RouteView:
     withdrawn: tuple[str, ...] = ()
     """The backends that failed in this rollout.
 
-    The stable backend serves the users that targets, rules and experiments assign to them.
+    The stable backend serves the users that targets, rules, experiments and the preview assign to them.
     """
 
     unguarded: tuple[str, ...] = ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from xds_server.view.uncounted import StatisticsDefect
 from xds_server.web.outcome_metrics import outcome_metrics
 
 if TYPE_CHECKING:
@@ -122,6 +124,17 @@ class _Collector(Collector):
         for (group, status), number in sorted(counts.items()):
             connected.add_metric([group, status], number)
         yield connected
+        uncounted = GaugeMetricFamily(
+            "shiftplane_proxies_uncounted",
+            "Number of connected proxies by what is missing in their statistics, so that guards and verdicts "
+            "do not see all of their requests.",
+            labels=["group", "reason"],
+        )
+        found = Counter((group, defect) for (group, _), defect in self._engine.queries.uncounted().items())
+        for group in {group for group, _ in counts}:
+            for defect in StatisticsDefect:
+                uncounted.add_metric([group, defect.value], found[group, defect])
+        yield uncounted
 
     def _store(self) -> Iterator[Metric]:
         yield CounterMetricFamily(

@@ -26,7 +26,7 @@ _ERRORS: Final = {
     422: "The spec has problems, or the idempotency key was used for another request.",
     429: "Too many authentications from the address (IPv6: the /64 network) failed, or too many requests of "
     "the caller were refused.",
-    503: "The store cannot be used or is not loaded yet; nothing was changed.",
+    503: "The store cannot be used or is not loaded yet; a request that would change data changed nothing.",
 }
 _SECURITY: Final = {
     "type": "http",

@@ -57,8 +57,8 @@ def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
     )
     withdrawn = GaugeMetricFamily(
         "shiftplane_backend_withdrawn",
-        "1 while the stable backend serves the users that targets, rules and experiments assign to a "
-        "backend, because that backend failed in this rollout.",
+        "1 while the stable backend serves the users that targets, rules, experiments and the preview "
+        "assign to a backend, because that backend failed in this rollout.",
         labels=["route", "variant"],
     )
     stable = GaugeMetricFamily(

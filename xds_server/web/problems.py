@@ -102,7 +102,9 @@ async def errors_as_problems(
         status, kind = _ENGINE_ERRORS[type(error)]
         return problem(status, kind, str(error))
     except StoreError as error:
-        return problem(503, "store_failed", f"nothing was changed: {error}", headers={"retry-after": "1"})
+        reads = request.method in {"GET", "HEAD"}
+        detail = str(error) if reads else f"nothing was changed: {error}"
+        return problem(503, "store_failed", detail, headers={"retry-after": "1"})
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field
 
 from xds_server.access.identity import ClaimRule, Grant, Role
-from xds_server.spec import Finding, read_as
+from xds_server.spec import Finding, read_as, referenced_content
 from xds_server.spec.scalars import DurationMin1s, ShortText, SpecModel, Url
 
 if TYPE_CHECKING:
@@ -113,11 +113,11 @@ def load_access(
             )
         name = oidc.get("clientSecretFile")
         if isinstance(name, str):
-            try:
-                secrets.append(read(name).strip())
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "cannot be read"
-                yield Finding(("oidc", "clientSecretFile"), f"{name}: {reason}", "expected a readable file")
+            secret = referenced_content(("oidc", "clientSecretFile"), name, read)
+            if isinstance(secret, Finding):
+                yield secret
+            else:
+                secrets.append(secret)
 
     model, problems = read_as(text, _Access, file=file, expected=_EXPECTED, check=check)
     if model is None or problems:

@@ -210,3 +210,9 @@ def test_duplicate_moved_and_missing_entries_are_described_as_such() -> None:
 def test_an_invalid_checkpoint_is_rejected_with_the_expected_form(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected NUMBER:HASH .* 64 lowercase hexadecimal digits"):
         parse_checkpoint(text)
+
+
+@pytest.mark.parametrize("number", ["0", "00"])
+def test_the_numbers_of_checkpoints_begin_at_1(number: str) -> None:
+    with pytest.raises(ValueError, match="the numbers of checkpoints begin at 1"):
+        parse_checkpoint(f"{number}:{GENESIS}")

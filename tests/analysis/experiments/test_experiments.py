@@ -92,6 +92,12 @@ def test_unequal_groups_and_one_side() -> None:
     assert found.days(100) == 35.76
 
 
+@pytest.mark.parametrize("split", [0.0, 1.0, -0.5, 1.5])
+def test_a_split_leaves_users_to_both_groups(split: float) -> None:
+    with pytest.raises(ValueError, match=f"split {split:g} must be greater than 0 and less than 1"):
+        plan_sample_size(0.10, 0.15, split=split)
+
+
 def test_the_minimum_detectable_effect_inverts_the_sample_size() -> None:
     assert 100 * minimum_detectable_effect(0.10, 2348) == pytest.approx(2.59, abs=0.01)
     assert minimum_detectable_effect(0.10, 686) == pytest.approx(0.05, abs=1e-4)

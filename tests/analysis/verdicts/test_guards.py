@@ -152,7 +152,7 @@ def rolling(weights: dict[str, int], **changes: Any) -> State:
 def by_rules(*states: State, legs: dict[Leg, Counts], guards: RuleGuards | None = None) -> RuleGuards:
     found = RuleGuards() if guards is None else guards
     for number, one in enumerate(states):
-        found.add_block(Block(start=10.0 * number, seconds=10.0, legs=legs), one, POLICY, one.weights)
+        found.add_block(Block(start=10.0 * number, seconds=10.0, legs=legs), one, POLICY)
     return found
 
 
@@ -169,6 +169,7 @@ def test_a_backend_that_rules_serve_fails_once_the_evidence_suffices() -> None:
     ("state", "legs"),
     [
         (rolling({"v2": 500}), GONE),
+        (rolling({"v2": 10_000}, phase=Phase.HEALTHY), {CANDIDATE: BROKEN["failed"]}),
         (rolling({}, withdrawn=("v2",)), GONE),
         (
             rolling(
@@ -184,7 +185,16 @@ def test_a_backend_that_rules_serve_fails_once_the_evidence_suffices() -> None:
         (rolling({}), {CANDIDATE: FINE, CONTROL: FINE}),
         (rolling({}), {CANDIDATE: BROKEN["rejected"], CONTROL: BROKEN["rejected"]}),
     ],
-    ids=["users by the strategy", "withdrawn", "killed", "stable", "copies", "sound", "alike"],
+    ids=[
+        "users by the strategy",
+        "promoted long ago",
+        "withdrawn",
+        "killed",
+        "stable",
+        "copies",
+        "sound",
+        "alike",
+    ],
 )
 def test_rules_have_no_guard_of(state: State, legs: dict[Leg, Counts]) -> None:
     assert by_rules(*[state] * 5, legs=legs).failed == {}

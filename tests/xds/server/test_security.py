@@ -287,6 +287,10 @@ def test_invalid_files_are_an_error_at_the_start(ca: Authority) -> None:
         Certificates(TlsFiles(certificate=ca.folder / "nowhere.pem", key=files.key))
     empty = ca.folder / "empty.pem"
     empty.write_text("")
+    binary = ca.folder / "binary.pem"
+    binary.write_bytes(b"----\xff")
+    with pytest.raises(CertificatesError, match=r"binary\.pem: not ASCII text \(byte 4\)"):
+        Certificates(TlsFiles(certificate=files.certificate, key=files.key, client_ca=binary))
     with pytest.raises(CertificatesError, match=r"empty\.pem"):
         Certificates(TlsFiles(certificate=files.certificate, key=files.key, client_ca=empty))
 

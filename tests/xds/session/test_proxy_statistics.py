@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from xds_server.analysis.counts import (
     counts_to_values,
 )
 from xds_server.analysis.counts.proxy_counters import leg_of
-from xds_server.xds.session.proxy_statistics import read_statistics
+from xds_server.xds.session.proxy_statistics import StatisticsMessage, read_statistics
 from xds_server.xds.wire import metrics_pb2 as wire
 
 
@@ -47,6 +48,9 @@ def read(*families: wire.Family) -> dict[Leg, Counts]:
 
 
 V2 = Leg(route="chat", variant="v2")
+SUMMARY = wire.Family(
+    name="llm.duration_ms", metric=[wire.Metric(label=[wire.Label(name="cluster", value="chat/v2")])]
+)
 
 
 def test_requests_by_code_become_failed_and_left_counts() -> None:
@@ -93,6 +97,50 @@ def test_empty_histograms_and_unknown_names_are_ignored() -> None:
         wire.Family(name="server.live", metric=[wire.Metric(counter=wire.Counter(value=1))]),
     )
     assert legs == {}
+
+
+def seen(*families: wire.Family) -> StatisticsMessage:
+    found = read_statistics(wire.Message(families=families).SerializeToString())
+    assert found is not None
+    return found
+
+
+def forwarded(cluster: str, value: float) -> wire.Family:
+    label = wire.Label(name="envoy.cluster_name", value=cluster)
+    metric = wire.Metric(label=[label], counter=wire.Counter(value=value))
+    return wire.Family(name="cluster.upstream_rq_total", metric=[metric])
+
+
+def test_a_message_has_what_is_needed_to_find_a_bootstrap_that_does_not_count() -> None:
+    found = seen(
+        counter("requests", 3, cluster="chat/v2", code="200", outcome="json"),
+        counter("requests", 2, cluster="chat/v2", code="200"),
+        counter("requests", 1, cluster="chat/v2", code="0"),
+        counter("requests", 0, cluster="chat/v1", code="200", outcome="json"),
+        *(forwarded(name, 5) for name in ("chat/v1", "chat/v2", "chat/v2/shadow", "chat/hop", "other")),
+    )
+    assert (found.requests, found.responses, found.outcomes, found.forwarded) == (6, 5, 3, 10)
+    assert (found.untagged, found.histograms, found.other_buckets) == (False, False, False)
+    assert seen(counter("requests", 3)).untagged
+
+
+@pytest.mark.parametrize(
+    ("families", "expected"),
+    [
+        ([histogram("duration_ms", "chat/v2", {DURATION_MS[0]: 1}, 1)], (True, False)),
+        ([histogram("duration_ms", "chat/v2", {0.5: 1, 1.0: 1}, 1)], (True, True)),
+        ([histogram("duration_ms", "chat/v2", {float("inf"): 1}, 1)], (True, False)),
+        ([SUMMARY], (True, True)),
+        ([SUMMARY, histogram("duration_ms", "chat/v2", {DURATION_MS[0]: 1}, 1)], (True, False)),
+        ([histogram("surprise", "chat/v2", {0.5: 1}, 1)], (False, False)),
+    ],
+    ids=["ours", "the default of Envoy", "above all", "summaries", "both", "of another kind"],
+)
+def test_histograms_without_our_buckets_are_noticed(
+    families: list[wire.Family], expected: tuple[bool, bool]
+) -> None:
+    found = seen(*families)
+    assert (found.histograms, found.other_buckets) == expected
 
 
 def test_invalid_bytes_are_no_message() -> None:

@@ -13,6 +13,7 @@ from tests.support.proxy import FakeProxy
 from tests.xds.server.test_streams import until
 from xds_server import ir
 from xds_server.view import ProxyStatus
+from xds_server.view.uncounted import StatisticsDefect
 from xds_server.xds.server.counters import Counters
 from xds_server.xds.snapshot import ROUTE, changes
 from xds_server.xds.wire import worker_pb2 as wire
@@ -106,6 +107,14 @@ async def test_proxies_of_all_workers_are_served_and_counted(harness: PoolHarnes
     await until(lambda: {view.status for view in harness.pool.proxies()} == {ProxyStatus.SYNCED})
     await until(lambda: harness.pool.counters.acks["RouteConfiguration"] >= 12)
     assert harness.pool.connected == 6
+
+
+async def test_statistics_that_arrive_at_another_worker_are_known(harness: PoolHarness) -> None:
+    harness.workers[0].hub.statistics.opened("chat", "a").untagged = True
+    for worker in harness.workers:
+        worker.hub.statistics.opened("chat", "b")
+    expected = {("chat", "a"): StatisticsDefect.UNTAGGED, ("chat", "b"): None}
+    await until(lambda: harness.pool.statistics_defects() == expected)
 
 
 async def test_a_nack_received_by_one_worker_stops_the_version_on_the_other(harness: PoolHarness) -> None:

@@ -48,6 +48,8 @@ def parse_checkpoint(text: str) -> Checkpoint:
             f"{text[:100]!r} is not a checkpoint; expected NUMBER:HASH with the fields `seq` and `hash` of a "
             "log event `audited`; HASH has 64 lowercase hexadecimal digits"
         )
+    if int(found[1]) == 0:
+        raise ValueError(f"{text[:100]!r} is not a checkpoint; the numbers of checkpoints begin at 1")
     return Checkpoint(seq=int(found[1]), hash=found[2])
 
 

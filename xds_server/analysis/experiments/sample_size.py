@@ -92,7 +92,8 @@ def plan_sample_size(  # noqa: PLR0913 - the parameters of a test plan
     Raises:
         ValueError: `baseline` and `target` are equal, or a parameter is not between 0 and 1.
     """
-    for name, value in (("baseline", baseline), ("target", target), ("alpha", alpha), ("power", power)):
+    shares = {"baseline": baseline, "target": target, "alpha": alpha, "power": power, "split": split}
+    for name, value in shares.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} {value:g} must be greater than 0 and less than 1")
     if baseline == target:

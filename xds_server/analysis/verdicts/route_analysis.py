@@ -107,7 +107,7 @@ class RouteAnalysis:
             query_results={t.query: found[t.name] for t in policy.thresholds if t.query and t.name in found},
         )
         analyzed = AnalyzedBlock(run=state.run, block=block, context=context)
-        self.by_rules.add_block(block, state, policy, {leg.variant for leg in legs})
+        self.by_rules.add_block(block, state, policy)
         arms = Arms(route=state.route, control=state.program.stable, candidates=state.program.variants)
         self.add(analyzed, policy, arms)
         if (block.legs and state.program.variants) or context.legs:
@@ -199,8 +199,11 @@ class RouteAnalysis:
     @property
     def guards(self) -> dict[str, tuple[MetricVerdict, ...]]:
         """The newest verdicts of the guards, by backend; also of backends that were withdrawn."""
-        found = {**self.by_rules.reasons, **self.by_rules.results, **self.results}
-        return {name: result.guards for name, result in found.items() if result.guards}
+        # A backend with guards by rules has no users by the strategy now: its other results are older.
+        found: dict[str, tuple[MetricVerdict, ...]] = {}
+        for results in (self.results, self.by_rules.reasons, self.by_rules.results):
+            found |= {name: result.guards for name, result in results.items() if result.guards}
+        return found
 
     @property
     def result(self) -> AnalysisResult | None:

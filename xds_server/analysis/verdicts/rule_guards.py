@@ -14,8 +14,6 @@ from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block,
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Policy
     from xds_server.analysis.verdicts.result import AnalysisResult
@@ -36,8 +34,11 @@ class RuleGuards:
     _evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
     _since: tuple[int, int, Policy] | None = None
 
-    def add_block(self, block: Block, state: State, policy: Policy, analyzed: Collection[str]) -> None:
-        """Add a block; backends in `analyzed` have users by the strategy, and `RouteAnalysis` guards them."""
+    def add_block(self, block: Block, state: State, policy: Policy) -> None:
+        """Add a block; backends with users by the strategy are left out, because it analyzes them itself.
+
+        That includes a candidate that was promoted so long ago that it is no longer analyzed.
+        """
         since = state.run, state.generation, policy
         if self._since != since:
             self._since, self._evidence, self.results, self.reasons = since, {}, {}, {}
@@ -47,7 +48,7 @@ class RuleGuards:
             return
         guards, stable = replace(policy, guardrails=(), thresholds=()), state.program.stable
         control = Leg(route=state.route, variant=stable)
-        ignored = {stable, *analyzed, *state.withdrawn}
+        ignored = {stable, *state.weights, *state.withdrawn}
         for leg in block.legs:
             if leg.role is not Role.PRIMARY or leg.variant in ignored:
                 continue

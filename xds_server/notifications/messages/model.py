@@ -49,8 +49,8 @@ KINDS: Final[Mapping[str, str]] = {
     "unkilled": "a kill was ended",
     "verdict": "the verdict of the analysis changed",
     "failed": "the verdict of the analysis is Fail: the rollout is rolled back",
-    "withdrawn": "a backend failed: the stable backend serves the users that targets, rules and experiments "
-    "assign to it",
+    "withdrawn": "a backend failed: the stable backend serves the users that targets, rules, experiments "
+    "and the preview assign to it",
     "alarm": "an alarm fired",
     "undecided": "the time of a step is over without the verdict Pass: the spec requires a rollback",
     "extended": "the time of a step is over without the verdict Pass: the step is extended",

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from xds_server.notifications.messages.model import KINDS, Format, Notifications, Secret, Target
 from xds_server.notifications.messages.template import Template, TemplateError
-from xds_server.spec import Finding, read_as
+from xds_server.spec import Finding, read_as, referenced_content
 from xds_server.spec.scalars import DurationMin1s, Name, ShortText, SpecModel, Url, text_value, value_error
 
 if TYPE_CHECKING:
@@ -153,16 +153,10 @@ def _check_target(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _file_content(loc: Loc, name: str, read: Read) -> str | Finding:
-    """Return the content of a file, or its problem without quoting the content, which is a secret."""
-    try:
-        found = read(name).strip()
-    except UnicodeDecodeError:
-        return Finding(loc, f"{name} is not UTF-8 text", "")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "cannot be read"
-        return Finding(loc, f"{name}: {reason}", "expected a readable file")
-    if not found:
-        return Finding(loc, f"{name} is empty", "")
+    """Return the content of the file of a secret or a URL, or its problem."""
+    found = referenced_content(loc, name, read)
+    if isinstance(found, Finding):
+        return found
     if loc[-1] == "urlFile" and not _is_url(found):
         return Finding(
             loc, f"{name} contains no URL", "expected one line such as https://hooks.example.com/…"

@@ -172,6 +172,8 @@ def _step_text(step: StepView) -> str:
     match step.kind:
         case "setWeight":
             return f"weight {_percent(step.weight or 0)}"
+        case "pause" if step.duration is None:
+            return "pause, no time limit"
         case "pause" | "bake":
             return f"{step.kind} {_length(step.duration)}"
         case "shadow" if step.duration is None:  # It ends with enough pairs, or is promoted.

@@ -30,7 +30,7 @@ class Counters:
     statistics_bytes: int = 0
     statistics_streams_rejected: int = 0
     lost: Counter[str] = field(default_factory=Counter)
-    """Captured legs and mirrored requests that proxies dropped, by `group/reason`."""
+    """Losses of capture in proxies by `group/reason`: see `StatisticsMessage.lost`."""
 
     acks: Counter[str] = field(default_factory=Counter)
     nacks: Counter[str] = field(default_factory=Counter)

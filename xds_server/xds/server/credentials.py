@@ -116,7 +116,10 @@ class Certificates:
         roots = None
         if files.client_ca is not None:
             roots = files.client_ca.read_bytes()
-            context.load_verify_locations(cadata=roots.decode("ascii"))
+            try:
+                context.load_verify_locations(cadata=roots.decode("ascii"))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{files.client_ca}: not ASCII text (byte {error.start})") from error
         pair = (files.key.read_bytes(), files.certificate.read_bytes())
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 

@@ -22,6 +22,7 @@ from xds_server.xds.server.group import Group
 from xds_server.xds.server.node_class import node_class_of
 from xds_server.xds.server.push_queue import PushQueue
 from xds_server.xds.server.snapshot_build import BuildFailure, SnapshotBuilder
+from xds_server.xds.server.statistics_clients import StatisticsClients
 from xds_server.xds.session import Acked, Event, Identified, Nack, Nacked, NodeInfo, Resumed, Stale
 from xds_server.xds.snapshot import LISTENER, ROUTE, TYPE_ORDER, VIRTUAL_HOST, Snapshot, short_name
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xds_server import ir
     from xds_server.analysis.counts import Counts, Leg
     from xds_server.clock import Clock
+    from xds_server.view.uncounted import StatisticsDefect
     from xds_server.xds.server.node_class_state import PriorState
     from xds_server.xds.server.stream import Stream
 
@@ -74,6 +76,7 @@ class Hub:
         raise.
         """
         self.counters = Counters()
+        self.statistics = StatisticsClients()
         self.on_counts = on_counts
         self._on_change = on_change
         self._on_nack = on_nack
@@ -208,6 +211,10 @@ class Hub:
         """Return every connected client, sorted by group and id."""
         views = [self._view(stream) for stream in self.streams()]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
+
+    def statistics_defects(self) -> dict[tuple[str, str], StatisticsDefect | None]:
+        """Return what is missing in the statistics of each client that sends some, by group and node id."""
+        return self.statistics.defects(self._clock.monotonic())
 
     def streams(self) -> tuple[Stream, ...]:
         """Return every stream whose node is known."""

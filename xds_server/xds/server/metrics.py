@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from xds_server.xds.server.hub import Hub
     from xds_server.xds.server.node_authorizer import NodeAuthorizer
+    from xds_server.xds.server.statistics_clients import StatisticsClient
+    from xds_server.xds.session.proxy_statistics import StatisticsMessage
 
 __all__ = ["SERVICE", "handlers"]
 
@@ -33,7 +35,14 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
     """Return the gRPC handlers of the service; they deny a client whose certificate is for another node."""
 
     async def stream(messages: AsyncIterator[bytes], context: Any) -> bytes:
-        budget, group = _Budget(), None
+        budget, source = _Budget(), _Source(hub)
+        try:
+            await read(messages, context, budget, source)
+        finally:
+            source.close()
+        return b""  # An empty StreamMetricsResponse.
+
+    async def read(messages: AsyncIterator[bytes], context: Any, budget: _Budget, source: _Source) -> None:
         async for raw in messages:
             if not budget.take(len(raw), time.monotonic()):
                 hub.counters.statistics_streams_rejected += 1
@@ -48,33 +57,59 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
                     grpc.StatusCode.INVALID_ARGUMENT, "the message is not a StreamMetricsMessage"
                 )
                 break
-            if group is None:
-                await authorize(statistics.node, statistics.group, context)
-                group = statistics.group
+            if source.client is None:
+                await _authorize(hub, authorizer, statistics.node, statistics.group, context)
+                source.open(statistics.group, statistics.node)
             else:
                 # The first message is not counted: it contains the node with all extensions of its Envoy, so
                 # its size is not that of the others.
                 hub.counters.statistics_messages += 1
                 hub.counters.statistics_bytes += len(raw)
-            lost = {f"{group}/{reason}": count for reason, count in statistics.lost.items()}
-            hub.counters.lost.update(lost)
-            hub.on_counts(group, statistics.legs)
-        return b""  # An empty StreamMetricsResponse.
-
-    async def authorize(node: str, group: str, context: Any) -> None:
-        if not node:
-            message = "the first message of a stream must contain identifier.node.id"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
-        check = authorizer.check_for(context)
-        try:
-            if check is not None:
-                check(NodeInfo(id=node, group=group, version="", metadata=()))
-        except NodeDeniedError as denied:
-            hub.counters.nodes_denied += 1
-            await context.abort(*authorizer.report(denied, context.peer()))
+            source.add(statistics)
 
     method = grpc.stream_unary_rpc_method_handler(stream, request_deserializer=None, response_serializer=None)
     return grpc.method_handlers_generic_handler(SERVICE, {"StreamMetrics": method})
+
+
+async def _authorize(hub: Hub, authorizer: NodeAuthorizer, node: str, group: str, context: Any) -> None:
+    """Abort the stream of a client without a node id, or whose certificate is for another node."""
+    if not node:
+        message = "the first message of a stream must contain identifier.node.id"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+    check = authorizer.check_for(context)
+    try:
+        if check is not None:
+            check(NodeInfo(id=node, group=group, version="", metadata=()))
+    except NodeDeniedError as denied:
+        hub.counters.nodes_denied += 1
+        await context.abort(*authorizer.report(denied, context.peer()))
+
+
+class _Source:
+    """The node of a stream, after its first message was accepted."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.client: StatisticsClient | None = None
+        self._hub = hub
+        self._key = ("", "")
+
+    def open(self, group: str, node: str) -> None:
+        """Register the stream of a node that was authorized."""
+        self._key, self.client = (group, node), self._hub.statistics.opened(group, node)
+
+    def add(self, message: StatisticsMessage) -> None:
+        """Pass on the counts in a message."""
+        group, _ = self._key
+        lost = {f"{group}/{reason}": count for reason, count in message.lost.items()}
+        self._hub.counters.lost.update(lost)
+        if self.client is not None:
+            self.client.add(message, time.monotonic())
+        self._hub.on_counts(group, message.legs)
+
+    def close(self) -> None:
+        """Forget the stream."""
+        if self.client is not None:
+            self._hub.statistics.closed(*self._key)
 
 
 class _Budget:

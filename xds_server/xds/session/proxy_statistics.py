@@ -7,11 +7,13 @@ malformed, or belong to a cluster without a backend are ignored and are not an e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from xds_server.analysis.counts.proxy_counters import EDGES, CounterTotals
+from xds_server.analysis.counts.counts import Role
+from xds_server.analysis.counts.proxy_counters import EDGES, CounterTotals, leg_of
 from xds_server.xds.wire import metrics_pb2 as wire
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["StatisticsMessage", "read_statistics"]
 
 _PREFIX: Final = "llm."
+_NO_RESPONSE: Final = "0"
+_FORWARDED: Final = "cluster.upstream_rq_total"
 _COLLECTOR_CLUSTER: Final = "shiftplane/collector"
 _MIRROR_SUFFIXES: Final = ("/hop", "/shadow", "/noise")
 _LOSSES: Final = {
@@ -27,18 +31,35 @@ _LOSSES: Final = {
     "cluster.upstream_cx_connect_fail": "collector_unreachable",
     "cluster.upstream_rq_pending_overflow": "copies_cut_off",
 }
-"""Why a captured leg or a mirrored request is missing, by the name of the Envoy counter."""
+"""The reasons for losses of capture, by the name of the Envoy counter.
+
+`log_entries_dropped` counts recordings that were not sent to the collector, `copies_cut_off` mirrored
+requests that were not sent, and `collector_unreachable` failed connections to the collector.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatisticsMessage:
-    """One message: node and group, set in the first message of a stream only, and counts by leg."""
+    """One message: node and group, set in the first message of a stream only, and counts by leg.
+
+    `requests` are those that were counted at their end, `responses` those of them with a status, `outcomes`
+    those with an outcome as well. `forwarded` are the requests of users that were sent to backends.
+    `untagged` is whether a count has no cluster, `histograms` whether there were any with values, and
+    `other_buckets` whether some have other buckets than ours, or none.
+    """
 
     node: str
     group: str
     legs: dict[Leg, Counts]
     lost: dict[str, int]
-    """Captured legs and mirrored requests that the proxy dropped, by reason."""
+    """Losses of capture in the proxy by reason: recordings, copies and failed connections."""
+    requests: int = 0
+    responses: int = 0
+    outcomes: int = 0
+    forwarded: int = 0
+    untagged: bool = False
+    histograms: bool = False
+    other_buckets: bool = False
 
 
 def read_statistics(raw: bytes) -> StatisticsMessage | None:
@@ -47,7 +68,7 @@ def read_statistics(raw: bytes) -> StatisticsMessage | None:
         message = wire.Message.FromString(raw)
     except DecodeError:
         return None
-    sums, lost = CounterTotals(), dict[str, int]()
+    sums, lost, seen = CounterTotals(), dict[str, int](), _Seen()
     for family in message.families:
         name = family.name
         if name in _LOSSES:
@@ -55,20 +76,51 @@ def read_statistics(raw: bytes) -> StatisticsMessage | None:
             count = sum(int(metric.counter.value) for metric in family.metric if _is_loss(name, metric))
             if count > 0:
                 lost[reason] = lost.get(reason, 0) + count
-            continue
-        if name.startswith(_PREFIX):
+        elif name == _FORWARDED:
+            seen.forwarded += sum(map(_forwarded, family.metric))
+        elif name.startswith(_PREFIX):
             for metric in family.metric:
-                _add(sums, name[len(_PREFIX) :], metric)
+                _add(sums, name[len(_PREFIX) :], metric, seen)
     return StatisticsMessage(
         node=message.identifier.node.id,
         group=message.identifier.node.cluster,
         legs=dict(sums.legs()),
         lost=lost,
+        requests=seen.requests,
+        responses=seen.responses,
+        outcomes=seen.outcomes,
+        forwarded=seen.forwarded,
+        untagged=seen.untagged,
+        histograms=seen.histograms or seen.summaries,
+        other_buckets=seen.other_buckets or (seen.summaries and not seen.histograms),
     )
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What a message contains besides counts, with the fields of `StatisticsMessage`."""
+
+    requests: int = 0
+    responses: int = 0
+    outcomes: int = 0
+    forwarded: int = 0
+    untagged: bool = False
+    histograms: bool = False
+    summaries: bool = False
+    other_buckets: bool = False
+
+
+def _forwarded(metric: wire.Metric) -> int:
+    """Return the requests of users to a backend in a counter of a cluster; 0 for other clusters."""
+    if not 0 < metric.counter.value < 1 << 53:
+        return 0
+    cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
+    leg = leg_of(cluster)
+    return 0 if leg is None or leg.role is Role.SHADOW else int(metric.counter.value)
+
+
 def _is_loss(name: str, metric: wire.Metric) -> bool:
-    """Return whether a counter is about mirrored requests or captured legs, and not users' requests."""
+    """Return whether a counter is about mirrored requests or the collector, and not about users' requests."""
     if not 0 < metric.counter.value < 1 << 53:
         return False
     cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
@@ -81,28 +133,48 @@ def _is_loss(name: str, metric: wire.Metric) -> bool:
             return True
 
 
-def _add(sums: CounterTotals, name: str, metric: wire.Metric) -> None:
-    is_histogram = metric.HasField("histogram")
-    if not is_histogram and not metric.counter.value:
+def _add(sums: CounterTotals, name: str, metric: wire.Metric, seen: _Seen) -> None:
+    if metric.HasField("counter") and not metric.counter.value:
         # Most series of a message: Envoy sends each that was used once.
         return
     labels = {label.name: label.value for label in metric.label}
     cluster = labels.get("cluster")
     if cluster is None:
-        return
-    if not is_histogram:
+        seen.untagged = True
+    elif metric.HasField("counter"):
         sums.add_counter(name, metric.counter.value, labels)
+        if name == "requests":
+            _see_requests(seen, metric.counter.value, labels)
+    elif not metric.HasField("histogram"):
+        seen.summaries = seen.summaries or name in EDGES
     elif name in EDGES and metric.histogram.sample_count:
-        _add_histogram(sums, cluster, name, metric.histogram)
+        seen.histograms = True
+        if not _add_histogram(sums, cluster, name, metric.histogram):
+            seen.other_buckets = True
 
 
-def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> None:
-    """Add a histogram; a bucket with a bound that is not one of ours counts as above all our bounds."""
-    edges, before = EDGES[name], 0
+def _see_requests(seen: _Seen, value: float, labels: dict[str, str]) -> None:
+    count = int(value) if 0 < value < 1 << 53 else 0
+    seen.requests += count
+    # Envoy has no outcome of a request without a response.
+    if labels.get("code") != _NO_RESPONSE:
+        seen.responses += count
+        seen.outcomes += count if "outcome" in labels else 0
+
+
+def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> bool:
+    """Add a histogram, and return whether all buckets with values have our bounds.
+
+    A bucket with another bound counts as above all our bounds.
+    """
+    edges, before, ours = EDGES[name], 0, True
     for bucket in histogram.bucket:
         more = bucket.cumulative_count - before
         if more > 0:
-            sums.add_bucket(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
+            index = edges.get(bucket.upper_bound, len(edges))
+            ours = ours and (index < len(edges) or bucket.upper_bound == inf)
+            sums.add_bucket(cluster, name, index, more)
             before = bucket.cumulative_count
     if histogram.sample_count > before:
         sums.add_bucket(cluster, name, len(edges), histogram.sample_count - before)
+    return ours

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from xds_server import ir
     from xds_server.view import ProxyView
+    from xds_server.view.uncounted import StatisticsDefect
     from xds_server.xds.snapshot import Snapshot
     from xds_server.xds.workers.versions import VersionRecord, VersionRegistry
 
@@ -46,6 +47,7 @@ class WorkerConnection:
     subscriptions: dict[ir.NodeClass, _Sent | None] = field(default_factory=dict)
     statuses: dict[str, wire.GroupStatus] = field(default_factory=dict)
     proxies: tuple[ProxyView, ...] = ()
+    statistics: dict[tuple[str, str], StatisticsDefect | None] = field(default_factory=dict)
     counters: Counters = field(default_factory=Counters)
     connected: int = 0
     pid: int = 0

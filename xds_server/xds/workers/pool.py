@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from xds_server.view import Convergence, ProxyStatus, ProxyView
+from xds_server.view.uncounted import StatisticsDefect
 from xds_server.xds.server.counters import Counters
 from xds_server.xds.server.snapshot_build import BuildFailure, SnapshotBuilder
 from xds_server.xds.wire import worker_pb2 as wire
@@ -146,6 +147,17 @@ class WorkerPool:
         """Return every connected client, from the reports that workers send every second."""
         views = [view for connection in self._connections for view in connection.proxies]
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
+
+    def statistics_defects(self) -> dict[tuple[str, str], StatisticsDefect | None]:
+        """Return what is missing in the statistics of each client that sends some, by group and node id.
+
+        A client may send them to another worker than the one that serves it, and to two for a moment.
+        """
+        found: dict[tuple[str, str], StatisticsDefect | None] = {}
+        for connection in self._connections:
+            for key, defect in connection.statistics.items():
+                found[key] = found.get(key) or defect
+        return found
 
     @property
     def counters(self) -> Counters:
@@ -287,6 +299,10 @@ def _apply_report(connection: WorkerConnection, report: dict[str, Any]) -> None:
     """Store the counters and proxies in a worker's report; `proxies` is None if they did not change."""
     connection.counters = Counters.of_json(report["counters"])
     connection.connected = report["connected"]
+    connection.statistics = {
+        (group, node): None if defect is None else StatisticsDefect(defect)
+        for group, node, defect in report["statistics"]
+    }
     if report["proxies"] is not None:
         connection.proxies = tuple(_view(item) for item in report["proxies"])
 

@@ -131,6 +131,10 @@ class Worker:
                 "counters": self.hub.counters.to_json(),
                 "connected": self.hub.connected,
                 "proxies": None if proxies == reported else proxies,
+                "statistics": [
+                    [*key, None if defect is None else defect.value]
+                    for key, defect in self.hub.statistics_defects().items()
+                ],
             }
             reported = proxies
             self.changed_groups |= self.hub.groups  # Covers changes below the threshold of Group.progress.
