@@ -160,7 +160,7 @@ def _entry_route(route: ir.Route) -> Route:
         match=match,
         route=action,
         response_headers_to_add=_response_headers(route),
-        request_headers_to_remove=[*route.private, *_foreign_cell(route)],
+        request_headers_to_remove=list(route.private),
         typed_per_filter_config={} if route.capture is None else {CAPTURE_FILTER: _capture(route.capture)},
     )
     if route.prompt is not None:
@@ -217,11 +217,6 @@ def _arm(route: ir.Route, arm: ir.Arm) -> WeightedClusterClusterWeight:
         ),
         typed_per_filter_config={REWRITE_FILTER: _rewrite(arm.model)} if rewritten else {},
     )
-
-
-def _foreign_cell(route: ir.Route) -> tuple[str, ...]:
-    """Return the header of cells if no arm sets it: what a client sends in it must not be counted."""
-    return () if any(arm.cell is not None for arm in route.arms) else (CELL_HEADER,)
 
 
 def _retry_policy(retries: int) -> RetryPolicy:
