@@ -189,10 +189,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=200, help="Rollouts per row and weight (%(default)s).")
     parser.add_argument("--only", default="", help="Only rows whose name contains this text.")
+    parser.add_argument(
+        "--weights", type=int, nargs="+", default=WEIGHTS, help="Weights of the candidate in percent."
+    )
     args = parser.parse_args(argv)
     result = {}
     for name, row in {**ROWS, **_WORSE}.items():
-        for weight in WEIGHTS if args.only in name else ():
+        for weight in args.weights if args.only in name else ():
             line = {}
             for label, cells in (("cells", True), ("requests", False)):
                 times = [first_failure(row, weight, seed, cells=cells) for seed in range(args.runs)]
