@@ -1,4 +1,4 @@
-"""Starts, watches and ends the programs that the demo or a test needs; each is ended by its own process id.
+"""Starts, watches and ends the programs of the demo and of tests, each by its own process id.
 
 On Linux, a child also ends when its parent dies, even by SIGKILL: an interrupted demo leaves nothing behind.
 """
@@ -34,7 +34,10 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else
 
 
 class ProcessError(Exception):
-    """A program did not start, or ended too early; the message ends with the last lines of its log."""
+    """A program cannot be started, ended too early, or was not ready in time.
+
+    The message gives the reason, and in most cases the last lines of the program's log.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +110,7 @@ class Process:
         self.popen.wait(5)
 
     def wait_ready(self, ready: ReadyCheck) -> None:
-        """Wait until the program answers its ready check; end it if it does not in time.
+        """Wait until the ready check succeeds; kill the program if it is not ready in time.
 
         Raises:
             ProcessError: The program ended, or was not ready in time.
@@ -134,10 +137,11 @@ class Process:
 def start(
     name: str, command: Sequence[str | Path], *, folder: Path, ready: ReadyCheck | None = None
 ) -> Process:
-    """Start a program with its output in `folder/name.log`, and wait until it is ready.
+    """Start a program with its output in `folder/name.log`; with `ready`, wait until it is ready.
 
     Raises:
         ProcessError: The program ended, or was not ready in time.
+        OSError: The program cannot be executed, or its log cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"

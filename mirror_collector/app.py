@@ -1,4 +1,4 @@
-"""The composition root of the collector: builds every part, runs them, and stops them in reverse order.
+"""The composition root of the collector: builds, runs and stops all its parts.
 
 Shutdown: the servers close first, then queued legs are paired and stored, legs that still wait for their
 counterpart are counted as unpaired, sinks deliver what they have queued, and the store closes last.
@@ -59,7 +59,7 @@ _RETENTION_INTERVAL: Final = 60.0
 """Seconds between two deletions of expired rows."""
 
 _GRACE: Final = 0.5
-"""Seconds open gRPC streams stay open after the collector received a stop signal."""
+"""Seconds for which open gRPC streams are kept after the collector received a stop signal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +103,10 @@ async def run(
         listening: receives the addresses once both servers listen.
 
     Raises:
-        StoreError: the store cannot be opened.
+        StoreError: the key file cannot be used, or the store cannot be opened.
         SettingsError: a file the settings refer to cannot be read, or they need an extra that is not
             installed.
-        OSError: an address cannot be listened on.
+        OSError: a server cannot listen on its address.
     """
     cipher = MessageCipher() if config.key_file is None else MessageCipher.from_key_file(config.key_file)
     embedding = _embedding() if config.settings.embedding.enabled else None
@@ -248,7 +248,7 @@ class _ProcessGauges:
 
     @property
     def queued_legs(self) -> int:
-        """Number of received legs that are not paired yet."""
+        """Number of legs in the receive queue."""
         return len(self._queue)
 
     @property

@@ -39,7 +39,7 @@ class _ParsedParam(click.ParamType[Any]):
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text; values that are not text, such as defaults, stay unchanged."""
+        """Parse text; any other value was parsed before and stays unchanged."""
         if not isinstance(value, str):
             return value
         try:

@@ -344,7 +344,7 @@ async def _apply(engine: Engine, text: str, file: str) -> None:
 
 
 def _first_error(group: BaseExceptionGroup[BaseException]) -> OSError:
-    """Return the first error of a group as an OSError; the others follow from it."""
+    """Return the first error of a group as an OSError; the other errors are its consequences."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""Runs the programs of a preparation: writes their output to the log, shows progress, explains failures."""
+"""Runs the programs of a preparation, logs their output, shows progress and explains failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Commands:
     def __init__(self, layout: recipe.Layout, *, report: Callable[[str], None]) -> None:
         """Store the folder and the log of `layout`.
 
-        `report` receives a progress line every 15 s. If it is `print` on a terminal, one line is redrawn.
+        `report` receives a progress line every 15 s. If it is `print` and stdout is a terminal, the progress
+        is redrawn on one line of the terminal instead.
         """
         self._log = layout.log
         self._folder = layout.root
@@ -41,7 +42,7 @@ class Commands:
         self._terminal = report is print and sys.stdout.isatty()
 
     def run(self, command: Sequence[str], *, limit: float, what: str) -> None:
-        """Run one program for at most `limit` seconds.
+        """Run one program for at most `limit` seconds; `what` names it in errors.
 
         Raises:
             PrepareError: The program failed or took longer.

@@ -1,6 +1,7 @@
-"""Converts GGUF weights to a folder that vLLM loads: ``python convert.py IN OUT``, run by vLLM's Python.
+"""Converts GGUF weights to a folder that vLLM loads: ``python convert.py IN OUT``.
 
-The script imports nothing of this project, because vLLM's environment has transformers but not this project.
+vLLM's Python runs the script. It imports nothing of this project, because vLLM's environment has transformers
+but not this project.
 """
 
 from __future__ import annotations

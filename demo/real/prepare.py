@@ -1,4 +1,4 @@
-"""Installs vLLM and a model once, in stages; finished stages are skipped, an interrupted one is repeated.
+"""Installs vLLM and a model in stages; skips finished stages and repeats an interrupted one.
 
 All output goes to one log. A terminal shows one progress line per stage, a pipe a line every 15 s.
 """

@@ -1,4 +1,4 @@
-"""Describes the installation of a real vLLM on a CPU: packages, omitted dependencies, paths, error messages.
+"""Describes the installation of a real vLLM on a CPU: packages, dependencies, paths, error messages.
 
 No I/O. The recipe names packages only; pip's own configuration decides which index they come from.
 """

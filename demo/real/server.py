@@ -102,7 +102,7 @@ def cores() -> tuple[int, ...]:
 def launch(config: ServerConfig, folder: Path) -> RealVllm:
     """Start one server with its log in `folder`, and return at once.
 
-    The thread that calls this must outlive the server: Linux ends it together with that thread.
+    The calling thread must outlive the server: Linux kills the server when that thread ends.
 
     Raises:
         ProcessError: The root is not prepared, the port is in use, or the core is not available.

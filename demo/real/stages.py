@@ -33,7 +33,8 @@ class StageName(StrEnum):
 _ORDER: Final = tuple(StageName)
 
 _RESTART: Final = {StageName.PACKAGES: StageName.ENVIRONMENT, StageName.SERVER: StageName.ENVIRONMENT}
-"""Stages restarted from an earlier one: a package whose unpacking was interrupted looks installed."""
+"""Stages that are repeated from an earlier stage if they were interrupted: a package that was unpacked only
+in part looks installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ class Admin:
         return json_reply(encode(self._faults.document()))
 
     def _requests(self, request: web.Request) -> web.StreamResponse:
-        """List requests; ``limit`` is how many, each ``header`` names a header to include and to count."""
+        """List the last ``limit`` requests; each ``header`` names a header to show and to count by value."""
         limit = request.query.get("limit", _DEFAULT_LIMIT)
         if not limit.isdecimal():
             return json_reply(encode({"error": f"limit {limit!r}; allowed: an integer from 0"}), status=400)

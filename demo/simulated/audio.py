@@ -116,7 +116,7 @@ def transcription(
 
 
 def _segments(text: str, seconds: float) -> list[dict[str, Any]]:
-    """Return one segment per sentence; the times follow the lengths."""
+    """Return one segment per sentence, with a duration in proportion to the length of the sentence."""
     sentences = [part for part in re.split(r"(?<=[.!?]) ", text) if part]
     scale = seconds / max(1, sum(map(len, sentences)))
     made, begin = [], 0.0
@@ -162,7 +162,7 @@ def parse_speech(content_type: str, body: bytes, *, model: str, max_model_len: i
 
 
 def speech(request: SpeechRequest, flavour: Flavour) -> bytes:
-    """Return silence whose length follows the text; the second flavour speaks a little more slowly."""
+    """Return silence with a duration in proportion to the text; flavour B takes 5 % longer."""
     seconds = len(request.text) * _SECONDS_PER_CHARACTER * (1.05 if flavour is Flavour.B else 1.0)
     if request.format == "mp3":
         return _FRAME * max(1, round(seconds / _FRAME_SECONDS))
@@ -179,7 +179,7 @@ def speech(request: SpeechRequest, flavour: Flavour) -> bytes:
 
 
 def form_fields(content_type: str, body: bytes) -> dict[str, bytes]:
-    """Return the values of a form by field name; of several values of one name, the last (RFC 7578).
+    """Return the values of a form (RFC 7578) by field name; a later value replaces an earlier one.
 
     Raises:
         WireError: 400 if the body is not a complete form.

@@ -31,7 +31,7 @@ def body(draft: Draft, request: GenerationRequest, style: UsageStyle) -> dict[st
 
 
 def events(draft: Draft, request: GenerationRequest, style: UsageStyle) -> list[Event]:
-    """Return the events of a streamed answer: roles, one event per token, usage if requested, the end mark.
+    """Return the events of a streamed answer: roles, tokens, usage if requested, the end mark.
 
     The choices take turns, token by token. The last token of a text has the finish reason, as in vLLM.
     """
@@ -57,7 +57,7 @@ def events(draft: Draft, request: GenerationRequest, style: UsageStyle) -> list[
 def _with_usage(
     made: list[Event], draft: Draft, request: GenerationRequest, style: UsageStyle, head: dict[str, Any]
 ) -> list[Event]:
-    """Return the events with usage where the request or the fault puts it."""
+    """Return the events with token usage in the places that the request or the fault determines."""
     if not request.include_usage or style is UsageStyle.NONE:
         return made
     last: dict[str, Any] | None = _usage(draft, draft.completion_tokens)
@@ -136,7 +136,10 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _chat_units(choice: Choice, index: int) -> list[dict[str, Any]]:
-    """Return the choices of the token events: texts, or the fragments of tool calls and then the finish."""
+    """Return the ``choices`` element of each token event of one choice.
+
+    These are the tokens of its text, or the fragments of its tool calls followed by the finish reason.
+    """
     if not choice.calls:
         tokens = choice.tokens or ("",)
         return [

@@ -1,4 +1,7 @@
-"""Composes the content of an answer before it gets the form of an API, without I/O; faults change it here."""
+"""Composes the content of an answer, before it gets the form of an API. No I/O.
+
+Faults of the content are applied here.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,7 @@ def _text(
         return Answer(tokens=("!",) * _EXCLAMATIONS)
     question = parsed.question
     if index:
-        # At temperature 0 the choices differ too, and each is always the same.
+        # The index makes the choices differ from each other, even at temperature 0.
         question = replace(question, conversation=f"{question.conversation}\x1d{index}")
     made = answer(question, config.flavour, rng)
     if mode is FaultMode.REPETITION:

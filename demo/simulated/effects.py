@@ -78,7 +78,7 @@ class Pace:
                 return self
 
     def total(self, tokens: int) -> float:
-        """Return the seconds until the last of some tokens."""
+        """Return the seconds until the last token of an answer of `tokens` tokens."""
         return self.first + self.inter * max(0, tokens - 1)
 
 
@@ -127,7 +127,10 @@ def _bomb() -> bytes:
 
 
 def changed_body(document: Any, fault: Fault, api: Api) -> bytes:
-    """Return the body of an answer that is not streamed; a text or bytes stand for themselves."""
+    """Return the body of an answer that is not streamed, with the fault applied.
+
+    A text or bytes as the document are the body of an API that does not send JSON.
+    """
     match fault.mode:
         case FaultMode.ERROR_200 | FaultMode.ERROR_200_UNENDED:
             return encode(WireError.injected(500).document(api))
@@ -177,7 +180,10 @@ def _tokens(made: Sequence[Event]) -> list[Event]:
 
 
 def _before(made: Sequence[Event], share: float) -> list[Event]:
-    """Return the events up to the last token of the given share of tokens; without one, those before all."""
+    """Return the events up to the end of the first ``share`` of the tokens.
+
+    If that is less than one token, return the events before the first token.
+    """
     tokens = [place for place, event in enumerate(made) if event.kind is EventKind.TOKEN]
     kept = tokens[: int(len(tokens) * share)]
     end = kept[-1] + 1 if kept else tokens[0] if tokens else 0
@@ -271,7 +277,7 @@ def _miscoded(script: Script, fault: Fault) -> Script:
 
 
 def _ended(script: Script, share: float, ending: Ending) -> Script:
-    """Return the first part of a response: some events of a stream, or some bytes; never all of it."""
+    """Return the first ``share`` of the events of a stream or the bytes of a body, but never all."""
     if script.streamed:
         kept = script.parts[: min(max(1, int(len(script.parts) * share)), max(0, len(script.parts) - 1))]
         return replace(script, parts=kept, ending=ending)

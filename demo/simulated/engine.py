@@ -166,7 +166,7 @@ def _generated(draft: Draft, parsed: requests.GenerationRequest, fault: Fault, p
 
 
 def _traits(api: Api, parsed: Parsed) -> Traits:
-    """Return what decides which faults can change the response."""
+    """Return the properties of a request that decide which faults can change its response."""
     match parsed:
         case requests.GenerationRequest():
             return Traits(

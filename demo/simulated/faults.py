@@ -32,7 +32,7 @@ class Fault:
 
     ``apis`` limits it to some APIs; empty means every API that accepts a POST. ``status`` is the status of
     ``error``, with a Retry-After header of ``retry_after`` seconds if that is given. ``after`` is the share
-    of a stream, in [0, 1], that is sent before a fault in its midst. ``delay`` is the time in seconds by
+    of an answer, in [0, 1], that is sent before a fault interrupts it. ``delay`` is the time in seconds by
     which ``late_ping`` and ``late_role`` are late. ``encoding`` is that of ``encoded`` and
     ``unlabeled_encoding``.
     """
@@ -71,7 +71,7 @@ class Fault:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document that ``parse`` reads; fields with their default are left out."""
+        """Return the JSON document that ``parse`` reads; default values except ``rate`` are omitted."""
         changed = {
             one.name: getattr(self, one.name)
             for one in fields(self)
@@ -81,7 +81,10 @@ class Fault:
         return {"mode": self.mode.value, "rate": self.rate} | named | changed
 
     def covers(self, api: Api) -> bool:
-        """Return whether requests of an API can be hit; lists of models only if they are named."""
+        """Return whether the fault can hit requests of an API.
+
+        Requests for the list of models are hit only if ``apis`` names that API.
+        """
         return api in self.apis if self.apis else api is not Api.MODELS
 
 
@@ -93,7 +96,7 @@ def parse_faults(document: object) -> tuple[Fault, ...]:
     """Return the faults of one JSON object or of a list of them.
 
     Raises:
-        FaultError: A fault is invalid, or the rates of the faults of one API add up to more than 1.
+        FaultError: A fault is invalid, the list is empty, or the rates of one API add up to more than 1.
     """
     if not isinstance(document, list):
         return (Fault.parse(document),)

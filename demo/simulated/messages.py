@@ -137,7 +137,7 @@ def _tool_use(call: ToolCall, arguments: Any) -> dict[str, Any]:
 
 
 def _input(arguments: str) -> Any:
-    """Return the arguments as JSON; broken ones as the text that they are, because the field is JSON."""
+    """Return the value of the arguments; if they are invalid JSON, their text, which is a JSON string."""
     try:
         return json.loads(arguments)
     except ValueError:

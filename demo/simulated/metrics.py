@@ -46,7 +46,12 @@ _TOTAL_BUCKETS: Final = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 5
 
 
 class ServerMetrics:
-    """Metrics with vLLM's semantics: if the client disconnects, the request is an HTTP 2xx, not a success."""
+    """The metrics of one server, with vLLM's semantics.
+
+    A request whose client disconnects before the end of the answer is not counted in
+    ``vllm:request_success``. In ``http_requests`` it is counted under the status that was sent, and as 2xx if
+    the client disconnected before a status was sent.
+    """
 
     def __init__(self, model: str) -> None:
         self._registry = CollectorRegistry()
@@ -90,7 +95,7 @@ class ServerMetrics:
             self._inter.observe((total - first) / (tokens - 1))
 
     def completed(self, handler: str, method: str, status: int) -> None:
-        """Count a completed HTTP request."""
+        """Count a finished HTTP request by handler, method and status class, such as 2xx."""
         self._http.labels(handler, method, f"{status // 100}xx").inc()
 
     def exposition(self) -> bytes:

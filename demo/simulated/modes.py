@@ -47,7 +47,7 @@ class FaultMode(Enum):
 
     # An incomplete answer
     CUT_STREAM = "cut_stream"
-    """The connection closes halfway through the answer."""
+    """The connection closes after the share ``after`` of the answer."""
     STOP_EARLY = "stop_early"
     """The stream ends properly, in the midst of the answer and without its end mark."""
     NO_END_MARK = "no_end_mark"
@@ -57,7 +57,7 @@ class FaultMode(Enum):
     EMPTY_TEXT = "empty_text"
     """A well-formed answer without content: no text, empty vectors, no results."""
 
-    # A complete answer, and a wrong one
+    # A complete answer that is wrong
     GIBBERISH = "gibberish"
     """Random letter sequences, vectors or scores."""
     EXCLAMATIONS = "exclamations"
@@ -78,7 +78,7 @@ class FaultMode(Enum):
     NO_USAGE = "no_usage"
     NULL_USAGE = "null_usage"
     SPLIT_USAGE = "split_usage"
-    """The first event has the prompt's tokens only, the last one those of the answer only."""
+    """The first event reports only the tokens of the prompt, the last one only those of the answer."""
     CUMULATIVE_USAGE = "cumulative_usage"
     """Every event has the usage so far."""
 
@@ -103,7 +103,7 @@ class FaultMode(Enum):
     TRUNCATED_GZIP = "truncated_gzip"
     """The gzip data end early, and the response ends properly."""
     GZIP_BOMB = "gzip_bomb"
-    """Some kilobytes that decode to 64 MiB."""
+    """A body of some kilobytes that decode to 64 MiB."""
     WRONG_CONTENT_TYPE = "wrong_content_type"
     """A sound answer whose content type is ``text/html``."""
 

@@ -46,12 +46,12 @@ def parse(api: Api, content_type: str, body: bytes, *, model: str, max_model_len
     counts = [wire.token_count(query) + wire.token_count(text) for query, text in pairs]
     if max(counts) > max_model_len:
         raise WireError.too_long(f"A query and document have {max(counts)} tokens; allowed: {max_model_len}.")
-    # A limit of 0 or none lists all documents.
+    # All documents are listed if `top_n` is 0 or missing.
     top = wire.integer(document, "top_n", minimum=0) or len(pairs)
     return RankingRequest(api=api, pairs=pairs, prompt_tokens=sum(counts), top=top)
 
 
-def body(  # noqa: PLR0913 - what is shared by all answers, and two choices
+def body(  # noqa: PLR0913 - the parameters of all APIs without generated text
     request: RankingRequest,
     *,
     request_id: str,
@@ -121,7 +121,10 @@ def _texts(given: object, name: str) -> list[str]:
 
 
 def _score(query: str, text: str, flavour: Flavour) -> float:
-    """Return the share of the query's words in the document, with a part that depends on the pair alone."""
+    """Return the score of a pair in [0, 1]: mostly the share of the query's words that the document has.
+
+    A small part is a hash of the pair, and a smaller part a hash of the pair and the flavour.
+    """
     wanted = set(_WORD.findall(query.lower()))
     share = len(wanted & set(_WORD.findall(text.lower()))) / len(wanted) if wanted else 0.0
     own = _draw(f"{query}\x1f{text}")

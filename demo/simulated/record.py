@@ -118,7 +118,7 @@ class RequestLog:
         self._counts = _Counts()
 
     def document(self, *, only: Sequence[str], limit: int) -> dict[str, Any]:
-        """Return counts and the last ``limit`` requests as JSON, with the headers named in ``only``."""
+        """Return counts and the last ``limit`` requests as JSON; ``only`` names the headers, all if empty."""
         shown = list(self._last)[-limit:] if limit else []
         counts = self._counts
         return {

@@ -20,7 +20,7 @@ class DroppedResponse(web.Response):
 
 
 def drop(request: web.Request) -> DroppedResponse:
-    """Close the connection after what was written so far."""
+    """Close the connection after what was written so far; return a placeholder for the response."""
     if request.transport is not None:
         request.transport.close()
     return DroppedResponse()

@@ -88,7 +88,7 @@ class SimulatedVllm:
         """Accept connections.
 
         Raises:
-            OSError: The address is in use or not an address of this machine.
+            OSError: The server cannot listen on the address, for example because it is in use.
         """
         config = self.config
         app = web.Application(client_max_size=config.max_body)
@@ -157,7 +157,7 @@ class SimulatedVllm:
             if api is not None:
                 self.books.end(api, received.outcome, received.status, aborted=received.aborted)
             handler = route if route in self._routes else "none"
-            # A request whose client disconnected counts as 2xx, as in vLLM's own metrics.
+            # As in vLLM, a request that ended before a status was sent counts as 2xx.
             self._metrics.completed(handler, request.method, received.status or 200)
 
     async def _respond(self, request: web.Request, received: Received, route: str) -> web.StreamResponse:
@@ -195,7 +195,7 @@ class SimulatedVllm:
         try:
             parsed = parse(api, request.headers.get("content-type", ""), body, config)
         except WireError:
-            # Some faults hit a request that the server would have rejected, too.
+            # Some faults also replace the response to a request that the server would have rejected.
             script = self._replacement(fault, api, stream=False)
             if script is None:
                 raise

@@ -58,7 +58,7 @@ def parse(content_type: str, body: bytes, *, model: str, max_model_len: int) -> 
     )
 
 
-def body(  # noqa: PLR0913 - what is shared by all answers, and two choices
+def body(  # noqa: PLR0913 - the parameters of all APIs without generated text
     request: EmbeddingRequest,
     *,
     request_id: str,
@@ -120,7 +120,7 @@ def _inputs(given: object) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 
 def _vector(text: str, dimensions: int, flavour: Flavour) -> tuple[float, ...]:
-    """Return the sum of one direction per word; the second flavour adds a small direction of its own."""
+    """Return the sum of one direction per word; flavour B adds a small direction of its own."""
     words = _WORD.findall(text.lower()) or [text]
     total = [0.0] * dimensions
     for word in words:

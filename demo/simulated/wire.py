@@ -1,4 +1,4 @@
-"""What all APIs of a simulated server share, without I/O: their paths, errors, and readers of request fields.
+"""What all APIs of a simulated server share: paths, errors, and readers of request fields. No I/O.
 
 The error objects are those of vLLM 0.32 and, for Messages, of the Anthropic API; the texts are different.
 """
@@ -97,7 +97,7 @@ _ANTHROPIC_KINDS: Final[Mapping[int, str]] = {
 
 
 class WireError(Exception):
-    """A request error, sent as vLLM's error object: ``{"error": {message, type, param, code}}``."""
+    """A request error, sent as the error object of vLLM or, for Messages, of the Anthropic API."""
 
     def __init__(self, status: int, kind: str, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -175,7 +175,7 @@ def checked_model(document: Mapping[str, Any], model: str) -> None:
     """Check that the request names the served model, or no model.
 
     Raises:
-        WireError: 404 for the name of another model.
+        WireError: 404 for the name of another model, 400 if the name is not a text.
     """
     name = field(document, "model", str, default=model)
     if name != model:
@@ -197,7 +197,7 @@ def field(document: Mapping[str, Any], name: str, kind: type[_T], *, default: _T
 
 
 def number(document: Mapping[str, Any], name: str, *, default: float) -> float:
-    """Return a finite number of at least 0.
+    """Return a finite number of at least 0, or the default if the field is missing or null.
 
     Raises:
         WireError: 400 for any other value.
@@ -228,7 +228,8 @@ def integer(document: Mapping[str, Any], name: str, *, minimum: int | None) -> i
 def fitting(limit: int | None, prompt_tokens: int, max_model_len: int, *, unlimited: int | None) -> int:
     """Return the token limit of the answer, which must fit the context.
 
-    ``unlimited`` is the limit of a request that has none; None allows all that the prompt leaves.
+    ``limit`` is the limit that the request sets. If it sets none, ``unlimited`` is the limit; if that is
+    None, the answer may use all tokens that the prompt leaves.
 
     Raises:
         WireError: 400 if the prompt, or the prompt and the requested answer, are longer than the context.

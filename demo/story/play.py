@@ -1,4 +1,4 @@
-"""The demo's three parts: shadow, canary to 100 %, automatic rollback; users send requests all the time."""
+"""The demo's three parts, while users send requests: shadow, canary to 100 %, automatic rollback."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Options:
 
 
 def play(options: Options) -> int:
-    """Play the story and return the exit code: 0 when every check passed.
+    """Play the story; return the exit code: 0 if every check passed, 130 if interrupted, else 1.
 
     A part that cannot finish is reported in one line; all programs are stopped in any case.
     """

@@ -1,4 +1,4 @@
-"""Terminal output of the demo: one line per event, and a live panel of the route below them in a terminal."""
+"""Output of the demo: one line per event and, in a terminal, a live panel of the route below them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,10 @@ class StoryPrinter:
         self._console.print(Text(f"{'':9}{label:>14}: ", style="dim") + Text(shown, style="italic"))
 
     def step(self, view: dict[str, Any], variant: str, weight: int, weights: Sequence[int]) -> None:
-        """Print that a variant has one of the ``weights`` of its rollout, in percent."""
+        """Print which step the rollout has reached, and how many proxies are synced.
+
+        ``weights`` are the weights of all steps in percent; ``variant`` now has the weight ``weight``.
+        """
         proxies = view["convergence"]
         self.line(
             f"Step {weights.index(weight) + 1} of {len(weights)}: {weight} % of users on {variant} "

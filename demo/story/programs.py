@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Ports", "Programs", "inject_fault", "start_simulated"]
 
 ENVOYS: Final = 2
-# The control plane is ready after three seconds on an idle machine.
+# For a busy machine; on an idle one, the control plane is ready after three seconds.
 _START_SECONDS: Final = 90.0
 
 

@@ -24,7 +24,7 @@ class Result:
     """The outcome of the checks; ``broken`` lists those that failed.
 
     ``split`` is the share of users on the candidate in percent, by weight. ``sampled`` and ``sample_failed``
-    are requests of the samples that measured it.
+    are the numbers of all and of the failed requests that measured it.
     """
 
     printer: StoryPrinter

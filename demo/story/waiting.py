@@ -23,7 +23,7 @@ _LOG: Final = "demo.log"
 
 
 class SceneError(Exception):
-    """A part of the demo cannot finish; the message is one line: what was awaited, and what was seen."""
+    """A part of the demo cannot finish; the message gives the reason in one line."""
 
 
 async def until(

@@ -1,4 +1,4 @@
-"""Simulated users: steady traffic that checks every answer, and a fast measurement of the traffic split."""
+"""Simulated users: steady traffic that checks every answer, and a fast measurement of the split."""
 
 from __future__ import annotations
 

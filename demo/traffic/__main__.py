@@ -1,7 +1,8 @@
-"""Traffic from the command line: ``python -m demo.traffic --url http://127.0.0.1:10000 --rate 50 -o json``.
+"""Traffic from the command line: ``python -m demo.traffic --url http://127.0.0.1:10000 -o json``.
 
-Exit code 0 when every answer was good, 1 when any was not, 2 for wrong arguments, 130 after a second Ctrl-C.
-The first Ctrl-C stops sending, waits for the requests in flight and prints the report.
+Exit code 0 when every answer was good, 1 when any was not, 2 for wrong arguments, 130 when aborted. The first
+Ctrl-C stops sending, waits for the requests in flight and prints the report; the second one aborts. With
+``--split``, the first one aborts.
 """
 
 from __future__ import annotations

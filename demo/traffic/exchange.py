@@ -89,7 +89,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class _Progress:
-    """The measurements of an exchange so far; they survive an exception."""
+    """The measurements of an exchange so far, which are still available after an exception."""
 
     began: float = field(default_factory=time.perf_counter)
     first_byte_ms: float | None = None

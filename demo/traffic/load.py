@@ -203,7 +203,10 @@ class Traffic:
             self._recent.append((exchange.first_byte_ms, exchange.total_ms))
 
     def _outgoing(self, sequence: int) -> Outgoing:
-        """Draw the next request, also if it is held back: load must not change who sends which prompt."""
+        """Draw the next request.
+
+        Requests that are held back are drawn too, so that load does not change which user sends which prompt.
+        """
         config, rng = self.config, self._rng
         user = f"{config.user_prefix}-{rng.randrange(config.users):05}"
         prompt = rng.choice(self._prompts)

@@ -51,7 +51,10 @@ class Agreement:
     """How far two answers to one request agree; None for each measure that could not be determined."""
 
     exact: bool | None = None
-    """Whether the answers are equal: text and tool calls, vectors, scores or documents; if unread, bytes."""
+    """Whether the answers are equal: text and tool calls, vectors, scores or documents.
+
+    If the primary's answer could not be read, this is whether the bytes of the bodies are equal.
+    """
 
     rouge_l: float | None = None
     edit: float | None = None
@@ -70,7 +73,7 @@ class Agreement:
     """Correlation of two orders of documents."""
 
     top_result: bool | None = None
-    """Whether two orders of documents begin with the same one."""
+    """Whether two orders of documents begin with the same document."""
 
     scores: float | None = None
     transcript: float | None = None

@@ -10,8 +10,8 @@ transcript  `transcript`: 1 minus the word error rate
 document    `document`: mean closeness of the fields
 =========== ==================================================================================
 
-Most of these answers are deterministic. The noise baseline shows whether they are, and the agreement with the
-candidate is only ever compared with it.
+Most of these answers are deterministic. The noise baseline shows whether they are: the agreement of the
+candidate's answer is compared with the baseline, and never with a fixed limit.
 """
 
 from __future__ import annotations

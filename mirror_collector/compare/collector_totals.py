@@ -27,12 +27,12 @@ PairKey: TypeAlias = tuple[RouteName, Variant, Variant]
 
 _MAX_VARIANTS: Final = 64
 _OTHER: Final = Variant("(other)")
-"""Name of both variants in the totals of all pairs of variants beyond the limit of a route."""
+"""Name of both variants in the totals that add up all pairs of variants beyond `_MAX_VARIANTS` per route."""
 
 
 @dataclass(slots=True, kw_only=True)
 class LegCounts:
-    """Counts of received legs, unpaired legs and drops; none of these are stored one by one."""
+    """Counts of received legs, unpaired legs and drops, of which the store keeps only the totals."""
 
     legs: Counter[tuple[RouteName, Role]] = field(default_factory=Counter)
     unpaired: Counter[tuple[RouteName, UnpairedReason]] = field(default_factory=Counter)

@@ -1,12 +1,12 @@
-"""The comparison of one pair: how its legs differ, and how much the primary's variant differs from itself.
+"""The comparison of one pair: how the shadow leg and the noise leg differ from the primary leg.
 
 Texts are compared only if the primary's answer is complete, the shadow at least began an answer, and neither
 body was truncated by the capture limit. A shadow that stopped early or reported an error within its stream is
-compared, because an incomplete answer is a difference. Nothing is compared if the client disconnected: the
-client cut the answer, not the model. Nothing is compared either if the limits on shadow traffic prevented the
-answer; such pairs are counted as limited.
+compared, because an incomplete answer is a difference. The answers are not compared if the client
+disconnected, because the client cut the answer, not the model. They are not compared either if the limits on
+shadow traffic prevented the shadow's answer; such pairs are counted as limited.
 
-A body that could not be read is no evidence of equality: such a pair is unread, by leg and reason.
+A body that could not be read is no evidence of equality: such a pair is counted as unread, by leg and reason.
 
 If the pair has a noise leg, which is a second answer of the primary's variant, that answer is compared with
 the primary's answer by the same rules. If both variants are the same model, the noise leg and the shadow leg
@@ -115,7 +115,10 @@ class Comparison:
 
     @property
     def similarity(self) -> float | None:
-        """Score for sorting pairs, from 0.0 (worst) to 1.0; None if the pair does not measure quality."""
+        """Score for sorting pairs, from 0.0 (worst) to 1.0 (equal); None if nothing can be compared.
+
+        The score is 0.0 if the statuses or the tool calls differ, or if only the shadow's body is defective.
+        """
         if self.client_left or self.limited:
             return None
         if not self.status_same or self.agreement.tool_calls is False or self.unreadable_leg is Role.SHADOW:

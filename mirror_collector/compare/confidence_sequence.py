@@ -1,4 +1,4 @@
-"""A confidence sequence for a probability: its intervals are valid simultaneously at every sample size.
+"""A confidence sequence for a probability: intervals that are valid at all sample sizes at once.
 
 Reading the interval repeatedly while data arrives does not invalidate it. The interval contains all
 probabilities that the observations do not exclude under a uniform mixture of all probabilities (Ville's

@@ -2,7 +2,8 @@
 
 Pairs of one user or session can resemble each other in ways independent prompts do not. Where requests carry
 a user or session, only the first pair of each user or session with each API is therefore counted in the
-outcomes. Outcomes are counted by API, because the answers of one API are no evidence about another.
+outcomes. For measures that need a noise leg, it is the first pair that has one. Outcomes are counted by API,
+because the answers of one API are no evidence about another.
 
 A block is never final. If more pairs are counted in a block, the store replaces the block as a whole.
 """
@@ -36,7 +37,7 @@ class ApiCounts:
     """The counts of one API in a block."""
 
     pairs: int = 0
-    """All pairs, counted or not."""
+    """All pairs of the API, including those that are not counted in `outcomes`."""
 
     trios: int = 0
     coverage: Coverage = field(default_factory=Coverage)
@@ -72,10 +73,10 @@ class EvidenceBlock:
     client_left: int = 0
     limited: int = 0
     counted: int = 0
-    """Pairs counted in `outcomes`."""
+    """Pairs counted in `outcomes` for the measures that need no noise leg."""
 
     trios: int = 0
-    """Pairs counted in `outcomes` that have a usable noise leg."""
+    """Pairs counted in `outcomes` for the measures that need a noise leg."""
 
     repeated: int = 0
     """Pairs of a user or session of which an earlier pair with the same API was counted."""
@@ -95,7 +96,8 @@ class EvidenceBlock:
         Args:
             comparison: the comparison of the pair.
             first_of_unit: whether no earlier pair of its user or session with this API was counted.
-            first_baseline_of_unit: whether no earlier such pair was counted in `trios`.
+            first_baseline_of_unit: whether no earlier pair of its user or session with this API was counted
+                in `trios`.
         """
         self.pairs += 1
         api = self.apis.setdefault(comparison.api.value, ApiCounts())

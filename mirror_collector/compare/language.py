@@ -40,7 +40,8 @@ _LANGUAGES_BY_ASCII_WORD: Final = {
 _LOWERCASE_TABLE: Final = bytes(
     ord(chr(code).lower()) if chr(code).isascii() and chr(code).isalpha() else 0x20 for code in range(256)
 )
-"""Maps letters to lowercase and other bytes to spaces; a split takes a tenth of the time of a regex."""
+"""Maps ASCII letters to lowercase and other bytes to spaces. Splitting the mapped text takes a tenth of the
+time that a regex takes."""
 
 
 def detect_language(text: str) -> str | None:

@@ -1,7 +1,7 @@
 """Agreement of answers that are numbers: embeddings, rankings, scores and JSON documents.
 
-All values are in [0, 1]. Values that come from arithmetic are rounded to `_DIGITS` digits: the last bits
-depend on batch and hardware, and a measure whose noise baseline is exactly 1 would turn each of them into a
+All values are in [0, 1]. Computed values are rounded to `_DIGITS` digits, because their last bits depend on
+batch and hardware. If the noise baseline is exactly 1, a different last bit would otherwise count as a
 difference.
 """
 
@@ -52,13 +52,13 @@ def _cosine(first: bytes, second: bytes) -> float:
 
 
 def rank_agreement(first: Sequence[int], second: Sequence[int]) -> float | None:
-    """Return Spearman's correlation of two orders of the same documents, scaled to [0, 1].
+    """Return Spearman's correlation of two orders of documents, scaled to [0, 1].
 
-    Documents that an order does not contain share the places after its last document.
+    Documents that only one of the orders contains share the places after the last document of the other.
 
     Returns:
-        1.0 for the same order, 0.5 without correlation, 0.0 for the reverse order or if only one has
-        documents; None below two documents.
+        1.0 for the same order, 0.5 without correlation, 0.0 for the reverse order or if one of the orders is
+        empty; None if there are fewer than two documents.
     """
     documents = sorted({*first, *second})
     if len(documents) < _MIN_RANKED:
@@ -111,14 +111,14 @@ def _correlation(first: Sequence[float], second: Sequence[float]) -> float:
     one, other = (np.array(ranks) - np.mean(ranks) for ranks in (first, second))
     spread = float(np.sqrt((one @ one) * (other @ other)))
     if spread == 0.0:
-        # All ranks of one or both are tied. If of both, no order can differ; if of one, there is no
-        # correlation.
+        # In at least one list, all ranks are tied. If they are tied in both lists, the orders agree; if in
+        # only one, there is no correlation.
         return 1.0 if not one.any() and not other.any() else 0.5
     return round(min(1.0, max(0.0, (float(one @ other) / spread + 1) / 2)), _DIGITS)
 
 
 def document_agreement(first: str, second: str) -> float:
-    """Return the mean closeness of the fields of two JSON documents; a missing field is not close at all."""
+    """Return the mean closeness of the fields of two JSON documents; a missing field counts as 0."""
     if first == second:
         return 1.0
     one, other = (dict(_fields(orjson.loads(text))) for text in (first, second))
@@ -130,7 +130,7 @@ def document_agreement(first: str, second: str) -> float:
 
 
 def _fields(value: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
-    """Yield the path and the value of each field except objects and lists with content, up to a limit."""
+    """Yield the path and the value of each scalar, empty object and empty list, at most `_MAX_FIELDS`."""
     stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     count = 0
     while stack and count < _MAX_FIELDS:
@@ -156,5 +156,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _closeness(first: float, second: float) -> float:
-    """Return 1 minus the difference, which is relative to the larger number if that is above 1."""
+    """Return 1 minus the difference, which is divided by the larger absolute value if that is above 1."""
     return 1.0 - min(1.0, abs(first - second) / max(1.0, abs(first), abs(second)))

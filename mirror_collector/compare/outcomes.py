@@ -9,8 +9,8 @@ A pair has an outcome only for measures that apply to it. An answer that could n
 except `unreadable`, and only if the body is at fault and the other answer was read. If only the primary or
 only the shadow failed, the pair has the outcome `failed` in any case.
 
-Counts of these outcomes are the only evidence that leaves the collector. They can be added up over blocks and
-over collectors.
+The evidence that the control plane receives consists of counts: of these outcomes, and of pairs, unread
+answers and tokens. Counts can be added up over blocks and over collectors.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 An answer that could not be read is no evidence of equality. If the body itself is at fault (corrupt data,
 HTML, JSON of another shape, nothing at all), the answer has the trait `unreadable`, which only counts if the
 other answer of the pair was read. If the collector lacks what a client has (an encoding, the rest of a long
-body, a parser), the pair is no evidence in either direction. It is counted by leg and reason in both cases.
+body, a parser), the pair is no evidence in either direction. Unread answers are counted by leg and reason in
+both cases.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def unread_reason(leg: Leg, reply: Reply) -> UnreadReason | None:
         return None
     if leg.response.truncated:
         return UnreadReason.TRUNCATED
-    # Without a known API it is unknown whether a body was due, but there is no answer in any case.
+    # The API decides whether a body is required. If the API is unknown, an empty body counts as missing too,
+    # because it contains no answer.
     return UnreadReason.MISSING if reply.kind is ReplyKind.EMPTY else reply.unread
 
 

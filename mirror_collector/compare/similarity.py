@@ -39,7 +39,7 @@ def rouge_l(first: str, second: str) -> float | None:
 
 
 def word_error_rate(reference: str, text: str) -> float:
-    """Return the word errors of a text per word of its reference, at most 1, ignoring case and punctuation.
+    """Return the word errors per word of the reference, at most 1, ignoring case and punctuation.
 
     An error is a word that was inserted, deleted or replaced. Only the first 4,000 words are compared.
 

@@ -22,7 +22,10 @@ _SCHEMAS: Final = ("parameters", "input_schema")
 
 
 def offered_tools(request: Body) -> OfferedTools:
-    """Return the tools of a request to chat, Responses or Messages; empty if it offers none or is cut off."""
+    """Return the tools that a chat, Responses or Messages request offers.
+
+    Empty if it offers none, or if the captured request is not valid JSON, for example because it is cut off.
+    """
     if not any(hint in request.data for hint in _HINTS):
         return {}
     try:

@@ -136,7 +136,7 @@ class LegTotals:
     tokens: int = 0
 
     def add(self, measures: LegMeasures) -> None:
-        """Add one leg of a pair whose client did not disconnect."""
+        """Add one leg of a pair that is not limited and whose client did not disconnect."""
         self.tokens += measures.tokens or 0
         if not measures.succeeded:
             self.failed += 1

@@ -1,4 +1,4 @@
-"""Traits of a single answer: failed, unreadable, empty, refused, cut off, invalid JSON, invalid tool calls.
+"""Traits of one answer: failed, unreadable, empty, refused, cut, invalid JSON or tool calls.
 
 Two equal models have every trait equally often. A trait that does not apply is None, such as invalid JSON if
 the request did not require JSON.
@@ -81,7 +81,8 @@ def detect_traits(leg: Leg, reply: Reply, *, wants_json: bool, offered: OfferedT
         leg: the leg the answer belongs to.
         reply: the parsed answer.
         wants_json: whether the request requires a JSON answer.
-        offered: the tools that the request offers; their names and arguments are not checked without them.
+        offered: the tools that the request offers. If there are none, the names and the required arguments
+            of tool calls are not checked.
     """
     # The proxy retries primaries but never copies; a retried primary therefore counts as failed.
     failed = not leg.succeeded or reply.is_broken or leg.attempts > 1

@@ -54,7 +54,7 @@ KINDS: Final[dict[Api, ReplyKind]] = {
     Api.MODERATIONS: ReplyKind.DOCUMENT,
     Api.MODELS: ReplyKind.DOCUMENT,
 }
-"""The kind of the answers of each API that can be read; answers of the other APIs cannot be read."""
+"""The kind of answer of each API whose answers can be read."""
 
 _BY_KIND: Final[dict[ReplyKind, Api]] = {
     kind: api for api, kind in KINDS.items() if kind is not ReplyKind.DOCUMENT
@@ -91,13 +91,14 @@ def api_of(path: str) -> Api:
     api = _BY_LAST_SEGMENTS.get(tuple(segments[-2:])) or _BY_LAST_SEGMENT.get(segments[-1])
     if api is not None:
         return api
-    # Names of models contain slashes; `models/x:predict` is a call of the model.
+    # The name of a model may contain slashes, so `v1/models` can be anywhere in the path. A path such as
+    # `v1/models/x:predict` is not a request for the list of models, but a call of the model.
     if ("v1", "models") in pairwise(segments) and ":" not in segments[-1]:
         return Api.MODELS
     return Api.OTHER
 
 
 def api_of_answer(path: str, reply: Reply) -> Api:
-    """Return the API of a request path; if the path does not decide, the API that has such answers."""
+    """Return the API of a request path; if the path names none, the API with answers of the reply's kind."""
     api = api_of(path)
     return _BY_KIND.get(reply.kind, api) if api is Api.OTHER else api

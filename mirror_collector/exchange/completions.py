@@ -147,7 +147,7 @@ class CompletionBuilder:
             self._add_call(choice, 0, {"function": call})
 
     def _add_parts(self, choice: _Choice, content: Any) -> None:
-        """Add content: a text, or a list of parts as reasoning models of some servers send it."""
+        """Add content: a text, or a list of parts, which some servers send for reasoning models."""
         if not isinstance(content, list):
             self._append(choice.text, content)
             return
@@ -190,7 +190,7 @@ class CompletionBuilder:
                 self.logprob_sum += max(-1e4, number)
 
     def add_usage(self, value: Any) -> None:
-        """Set the token counts; the last usage report of a stream wins."""
+        """Set the token counts; of several usage reports, the newest count of each field is kept."""
         self.usage.add(value)
 
     def build(self, *, streamed: bool, whole: bool, error: bool = False, chat: bool = False) -> Reply:

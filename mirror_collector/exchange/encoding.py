@@ -37,8 +37,9 @@ _MAX_MEMBERS: Final = 256
 
 _ANY_RATIO: Final = 1 << 20
 _MAX_RATIO: Final = 200
-"""Output above `_ANY_RATIO` bytes is at most this many times as large as the input. A stream that repeats one
-token reaches ratios above 1000, and must be read because the repetition is a fault of the model."""
+"""Up to `_ANY_RATIO` bytes, the output may have any ratio to the input; beyond that, it may be at most
+`_MAX_RATIO` times as large. A stream that repeats one token reaches ratios above 1000, and has to be decoded
+up to the first limit, because the repetition is a fault of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +156,8 @@ def _zstd(data: bytes, bound: int) -> tuple[bytes, bool]:
         try:
             pieces.append(decompressor.decompress(data, bound + 1 - size))
         except zstd.ZstdError as error:
-            # A larger window than the content encoding allows; some clients accept it.
+            # The frame has a larger window than the content encoding allows. Some clients accept such a
+            # frame, so it does not count as corrupt.
             too_large = "too much memory" in str(error)
             raise _DecodeError(UnreadReason.TOO_LARGE if too_large else UnreadReason.CORRUPT) from error
         size += len(pieces[-1])

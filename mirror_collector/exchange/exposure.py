@@ -26,7 +26,10 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """A conversion of a user; `unit` names the user as requests do. The variant is that of the exposures."""
+    """A conversion of a user; `unit` names the user as requests do.
+
+    The conversion has no variant of its own: it counts for the variant to which the user was exposed.
+    """
 
     route: RouteName
     metric: str

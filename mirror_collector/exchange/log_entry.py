@@ -61,7 +61,8 @@ _MAX_CHUNKS_PER_PIECE: Final = 64
 """Maximum number of chunk times read per piece; the script puts sixteen chunks into a piece."""
 _METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 
-# Most specific first: an exhausted retry limit often accompanies a connection failure.
+# Most specific first, because an entry can have several flags: an exhausted retry limit often accompanies a
+# connection failure.
 _FAILURES: Final = (
     Failure.UPSTREAM_CONNECTION_FAILURE,
     Failure.UPSTREAM_REQUEST_TIMEOUT,
@@ -95,7 +96,7 @@ class LogMessage:
     """One message of a log stream: its encoded entries and the id of the proxy."""
 
     node: str | None
-    """Id of the proxy; only present in the first message of a stream."""
+    """Id of the proxy; None except in the first message of a stream."""
 
     entries: tuple[bytes, ...]
 
@@ -258,7 +259,10 @@ def _captured_response(fields: _Fields, *, max_body: int) -> _CapturedResponse:
 
 
 def _times(text: str) -> list[tuple[int, int]]:
-    """Parse the chunk times of a piece; return none if they are invalid, since they are for display only."""
+    """Parse the chunk times of a piece; return an empty list if they are invalid.
+
+    Invalid times do not reject the entry, because they are for display only.
+    """
     if text.count(":") != text.count(",") + 1:
         return []
     try:

@@ -1,6 +1,6 @@
 """Builder of a `Reply` from an answer of the Messages API, plain or streamed.
 
-A content block is text, thinking or a tool call. Blocks of text are pieces of one text: citations split it.
+A content block is text, thinking or a tool call. Blocks of text are pieces of one text that citations split.
 Blocks of other types, such as results of tools that the server runs, are no text of the model.
 """
 
@@ -114,7 +114,7 @@ class MessageBuilder:
             case {"type": "input_json_delta", "partial_json": str() as text} if text and index in self.calls:
                 self.calls[index].pieces.arguments.append(text)
             case _:
-                return  # A signature, a citation, or nothing.
+                return  # A signature, a citation or an empty text: no content.
         self.chunks += 1
 
     def _add_text(self, index: int, text: str) -> None:
@@ -142,7 +142,7 @@ class MessageBuilder:
             finish_reason=None if reason is None else replace_surrogates(_FINISH_REASONS.get(reason, reason)),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            # Text that came without deltas was not counted.
+            # Only deltas are counted, so the number is unknown if the text arrived without deltas.
             content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
             error=error,
             whole=self.stopped,

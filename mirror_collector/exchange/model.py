@@ -230,7 +230,7 @@ class RejectionReason(Enum):
     """Why received data was not accepted as a leg."""
 
     MALFORMED = "malformed"
-    """It is not a valid message or not valid JSON."""
+    """The data is not a valid message or not valid JSON."""
 
     NOT_CAPTURED = "not_captured"
     """The log entry has no captured data."""
@@ -244,7 +244,7 @@ class RejectionReason(Enum):
     """The leg names a new route, and the maximum number of routes is reached."""
 
     QUEUE_FULL = "queue_full"
-    """Legs arrive faster than they can be compared and stored."""
+    """Legs arrive faster than they can be compared and stored, or the limit on exposures is reached."""
 
     STOPPING = "stopping"
     """The collector is shutting down."""

@@ -18,9 +18,10 @@ _MAX_INDEX: Final = 1 << 31
 
 
 def read_embeddings(value: Any) -> Reply | None:
-    """Return the embeddings in ``data``, ordered by ``index``; None if any of them is no vector.
+    """Return the embeddings in ``data``, ordered by ``index``.
 
-    A vector is a list of numbers, or base64 of little-endian 32-bit floats.
+    None if there are none, or if any vector or index is invalid. A vector is a list of numbers, or base64 of
+    little-endian 32-bit floats.
     """
     match value:
         case {"data": [{"embedding": _}, *_] as items, **rest}:
@@ -58,7 +59,7 @@ def _vector(value: Any) -> bytes | None:
 
 
 def read_ranking(value: Any) -> Reply | None:
-    """Return the ranking in ``results``, or in a list; None if it is empty or any result is invalid."""
+    """Return the ranking in ``results`` or in a bare list; None if it is empty or any result is invalid."""
     match value:
         case {"results": [*items], **rest} if items:
             usage = rest.get("usage")
@@ -73,7 +74,7 @@ def read_ranking(value: Any) -> Reply | None:
 
 
 def read_scores(value: Any) -> Reply | None:
-    """Return the scores in ``data``, ordered by index; None if any of them is invalid."""
+    """Return the scores in ``data``, ordered by index; None if it is empty or any score is invalid."""
     match value:
         case {"data": [*items], **rest} if items:
             scores = _scores(items, "score")

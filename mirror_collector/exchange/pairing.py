@@ -104,7 +104,11 @@ class Pairing:
         return None if first is None else first.deadline
 
     def add(self, leg: Leg, now: float) -> tuple[PairingResult, ...]:
-        """Add one leg; return what it settled: its pair, itself as unpaired, and expired or evicted legs."""
+        """Add one leg; return the resulting pairs and unpaired legs.
+
+        These are the pair of the leg if it is complete, or the leg itself if it is late or a duplicate, and
+        the pairs and legs of requests that expired or were evicted.
+        """
         results: list[PairingResult] = list(self.expire(now))
         key = (leg.route, leg.request_id)
         settled = self._settled.get(key)

@@ -2,7 +2,7 @@
 
 The API of the request decides what a body must be. A body of another shape is unread, with a reason, because
 a client of that API cannot read it either. Without a known API, the shape alone decides. Every input yields
-a `Reply`: invalid JSON, invalid UTF-8, excessive nesting and absurd numbers result in an unread reply.
+a `Reply`; input that cannot be parsed, such as invalid JSON or excessive nesting, yields an unread one.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _read(data: bytes, media_type: str, api: Api) -> Reply:
 
 
 def _checked(reply: Reply | None, api: Api) -> Reply:
-    """Return a reply if it is of the kind that the API has, or an error."""
+    """Return `reply` if it is unread, an error, or of the kind that the API has; else an unread reply."""
     if reply is None:
         return _unknown(api)
     fits = api is Api.OTHER or reply.kind is ReplyKind.ERROR or reply.kind is KINDS.get(api)
@@ -128,7 +128,7 @@ _READERS: Final = {
 
 
 def _read_other(value: Any, api: Api) -> Reply | None:
-    """Return the answer in a JSON value that is no text of a language model."""
+    """Return the answer in a JSON value of an API that generates no text; None if it has no known shape."""
     if api in _READERS:
         return _READERS[api](value)
     match value:

@@ -73,8 +73,9 @@ _HINTS_WITH_DASH: Final = (
     *(b"sk-", b"sk_", b"pk_", b"rk_", b"ghp_", b"gho_", b"ghs_", b"ghu_", b"ghr_", b"github_", b"glpat-"),
     *(b"xox", b"hf_", b"npm_", b"pypi-", b"-----b", b"api_key", b"api-key"),
 )
-"""A text without any of these hints in lowercase, and with few digits, contains no secret. All hints in
-`_HINTS_WITH_DASH` contain a dash or an underscore."""
+"""A text contains no secret if its lowercase form has none of these hints and it has few digits. The hints in
+`_HINTS_WITH_DASH` are searched only in a text with a dash or an underscore: each secret that they indicate
+contains one."""
 _DIGITS: Final = b"0123456789"
 _MIN_PHONE_DIGITS: Final = 9
 """Number of digits of the shortest phone number."""
@@ -125,7 +126,10 @@ class Redaction:
         return text
 
     def body(self, body: Body) -> bytes | None:
-        """Return the decoded, redacted message (unchanged without rules); None if it cannot be redacted."""
+        """Return the message decoded and redacted; None if it cannot be redacted.
+
+        Without classes and masks, the message is returned as captured, in its content encoding.
+        """
         if not self:
             return body.data
         decoded = decode(body.data, body.content_encoding, limit=_MAX_DECODED)

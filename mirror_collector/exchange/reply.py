@@ -97,7 +97,7 @@ class Reply:
 
     @property
     def is_answer(self) -> bool:
-        """Whether the body contains an answer of a model that can be stored assembled."""
+        """Whether the body contains an answer of a model, which can be stored in its assembled form."""
         return self.kind in _ANSWER_KINDS
 
     @property

@@ -1,6 +1,7 @@
 """Builder of a `Reply` from an answer of the responses endpoint, plain or streamed.
 
-An output item is a message, a function call or reasoning. Several messages are joined like several choices.
+An output item is a message, a function call or reasoning. The texts of several messages are joined by a form
+feed, like those of several choices.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class ResponseBuilder:
             finish_reason=self.finish,
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            # Text that came without deltas was not counted.
+            # Only deltas are counted, so the number is unknown if the text arrived without deltas.
             content_chunks=self.chunks if streamed and (self.chunks or not text) else None,
             error=error or self.error,
             whole=self.finish is not None,

@@ -22,7 +22,7 @@ def event_data(body: bytes, *, limit: int) -> Iterator[bytes]:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     count = 0
     for block in text.split(b"\n\n"):
-        # Nearly every event is a single line, and a stream has hundreds of events.
+        # A shortcut: nearly every event is a single line, and a stream has hundreds of events.
         data = block[6:] if block.startswith(b"data: ") and b"\n" not in block else _parse_block(block)
         if data is not None:
             yield data

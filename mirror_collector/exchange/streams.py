@@ -27,7 +27,7 @@ _ERROR_EVENT: Final = re.compile(rb"^event: ?error[ \t]*$", re.MULTILINE)
 """Matches a line that names an event `error`. Data cannot contain such a line: JSON escapes line breaks."""
 
 _ENDED_BY_MARK: Final = frozenset({Api.CHAT, Api.COMPLETIONS, Api.OTHER})
-"""APIs whose streams end with ``[DONE]``; other APIs have an event of their own."""
+"""APIs whose streams end with ``[DONE]``; streams of other APIs end with an event of their API."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ def read_stream(data: bytes, api: Api) -> Reply | None:
         value = load_json(event) if event[:1] == b"{" else None
         stream.broken = stream.broken or (value is None and event[:1] == b"{")
         if type(value) is dict and type(choices := value.get("choices")) is list and "error" not in value:
-            # Nearly every event is of this kind, and a stream has hundreds of events.
+            # A shortcut: nearly every event is of this kind, and a stream has hundreds of events.
             add_choices(choices, value.get("usage"))
         else:
             stream.add(value)

@@ -57,7 +57,7 @@ class TranscriptBuilder:
             text=replace_surrogates(text if self.full is None else self.full),
             prompt_tokens=self.usage.prompt_tokens,
             completion_tokens=self.usage.completion_tokens,
-            # Text that came without deltas was not counted.
+            # Only deltas are counted, so the number is unknown if the text arrived without deltas.
             content_chunks=self.chunks if self.chunks or not (self.full or self.segments) else None,
             error=error,
             whole=self.full is not None,

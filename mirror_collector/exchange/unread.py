@@ -15,28 +15,28 @@ class UnreadReason(Enum):
     """
 
     ENCODING = "encoding"
-    """Its content encoding is not supported."""
+    """The content encoding of the body is not supported."""
 
     TRUNCATED = "truncated"
-    """It is larger than the captured part."""
+    """The body is larger than the captured part."""
 
     TOO_LARGE = "too_large"
-    """Decoded, it exceeds the limits on size or ratio."""
+    """The decoded body exceeds the limits on size or ratio."""
 
     BINARY = "binary"
-    """It is audio, an image or other data that has no comparison."""
+    """The body is audio, an image or other data that the collector cannot compare."""
 
     UNKNOWN_API = "unknown_api"
-    """It is the answer of an API without a parser."""
+    """The body belongs to an API for which there is no parser."""
 
     CORRUPT = "corrupt"
-    """It is not valid in its content encoding, or the encoded data ends too early."""
+    """The body is not valid in its content encoding, or the encoded data ends too early."""
 
     UNKNOWN_FORMAT = "unknown_format"
-    """It is no answer of its API: HTML, invalid JSON, or JSON of another shape."""
+    """The body is no answer of its API: HTML, invalid JSON, or JSON of another shape."""
 
     MISSING = "missing"
-    """It is empty, where the API always has a body."""
+    """The body is empty, but every answer of the API has a body."""
 
     @property
     def is_defect(self) -> bool:

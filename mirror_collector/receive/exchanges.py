@@ -6,8 +6,8 @@ are rejected. The response has status 202::
 
     {"accepted": 2, "rejected": [{"line": 3, "reason": "bad_field", "detail": "role: Input should be …"}]}
 
-``line`` is the number of the leg, starting at 1. The status is 400 if the body is not JSON, and 413 if it
-contains too many legs.
+``line`` is the number of the leg, starting at 1. The status is 400 if the body is not JSON, and 413 if it is
+too large or contains too many legs. In ``application/x-ndjson``, a line that is not JSON is a rejected leg.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _document(body: bytes) -> list[Any] | Rejection:
 
 
 def _lines(body: bytes) -> list[Any]:
-    # Splits off at most one part too many: enough to see the excess, and a body of line breaks stays cheap.
+    # One part more than the limit is enough to reject the body. The limit on splits keeps a body of nothing
+    # but line breaks from becoming millions of parts.
     return [_json(line) for line in body.split(b"\n", _MAX_LEGS) if line.strip()]
 
 

@@ -33,7 +33,7 @@ class LegQueueLimits:
 
 
 class LegQueue:
-    """Received legs, and counts of everything received since the last read.
+    """Queued legs, and counts of the legs, exposures and drops since the counts were last read.
 
     Belongs to one event loop; not thread-safe.
     """

@@ -1,4 +1,4 @@
-"""The evidence service: a gRPC stream of all stored evidence blocks and of every block written afterwards.
+"""The evidence service: a gRPC stream of all stored evidence blocks, and of each block written later.
 
 A client that reconnects continues at its cursor; see ``protos/evidence.proto``. A slow client delays nothing:
 the next blocks are read from the store when the client is ready for them.

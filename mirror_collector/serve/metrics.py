@@ -29,7 +29,7 @@ class Gauges(Protocol):
 
     @property
     def queued_legs(self) -> int:
-        """Number of received legs that are not paired yet."""
+        """Number of legs in the receive queue."""
 
     @property
     def queued_bytes(self) -> int:

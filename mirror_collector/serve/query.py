@@ -16,12 +16,12 @@ _PARAMETERS: Final = ("route", "flags", "limit", "order", "before")
 
 
 def pair_id(text: str) -> int | None:
-    """Parse the id of a pair; None if it is not a number of at most 18 digits, which SQLite can bind."""
+    """Parse the id of a pair; None unless it has 1 to 18 digits, which fit into a 64-bit integer."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def pair_query(parameters: Mapping[str, str]) -> PairQuery:
-    """Parse the query parameters of a list of pairs; raises ValueError."""
+    """Parse the query parameters of a list of pairs; raises ValueError for the first invalid one."""
     unknown = sorted(parameters.keys() - _PARAMETERS)
     if unknown:
         raise ValueError(f"unknown parameter {unknown[0]!r}; allowed parameters: {', '.join(_PARAMETERS)}")

@@ -231,7 +231,10 @@ def _body(data: bytes) -> dict[str, Any]:
 
 
 def _unread(leg: StoredLeg) -> dict[str, str]:
-    """Return why the body of a successful leg could not be read; the body of a failed one is no answer."""
+    """Return the field `unread` with the reason why the answer could not be read; empty if there is none.
+
+    A leg with a status of 400 or above, or without a status, has no answer and therefore no such field.
+    """
     status = leg.document["status"]
     if leg.reply is None or leg.reply.unread is None or status is None or status >= 400:
         return {}

@@ -68,7 +68,8 @@ _ASSEMBLED: Final = "reply"
 _UNREADABLE: Final = "unreadable"
 _SAME: Final = "same"
 _LOST_BY_DECODING: Final = frozenset({UnreadReason.CORRUPT, UnreadReason.TOO_LARGE})
-"""Reasons for an unread body that cannot be found again in the decoded beginning that is stored."""
+"""Unread reasons that are stored with the leg: only the decoded beginning of the body is stored, and the
+reason cannot be detected in it again."""
 
 
 def flags_of(comparison: Comparison) -> int:

@@ -40,10 +40,11 @@ def unit_key(unit: bytes, api: Api) -> bytes:
 
 
 def first_of_unit(seen: dict[UnitKey, int], key: UnitKey | None, comparison: Comparison) -> tuple[bool, bool]:
-    """Return whether no earlier pair of a unit was counted, and none with a noise baseline; update `seen`.
+    """Return two flags for a pair, and add its user or session (the unit `key`) to `seen`.
 
-    `seen` has the units of earlier pairs; the value is 1 if a pair with a baseline was counted. The flags are
-    (True, True) for pairs without a unit and for pairs that the evidence excludes.
+    The first flag is whether no earlier pair of the unit was counted, the second whether no earlier pair of
+    the unit with a noise baseline was counted. Both are True for a pair without a unit and for a pair that
+    the evidence excludes. `seen` maps each counted unit to 1 if a pair with a baseline was counted, else 0.
     """
     if key is None or comparison.client_left or comparison.limited:
         return True, True
@@ -123,7 +124,7 @@ class EvidenceWriter:
             self.seq, self._pending = self._next_seq, {}
 
     def _load_block(self, key: _BlockKey) -> EvidenceBlock:
-        """Return a copy of a block for further counting; a copy, because the transaction can fail."""
+        """Return a block to add counts to: a copy of the current one, because the transaction can fail."""
         cached = self._blocks.get(key)
         if cached is not None:
             return EvidenceBlock.from_json(cached.to_json())

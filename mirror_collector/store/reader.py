@@ -137,7 +137,7 @@ class PairQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page of pairs as JSON objects, and the cursor of the next page; None on the last page."""
+    """A page of pairs as JSON objects; `next_cursor` leads to the next page and is None on the last page."""
 
     pairs: tuple[dict[str, Any], ...]
     next_cursor: Cursor | None
@@ -145,9 +145,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredLeg:
-    """A stored leg: its JSON without bodies, and its bodies as far as they are stored and can be decrypted.
+    """A stored leg: its JSON without bodies, and its bodies.
 
-    `reply` is the parsed answer; None if no part of it is stored.
+    A body is empty if it is not stored or cannot be decrypted. `reply` is the parsed answer; None if no part
+    of it is stored, or if it cannot be decrypted.
     """
 
     document: dict[str, Any]
@@ -235,7 +236,7 @@ class StoreReader:
         return Page(pairs=tuple(_summary(*row) for row in rows), next_cursor=next_cursor)
 
     def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return the results of A/B tests; None for `route` or `experiment` selects all of them."""
+        """Return the results of A/B tests; None for `route` or `experiment` selects all."""
         values = (route or "", route or "", experiment or "", experiment or "")
         exposure_rows, crossover_rows, user_rows, conversion_rows = (
             self._connection.query(statement, values)
@@ -379,7 +380,7 @@ _ROLES: Final = ("primary", "shadow", "noise")
 
 
 def _same_request(leg: StoredLeg) -> bool:
-    """Whether the request of a leg is only stored with the primary."""
+    """Whether a leg has the primary leg's request, which is stored only once, with the primary leg."""
     return bool(leg.document.get("messages", {}).get("request") == "same")
 
 

@@ -43,7 +43,7 @@ class RecompareResult:
     totals: dict[tuple[str, str, str], PairTotals] = field(default_factory=dict)
     blocks: dict[tuple[str, str, str, int], EvidenceBlock] = field(default_factory=dict)
     units: dict[UnitKey, int] = field(default_factory=dict)
-    """Users and sessions counted in `blocks`; 1 if a pair with a noise baseline was counted."""
+    """The users and sessions counted in `blocks`: 1 if a pair with a noise baseline was counted, else 0."""
 
 
 def recompare(
@@ -52,7 +52,7 @@ def recompare(
     progress: Callable[[int], None],
     embedding: EmbeddingSimilarity | None = None,
 ) -> RecompareResult:
-    """Compare all stored pairs again in one transaction; call `progress` with the number compared."""
+    """Compare all stored pairs again in one transaction; call `progress` with the number of pairs."""
     result = RecompareResult()
     with connection.transaction():
         rows: list[tuple[Any, ...]] = []
@@ -103,7 +103,7 @@ def _load_leg(stored: StoredPair, leg: StoredLeg) -> tuple[Leg, Reply] | None:
 def _count(
     result: RecompareResult, pair: Pair, comparison: Comparison, unit: bytes, stored_at: float
 ) -> None:
-    """Count a pair; as when it was received, only the first of a user or session is evidence."""
+    """Count a pair as on receipt: of the pairs of one user or session, only the first is evidence."""
     result.measured += 1
     key = (pair.primary.route, pair.primary.variant, pair.shadow.variant)
     result.totals.setdefault(key, PairTotals()).add(comparison)

@@ -23,7 +23,8 @@ class StoreLimits:
     """Retention of pairs; totals are never deleted."""
 
     exposure_retention: float = 90 * 86_400.0
-    """Retention of feedback, and of exposures and conversions from the last one of a user or session."""
+    """Retention of feedback, exposures and conversions. The exposures of a user or session to one variant,
+    and its conversions of one metric, are kept for this time after the last of them."""
 
     evidence_retention: float = 90 * 86_400.0
     """Retention of evidence blocks."""

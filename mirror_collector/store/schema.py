@@ -47,7 +47,7 @@ CREATE TABLE evidence (
 CREATE INDEX evidence_by_seq ON evidence (seq);
 CREATE TABLE seen_units (
     route TEXT NOT NULL, primary_variant TEXT NOT NULL, shadow_variant TEXT NOT NULL,
-    unit {blob} NOT NULL,                   -- hashed like exposures.unit
+    unit {blob} NOT NULL,                   -- hash of the hashed user or session and the API
     floored BIGINT NOT NULL,                -- 1: a pair with a noise baseline was counted as well
     last_at DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (route, primary_variant, shadow_variant, unit)

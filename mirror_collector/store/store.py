@@ -94,7 +94,7 @@ class Store:
 
     @property
     def failure(self) -> StoreError | None:
-        """The error of the last write; None if it succeeded."""
+        """The error of the last failed write; None once a later write of pairs or counts succeeded."""
         return self._failure
 
     @property
@@ -158,7 +158,11 @@ class Store:
         )
 
     async def forget(self, *, request_id: str = "", unit: str = "") -> dict[str, int]:
-        """Delete all data of a request, or of a user or session; raises StoreError."""
+        """Delete all data of a request, or of a user or session; raises StoreError.
+
+        Returns:
+            Number of deleted rows by table.
+        """
         return await _run_in(
             self._write_thread, lambda: self._writer.forget(request_id=request_id, unit=unit)
         )
@@ -172,7 +176,7 @@ class Store:
         return await _run_in(self._read_thread, lambda: self._reader.evidence(after))
 
     async def exposures(self, route: str | None, experiment: str | None) -> list[StoredExperiment]:
-        """Return the results of A/B tests; None for a parameter selects all of them; raises StoreError."""
+        """Return results of A/B tests; None selects all routes or all experiments; raises StoreError."""
         return await _run_in(self._read_thread, lambda: self._reader.exposures(route, experiment))
 
     async def _check_size(self, now: float) -> None:

@@ -1,1 +1,1 @@
-"""Generated messages of the access log and of the evidence; see `accesslog` and `evidence` in `protos/`."""
+"""Generated messages of the access log and the evidence, from `accesslog` and `evidence` in `protos/`."""

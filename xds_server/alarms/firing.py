@@ -20,7 +20,7 @@ class FiringAlerts:
     _firing: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def is_new(self, alert: Alert) -> bool:
-        """Return whether an alert starts to fire; after it is resolved it may start again."""
+        """Record an alert, and return whether it starts to fire; a resolved alert can start again."""
         key = alert.source, alert.identity
         if not alert.firing:
             self._firing.pop(key, None)

@@ -27,7 +27,7 @@ class PayloadError(ValueError):
 
 
 class SignatureError(ValueError):
-    """The signature is missing, wrong or too old; the message gives the reason."""
+    """The signature is missing or wrong, or its timestamp is invalid or too far from the present."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def alertmanager(document: Any) -> tuple[Alert, ...]:
     """Return the alerts of a group posted by Alertmanager (webhook version 4).
 
     Raises:
-        PayloadError: The payload is not such a group; none of its alerts is accepted.
+        PayloadError: The payload is not such a group, or too large; none of its alerts is accepted.
     """
     problems: list[str] = []
     alerts = document.get("alerts") if isinstance(document, dict) else None

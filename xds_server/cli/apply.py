@@ -62,13 +62,15 @@ def apply(
 
 
 def _origin(line: int, loaded: Sequence[Loaded]) -> dict[str, Any]:
-    """Return the file and line from which a line of the sent text was read; empty if there is none."""
+    """Return the file and line from which a line of the sent text was read; empty if it was in no file."""
     begin = 1
     for document in (document for one in loaded for document in one.documents):
         length = document.text.count("\n")
         if begin <= line < begin + length:
             route, _, strategy = document.text.partition("\n---\n")
-            # The strategy that was appended to a document is in another place of its file.
+            # `Document.text` ends with a copy of the DeploymentStrategy that the route refers to, if any. Its
+            # lines do not follow the route in the file, so a problem in it is reported at the first line of
+            # the route.
             inside = not strategy or line <= begin + route.count("\n")
             return {"file": document.file, "line": document.line + (line - begin if inside else 0)}
         begin += length + 2

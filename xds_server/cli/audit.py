@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-_TIMEOUT = 600.0  # Seconds; the server needs almost a minute for a million entries.
+_TIMEOUT = 600.0  # Seconds; the server needs almost a minute to verify a million entries.
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 

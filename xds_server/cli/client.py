@@ -68,7 +68,7 @@ class Unreachable(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Client of one control plane; `token` is by default the stored one for this server."""
+    """Client of one control plane; without `token`, it sends the token that `token_for` returns."""
 
     server: str
     token: str | None = field(default=None, repr=False)
@@ -80,7 +80,10 @@ class Api:
         return self._call("GET", path, None, {})
 
     def post(self, path: str, body: dict[str, Any], *, key: str = "") -> Any:
-        """Return the JSON response of a POST request; an idempotency `key` makes a retry safe."""
+        """Return the JSON response of a POST request.
+
+        With an idempotency `key`, a request without a response is sent once more.
+        """
         headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
         raw = json.dumps(body).encode()
         try:

@@ -1,8 +1,8 @@
 """Contexts: named control planes with their tokens, similar to the contexts of kubectl.
 
-`--server` or SHIFTPLANE_SERVER selects a control plane; otherwise the context named by
-SHIFTPLANE_CONTEXT does, or else the current context; without a context, the control plane on this host is
-used. The token is SHIFTPLANE_TOKEN, or the content of the file SHIFTPLANE_TOKEN_FILE, or the token of a
+The first of these that is set selects the control plane: `--server` or SHIFTPLANE_SERVER, the context named
+by SHIFTPLANE_CONTEXT, the current context. Without any of them, it is the control plane on this host. The
+token is SHIFTPLANE_TOKEN, or the content of the file named by SHIFTPLANE_TOKEN_FILE, or the token of a
 context with the same server, so that the token of a context is never sent to another server.
 """
 
@@ -28,7 +28,7 @@ class ContextsError(click.ClickException):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A control plane by its base URL; the token is never printed."""
+    """The base URL and token of a control plane; `repr` omits the token."""
 
     server: str
     token: str = field(default="", repr=False)

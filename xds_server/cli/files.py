@@ -1,4 +1,4 @@
-"""Read UTF-8 files and standard input; each failure is an error of one line with the path and the reason."""
+"""Read UTF-8 files and standard input; a failure is a one-line error with the path and the reason."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _STDIN = "<stdin>"
 
 
 class UnreadableFileError(click.ClickException):
-    """A file cannot be read or is not UTF-8; the message has its path and the reason."""
+    """A file cannot be read, or a file or standard input is not UTF-8; the message has path and reason."""
 
 
 def read_text(path: Path | str, *, name: str = "", expected: str = "", default: str | None = None) -> str:
     """Return the text of a file, or `default`, if given, for a file that does not exist.
 
-    `name` is the setting that has the path, such as an environment variable, and `expected` the content that
-    the file should have; both only complete the error message.
+    Two parameters only complete the error message: `name` is the setting that contains the path, such as an
+    environment variable, and `expected` describes the content of a valid file.
 
     Raises:
         UnreadableFileError: The file cannot be read, or is not UTF-8.
@@ -51,7 +51,7 @@ def stdin_text() -> str:
 
 
 def stdin_lines() -> Iterator[str]:
-    """Yield the lines of standard input without their ends, as they arrive.
+    """Yield the lines of standard input as they arrive, without their line breaks.
 
     Raises:
         UnreadableFileError: A line is not UTF-8.

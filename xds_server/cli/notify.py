@@ -26,8 +26,8 @@ def read_notifications(file: Path) -> Notifications:
     """Read a file of notification settings, and the files it refers to by paths relative to its folder.
 
     Raises:
-        click.ClickException: The file is not UTF-8, or its settings are invalid. Each problem of the settings
-            was printed with its position.
+        click.ClickException: The file cannot be read or is not UTF-8, or its settings are invalid. Each
+            problem of the settings was printed with its position.
     """
     from xds_server.notifications.messages import load_notifications
 

@@ -24,7 +24,7 @@ def console(*, stderr: bool = False) -> Console:
         stderr=stderr,
         soft_wrap=not terminal,
         highlight=False,
-        markup=False,  # Reasons and error messages are foreign text; their brackets are no markup.
+        markup=False,  # Brackets in reasons and error messages are text, not markup.
         emoji=False,
         width=None if terminal else 200,
     )

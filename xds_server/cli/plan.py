@@ -65,7 +65,10 @@ def plan(
 
 
 def render_groups(routes: list[ModelRoute], step: int | None) -> dict[str, Any]:
-    """Return the resources of each group by type and name at a step; None means before the first step."""
+    """Return the resources of each group at a step, by type and name.
+
+    Steps count from 1; None and 0 mean before the first step.
+    """
     groups = sorted({route.spec.proxies.group for route in routes})
     return {group: render_group(routes, group, step) for group in groups}
 
@@ -154,7 +157,7 @@ def _analysis_text(route: ModelRoute) -> str:
 
 
 def _guards_text(route: ModelRoute) -> str:
-    """Return the guards by what a failure causes, including the guards that are replaced or off."""
+    """Return the guards as text, grouped by their action on a failure, replaced and off guards included."""
     from xds_server.analysis.verdicts import replaced_guards
 
     analysis = route.spec.analysis

@@ -126,7 +126,7 @@ def route_panel(view: View, now: float, *, events: int = 8) -> RenderableType:
     if view.get("experiment") is not None:
         parts += [Text(), _experiment(view["experiment"])]
     if view.get("costs"):
-        # Servers of earlier versions send no classes.
+        # Servers of earlier versions send costs without outcome classes.
         classes = [cost for cost in view["costs"] if "success" in cost]
         parts += [Text(), outcomes_table(classes)] if classes else []
         parts += [Text(), costs_table(view["costs"])]
@@ -223,7 +223,7 @@ def _step_text(step: View) -> str:
         case "bake":
             return f"bake {seconds(step['duration'] or 0)}"
         case "shadow":
-            # Without a duration, it ends with the required evidence, or an operator promotes the rollout.
+            # Without a duration, a shadow ends when it has the required evidence or an operator promotes it.
             length = ", no time limit" if step["duration"] is None else f" for {seconds(step['duration'])}"
             return f"shadow {percent(step['weight'] or 0)}{length}"
         case "experiment":
@@ -279,7 +279,7 @@ def _synced(convergence: View) -> str:
 
 
 def _verdicts(analysis: View) -> RenderableType:
-    """Return the overall verdict, and the finding of each metric; without metrics, that of the guards."""
+    """Return the overall verdict and the finding of each metric; without metrics, the guards' message."""
     table = Table.grid(padding=(0, 2))
     if not analysis["metrics"]:
         style = "bold red" if analysis["finding"] == "Fail" else "dim"
@@ -292,7 +292,7 @@ def _verdicts(analysis: View) -> RenderableType:
         Text("verdict", style="dim"), Text(verdict, style=_FINDING_STYLE.get(analysis["finding"], ""))
     )
     if analysis["finding"] not in {metric["finding"] for metric in analysis["metrics"]}:
-        # A guard or the coverage decided.
+        # No metric has the finding of the verdict, so a guard or the coverage decided it.
         table.add_row("", Text(analysis["words"], style="yellow"))
     for metric in analysis["metrics"]:
         style = _FINDING_STYLE.get(metric["finding"], "")

@@ -21,13 +21,13 @@ _NONE: Final = "-"
 
 
 def failed_guards(view: View) -> list[str]:
-    """Return the failed guards of a route, each as `rejected (v2)`; empty for servers without guards."""
+    """Return the failed guards of a route, such as `rejected (v2)`; empty if the server reports no guards."""
     guards = (view.get("analysis") or {}).get("guards", ())
     return [f"{guard['name']} ({guard['variant']})" for guard in guards if guard["finding"] == "Fail"]
 
 
 def guard_facts(view: View) -> list[tuple[str, str, str]]:
-    """Return the withdrawn backends and what guards do not cover, each as label, text and style."""
+    """Return rows (label, text, style) about withdrawn backends and about what guards do not cover."""
     found = []
     if view.get("withdrawn"):
         text = (
@@ -41,7 +41,7 @@ def guard_facts(view: View) -> list[tuple[str, str, str]]:
 
 
 def guards_table(analysis: View, stable: str) -> RenderableType:
-    """Return each guard with its result and the shares of both backends, in the columns of the web page."""
+    """Return each guard with its result and both compared shares, in the same columns as the web page."""
     table = _table(
         "GUARD",
         "BACKEND",
@@ -67,7 +67,7 @@ def guards_table(analysis: View, stable: str) -> RenderableType:
 
 
 def outcomes_table(costs: list[View]) -> RenderableType:
-    """Return the requests of each backend by class, with kinds of failures and what was not read."""
+    """Return the requests of each backend by outcome class, with notes on failures and unread answers."""
     table = _table(
         "BACKEND",
         "SUCCESS",
@@ -123,7 +123,7 @@ def costs_table(costs: list[View]) -> RenderableType:
 
 
 def _notes(cost: View) -> list[tuple[str, str]]:
-    """Return what the numbers of a backend consist of, each text with its style."""
+    """Return notes (text, style) on failures, abandoned requests and unread answers of a backend."""
     found = []
     if cost["failures"]:
         found.append((f"failures with a status below 400: {_counted(cost['failures'])}", "yellow"))

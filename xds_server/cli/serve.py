@@ -287,7 +287,10 @@ def serve(  # noqa: PLR0913, PLR0917 - one parameter per option
 def _tls(
     xds: HostPort, certificate: Path | None, key: Path | None, client_ca: Path | None, *, plaintext: bool
 ) -> TlsFiles | None:
-    """Return the TLS files of the xDS server, or None for plaintext, which must be requested explicitly."""
+    """Return the TLS files of the xDS server; None for plaintext.
+
+    Plaintext requires --xds-plaintext, except on a loopback address.
+    """
     if (certificate is None) != (key is None):
         raise click.UsageError("--xds-tls-cert and --xds-tls-key must be used together")
     if certificate is None or key is None:
@@ -317,7 +320,7 @@ def _read_access(file: Path) -> Access:
 def _http_tls(
     http: HostPort, certificate: Path | None, key: Path | None, *, is_open: bool
 ) -> tuple[Path, Path] | None:
-    """Return certificate and key of the HTTP server; reject --open on an address other than loopback."""
+    """Return certificate and key of the HTTP server (None: no TLS); reject --open except on loopback."""
     if is_open and not http.loopback:
         raise click.UsageError(
             f"--open makes every client of {http} an admin; --open is allowed only if --http is a loopback "

@@ -21,7 +21,7 @@ __all__ = ["problems_of", "read_settings", "read_specs", "report"]
 
 
 class Load(Protocol[S_co]):
-    """A parser of a settings file that returns the settings, or None and all problems."""
+    """A parser of a settings file: returns the settings, None if they are invalid, and all problems."""
 
     def __call__(
         self, text: str, *, file: str, read: Callable[[str], str]
@@ -33,7 +33,7 @@ def read_specs(paths: Sequence[str]) -> list[Loaded]:
     """Load files, and the `*.yaml` and `*.yml` files of folders; `-` is standard input.
 
     Raises:
-        click.ClickException: A path cannot be read, or a folder contains no spec.
+        click.ClickException: A path cannot be read or is not UTF-8, or a folder contains no spec.
     """
     from xds_server.spec import load
 
@@ -82,8 +82,8 @@ def read_settings(file: Path, load: Load[S], consequence: str) -> S:
     `consequence` is part of the error message and states the effect of invalid settings.
 
     Raises:
-        click.ClickException: The file cannot be read, or its settings are invalid. Each problem of the
-            settings was printed with its position.
+        click.ClickException: The file cannot be read or is not UTF-8, or its settings are invalid. Each
+            problem of the settings was printed with its position.
     """
     settings, problems = load(
         read_text(file), file=str(file), read=lambda name: (file.parent / name).read_text(encoding="utf-8")

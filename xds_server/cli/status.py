@@ -79,7 +79,7 @@ def _line(view: dict[str, Any]) -> str:
         f"{convergence['acked']} of {convergence['connected']} proxies synced",
     ]
     verdict = view.get("analysis")
-    # Guards alone give no verdict, because a guard that did not fail does not prove a candidate good.
+    # Without metrics, only Fail is a verdict: guards that did not fail do not prove that a candidate is good.
     if verdict is not None and (verdict["metrics"] or verdict["finding"] == "Fail"):
         parts.append(f"verdict {verdict['finding']}")
     for label, found in (

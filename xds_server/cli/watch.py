@@ -47,7 +47,7 @@ def watch(
     Example: shiftplane watch chat --until-done
     """
     api, path = Api(server), f"/v1/routes/{quote(name)}"
-    first = api.get(path)  # Fail at once on an unknown route or server.
+    first = api.get(path)  # Fails at once if the route or server is unknown.
     if once:
         from xds_server.cli.render import route_panel
 

@@ -101,10 +101,12 @@ class AnalysisService:
     def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
         """Close the block of counts if its interval is over; return a verdict if it is new, else None.
 
-        The Fail of a backend with users of targets, rules or the preview only is returned on each call until
-        the next block; the rollout ignores it once the backend is withdrawn.
-        The verdict is checked against that of the rollout on each call. A Pass that the rollout stored before
-        a restart, a kill or an edit of the policy must not end a step.
+        A verdict is new if it differs from the one that the rollout stored. The two are compared on each call
+        and not only after a block: a Pass that the rollout stored before a restart, a kill or an edit of the
+        policy must not end a step.
+        A backend whose only users are those of targets, rules or the preview can fail, too. This Fail is
+        returned on each call until the next block; the rollout ignores it once the backend is withdrawn.
+        In a dry run, no verdict is returned.
         """
         interval = live.route.spec.analysis.interval.total_seconds()
         analysis, policy, state = self._analysis(live.name, now), self.policy(live), live.state

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AuditRecorder", "log_checkpoint"]
 
 _REFUSALS_AT_ONCE: Final = 100
-"""Refused attempts of one caller that are written at once; after that, one every few seconds."""
+"""Refused attempts of one caller that are written without delay; after that, one every few seconds."""
 
 log = structlog.get_logger()
 

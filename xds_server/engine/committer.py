@@ -195,7 +195,10 @@ class Committer:
         self._publish(live.group)
 
     async def _store_changes(self, *changes: Change) -> tuple[int, ...]:
-        """Write changes in one transaction; return the numbers of their events."""
+        """Write changes in one transaction; return the numbers of their events.
+
+        After a conflict, load and publish what the store holds, and raise the ConflictError.
+        """
         try:
             with self._observer.span("keep", changes=len(changes)):
                 return await run_in_store_thread(self._store.commit, *changes)

@@ -46,10 +46,13 @@ class Publisher(Protocol):
         """Return how many proxies of a group are connected, synced and NACKing."""
 
     def proxies(self) -> tuple[ProxyView, ...]:
-        """Return every connected proxy, by group and node id."""
+        """Return every connected proxy, sorted by group and node id."""
 
     def statistics_defects(self) -> Mapping[tuple[str, str], StatisticsDefect | None]:
-        """Return what is missing in the statistics of each client that sends some, by group and node id."""
+        """Return the statistics defect of each client that sends statistics, by group and node id.
+
+        The value is None for a client without a defect.
+        """
 
     @property
     def counters(self) -> Counters:

@@ -177,7 +177,7 @@ class RouteQueries:
         routes: Collection[str] | None = None,
         before: int | None = None,
     ) -> list[Entry]:
-        """Return the newest entries of the audit log, oldest first: of one route, of some, or of all."""
+        """Return the newest audit entries, oldest first: of route `name`, of `routes`, or of all."""
         wanted = partial(self._store.audit, limit, route=name, routes=routes, before=before)
         return list(await self.in_thread(wanted))
 
@@ -249,7 +249,7 @@ class RouteQueries:
         return assess_equivalence(counts) if least is None else assess_equivalence(counts, min_pairs=least)
 
     def _unguarded(self) -> dict[str, tuple[str, ...]]:
-        """Return what guards cannot see of each group with connected proxies."""
+        """Return what guards cannot detect in each group with connected proxies, as texts."""
         versions: dict[str, list[str]] = {}
         for proxy in self._publisher.proxies():
             versions.setdefault(proxy.group, []).append(proxy.envoy_version)

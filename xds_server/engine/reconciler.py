@@ -127,7 +127,10 @@ class Reconciler:
         await self._committer.apply_event(name, rollout.Tick(synced=reached), "clock")
 
     async def _store_counts(self) -> None:
-        """Store closed blocks and daily counts; a block that is lost is not evaluated after a restart."""
+        """Store closed blocks and daily counts; those that the store cannot write are lost.
+
+        A block that was not stored is not evaluated again after a restart.
+        """
         now = self._clock.now()
         blocks = self._analysis.take_blocks()
         if blocks:
@@ -140,7 +143,7 @@ class Reconciler:
                 await run_in_store_thread(self._store.add_days, days, drop_before=oldest)
 
     def _seconds_to_next_pass(self) -> float:
-        """Return the seconds until the next deadline of any route, within the bounds of a pass."""
+        """Return the seconds until the next deadline of any route, but at least 5 ms and at most 1 s."""
         now = self._clock.now()
         deadlines = [rollout.next_deadline(live.state) for live in self._table]
         soonest = min((d for d in deadlines if d is not None), default=now + _PASS_SECONDS)

@@ -37,7 +37,11 @@ __all__ = ["RouteService"]
 
 
 class RouteService:
-    """Checks the rights and preconditions of a request, and gives it to the committer."""
+    """Checks the rights and preconditions of a request, and gives it to the committer.
+
+    Refusals are audited, except those because of the content of a file. A caller that was refused too often
+    gets a TooManyRefusalsError instead of the error that the method lists.
+    """
 
     def __init__(  # noqa: PLR0913 - the composition root passes each part
         self,
@@ -82,7 +86,7 @@ class RouteService:
             StaleError: The route does not have the entity tag of `only`.
             CommandRefusedError: The file holds other routes than that of `only`.
             UnsafeConfigError: The resulting snapshot would break a rule that protects users.
-            StoreError: The store cannot write; nothing changed.
+            StoreError: The store cannot write, or another process changed it; the file was not applied.
         """
         loaded = await self._load(text, file)
         async with self._committer.exclusive():
@@ -96,7 +100,7 @@ class RouteService:
             UnknownRouteError: There is no such route.
             ForbiddenError: The caller may not change it.
             CommandRefusedError: The route's phase does not allow the command.
-            StoreError: The store cannot write; nothing changed.
+            StoreError: The store cannot write, or another process changed it; the command had no effect.
         """
         command = rollout.Command(command=action, actor=by.actor, reason=by.reason)
         async with self._committer.exclusive():
@@ -119,7 +123,8 @@ class RouteService:
             UnknownRouteError: There is no such route.
             ForbiddenError: The caller may not change the route with its present labels or its earlier ones.
             CommandRefusedError: The route never had that generation, or has it now.
-            SpecRefusedError: The spec has problems beside the live routes.
+            SpecRefusedError: The spec has problems, alone or beside the live routes.
+            UnsafeConfigError, StoreError: As for `apply`.
         """
         async with self._committer.exclusive():
             live = self._table.get(name, visible=by.may)

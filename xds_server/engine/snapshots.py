@@ -47,6 +47,7 @@ class SnapshotCompiler:
 
         Raises:
             UnsafeConfigError: The snapshot would break a rule that protects users.
+            DanglingReferenceError: The snapshot refers to a resource that it does not contain.
         """
         snapshot = self._build(node_class, self._table)
         if len(self._newest) >= _MAX_CLASSES and node_class not in self._newest:
@@ -60,6 +61,7 @@ class SnapshotCompiler:
 
         Raises:
             UnsafeConfigError: The snapshot would break a rule that protects users.
+            DanglingReferenceError: The snapshot refers to a resource that it does not contain.
         """
         self._build(ir.NodeClass(group=group, entry=_ANY_ENTRY, virtual_hosts_apart=True), routes)
 

@@ -44,7 +44,7 @@ UNCHECKED: Final = EndpointHealth()
 
 
 def after_check(health: EndpointHealth, failure: str | None, threshold: int) -> EndpointHealth:
-    """Return the health after one more check; `failure` is its reason, None for a success.
+    """Return the health after one more check; `failure` is why the check failed, None for a success.
 
     One success makes an endpoint healthy; `threshold` failures in a row make it unhealthy.
     """

@@ -89,9 +89,9 @@ class Op(Enum):
     """The whole value matches a regular expression (RE2)."""
     EXISTS = "exists"
     AT_LEAST = "atLeast"
-    """The value is an integer greater than or equal to this one."""
+    """The value is an integer greater than or equal to the one in `Condition.values`."""
     BELOW = "below"
-    """The value is an integer less than this one."""
+    """The value is an integer less than the one in `Condition.values`."""
 
 
 class PromptMode(Enum):
@@ -300,8 +300,9 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route(_CachedHash):
-    """One route of the entry listener; the first route whose conditions hold takes the request.
+    """One route of the entry listener.
 
+    The first route whose path, conditions and runtime fraction match takes the request.
     Routes of one spec with the same `split` have the same arms and stickiness, so a user gets the same
     variant on each of them. `timeout` None means no total limit; `idle_timeout` always limits a stream
     without traffic. `private` are headers that conditions use and that must not leave the proxy.
@@ -329,7 +330,7 @@ class Route(_CachedHash):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorRoute(_CachedHash):
-    """One route of the mirror listener: the shadow leg, with its own limits and no retries."""
+    """One route of the mirror listener, for a shadow or noise leg: it has a timeout and no retries."""
 
     __hash__ = _CachedHash.__hash__
 
@@ -383,7 +384,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeClass:
-    """A class of proxies that get the same configuration: same group, entry address and version.
+    """A class of proxies that get the same configuration, because all four fields are the same.
 
     `envoy` is the minor version the configuration is written for, 40 for Envoy 1.40. With
     `virtual_hosts_apart` each virtual host is a resource of its own (VHDS) instead of part of the route

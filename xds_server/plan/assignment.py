@@ -38,8 +38,8 @@ class Assignment:
 def assign_request(routes: Iterable[ir.Route], path: str, headers: Mapping[str, str]) -> Assignment | None:
     """Return the assignment of a request (header names in lower case); None if no route matches.
 
-    Routes with a runtime fraction below 100 % are skipped, and so are routes that only mirror: their split is
-    the same as that of the route after them.
+    Routes with a runtime fraction below 100 % are skipped, and so are routes with mirrors: a route without
+    mirrors and with the same split follows them.
     """
     for route in routes:
         if not _path(route.path, path) or (
@@ -68,7 +68,7 @@ def slot_of(stickiness: ir.Stickiness | None, headers: Mapping[str, str]) -> tup
 
 
 def variant_of(route: ir.Route, slot: int | None) -> str | None:
-    """Return the variant that owns a slot; without a slot, the only variant of the route, or None."""
+    """Return the variant that owns a slot; without a slot, the route's only variant; None if several."""
     if slot is None:
         variants = _variants(route)
         return variants.pop() if len(variants) == 1 else None

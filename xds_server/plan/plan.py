@@ -96,7 +96,7 @@ def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.Virtu
 
 
 def _wider_hosts(host: str) -> Iterator[str]:
-    """Yield the wildcards that also match a host, narrowest first: `*.b.c`, `*.c`, `*`."""
+    """Yield the wildcards that also match a host, narrowest first; for `a.b.c`: `*.b.c`, `*.c`, `*`."""
     rest = host.removeprefix("*")
     while (dot := rest.find(".", 1)) >= 0:
         rest = rest[dot:]

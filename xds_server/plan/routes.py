@@ -186,7 +186,7 @@ def _sampled(item: RouteTraffic, plain: ir.Route, *, captured: bool) -> Iterator
 
 
 def _part(share: int, percentage: int) -> int:
-    """Return a fraction of a share in basis points, at least 1."""
+    """Return `percentage` of `share`, both in basis points; at least 1."""
     return max(1, share * percentage // ir.FULL)
 
 
@@ -204,10 +204,10 @@ def _healthy_variant(item: RouteTraffic, variant: str) -> str:
 
 
 def _models(route: ModelRoute) -> dict[str, str | None]:
-    """Return the model name that each backend's requests must carry; None leaves bodies unchanged.
+    """Return the model name to write into the requests of each backend; None leaves the body unchanged.
 
-    If one leg is rewritten, all are: the copy of a request is made after its primary was rewritten, so each
-    leg must set its own name.
+    If one backend has `modelNameOverride`, the requests of all backends are rewritten. Envoy copies a request
+    after the rewrite, so the copy would otherwise keep the model name of the backend that serves the user.
     """
     overridden = any(backend.model_name_override is not None for backend in route.spec.backends)
     return {
@@ -253,7 +253,7 @@ def _stickiness(spec: RouteSpec) -> Stickiness | None:
 
 
 def _rule_stickiness(spec: RouteSpec, serve: Serve) -> Stickiness | None:
-    """Return the stickiness of a rule: its own, or the strategy's with another salt."""
+    """Return the stickiness of a rule: its own, or the strategy's with the rule's default salt."""
     if serve.stickiness is not None:
         return serve.stickiness
     inherited = _stickiness(spec)

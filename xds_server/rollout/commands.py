@@ -84,7 +84,10 @@ def promote(state: State, event: Command, now: float) -> Result:
 
 
 def promote_full(state: State, event: Command, now: float) -> Result:
-    """Enter the last weight step; like any other weight it must converge before the rollout goes on."""
+    """Enter the last weight step, which must converge before the rollout goes on, like any weight.
+
+    From that step on, or if there is none, do the same as `promote`.
+    """
     weights = [n for n, step in enumerate(state.program.steps) if isinstance(step, SetWeight | Experiment)]
     started = Phase.PENDING not in {state.resumes, state.phase}
     if not weights or (started and state.step >= weights[-1]):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INSIDE", "STEPS", "arrows", "guards"]
 
-# The kind of the current step decides which of these phases a rollout is in; drawn as separate boxes, each
-# would have an arrow to every other one.
+# These phases share one box of the diagram. The kind of the current step decides which of them a rollout is
+# in; as separate boxes, each would have an arrow to every other one.
 STEPS: Final = (Phase.SHADOWING, Phase.PROGRESSING, Phase.PAUSED, Phase.BAKING)
 INSIDE: Final = "Steps"
 

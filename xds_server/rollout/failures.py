@@ -19,7 +19,7 @@ MAX_MESSAGE: Final = 500
 
 
 def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
-    """Withdraw a backend that fails while the rollout is rolled back or has ended; the rollback goes on."""
+    """Withdraw a backend that fails during or after a rollback; a rollback that is running goes on."""
     if event.finding is not Finding.FAIL or not event.failed:
         return state, ()
     return apply_fail(state, event, now)
@@ -28,12 +28,18 @@ def withdraw_on_fail(state: State, event: Verdict, now: float) -> Result:
 def apply_fail(state: State, event: Verdict, now: float) -> Result:
     """Roll the rollout back, or withdraw only the backends that failed.
 
-    Backends are only withdrawn if they have no users by the strategy (but by targets, rules or the preview),
-    or if other variants of an experiment still have users; these keep them, also after the experiment.
+    They are withdrawn without a rollback in two cases:
+
+    * The strategy gives them no users and no copies; only targets, rules or the preview assign users to them.
+    * The program has an experiment, and other variants still have users. Those variants keep their users,
+      also after the experiment.
+
+    Nothing changes if neither users nor copies reach a backend other than the stable one.
     """
     withdrawn = tuple(sorted({*state.withdrawn, *event.failed} - {state.program.stable}))
     others = {name: share for name, share in state.weights.items() if name not in withdrawn}
-    # A candidate with copies ends its shadow. Another backend that only rules serve has no part in it.
+    # If the candidate fails while it receives copies, the shadow ends with a rollback. Any other backend that
+    # fails then serves only targets or rules, and the shadow continues.
     shadow_failed = state.mirror > 0 and state.program.candidate in event.failed
     by_rules_alone = bool(event.failed) and not shadow_failed and others == state.weights
     is_experiment = any(isinstance(step, Experiment) for step in state.program.steps)

@@ -284,7 +284,7 @@ def _meets_requirement(step: Shadow, equivalence: str) -> bool:
 
 
 def adjust_to_token_budget(state: State, event: ShadowTokenRate, now: float) -> Result:
-    """Mirror fewer requests while copies cost more than `maxTokensPerSecond`, more while they cost less."""
+    """Mirror fewer requests if copies cost more than `maxTokensPerSecond`, more if they cost far less."""
     step = state.current
     if not isinstance(step, Shadow) or step.tokens_per_second is None or not state.mirror:
         return state, ()

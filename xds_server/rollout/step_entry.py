@@ -86,8 +86,8 @@ def enter(state: State, index: int, now: float) -> Result:
 def blocking_reason(state: State, index: int) -> str:
     """Return why a step must not be entered yet, or "".
 
-    A variant that would gain users is not healthy, or was withdrawn. An experiment starts without its
-    withdrawn variants, unless all of its variants were withdrawn.
+    The only reason is that a variant that would gain users is not healthy, or was withdrawn. An experiment
+    starts without its withdrawn variants, unless all of its variants were withdrawn.
     """
     if index >= len(state.program.steps):
         return ""

@@ -184,7 +184,7 @@ TABLE: Final[Mapping[Phase, Mapping[EventKind, Transition]]] = {
         **_ENDED,
         "notConverged": Transition(handler=handlers.degrade_or_wait),
         "converged": Transition(handler=handlers.finish_rollback, to=(Phase.ROLLED_BACK,)),
-        # Rules may still serve the candidate, also for long if a proxy does not apply the rollback.
+        # Targets and rules may still serve the candidate, for a long time if a proxy is not synced.
         "verdict": Transition(handler=failures.withdraw_on_fail),
         Action.UNDO: _IGNORE,
         Action.RETRY: Transition(handler=commands.reject_still_running),

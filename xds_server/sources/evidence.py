@@ -30,7 +30,7 @@ _RETRY: Final = RetryPolicy(first_delay=0.5, longest_delay=15.0)
 _SETTLED_SECONDS: Final = 3_600
 """Age after which no collector changes a block any more."""
 _MAX_RECENT_BLOCKS: Final = 20_000
-"""Blocks of two backends kept while `counts` is not called; the oldest are dropped and not counted."""
+"""Maximum number of blocks of two backends between calls of `counts`; the oldest above it are dropped."""
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ __all__ = ["MetricQuery", "Prometheus", "QueryResults", "number_of", "samples_of
 
 _POLL_SECONDS: Final = 1.0
 _FRESH_SECONDS: Final = 60.0
-"""Age at which a result is dropped, unless two intervals of its query are longer."""
+"""Age at which a result is dropped; if two intervals of its query are longer, they apply instead."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""Analysis settings: metrics and alarms that let a candidate proceed or roll it back, and token prices."""
+"""Analysis settings: metrics, guards and alarms that decide on a candidate, and token prices."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_limit(text: str) -> tuple[str, float, float]:
     """Return the operator, the limit and the duration in seconds of a text such as `< 0.95 for 10m`.
 
     Raises:
-        ValueError: The text is not a comparison.
+        ValueError: The text is not a comparison, or its duration is invalid.
     """
     match = _LIMIT.fullmatch(text.strip())
     if match is None:
@@ -157,7 +157,7 @@ class Alarm(SpecModel):
 
 
 def _guard_action(value: object) -> object:
-    """Return the action for a value: many YAML tools read an unquoted `off` as `false`, and write that."""
+    """Return `off` for `false`, because many YAML tools read an unquoted `off` as `false`."""
     return "off" if value is False else value
 
 

@@ -1,4 +1,4 @@
-"""The content of files that a settings file refers to, such as secrets (pure: the caller reads them)."""
+"""The content of files that a settings file refers to, such as secrets (pure: `read` does the I/O)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["referenced_content"]
 
 
 def referenced_content(loc: Loc, name: str, read: Callable[[str], str]) -> str | Finding:
-    """Return the stripped content of a file, or its problem, which does not quote the secret content."""
+    """Return the stripped content of a file, or a finding; it never quotes the content, possibly a secret."""
     try:
         found = read(name).strip()
     except UnicodeDecodeError as error:

@@ -55,9 +55,10 @@ def collect_strategies(
 def resolve_strategy(
     route: ModelRoute, strategies: Mapping[str, NamedStrategy]
 ) -> tuple[ModelRoute | None, str, Finding | None]:
-    """Return the route with its resolved growth, the text of the strategy document, and a finding.
+    """Return the route with its resolved strategy, the text of the strategy document, and a finding.
 
-    The route is None if its strategy is unknown or invalid.
+    The text is empty if the route refers to no document of the file. The route is None if its strategy is
+    unknown, which the finding reports, or invalid, which was reported for the strategy document.
     """
     strategy = route.spec.strategy
     ref = None if strategy is None else strategy.strategy_ref

@@ -227,7 +227,7 @@ def _walk(key: str, model: type[BaseModel], path: str, above: tuple[type[BaseMod
 
 
 def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
-    """Return the models in an annotation, with what follows the name of its field in a path."""
+    """Return the models in a field's annotation, each with its path suffix, such as `[]` in a list."""
     for option in _options(annotation):
         match typing.get_origin(option), typing.get_args(option):
             case origin, (first, *_) if origin is tuple:
@@ -256,7 +256,7 @@ def _inside(annotation: Any, part: str | int) -> Any:
 
 @cache
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union type without their annotations."""
+    """Return the types in an annotation: the members of a union, without None and `Annotated`."""
     return tuple(_flat(annotation))
 
 

@@ -151,7 +151,7 @@ SPLIT: Final = "[split]"
 
 
 def _serve_tag(value: object) -> str | None:
-    """Return the tag of the shape of `serve`, so that errors refer to that shape only."""
+    """Return the tag of the shape of `serve`, so that errors refer to that shape only; None for others."""
     match value:
         case str():
             return BACKEND

@@ -84,7 +84,7 @@ _MIGRATIONS: Final = (
     """,
 )
 _DATA_MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {4: audit_log.import_events}
-"""Data migrations to run after the schema migration of that version."""
+"""Data migrations, by the number of the schema migration that they follow."""
 
 _APPLICATION_ID: Final = 0x53504C4E  # identifies the file as a shiftplane store
 

@@ -78,7 +78,7 @@ class SqliteStore:
         """Return all routes.
 
         Raises:
-            StoreError: This version cannot read a stored state.
+            StoreError: The file cannot be read, or this version cannot read a stored state.
         """
         with self.file.reading() as db:
             rows = db.execute("SELECT name, seq, spec, file, state FROM routes ORDER BY name").fetchall()

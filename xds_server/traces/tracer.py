@@ -83,7 +83,10 @@ class Tracer:
             )
 
     def published(self, group: str, convergence: Convergence) -> None:
-        """Start a `converge` span for a group's new snapshot, and end the span of the previous snapshot."""
+        """Start a `converge` span for a group's new snapshot, and end the span of the previous snapshot.
+
+        Without an open span, whose child the new one would be, do nothing.
+        """
         parent = _current.get()
         if parent is not None:
             self._end_convergence(group, convergence, superseded=True)

@@ -6,8 +6,8 @@ megabyte, and compressed JSON, which it would report as invalid. The filter of s
 
 The parsers cost most of the time, and every rule is evaluated for each event. Streams of the APIs whose
 events have a `type` therefore have a parser of their own, rules that matter once stop after their first
-match, and rules for what is usually missing begin with a parent object: Envoy looks for a value in five ways
-and for a parent in one.
+match, and rules for what is usually missing begin with a parent object: for a missing value, Envoy makes five
+lookups, and for a missing parent one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = ["answer_filters"]
 _JSON: Final = r"(?i)application/([^;]*[+])?json\s*(;.*)?"
 _SHORT: Final = "[0-9]{1,6}"
 _COMPRESSED: Final = "([^i]|i[^d]).*"
-"""Matches every content encoding but `identity`."""
+"""Matches content encodings other than `identity`: those that do not begin with `id`."""
 _TYPED_EVENTS: Final = r"[^?]*/(messages|responses)([?].*)?"
 """Matches the paths of the APIs whose events have a `type`."""
 _LONGEST_EVENT: Final = 1 << 20
@@ -105,7 +105,7 @@ def _plain() -> HttpFilter:
 def _streamed() -> HttpFilter:
     """Return the filter of streams: one of two parsers, chosen by the path of the request.
 
-    A filter of responses alone cannot be skipped by a request header; the composite filter can choose.
+    A matcher that skips a filter of responses cannot read request headers, but the composite filter can.
     """
     typed = MatcherMatcherListFieldMatcher(
         predicate=_request_header(":path", _TYPED_EVENTS), on_match=_execute(_typed_events())
@@ -175,7 +175,7 @@ def _event_parser(rules: list[tuple[JsonToMetadataRule, bool]]) -> TypedExtensio
 
 
 def _usage() -> list[JsonToMetadataRule]:
-    """Return the rules for the token usage under both names."""
+    """Return the rules for token usage, for both pairs of field names that APIs use."""
     return [
         _rule(key, f"usage.{field}")
         for key, field in (
@@ -196,7 +196,11 @@ def _rule(
     missing: str = "",
     error: tuple[str, str] | None = None,
 ) -> JsonToMetadataRule:
-    """Return the rule that writes the value at `path`, or a constant, to the metadata `key`."""
+    """Return the rule that writes the value at `path`, or a constant, to the metadata `key`.
+
+    `missing` is the value to write if there is nothing at `path`, and `error` the key and the value to write
+    if the answer cannot be parsed.
+    """
     rule = JsonToMetadataRule(
         selectors=[JsonToMetadataSelector(key=part) for part in path.split(".")],
         on_present=_constant(key, constant)

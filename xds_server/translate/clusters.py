@@ -112,7 +112,7 @@ def cluster(source: ir.Cluster) -> Cluster:
 
 
 def assignment(source: ir.Cluster) -> tuple[ClusterLoadAssignment, bytes]:
-    """Return the endpoints of a cluster in spec order: the message without endpoints, and their encoding."""
+    """Return the endpoint assignment: the message without endpoints, and its endpoints encoded."""
     locality = repeated(_LB_ENDPOINTS, map(_lb_endpoint, source.addresses))
     return ClusterLoadAssignment(cluster_name=source.name), repeated(_ENDPOINTS, [locality])
 

@@ -1,7 +1,7 @@
 """The entry listener and the mirror listener (pure).
 
-Both have the same two Lua filters, disabled until a route enables them, so that a request that is neither
-sampled nor rewritten pays nothing for them. The capture filter comes before the rewrite filter, so that it
+Both have the same two Lua filters, disabled until a route enables them, so that they cost nothing for a
+request that is neither sampled nor rewritten. The capture filter comes before the rewrite filter, so that it
 records what the user sent, which is the same for both legs.
 """
 

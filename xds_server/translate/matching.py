@@ -30,7 +30,8 @@ def header_matcher(condition: ir.Condition) -> HeaderMatcher:
             message.range_match = Int64Range(start=_INT64_MIN, end=int(condition.values[0]))
         case ir.Op.EQUALS | ir.Op.STARTS_WITH | ir.Op.ENDS_WITH | ir.Op.CONTAINS | ir.Op.MATCHES:
             message.string_match = _text(condition.op, condition.values)
-            # Envoy never matches a missing header, even inverted; treated as empty, it meets a negation.
+            # Envoy matches no missing header, even if the match is inverted. A header treated as empty meets
+            # a negated condition.
             message.treat_missing_header_as_empty = condition.negated
         case other:
             assert_never(other)

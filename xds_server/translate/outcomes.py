@@ -65,8 +65,9 @@ def _read() -> str:
     ended = _either(f"'mark' in {_READ}", f"'type' in {_READ} && {_READ}['type'] in {_list(_END_EVENTS)}")
     shaped = _either(*(f"'{key}' in {_READ}" for key in ("object", "type", "model", "prompt")))
     return _choose(
-        # The parser of streams gets encoded ones, too: br and zstd store short events literally, and a header
-        # can claim an encoding that the body does not have. A client would decode both.
+        # The parser of streams can find events in encoded streams, too: br and zstd store short events
+        # literally, and a header can declare an encoding that the body does not have. A client would decode
+        # the body and not receive these events, so they are ignored.
         (_ENCODED, _name(Outcome.ENCODED)),
         (f"'invalid' in {_READ}", _name(Outcome.INVALID)),
         (error, _name(Outcome.ERROR)),
@@ -114,7 +115,7 @@ def _if(condition: str, value: str, otherwise: str) -> str:
 
 
 def _choose(*cases: tuple[str, str], otherwise: str) -> str:
-    """Return the value of the first case whose condition holds."""
+    """Return the expression for the value of the first case whose condition holds."""
     found = otherwise
     for condition, value in reversed(cases):
         found = _if(condition, value, found)

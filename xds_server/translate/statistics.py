@@ -263,7 +263,7 @@ def _all_of(*filters: AccessLogFilter) -> AccessLogFilter:
 
 
 def _has_metadata(key: str) -> AccessLogFilter:
-    """Return a filter that requires this key: Envoy logs a warning for each missing number."""
+    """Return a filter that requires this key, because Envoy logs a warning if a number is missing."""
     return _metadata(key, ValueMatcher(present_match=True))
 
 

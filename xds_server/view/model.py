@@ -240,7 +240,7 @@ class RouteView:
 
     `splits` lists the slots of each split in order: (variant, number of its slots of 10,000).
     `shadow_budget` contains the limit of the token rate of mirrored requests, the recent rate (`spent`) and
-    the difference (`left`), in tokens per second; None outside a shadow step and for one without a limit.
+    the difference (`left`), in tokens per second. It is None outside a shadow step, and without a limit.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Connected proxies whose requests are not counted, or not in full, and why (pure).
 
-A proxy with the bootstrap of this project counts everything. One with another bootstrap, or whose statistics
-do not arrive, serves users all the same: its requests are in no guard and no verdict.
+A proxy with a bootstrap of `shiftplane bootstrap` counts all requests. A proxy with another bootstrap, or
+whose statistics do not arrive, also serves users, but guards and verdicts lack some or all of its counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["StatisticsDefect", "text_of", "uncounted", "uncounted_texts"]
 
 _GRACE: Final = 60.0
-"""Seconds after it connected within which a proxy sends its first statistics."""
+"""A proxy without statistics is reported once it has been connected for this number of seconds."""
 _MAX_NAMED: Final = 3
 
 
@@ -27,15 +27,15 @@ class StatisticsDefect(Enum):
     """What is missing in the statistics of a proxy; the value is the label of the metric."""
 
     SILENT = "silent"
-    """It sends none: its bootstrap has no sink for them, or its stream is refused."""
+    """The proxy sends no statistics: its bootstrap has no sink for them, or its stream is rejected."""
     UNTAGGED = "untagged"
-    """Its sink does not send tags as labels, so that no count belongs to a backend."""
+    """The sink of the proxy does not send tags as labels, so its counts name no backend."""
     NO_REQUESTS = "no_requests"
-    """Backends got requests from it, but it sends no counts of them: they are not among its statistics."""
+    """Backends received requests from the proxy, but its statistics do not include counts of them."""
     NO_OUTCOMES = "no_outcomes"
-    """It has a configuration of an earlier version, which counts requests without their outcome."""
+    """The proxy has a configuration of an earlier version, which counts requests without their outcome."""
     NO_BUCKETS = "no_buckets"
-    """Its histograms do not have the buckets in which times and tokens are compared."""
+    """The proxy's histograms do not have the buckets in which times and tokens are compared."""
 
 
 _TEXTS: Final = {
@@ -55,10 +55,11 @@ _TEXTS: Final = {
 def uncounted(
     proxies: Iterable[ProxyView], defects: Mapping[tuple[str, str], StatisticsDefect | None], now: float
 ) -> dict[tuple[str, str], StatisticsDefect]:
-    """Return the defect of each proxy with one, by group and node id.
+    """Return the defects of connected proxies, by group and node id; proxies without one are omitted.
 
-    `defects` has the clients that send statistics, None for those without a defect. Clients that are no Envoy
-    are left out, and versions that cannot count requests: no bootstrap would help.
+    `defects` contains each client that sends statistics, None for a client without a defect. Clients other
+    than Envoy, and versions of Envoy that cannot count requests, are omitted, because no change of their
+    bootstrap would help.
     """
     found = {}
     for proxy in proxies:
@@ -76,12 +77,12 @@ def uncounted(
 
 
 def text_of(defect: StatisticsDefect) -> str:
-    """Return a defect as the end of a sentence about a proxy."""
+    """Return the description of a defect, which follows the name of a proxy in a sentence."""
     return _TEXTS[defect]
 
 
 def uncounted_texts(found: Mapping[tuple[str, str], StatisticsDefect]) -> dict[str, tuple[str, ...]]:
-    """Return a sentence for each group and defect, which names some of the proxies."""
+    """Return sentences by group, one per defect; each names the first few proxies that have it."""
     nodes: dict[tuple[str, StatisticsDefect], list[str]] = {}
     for (group, node), defect in sorted(found.items(), key=lambda item: (item[0], item[1].value)):
         nodes.setdefault((group, defect), []).append(node)

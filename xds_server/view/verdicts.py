@@ -43,7 +43,7 @@ def analysis_view(
 
 
 def _of_guards(guards: Mapping[str, tuple[MetricVerdict, ...]]) -> tuple[Finding, str]:
-    """Return the finding and the message of guards without metrics."""
+    """Return the finding and message of a spec without metrics, from its guards."""
     every = [(name, guard) for name, found in guards.items() for guard in found]
     failed = [f"{name} {guard.message}" for name, guard in every if guard.finding is Finding.FAIL]
     if failed:

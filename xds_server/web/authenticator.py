@@ -119,7 +119,7 @@ class Authenticator:
             and known.is_valid(now)
         ):
             if now - (known.last_used_at or 0.0) >= _RECORD_USE_SECONDS:
-                with suppress(StoreError):  # Reading stays possible while the store cannot be written.
+                with suppress(StoreError):  # Not recorded if the store cannot be written.
                     await run_in_store_thread(self.access.record_token_use, known.id, now)
             return known
         expired = known is not None and not known.is_valid(now)
@@ -257,7 +257,7 @@ class Authenticator:
         return session.principal
 
     def _check_same_site(self, request: web.Request) -> None:
-        """Reject requests that a page of another site makes a browser send."""
+        """Reject cross-site requests and, in open mode, requests for a host that is not loopback."""
         if self.is_open and not _is_loopback_name(request.host):
             message = (
                 f"host {request.host!r} is not allowed while login is disabled "
@@ -373,7 +373,7 @@ def _principal(request: web.Request) -> Principal:
 
 
 def header_text(request: web.Request, name: str) -> str:
-    """Return a header in percent-encoded UTF-8 as text; invalid bytes become U+FFFD."""
+    """Return the decoded value of a percent-encoded UTF-8 header; invalid bytes become U+FFFD."""
     return _storable(unquote(request.headers.get(name, "")))
 
 

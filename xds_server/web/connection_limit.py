@@ -28,7 +28,10 @@ async def listen(
     *,
     max_connections: int | None = None,
 ) -> asyncio.Server:
-    """Listen for a runner that was set up; connections beyond `max_connections` are closed."""
+    """Listen for a runner that was set up; connections beyond `max_connections` are closed.
+
+    The default is a quarter of the file descriptors of the process, at most 2,000.
+    """
     if runner.server is None:
         raise RuntimeError("the runner was not set up")
     limit = _default_limit() if max_connections is None else max_connections

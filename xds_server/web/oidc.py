@@ -40,7 +40,7 @@ _COOKIE: Final = "shiftplane_login"
 _LOGIN_SECONDS: Final = 600.0
 _MAX_PENDING_LOGINS: Final = 1_000
 _MIN_KEY_FETCH_SECONDS: Final = 30.0
-"""The least time between two fetches of the signing keys; unknown key ids could otherwise cause many."""
+"""Minimum time between two fetches of the signing keys; otherwise each unknown key id would cause one."""
 _METADATA_SECONDS: Final = 3_600.0
 _CLOCK_SKEW_SECONDS: Final = 60
 _ALGORITHMS: Final = (

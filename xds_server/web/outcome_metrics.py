@@ -21,7 +21,7 @@ _LEG: Final = ["route", "variant", "role"]
 def outcome_metrics(views: Iterable[RouteView]) -> Iterator[Metric]:
     """Yield the metric families, with a series of every class, kind and reason for each leg with traffic.
 
-    Series of value 0 are included: Prometheus computes no rate for a first value above 0.
+    Series with the value 0 are included, because `rate` ignores the increase to the first value of a series.
     """
     requests = CounterMetricFamily(
         "shiftplane_requests",

@@ -78,7 +78,7 @@ class RouteHandlers:
         before = query_number(request, "before", default=None)
         whole = request[PRINCIPAL].may_everywhere(Role.VIEWER)
         found = await self._engine.queries.events(name, limit + _MAX_RECORDS_PER_EVENT, before, whole=whole)
-        # An event has several records, and a page contains either all or none of them.
+        # The records of one event have the same `seq`; a page contains either all or none of them.
         newest = found[-limit:]
         page = [event for event in found if newest and event.seq >= newest[0].seq]
         following = page[0].seq if len(page) < len(found) else None
@@ -107,7 +107,7 @@ class RouteHandlers:
         )
 
     async def _apply(self, request: web.Request, only: SpecPrecondition | None) -> web.Response:
-        """Apply specs, or only the spec of one route; a repeated idempotency key applies nothing again."""
+        """Apply specs, or only that of one route; with an idempotency key used before, apply nothing."""
         name = () if only is None else (only.name,)
         await require_role_somewhere(request, self._engine, Role.OPERATOR, "apply", *name)
         text, file, dry = await _body_text(request), _file(request), request.query.get("dryRun") == "true"
@@ -154,7 +154,7 @@ class RouteHandlers:
         return web.json_response({"deleted": name})
 
     async def command(self, request: web.Request, action: Action) -> web.Response:
-        """Run an operator command; a repeated idempotency key does not run it again."""
+        """Run an operator command; with an idempotency key used before, only return the route."""
         name = request.match_info["name"]
         body = await read_json(request, COMMAND_BODIES.get(action, CommandBody))
         digest = _content_digest(request, body.model_dump_json())
@@ -164,7 +164,7 @@ class RouteHandlers:
         async with self._idempotency_lock:
             earlier = await self._entries_of_key(by)
             if earlier:
-                # The caller may have lost the role since then, and the response shows the route's state.
+                # The response shows the route, and the caller may have lost the role since the first request.
                 await require_role(request, self._engine, Role.OPERATOR, name, action.value)
             view = self._engine.queries.view(name) if earlier else await self._run(name, action, body, by)
         headers = {"idempotent-replayed": "true"} if earlier else None
@@ -186,7 +186,10 @@ class RouteHandlers:
 def page_by_name(
     items: list[tuple[str, dict[str, Any]]], request: web.Request
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Return the page of items that the query selects, and the value of `after` for the next page."""
+    """Return the page of items that the query selects, and the value of `after` for the next page.
+
+    The value is None on the last page.
+    """
     limit = query_number(request, "limit", default=MAX_LIMIT, maximum=MAX_LIMIT) or MAX_LIMIT
     after = request.query.get("after", "")
     found = [(name, item) for name, item in sorted(items, key=lambda pair: pair[0]) if name > after]
@@ -205,7 +208,7 @@ def _apply_response(result: ApplyResult) -> dict[str, Any]:
 
 
 def _replayed_apply_response(entries: Iterable[Entry]) -> dict[str, Any]:
-    """Return the response of an earlier apply, rebuilt from its audit entries."""
+    """Return the response of an earlier apply, rebuilt from its audit entries, which contain no warnings."""
     applied = []
     for entry in entries:
         after = json.loads(entry.event.after or "{}")

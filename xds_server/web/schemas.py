@@ -1,4 +1,4 @@
-"""The JSON schemas of API responses; those of routes, proxies, events and costs come from the view types."""
+"""JSON schemas of API responses; those of routes, proxies, events and costs come from the views."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def _object(**properties: Any) -> dict[str, Any]:
 
 
 def list_schema(name: str, model: str, **more: Any) -> dict[str, Any]:
-    """Return the schema of an object with a list `name` of components `model`, and the properties `more`."""
+    """Return the schema of an object that contains a list.
+
+    `name` is the property with the list, `model` the component of its items, and `more` are other properties.
+    """
     return _object(**{name: {"type": "array", "items": {"$ref": _REF.format(model=model)}}, **more})
 
 

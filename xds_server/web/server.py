@@ -59,7 +59,7 @@ def build(site: Site) -> web.Application:
 
 
 def operations(site: Site) -> list[Operation]:
-    """Return all operations of the API, including the one that describes the others."""
+    """Return all operations of the API, including the one that returns the OpenAPI document."""
     found = [
         *route_operations(site.engine),
         *proxy_operations(site.engine),

@@ -11,7 +11,10 @@ _DAY = 86_400
 
 @dataclass(slots=True, kw_only=True)
 class Budget:
-    """A token bucket of calls per minute, and a cost limit per day (UTC) at prices per million tokens."""
+    """A token bucket of calls per minute, and a cost limit per day (UTC) at prices per million tokens.
+
+    If both prices are 0, the cost is not limited.
+    """
 
     per_minute: float
     cost_per_day: float

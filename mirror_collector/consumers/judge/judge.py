@@ -1,6 +1,6 @@
-"""The judge: queries an OpenAI-compatible endpoint about a sample of pairs, off the pipeline's critical path.
+"""The judge: queries an OpenAI-compatible endpoint about a sample of the stored pairs.
 
-For each pair, the judge model compares the two answers in both orders.
+The pipeline does not wait for it. For each pair, the judge model compares the two answers in both orders.
 """
 
 from __future__ import annotations
@@ -133,7 +133,10 @@ class Judge:
     async def _choose(
         self, session: aiohttp.ClientSession, request: str, first: str, second: str
     ) -> Choice | None:
-        """Return the choice of the judge for one order of the answers; None if all attempts failed."""
+        """Return the choice of the judge for one order of the answers.
+
+        None if the endpoint rejected the request, or every attempt failed.
+        """
         document = {
             "model": self._config.model,
             "temperature": 0,

@@ -1,7 +1,8 @@
 """The prompt of the judge and the parsing of its answers. Pure.
 
 Models tend to prefer the answer in the first or the last position. The judge therefore compares the answers
-in both orders, and only a choice that is the same in both orders counts; everything else is a tie.
+in both orders. An answer counts as better only if it is chosen in both orders; otherwise the result is a tie,
+or no result if the judge's answer to one of the orders cannot be parsed.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class BatchSender:
         self.dropped["gave_up"] += len(items)
 
     async def _post(self, session: aiohttp.ClientSession, items: list[Any]) -> tuple[int | None, float]:
-        """Send one request; return its status (None without a response) and the Retry-After seconds."""
+        """Send one request; return its status (None without a response) and the seconds of Retry-After."""
         try:
             async with session.post(
                 self._target.url, json=self._target.body(items), headers=self._target.headers

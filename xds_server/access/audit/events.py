@@ -23,7 +23,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEvent:
-    """An action that a user did or was refused; `at` is in seconds since the epoch.
+    """An action that a user performed, or that was refused; `at` is in seconds since the epoch.
 
     `via` is how the user authenticated, and `source` is the client address. `before` and `after` are JSON
     texts of the route's state; both are empty if nothing changed. `key` is the idempotency key of the

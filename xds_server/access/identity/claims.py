@@ -17,7 +17,7 @@ _MAX_NAME_LENGTH: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRule:
-    """Gives a grant to users whose claim is this value, or a list with it; dots select nested claims."""
+    """Grants a role to users whose claim equals `value` or is a list with it; dots select nested claims."""
 
     claim: str
     value: str

@@ -39,5 +39,5 @@ TOKENS: Final = (*_edges(1, 9.9, _SHORT), *_edges(10, 20_000, _DECADE))
 
 
 def nearest_edge(edges: tuple[float, ...], value: float) -> int:
-    """Return the index of the first edge that is not below `value`, at most that of the last edge."""
+    """Return the index of the first edge that is not below `value`; the last index if there is none."""
     return min(bisect_left(edges, value), len(edges) - 1)

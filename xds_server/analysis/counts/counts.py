@@ -70,27 +70,28 @@ _MAX_CELLS: Final = 100
 class Counts:
     """The requests of one leg, by class and by what was read of their answers.
 
-    `requests` are all that ended, except those whose client left first: these are `left`, and do not reflect
-    on the backend by themselves. `left_unanswered` are those of them that left before the first byte of an
-    answer and within five seconds; `waiting` counts each request that had no byte after five seconds,
-    however it ended later. `retried` needed more than one attempt.
+    `requests` are the requests that ended, without those whose client left first. The latter are `left`;
+    alone, they are no fault of the backend. `left_unanswered` is the part of `left` whose client left within
+    five seconds and before the first byte of an answer. `waiting` counts each request that had no byte of an
+    answer after five seconds, whatever class it has later. `retried` requests needed more than one attempt.
 
-    `failed` ended with a 5xx, without a response, with a response that broke off, or with a faulty answer in
-    spite of a status that reports success. Of the faulty answers, `in_band` had an error inside, `invalid`
-    declared JSON that could not be parsed, `format` had a content type that the API does not have, `unended`
-    were streams without an end mark, and `empty` had no body or no event. `rejected` ended with a 3xx or a
-    4xx that is the backend's own refusal, `client_errors` with a 4xx about the request. First-token time and
-    duration cover the responses with a status below 400.
+    `failed` requests ended with a 5xx, without a response, with a response that broke off, or with a faulty
+    answer in spite of a status that reports success. Of the faulty answers, `in_band` contained an error,
+    `invalid` ones declared JSON that could not be parsed, `format` ones had a content type that the API does
+    not have, `unended` ones were streams without an end mark, and `empty` ones had no body or no event.
+    `rejected` requests ended with a 3xx, or with a 4xx that is the backend's own refusal; `client_errors`
+    ended with a 4xx about the request. All other `requests` are successes. `first_token_ms` and
+    `duration_ms` cover the responses with a status below 400.
 
-    `answers` are those that were read and are without fault: `metered` ones reported token usage,
-    `unmetered` ones did not. `unread_*` are the successes that were not read, by reason.
+    `answers` are the answers of successes that were read; `metered` ones reported token usage, `unmetered`
+    ones did not. `unread_*` are the successes whose answers were not read, by reason.
 
-    Of streams, `streamed_tokens` are the completion tokens, `stream_ms` the time between their first and
-    last byte and `stream_metered_bytes` their size; `stream_unmetered_bytes` is the size of the
-    `stream_unmetered` streams that did not report their tokens.
+    Of the streams that reported their tokens, `streamed_tokens` are the completion tokens, `stream_ms` is the
+    time from the first to the last byte, and `stream_metered_bytes` the size. `stream_unmetered` is the
+    number of the other streams, and `stream_unmetered_bytes` their size.
 
     `cells` has the numbers `CELL_NUMBERS` of each cell of users, by cell; empty without a sticky split. Users
-    by targets and rules are in no cell.
+    that targets and rules assign are in no cell.
     """
 
     requests: int = 0
@@ -128,7 +129,7 @@ class Counts:
 
     @property
     def seen(self) -> int:
-        """The requests of any class, and those that wait; 0 if the leg had no traffic."""
+        """The requests of any class, plus `waiting`; 0 only if the leg had no traffic."""
         return self.requests + self.left + self.waiting
 
     @property
@@ -184,7 +185,7 @@ def counts_from_values(values: Sequence[int]) -> Counts:
     """Return the counts that `counts_to_values` flattened.
 
     Raises:
-        ValueError: The number of values is that of another version.
+        ValueError: The number of values is wrong, for example because another version returned them.
     """
     rest, width = list(values), len(CELL_NUMBERS)
     if len(rest) < _LENGTH or (len(rest) - _LENGTH) % width:
@@ -232,7 +233,7 @@ def group_by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
 
 
 def block_to_json(block: Block) -> dict[str, Any]:
-    """Return a block as plain JSON values; zeros are omitted."""
+    """Return a block as plain JSON values, with the counts of each leg as `counts_to_json` returns them."""
     return {
         "start": block.start,
         "seconds": block.seconds,
@@ -295,7 +296,7 @@ def _trimmed(row: Buckets) -> list[int]:
 
 
 def counts_to_json(counts: Counts) -> dict[str, Any]:
-    """Return counts as plain JSON values; zeros are omitted."""
+    """Return counts as plain JSON values, without numbers that are 0 and trailing zeros of buckets."""
     return {
         **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
         **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},

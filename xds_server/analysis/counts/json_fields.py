@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def read_field(document: Any, name: str, read: Callable[[Any], T]) -> T:
-    """Return what `read` makes of a field of a JSON object.
+    """Return the field `name` of a JSON object, converted by `read`.
 
     Raises:
         ValueError: The document is no JSON object, or the field is missing or invalid.

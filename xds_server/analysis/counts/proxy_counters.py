@@ -31,13 +31,13 @@ _SERVER_ERROR: Final = "5"
 _CLIENT_ERROR: Final = "4"
 _REDIRECT: Final = "3"
 _NO_RESPONSE: Final = "0"
-"""The status of a request that ended before its response. Envoy has no outcome of it: the tag is empty."""
+"""The status of a request that ended before its response; its tag `outcome` is empty."""
 _RESERVED: Final = "shiftplane"
 _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 
 _Ended = tuple[str, Outcome | None]
-"""The status of a request and its outcome; None in the counters of a configuration that had no such tag."""
+"""The status of a request and its outcome; None if an earlier configuration without this tag counted it."""
 _MAX_CELLS: Final = 100
 
 
@@ -186,7 +186,7 @@ _FAILED_AS: Final[dict[Outcome | None, str]] = {
 
 
 def _classes(ended: Mapping[str, Mapping[_Ended, int]]) -> dict[str, int]:
-    """Return the number of requests by class, and of the answers those that are `streams`."""
+    """Return numbers of requests by field of `Counts`, plus `streams`: the answers that are streams."""
     none: dict[_Ended, int] = {}
     broken, left = ended.get("broken", none), ended.get("left", none)
     early = ended.get("left_early", none)
@@ -197,7 +197,7 @@ def _classes(ended: Mapping[str, Mapping[_Ended, int]]) -> dict[str, int]:
 
     for key, n in ended.get("requests", none).items():
         code, outcome = key
-        # An error inside the answer makes many clients disconnect; a 5xx is a failure in any case.
+        # These are failures even if the client left: an error inside an answer makes many clients disconnect.
         blamed = code[0] == _SERVER_ERROR or outcome is Outcome.ERROR
         gone = 0 if blamed else min(n, left.get(key, 0) + early.get(key, 0))
         cut = 0 if blamed else min(n - gone, broken.get(key, 0))

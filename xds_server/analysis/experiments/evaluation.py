@@ -1,4 +1,4 @@
-"""The evaluation of an A/B test: no result before the planned sample size, and one result after it (pure)."""
+"""Evaluation of an A/B test: no result before the planned sample size, one result after it (pure)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def evaluate(
     shares: tuple[float, float],
     days: float,
 ) -> ExperimentReport:
-    """Return the result after `days`; `shares` are the intended ones of (treatment, control)."""
+    """Return the result after `days`; `shares` are the intended shares of (treatment, control)."""
     direction = -1 if hypothesis.column is Column.BAD else 1
     target = min(0.999, max(0.001, hypothesis.baseline + direction * hypothesis.mde))
     split = shares[0] / (shares[0] + shares[1])

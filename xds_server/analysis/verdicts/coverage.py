@@ -21,7 +21,7 @@ __all__ = ["ArmCoverage", "Coverage"]
 _HALF_LIFE: Final = 120.0
 """Seconds after which an answer has half its weight."""
 _KEPT: Final = 100.0
-"""An arm keeps at least this weighted number of answers: few requests are enough for a share."""
+"""An arm keeps at least this weighted number of answers when older ones fade, even with few requests."""
 _MIN_ANSWERS: Final = 50.0
 _TOLERATED: Final = 0.2
 """The tolerated difference of the shares: 20 points."""
@@ -34,7 +34,7 @@ REASONS: Final = tuple(reason for reason in UNREAD_REASONS if reason != "other")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmCoverage:
-    """The recent answers of one arm: `read` and, in the order of the reasons, `unread`; older ones fade."""
+    """Recent answers of one arm: `read`, and `unread` in the order of `REASONS`; older ones count less."""
 
     read: float = 0.0
     unread: tuple[float, ...] = (0.0,) * len(REASONS)
@@ -51,7 +51,7 @@ class ArmCoverage:
 
     @property
     def reasons(self) -> str:
-        """The reasons why answers were not read, the most frequent first."""
+        """The reasons why answers were not read, most frequent first, without those of less than 1 %."""
         found = sorted(zip(self.unread, REASONS, strict=True), key=lambda item: -item[0])
         return ", ".join(reason for n, reason in found if n >= _NAMED * self.total and n > 0)
 
@@ -89,12 +89,12 @@ class Coverage:
 
     @property
     def control_gap(self) -> str:
-        """Why failures of the control may not have been found, as text; empty if its answers are read."""
+        """Why failures of the control may be missed, as text; empty if enough of its answers are read."""
         return _gap((self.control, "the stable backend"), (self.candidate, "the candidate"))
 
 
 def _gap(one: tuple[ArmCoverage, str], other: tuple[ArmCoverage, str]) -> str:
-    """Return the shares of both named arms if fewer answers of the first are read; empty otherwise."""
+    """Return the unread shares of both arms if clearly fewer answers of the first are read, or ""."""
     (arm, name), (reference, reference_name) = one, other
     if min(arm.total, reference.total) < _MIN_ANSWERS or reference.share - arm.share <= _TOLERATED:
         return ""

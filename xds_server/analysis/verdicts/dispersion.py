@@ -1,4 +1,4 @@
-"""How clustered failures are: the factor by which their variance exceeds that of independent failures (pure).
+"""How clustered failures are: their variance relative to that of independent failures (pure).
 
 One user's retries, one bad replica or one long prompt cause failures in bursts, but the tests treat failures
 as independent: bursts of three would make a quarter of all equally good candidates look worse. The factor is
@@ -26,9 +26,9 @@ _FADING: Final = 0.5 ** (1 / 120)
 _JUMP: Final = 9.0
 _FOLLOWS: Final = 2.0
 _LARGEST: Final = 64.0
-"""The largest squared difference that counts, as a multiple of chance: that of a burst of 64 failures."""
+"""Limit of a squared difference, as a multiple of its expectation: that of a burst of 64 failures."""
 _HEAVIEST: Final = 16.0
-"""The largest weight of one change, as a multiple of the usual one."""
+"""Limit of what one change adds to `expected`, as a multiple of the mean of earlier changes."""
 
 _Share = tuple[int, int]
 

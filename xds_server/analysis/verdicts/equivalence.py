@@ -1,4 +1,4 @@
-"""Do two backends give equivalent answers? A sequential test on counts of compared shadow answers (pure).
+"""Do two backends give equivalent answers? A sequential test on counts of compared answers (pure).
 
 If both backends run the same model, the shadow's answer and a second answer of the stable backend are
 exchangeable: which of them is more similar to the user's answer is a fair coin, for any prompt, any sampling
@@ -54,7 +54,7 @@ _LEAST_SHARE_OF_MEASURE: Final = 0.01
 
 _MOST_UNREAD: Final = 0.5
 _MOST_UNREAD_OF_CANDIDATE: Final = 0.1
-"""How much more often the candidate's answers than the stable backend's may be unread, as a share of the
+"""By how much the unread answers of the candidate may exceed those of the stable backend, as a share of the
 pairs. Above it, the pairs that were read are no fair sample: the unread answers may be those that differ."""
 
 
@@ -162,7 +162,7 @@ def _overall(counts: PairCounts, apis: tuple[ApiResult, ...]) -> tuple[Equivalen
 
 
 def _describe_not_required(apis: tuple[ApiResult, ...]) -> str:
-    """Return which APIs and measures Equivalent does not require, for too few pairs; "" without any."""
+    """Return the APIs and measures with too few pairs to be required for Equivalent; "" without any."""
     names = [f"{api.api} ({api.counts.pairs:,} pairs)" for api in apis if not api.required]
     names += [
         f"{one.measure} ({one.outcomes.n:,} pairs{f' of {api.api}' if len(apis) > 1 else ''})"
@@ -237,7 +237,7 @@ def _describe(result: MeasureResult, *, named: bool) -> str:
 
 
 def _too_many_unread(counts: ApiCounts) -> str:
-    """Return why the pairs that were read are no sample of the API's answers; "" if they are."""
+    """Return why the pairs that were read are no fair sample of the API's pairs; "" if they are."""
     legs = dict.fromkeys(("primary", "shadow"), 0)
     for (leg, _reason), n in counts.unread_legs.items():
         if leg in legs:

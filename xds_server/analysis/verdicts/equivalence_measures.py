@@ -1,4 +1,4 @@
-"""The measures of the equivalence test, and the evidence that the counts of one measure contain (pure).
+"""The measures of the equivalence test, and the evidence in the counts of one measure (pure).
 
 A margin has two parts: a constant share of the pairs to which the measure applies, and a share of how often
 the stable backend's own answers differ. The constant part alone bounds the difference where the stable
@@ -28,9 +28,10 @@ _OF_OTHER: Final = (1 - _OF_TEXT) / 17
 class Measure:
     """The parameters of one measure: its share of alpha, its margin, and how to describe a difference.
 
-    Two backends are equivalent if the candidate is less similar than the stable backend's second answer more
-    often than the reverse by at most `margin` of all outcomes plus `of_own` of the reverse ones. `less` and
-    `more` describe a candidate that is less or more similar.
+    In each pair, the candidate is less or more similar to the user's answer than the stable backend's second
+    answer, or equally similar. Two backends are equivalent if the pairs in which it is less similar exceed
+    those in which it is more similar by at most `margin` of all pairs plus `of_own` of the latter. The texts
+    `less` and `more` describe a candidate that is less or more similar.
     """
 
     alpha: float
@@ -45,7 +46,7 @@ class Measure:
 
 
 def _describe_content(what: str) -> tuple[str, str]:
-    """Return the descriptions of a candidate whose content `what` is (less, more) similar."""
+    """Return texts for a candidate whose `what`, such as rankings, are less similar and more similar."""
     return (
         f"the candidate's {what} differ more from users' answers than the stable backend's second answers do",
         f"the candidate's {what} vary less than the stable backend's",
@@ -59,7 +60,11 @@ def _text(what: str, *, alpha: float = _OF_OTHER, margin: float = 0.2) -> Measur
 
 
 def _rate(less: str, more: str = "", *, margin: float = _RARE, needs_baseline: bool = False) -> Measure:
-    """Return a measure of how often answers have a trait; without `more`, only a worse candidate differs."""
+    """Return a measure of how often something occurs in answers or differs between them.
+
+    `less` and `more` describe the two directions of a difference. Without `more`, the test is one-sided: only
+    a worse candidate counts as different.
+    """
     return Measure(
         alpha=_OF_OTHER,
         margin=margin,
@@ -118,10 +123,10 @@ API_SHARES: Final = {
     **dict.fromkeys(("embeddings", "rerank", "score", "transcription", "speech", "images"), 0.03),
     **dict.fromkeys(("moderations", "models", "other"), 0.03),
 }
-"""Each API's share of alpha. It is fixed in advance, so it does not depend on what traffic there is."""
+"""Each API's share of alpha. It is fixed in advance and does not depend on the traffic."""
 
 _SHARE_OF_UNLISTED: Final = 0.003
-"""The share of an API that only a newer collector reports; the listed ones leave enough for ten."""
+"""The share of each API that is not listed; newer collectors report such APIs. `API_SHARES` leaves 0.03."""
 
 
 def api_share(api: str, *, alone: bool) -> float:
@@ -130,7 +135,7 @@ def api_share(api: str, *, alone: bool) -> float:
 
 
 def evidence_of_difference(outcomes: ComparisonCounts, *, one_sided: bool) -> float:
-    """Return the log evidence against a fair coin; if `one_sided`, only for a less similar candidate."""
+    """Return the log evidence against a fair coin; if `one_sided`, only less similar answers count."""
     less, more = outcomes.less, outcomes.more
     n = less + more
     even = lgamma(1 + less) + lgamma(1 + more) - lgamma(2 + n) + n * log(2)

@@ -10,7 +10,7 @@ __all__ = ["FRESH_SECONDS", "format_time", "is_stale"]
 FRESH_SECONDS: Final = 60.0
 """Without a new comparison for longer than this, a verdict that is not Fail is NoData."""
 _FRESH_BLOCKS: Final = 1.5
-"""The same in blocks: blocks of several minutes are as new as they can be until the next one ends."""
+"""The same limit in block lengths; the longer of both applies, as a block adds evidence only at its end."""
 
 
 def is_stale(at: float | None, now: float, block_seconds: float = 0.0) -> bool:

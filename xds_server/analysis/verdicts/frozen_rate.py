@@ -36,7 +36,7 @@ ALPHA_PART: Final = 0.25
 _FADING: Final = 0.98
 _FADING_OF_RECENT: Final = 0.7
 _PRIOR_REQUESTS: Final = 2.0
-"""Requests at the usual share that are added to the few of the control's very last blocks."""
+"""Assumed requests with the usual failed share; they smooth the share of the control's very last blocks."""
 _TOLERATED_ODDS: Final = 3.0
 _LEAST_LIMIT: Final = 0.02
 _LIMIT_WITHOUT_CONTROL: Final = 0.2

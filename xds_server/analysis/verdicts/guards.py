@@ -1,4 +1,4 @@
-"""Guards: gross faults roll a candidate back whatever the spec analyzes, also if it analyzes nothing (pure).
+"""Guards: gross faults roll a candidate back, whatever the spec analyzes, even nothing (pure).
 
 A guard compares the arms like a guardrail, but affects the verdict only by a Fail: neither little evidence
 nor missing data keeps a step from ending. Evidence alone is not enough for a Fail: the share in the last
@@ -51,7 +51,7 @@ class GuardState:
     def is_gross(self, guard: Guardrail) -> bool:
         """Return whether the recent share is high enough for a Fail.
 
-        Before the control has had a request, only the share of an `absolute` guard can be.
+        Before the control has had a request, only the share of an `absolute` guard can be high enough.
         """
         metric, control = guard.definition, self.state.control.n or self.state.frozen_rate.total
         if not control and not metric.absolute:

@@ -1,4 +1,4 @@
-"""Blocks in which the control had an incident of its own, which are no evidence about the candidate (pure).
+"""Blocks in which the control had its own incident, which are no evidence on the candidate (pure).
 
 While all requests of the control fail, a candidate without a failure looks far better than it is. Half a
 minute of that outweighs many minutes in which the candidate fails, so that its own failures would be found
@@ -27,14 +27,17 @@ _HALF_LIFE: Final = 1200.0
 _JUMP: Final = 0.3
 """How far above its usual value the failed share of the control must be in a block that is left out."""
 _END: Final = 0.03
-"""The same for a block after one that was left out: the incident may have ended in the middle of it."""
+"""How far above its usual value the failed share must be in a block after one that was left out.
+
+The incident may have ended in the middle of this block.
+"""
 _LEAST: Final = 60
-"""The failures, or for a mean the requests, of the control in a block that is left out.
+"""Minimum number of failures (for a mean: requests) of the control in a block that is left out.
 
 Fewer may be the retries of one user.
 """
 _LEAST_IF_ALL: Final = 30
-"""The same if nearly all requests of the control failed."""
+"""The same minimum if nearly all requests of the control failed."""
 _NEARLY_ALL: Final = 0.9
 _FACTOR: Final = 2.0
 """By what factor the mean of the control has to be above or below its usual value."""

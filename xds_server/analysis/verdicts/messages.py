@@ -27,7 +27,10 @@ _COMPARED: Final = {
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
-    """Return the message of a verdict; `since` is the time without a comparison, such as " since 12:00"."""
+    """Return the message of a verdict.
+
+    `since` completes "no comparison", such as " since 12:00"; it is empty if the time is unknown.
+    """
     name, kind = verdict.metric, guardrail.definition.kind
     if gross := _describe_gross_failure(verdict, state):
         return gross
@@ -71,7 +74,7 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
     if verdict.finding is not Finding.FAIL or state.log_evidence_of_gross_failure < log(verdict.needed):
         return ""
     alone, unit = state.frozen_rate, verdict.unit.removeprefix("of ")
-    # The name of a guard is what it counts; a metric has the name of the opposite.
+    # A guard is named after the failures that it counts, a metric such as success-rate after their opposite.
     failed = "" if verdict.metric in GUARDS else " failed"
     return (
         f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit}{failed} "

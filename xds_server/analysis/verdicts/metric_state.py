@@ -101,7 +101,7 @@ class MetricState:
         prices: tuple[Price, Price],
         seconds: float = 10.0,
     ) -> MetricState:
-        """Return the state after a block of this length with counts of (candidate, control)."""
+        """Return the state after a block of `seconds` with counts of (candidate, control)."""
         match guardrail.definition.kind:
             case Kind.SHARE:
                 return self._add_share(guardrail, arms, seconds)

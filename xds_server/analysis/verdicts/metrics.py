@@ -75,7 +75,7 @@ def _invalid(counts: Counts) -> tuple[int, int]:
 
 
 def _rejections(counts: Counts) -> tuple[int, int]:
-    # Both backends have the same kind of users: more errors of clients at one of them are its own.
+    # Both backends have the same kind of users, so more client errors at one of them are its own fault.
     return counts.rejected + counts.client_errors, counts.requests
 
 
@@ -84,7 +84,7 @@ def _abandoned(counts: Counts) -> tuple[int, int]:
 
 
 def _unanswered(counts: Counts) -> tuple[int, int]:
-    # A request that waits has not ended; it counts once more when it does.
+    # A waiting request has not ended yet. When it ends, it is counted again as one of `requests` or `left`.
     return counts.left_unanswered + counts.waiting, counts.requests + counts.left + counts.waiting
 
 
@@ -101,7 +101,7 @@ def cost(counts: Counts, price: Price) -> float:
 
 
 def mean_log_tokens(buckets: Buckets) -> tuple[float, int] | None:
-    """Return the mean logarithm of the tokens per response, and the number of responses."""
+    """Return the mean logarithm of the tokens per response and the number of responses; None without any."""
     n = sum(buckets)
     return (sum(c * v for c, v in zip(buckets, _TOKEN_LOGS, strict=True)) / n, n) if n else None
 
@@ -147,7 +147,7 @@ def _guard(
     *,
     absolute: bool = False,
 ) -> Metric:
-    # A guard is there for gross faults, whatever the spec analyzes: twice the odds are tolerated.
+    # Guards only have to find gross faults, so they tolerate twice the odds.
     return Metric(
         name=name,
         kind=Kind.SHARE,

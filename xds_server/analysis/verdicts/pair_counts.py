@@ -103,7 +103,10 @@ class PairCounts:
         )
 
     def by_api(self) -> Mapping[str, ApiCounts]:
-        """Return the counts by API; those of a collector that reports no API as `UNKNOWN_API`, all read."""
+        """Return the counts by API.
+
+        If the collectors report no APIs, all pairs belong to `UNKNOWN_API`, and all counted ones were read.
+        """
         if self.apis or not self.counted:
             return self.apis
         return {

@@ -59,7 +59,8 @@ class Guardrail:
     Worse by more than `max_ratio` is a regression; `margin` must be excluded before a promotion. A share of
     failures proven to be below `acceptable` passes without a comparison, since arms without failures cannot
     be compared.
-    There is no verdict with fewer than `min_samples` requests of the candidate.
+    With fewer than `min_samples` requests of the candidate, the only possible verdict is Fail, for a gross
+    failure while the control has no requests.
     """
 
     metric: str

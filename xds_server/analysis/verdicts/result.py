@@ -71,7 +71,7 @@ class AnalysisResult:
 
 
 def combine_results(results: Mapping[str, AnalysisResult]) -> AnalysisResult:
-    """Return one verdict on several candidates, by name: if one fails, the result is Fail.
+    """Return one verdict on several candidates, given by name: Fail if one fails.
 
     The message of a Fail has those of the candidates that fail, and no others.
     """
@@ -98,7 +98,7 @@ def _named(verdicts: Iterable[tuple[str, tuple[MetricVerdict, ...]]]) -> tuple[M
 
 
 def worst(findings: list[Finding]) -> Finding:
-    """Return the combined finding: one failure is enough for Fail, and Pass requires all to pass."""
+    """Return the combined finding: one Fail is enough for Fail; Pass if all pass or there are none."""
     if not findings:
         return Finding.PASS
     for finding in (Finding.FAIL, Finding.ERROR, Finding.NO_DATA, Finding.INCONCLUSIVE):

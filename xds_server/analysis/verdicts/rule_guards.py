@@ -24,7 +24,7 @@ __all__ = ["RuleGuards"]
 
 @dataclass(slots=True)
 class RuleGuards:
-    """The evidence on each such backend since the spec was accepted or the run began.
+    """The evidence on each backend with users by rules only, since the last change of spec or run.
 
     `results` has the results of the newest block, `reasons` the last results of withdrawn backends.
     """

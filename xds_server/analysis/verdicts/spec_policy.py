@@ -65,7 +65,7 @@ def _guardrail(metric: AnalysisMetric) -> Guardrail:
 def replaced_guards(analysis: Analysis) -> dict[str, str]:
     """Return the metric that replaces each replaced guard, by guard; guards that are off are omitted.
 
-    A metric `success-rate` that rolls back is stricter than the guard of failures.
+    A metric `success-rate` that rolls back is stricter than the guard `failed`, and replaces it.
     """
     actions = analysis.guards.actions()
     return {

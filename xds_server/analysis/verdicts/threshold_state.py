@@ -36,7 +36,7 @@ class Measurement:
 class ThresholdState:
     """One threshold over time.
 
-    `value_at` is the end of the last block with requests, or with a query result, for the value.
+    `value_at` is the end of the last block that contained requests for the value, or a query result.
     `breached_since` is when the value started to breach the limit. `tripped` stays true once the limit was
     breached for long enough or often enough; `reason` describes how.
     """
@@ -65,12 +65,12 @@ class ThresholdState:
                 total = add_counts(total, counts)
             if metric_value(threshold.metric, found.counts, found.price) is not None:
                 value_at = now
-            # A wide window holds its last requests for long; what they show is not the present.
+            # A wide window contains old requests for a long time; a value counts only while requests are new.
             fresh = not is_stale(value_at, now)
             value = metric_value(threshold.metric, total, found.price) if fresh else None
         after = replace(self, recent=recent, value=value, value_at=value_at, errors=0)
         if value is None:
-            # A missing value neither starts nor ends a breach; health checks notice a candidate that does not
+            # A missing value neither starts nor ends a breach; health checks detect a candidate that does not
             # respond.
             return after
         after = replace(after, measurements=self.measurements + 1)
@@ -106,7 +106,7 @@ def measure(
 
 
 def metric_value(name: str, counts: Counts, price: Price | None) -> float | None:
-    """Return a metric in its own unit: the share that succeeded, milliseconds, tokens or money."""
+    """Return a metric in its own unit, such as the share that succeeded; None without requests for it."""
     metric = METRICS[name]
     match metric.kind:
         case Kind.SHARE:

@@ -26,7 +26,10 @@ _MAX_TEXT: Final = 3_000
 
 
 def render(target: Target, event: Event, public_url: str | None) -> Message:
-    """Return the message for a target; if its template fails, with the default text."""
+    """Return the message for a target.
+
+    The text is the default one without a template, and if the template fails or renders to nothing.
+    """
     page = None if public_url is None else f"{public_url.rstrip('/')}/routes/{event.route}"
     slack = target.format is Format.SLACK
     text, template_error = _text(target, event, page, escaped=slack)
@@ -60,7 +63,7 @@ def _message(document: Any, content_type: str, event: Event, template_error: str
 
 
 def _text(target: Target, event: Event, page: str | None, *, escaped: bool) -> tuple[str, str]:
-    """Return the text of a message, and the error of the template if it failed."""
+    """Return the text of a message, and why the template failed; empty if it did not."""
     default = f"{event.route}: {_title(event)}: {event.message}"
     if target.template is None:
         return _escape(default) if escaped else default, ""

@@ -153,7 +153,7 @@ def _check_target(at: Loc, target: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _file_content(loc: Loc, name: str, read: Read) -> str | Finding:
-    """Return the content of the file of a secret or a URL, or its problem."""
+    """Return the content of a file with a secret or a URL, or a finding about it."""
     found = referenced_content(loc, name, read)
     if isinstance(found, Finding):
         return found

@@ -57,7 +57,7 @@ _ALLOWED: Final = (
     nodes.Test,
 )
 _MAX_LENGTH: Final = 8_000
-# How Jinja calls symbols in its messages, and what an author of a template writes.
+# Names of symbols in Jinja's messages → what a user writes in a template.
 _TOKENS: Final = {
     "end of print statement": "'}}'",
     "end of statement block": "'%}'",

@@ -85,7 +85,7 @@ def _unused(spec: Any) -> Iterator[Finding]:
     names = backend_names(spec)
     used = _roles(spec) | {name for _, name in served_backends(spec)}
     for number, name in enumerate(names):
-        # An unknown backend name is already an error, and may be a misspelling of this name.
+        # An unknown backend name has its own error and may be a misspelling of this name: no warning then.
         if name not in used and used <= set(names) and spec.get("stable") != spec.get("candidate"):
             yield Finding(
                 ("spec", "backends", number),

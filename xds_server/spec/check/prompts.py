@@ -30,7 +30,7 @@ def _versions(spec: Any) -> Iterator[Finding]:
     if not isinstance(at(spec, "prompt", "default"), str | None):
         return
     for version in known:
-        # An unknown version is already an error, and may be a misspelling of this version.
+        # An unknown version has its own error and may be a misspelling of this version: no warning then.
         if version not in used and used <= set(known):
             yield Finding(
                 (*_LOC, "versions", version),

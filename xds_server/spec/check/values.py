@@ -123,6 +123,6 @@ def hint(name: str, known: list[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: list[str]) -> tuple[str, str]:
-    """Return message and allowed values for a name that is not among the `known` ones of its kind."""
+    """Return message and allowed values for a name of a `kind`, such as backend, that is not in `known`."""
     defined = f"defined {kind}s: {', '.join(dict.fromkeys(known))}"
     return f"unknown {kind} {name!r}{hint(name, known)}", defined

@@ -176,7 +176,7 @@ def _step_text(step: StepView) -> str:
             return "pause, no time limit"
         case "pause" | "bake":
             return f"{step.kind} {_length(step.duration)}"
-        case "shadow" if step.duration is None:  # It ends with enough pairs, or is promoted.
+        case "shadow" if step.duration is None:  # Ends with enough pairs, or by a promotion.
             return f"shadow {_percent(step.weight or 0)}, no time limit"
         case "shadow" | "experiment":
             return f"{step.kind} {_percent(step.weight or 0)}, {_length(step.duration)}"

@@ -29,7 +29,7 @@ _AUDIT_PAGE: Final = 100
 _MAX_HISTORIES: Final = 20
 """Maximum number of routes whose history is cached for their pages."""
 _MAX_VERIFIED: Final = 20_000
-"""The audit page verifies the chain only up to this number of entries; more would take too long."""
+"""The audit page verifies the chain only if it has at most this number of entries, to respond quickly."""
 _ACTIONS: Final = "|".join(action.value for action in BUTTONS)
 
 

@@ -22,7 +22,7 @@ _IPV4_MAPPED: Final = "::ffff:"
 
 
 class ConnectionAborter:
-    """Aborts connections in a thread; requests made during a scan of the open files share the next scan."""
+    """Aborts connections in a thread that scans the open files; calls during a scan share the next scan."""
 
     def __init__(self) -> None:
         self._peers: set[str] = set()

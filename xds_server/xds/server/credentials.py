@@ -46,8 +46,8 @@ class Certificates:
         """Read the files.
 
         Raises:
-            CertificatesError: They are invalid. Without this check, the server would start and each handshake
-                would fail.
+            CertificatesError: A file is missing or invalid. Without this check, the server would start and
+                each handshake would fail.
         """
         self._files = files
         self._lock = threading.Lock()

@@ -29,9 +29,10 @@ _MAX_UNUSED_CLASSES: Final = 64
 
 @dataclass(slots=True)
 class Group:
-    """All streams of one group; of two streams of one node only the newer is counted.
+    """All streams of one group; of several streams with the same `Stream.key` only the newest is counted.
 
-    Methods that change what clients should receive return the streams with a new snapshot to send.
+    Methods that offer another snapshot to streams return these streams, so that the caller sends it to them.
+    `join` returns nothing: it offers a snapshot only to the stream that it adds.
     """
 
     name: str
@@ -97,7 +98,7 @@ class Group:
         now: float,
         prior: PriorState | None = None,
     ) -> None:
-        """Add a stream. `snapshot` is the newest of its node class, which the rollout may hold back.
+        """Add a stream, and offer it `snapshot`; until `snapshot` is released, the last good one instead.
 
         The first stream of a node class adopts the `prior` state of other processes, or without one the state
         that this process kept.
@@ -217,7 +218,7 @@ class Group:
         return offered
 
     def tick(self, now: float) -> list[Stream]:
-        """Release or probe again the versions whose probe timeout expired (`ProbeRollout.tick`)."""
+        """Release a version whose probe timeout expired, or send it to new probes (`ProbeRollout.tick`)."""
         return [
             stream
             for state in self._active()
@@ -261,7 +262,11 @@ class Group:
         return state.newest.version, state.rollout.nack
 
     def status_of(self, stream: Stream) -> tuple[ProxyStatus, str]:
-        """Return the status of a client, and the reason if it is not synced."""
+        """Return the status of a client, and the reason for it.
+
+        The reason is empty unless a NACK, missing ACKs of all probes, or a failed build is the cause. It is
+        empty for a client that just has not ACKed the newest snapshot yet.
+        """
         nacks = stream.session.nacks
         if nacks:
             reasons = (f"{short_name(n.type_url)} {', '.join(n.names)}: {n.message}" for n in nacks)
@@ -288,10 +293,10 @@ class Group:
         return None if stream.node_class is None else self.classes.get(stream.node_class)
 
     def _retire(self, node_class: ir.NodeClass, state: NodeClassState) -> None:
-        """Drop a node class after its last stream closed, unless its newest version was not released.
+        """Drop a node class after its last stream closed; keep it if its newest version was not released.
 
-        The last good snapshot is kept in that case, so that a client that connects later receives that one
-        and not a version that was NACKed. Clients choose their node class, so the number kept is bounded.
+        A client that connects later then receives the last good snapshot and not a version that was NACKed.
+        Clients choose their node class, so the number of classes kept is bounded.
         """
         del self.classes[node_class]
         state.build_error = ""
@@ -328,7 +333,7 @@ class Group:
             self._classify(stream, state)
 
     def _classify(self, stream: Stream, state: NodeClassState) -> None:
-        """Count a stream as synced, waiting or nacking, if it is the newest of its node."""
+        """Count a stream as synced, waiting or nacking, if it is the newest one with its `Stream.key`."""
         if self._nodes.get(stream.key, [None])[-1] is not stream:
             return
         if stream.session.nacks:

@@ -10,7 +10,10 @@ __all__ = ["Histogram"]
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts by bucket. `bounds` are inclusive upper bounds, ascending; the last bucket has no bound."""
+    """Counts by bucket, and the `total` of all values.
+
+    `bounds` are inclusive upper bounds, ascending; the last bucket has no bound.
+    """
 
     bounds: tuple[float, ...]
     total: float = 0.0

@@ -181,7 +181,7 @@ class Hub:
 
     @property
     def groups(self) -> frozenset[str]:
-        """The names of the groups that have clients, or state that is kept for clients to come."""
+        """The names of the groups with clients that have a snapshot, or with state kept for later clients."""
         return frozenset(self._groups)
 
     @property
@@ -197,7 +197,7 @@ class Hub:
     def released_versions(self, group: str) -> Mapping[ir.NodeClass, str]:
         """Return the newest version of each node class of a group.
 
-        Node classes that have not released it to all their streams are left out.
+        Node classes without streams, or that have not released it to all of them, are left out.
         """
         found = self._groups.get(group)
         return {} if found is None else found.released_versions
@@ -213,7 +213,7 @@ class Hub:
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
     def statistics_defects(self) -> dict[tuple[str, str], StatisticsDefect | None]:
-        """Return what is missing in the statistics of each client that sends some, by group and node id."""
+        """Return the defect, or None, of each client that sends statistics, by group and node id."""
         return self.statistics.defects(self._clock.monotonic())
 
     def streams(self) -> tuple[Stream, ...]:
@@ -250,10 +250,10 @@ class Hub:
         self._serve(stream, stream.node_class)
 
     def _serve_whole_tables(self, stream: Stream) -> None:
-        """Move a client to the node class with whole route tables, because it has such a table already.
+        """Move a client to the node class whose route tables contain the virtual hosts.
 
-        The table is from an earlier stream. Switching the client to individual virtual hosts would interrupt
-        its users. The two node classes differ in routes only, and no route was sent on this stream yet.
+        The client has such a table from an earlier stream; sending it individual virtual hosts instead would
+        interrupt its users. The node classes differ in routes only, and this stream was sent no route yet.
         """
         node_class = stream.node_class
         if node_class is None or not node_class.virtual_hosts_apart:
@@ -333,7 +333,10 @@ class Hub:
         self._on_change(group.name)
 
     def _leave(self, stream: Stream, node_class: ir.NodeClass) -> None:
-        """Remove a stream from its group; after the last one of a node class, call `on_unused`."""
+        """Remove a stream from its group, or from the streams that wait for a first snapshot.
+
+        Call `on_unused` if it was the last stream of the node class.
+        """
         if not stream.joined:
             waiting = self._awaiting_snapshot[node_class]
             waiting.remove(stream)
@@ -350,7 +353,7 @@ class Hub:
         self._on_change(group.name)
 
     def _update_if_joined(self, stream: Stream) -> None:
-        """Update the progress of a stream's group, after an ACK or if there is nothing left to send."""
+        """Update the progress of a stream's group, after a request or when nothing is left to send."""
         if not stream.joined or stream.node_class is None or stream not in self._streams:
             return
         group = self._groups[stream.node_class.group]

@@ -32,7 +32,7 @@ _BURST_BYTES: Final = 8 << 20
 
 
 def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
-    """Return the gRPC handlers of the service; they deny a client whose certificate is for another node."""
+    """Return the gRPC handlers; they deny a client whose certificate does not match its node."""
 
     async def stream(messages: AsyncIterator[bytes], context: Any) -> bytes:
         budget, source = _Budget(), _Source(hub)
@@ -72,7 +72,7 @@ def handlers(hub: Hub, authorizer: NodeAuthorizer) -> Any:
 
 
 async def _authorize(hub: Hub, authorizer: NodeAuthorizer, node: str, group: str, context: Any) -> None:
-    """Abort the stream of a client without a node id, or whose certificate is for another node."""
+    """Abort the stream of a client without a node id, or whose certificate does not match its node."""
     if not node:
         message = "the first message of a stream must contain identifier.node.id"
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
@@ -86,7 +86,7 @@ async def _authorize(hub: Hub, authorizer: NodeAuthorizer, node: str, group: str
 
 
 class _Source:
-    """The node of a stream, after its first message was accepted."""
+    """The sender of one statistics stream; `client` is None until the first message was accepted."""
 
     def __init__(self, hub: Hub) -> None:
         self.client: StatisticsClient | None = None
@@ -107,7 +107,7 @@ class _Source:
         self._hub.on_counts(group, message.legs)
 
     def close(self) -> None:
-        """Forget the stream."""
+        """Remove the stream, if it was registered."""
         if self.client is not None:
             self._hub.statistics.closed(*self._key)
 
@@ -120,7 +120,7 @@ class _Budget:
         self._updated_at: float | None = None
 
     def take(self, size: int, now: float) -> bool:
-        """Return whether a message of this size is within the limit."""
+        """Count a message of `size` bytes, and return whether it is within the limit."""
         if self._updated_at is not None:
             refill = (now - self._updated_at) * _BYTES_PER_SECOND
             self._left = min(float(_BURST_BYTES), self._left + refill)

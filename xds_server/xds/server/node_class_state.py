@@ -27,11 +27,12 @@ class PriorState:
 
 @dataclass(slots=True)
 class NodeClassState:
-    """The streams of one node class, which are all offered the same snapshots.
+    """The streams of one node class, and the snapshots that they are offered: last good and newest.
 
     `rollout` and `snapshots` identify a snapshot by its `version_without_runtime`. All `snapshots` contain
     the newest runtime layer: a kill switch must reach every proxy at once, even if the routes it was
-    published with are NACKed. `build_error` is the reason if the newest snapshot could not be built.
+    published with are NACKed. `build_error` is the reason why the newest snapshot could not be built; empty
+    if it was built.
     """
 
     rollout: ProbeRollout[Stream] = field(default_factory=ProbeRollout)

@@ -1,4 +1,4 @@
-"""The clients that send statistics, and what is missing in theirs.
+"""The clients that send statistics, and what is missing in these statistics.
 
 A defect is derived from what a client sent, never from what it did not send yet: an idle proxy counts no
 requests.
@@ -18,12 +18,19 @@ __all__ = ["StatisticsClient", "StatisticsClients"]
 
 _FORWARDED: Final = 100
 _SECONDS: Final = 300.0
-"""Requests to backends, and seconds since the first of them, without one that was counted at its end."""
+"""Limits for the defect NO_REQUESTS: requests sent to backends, and seconds since the first of them.
+
+A client that reaches both has the defect if none of these requests was counted at its end.
+"""
 
 
 @dataclass(slots=True)
 class StatisticsClient:
-    """What one node sent on its open streams; `forwarded` are the requests since the last counted one."""
+    """What one node sent on its open streams.
+
+    `forwarded` is the number of requests sent to backends since the last message that counted a request at
+    its end; `forwarded_since` is when the first of them was reported.
+    """
 
     streams: int = 0
     untagged: bool = False
@@ -40,7 +47,7 @@ class StatisticsClient:
             self.forwarded_since = self.forwarded_since if self.forwarded else now
             self.forwarded += message.forwarded
         if message.responses:
-            # Requests that began with the earlier configuration may end beside those of the newest.
+            # One outcome is enough: requests that began with an earlier configuration end without one.
             self.without_outcomes = message.outcomes == 0
         self.untagged = self.untagged or message.untagged
         if message.histograms:
@@ -64,13 +71,13 @@ class StatisticsClients:
     _clients: dict[tuple[str, str], StatisticsClient] = field(default_factory=dict)
 
     def opened(self, group: str, node: str) -> StatisticsClient:
-        """Add a stream of a node, and return what is known of the node."""
+        """Add a stream of a node, and return the record of the node, shared by all its streams."""
         client = self._clients.setdefault((group, node), StatisticsClient())
         client.streams += 1
         return client
 
     def closed(self, group: str, node: str) -> None:
-        """Remove a stream of a node; the last one takes along what was known."""
+        """Remove a stream of a node, and with its last stream the record of the node."""
         client = self._clients[group, node]
         client.streams -= 1
         if not client.streams:

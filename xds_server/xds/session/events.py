@@ -83,7 +83,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stale:
-    """A request carried the nonce of a response that is not the newest of its type."""
+    """A request carried another nonce than that of the newest response of its type."""
 
     type_url: str
 

@@ -1,4 +1,4 @@
-"""Check whether a node may use a client certificate, by matching its names against templates (pure).
+"""Check whether a node may use a client certificate, by the names in the certificate (pure).
 
 A template defines which part of a name is a node's id or group: `spiffe://*/ns/*/sa/{group}` is a URI whose
 last segment is the group, `dns:{id}.{group}.mesh` a DNS name with both. A placeholder or `*` matches a part

@@ -1,8 +1,10 @@
 """Make before break: when a resource may be sent, and when it may be removed.
 
-A route table or virtual host is sent after the client ACKed every cluster it names; a client that subscribes
-to clusters by name is an exception. A cluster is removed after no listener, route table or virtual host that
-the client may have names it.
+A route table or virtual host is sent only after the client ACKed every cluster that it names. Exceptions are
+clusters that the client is not subscribed to, and clients that subscribe to no cluster (`may_send`).
+
+A cluster is removed only when no listener, route table or virtual host that the client has, or may have,
+names it.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ _ROUTING: Final = (ROUTE, VIRTUAL_HOST)
 def may_send(stream: StreamState, type_url: str, state: TypeState, resource: Resource) -> bool:
     """Return whether a resource may be sent now; only route tables and virtual hosts have to wait.
 
-    They wait until the client ACKed all clusters that they name and is not being sent the removal of one. A
-    client that subscribes to clusters by name does so after a route has named them; its routes do not wait.
+    They wait until the client ACKed all clusters that they name and is not being sent the removal of one.
+    Clusters that the client is not subscribed to do not count: a client that subscribes to clusters by name
+    does so only after it received a route that names them. A route table also does not wait if the client
+    subscribed to no cluster and is not expected to (`expected_types`).
     """
     if type_url not in _ROUTING or same_version(state.acked.get(resource.name), resource):
         return True
@@ -64,7 +68,10 @@ def _is_subscribed_by_name(stream: StreamState, cluster: str) -> bool:
 
 
 def _is_named(stream: StreamState, cluster: str) -> bool:
-    """Return whether any resource that the client has, may have or is being sent names this cluster."""
+    """Return whether any resource that the client has, may have or is being sent names this cluster.
+
+    Return True, too, while the clusters that such a resource names are not known.
+    """
     if _awaits_subscriptions(stream):
         return True
     for type_url in (LISTENER, *_ROUTING):

@@ -109,7 +109,8 @@ class ProbeRollout(Generic[C]):
     def restore(self, last_good: str, target: str, nack: Nack | None, now: float) -> Offer[C]:
         """Adopt the state that another process reported: all clients receive the last good version.
 
-        A target without a NACK is sent to probes after the timeout, when clients have the last good version.
+        A target without a NACK is sent to probes after the timeout. Until then, clients have time to ACK the
+        last good version.
         """
         self.last_good, self.target, self.nack = last_good, target, nack
         self._probed, self._pending, self._rounds, self._acked = set(), set(), 0, False

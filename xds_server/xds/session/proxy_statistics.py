@@ -42,10 +42,11 @@ requests that were not sent, and `collector_unreachable` failed connections to t
 class StatisticsMessage:
     """One message: node and group, set in the first message of a stream only, and counts by leg.
 
-    `requests` are those that were counted at their end, `responses` those of them with a status, `outcomes`
-    those with an outcome as well. `forwarded` are the requests of users that were sent to backends.
-    `untagged` is whether a count has no cluster, `histograms` whether there were any with values, and
-    `other_buckets` whether some have other buckets than ours, or none.
+    `requests` is the number of requests that were counted at their end, `responses` how many of them had a
+    response, and `outcomes` how many of these had an outcome. `forwarded` is the number of users' requests
+    that were sent to backends. `untagged` is whether a metric of ours has no cluster label, `histograms`
+    whether the message has times or token numbers, `other_buckets` whether some of them have other buckets
+    than ours, or none.
     """
 
     node: str
@@ -120,7 +121,7 @@ def _forwarded(metric: wire.Metric) -> int:
 
 
 def _is_loss(name: str, metric: wire.Metric) -> bool:
-    """Return whether a counter is about mirrored requests or the collector, and not about users' requests."""
+    """Return whether a counter of this name counts losses of capture, and not failures of users' requests."""
     if not 0 < metric.counter.value < 1 << 53:
         return False
     cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
@@ -165,7 +166,7 @@ def _see_requests(seen: _Seen, value: float, labels: dict[str, str]) -> None:
 def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> bool:
     """Add a histogram, and return whether all buckets with values have our bounds.
 
-    A bucket with another bound counts as above all our bounds.
+    The values in a bucket with another bound are counted as above all our bounds.
     """
     edges, before, ours = EDGES[name], 0, True
     for bucket in histogram.bucket:

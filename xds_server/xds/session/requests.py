@@ -36,7 +36,7 @@ def apply_answer(stream: StreamState, type_url: str, state: TypeState, request: 
         state.resend |= frozenset(names)
         state.dirty |= frozenset(names)
         for name in pending.removed:
-            state.forget_sent(name)  # Otherwise the next response would repeat the rest without this removal.
+            state.forget_sent(name)  # The client may not have applied the removal.
         state.record_maybe_applied(pending.resources)
         yield state.nack
         return

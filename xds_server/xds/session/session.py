@@ -3,16 +3,17 @@
 The session tracks what the client subscribed to, what it was sent and what it ACKed, and derives the next
 response from that alone. Three properties hold for every interleaving of requests and snapshots:
 
-* Make before break (`ordering`): a route table or virtual host is sent after the client ACKed every cluster
-  that it names on this stream. A cluster is removed after no route table, virtual host or listener of the
-  client may name it.
+* Make before break: a route table or virtual host is sent only after the client ACKed every cluster that it
+  names, with the exceptions described in `ordering`. A cluster is removed only when no route table, virtual
+  host or listener that the client has, or may have, names it.
 * At most one response per type is in flight. A newer snapshot replaces an unsent one, and an unchanged
   resource is sent again only if the protocol or Envoy requires it.
-* The content of a NACKed response is not sent again, unless the client subscribes to a name afterwards.
+* The content of a NACKed response is not sent again before the client ACKs another response of the type or
+  subscribes to a name.
 
-The work after a change grows with the change and not with the snapshot: each type keeps the set of names to
-review (`TypeState.dirty`). After a client has ACKed a whole type, its state is the snapshot's own mapping.
-
+The work after a change grows with the change and not with the snapshot: for each type, only the names in
+`TypeState.dirty` are reviewed. When a client has ACKed a whole type, `TypeState.sent` and `TypeState.acked`
+are normally replaced by the mapping of the snapshot itself, so that all synced streams share one mapping.
 `requests` applies requests to the state, `responses` composes responses from it.
 """
 
@@ -202,7 +203,7 @@ class Session:
 
     @property
     def synced(self) -> bool:
-        """Whether the client ACKed the offered snapshot and has no other resources."""
+        """Whether the client ACKed the offered snapshot and has no other resources of a wildcard type."""
         types = TYPE_ORDER if self.single_type is None else (self.single_type,)
         return self._state.snapshot is not None and all(self.type_synced(type_url) for type_url in types)
 
@@ -230,7 +231,10 @@ class Session:
 
 
 def _has_all(type_url: str, state: TypeState, snapshot: Snapshot) -> bool:
-    """Return whether the client ACKed all of a type; if so, replace its mappings by the snapshot's own."""
+    """Return whether the client ACKed all resources of a type in a snapshot.
+
+    If it was sent exactly these, replace `sent` and `acked` by the snapshot's mapping, to save memory.
+    """
     wanted = snapshot.of(type_url)
     if any(name in wanted for name in state.dirty):
         return False

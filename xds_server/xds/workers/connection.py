@@ -29,7 +29,10 @@ __all__ = ["WorkerConnection"]
 
 @dataclass(slots=True)
 class _Sent:
-    """The snapshot of a node class that was sent last, and whether the worker sent or received its NACK."""
+    """The snapshot of a node class that was sent last.
+
+    `nack_known` is whether the worker received the NACK of this snapshot, or reported it itself.
+    """
 
     snapshot: Snapshot
     nack_known: bool
@@ -100,7 +103,7 @@ class WorkerConnection:
                         return  # The task that reads from this connection handles the disconnect.
 
     def _messages(self, node_class: ir.NodeClass, record: VersionRecord) -> Iterator[wire.ToWorker]:
-        """Yield the messages that bring a worker up to date with a record; none if it is."""
+        """Yield the messages that bring a worker up to date with a record; none if it has received all."""
         sent, newest, nack = self.subscriptions[node_class], record.newest, record.nack
         if sent is not None and sent.snapshot.version == newest.version:
             if nack is not None and not sent.nack_known:

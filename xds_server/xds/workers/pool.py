@@ -81,7 +81,8 @@ class WorkerPool:
         """Keep the workers running until canceled.
 
         Raises:
-            OSError: A worker could not be started.
+            OSError: The socket of the worker protocol could not be created.
+            ExceptionGroup: A worker could not be started; the group contains the OSError.
         """
         with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
             path = Path(folder) / "worker.sock"
@@ -109,7 +110,8 @@ class WorkerPool:
     def convergence(self, group: str) -> Convergence:
         """Return the sum of the workers' convergence.
 
-        The proxies in a status for older versions count as neither ACKed nor NACKed.
+        If the status of a worker is about older versions, its proxies count as connected, but as neither
+        ACKed nor NACKed.
         """
         connected = acked = nacked = 0
         expected: set[str] = set()
@@ -149,9 +151,11 @@ class WorkerPool:
         return tuple(sorted(views, key=lambda view: (view.group, view.id, view.connected_since)))
 
     def statistics_defects(self) -> dict[tuple[str, str], StatisticsDefect | None]:
-        """Return what is missing in the statistics of each client that sends some, by group and node id.
+        """Return the statistics defect of each client that sends statistics, by group and node id.
 
-        A client may send them to another worker than the one that serves it, and to two for a moment.
+        The value is None for a client without a defect. A client may send its statistics to another worker
+        than the one that serves its xDS stream. For a moment after a reconnect, two workers may have a
+        statistics stream of the same client: a defect that either of them found is returned.
         """
         found: dict[tuple[str, str], StatisticsDefect | None] = {}
         for connection in self._connections:
@@ -288,7 +292,7 @@ class WorkerPool:
             connection.queue_update(node_class)
 
     def _release_unused(self, classes: Iterable[ir.NodeClass]) -> None:
-        """Drop the state of node classes without a subscribed worker; the registry keeps fallbacks."""
+        """Drop the state of node classes without a subscribed worker, except what `mark_unused` keeps."""
         for node_class in classes:
             if not any(node_class in connection.subscriptions for connection in self._connections):
                 self._registry.mark_unused(node_class)

@@ -59,7 +59,7 @@ class WorkerSupervisor:
         """Keep one worker running until canceled.
 
         Raises:
-            OSError: The worker could not be started.
+            OSError: The worker could not be started, or exited before all workers listened.
         """
         while True:
             process = await asyncio.create_subprocess_exec(*self.command)

@@ -1,7 +1,7 @@
 """What the workers found out about the versions of each node class (pure).
 
-A worker tracks only its own proxies, and may end at any time. What it found out about a version must outlive
-it: a NACKed version is not a fallback for any proxy, however recently its worker started.
+A worker tracks only its own proxies, and may end at any time. The record of a NACK must outlive the worker
+that reported it: a worker that starts later must not send the NACKed version to its proxies.
 """
 
 from __future__ import annotations
