@@ -89,7 +89,7 @@ async def test_a_split_without_stickiness_has_no_cells(plane: Plane) -> None:
     assert by_cell(envoy) == {}
 
 
-async def test_one_user_who_repeats_a_bad_request_moves_nobody(plane: Plane) -> None:
+async def test_one_user_who_repeats_a_bad_request_causes_no_rollback(plane: Plane) -> None:
     envoy, _ = start(plane, 50, "analysis: {interval: 1s}")
     bad = next(f"bad-{n}" for n in range(100) if slot(f"bad-{n}") < 5_000)
     users = [f"user-{n}" for n in range(100)]

@@ -1,8 +1,8 @@
 """Is the candidate worse for its users, and not only for a few of them? A test over cells of users (pure).
 
-Requests of one user fail together: a user retries, a session breaks, a heavy user sends what nobody else
-sends. A test that takes requests for independent ones then rolls back sound candidates. Users are assigned to
-cells at random, however, and each cell has users of both arms. If the candidate is not worse, the difference
+Requests of one user fail together: a user retries, a session breaks, a heavy user sends unusual requests. A
+test that takes requests for independent ones then rolls back sound candidates. Users are assigned to cells at
+random, however, and each cell has users of both arms. If the candidate is not worse, the difference
 of the arms in a cell is as likely positive as negative, whatever the users in it do. The test bets on the
 signs of these differences: a cell counts more if its difference is larger, but however large it is, one cell
 at most doubles the evidence.
