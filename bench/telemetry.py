@@ -4,6 +4,7 @@ Simulated proxies, one connection each, send messages as an Envoy does for a rou
 control plane is a process of its own; its CPU time is read from the system.
 
     python bench/telemetry.py --proxies 1000 --seconds 30
+    python bench/telemetry.py --cells --interval 1     # a sticky split, and statistics every second
 """
 
 from __future__ import annotations
@@ -33,24 +34,30 @@ from xds_server.analysis.verdicts import (
     analyze,
     start_evidence,
 )
+from xds_server.rollout import CELLS
 from xds_server.xds.wire import metrics_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _METHOD = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
-_INTERVAL = 5.0
 _ROUTES = 100
 _METRICS = ("success-rate", "ttft-p50", "ttft-p99", "tokens-per-request")
 
 
-def message(node: str = "") -> bytes:
-    """Return a proxy's message: counts of two backends, and forty of Envoy's own counters."""
+def message(node: str = "", *, cells: bool = False, requests: int = 50) -> bytes:
+    """Return a proxy's message: counts of two backends, and forty of Envoy's own counters.
+
+    With `cells` there is a series for each cell. As in Envoy, a series that was used once is in every
+    message; only as many as there are `requests` have a value other than 0.
+    """
     families = [_envoy_counter(f"cluster.chat.upstream_rq_{number}") for number in range(40)]
     for variant in ("v1", "v2"):
         cluster = wire.Label(name="cluster", value=f"chat/{variant}")
         code = wire.Label(name="code", value="200")
         families.append(_counter("requests", 50, cluster, code))
+        if cells:
+            families.append(_by_cell(requests, cluster))
         families += [
             _counter(name, 5000, cluster)
             for name in (
@@ -76,6 +83,15 @@ def message(node: str = "") -> bytes:
     return wire.Message(identifier=identifier, families=families).SerializeToString()
 
 
+def _by_cell(requests: int, cluster: wire.Label) -> wire.Family:
+    family = wire.Family(name="llm.cell")
+    for number in range(CELLS):
+        cell = wire.Label(name="cell", value=str(number))
+        value = wire.Counter(value=float(number < requests))
+        family.metric.append(wire.Metric(label=[cluster, cell], counter=value))
+    return family
+
+
 def _counter(name: str, value: float, *labels: wire.Label) -> wire.Family:
     return wire.Family(
         name=f"llm.{name}", metric=[wire.Metric(label=labels, counter=wire.Counter(value=value))]
@@ -87,16 +103,16 @@ def _envoy_counter(name: str) -> wire.Family:
     return wire.Family(name=name, metric=[wire.Metric(label=[label], counter=wire.Counter(value=1))])
 
 
-async def send(port: int, number: int, end: float) -> None:
+async def send(port: int, number: int, end: float, interval: float, *, cells: bool) -> None:
     """Act as one proxy: connect, then send a message per interval."""
-    later = message()
+    later = message(cells=cells, requests=int(10 * interval))
 
     async def messages() -> AsyncIterator[bytes]:
         yield message(f"proxy-{number}")
-        await asyncio.sleep(_INTERVAL * (number % 100) / 100)
+        await asyncio.sleep(interval * (number % 100) / 100)
         while time.monotonic() < end:
             yield later
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(interval)
 
     options = (("grpc.use_local_subchannel_pool", 1),)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
@@ -109,7 +125,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def flood(proxies: int, seconds: float) -> dict[str, Any]:
+async def flood(proxies: int, seconds: float, interval: float, *, cells: bool) -> dict[str, Any]:
     """Let proxies send counts for a while; return the cost for the control plane."""
     with tempfile.TemporaryDirectory(prefix="shiftplane-") as folder:
         plane = Plane(Path(folder))
@@ -118,9 +134,12 @@ async def flood(proxies: int, seconds: float) -> dict[str, Any]:
             plane.apply(
                 route(("v1", "127.0.0.1:1"), ("v2", "127.0.0.1:1"), "{canary: {steps: [{setWeight: 5}]}}")
             )
-            end = time.monotonic() + seconds + _INTERVAL
-            senders = [asyncio.create_task(send(plane.xds, number, end)) for number in range(proxies)]
-            await asyncio.sleep(_INTERVAL)  # All proxies are connected and send at their interval.
+            end = time.monotonic() + seconds + interval
+            senders = [
+                asyncio.create_task(send(plane.xds, number, end, interval, cells=cells))
+                for number in range(proxies)
+            ]
+            await asyncio.sleep(interval)  # All proxies are connected and send at their interval.
             pid = process.pid
             before, began = cpu_seconds(pid), time.monotonic()
             await asyncio.sleep(seconds)
@@ -131,7 +150,7 @@ async def flood(proxies: int, seconds: float) -> dict[str, Any]:
             plane.close()
     return {
         "proxies": proxies,
-        "message_bytes": len(message()),
+        "message_bytes": len(message(cells=cells)),
         "cpu_share_of_a_core": round(used / took, 3),
         "counted": sum(cost["requests"] for cost in costs["costs"]),
     }
@@ -170,6 +189,7 @@ def _counts(rng: np.random.Generator, n: int) -> Counts:
         first_token_ms=_row(rng, n, FIRST_TOKEN_MS),
         tokens=_row(rng, n, TOKENS),
         metered=n,
+        cells=tuple((int(k), 0, 0, 0, 0, 0, 0) for k in rng.multinomial(n, [1 / CELLS] * CELLS)),
     )
 
 
@@ -183,13 +203,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--proxies", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--interval", type=float, default=5, help="Seconds between messages (default 5).")
+    parser.add_argument("--cells", action="store_true", help="Count the users of a sticky split by cell.")
     args = parser.parse_args()
     update = update_milliseconds()
     print(
         f"one update of all verdicts, {_ROUTES} routes with {len(_METRICS)} metrics: {update:.1f} ms",
         flush=True,
     )
-    found = asyncio.run(flood(args.proxies, args.seconds))
+    found = asyncio.run(flood(args.proxies, args.seconds, args.interval, cells=args.cells))
     share, size = found["cpu_share_of_a_core"], found["message_bytes"]
     print(f"{args.proxies} proxies: control plane {share:.1%} of a CPU core, {size} bytes per message")
     print(json.dumps({"verdicts_ms": round(update, 1), **found}))

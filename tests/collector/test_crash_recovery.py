@@ -71,7 +71,9 @@ def read_store(store: Path) -> dict[str, Any]:
 
 def test_twenty_kills_under_load_neither_repeat_nor_hide_a_leg(tmp_path: Path) -> None:
     store, stored, rng = tmp_path / "pairs.sqlite", 0, random.Random(5)
-    for _ in range(KILLS):
+    for kills in range(3 * KILLS):
+        if kills >= KILLS and read_store(store)["route"]["unpaired"].get("restart"):
+            break  # On a busy machine, few kills find a leg that waits.
         process, address = start_process(store)
         # Some stored pairs are sent again, as after a retry.
         asyncio.run(load_until_killed(process, address, max(0, stored - 30), rng.uniform(0.15, 0.5)))

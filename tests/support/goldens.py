@@ -20,6 +20,8 @@ __all__ = ["GOLDEN", "Case", "cases", "rendered", "resources_of"]
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ENTRY = ir.Address(host="127.0.0.1", port=10_000)
+_LONG = 40
+"""The length of a list, such as the clusters of a split into cells, from which each item has one line."""
 COLLECTOR = ir.Address(host="127.0.0.1", port=18_002)
 # The scripts are separate files; a change in one should not change every golden file.
 NAMES = Scripts(capture="-- envoy/lua/capture.lua", rewrite="-- envoy/lua/rewrite.lua")
@@ -78,5 +80,22 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+class _OneLine(dict[str, Any]):
+    """An item of a long list; it is written in one line."""
+
+
+_Dumper.add_representer(
+    _OneLine, lambda dumper, item: dumper.represent_mapping("tag:yaml.org,2002:map", item, flow_style=True)
+)
+
+
 def _dump(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(_compact(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _compact(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    if isinstance(value, list) and len(value) > _LONG:
+        return [_OneLine(item) if isinstance(item, dict) else item for item in value]
+    return [_compact(item) for item in value] if isinstance(value, list) else value

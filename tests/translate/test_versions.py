@@ -77,7 +77,7 @@ def test_versions_differ_only_in_optional_features(case: Case, minor: int) -> No
     newest, found = resources_of(case), resources_of(case, envoy=minor)
     for config in (newest, found):
         counts = [without_statistics(listener) for listener in config["Listener"].values()]
-        loggers = 0 if config is found and minor < 37 else 10
+        loggers = 0 if config is found and minor < 37 else 15
         filters = 2 if config is newest or minor >= 38 else max(0, minor - 36)
         assert counts == [(loggers, filters)] * 2
     if minor == 36:

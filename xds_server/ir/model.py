@@ -226,12 +226,14 @@ class Arm:
     """One segment of a split; the order of segments is the slot order, and a cluster may own several.
 
     `model` is the model name that the request body of this leg must carry; None leaves the body unchanged.
+    `cell` is the cell of the users in these slots (`rollout.cells`); None without cells.
     """
 
     cluster: ClusterName
     variant: str
     weight: int
     model: str | None
+    cell: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

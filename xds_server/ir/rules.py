@@ -67,9 +67,9 @@ def _unique_names(config: ProxyConfig) -> Iterator[str]:
 def _references(config: ProxyConfig, clusters: dict[ClusterName, Cluster]) -> Iterator[str]:
     legs = {route.leg for route in config.mirror_routes}
     for route in _routes(config):
-        for arm in route.arms:
-            if arm.cluster not in clusters:
-                yield f"route {route.name!r} uses cluster {arm.cluster!r}, which does not exist"
+        for served in dict.fromkeys(arm.cluster for arm in route.arms):
+            if served not in clusters:
+                yield f"route {route.name!r} uses cluster {served!r}, which does not exist"
         for mirror in route.mirrors:
             if mirror.cluster not in clusters:
                 yield f"route {route.name!r} mirrors to cluster {mirror.cluster!r}, which does not exist"

@@ -67,7 +67,7 @@ def _plain(item: RouteTraffic) -> ir.Route:
         route=name,
         split=rollout.STRATEGY_SPLIT,
         path=ir.PathMatch(prefix=spec.match.path.prefix, exact=spec.match.path.exact),
-        arms=_arms(item.route, item.segments(rollout.STRATEGY_SPLIT)),
+        arms=_arms(item.route, item.segments(rollout.STRATEGY_SPLIT), sticky=_stickiness(spec) is not None),
         stickiness=_sticky(item.route, _stickiness(spec), name),
         prompt=_prompt(item),
         timeout=None if spec.timeouts.request is None else spec.timeouts.request.total_seconds(),
@@ -120,10 +120,9 @@ def _rules(item: RouteTraffic, plain: ir.Route) -> Iterator[ir.Route]:
                 rollout.Segment(variant=_healthy_variant(item, segment.variant), slots=segment.slots)
                 for segment in item.segments(split)
             )
-            arms = _arms(route, healthy)
-            sticky = _sticky(
-                route, _rule_stickiness(route.spec, rule.serve), f"{route.metadata.name}/{split}"
-            )
+            stickiness = _rule_stickiness(route.spec, rule.serve)
+            arms = _arms(route, healthy, sticky=stickiness is not None)
+            sticky = _sticky(route, stickiness, f"{route.metadata.name}/{split}")
         yield replace(
             plain,
             name=f"{plain.name}/{split}",
@@ -221,16 +220,23 @@ def _whole(route: ModelRoute, variant: str) -> tuple[ir.Arm, ...]:
     return _arms(route, [rollout.Segment(variant=variant, slots=ir.FULL)])
 
 
-def _arms(route: ModelRoute, segments: Iterable[rollout.Segment]) -> tuple[ir.Arm, ...]:
-    models = _models(route)
+def _arms(
+    route: ModelRoute, segments: Iterable[rollout.Segment], *, sticky: bool = False
+) -> tuple[ir.Arm, ...]:
+    """Return the arms of a split; if users are sticky to one of several variants, divided into cells."""
+    models, whole = _models(route), tuple(segments)
+    divided: tuple[tuple[rollout.Segment, int | None], ...] = tuple((segment, None) for segment in whole)
+    if sticky and len(rollout.slots_by_variant(segment for segment in whole if segment.slots)) > 1:
+        divided = rollout.divide(whole)
     return tuple(
         ir.Arm(
             cluster=variant_name(route, segment.variant),
             variant=segment.variant,
             weight=segment.slots,
             model=models[segment.variant],
+            cell=cell,
         )
-        for segment in segments
+        for segment, cell in divided
     )
 
 

@@ -5,6 +5,7 @@ facts about proxies, backends, time and evidence, `commands` to operator command
 of the program.
 """
 
+from xds_server.rollout.cells import CELLS, cell_of, divide
 from xds_server.rollout.codec import (
     UnreadableError,
     event_from_json,
@@ -66,6 +67,7 @@ from xds_server.rollout.transitions import TABLE, Transition
 
 __all__ = [
     "ACTIVE_PHASES",
+    "CELLS",
     "FULL",
     "PROMPT_SPLIT",
     "STRATEGY_SPLIT",
@@ -106,7 +108,9 @@ __all__ = [
     "Transition",
     "UnreadableError",
     "Verdict",
+    "cell_of",
     "count_moved",
+    "divide",
     "event_from_json",
     "event_to_json",
     "format_duration",

@@ -13,10 +13,25 @@ from typing import Final
 from xds_server.analysis.counts import Outcome
 from xds_server.ir.versions import reads_streams
 
-__all__ = ["ANSWER", "outcome"]
+__all__ = ["ANSWER", "FAULTS", "outcome"]
 
 ANSWER: Final = "shiftplane.llm"
 """The namespace of the metadata in which the filters keep what they read of an answer."""
+
+FAULTS: Final = str(
+    [
+        found.value
+        for found in (
+            Outcome.STATUS,
+            Outcome.ERROR,
+            Outcome.INVALID,
+            Outcome.FORMAT,
+            Outcome.UNENDED,
+            Outcome.EMPTY,
+        )
+    ]
+)
+"""The outcomes that are no success, as a CEL list. A status below 200 or above 299 is one of them."""
 
 _READ: Final = f"metadata.filter_metadata['{ANSWER}']"
 _TEXT_APIS: Final = ("/chat/completions", "/completions", "/responses", "/messages", "/embeddings")

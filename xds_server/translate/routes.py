@@ -44,6 +44,7 @@ from xds_server.translate.clusters import ads_source
 from xds_server.translate.encode import encode, pack, repeated
 from xds_server.translate.matching import header_matcher
 from xds_server.translate.prompts import prompt_metadata
+from xds_server.translate.statistics import CELL_HEADER
 
 if TYPE_CHECKING:
     from xds_server import ir
@@ -114,7 +115,8 @@ def mirror_routes(routes: tuple[ir.MirrorRoute, ...]) -> tuple[RouteConfiguratio
 
     Its routes match the leg header, which the mirror policies of the entry routes set on each copy.
     """
-    table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER])
+    # Only the requests of users are counted by cell.
+    table = RouteConfiguration(name=MIRROR_ROUTES, request_headers_to_remove=[LEG_HEADER, CELL_HEADER])
     host = encode(VirtualHost(name=MIRROR_ROUTES, domains=["*"]))
     return table, repeated(_VIRTUAL_HOSTS, [host + repeated(_ROUTES, map(_mirror_route_bytes, routes))])
 
@@ -209,6 +211,7 @@ def _arm(route: ir.Route, arm: ir.Arm) -> WeightedClusterClusterWeight:
     return WeightedClusterClusterWeight(
         name=arm.cluster,
         weight=arm.weight,
+        request_headers_to_add=[] if arm.cell is None else [_set_header(CELL_HEADER, str(arm.cell))],
         response_headers_to_add=(
             [_set_header("x-shiftplane-variant", arm.variant)] if route.response_headers else []
         ),

@@ -4,6 +4,9 @@ Several access loggers, each with a filter, add to counters and histograms that 
 route, variant and role are derived from the cluster name. `requests`, `broken` and `left` also
 carry the status and the outcome (`outcomes.Outcome`), so that each request is in exactly one class.
 
+On a sticky split, requests are also counted by the cell of the user: `cell` counts all, `cell_fault` those
+that are no success, `cell_broken` and `cell_left` those with response flags.
+
 Every `PERIOD`, Envoy also logs each request that has not ended. The logger of `waiting` counts a request at
 the first of these times if no byte of an answer has arrived; all other loggers count a request when it ends.
 """
@@ -21,12 +24,14 @@ from envoy_data_plane.envoy.config.accesslog.v3 import (
     ComparisonFilterOp,
     DurationFilter,
     ExtensionFilter,
+    HeaderFilter,
     LogTypeFilter,
     MetadataFilter,
     ResponseFlagFilter,
     StatusCodeFilter,
 )
 from envoy_data_plane.envoy.config.core.v3 import RuntimeUInt32
+from envoy_data_plane.envoy.config.route.v3 import HeaderMatcher
 from envoy_data_plane.envoy.data.accesslog.v3 import AccessLogType
 from envoy_data_plane.envoy.extensions.access_loggers.filters.cel.v3 import ExpressionFilter
 from envoy_data_plane.envoy.extensions.access_loggers.stats.v3 import (
@@ -46,9 +51,12 @@ from envoy_data_plane.envoy.type.v3 import Scope
 
 from xds_server.ir.versions import supports_request_statistics, supports_stats_scope
 from xds_server.translate.encode import pack
-from xds_server.translate.outcomes import ANSWER, outcome
+from xds_server.translate.outcomes import ANSWER, FAULTS, outcome
 
-__all__ = ["PERIOD", "ended", "statistics"]
+__all__ = ["CELL_HEADER", "PERIOD", "ended", "statistics"]
+
+CELL_HEADER: Final = "x-shiftplane-cell"
+"""The request header with the cell of the user: set by a sticky split, a tag of the request counters."""
 
 PERIOD: Final = timedelta(seconds=5)
 """The interval at which Envoy logs requests that have not ended."""
@@ -101,7 +109,7 @@ def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
         _log(envoy, _flags(_BROKEN), counters=[_counter("broken", fixed=1, tags=tags)]),
         _log(envoy, _flags(_LEFT), counters=[_counter("left", fixed=1, tags=[*tags, _wait()])]),
         _log(envoy, _cel("upstream.request_attempt_count > 1"), counters=[_counter("retried", fixed=1)]),
-        _waiting(envoy),
+        _waiting(envoy, _counter("waiting", fixed=1)),
         _log(
             envoy,
             succeeded,
@@ -136,6 +144,31 @@ def statistics(envoy: int, *, reads_answers: bool = True) -> list[AccessLog]:
                 _counter("stream_ms", "%COMMON_DURATION(US_RX_BODY_BEG:US_RX_END:ms)%"),
             ],
         ),
+        *_by_cell(envoy, tags, reads_answers=reads_answers),
+    ]
+
+
+def _by_cell(envoy: int, tags: list[ConfigTag], *, reads_answers: bool) -> list[AccessLog]:
+    """Return the loggers of requests that have a cell.
+
+    Nearly all requests are successes, so only the others have a series for each status and outcome.
+    """
+    cell = ConfigTag(name="cell", value_format=f"%REQ({CELL_HEADER})%")
+    known = AccessLogFilter(
+        header_filter=HeaderFilter(header=HeaderMatcher(name=CELL_HEADER, present_match=True))
+    )
+    fault = _cel(f"{outcome(envoy, reads_answers=reads_answers)} in {FAULTS}")
+    return [
+        _log(envoy, known, counters=[_counter("cell", fixed=1, tags=[cell])]),
+        _log(envoy, known, fault, counters=[_counter("cell_fault", fixed=1, tags=[*tags, cell])]),
+        _log(envoy, known, _flags(_BROKEN), counters=[_counter("cell_broken", fixed=1, tags=[*tags, cell])]),
+        _log(
+            envoy,
+            known,
+            _flags(_LEFT),
+            counters=[_counter("cell_left", fixed=1, tags=[*tags, _wait(), cell])],
+        ),
+        _waiting(envoy, _counter("cell_waiting", fixed=1, tags=[cell]), known),
     ]
 
 
@@ -150,7 +183,7 @@ def _wait() -> ConfigTag:
     return ConfigTag(name="wait", value_format=f"%CEL(({short} ? 'short' : 'long'))%")
 
 
-def _waiting(envoy: int) -> AccessLog:
+def _waiting(envoy: int, counter: ConfigCounter, *conditions: AccessLogFilter) -> AccessLog:
     """Return the logger that counts a request once, if nothing of its answer has arrived after `PERIOD`."""
     first = AccessLogFilter(
         duration_filter=DurationFilter(
@@ -165,8 +198,8 @@ def _waiting(envoy: int) -> AccessLog:
     periodic = _log_type(AccessLogType.DownstreamPeriodic)
     return _stats_logger(
         envoy,
-        _all_of(periodic, first, _cel("response.size == 0")),
-        Config(counters=[_counter("waiting", fixed=1)]),
+        _all_of(periodic, first, *conditions, _cel("response.size == 0")),
+        Config(counters=[counter]),
     )
 
 

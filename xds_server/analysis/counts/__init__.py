@@ -2,6 +2,7 @@
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets, nearest_edge
 from xds_server.analysis.counts.counts import (
+    CELL_NUMBERS,
     FAILURE_KINDS,
     UNREAD_REASONS,
     Block,
@@ -11,6 +12,7 @@ from xds_server.analysis.counts.counts import (
     add_counts,
     block_from_json,
     block_to_json,
+    cell_counts,
     counts_from_json,
     counts_from_values,
     counts_to_json,
@@ -22,6 +24,7 @@ from xds_server.analysis.counts.json_fields import read_field
 from xds_server.analysis.counts.outcomes import Outcome
 
 __all__ = [
+    "CELL_NUMBERS",
     "DURATION_MS",
     "FAILURE_KINDS",
     "FIRST_TOKEN_MS",
@@ -36,6 +39,7 @@ __all__ = [
     "add_counts",
     "block_from_json",
     "block_to_json",
+    "cell_counts",
     "counts_from_json",
     "counts_from_values",
     "counts_to_json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS, Buckets
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "CELL_NUMBERS",
     "FAILURE_KINDS",
     "UNREAD_REASONS",
     "Block",
@@ -23,6 +25,7 @@ __all__ = [
     "add_counts",
     "block_from_json",
     "block_to_json",
+    "cell_counts",
     "counts_from_json",
     "counts_from_values",
     "counts_to_json",
@@ -48,6 +51,21 @@ class Leg:
     role: Role = Role.PRIMARY
 
 
+CELL_NUMBERS: Final = (
+    "requests",
+    "failed",
+    "rejected",
+    "client_errors",
+    "left",
+    "left_unanswered",
+    "waiting",
+)
+"""The fields of `Counts` that are also counted by cell."""
+
+Cells = tuple[tuple[int, ...], ...]
+_MAX_CELLS: Final = 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """The requests of one leg, by class and by what was read of their answers.
@@ -71,6 +89,9 @@ class Counts:
     Of the streams that reported their tokens, `streamed_tokens` are the completion tokens, `stream_ms` is the
     time from the first to the last byte, and `stream_metered_bytes` the size. `stream_unmetered` is the
     number of the other streams, and `stream_unmetered_bytes` their size.
+
+    `cells` has the numbers `CELL_NUMBERS` of each cell of users, by cell; empty without a sticky split. Users
+    that targets and rules assign are in no cell.
     """
 
     requests: int = 0
@@ -104,6 +125,7 @@ class Counts:
     stream_metered_bytes: int = 0
     stream_unmetered: int = 0
     stream_unmetered_bytes: int = 0
+    cells: Cells = ()
 
     @property
     def seen(self) -> int:
@@ -140,7 +162,7 @@ class Block:
 
 
 _BUCKETS = ("first_token_ms", "duration_ms", "tokens")
-_NUMBERS = tuple(field.name for field in fields(Counts) if field.name not in _BUCKETS)
+_NUMBERS = tuple(field.name for field in fields(Counts) if field.name not in {*_BUCKETS, "cells"})
 _SIZES = {
     "first_token_ms": len(FIRST_TOKEN_MS) + 1,
     "duration_ms": len(DURATION_MS) + 1,
@@ -150,10 +172,12 @@ _LENGTH = len(_NUMBERS) + sum(_SIZES.values())
 
 
 def counts_to_values(counts: Counts) -> list[int]:
-    """Return all numbers of the counts in field order."""
+    """Return all numbers of the counts in field order; those of cells come last."""
     found = [getattr(counts, name) for name in _NUMBERS]
     for name in _BUCKETS:
         found.extend(getattr(counts, name))
+    for row in counts.cells:
+        found.extend(row)
     return found
 
 
@@ -163,14 +187,21 @@ def counts_from_values(values: Sequence[int]) -> Counts:
     Raises:
         ValueError: The number of values is wrong, for example because another version returned them.
     """
-    rest = list(values)
-    if len(rest) != _LENGTH:
-        raise ValueError(f"counts have {_LENGTH} values, got {len(rest)}")
+    rest, width = list(values), len(CELL_NUMBERS)
+    if len(rest) < _LENGTH or (len(rest) - _LENGTH) % width:
+        raise ValueError(f"counts have {_LENGTH} values and {width} for each cell, got {len(rest)}")
     found: dict[str, Any] = dict(zip(_NUMBERS, rest, strict=False))
     at = len(_NUMBERS)
     for name in _BUCKETS:
         found[name], at = tuple(rest[at : at + _SIZES[name]]), at + _SIZES[name]
-    return Counts(**found)
+    cells = tuple(tuple(rest[start : start + width]) for start in range(at, len(rest), width))
+    return Counts(**found, cells=cells)
+
+
+def cell_counts(row: Sequence[int]) -> Counts:
+    """Return the counts of one cell, given a row of `Counts.cells`."""
+    known: dict[str, Any] = dict(zip(CELL_NUMBERS, row, strict=True))
+    return Counts(**known)
 
 
 def add_counts(one: Counts, other: Counts) -> Counts:
@@ -180,7 +211,17 @@ def add_counts(one: Counts, other: Counts) -> Counts:
         name: tuple(a + b for a, b in zip(getattr(one, name), getattr(other, name), strict=True))
         for name in _BUCKETS
     }
-    return Counts(**sums, **rows)
+    return Counts(**sums, **rows, cells=_add_cells(one.cells, other.cells))
+
+
+def _add_cells(one: Cells, other: Cells) -> Cells:
+    if not one or not other:
+        return one or other
+    none = (0,) * len(CELL_NUMBERS)
+    return tuple(
+        tuple(a + b for a, b in zip(row, more, strict=True))
+        for row, more in zip_longest(one, other, fillvalue=none)
+    )
 
 
 def group_by_route(legs: Mapping[Leg, Counts]) -> dict[str, dict[Leg, Counts]]:
@@ -249,8 +290,8 @@ def _leg_with_counts(item: Any) -> tuple[Leg, Counts]:
 
 
 def _trimmed(row: Buckets) -> list[int]:
-    """Return buckets without trailing zeros."""
-    last = max(place for place, count in enumerate(row) if count)
+    """Return numbers without trailing zeros."""
+    last = max((place for place, count in enumerate(row) if count), default=-1)
     return list(row[: last + 1])
 
 
@@ -259,6 +300,7 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
     return {
         **{name: n for name in _NUMBERS if (n := getattr(counts, name))},
         **{name: _trimmed(row) for name in _BUCKETS if any(row := getattr(counts, name))},
+        **({"cells": [_trimmed(row) for row in counts.cells]} if counts.cells else {}),
     }
 
 
@@ -268,4 +310,10 @@ def counts_from_json(item: Mapping[str, Any]) -> Counts:
     for name, size in _SIZES.items():
         row = [int(count) for count in item.get(name, ())][:size]
         found[name] = (*row, *(0,) * (size - len(row)))
-    return Counts(**found)
+    return Counts(**found, cells=_cells_from_json(item.get("cells", ())))
+
+
+def _cells_from_json(rows: Sequence[Sequence[int]]) -> Cells:
+    width = len(CELL_NUMBERS)
+    known = [[int(count) for count in row][:width] for row in rows[:_MAX_CELLS]]
+    return tuple((*row, *(0,) * (width - len(row))) for row in known)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
-from xds_server.analysis.counts.counts import Counts, Leg, Role
+from xds_server.analysis.counts.counts import CELL_NUMBERS, Counts, Leg, Role
 from xds_server.analysis.counts.outcomes import UNREAD, Outcome, is_client_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from xds_server.analysis.counts.counts import Cells
 
 __all__ = ["EDGES", "CounterTotals", "leg_of"]
 
@@ -36,15 +38,17 @@ _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 _Ended = tuple[str, Outcome | None]
 """The status of a request and its outcome; None if an earlier configuration without this tag counted it."""
+_MAX_CELLS: Final = 100
 
 
 @dataclass(slots=True)
 class _ClusterTotals:
-    """Counters by name; those of requests also by status and outcome."""
+    """Counters by name; those of requests also by status and outcome, and all of a cell by cell."""
 
     numbers: dict[str, int] = field(default_factory=dict)
     ended: dict[str, dict[_Ended, int]] = field(default_factory=dict)
     buckets: dict[str, list[int]] = field(default_factory=dict)
+    cells: dict[int, _ClusterTotals] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -56,11 +60,16 @@ class CounterTotals:
     def add_counter(self, name: str, value: float, labels: Mapping[str, str]) -> None:
         """Add to a counter; increments that are not positive, too large or NaN are ignored.
 
-        `labels` are those of Envoy: `cluster`, and for requests also `code`, `outcome` and `wait`.
+        `labels` are those of Envoy: `cluster`, and for requests also `code`, `outcome`, `wait` and `cell`.
         """
         if not 0 < value < 1 << 53 or "cluster" not in labels:
             return
         totals = self._of(labels["cluster"])
+        if (label := labels.get("cell")) is not None:
+            cell = _cell(label)
+            if cell is None:
+                return
+            totals = totals.cells.setdefault(cell, _ClusterTotals())
         code = labels.get("code")
         if code is None:
             totals.numbers[name] = totals.numbers.get(name, 0) + int(value)
@@ -107,8 +116,15 @@ def _outcome(label: str | None) -> Outcome | None:
         return Outcome.OTHER
 
 
+def _cell(label: str) -> int | None:
+    """Return the number of a cell, or None if the label is no such number."""
+    if not (label.isascii() and label.isdigit()) or int(label) >= _MAX_CELLS:
+        return None
+    return int(label)
+
+
 def _counts(totals: _ClusterTotals) -> Counts:
-    numbers, classes = totals.numbers, _classes(totals)
+    numbers, classes = totals.numbers, _classes(totals.ended)
     streams = classes.pop("streams", 0)
     found: dict[str, Any] = {
         **classes,
@@ -122,7 +138,32 @@ def _counts(totals: _ClusterTotals) -> Counts:
         stream_unmetered_bytes=max(
             0, numbers.get("stream_bytes", 0) - numbers.get("stream_metered_bytes", 0)
         ),
+        cells=_rows(totals.cells),
     )
+
+
+def _rows(cells: Mapping[int, _ClusterTotals]) -> Cells:
+    """Return the numbers of each cell up to the last one that has any."""
+    found = {cell: _row(totals) for cell, totals in cells.items()}
+    none = (0,) * len(CELL_NUMBERS)
+    return tuple(found.get(cell, none) for cell in range(max(found, default=-1) + 1))
+
+
+def _row(totals: _ClusterTotals) -> tuple[int, ...]:
+    """Return the numbers of one cell.
+
+    Successes are counted together; only faults and requests with response flags have a status and an outcome.
+    """
+    ended = {name.removeprefix("cell_"): by_class for name, by_class in totals.ended.items()}
+    flagged: dict[_Ended, int] = {}
+    for name in ("broken", "left", "left_early"):
+        for key, n in ended.get(name, {}).items():
+            flagged[key] = flagged.get(key, 0) + n
+    ended["requests"] = flagged | ended.pop("fault", {})
+    classes = _classes(ended)
+    classes["requests"] = max(0, totals.numbers.get("cell", 0) - classes.get("left", 0))
+    classes["waiting"] = totals.numbers.get("cell_waiting", 0)
+    return tuple(classes.get(name, 0) for name in CELL_NUMBERS)
 
 
 _NUMBERS: Final = (
@@ -144,17 +185,17 @@ _FAILED_AS: Final[dict[Outcome | None, str]] = {
 }
 
 
-def _classes(totals: _ClusterTotals) -> dict[str, int]:
+def _classes(ended: Mapping[str, Mapping[_Ended, int]]) -> dict[str, int]:
     """Return numbers of requests by field of `Counts`, plus `streams`: the answers that are streams."""
     none: dict[_Ended, int] = {}
-    broken, left = totals.ended.get("broken", none), totals.ended.get("left", none)
-    early = totals.ended.get("left_early", none)
+    broken, left = ended.get("broken", none), ended.get("left", none)
+    early = ended.get("left_early", none)
     found: dict[str, int] = {}
 
     def add(name: str, n: int) -> None:
         found[name] = found.get(name, 0) + n
 
-    for key, n in totals.ended.get("requests", none).items():
+    for key, n in ended.get("requests", none).items():
         code, outcome = key
         # These are failures even if the client left: an error inside an answer makes many clients disconnect.
         blamed = code[0] == _SERVER_ERROR or outcome is Outcome.ERROR

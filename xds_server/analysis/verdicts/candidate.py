@@ -13,10 +13,11 @@ from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Counts, Leg, Role
+from xds_server.analysis.verdicts.cell_evidence import CellEvidence
 from xds_server.analysis.verdicts.coverage import Coverage
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
 from xds_server.analysis.verdicts.guards import GuardState
-from xds_server.analysis.verdicts.messages import describe, describe_guard, describe_threshold
+from xds_server.analysis.verdicts.messages import describe, describe_cells, describe_guard, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.policy import RegressionAction
@@ -25,7 +26,7 @@ from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
@@ -43,7 +44,7 @@ class CandidateEvidence:
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
     the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
     the last block in which the arms were compared, for each metric. `coverage` has the shares of
-    both arms' answers that were read.
+    both arms' answers that were read, `cells` the evidence over cells of users, by metric.
     """
 
     candidate: Leg
@@ -57,6 +58,7 @@ class CandidateEvidence:
     block_seconds: float = 0.0
     compared: tuple[float | None, ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
+    cells: Mapping[str, CellEvidence] = field(default_factory=dict)
 
 
 def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
@@ -103,9 +105,19 @@ def add_block(
         state.add_block(guardrail, arms, prices, block.seconds)
         for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
     )
+    guards = _guards(policy, evidence.candidate)
+    guard_states = tuple(
+        state.add_block(guard, arms, block.seconds)
+        for state, guard in zip(evidence.guard_states, guards, strict=True)
+    )
+    states = (
+        *zip(metric_states, policy.guardrails, strict=True),
+        *((one.state, guard) for one, guard in zip(guard_states, guards, strict=True)),
+    )
     return replace(
         evidence,
         metric_states=metric_states,
+        cells=_add_cells(evidence.cells, states, arms, block.seconds),
         compared=tuple(
             end if after.blocks > before.blocks else at
             for before, after, at in zip(
@@ -118,16 +130,29 @@ def add_block(
             )
             for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
-        guard_states=tuple(
-            state.add_block(guard, arms, block.seconds)
-            for state, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True)
-        ),
+        guard_states=guard_states,
         coverage=evidence.coverage.add_block(arms, block.seconds),
         first_request=first_request,
         last_request=last_request,
         end=end,
         block_seconds=block.seconds if candidate.seen else evidence.block_seconds,
     )
+
+
+def _add_cells(
+    known: Mapping[str, CellEvidence],
+    states: Iterable[tuple[MetricState, Guardrail]],
+    arms: tuple[Counts, Counts],
+    seconds: float,
+) -> Mapping[str, CellEvidence]:
+    """Return the evidence over cells after a block, without incidents of the control."""
+    found = dict(known)
+    for state, guardrail in states:
+        metric = guardrail.definition
+        if metric.share is not None and metric.by_cell and not state.incidents.present:
+            before = found.get(guardrail.metric, CellEvidence())
+            found[guardrail.metric] = before.add_block(metric.share, arms, seconds, guardrail.max_ratio)
+    return found
 
 
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
@@ -192,7 +217,9 @@ def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> 
         verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
         if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
             verdict = replace(verdict, finding=Finding.INCONCLUSIVE)
-        found.append(replace(verdict, message=describe_guard(verdict, guarded.state, guard)))
+        message = describe_guard(verdict, guarded.state, guard)
+        message += _few_users(verdict, guarded.state, guard, evidence.cells.get(guard.metric))
+        found.append(replace(verdict, message=message))
     return tuple(found)
 
 
@@ -207,7 +234,10 @@ def _guardrail_verdict(
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
-    against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
+    over_requests, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
+    cells = evidence.cells.get(guardrail.metric)
+    over_cells = None if cells is None or not cells.applies else cells.log_evidence_worse
+    against = over_requests if over_cells is None else min(over_requests, over_cells)
     # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
     # so each may use the whole of it.
     pass_threshold = -log(policy.alpha)
@@ -248,7 +278,18 @@ def _guardrail_verdict(
         remaining=remaining,
         message="",
     )
-    return replace(verdict, message=describe(verdict, state, guardrail, _last_comparison(state, evidence)))
+    message = describe(verdict, state, guardrail, _last_comparison(state, evidence))
+    return replace(verdict, message=message + _few_users(verdict, state, guardrail, cells))
+
+
+def _few_users(
+    verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, cells: CellEvidence | None
+) -> str:
+    """Return why the evidence over requests does not suffice, as the end of a sentence; "" if it does."""
+    over_requests = state.log_evidence_against(guardrail)
+    if cells is None or verdict.finding is Finding.FAIL or over_requests < log(verdict.needed):
+        return ""
+    return f"; {describe_cells(*cells.worse)}" if cells.applies else ""
 
 
 def _effect(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.result import ArmSummary, MetricVerdict
     from xds_server.analysis.verdicts.threshold_state import ThresholdState
 
-__all__ = ["describe", "describe_guard", "describe_threshold"]
+__all__ = ["describe", "describe_cells", "describe_guard", "describe_threshold"]
 
 _COMPARED: Final = {
     Kind.SHARE: ("odds of failing", "are"),
@@ -80,6 +80,14 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
         f"{verdict.metric}: {alone.candidate_failed:,} of {alone.candidate_total:,} {unit}{failed} "
         "at the candidate while the stable backend had no requests; "
         f"more than {alone.limit(state.dispersion.phi):.1%} is a gross failure"
+    )
+
+
+def describe_cells(worse: int, cells: int) -> str:
+    """Return why the evidence over requests is not enough: it does not come from most users."""
+    return (
+        f"no rollback, because few users may cause this: the candidate was worse in {worse} of {cells} "
+        "random groups of users"
     )
 
 

@@ -60,6 +60,11 @@ class Metric:
     least: float = 0.0
     absolute: bool = False
 
+    @property
+    def by_cell(self) -> bool:
+        """Whether proxies count this share by cell of users, too."""
+        return self.share in {_failures, _rejections, _abandoned, _unanswered}
+
 
 def _failures(counts: Counts) -> tuple[int, int]:
     return counts.failed, counts.requests

@@ -135,6 +135,9 @@ def _is_loss(name: str, metric: wire.Metric) -> bool:
 
 
 def _add(sums: CounterTotals, name: str, metric: wire.Metric, seen: _Seen) -> None:
+    if metric.HasField("counter") and not metric.counter.value:
+        # Most series of a message: Envoy sends each that was used once.
+        return
     labels = {label.name: label.value for label in metric.label}
     cluster = labels.get("cluster")
     if cluster is None:
