@@ -7,6 +7,7 @@ counterpart are counted as unpaired, sinks deliver what they have queued, and th
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -213,7 +214,13 @@ class App:
         config = self._config
         port = await self._grpc.start(str(config.grpc))
         await self._runner.setup()
-        await web.TCPSite(self._runner, config.http.host, config.http.port).start()
+        try:
+            await web.TCPSite(self._runner, config.http.host, config.http.port).start()
+        except OSError as error:
+            # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+            raise OSError(f"cannot listen on {config.http} for HTTP: {reason}") from error
         self._open = True
         return BoundAddresses(
             grpc=Address(host=config.grpc.host, port=port),

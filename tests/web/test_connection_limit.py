@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import web
 
 from xds_server.web import listen
@@ -25,6 +26,21 @@ async def test_connections_beyond_the_limit_are_closed_until_others_end() -> Non
     finally:
         for _, writer in held:
             writer.close()
+        server.close()
+        await runner.cleanup()
+
+
+async def test_an_address_in_use_is_named() -> None:
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    server = await listen(runner, "127.0.0.1", 0, max_connections=3)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        with pytest.raises(
+            OSError, match=rf"^cannot listen on 127\.0\.0\.1:{port} for HTTP: Address already"
+        ):
+            await listen(runner, "127.0.0.1", port, max_connections=3)
+    finally:
         server.close()
         await runner.cleanup()
 

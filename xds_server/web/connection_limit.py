@@ -7,6 +7,7 @@ xDS streams and the store need.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from typing import TYPE_CHECKING, Final
 
@@ -28,12 +29,23 @@ async def listen(
     *,
     max_connections: int | None = None,
 ) -> asyncio.Server:
-    """Listen for a runner that was set up; connections beyond `max_connections` are closed."""
+    """Listen for a runner that was set up; connections beyond `max_connections` are closed.
+
+    Raises:
+        OSError: The address cannot be used; the message names it.
+    """
     if runner.server is None:
         raise RuntimeError("the runner was not set up")
     limit = _default_limit() if max_connections is None else max_connections
     factory = _ProtocolFactory(runner.server, limit)
-    return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
+    try:
+        return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
+    except OSError as error:
+        # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise OSError(f"cannot listen on {shown} for HTTP: {reason}") from error
 
 
 def _default_limit() -> int:
