@@ -218,8 +218,8 @@ class App:
             await web.TCPSite(self._runner, config.http.host, config.http.port).start()
         except OSError as error:
             # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
-            known = error.errno is not None and error.errno > 0
-            reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+            number = error.errno or 0
+            reason = os.strerror(number) if number > 0 else error.strerror or str(error)
             raise OSError(f"cannot listen on {config.http} for HTTP: {reason}") from error
         self._open = True
         return BoundAddresses(

@@ -50,7 +50,7 @@ BROKEN: Final = (
     broken("message-without-mark", "failed", "no_end_mark", stream=True, path="/v1/messages"),
     broken("hang-and-leave", "unanswered", "hang", gives_up_after=IMPATIENT),
     broken("headers-and-leave", "unanswered", "hang_after_headers", gives_up_after=IMPATIENT),
-    broken("midstream-and-leave", "abandoned", "hang_midstream", gives_up_after=IMPATIENT, stream=True),
+    broken("midstream-and-leave", "abandoned", "hang_midstream", gives_up_after=4 * IMPATIENT, stream=True),
     broken("hang", "unanswered", "hang"),
     broken("hang-after-headers", "unanswered", "hang_after_headers"),
 )
@@ -140,7 +140,7 @@ async def test_a_candidate_without_a_gross_fault_of_its_own_is_kept(plane: Plane
     ):
         assert costs[name]["v2"]["unread"][reason] == costs[name]["v2"]["requests"]
     for variant in ("v1", "v2"):
-        assert costs["canceled"][variant]["left"] > 5
+        assert costs["canceled"][variant]["left"] > 0
         assert costs["unknown-model-at-both"][variant]["rejected"] > 5
         assert costs["errors-in-answers-at-both"][variant]["failures"]["in_band"] > 5
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 CANARY = "{canary: {steps: [{setWeight: 50}, {pause: {}}]}}"
-ALARMED = "analysis: {alarms: [{match: {alertname: CanaryRegressionDetected, route: chat}}]}"
+ALARMED = (
+    # The guard would find this fault as well, and sometimes before the alarm.
+    "analysis: {guards: {failed: Notify}, "
+    "alarms: [{match: {alertname: CanaryRegressionDetected, route: chat}}]}"
+)
 
 
 def start_alertmanager(plane: Plane, secret: Path) -> int:

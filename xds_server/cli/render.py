@@ -357,11 +357,8 @@ def _equivalence(found: View) -> Text:
     for api in found.get("apis", ()):
         text.append(f"\n{_coverage(api)}", style="yellow" if api["blind"] else "dim")
     if found["limited"]:
-        text.append(
-            f"\n{found['limited']:,} pairs are not counted: strategy.shadow.limits prevented the answer to "
-            "the copy",
-            style="yellow",
-        )
+        limited = f"{found['limited']:,} pairs are not counted: strategy.shadow.limits prevented an answer"
+        text.append(f"\n{limited}", style="yellow")
     return text
 
 

@@ -44,8 +44,8 @@ async def listen(
         return await asyncio.get_running_loop().create_server(factory, host, port, ssl=tls)
     except OSError as error:
         # asyncio's text has the address as a Python tuple. Numbers of name resolution are negative.
-        known = error.errno is not None and error.errno > 0
-        reason = os.strerror(error.errno or 0) if known else error.strerror or str(error)
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror or str(error)
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise OSError(f"cannot listen on {shown} for HTTP: {reason}") from error
 
