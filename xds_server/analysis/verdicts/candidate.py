@@ -19,6 +19,7 @@ from xds_server.analysis.verdicts.guards import GuardState
 from xds_server.analysis.verdicts.messages import describe, describe_guard, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
+from xds_server.analysis.verdicts.mixed_starts import DOUBT
 from xds_server.analysis.verdicts.policy import RegressionAction
 from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict, worst
 from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
@@ -215,7 +216,7 @@ def _guardrail_verdict(
         finding = Finding.FAIL
     elif stale or not state.blocks:
         finding = Finding.NO_DATA
-    elif enough and support >= pass_threshold:
+    elif enough and support >= pass_threshold and state.doubt(guardrail) < DOUBT:
         finding = Finding.PASS
     else:
         finding = Finding.INCONCLUSIVE

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import log
+from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.freshness import format_time
 from xds_server.analysis.verdicts.metrics import Kind
+from xds_server.analysis.verdicts.mixed_starts import DOUBT
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _RATIOS: Final = {
     Kind.EXCEEDANCE: "odds ratio (odds of a slow request)",
     Kind.MEAN: "ratio of the means",
 }
+
+_LARGEST_LOG: Final = log(1e12)
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
@@ -53,6 +56,9 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
             if state.candidate.n < guardrail.min_samples:
                 share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
                 return f"{numbers}; the candidate has received {share}"
+            if (doubt := state.doubt(guardrail)) >= DOUBT:
+                odds = exp(min(doubt, _LARGEST_LOG))
+                return f"{numbers}; undecided: the newest requests are worse, {odds:,.0f} : 1 against chance"
             remaining = verdict.remaining
             wait = "" if remaining is None else f"; about {_format_remaining(remaining)} needed"
             return f"{numbers}; undecided: {_format_undecided(verdict, kind)}{wait}"

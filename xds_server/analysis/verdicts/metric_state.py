@@ -15,9 +15,9 @@ from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.e_values import log_mean_exp
 from xds_server.analysis.verdicts.frozen_rate import ALPHA_PART, FrozenRate
 from xds_server.analysis.verdicts.incidents import ControlIncidents
-from xds_server.analysis.verdicts.mean_difference import Means
+from xds_server.analysis.verdicts.mean_difference import Means, MeanStarts
 from xds_server.analysis.verdicts.metrics import Kind, Price
-from xds_server.analysis.verdicts.odds_ratio import Odds, Table, grid_with
+from xds_server.analysis.verdicts.odds_ratio import Comparison, Odds, Table
 
 if TYPE_CHECKING:
     from xds_server.analysis.counts import Counts
@@ -76,8 +76,8 @@ class MetricState:
     compared: both had requests, and the control had no incident of its own.
     """
 
-    odds: Odds
-    means: Means = field(default_factory=Means)
+    comparison: Comparison
+    mean_starts: MeanStarts = field(default_factory=MeanStarts)
     dispersion: Dispersion = field(default_factory=Dispersion)
     reference_edge: int | None = None
     reference_buckets: tuple[float, ...] = ()
@@ -92,7 +92,20 @@ class MetricState:
     def initial(cls, guardrail: Guardrail) -> MetricState:
         """Return the state before the first block."""
         means = Means(noise=_TOKEN_NOISE) if guardrail.metric == "tokens-per-request" else Means()
-        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))), means=means)
+        comparison = Comparison.initial()
+        if guardrail.definition.kind is not Kind.MEAN:
+            comparison = Comparison.initial(_tolerated_odds(guardrail), guardrail.margin)
+        return cls(comparison=comparison, mean_starts=MeanStarts(whole=means))
+
+    @property
+    def odds(self) -> Odds:
+        """The likelihoods of odds ratios since the start of the run."""
+        return self.comparison.odds
+
+    @property
+    def means(self) -> Means:
+        """The sums of differences since the start of the run."""
+        return self.mean_starts.whole
 
     def add_block(
         self,
@@ -106,7 +119,7 @@ class MetricState:
             case Kind.SHARE:
                 return self._add_share(guardrail, arms, seconds)
             case Kind.EXCEEDANCE:
-                return self._add_exceedance(guardrail, arms)
+                return self._add_exceedance(guardrail, arms, seconds)
             case Kind.MEAN:
                 return self._add_mean(guardrail, arms, prices, seconds)
 
@@ -121,10 +134,12 @@ class MetricState:
         incidents = self.incidents.add_share(y, m, seconds)
         if incidents.present:
             return replace(self, incidents=incidents)
-        after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
+        after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m), seconds)
         return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m))
 
-    def _add_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> MetricState:
+    def _add_exceedance(
+        self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
+    ) -> MetricState:
         metric = guardrail.definition
         if metric.buckets is None:
             return self
@@ -147,7 +162,7 @@ class MetricState:
             control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return _add_table(after, table, (candidate, control))
+        return _add_table(after, table, seconds, (candidate, control))
 
     def _add_mean(
         self,
@@ -183,17 +198,17 @@ class MetricState:
             return after
         return replace(
             after,
-            means=self.means.add_block(difference, n, m),
+            mean_starts=self.mean_starts.add_block(difference, n, m),
             candidate=self.candidate.add(0, n, candidate_mean * n),
             control=self.control.add(0, m, control_mean * m),
             blocks=self.blocks + 1,
         )
 
     def log_evidence_against(self, guardrail: Guardrail) -> float:
-        """Return the log evidence that the candidate is worse than tolerated."""
+        """Return the log evidence that the candidate is worse than tolerated, since some start."""
         if guardrail.definition.kind is Kind.MEAN:
-            return self.means.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
-        return self.odds.log_evidence_worse(_tolerated_odds(guardrail))
+            return self.mean_starts.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
+        return self.comparison.worse.log_evidence
 
     @property
     def log_evidence_of_gross_failure(self) -> float:
@@ -202,6 +217,12 @@ class MetricState:
         It is comparable with that of `log_evidence_against`: its smaller part of alpha is taken off.
         """
         return self.frozen_rate.log_evidence + log(ALPHA_PART)
+
+    def doubt(self, guardrail: Guardrail) -> float:
+        """Return the log evidence in the newest blocks that the candidate is worse, since any start."""
+        if guardrail.definition.kind is Kind.MEAN:
+            return self.mean_starts.doubt_above(_mean_limit(guardrail, guardrail.max_ratio))
+        return self.comparison.worse.doubt
 
     def log_evidence_for(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is not worse by more than the margin."""
@@ -229,7 +250,12 @@ class MetricState:
         return log_mean_exp(ratios)
 
 
-def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> MetricState:
+def _add_table(
+    state: MetricState,
+    table: Table,
+    seconds: float,
+    buckets: tuple[Buckets, Buckets] = ((), ()),
+) -> MetricState:
     dispersion = state.dispersion.add_block(
         (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
     )
@@ -238,7 +264,7 @@ def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets
         return after
     return replace(
         after,
-        odds=state.odds.add_block(table).with_phi(dispersion.phi),
+        comparison=state.comparison.add_block(table, dispersion.phi, seconds),
         candidate=state.candidate.add(table.candidate_x, table.candidate_n, buckets=buckets[0]),
         control=state.control.add(table.control_x, table.control_n, buckets=buckets[1]),
         blocks=state.blocks + 1,
@@ -290,12 +316,6 @@ def _nearest_edge_to_quantile(buckets: tuple[float, ...], quantile: float) -> in
             return index - 1 if index and usable and nearer else index
         before = share
     return len(buckets) - 1
-
-
-def _grid_ratios(guardrail: Guardrail) -> tuple[float, ...]:
-    return (
-        (_tolerated_odds(guardrail), guardrail.margin) if guardrail.definition.kind is not Kind.MEAN else ()
-    )
 
 
 def _tolerated_odds(guardrail: Guardrail) -> float:
