@@ -24,7 +24,7 @@ from math import erfc, log, sqrt
 from typing import Final
 
 from xds_server.analysis.verdicts.e_values import log_sum_exp
-from xds_server.analysis.verdicts.mixed_starts import start_weight
+from xds_server.analysis.verdicts.mixed_starts import START_SECONDS, start_weight
 
 __all__ = ["MIN_BLOCKS", "MeanStarts", "Means"]
 
@@ -57,7 +57,10 @@ class Means:
         """Return the sums with one more block."""
         if not candidate_n or not control_n:
             return self
-        weight = candidate_n * control_n / (candidate_n + control_n)
+        return self.add_weighted(difference, _weight(candidate_n, control_n))
+
+    def add_weighted(self, difference: float, weight: float) -> Means:
+        """Return the sums with one more block of this weight."""
         if abs(difference) <= _RESOLUTION:
             difference = 0.0
         return replace(
@@ -123,6 +126,9 @@ class Means:
 class MeanStarts:
     """The sums over all blocks, and those since later starts with their weights, the oldest first.
 
+    Differences of blocks shorter than ten seconds are averaged first, since their means are far from normal:
+    `open` has the seconds, the weight and the weighted sum of those that are not added yet.
+
     A later start has few blocks, and its own variance is uncertain. The deviation of all blocks is therefore
     the least that is assumed.
     """
@@ -130,21 +136,28 @@ class MeanStarts:
     whole: Means = field(default_factory=Means)
     later: tuple[tuple[float, Means], ...] = ()
     starts: int = 0
+    open: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    def add_block(self, difference: float, candidate_n: int, control_n: int) -> MeanStarts:
-        """Return the sums with one more block, with which evidence starts anew, too."""
+    def add_block(
+        self, difference: float, candidate_n: int, control_n: int, seconds: float = START_SECONDS
+    ) -> MeanStarts:
+        """Return the sums with one more block of `seconds`, with which evidence starts anew, too."""
         if not candidate_n or not control_n:
             return self
-        later = tuple(
-            (weight, means.add_block(difference, candidate_n, control_n)) for weight, means in self.later
-        )
+        weight = _weight(candidate_n, control_n)
+        seconds, whole = seconds + self.open[0], weight + self.open[1]
+        total = weight * difference + self.open[2]
+        if seconds < START_SECONDS:
+            return replace(self, open=(seconds, whole, total))
+        return self._add(total / whole, whole)
+
+    def _add(self, difference: float, weight: float) -> MeanStarts:
+        later = tuple((part, means.add_weighted(difference, weight)) for part, means in self.later)
         if self.starts:
-            first = Means(noise=self.whole.noise).add_block(difference, candidate_n, control_n)
+            first = Means(noise=self.whole.noise).add_weighted(difference, weight)
             later = _thinned((*later, (start_weight(self.starts), first)))
         return MeanStarts(
-            whole=self.whole.add_block(difference, candidate_n, control_n),
-            later=later,
-            starts=self.starts + 1,
+            whole=self.whole.add_weighted(difference, weight), later=later, starts=self.starts + 1
         )
 
     def log_evidence_above(self, limit: float) -> float:
@@ -163,6 +176,10 @@ class MeanStarts:
     @property
     def _sigma(self) -> float:
         return self.whole.sigma if self.whole.blocks > 1 else 0.0
+
+
+def _weight(candidate_n: int, control_n: int) -> float:
+    return candidate_n * control_n / (candidate_n + control_n)
 
 
 def _thinned(starts: tuple[tuple[float, Means], ...]) -> tuple[tuple[float, Means], ...]:

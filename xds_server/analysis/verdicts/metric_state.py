@@ -27,13 +27,16 @@ __all__ = ["MetricState", "Totals", "quantile"]
 
 _MIN_REQUESTS: Final = {0.5: 100, 0.99: 500}
 """The number of control requests required before its quantile is used as the reference."""
+_SECONDS: Final = 10.0
 _FADING: Final = 0.98
-_MAX_BLOCK_WEIGHT: Final = 200
-"""The largest weight of one block in the reference, in requests.
+"""The weight of requests in the reference relative to those ten seconds later."""
+_MAX_WEIGHT: Final = 200
+"""The largest weight of ten seconds in the reference, in requests.
 
 A short burst of unusual requests must not determine the reference.
 """
 _SMOOTHING: Final = 0.2
+"""The weight of ten seconds in the reference mean."""
 _TOKEN_NOISE: Final = log(1.25) / sqrt(12)
 """The standard deviation of the logarithm of a value that may lie anywhere in its bucket of tokens."""
 _MAX_EXCESS: Final = 3.0
@@ -135,7 +138,7 @@ class MetricState:
         if incidents.present:
             return replace(self, incidents=incidents)
         after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m), seconds)
-        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m))
+        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m, seconds))
 
     def _add_exceedance(
         self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
@@ -146,8 +149,9 @@ class MetricState:
         candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
         # The test is valid only if the edge was fixed before the block it is applied to.
         edge = self.reference_edge
-        fading = tuple(_FADING * old for old in self.reference_buckets) or (0.0,) * len(control)
-        weight = min(1.0, _MAX_BLOCK_WEIGHT / max(1, sum(control)))
+        tens = seconds / _SECONDS
+        fading = tuple(_FADING**tens * old for old in self.reference_buckets) or (0.0,) * len(control)
+        weight = min(1.0, _MAX_WEIGHT * tens / max(1, sum(control)))
         buckets = tuple(old + weight * new for old, new in zip(fading, control, strict=True))
         next_edge = edge
         if sum(buckets) >= _MIN_REQUESTS[metric.quantile]:
@@ -185,7 +189,7 @@ class MetricState:
             incidents = incidents.add_mean(_log_ratio(control_mean, reference, in_logs=in_logs), m, seconds)
         if incidents.present:
             return replace(self, incidents=incidents)
-        reference += _SMOOTHING * (control_mean - reference)
+        reference += (1 - (1 - _SMOOTHING) ** (seconds / _SECONDS)) * (control_mean - reference)
         after = replace(self, reference_mean=reference, incidents=incidents)
         if candidate is None:
             return after
@@ -198,7 +202,7 @@ class MetricState:
             return after
         return replace(
             after,
-            mean_starts=self.mean_starts.add_block(difference, n, m),
+            mean_starts=self.mean_starts.add_block(difference, n, m, seconds),
             candidate=self.candidate.add(0, n, candidate_mean * n),
             control=self.control.add(0, m, control_mean * m),
             blocks=self.blocks + 1,
@@ -257,7 +261,7 @@ def _add_table(
     buckets: tuple[Buckets, Buckets] = ((), ()),
 ) -> MetricState:
     dispersion = state.dispersion.add_block(
-        (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
+        (table.control_x, table.control_n), (table.candidate_x, table.candidate_n), seconds
     )
     after = replace(state, dispersion=dispersion)
     if not table.candidate_n or not table.control_n:
