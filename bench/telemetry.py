@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _METHOD = "/envoy.service.metrics.v3.MetricsService/StreamMetrics"
-_INTERVAL = 5.0
+_INTERVAL = 1.0
 _ROUTES = 100
 _METRICS = ("success-rate", "ttft-p50", "ttft-p99", "tokens-per-request")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.counts import Block
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
 
-__all__ = ["CandidateEvidence", "add_block", "analyze", "start_evidence"]
+__all__ = ["CandidateEvidence", "add_block", "analyze", "proves_fault", "start_evidence"]
 
 _NO_COUNTS: Final = Counts()
 _MAX_EVIDENCE: Final = 1e12
@@ -128,6 +128,49 @@ def add_block(
     )
 
 
+def proves_fault(evidence: CandidateEvidence, policy: Policy, block: Block) -> bool:
+    """Return whether a Fail of a comparison would follow if the current block ended now.
+
+    Only metrics and guards that roll back are considered, and of those only the ones that the candidate looks
+    worse at in this block.
+    """
+    candidate = block.legs.get(evidence.candidate, _NO_COUNTS)
+    first = block.start if evidence.first_request is None else evidence.first_request
+    if not candidate.seen or block.start < first + policy.initial_delay:
+        return False
+    arms, free = (candidate, block.legs.get(evidence.control, _NO_COUNTS)), (Price(), Price())
+    for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True):
+        if guardrail.action is not RegressionAction.ROLLBACK or not state.looks_worse(guardrail, arms):
+            continue
+        after = state.add_block(guardrail, arms, free, block.seconds)
+        if _is_worse(after, guardrail, _fail_threshold(guardrail, policy)):
+            return True
+    for guarded, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True):
+        if guard.action is not RegressionAction.ROLLBACK or not guarded.state.looks_worse(guard, arms):
+            continue
+        then, alpha = guarded.add_block(guard, arms, block.seconds), policy.alpha_per_guard
+        if _is_worse(then.state, guard, _fail_threshold(guard, policy, alpha)) and then.is_gross(guard):
+            return True
+    return False
+
+
+def _fail_threshold(guardrail: Guardrail, policy: Policy, alpha: float | None = None) -> float:
+    """Return the log evidence that a Fail requires; `alpha` replaces the part of the guardrail."""
+    # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
+    # so each may use the whole of it.
+    if guardrail.action is RegressionAction.NOTIFY:
+        return -log(policy.alpha)
+    return -log(policy.alpha_per_guardrail if alpha is None else alpha)
+
+
+def _is_worse(state: MetricState, guardrail: Guardrail, needed: float) -> bool:
+    """Return whether the candidate is proven worse, or fails grossly without a control."""
+    if state.log_evidence_of_gross_failure >= needed:
+        return True
+    enough = state.candidate.n >= guardrail.least_to_fail
+    return enough and state.log_evidence_against(guardrail) >= needed
+
+
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
     """Return the verdict at `now` (seconds since the epoch)."""
     metrics = _metric_verdicts(evidence, policy, now)
@@ -161,7 +204,9 @@ def _metric_verdicts(
             )
         ),
         *(
-            _threshold_verdict(breach, threshold, stale=is_stale(breach.value_at, now, seconds))
+            _threshold_verdict(
+                breach, threshold, stale=is_stale(breach.value_at, now, max(seconds, threshold.every))
+            )
             for breach, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
     )
@@ -204,15 +249,10 @@ def _guardrail_verdict(
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
     against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
-    # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
-    # so each may use the whole of it.
-    pass_threshold = -log(policy.alpha)
-    fail_threshold = -log(policy.alpha_per_guardrail if alpha is None else alpha)
-    if guardrail.action is RegressionAction.NOTIFY:
-        fail_threshold = pass_threshold
+    pass_threshold, needed = -log(policy.alpha), _fail_threshold(guardrail, policy, alpha)
     enough = state.candidate.n >= guardrail.min_samples
     gross = state.log_evidence_of_gross_failure
-    if (enough and against >= fail_threshold) or gross >= fail_threshold:
+    if _is_worse(state, guardrail, needed):
         finding = Finding.FAIL
     elif stale or not state.blocks:
         finding = Finding.NO_DATA
@@ -220,7 +260,7 @@ def _guardrail_verdict(
         finding = Finding.PASS
     else:
         finding = Finding.INCONCLUSIVE
-    effect, low, high = _effect(state, guardrail, (exp(-fail_threshold), policy.alpha))
+    effect, low, high = _effect(state, guardrail, (exp(-needed), policy.alpha))
     candidate, control = _arms(state, guardrail)
     remaining = None
     if finding is Finding.INCONCLUSIVE:
@@ -237,7 +277,7 @@ def _guardrail_verdict(
         high=high,
         evidence=exp(min(max(against, gross), log(_MAX_EVIDENCE))),
         support=exp(min(support, log(_MAX_EVIDENCE))),
-        needed=exp(fail_threshold),
+        needed=exp(needed),
         max_ratio=guardrail.max_ratio,
         margin=guardrail.margin,
         dispersion=state.dispersion.phi if metric.kind is not Kind.MEAN else 1.0,

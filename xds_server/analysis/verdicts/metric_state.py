@@ -147,7 +147,6 @@ class MetricState:
         if metric.buckets is None:
             return self
         candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
-        # The test is valid only if the edge was fixed before the block it is applied to.
         edge = self.reference_edge
         tens = seconds / _SECONDS
         fading = tuple(_FADING**tens * old for old in self.reference_buckets) or (0.0,) * len(control)
@@ -157,16 +156,34 @@ class MetricState:
         if sum(buckets) >= _MIN_REQUESTS[metric.quantile]:
             next_edge = min(_nearest_edge_to_quantile(buckets, metric.quantile), len(metric.edges) - 1)
         after = replace(self, reference_buckets=buckets, reference_edge=next_edge)
-        if edge is None:
-            return after
+        # The test is valid only if the edge was fixed before the block it is applied to.
+        table = self._exceedances(guardrail, arms)
+        return after if table is None else _add_table(after, table, seconds, (candidate, control))
+
+    def _exceedances(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Table | None:
+        """Return how many requests of each arm took longer than the reference; None without one."""
+        metric, edge = guardrail.definition, self.reference_edge
+        if metric.buckets is None or edge is None:
+            return None
+        candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
         tolerated = nearest_edge(metric.edges, metric.edges[edge] * guardrail.max_ratio)
-        table = Table(
+        return Table(
             candidate_x=sum(candidate[tolerated + 1 :]),
             candidate_n=sum(candidate),
             control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return _add_table(after, table, seconds, (candidate, control))
+
+    def looks_worse(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> bool:
+        """Return whether the share of these counts is higher at the candidate; means are not looked at."""
+        metric = guardrail.definition
+        if metric.share is not None:
+            (x, n), (y, m) = metric.share(arms[0]), metric.share(arms[1])
+            return x > 0 and (not m or x * m > y * n)
+        table = self._exceedances(guardrail, arms) if metric.kind is Kind.EXCEEDANCE else None
+        if table is None:
+            return False
+        return table.candidate_x * table.control_n > table.control_x * table.candidate_n
 
     def _add_mean(
         self,

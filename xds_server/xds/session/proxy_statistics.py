@@ -94,11 +94,14 @@ def _add(sums: CounterTotals, name: str, metric: wire.Metric) -> None:
 
 def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire.Histogram) -> None:
     """Add a histogram; a bucket with a bound that is not one of ours counts as above all our bounds."""
-    edges, before = EDGES[name], 0
+    edges, row, before = EDGES[name], sums.row(cluster, name), 0
+    # This loop is most of the cost of a message.
     for bucket in histogram.bucket:
-        more = bucket.cumulative_count - before
-        if more > 0:
-            sums.add_bucket(cluster, name, edges.get(bucket.upper_bound, len(edges)), more)
-            before = bucket.cumulative_count
+        count = bucket.cumulative_count
+        if count > before:
+            row[edges.get(bucket.upper_bound, len(edges))] += count - before
+            before = count
+            if count == histogram.sample_count:
+                return
     if histogram.sample_count > before:
-        sums.add_bucket(cluster, name, len(edges), histogram.sample_count - before)
+        row[len(edges)] += histogram.sample_count - before
