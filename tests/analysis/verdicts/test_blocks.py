@@ -94,7 +94,7 @@ def test_a_fault_ends_the_block_at_once_and_a_replay_finds_it_at_the_same_block(
     for _ in range(65):
         control = replace(times(rng, 47, 8), failed=int(rng.binomial(47, 0.005)))
         assert live.second(canary(), times(rng, 2, 8), control) is not Finding.FAIL
-    began, answers = live.now, 0
+    answers = 0
     for _ in range(20):
         control = replace(times(rng, 47, 8), failed=int(rng.binomial(47, 0.005)))
         candidate = Counts(requests=2, failed=2) if fails else times(rng, 2, 14)
