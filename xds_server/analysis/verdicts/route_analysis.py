@@ -96,13 +96,14 @@ class RouteAnalysis:
         """
         seconds = now - self.block_started
         block = Block(start=self.block_started, seconds=seconds, legs=self.pending_counts)
-        seen, before = (state.run, bool(state.mirror), state.weights), self._seen
-        self._seen = seen
-        changed = before is not None and before != seen
-        if not (seconds >= interval or (changed and seconds > 0)):
+        seen = state.run, bool(state.mirror), state.weights
+        changed = self._seen is not None and self._seen != seen
+        if seconds < interval and (not seconds or not changed):
             counted, self._counted = self._counted, False
-            if not (counted and seconds > 0 and self._proves_fault(block, state, policy)):
+            self._seen = self._seen or seen
+            if not (seconds and counted and self._proves_fault(block, state, policy)):
                 return None
+        self._seen = seen
         self.block_started, self.pending_counts = now, {}
         return block
 
