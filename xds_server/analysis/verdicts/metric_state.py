@@ -229,7 +229,7 @@ class MetricState:
         """Return the log evidence that the candidate is worse than tolerated, since some start."""
         if guardrail.definition.kind is Kind.MEAN:
             return self.mean_starts.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
-        return self.comparison.worse.log_evidence
+        return self.comparison.log_evidence_worse
 
     @property
     def log_evidence_of_gross_failure(self) -> float:

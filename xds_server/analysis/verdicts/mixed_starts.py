@@ -7,8 +7,9 @@ part of the weight, and together they have at most all of it, so that the mixtur
 the first start; the k-th later one has a weight in proportion to 1/(k log² k). A fault after hours then needs
 evidence that is larger by the reciprocal of its weight, whatever the health before.
 
-All starts share the later likelihood ratios. One sum per alternative therefore has all of them, whatever
-their number: M(t) = (M(t - 1) + weight(t)) * ratio(t).
+All later starts share the likelihood ratios from then on. One sum per alternative therefore has all of them,
+whatever their number: M(t) = (M(t - 1) + weight(t)) * ratio(t). The first start is apart, so that the
+evidence is at least half of that without any later start.
 
 A proof of health needs the whole run, and a candidate that was sound for hours would have it for hours more.
 `doubt` is therefore the evidence since the least favorable start, without weights: the statistic of CUSUM.
@@ -24,6 +25,8 @@ from math import inf, log
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+from xds_server.analysis.verdicts.e_values import log_sum_exp
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,11 +59,11 @@ def log_mean(values: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MixedStarts:
-    """The log-likelihood ratio of each alternative, mixed over `starts` starts with `weight` in all.
+    """The log-likelihood ratio of each alternative, mixed over the later starts with `weight` in all.
 
     Ratios are divided by the dispersion `phi` of the newest block, those of earlier blocks too. `newest` are
-    the ratios since the least favorable start of each alternative. `seconds` have passed since the last
-    start.
+    the ratios since the least favorable start of each alternative. `starts` includes the first one, and
+    `seconds` have passed since the last.
     """
 
     ratios: NDArray[np.float64]
@@ -85,7 +88,7 @@ class MixedStarts:
             known = _with_start(known)
         return replace(
             known,
-            ratios=known.ratios + ratios,
+            ratios=known.ratios + ratios if known.weight else known.ratios,
             newest=np.maximum(0.0, known.newest) + ratios,
             seconds=known.seconds + seconds,
         )
@@ -94,11 +97,12 @@ class MixedStarts:
         """Return the state after a block of `seconds` without evidence."""
         return replace(self._with_phi(max(1.0, phi)), seconds=self.seconds + seconds)
 
-    @property
-    def log_evidence(self) -> float:
-        """The log evidence for the alternatives; 0 before the first block."""
-        mixed = log_mean(self.ratios / self.phi)
-        return float(np.logaddexp(log(self.weight) + mixed, log(1 - self.weight))) if self.weight else 0.0
+    def log_evidence(self, first: float) -> float:
+        """Return the log evidence for the alternatives, given that since the first start."""
+        parts = [log(_FIRST) + first, log(1 - _FIRST - self.weight)]
+        if self.weight:
+            parts.append(log(self.weight) + log_mean(self.ratios / self.phi))
+        return log_sum_exp(parts)
 
     @property
     def doubt(self) -> float:
@@ -117,8 +121,11 @@ class MixedStarts:
 
 def _with_start(before: MixedStarts) -> MixedStarts:
     """Return the evidence with one more start, which has no ratio yet."""
+    starts = before.starts + 1
+    if not before.starts:
+        return replace(before, starts=starts, seconds=0.0)
     added = start_weight(before.starts)
-    weight, starts = before.weight + added, before.starts + 1
+    weight = before.weight + added
     if not before.weight:
         return replace(before, starts=starts, weight=weight, seconds=0.0)
     mixed = np.logaddexp(log(before.weight) + before.ratios / before.phi, log(added)) - log(weight)

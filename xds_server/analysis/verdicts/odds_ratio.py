@@ -148,6 +148,11 @@ class Comparison:
             worse=self.worse.add_block(loglik[at + 1 :] - loglik[at], phi, seconds),
         )
 
+    @property
+    def log_evidence_worse(self) -> float:
+        """The log evidence that the odds ratio has been above `tolerated` since some start."""
+        return self.worse.log_evidence(self.odds.log_evidence_worse(self.tolerated))
+
 
 @lru_cache(maxsize=1024)
 def _index(grid: tuple[float, ...], ratio: float) -> int:
