@@ -4,7 +4,8 @@
 come in bursts of 3 to 30; the control alone is down for 5 to 60 s, once or again and again; rates drift or
 follow the time of day; all answers have the same length; or the candidate serves all users, so that the
 control has no requests. For a candidate that is no worse: the share rolled back. For a worse one: the share
-found within the run, and the time from the beginning of its fault. Shares have 95 % Wilson intervals.
+found within the run, and the time from the beginning of its fault; at 5 % the candidate has 2.5 requests a
+second. Shares have 95 % Wilson intervals.
 
     python bench/verdict_traffic.py              # 200 runs each, some minutes
     python bench/verdict_traffic.py --runs 40 --only control_down_30_s
@@ -25,7 +26,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xds_server.analysis.counts import TOKENS, Block, Counts, Leg
+from bench.seconds import second_of_proof
+from xds_server.analysis.counts import FIRST_TOKEN_MS, TOKENS, Block, Counts, Leg
 from xds_server.analysis.verdicts import Guardrail, Policy, Price, add_block, analyze, start_evidence
 from xds_server.rollout import Finding
 
@@ -151,6 +153,22 @@ def _answers(rng: np.random.Generator, n: int, tokens: int, odd: float) -> Count
     )
 
 
+def times(
+    rng: np.random.Generator, *, healthy: int = 0, slower: float = 10.0, blocks: int = 30
+) -> Iterator[Arms]:
+    """Yield blocks of times to the first token; the candidate is slower after `healthy` blocks."""
+    for block in range(-_BEFORE, healthy + blocks):
+        candidate = Counts() if block < 0 else _times(rng, 25, slower if block >= healthy else 1.0)
+        yield candidate, _times(rng, 475, 1.0)
+
+
+def _times(rng: np.random.Generator, n: int, slower: float) -> Counts:
+    places = np.searchsorted(FIRST_TOKEN_MS, slower * rng.lognormal(4.5, 0.5, n))
+    row = np.bincount(places, minlength=len(FIRST_TOKEN_MS) + 1)
+    return Counts(requests=n, first_token_ms=tuple(int(count) for count in row))
+
+
+_LATENCY: Final = ("ttft-p50", "ttft-p99")
 _MEANS: Final = ("tokens-per-request", "inter-token", "cost-per-request")
 _AGAIN: Final = tuple((10.0 + 12 * k, 10.5 + 12 * k + k % 6) for k in range(8))
 
@@ -191,6 +209,17 @@ SCENARIOS: Final = {
         ),
         fault_at=24,
     ),
+    "fails_all": Scenario(blocks=partial(shares, candidate_rate=1.0), fault_at=0),
+    "fails_all_quarter": Scenario(blocks=partial(shares, candidate_rate=1.0, n=25, m=75), fault_at=0),
+    "fails_all_after_1_h": Scenario(
+        blocks=partial(shares, candidate_rate=1.0, fault_at=360, blocks=390), fault_at=360
+    ),
+    "fails_1_in_50_after_4_h": Scenario(
+        blocks=partial(shares, candidate_rate=0.02, fault_at=1_440, blocks=1_500, n=125, m=375),
+        fault_at=1_440,
+    ),
+    "10_times_slower": Scenario(blocks=times, metrics=_LATENCY, fault_at=0),
+    "10_times_slower_after_1_h": Scenario(blocks=partial(times, healthy=360), metrics=_LATENCY, fault_at=360),
     "32_not_16_tokens": Scenario(blocks=partial(answers, tokens=(32, 16)), metrics=_MEANS, fault_at=0),
     "alone_fails_at_once": Scenario(blocks=partial(alone, fails_at=30, requests=10), fault_at=30),
     "alone_fails_after_1_h": Scenario(blocks=partial(alone, fails_at=390, blocks=396), fault_at=390),
@@ -199,7 +228,7 @@ SCENARIOS: Final = {
 
 
 def first_failures(name: str, *, runs: int, seed: int) -> list[float]:
-    """Return the block after which each run is rolled back; infinity for never."""
+    """Return the time at which each run is rolled back, in blocks; infinity for never."""
     scenario, found = SCENARIOS[name], []
     policy = Policy(
         guardrails=tuple(Guardrail.of(metric) for metric in scenario.metrics),
@@ -207,19 +236,22 @@ def first_failures(name: str, *, runs: int, seed: int) -> list[float]:
     )
     for run in range(runs):
         rng = np.random.default_rng([seed, list(SCENARIOS).index(name), run])
-        found.append(_first_failure(policy, scenario.blocks(rng)))
+        looks = np.random.default_rng([seed, run])
+        found.append(_first_failure(policy, scenario.blocks(rng), looks))
     return found
 
 
-def _first_failure(policy: Policy, blocks: Iterator[Arms]) -> float:
+def _first_failure(policy: Policy, blocks: Iterator[Arms], looks: np.random.Generator) -> float:
     evidence = start_evidence(policy, _CANDIDATE, _CONTROL)
     for number, (candidate, control) in enumerate(blocks, start=-_BEFORE):
         block = Block(
             start=number * SECONDS, seconds=SECONDS, legs={_CANDIDATE: candidate, _CONTROL: control}
         )
+        if candidate.requests and (second := second_of_proof(looks, evidence, policy, block)) is not None:
+            return number + second / SECONDS
         evidence = add_block(evidence, policy, block)
         if analyze(evidence, policy, (number + 1) * SECONDS).finding is Finding.FAIL:
-            return number
+            return number + 1.0
     return inf
 
 
@@ -242,13 +274,13 @@ def main(argv: list[str] | None = None) -> None:
     for name in args.only or SCENARIOS:
         fault_at = SCENARIOS[name].fault_at
         at = first_failures(name, runs=args.runs, seed=args.seed)
-        found = [block for block in at if block < inf and (fault_at is None or block >= fault_at)]
+        found = [block for block in at if block < inf and (fault_at is None or block > fault_at)]
         early = sum(block < inf for block in at) - len(found)
         low, high = wilson(len(found), len(at))
         row: dict[str, float | None] = {"share": len(found) / len(at), "low": low, "high": high}
         line = f"{len(found) / len(at):7.1%} [{low:.1%}, {high:.1%}]"
         if fault_at is not None:
-            seconds = [(block + 1 - fault_at) * SECONDS for block in found]
+            seconds = [round((block - fault_at) * SECONDS) for block in found]
             row |= {
                 "median_s": float(np.median(seconds)) if seconds else None,
                 "slowest_s": max(seconds, default=None),

@@ -93,7 +93,7 @@ class Bootstrap:
     ready: HostPort | None = None
     delta: bool = True
     xds_tls: XdsTls | None = None
-    stats_interval: float = 5.0
+    stats_interval: float = 1.0
     all_stats: bool = False
 
 

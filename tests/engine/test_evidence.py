@@ -65,6 +65,18 @@ async def test_proven_failures_roll_back_with_their_reason(harness: EngineHarnes
     assert view.analysis.metrics[0].finding == "Fail"
 
 
+async def test_a_dead_candidate_is_rolled_back_long_before_its_block_is_over(harness: EngineHarness) -> None:
+    await canary_at_five_percent(harness, "analysis: {interval: 5m, metrics: [{name: success-rate}]}")
+    began = harness.now
+    for candidate in (Counts(requests=2), Counts(requests=6, failed=6)):
+        legs = {CANDIDATE: candidate, CONTROL: Counts(requests=120)}
+        harness.engine.analysis.count_from_proxy("chat", legs)
+        harness.now += 2.0
+        harness.engine.inbox.wake()
+    await harness.phase("RolledBack")
+    assert harness.now - began < 10.0
+
+
 async def test_counts_of_other_groups_are_ignored(harness: EngineHarness) -> None:
     await canary_at_five_percent(harness, JUDGED)
     await count_blocks(harness, 50, group="elsewhere")

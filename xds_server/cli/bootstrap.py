@@ -111,7 +111,7 @@ host_port = _HostPort()
 @click.option(
     "--stats-interval",
     type=click.FloatRange(0.1, 300),
-    default=5.0,
+    default=1.0,
     show_default=True,
     help="Interval of statistics sent to the control plane, in seconds.",
 )

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from xds_server.analysis.counts import add_counts, group_by_route
-from xds_server.analysis.verdicts import AnalysisResult, Policy, RouteAnalysis, policy_from_spec
+from xds_server.analysis.verdicts import (
+    LONGEST_BLOCK,
+    AnalysisResult,
+    Policy,
+    RouteAnalysis,
+    policy_from_spec,
+)
 from xds_server.rollout import Finding, Phase, Verdict
 from xds_server.sources import MetricQuery
 from xds_server.store import StoredBlock
@@ -99,7 +105,7 @@ class AnalysisService:
             known.pop(name, None)
 
     def evaluate(self, live: LiveRoute, now: float) -> Verdict | None:
-        """Close the block of counts if its interval is over; return a verdict if it is new, else None.
+        """Close the block of counts if it is over; return a verdict if it is new, else None.
 
         A verdict is new if it differs from the one that the rollout stored. The two are compared on each call
         and not only after a block: a Pass that the rollout stored before a restart, a kill or an edit of the
@@ -108,9 +114,9 @@ class AnalysisService:
         returned on each call until the next block; the rollout ignores it once the backend is withdrawn.
         In a dry run, no verdict is returned.
         """
-        interval = live.route.spec.analysis.interval.total_seconds()
+        interval = min(LONGEST_BLOCK, live.route.spec.analysis.interval.total_seconds())
         analysis, policy, state = self._analysis(live.name, now), self.policy(live), live.state
-        block = analysis.close_block(now, interval)
+        block = analysis.close_block(now, interval, state, policy)
         if block is not None:
             self._add_to_day(block, now)
             results = self._metrics.results(live.name)

@@ -108,8 +108,8 @@ class AnalysisMetric(SpecModel):
     """
 
     min_samples: SampleCount = 50
-    """Minimum number of requests of the candidate before a comparison can pass or fail. A gross failure can
-    fail earlier while the stable backend has no requests. Has no effect with a `threshold`.
+    """Minimum number of requests of the candidate before a comparison can pass. A proven fault fails with any
+    number. Has no effect with a `threshold`.
     """
 
     acceptable: Share = 50
@@ -210,7 +210,10 @@ class Analysis(SpecModel):
     """
 
     interval: DurationMin1s = timedelta(seconds=10)
-    """Length of the time blocks in which requests are counted. Backends are compared within blocks."""
+    """Length of the time blocks in which requests are counted, at most 10s: blocks are not longer with a
+    longer interval. Backends are compared within blocks. A fault that is proven earlier ends a block. Each
+    `threshold` is measured, and each `query` run, once per interval.
+    """
 
     initial_delay: Duration = timedelta(0)
     """Time after the candidate's first request during which its requests are not analyzed. The results of

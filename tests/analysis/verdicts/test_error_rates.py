@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bench.verdict_traffic import SCENARIOS as TRAFFIC
+from bench.verdict_traffic import first_failures
 from bench.verdicts import SCENARIOS, first_alarms
 
 RUNS = 150
@@ -26,6 +28,27 @@ def test_a_worse_candidate_is_rolled_back_soon(name: str, found: float, median: 
     hit = np.isfinite(at)
     assert hit.mean() >= found
     assert np.median(at[hit]) <= median
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "median", "slowest"),
+    [
+        ("fails_all", 12, 4, 4),
+        ("fails_all_quarter", 12, 4, 6),
+        ("fails_all_after_1_h", 1, 10, 10),
+        ("10_times_slower", 8, 4, 8),
+        ("10_times_slower_after_1_h", 1, 20, 20),
+    ],
+)
+def test_a_gross_fault_is_found_after_a_few_requests(
+    name: str, runs: int, median: float, slowest: float
+) -> None:
+    # The candidate has 2.5 requests a second.
+    fault_at = TRAFFIC[name].fault_at or 0
+    seconds = [10 * (at - fault_at) for at in first_failures(name, runs=runs, seed=7)]
+    assert min(seconds) > 0
+    assert np.median(seconds) <= median
+    assert max(seconds) <= slowest
 
 
 def test_the_compared_rules_have_their_known_error_rates() -> None:

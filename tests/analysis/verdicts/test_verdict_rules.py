@@ -54,14 +54,17 @@ def make_policy(*guardrails: Guardrail, **overrides: Any) -> Policy:
 
 
 @pytest.mark.parametrize(
-    ("candidate", "proven"), [(failing(25, 30), Finding.FAIL), (failing(0, 2_000), Finding.PASS)]
+    ("candidate", "proven", "below"),
+    [
+        (failing(25, 30), Finding.FAIL, Finding.FAIL),
+        (failing(0, 2_000), Finding.PASS, Finding.INCONCLUSIVE),
+    ],
 )
-def test_a_verdict_requires_exactly_the_minimum_of_requests(candidate: Counts, proven: Finding) -> None:
+def test_a_pass_requires_exactly_the_minimum_of_requests_and_a_fail_none(
+    candidate: Counts, proven: Finding, below: Finding
+) -> None:
     blocks = [(candidate, failing(90, 9_000))] * 2
-    for least, finding in (
-        (2 * candidate.requests, proven),
-        (2 * candidate.requests + 1, Finding.INCONCLUSIVE),
-    ):
+    for least, finding in ((2 * candidate.requests, proven), (2 * candidate.requests + 1, below)):
         found = analyze_blocks(make_policy(Guardrail.of("success-rate", min_samples=least)), *blocks)
         assert found.finding is finding
         if finding is Finding.INCONCLUSIVE:

@@ -71,6 +71,6 @@ def _totals(added: Mapping[Series, float]) -> CounterTotals:
         for edge_, value in sorted(row):
             if value > before:
                 index = EDGES[name].get(edge_, len(EDGES[name]))
-                totals.add_bucket(cluster, name, index, round(value - before))
+                totals.row(cluster, name)[index] += round(value - before)
                 before = value
     return totals

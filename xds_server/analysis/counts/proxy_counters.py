@@ -79,10 +79,12 @@ class CounterTotals:
         ended, of = (code, _outcome(labels.get("outcome"))), totals.ended.setdefault(name, {})
         of[ended] = of.get(ended, 0) + int(value)
 
-    def add_bucket(self, cluster: str, name: str, index: int, count: int) -> None:
-        """Add to a bucket of a histogram, given by the index of its edge."""
-        row = self._of(cluster).buckets.setdefault(name, [0] * (len(EDGES[name]) + 1))
-        row[index] += count
+    def row(self, cluster: str, name: str) -> list[int]:
+        """Return the buckets of a histogram, by the index of their edge; counts are added in place."""
+        buckets = self._of(cluster).buckets
+        if name not in buckets:
+            buckets[name] = [0] * (len(EDGES[name]) + 1)
+        return buckets[name]
 
     def legs(self) -> Iterator[tuple[Leg, Counts]]:
         """Yield the counts of every leg; clusters that serve no backend are omitted."""

@@ -11,7 +11,12 @@ from xds_server.analysis.verdicts.analyzed_block import (
     analyzed_block_from_json,
     analyzed_block_to_json,
 )
-from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
+from xds_server.analysis.verdicts.candidate import (
+    CandidateEvidence,
+    add_block,
+    analyze,
+    start_evidence,
+)
 from xds_server.analysis.verdicts.equivalence import (
     ApiResult,
     Equivalence,
@@ -19,6 +24,7 @@ from xds_server.analysis.verdicts.equivalence import (
     MeasureResult,
     assess_equivalence,
 )
+from xds_server.analysis.verdicts.faults import proves_fault
 from xds_server.analysis.verdicts.metrics import METRICS, Kind, Metric, Price, cost
 from xds_server.analysis.verdicts.pair_counts import UNKNOWN_API, ApiCounts, ComparisonCounts, PairCounts
 from xds_server.analysis.verdicts.pair_summary import PairSummary
@@ -32,11 +38,12 @@ from xds_server.analysis.verdicts.policy import (
 )
 from xds_server.analysis.verdicts.replay import Decision, ReplayedRun, replay
 from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict
-from xds_server.analysis.verdicts.route_analysis import Arms, RouteAnalysis
+from xds_server.analysis.verdicts.route_analysis import LONGEST_BLOCK, Arms, RouteAnalysis
 from xds_server.analysis.verdicts.spec_policy import policy_from_spec, replaced_guards
 
 __all__ = [
     "ALPHA",
+    "LONGEST_BLOCK",
     "METRICS",
     "UNKNOWN_API",
     "AnalysisResult",
@@ -72,6 +79,7 @@ __all__ = [
     "assess_equivalence",
     "cost",
     "policy_from_spec",
+    "proves_fault",
     "replaced_guards",
     "replay",
     "start_evidence",

@@ -12,14 +12,21 @@ from dataclasses import dataclass, field, replace
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
-from xds_server.analysis.counts import Counts, Leg, Role
-from xds_server.analysis.verdicts.cell_evidence import CellEvidence
+from xds_server.analysis.counts import Counts, Leg
 from xds_server.analysis.verdicts.coverage import Coverage
+from xds_server.analysis.verdicts.faults import (
+    add_cells,
+    evidence_against,
+    fail_threshold,
+    guards_of,
+    is_worse,
+)
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
 from xds_server.analysis.verdicts.guards import GuardState
 from xds_server.analysis.verdicts.messages import describe, describe_cells, describe_guard, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
+from xds_server.analysis.verdicts.mixed_starts import DOUBT
 from xds_server.analysis.verdicts.policy import RegressionAction
 from xds_server.analysis.verdicts.result import AnalysisResult, ArmSummary, MetricVerdict, worst
 from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from xds_server.analysis.counts import Block
+    from xds_server.analysis.verdicts.cell_evidence import CellEvidence
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
 
 __all__ = ["CandidateEvidence", "add_block", "analyze", "start_evidence"]
@@ -68,14 +76,9 @@ def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvi
         control=control,
         metric_states=tuple(MetricState.initial(guardrail) for guardrail in policy.guardrails),
         threshold_states=tuple(ThresholdState() for _ in policy.thresholds),
-        guard_states=tuple(GuardState.initial(guard) for guard in _guards(policy, candidate)),
+        guard_states=tuple(GuardState.initial(guard) for guard in guards_of(policy, candidate)),
         compared=(None,) * len(policy.guardrails),
     )
-
-
-def _guards(policy: Policy, candidate: Leg) -> tuple[Guardrail, ...]:
-    """Return the guards of a candidate; none for mirrored requests, which have limits of their own."""
-    return policy.guards if candidate.role is Role.PRIMARY else ()
 
 
 def add_block(
@@ -105,7 +108,7 @@ def add_block(
         state.add_block(guardrail, arms, prices, block.seconds)
         for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
     )
-    guards = _guards(policy, evidence.candidate)
+    guards = guards_of(policy, evidence.candidate)
     guard_states = tuple(
         state.add_block(guard, arms, block.seconds)
         for state, guard in zip(evidence.guard_states, guards, strict=True)
@@ -145,14 +148,11 @@ def _add_cells(
     arms: tuple[Counts, Counts],
     seconds: float,
 ) -> Mapping[str, CellEvidence]:
-    """Return the evidence over cells after a block, without incidents of the control."""
-    found = dict(known)
-    for state, guardrail in states:
-        metric = guardrail.definition
-        if metric.share is not None and metric.by_cell and not state.incidents.present:
-            before = found.get(guardrail.metric, CellEvidence())
-            found[guardrail.metric] = before.add_block(metric.share, arms, seconds, guardrail.max_ratio)
-    return found
+    found = {
+        guardrail.metric: add_cells(known.get(guardrail.metric), state, guardrail, arms, seconds)
+        for state, guardrail in states
+    }
+    return {name: cells for name, cells in found.items() if cells is not None}
 
 
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
@@ -190,7 +190,9 @@ def _metric_verdicts(
             )
         ),
         *(
-            _threshold_verdict(breach, threshold, stale=is_stale(breach.value_at, now, seconds))
+            _threshold_verdict(
+                breach, threshold, stale=is_stale(breach.value_at, now, max(seconds, threshold.every))
+            )
             for breach, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
     )
@@ -212,7 +214,7 @@ def _summary(finding: Finding, metrics: list[MetricVerdict]) -> str:
 def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> tuple[MetricVerdict, ...]:
     """Return the verdict of each guard: Fail if the candidate is proven worse and its share is gross."""
     stale, found = is_stale(evidence.last_request, now, evidence.block_seconds), []
-    for guarded, guard in zip(evidence.guard_states, _guards(policy, evidence.candidate), strict=True):
+    for guarded, guard in zip(evidence.guard_states, guards_of(policy, evidence.candidate), strict=True):
         alpha = policy.alpha_per_guard
         verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
         if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
@@ -234,27 +236,20 @@ def _guardrail_verdict(
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
-    over_requests, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
     cells = evidence.cells.get(guardrail.metric)
-    over_cells = None if cells is None or not cells.applies else cells.log_evidence_worse
-    against = over_requests if over_cells is None else min(over_requests, over_cells)
-    # Any of several guardrails can cause a rollback, so they share alpha. A promotion requires all of them,
-    # so each may use the whole of it.
-    pass_threshold = -log(policy.alpha)
-    fail_threshold = -log(policy.alpha_per_guardrail if alpha is None else alpha)
-    if guardrail.action is RegressionAction.NOTIFY:
-        fail_threshold = pass_threshold
+    against, support = evidence_against(state, guardrail, cells), state.log_evidence_for(guardrail)
+    pass_threshold, needed = -log(policy.alpha), fail_threshold(guardrail, policy, alpha)
     enough = state.candidate.n >= guardrail.min_samples
     gross = state.log_evidence_of_gross_failure
-    if (enough and against >= fail_threshold) or gross >= fail_threshold:
+    if is_worse(state, guardrail, needed, cells):
         finding = Finding.FAIL
     elif stale or not state.blocks:
         finding = Finding.NO_DATA
-    elif enough and support >= pass_threshold:
+    elif enough and support >= pass_threshold and state.doubt(guardrail) < DOUBT:
         finding = Finding.PASS
     else:
         finding = Finding.INCONCLUSIVE
-    effect, low, high = _effect(state, guardrail, (exp(-fail_threshold), policy.alpha))
+    effect, low, high = _effect(state, guardrail, (exp(-needed), policy.alpha))
     candidate, control = _arms(state, guardrail)
     remaining = None
     if finding is Finding.INCONCLUSIVE:
@@ -271,7 +266,7 @@ def _guardrail_verdict(
         high=high,
         evidence=exp(min(max(against, gross), log(_MAX_EVIDENCE))),
         support=exp(min(support, log(_MAX_EVIDENCE))),
-        needed=exp(fail_threshold),
+        needed=exp(needed),
         max_ratio=guardrail.max_ratio,
         margin=guardrail.margin,
         dispersion=state.dispersion.phi if metric.kind is not Kind.MEAN else 1.0,

@@ -3,12 +3,12 @@
 One user's retries, one bad replica or one long prompt cause failures in bursts, but the tests treat failures
 as independent: bursts of three would make a quarter of all equally good candidates look worse. The factor is
 estimated from the control: the variance of its failed share between blocks, divided by the variance that
-independent requests would have. Only adjacent blocks are compared, so that slow drift does not count as
-clustering. A jump that the candidate shares is an incident of both arms and is ignored. A jump of the control
-alone counts only as far as bursts explain it: otherwise one short outage of the control would blind the test
-for as long as it is remembered. The estimate is a ratio of sums, since a mean of ratios would be too low for
-rare failures. A prior applies before any data, the estimate is raised while there are few blocks, and old
-blocks fade.
+independent requests would have. Blocks shorter than ten seconds are added up first, since a burst may last
+several seconds. Only adjacent blocks are compared, so that slow drift does not count as clustering. A jump
+that the candidate shares is an incident of both arms and is ignored. A jump of the control alone counts only
+as far as bursts explain it: otherwise one short outage of the control would blind the test for as long as it
+is remembered. The estimate is a ratio of sums, since a mean of ratios would be too low for rare failures. A
+prior applies before any data, the estimate is raised while there are few blocks, and old blocks fade.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _LARGEST: Final = 64.0
 _HEAVIEST: Final = 16.0
 """Limit of what one change adds to `expected`, as a multiple of the mean of earlier changes."""
 
+_SECONDS: Final = 10.0
+"""The shortest block that is compared with the one before."""
+
 _Share = tuple[int, int]
 
 
@@ -38,7 +41,8 @@ class Dispersion:
     """Squared differences of adjacent control blocks, and their expectation under independence.
 
     `last` is (failed, total) of the control in its last block with requests, `last_candidate` the same of the
-    candidate in that block.
+    candidate in that block. `open_control` and `open_candidate` are those of the `open_seconds` of short
+    blocks that are not compared yet.
     """
 
     observed: float = 0.0
@@ -46,11 +50,23 @@ class Dispersion:
     blocks: float = 0.0
     last: _Share | None = None
     last_candidate: _Share = (0, 0)
+    open_control: _Share = (0, 0)
+    open_candidate: _Share = (0, 0)
+    open_seconds: float = 0.0
 
-    def add_block(self, control: _Share, candidate: _Share = (0, 0)) -> Dispersion:
+    def add_block(self, control: _Share, candidate: _Share = (0, 0), seconds: float = _SECONDS) -> Dispersion:
         """Return the state after one more block: (failed, total) of each arm."""
         if not control[1]:
             return self
+        control, candidate = _sum(self.open_control, control), _sum(self.open_candidate, candidate)
+        seconds += self.open_seconds
+        if seconds < _SECONDS:
+            return replace(self, open_control=control, open_candidate=candidate, open_seconds=seconds)
+        whole = replace(self, open_control=(0, 0), open_candidate=(0, 0), open_seconds=0.0)
+        return whole.compare(control, candidate)
+
+    def compare(self, control: _Share, candidate: _Share) -> Dispersion:
+        """Return the state after a block of ten seconds or more."""
         if self.last is None:
             return replace(self, last=control, last_candidate=candidate)
         difference, chance = _change(self.last, control)
@@ -77,6 +93,10 @@ class Dispersion:
         prior = _PRIOR_BLOCKS * usual
         found = (_PRIOR_PHI * prior + self.observed) / (prior + self.expected)
         return max(1.0, found + max(0.0, found - 1) / sqrt(self.blocks + _PRIOR_BLOCKS))
+
+
+def _sum(one: _Share, other: _Share) -> _Share:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _change(before: _Share, after: _Share) -> tuple[float, float]:

@@ -33,8 +33,10 @@ __all__ = ["ALPHA_PART", "FrozenRate"]
 ALPHA_PART: Final = 0.25
 """The part of a guardrail's alpha that this test may use, in addition to that of the comparison."""
 
+_SECONDS: Final = 10.0
 _FADING: Final = 0.98
 _FADING_OF_RECENT: Final = 0.7
+"""The weight of requests relative to those ten seconds later."""
 _PRIOR_REQUESTS: Final = 2.0
 """Assumed requests with the usual failed share; they smooth the share of the control's very last blocks."""
 _TOLERATED_ODDS: Final = 3.0
@@ -64,16 +66,17 @@ class FrozenRate:
     candidate_total: int = 0
     bets: tuple[float, ...] = (-inf,) * len(_ALTERNATIVES)
 
-    def add_control(self, failed: int, total: int) -> FrozenRate:
-        """Return the state after a block with requests of the control."""
+    def add_control(self, failed: int, total: int, seconds: float = _SECONDS) -> FrozenRate:
+        """Return the state after a block of `seconds` with requests of the control."""
         if not total:
             return self
+        fading, fading_of_recent = (f ** (seconds / _SECONDS) for f in (_FADING, _FADING_OF_RECENT))
         return replace(
             self,
-            failed=_FADING * self.failed + failed,
-            total=_FADING * self.total + total,
-            recent_failed=_FADING_OF_RECENT * self.recent_failed + failed,
-            recent_total=_FADING_OF_RECENT * self.recent_total + total,
+            failed=fading * self.failed + failed,
+            total=fading * self.total + total,
+            recent_failed=fading_of_recent * self.recent_failed + failed,
+            recent_total=fading_of_recent * self.recent_total + total,
         )
 
     def add_candidate_alone(self, failed: int, total: int, phi: float = 1.0) -> FrozenRate:

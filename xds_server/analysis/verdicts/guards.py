@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardState"]
 
 _FADING: Final = 0.9
-"""The weight of a block's requests relative to the next block's in the recent share."""
+"""The weight of requests relative to those ten seconds later in the recent share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +41,12 @@ class GuardState:
         """Return the state after a block of `seconds` with counts of (candidate, control)."""
         share, free = guard.definition.share, Price()
         x, n = (0, 0) if share is None else share(arms[0])
+        fading = _FADING ** (seconds / 10.0)
         return replace(
             self,
             state=self.state.add_block(guard, arms, (free, free), seconds),
-            x=_FADING * self.x + x,
-            n=_FADING * self.n + n,
+            x=fading * self.x + x,
+            n=fading * self.n + n,
         )
 
     def is_gross(self, guard: Guardrail) -> bool:

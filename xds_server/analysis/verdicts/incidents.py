@@ -42,20 +42,25 @@ _NEARLY_ALL: Final = 0.9
 _FACTOR: Final = 2.0
 """By what factor the mean of the control has to be above or below its usual value."""
 _SMOOTHING: Final = 0.1
+"""The weight of ten seconds in the usual share."""
+_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIncidents:
     """The usual failed share of the control, and the blocks left out.
 
-    `present` is whether the newest block is left out. `in_row` are the seconds of unusual blocks without a
-    usual one between them, `left_out` the seconds of the blocks left out, with older ones fading.
+    `present` is whether the newest block is left out. `recent` has the seconds, failures and requests of the
+    newest blocks with an unusual share, over ten seconds at most: the failures of short blocks count
+    together. `in_row` are the seconds of unusual blocks without a usual one between them, `left_out` the
+    seconds of the blocks left out, with older ones fading.
     """
 
     usual: float | None = None
     in_row: float = 0.0
     left_out: float = 0.0
     present: bool = False
+    recent: tuple[float, int, int] = (0.0, 0, 0)
 
     def add_share(self, failed: int, total: int, seconds: float) -> ControlIncidents:
         """Return the state after a block in which `failed` of `total` requests of the control failed."""
@@ -63,12 +68,19 @@ class ControlIncidents:
             return replace(self, present=False)
         share = failed / total
         usual = share if self.usual is None else self.usual
-        enough = failed >= (_LEAST_IF_ALL if share >= _NEARLY_ALL else _LEAST)
-        unusual = (enough and share >= usual + _JUMP) or (self.present and share >= usual + _END)
-        after = self._after(unusual, seconds)
+        recent = (0.0, 0, 0)
+        if share >= usual + _JUMP:
+            known = self.recent if self.recent[0] + seconds <= _SECONDS else recent
+            recent = known[0] + seconds, known[1] + failed, known[2] + total
+        enough = recent[1] > 0 and recent[1] >= (
+            _LEAST_IF_ALL if recent[1] >= _NEARLY_ALL * recent[2] else _LEAST
+        )
+        unusual = enough or (self.present and share >= usual + _END)
+        after = replace(self._after(unusual, seconds), recent=recent)
         if after.present:
             return after
-        return replace(after, usual=usual + _SMOOTHING * (share - usual))
+        smoothing = 1 - (1 - _SMOOTHING) ** (seconds / _SECONDS)
+        return replace(after, usual=usual + smoothing * (share - usual))
 
     def add_mean(self, logarithm: float, total: int, seconds: float) -> ControlIncidents:
         """Return the state after a block; `logarithm` is that of the control's mean over its usual mean."""

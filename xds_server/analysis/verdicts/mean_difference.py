@@ -9,17 +9,24 @@ is wrong.
 Blocks that are all equal do not prove that requests are: answers limited to 16 tokens, or rounding, make them
 so. A smallest deviation per request is therefore assumed, and differences that rounding explains are zero.
 
+Evidence may begin at any time, as it does for odds ratios (`mixed_starts`). A normal mixture needs the sums
+since its start, so that only starts at ages that grow geometrically are kept. The others lose their weight,
+which is valid.
+
 Source: Robbins 1970; Waudby-Smith et al., "Time-uniform central limit theory" (asymptotic confidence
 sequences).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import erfc, log, sqrt
 from typing import Final
 
-__all__ = ["MIN_BLOCKS", "Means"]
+from xds_server.analysis.verdicts.e_values import log_sum_exp
+from xds_server.analysis.verdicts.mixed_starts import START_SECONDS, start_weight
+
+__all__ = ["MIN_BLOCKS", "MeanStarts", "Means"]
 
 MIN_BLOCKS: Final = 8
 """With fewer blocks there is no evidence: their variance is unknown."""
@@ -28,6 +35,8 @@ _TUNED: Final = 300.0
 """The number of requests of the smaller arm at which the bounds are tightest."""
 _RESOLUTION: Final = 1e-9
 """Differences up to this size (relative, or of logarithms) are rounding errors of sums and count as zero."""
+_AGE_RATIO: Final = 1.5
+"""The largest ratio of the ages, in blocks, of two starts that are kept, apart from the youngest ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +57,10 @@ class Means:
         """Return the sums with one more block."""
         if not candidate_n or not control_n:
             return self
-        weight = candidate_n * control_n / (candidate_n + control_n)
+        return self.add_weighted(difference, _weight(candidate_n, control_n))
+
+    def add_weighted(self, difference: float, weight: float) -> Means:
+        """Return the sums with one more block of this weight."""
         if abs(difference) <= _RESOLUTION:
             difference = 0.0
         return replace(
@@ -64,9 +76,12 @@ class Means:
         """The estimated difference."""
         return self.total / self.weight if self.weight else 0.0
 
-    def log_evidence_above(self, limit: float) -> float:
-        """Return the log evidence against a difference of at most `limit`."""
-        return self._evidence(self.mean - limit)
+    def log_evidence_above(self, limit: float, least_sigma: float = 0.0) -> float:
+        """Return the log evidence against a difference of at most `limit`.
+
+        `least_sigma` is the smallest standard deviation of one request's value.
+        """
+        return self._evidence(self.mean - limit, least_sigma)
 
     def log_evidence_below(self, limit: float) -> float:
         """Return the log evidence against a difference of at least `limit`."""
@@ -84,7 +99,7 @@ class Means:
 
     def _reach(self, against: float) -> float:
         """Return the distance from the mean at which the evidence is `against`."""
-        low, high = 0.0, self._sigma
+        low, high = 0.0, self.sigma
         while self._evidence(high) < against:
             high *= 2
         for _ in range(40):
@@ -93,18 +108,89 @@ class Means:
         return high
 
     @property
-    def _sigma(self) -> float:
+    def sigma(self) -> float:
         """The standard deviation of one request's value, estimated from at least two blocks."""
         spread = max(0.0, self.squares - self.weight * self.mean * self.mean) / (self.blocks - 1)
         return max(self.noise, sqrt(spread))
 
-    def _evidence(self, excess: float) -> float:
+    def _evidence(self, excess: float, least_sigma: float = 0.0) -> float:
         if self.blocks < MIN_BLOCKS:
             return 0.0
-        total = excess * self.weight / self._sigma
+        total = excess * self.weight / max(self.sigma, least_sigma)
         whole = self.weight + _TUNED
         z = total / sqrt(whole)
         return log(_TUNED / whole) / 2 + _log_twice_normal(z) + z * z / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanStarts:
+    """The sums over all blocks, and those since later starts with their weights, the oldest first.
+
+    Differences of blocks shorter than ten seconds are averaged first, since their means are far from normal:
+    `open` has the seconds, the weight and the weighted sum of those that are not added yet.
+
+    A later start has few blocks, and its own variance is uncertain. The deviation of all blocks is therefore
+    the least that is assumed.
+    """
+
+    whole: Means = field(default_factory=Means)
+    later: tuple[tuple[float, Means], ...] = ()
+    starts: int = 0
+    open: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def add_block(
+        self, difference: float, candidate_n: int, control_n: int, seconds: float = START_SECONDS
+    ) -> MeanStarts:
+        """Return the sums with one more block of `seconds`, with which evidence starts anew, too."""
+        if not candidate_n or not control_n:
+            return self
+        weight = _weight(candidate_n, control_n)
+        seconds, whole = seconds + self.open[0], weight + self.open[1]
+        total = weight * difference + self.open[2]
+        if seconds < START_SECONDS:
+            return replace(self, open=(seconds, whole, total))
+        return self._add(total / whole, whole)
+
+    def _add(self, difference: float, weight: float) -> MeanStarts:
+        later = tuple((part, means.add_weighted(difference, weight)) for part, means in self.later)
+        if self.starts:
+            first = Means(noise=self.whole.noise).add_weighted(difference, weight)
+            later = _thinned((*later, (start_weight(self.starts), first)))
+        return MeanStarts(
+            whole=self.whole.add_weighted(difference, weight), later=later, starts=self.starts + 1
+        )
+
+    def log_evidence_above(self, limit: float) -> float:
+        """Return the log evidence that the difference has been above `limit` since some start."""
+        first, sigma = start_weight(0), self._sigma
+        parts = [log(first) + self.whole.log_evidence_above(limit)]
+        parts += [log(weight) + means.log_evidence_above(limit, sigma) for weight, means in self.later]
+        unused = 1 - first - sum(weight for weight, _ in self.later)
+        return log_sum_exp((*parts, log(unused)))
+
+    def doubt_above(self, limit: float) -> float:
+        """Return the log evidence since any later start that the difference is above `limit`."""
+        sigma = self._sigma
+        return max((means.log_evidence_above(limit, sigma) for _, means in self.later), default=0.0)
+
+    @property
+    def _sigma(self) -> float:
+        return self.whole.sigma if self.whole.blocks > 1 else 0.0
+
+
+def _weight(candidate_n: int, control_n: int) -> float:
+    return candidate_n * control_n / (candidate_n + control_n)
+
+
+def _thinned(starts: tuple[tuple[float, Means], ...]) -> tuple[tuple[float, Means], ...]:
+    """Return the starts without those that have both neighbors close in age; the newest ones are all kept."""
+    kept: list[tuple[float, Means]] = []
+    for place, start in enumerate(starts):
+        is_inner = 0 < place < len(starts) - 1
+        if is_inner and kept[-1][1].blocks <= _AGE_RATIO * starts[place + 1][1].blocks:
+            continue
+        kept.append(start)
+    return tuple(kept)
 
 
 def _log_twice_normal(z: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import log
+from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.freshness import format_time
 from xds_server.analysis.verdicts.metric_state import MIN_REQUESTS
 from xds_server.analysis.verdicts.metrics import GUARDS, Kind
+from xds_server.analysis.verdicts.mixed_starts import DOUBT
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ _COMPARED: Final = {
     Kind.MEAN: ("mean", "is"),
 }
 """What the ratio of a metric compares, with its verb."""
+
+_LARGEST_LOG: Final = log(1e12)
 
 
 def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
@@ -59,6 +62,10 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
             if state.candidate.n < guardrail.min_samples:
                 share = f"{state.candidate.n} of {guardrail.min_samples} required requests"
                 return f"{numbers}; {share} of the candidate were compared"
+            if (doubt := state.doubt(guardrail)) >= DOUBT:
+                odds = exp(min(doubt, _LARGEST_LOG))
+                newest = f"evidence against chance {odds:,.0f} : 1"
+                return f"{numbers}; undecided: the candidate is worse in the newest requests, {newest}"
             remaining = verdict.remaining
             wait = "" if remaining is None else f"; about {_format_remaining(remaining)} needed"
             return f"{numbers}; undecided: {ratio}{wait}"

@@ -15,9 +15,9 @@ from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.e_values import log_mean_exp
 from xds_server.analysis.verdicts.frozen_rate import ALPHA_PART, FrozenRate
 from xds_server.analysis.verdicts.incidents import ControlIncidents
-from xds_server.analysis.verdicts.mean_difference import Means
+from xds_server.analysis.verdicts.mean_difference import Means, MeanStarts
 from xds_server.analysis.verdicts.metrics import Kind, Price
-from xds_server.analysis.verdicts.odds_ratio import Odds, Table, grid_with
+from xds_server.analysis.verdicts.odds_ratio import Comparison, Odds, Table
 
 if TYPE_CHECKING:
     from xds_server.analysis.counts import Counts
@@ -27,13 +27,16 @@ __all__ = ["MIN_REQUESTS", "MetricState", "Totals", "quantile"]
 
 MIN_REQUESTS: Final = {0.5: 100, 0.99: 500}
 """The number of the control's requests required before a quantile of theirs is the reference, by quantile."""
+_SECONDS: Final = 10.0
 _FADING: Final = 0.98
-_MAX_BLOCK_WEIGHT: Final = 200
-"""The largest weight of one block in the reference, in requests.
+"""The weight of requests in the reference relative to those ten seconds later."""
+_MAX_WEIGHT: Final = 200
+"""The largest weight of ten seconds in the reference, in requests.
 
 A short burst of unusual requests must not determine the reference.
 """
 _SMOOTHING: Final = 0.2
+"""The weight of ten seconds in the reference mean."""
 _TOKEN_NOISE: Final = log(1.25) / sqrt(12)
 """The standard deviation of the logarithm of a value that may lie anywhere in its bucket of tokens."""
 _MAX_EXCESS: Final = 3.0
@@ -76,8 +79,8 @@ class MetricState:
     compared: both had requests, and the control had no incident of its own.
     """
 
-    odds: Odds
-    means: Means = field(default_factory=Means)
+    comparison: Comparison
+    mean_starts: MeanStarts = field(default_factory=MeanStarts)
     dispersion: Dispersion = field(default_factory=Dispersion)
     reference_edge: int | None = None
     reference_buckets: tuple[float, ...] = ()
@@ -92,7 +95,20 @@ class MetricState:
     def initial(cls, guardrail: Guardrail) -> MetricState:
         """Return the state before the first block."""
         means = Means(noise=_TOKEN_NOISE) if guardrail.metric == "tokens-per-request" else Means()
-        return cls(odds=Odds.initial(grid_with(*_grid_ratios(guardrail))), means=means)
+        comparison = Comparison.initial()
+        if guardrail.definition.kind is not Kind.MEAN:
+            comparison = Comparison.initial(_tolerated_odds(guardrail), guardrail.margin)
+        return cls(comparison=comparison, mean_starts=MeanStarts(whole=means))
+
+    @property
+    def odds(self) -> Odds:
+        """The likelihoods of odds ratios since the start of the run."""
+        return self.comparison.odds
+
+    @property
+    def means(self) -> Means:
+        """The sums of differences since the start of the run."""
+        return self.mean_starts.whole
 
     def add_block(
         self,
@@ -106,7 +122,7 @@ class MetricState:
             case Kind.SHARE:
                 return self._add_share(guardrail, arms, seconds)
             case Kind.EXCEEDANCE:
-                return self._add_exceedance(guardrail, arms)
+                return self._add_exceedance(guardrail, arms, seconds)
             case Kind.MEAN:
                 return self._add_mean(guardrail, arms, prices, seconds)
 
@@ -121,33 +137,53 @@ class MetricState:
         incidents = self.incidents.add_share(y, m, seconds)
         if incidents.present:
             return replace(self, incidents=incidents)
-        after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m))
-        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m))
+        after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m), seconds)
+        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m, seconds))
 
-    def _add_exceedance(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> MetricState:
+    def _add_exceedance(
+        self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
+    ) -> MetricState:
         metric = guardrail.definition
         if metric.buckets is None:
             return self
         candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
-        # The test is valid only if the edge was fixed before the block it is applied to.
         edge = self.reference_edge
-        fading = tuple(_FADING * old for old in self.reference_buckets) or (0.0,) * len(control)
-        weight = min(1.0, _MAX_BLOCK_WEIGHT / max(1, sum(control)))
+        tens = seconds / _SECONDS
+        fading = tuple(_FADING**tens * old for old in self.reference_buckets) or (0.0,) * len(control)
+        weight = min(1.0, _MAX_WEIGHT * tens / max(1, sum(control)))
         buckets = tuple(old + weight * new for old, new in zip(fading, control, strict=True))
         next_edge = edge
         if sum(buckets) >= MIN_REQUESTS[metric.quantile]:
             next_edge = min(_nearest_edge_to_quantile(buckets, metric.quantile), len(metric.edges) - 1)
         after = replace(self, reference_buckets=buckets, reference_edge=next_edge)
-        if edge is None:
-            return after
+        # The test is valid only if the edge was fixed before the block it is applied to.
+        table = self._exceedances(guardrail, arms)
+        return after if table is None else _add_table(after, table, seconds, (candidate, control))
+
+    def _exceedances(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> Table | None:
+        """Return how many requests of each arm took longer than the reference; None without one."""
+        metric, edge = guardrail.definition, self.reference_edge
+        if metric.buckets is None or edge is None:
+            return None
+        candidate, control = metric.buckets(arms[0]), metric.buckets(arms[1])
         tolerated = nearest_edge(metric.edges, metric.edges[edge] * guardrail.max_ratio)
-        table = Table(
+        return Table(
             candidate_x=sum(candidate[tolerated + 1 :]),
             candidate_n=sum(candidate),
             control_x=sum(control[edge + 1 :]),
             control_n=sum(control),
         )
-        return _add_table(after, table, (candidate, control))
+
+    def looks_worse(self, guardrail: Guardrail, arms: tuple[Counts, Counts]) -> bool:
+        """Return whether the share of these counts is higher at the candidate; means are not looked at."""
+        metric = guardrail.definition
+        if metric.share is not None:
+            (x, n), (y, m) = metric.share(arms[0]), metric.share(arms[1])
+            return x > 0 and (not m or x * m > y * n)
+        table = self._exceedances(guardrail, arms) if metric.kind is Kind.EXCEEDANCE else None
+        if table is None:
+            return False
+        return table.candidate_x * table.control_n > table.control_x * table.candidate_n
 
     def _add_mean(
         self,
@@ -170,7 +206,7 @@ class MetricState:
             incidents = incidents.add_mean(_log_ratio(control_mean, reference, in_logs=in_logs), m, seconds)
         if incidents.present:
             return replace(self, incidents=incidents)
-        reference += _SMOOTHING * (control_mean - reference)
+        reference += (1 - (1 - _SMOOTHING) ** (seconds / _SECONDS)) * (control_mean - reference)
         after = replace(self, reference_mean=reference, incidents=incidents)
         if candidate is None:
             return after
@@ -183,17 +219,17 @@ class MetricState:
             return after
         return replace(
             after,
-            means=self.means.add_block(difference, n, m),
+            mean_starts=self.mean_starts.add_block(difference, n, m, seconds),
             candidate=self.candidate.add(0, n, candidate_mean * n),
             control=self.control.add(0, m, control_mean * m),
             blocks=self.blocks + 1,
         )
 
     def log_evidence_against(self, guardrail: Guardrail) -> float:
-        """Return the log evidence that the candidate is worse than tolerated."""
+        """Return the log evidence that the candidate is worse than tolerated, since some start."""
         if guardrail.definition.kind is Kind.MEAN:
-            return self.means.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
-        return self.odds.log_evidence_worse(_tolerated_odds(guardrail))
+            return self.mean_starts.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))
+        return self.comparison.log_evidence_worse
 
     @property
     def log_evidence_of_gross_failure(self) -> float:
@@ -203,6 +239,12 @@ class MetricState:
         verdict can use the same threshold as for `log_evidence_against`.
         """
         return self.frozen_rate.log_evidence + log(ALPHA_PART)
+
+    def doubt(self, guardrail: Guardrail) -> float:
+        """Return the log evidence in the newest blocks that the candidate is worse, since any start."""
+        if guardrail.definition.kind is Kind.MEAN:
+            return self.mean_starts.doubt_above(_mean_limit(guardrail, guardrail.max_ratio))
+        return self.comparison.worse.doubt
 
     def log_evidence_for(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is not worse by more than the margin."""
@@ -230,16 +272,21 @@ class MetricState:
         return log_mean_exp(ratios)
 
 
-def _add_table(state: MetricState, table: Table, buckets: tuple[Buckets, Buckets] = ((), ())) -> MetricState:
+def _add_table(
+    state: MetricState,
+    table: Table,
+    seconds: float,
+    buckets: tuple[Buckets, Buckets] = ((), ()),
+) -> MetricState:
     dispersion = state.dispersion.add_block(
-        (table.control_x, table.control_n), (table.candidate_x, table.candidate_n)
+        (table.control_x, table.control_n), (table.candidate_x, table.candidate_n), seconds
     )
     after = replace(state, dispersion=dispersion)
     if not table.candidate_n or not table.control_n:
         return after
     return replace(
         after,
-        odds=state.odds.add_block(table).with_phi(dispersion.phi),
+        comparison=state.comparison.add_block(table, dispersion.phi, seconds),
         candidate=state.candidate.add(table.candidate_x, table.candidate_n, buckets=buckets[0]),
         control=state.control.add(table.control_x, table.control_n, buckets=buckets[1]),
         blocks=state.blocks + 1,
@@ -291,12 +338,6 @@ def _nearest_edge_to_quantile(buckets: tuple[float, ...], quantile: float) -> in
             return index - 1 if index and usable and nearer else index
         before = share
     return len(buckets) - 1
-
-
-def _grid_ratios(guardrail: Guardrail) -> tuple[float, ...]:
-    return (
-        (_tolerated_odds(guardrail), guardrail.margin) if guardrail.definition.kind is not Kind.MEAN else ()
-    )
 
 
 def _tolerated_odds(guardrail: Guardrail) -> float:

@@ -8,6 +8,10 @@ an e-process: under "not worse" it exceeds 1/alpha at any time with a probabilit
 other direction the same numbers prove that the candidate is *not* worse than a margin, which a promotion
 requires.
 
+`Odds` has the likelihoods since the start of the run and the bounds of the odds ratio over all of it.
+`Comparison` mixes starts for the evidence against a candidate, so that a late fault is found like an early
+one.
+
 Source: Ville's inequality; Turner, Ly and Grünwald, "Generic E-variables for exact sequential k-sample
 tests".
 """
@@ -21,10 +25,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from xds_server.analysis.verdicts.mixed_starts import START_SECONDS, MixedStarts, log_mean
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GRID", "Odds", "Table", "grid_with"]
+__all__ = ["GRID", "Comparison", "Odds", "Table", "grid_with"]
 
 GRID: Final = tuple(2.0 ** (step / 4) for step in range(-16, 17))
 """The odds ratios of the grid: from 1/16 to 16, each about a fifth above the one before."""
@@ -73,7 +79,11 @@ class Odds:
         """Return the state after one more block."""
         if table.uninformative:
             return self
-        return replace(self, loglik=self.loglik + _loglik(table, self.grid))
+        return self.add_likelihoods(_loglik(table, self.grid))
+
+    def add_likelihoods(self, loglik: NDArray[np.float64]) -> Odds:
+        """Return the state after a block with these log-likelihoods of the grid."""
+        return replace(self, loglik=self.loglik + loglik)
 
     def with_phi(self, phi: float) -> Odds:
         """Return the same evidence with another dispersion."""
@@ -82,12 +92,12 @@ class Odds:
     def log_evidence_worse(self, ratio: float) -> float:
         """Return the log evidence against an odds ratio of at most `ratio`."""
         at = _index(self.grid, ratio)
-        return _log_mean(self.loglik[at + 1 :] - self.loglik[at], self.phi)
+        return log_mean((self.loglik[at + 1 :] - self.loglik[at]) / self.phi)
 
     def log_evidence_better(self, ratio: float) -> float:
         """Return the log evidence against an odds ratio of at least `ratio`."""
         at = _index(self.grid, ratio)
-        return _log_mean(self.loglik[:at] - self.loglik[at], self.phi)
+        return log_mean((self.loglik[:at] - self.loglik[at]) / self.phi)
 
     def bounds(self, below_alpha: float, above_alpha: float) -> tuple[float | None, float | None]:
         """Return the bounds of the odds ratio, valid for all checks together.
@@ -112,6 +122,38 @@ class Odds:
         return self.grid[int(self.loglik.argmax())] if self.loglik.any() else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """The evidence on one odds ratio: all of it in `odds`, that it is above `tolerated` in `worse`."""
+
+    tolerated: float
+    odds: Odds
+    worse: MixedStarts
+
+    @classmethod
+    def initial(cls, tolerated: float = 1.0, margin: float = 3.0) -> Comparison:
+        """Return the state before the first block."""
+        grid = grid_with(tolerated, margin)
+        alternatives = len(grid) - _index(grid, tolerated) - 1
+        return cls(tolerated=tolerated, odds=Odds.initial(grid), worse=MixedStarts.initial(alternatives))
+
+    def add_block(self, table: Table, phi: float = 1.0, seconds: float = START_SECONDS) -> Comparison:
+        """Return the state after a block of `seconds`; `phi` is the dispersion."""
+        if table.uninformative:
+            return replace(self, odds=self.odds.with_phi(phi), worse=self.worse.wait(phi, seconds))
+        loglik, at = _loglik(table, self.odds.grid), _index(self.odds.grid, self.tolerated)
+        return replace(
+            self,
+            odds=self.odds.add_likelihoods(loglik).with_phi(phi),
+            worse=self.worse.add_block(loglik[at + 1 :] - loglik[at], phi, seconds),
+        )
+
+    @property
+    def log_evidence_worse(self) -> float:
+        """The log evidence that the odds ratio has been above `tolerated` since some start."""
+        return self.worse.log_evidence(self.odds.log_evidence_worse(self.tolerated))
+
+
 @lru_cache(maxsize=1024)
 def _index(grid: tuple[float, ...], ratio: float) -> int:
     return min(range(len(grid)), key=lambda i: abs(log(grid[i] / ratio)))
@@ -121,14 +163,6 @@ def _index(grid: tuple[float, ...], ratio: float) -> int:
 def grid_with(*ratios: float) -> tuple[float, ...]:
     """Return the grid with the odds ratios of a policy added."""
     return tuple(sorted({*GRID, *ratios}))
-
-
-def _log_mean(values: NDArray[np.float64], phi: float) -> float:
-    if not len(values):
-        return 0.0
-    scaled = values / phi
-    top = float(scaled.max())
-    return top + log(float(np.exp(scaled - top).mean()))
 
 
 _factorials: NDArray[np.float64] = np.concatenate(

@@ -59,8 +59,8 @@ class Guardrail:
     Worse by more than `max_ratio` is a regression; `margin` must be excluded before a promotion. A share of
     failures proven to be below `acceptable` passes without a comparison, since arms without failures cannot
     be compared.
-    With fewer than `min_samples` requests of the candidate, the only possible verdict is Fail, for a gross
-    failure while the control has no requests.
+    With fewer than `min_samples` requests of the candidate it does not pass. The evidence of a fault is valid
+    with any number; `least_to_fail` requests are needed where one client may cause all of them.
     """
 
     metric: str
@@ -68,6 +68,7 @@ class Guardrail:
     max_ratio: float
     margin: float
     min_samples: int = 50
+    least_to_fail: int = 0
     acceptable: float = ACCEPTABLE
 
     @property
@@ -95,7 +96,8 @@ class Threshold:
     """A fixed limit on the candidate's value over `window` seconds, or on the result of a query.
 
     The candidate fails if the comparison holds for `lasting` seconds without interruption or, with a
-    `failure_limit`, in more than that many measurements. If a query fails more than `error_limit` times in a
+    `failure_limit`, in more than that many measurements. It is measured at the end of a block, at most once
+    in `every` seconds. If a query fails more than `error_limit` times in a
     row, the finding is Error.
     """
 
@@ -105,6 +107,7 @@ class Threshold:
     comparison: ComparisonOperator
     limit: float
     window: float = 60.0
+    every: float = 0.0
     lasting: float = 0.0
     failure_limit: int | None = None
     error_limit: int = 4

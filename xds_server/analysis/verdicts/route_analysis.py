@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Block, Counts, Leg, Role, add_counts
 from xds_server.analysis.verdicts.analyzed_block import AnalyzedBlock, BlockContext
-from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
+from xds_server.analysis.verdicts.candidate import (
+    CandidateEvidence,
+    add_block,
+    analyze,
+    start_evidence,
+)
+from xds_server.analysis.verdicts.faults import proves_fault
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
 from xds_server.analysis.verdicts.result import AnalysisResult, combine_results
 from xds_server.analysis.verdicts.rule_guards import RuleGuards
@@ -29,11 +35,12 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.result import MetricVerdict
     from xds_server.rollout import State
 
-__all__ = ["Arms", "RouteAnalysis"]
+__all__ = ["LONGEST_BLOCK", "Arms", "RouteAnalysis"]
 
-_BEFORE: Final = 60
-"""The number of earlier blocks that are kept: their control counts are the reference when a run starts."""
-
+_BEFORE: Final = 600.0
+"""Seconds of earlier blocks that are kept: their control counts are the reference when a run starts."""
+LONGEST_BLOCK: Final = 10.0
+"""Seconds after which a block ends: within a longer one, rates and weights change."""
 
 _AFTER_PROMOTION: Final = 600.0
 """Seconds after the last change of weights for which a promoted candidate is analyzed without a control."""
@@ -59,7 +66,7 @@ class RouteAnalysis:
     block_started: float
     pending_counts: dict[Leg, Counts] = field(default_factory=dict)
     totals: dict[Leg, Counts] = field(default_factory=dict)
-    earlier_blocks: deque[Block] = field(default_factory=lambda: deque(maxlen=_BEFORE))
+    earlier_blocks: deque[Block] = field(default_factory=deque)
     evidence: dict[str, CandidateEvidence] = field(default_factory=dict)
     results: dict[str, AnalysisResult] = field(default_factory=dict)
     missing: str = ""
@@ -69,7 +76,9 @@ class RouteAnalysis:
     _empty: bool = True
     _analyzed_at: float = 0.0
     _inferred: dict[str, Leg] = field(default_factory=dict)
-    _unstored: deque[AnalyzedBlock] = field(default_factory=lambda: deque(maxlen=_BEFORE))
+    _unstored: deque[AnalyzedBlock] = field(default_factory=deque)
+    _seen: tuple[int, bool, Mapping[str, int]] | None = None
+    _counted: bool = False
 
     def add_counts(self, legs: Mapping[Leg, Counts]) -> None:
         """Add counts that a proxy reported to the current block."""
@@ -77,14 +86,39 @@ class RouteAnalysis:
             for sums in (self.pending_counts, self.totals):
                 known = sums.get(leg)
                 sums[leg] = counts if known is None else add_counts(known, counts)
+        self._counted = True
 
-    def close_block(self, now: float, interval: float) -> Block | None:
-        """End the current block at `now` and return it; None before `interval` seconds have passed."""
-        if now - self.block_started < interval:
-            return None
-        block = Block(start=self.block_started, seconds=now - self.block_started, legs=self.pending_counts)
+    def close_block(self, now: float, interval: float, state: State, policy: Policy) -> Block | None:
+        """End the current block at `now` and return it; None while it goes on.
+
+        A block ends after `interval` seconds; when weights change, since arms are compared at
+        equal weights; and as soon as its counts prove a fault of a candidate.
+        """
+        seconds = now - self.block_started
+        block = Block(start=self.block_started, seconds=seconds, legs=self.pending_counts)
+        seen = state.run, bool(state.mirror), state.weights
+        changed = self._seen is not None and self._seen != seen
+        if seconds < interval and (not seconds or not changed):
+            counted, self._counted = self._counted, False
+            self._seen = self._seen or seen
+            if not (seconds and counted and self._proves_fault(block, state, policy)):
+                return None
+        self._seen = seen
         self.block_started, self.pending_counts = now, {}
         return block
+
+    def _proves_fault(self, block: Block, state: State, policy: Policy) -> bool:
+        """Return whether a Fail would follow if the current block ended now, and there is none yet."""
+        if self.by_rules.proves_fault(block, state, policy):
+            return True
+        if (self._run, self._policy) != (state.run, policy):
+            return False
+        return any(
+            proves_fault(self.evidence[leg.variant], policy, block)
+            for leg in _exposed_legs(state, block.start)
+            if leg.variant not in self.failed(state)
+            and (leg.variant in self.evidence and self.evidence[leg.variant].candidate == leg)
+        )
 
     def add_block(
         self,
@@ -116,6 +150,8 @@ class RouteAnalysis:
             return stored
         if block.legs:
             self._unstored.append(analyzed)
+            while _seconds(known.block for known in self._unstored) > _BEFORE:
+                self._unstored.popleft()
         return ()
 
     def add(self, analyzed: AnalyzedBlock, policy: Policy, arms: Arms) -> None:
@@ -150,6 +186,8 @@ class RouteAnalysis:
         """Keep a block as one before a run, without adding it to the evidence."""
         if block.legs:
             self.earlier_blocks.append(block)
+            while len(self.earlier_blocks) > 1 and _seconds(self.earlier_blocks) > _BEFORE:
+                self.earlier_blocks.popleft()
 
     def restore(
         self, blocks: Iterable[AnalyzedBlock], state: State, policy: Policy, *, cut_off: bool = False
@@ -269,6 +307,10 @@ def _can_return(state: State, now: float) -> bool:
 
 def _end(block: Block) -> float:
     return block.start + block.seconds
+
+
+def _seconds(blocks: Iterable[Block]) -> float:
+    return sum(block.seconds for block in blocks)
 
 
 def _only(block: Block, leg: Leg) -> Block:

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from xds_server.analysis.counts import Leg, Role
-from xds_server.analysis.verdicts.candidate import CandidateEvidence, add_block, analyze, start_evidence
+from xds_server.analysis.verdicts.candidate import (
+    CandidateEvidence,
+    add_block,
+    analyze,
+    start_evidence,
+)
+from xds_server.analysis.verdicts.faults import proves_fault
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
@@ -55,6 +61,17 @@ class RuleGuards:
             evidence = self._evidence.get(leg.variant) or start_evidence(guards, leg, control)
             self._evidence[leg.variant] = evidence = add_block(evidence, guards, block)
             self.results[leg.variant] = analyze(evidence, guards, block.start + block.seconds)
+
+    def proves_fault(self, block: Block, state: State, policy: Policy) -> bool:
+        """Return whether a guard would fail if the current block ended now."""
+        if not self.results or self._since != (state.run, state.generation, policy):
+            return False
+        guards = replace(policy, guardrails=(), thresholds=())
+        return any(
+            proves_fault(self._evidence[name], guards, block)
+            for name, result in self.results.items()
+            if name in self._evidence and result.finding is not Finding.FAIL
+        )
 
     @property
     def failed(self) -> dict[str, AnalysisResult]:

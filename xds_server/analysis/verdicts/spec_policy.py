@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.verdicts.metrics import METRICS, Price
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["policy_from_spec", "replaced_guards"]
 
 _REPLACES: Final = {"success-rate": "failed"}
-_GUARD_SAMPLES: Final = 10
-"""The number of the candidate's requests before a guard can fail."""
+_CLIENTS: Final = frozenset({"rejected", "abandoned"})
+"""Guards that count what clients may cause: one client may send all of the first requests."""
+_LEAST_OF_CLIENTS: Final = 10
+"""The number of the candidate's requests before such a guard can fail."""
 
 
 def policy_from_spec(spec: RouteSpec) -> Policy:
@@ -31,7 +34,11 @@ def policy_from_spec(spec: RouteSpec) -> Policy:
     analysis = spec.analysis
     return Policy(
         guardrails=tuple(_guardrail(metric) for metric in analysis.metrics if metric.threshold is None),
-        thresholds=tuple(_threshold(metric) for metric in analysis.metrics if metric.threshold is not None),
+        thresholds=tuple(
+            _threshold(metric, analysis.interval.total_seconds())
+            for metric in analysis.metrics
+            if metric.threshold is not None
+        ),
         alpha=analysis.alpha,
         initial_delay=analysis.initial_delay.total_seconds(),
         dry_run=analysis.dry_run,
@@ -84,10 +91,11 @@ def _guards(analysis: Analysis) -> Iterator[Guardrail]:
     for name, action in analysis.guards.actions().items():
         if action == "off" or name in replaced:
             continue
-        yield Guardrail.of(name, action=RegressionAction(action), min_samples=_GUARD_SAMPLES)
+        guard = Guardrail.of(name, action=RegressionAction(action), min_samples=0)
+        yield replace(guard, least_to_fail=_LEAST_OF_CLIENTS) if name in _CLIENTS else guard
 
 
-def _threshold(metric: AnalysisMetric) -> Threshold:
+def _threshold(metric: AnalysisMetric, every: float) -> Threshold:
     comparison, limit, lasting = read_limit(metric.threshold or "")
     return Threshold(
         name=metric.name,
@@ -96,6 +104,7 @@ def _threshold(metric: AnalysisMetric) -> Threshold:
         comparison=ComparisonOperator(comparison),
         limit=limit,
         window=metric.window.total_seconds(),
+        every=every,
         lasting=lasting,
         failure_limit=metric.failure_limit,
         error_limit=metric.consecutive_error_limit,

@@ -37,14 +37,16 @@ class ThresholdState:
     """One threshold over time.
 
     `value_at` is the end of the last block that contained requests for the value, or a query result.
-    `breached_since` is when the value started to breach the limit. `tripped` stays true once the limit was
-    breached for long enough or often enough; `reason` describes how.
+    `breached_since` is when the value started to breach the limit, `measured_at` the end of the newest block
+    that was measured. `tripped` stays true once the limit was breached for long enough or often enough;
+    `reason` describes how.
     """
 
     recent: tuple[tuple[float, Counts], ...] = ()
     value: float | None = None
     value_at: float | None = None
     breached_since: float | None = None
+    measured_at: float | None = None
     measurements: int = 0
     failures: int = 0
     errors: int = 0
@@ -53,22 +55,30 @@ class ThresholdState:
 
     def add_block(self, threshold: Threshold, found: Measurement, now: float) -> ThresholdState:
         """Return the state after one more block that ended at `now`."""
+        known = self
+        if found.counts is not None:
+            kept = tuple((at, counts) for at, counts in self.recent if at > now - threshold.window)
+            known = replace(self, recent=(*kept, (now, found.counts)))
+        if self.measured_at is not None and now - self.measured_at < threshold.every:
+            return known
+        return replace(known, measured_at=now).measured(threshold, found, now)
+
+    def measured(self, threshold: Threshold, found: Measurement, now: float) -> ThresholdState:
+        """Return the state after a measurement at `now` of the counts so far, or of a query result."""
         if found.failed:
             return replace(self, errors=self.errors + 1)
         recent, value = self.recent, found.value
         value_at = self.value_at if value is None else now
         if found.counts is not None and threshold.metric is not None:
-            kept = tuple((at, counts) for at, counts in recent if at > now - threshold.window)
-            recent = (*kept, (now, found.counts))
             total = recent[0][1]
             for _, counts in recent[1:]:
                 total = add_counts(total, counts)
-            if metric_value(threshold.metric, found.counts, found.price) is not None:
-                value_at = now
+            newest = (at for at, counts in reversed(recent) if _has_value(threshold.metric, counts, found))
+            value_at = next(newest, value_at)
             # A wide window contains old requests for a long time; a value counts only while requests are new.
             fresh = not is_stale(value_at, now)
             value = metric_value(threshold.metric, total, found.price) if fresh else None
-        after = replace(self, recent=recent, value=value, value_at=value_at, errors=0)
+        after = replace(self, value=value, value_at=value_at, errors=0)
         if value is None:
             # A missing value neither starts nor ends a breach; health checks detect a candidate that does not
             # respond.
@@ -91,6 +101,10 @@ class ThresholdState:
             reason = f"{breach} for {now - since:g} s" if threshold.lasting else breach
             return replace(after, tripped=True, reason=reason)
         return after
+
+
+def _has_value(metric: str, counts: Counts, found: Measurement) -> bool:
+    return metric_value(metric, counts, found.price) is not None
 
 
 def measure(

@@ -27,7 +27,7 @@ __all__ = ["SERVICE", "handlers"]
 
 SERVICE: Final = "envoy.service.metrics.v3.MetricsService"
 
-_BYTES_PER_SECOND: Final = 1 << 20
+_BYTES_PER_SECOND: Final = 5 << 20
 _BURST_BYTES: Final = 8 << 20
 
 

@@ -168,14 +168,17 @@ def _add_histogram(sums: CounterTotals, cluster: str, name: str, histogram: wire
 
     The values in a bucket with another bound are counted as above all our bounds.
     """
-    edges, before, ours = EDGES[name], 0, True
+    edges, row, before, ours = EDGES[name], sums.row(cluster, name), 0, True
+    # This loop is most of the cost of a message.
     for bucket in histogram.bucket:
-        more = bucket.cumulative_count - before
-        if more > 0:
+        count = bucket.cumulative_count
+        if count > before:
             index = edges.get(bucket.upper_bound, len(edges))
             ours = ours and (index < len(edges) or bucket.upper_bound == inf)
-            sums.add_bucket(cluster, name, index, more)
-            before = bucket.cumulative_count
+            row[index] += count - before
+            before = count
+            if count == histogram.sample_count:
+                return ours
     if histogram.sample_count > before:
-        sums.add_bucket(cluster, name, len(edges), histogram.sample_count - before)
+        row[len(edges)] += histogram.sample_count - before
     return ours
