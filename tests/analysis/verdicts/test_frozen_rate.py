@@ -114,8 +114,9 @@ def test_a_drifting_rate_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize(("name", "at"), [("alone_fails_at_once", 30), ("alone_fails_after_1_h", 390)])
-def test_a_failing_candidate_is_found_in_the_same_block(name: str, at: int) -> None:
-    assert first_failures(name, runs=2, seed=7) == [at, at]
+def test_a_failing_candidate_is_found_within_seconds(name: str, at: int) -> None:
+    # Times are in blocks of ten seconds.
+    assert all(at < found <= at + 0.3 for found in first_failures(name, runs=2, seed=7))
 
 
 def test_fifty_hours_with_a_rate_that_doubles_have_no_false_failure() -> None:
