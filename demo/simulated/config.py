@@ -23,10 +23,11 @@ class SimulatedConfig:
     ``port`` 0 picks a free port. ``uds`` is the path of a Unix socket, used instead of host and port.
     ``keep_alive`` is how long an idle connection stays open; the default is that of vLLM. ``require_header``
     names a header without which ``/v1/*`` returns 403. ``seed`` drives sampling, jitter and the choice of the
-    requests that a fault hits; answers at temperature 0 do not depend on it unless ``resample`` is set.
-    ``resample`` is the share of words replaced at random in every answer, at any temperature; ``alter`` is
-    the share of words that this model always replaces in the same way. ``keep_requests`` is how many received
-    requests are listed. ``compress`` is the content encoding of every answer: ``accept`` uses the one that
+    requests that a fault hits; answers at temperature 0 do not depend on it without ``resample`` and without
+    a fault that generates random text. ``resample`` is the share of words replaced at random in every text,
+    at any temperature; ``alter`` is the share of the other words that this model always replaces in the same
+    way. ``keep_requests`` is how many of the last requests the request log of the admin API contains.
+    ``compress`` is the content encoding of every answer: ``accept`` uses the one that
     the request prefers, and None encodes no answer, as in vLLM.
     """
 

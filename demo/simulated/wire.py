@@ -120,7 +120,7 @@ class WireError(Exception):
 
     @classmethod
     def too_long(cls, message: str) -> WireError:
-        """Return the error for a prompt, or a prompt and its answer, longer than the context."""
+        """Return the error for an input, or for a prompt and its answer, that is longer than the context."""
         return cls(400, "BadRequestError", message)
 
     @classmethod

@@ -92,7 +92,7 @@ class StoreWriter:
             raise
 
     def _load_state(self) -> None:
-        """Read totals and sequence numbers from the database, at the start and after a reconnect."""
+        """Read totals, sequence numbers and the hash key: at the start, on a reconnect, after `recompare`."""
         self._connect_count = self._connection.connect_count
         self._totals = self._load_totals()
         meta = dict(self._connection.query("SELECT name, value FROM meta"))
@@ -329,7 +329,10 @@ class StoreWriter:
         return result
 
     def delete_expired(self, now: float) -> int:
-        """Delete one batch of expired rows; return the number of deleted rows, 0 if none is left."""
+        """Delete one batch of expired rows; return the number of deleted rows, 0 if none is left.
+
+        While the store exceeds its maximum size, the oldest pairs are deleted, too.
+        """
         return delete_expired(self._connection, self._limits, self._privacy, now, oversize=self.oversize)
 
     def hash_unit(self, unit: str) -> bytes:

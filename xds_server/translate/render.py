@@ -17,7 +17,10 @@ __all__ = ["render"]
 
 
 def render(resource: Resource) -> dict[str, Any]:
-    """Return a resource as JSON with extensions unpacked and field names as in Envoy's documentation."""
+    """Return a resource as JSON with field names as in Envoy's documentation.
+
+    Known extensions are unpacked; fields with their default value are omitted.
+    """
     rendered = _unpacked(AnyMessage.parse(resource.body))
     rendered.pop("@type")
     return rendered

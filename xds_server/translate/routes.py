@@ -1,4 +1,7 @@
-"""Routes of the IR → Envoy route tables, one for the entry and one for the mirror listener (pure)."""
+"""Routes of the IR → Envoy route tables, one for the entry and one for the mirror listener (pure).
+
+For proxies that discover virtual hosts (VHDS), each virtual host is a resource of its own.
+"""
 
 from __future__ import annotations
 

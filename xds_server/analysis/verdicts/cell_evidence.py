@@ -47,10 +47,12 @@ _MOSTLY: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellEvidence:
-    """The sums of the blocks by half-life (rows), arm (candidate, control) and cell.
+    """Sums over all blocks, in which older blocks count less.
 
-    `excess` are the failures above those expected from the block, `failed` and `requests` the counts.
-    `outside` are the requests of each arm that were in no cell.
+    The arrays have the axes half-life, arm (candidate, control) and cell; they are None before the first
+    block with cells. `failed` and `requests` are counts. `excess` is `failed` minus the failures expected if,
+    in each block, the candidate's odds of failing were the tolerated ratio times those of the control.
+    `outside` is the number of requests of each arm that were in no cell, over all blocks alike.
     """
 
     excess: NDArray[np.float64] | None = None

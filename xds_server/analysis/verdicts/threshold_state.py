@@ -24,7 +24,10 @@ __all__ = ["Measurement", "ThresholdState", "measure", "metric_value"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """The input of one block: counts of the candidate, or a query result; `failed` if the query failed."""
+    """The input of one block: counts of the candidate with their price, or a query result.
+
+    It is empty if the query has no result yet; `failed` is whether the query failed.
+    """
 
     counts: Counts | None = None
     price: Price | None = None

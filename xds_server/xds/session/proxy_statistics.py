@@ -121,7 +121,11 @@ def _forwarded(metric: wire.Metric) -> int:
 
 
 def _is_loss(name: str, metric: wire.Metric) -> bool:
-    """Return whether a counter of this name counts losses of capture, and not failures of users' requests."""
+    """Return whether a counter counts what capture lost; False for an implausible value.
+
+    Two of these counters also exist for clusters of backends, where they count users' failures. The label of
+    the cluster distinguishes them.
+    """
     if not 0 < metric.counter.value < 1 << 53:
         return False
     cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
