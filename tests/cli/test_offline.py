@@ -103,7 +103,10 @@ def test_plan_shows_the_steps(run: Run) -> None:
 def test_plan_describes_dry_runs_prompts_and_routes_without_a_rollout(run: Run) -> None:
     folder = ROOT / "tests" / "golden" / "in"
     text = run("plan", str(folder / "prompt.yaml")).output
-    assert "route chat: no rollout; v1 serves all users\n  prompt versions: 10 % version 4" in text
+    assert (
+        "route chat: no rollout; v1 serves all users\n  prompt versions: version 4 for 10 % of the users"
+        in text
+    )
     assert "evaluated" not in text
     shadow = run("plan", str(folder / "shadow-noise.yaml")).output
     assert "until 50 pairs are compared and their verdict is" in shadow

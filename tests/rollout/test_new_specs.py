@@ -126,7 +126,7 @@ def test_a_spec_with_the_same_rollout_key_continues_the_run(phase: Phase, has_co
         dead=(),
     )
     assert (records(effects), effects[-1]) == (
-        [("updated", "the spec changed; the rollout continues")],
+        [("updated", "the spec changed; no new rollout starts")],
         Publish(),
     )
 

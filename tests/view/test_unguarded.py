@@ -34,5 +34,5 @@ def test_a_server_that_reads_no_answers_is_named_once() -> None:
     found = unguarded(["1.36.0", "1.37.0", "1.40.0"], token_statistics=False)
     assert found == (
         "Envoy 1.36 (1 proxy) counts no requests: it is not guarded",
-        "answers are not read (serve --token-statistics off): faults inside them are not found",
+        "proxies read no answers (serve --token-statistics off), so faults inside answers are not found",
     )

@@ -73,7 +73,11 @@ def _callback(command: str, text: str, *, wait: bool) -> Callable[..., None]:
 
 @click.command()
 @click.argument("name")
-@click.option("--full", is_flag=True, help="Promote to the last weight at once.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Promote to the last weight at once; at or without one, end the current step.",
+)
 @_reason
 @server_option
 @output_option

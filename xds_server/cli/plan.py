@@ -199,13 +199,18 @@ def _precedence(route: ModelRoute) -> Iterator[str]:
 
 def _prompt_text(route: ModelRoute) -> str:
     """Return which share of the requests receives which prompt version; empty without prompt versions."""
+    from xds_server.rollout import FULL
+
     prompt = route.spec.prompt
     if prompt is None:
         return ""
     weights = {} if prompt.rollout is None else prompt.rollout.weights
-    parts = [f"{percent(share / 100)} version {name}" for name, share in weights.items()]
+    parts = [f"version {name} for {percent(share / 100)} of the users" for name, share in weights.items()]
     default = f"version {prompt.default}" if prompt.default else "no prompt version"
-    parts.append(f"otherwise {default}" if parts else default)
+    if not parts:
+        parts.append(default)
+    elif sum(weights.values()) < FULL:
+        parts.append(f"{default} for the others")
     return f"{_PROMPT}{', '.join(parts)}"
 
 

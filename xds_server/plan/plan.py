@@ -90,8 +90,8 @@ def _virtual_host(host: str, claims: tuple[tuple[_Parts, ...], ...]) -> ir.Virtu
     """
     found: list[ir.Route] = []
     for claim in claims:
-        # All routes of one spec have the same path, hence the same sort key, and the sort is stable: they keep
-        # their order. No other spec of this host has that path, so they stay together.
+        # All routes of one spec have the same path, hence the same sort key, and the sort is stable: they
+        # keep their order. No other spec of this host has that path, so they stay together.
         found.extend(sorted((route for parts in claim for route in parts.routes), key=_specificity))
     return ir.VirtualHost(name=host, host=host, routes=tuple(found))
 

@@ -118,10 +118,7 @@ def undo(state: State, event: Command, now: float) -> Result:
 def retry(state: State, event: Command, now: float) -> Result:
     """Restart an ended rollout from its first step, with the same spec."""
     if not state.program.steps:
-        raise CommandNotAllowedError(
-            "there is nothing to retry: the spec describes no rollout, "
-            f"and {state.program.stable} serves all users"
-        )
+        raise CommandNotAllowedError("there is nothing to retry: the spec describes no rollout")
     if state.outcome is Outcome.PROMOTED:
         raise CommandNotAllowedError(
             "there is nothing to retry: the candidate was promoted; undo rolls it back"

@@ -92,7 +92,7 @@ def _supersede(state: State, event: SpecAccepted, now: float) -> tuple[State, tu
             dead=_still_checked(state.dead, new),
             withdrawn=(),
         )
-        record = Record(what="updated", message="the spec changed; the rollout continues")
+        record = Record(what="updated", message="the spec changed; no new rollout starts")
         return bump_revision(after, now, converged=state.converged), (record, Publish())
     after = _new_state(event, state, now)
     unfinished = state.phase not in {Phase.HEALTHY, Phase.ROLLED_BACK}

@@ -222,7 +222,8 @@ class Analysis(SpecModel):
 
     alpha: Alpha = 0.05
     """Maximum probability that comparisons, including those of guards, roll back a candidate that is not
-    worse, over the whole rollout. Does not cover metrics with a `threshold`.
+    worse, over the whole rollout. While the stable backend has no requests, the test for gross failures adds
+    up to a quarter of it. Does not cover metrics with a `threshold`.
     """
 
     on_inconclusive: Literal["Hold", "Rollback", "Promote"] = "Hold"

@@ -28,5 +28,7 @@ def unguarded(versions: Iterable[str], *, token_statistics: bool) -> tuple[str, 
         elif token_statistics and not reads_streams(minor):
             found.append(f"{proxies} does not read streams: faults inside streamed answers are not found")
     if not token_statistics:
-        found.append("answers are not read (serve --token-statistics off): faults inside them are not found")
+        found.append(
+            "proxies read no answers (serve --token-statistics off), so faults inside answers are not found"
+        )
     return tuple(found)

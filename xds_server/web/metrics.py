@@ -75,7 +75,7 @@ class _Collector(Collector):
         )
         dead = GaugeMetricFamily(
             "shiftplane_backend_dead",
-            "1 while a backend has no healthy endpoint.",
+            "1 while health checks find no healthy endpoint of a backend; otherwise absent.",
             labels=["route", "backend"],
         )
         verdict = GaugeMetricFamily(

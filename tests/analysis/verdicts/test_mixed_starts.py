@@ -108,7 +108,7 @@ def test_a_candidate_that_passed_is_undecided_while_its_newest_requests_are_wors
         found.append(analyze(evidence, policy, 10.0 * (number + 1)))
     assert found[69].finding is Finding.PASS
     assert found[71].finding is Finding.INCONCLUSIVE
-    assert "worse in the newest requests" in found[71].message
+    assert "the newest requests point to a worse candidate" in found[71].message
 
 
 def test_means_find_a_late_fault_and_keep_few_starts() -> None:

@@ -92,7 +92,8 @@ MEASURES: Final = {
     ),
     "tool_calls": _rate(*_describe_content("tool calls"), needs_baseline=True),
     "language": _rate(
-        "the candidate answers more often in another language than the stable backend's second answers do",
+        "the candidate's answers are more often in another language than the user's answer, compared with "
+        "the stable backend's second answers",
         margin=0.05,
         needs_baseline=True,
     ),

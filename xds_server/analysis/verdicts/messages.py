@@ -64,8 +64,10 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
                 return f"{numbers}; {share} of the candidate were compared"
             if (doubt := state.doubt(guardrail)) >= DOUBT:
                 odds = exp(min(doubt, _LARGEST_LOG))
-                newest = f"evidence against chance {odds:,.0f} : 1"
-                return f"{numbers}; undecided: the candidate is worse in the newest requests, {newest}"
+                return (
+                    f"{numbers}; undecided: no Pass while the newest requests point to a worse candidate "
+                    f"({odds:,.0f} : 1 since the least favorable time, which is no proof yet)"
+                )
             remaining = verdict.remaining
             wait = "" if remaining is None else f"; about {_format_remaining(remaining)} needed"
             return f"{numbers}; undecided: {ratio}{wait}"

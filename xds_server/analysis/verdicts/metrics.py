@@ -165,7 +165,7 @@ _GUARDS: Final = (
     _guard("rejected", "of requests", 0.1, _rejections),
     _guard("abandoned", "of requests", 0.1, _abandoned),
     _guard("unanswered", "of requests", 0.05, _unanswered, absolute=True),
-    _guard("empty", "of answers with reported tokens", 0.1, _one_token),
+    _guard("empty", "of answers with token usage", 0.1, _one_token),
 )
 GUARDS: Final = tuple(guard.name for guard in _GUARDS)
 """The names of the guards: metrics that are compared without being named in the spec."""

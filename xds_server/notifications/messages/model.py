@@ -36,7 +36,7 @@ KINDS: Final[Mapping[str, str]] = {
     "not_held": "some proxies are not synced, or a proxy NACKed the configuration",
     "not_alive": "a step waits until a backend that would gain users is healthy",
     "degraded": "the progress deadline passed before the proxies converged",
-    "healthy": "a rollout ended without a rollback, or the spec has no steps",
+    "healthy": "a rollout ended without a rollback, or the spec describes no rollout",
     "promoted": "an operator advanced a rollout to its next step or its last weight",
     "paused": "an operator paused a rollout",
     "resumed": "an operator resumed a rollout or ended a pause",
