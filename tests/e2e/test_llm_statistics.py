@@ -60,7 +60,12 @@ class Backend:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         for _ in range(3):
-            await response.write(b'data: {"choices": [{"delta": {"content": "a"}}], "usage": null}\n\n')
+            chunk = {
+                "object": "chat.completion.chunk",
+                "choices": [{"delta": {"content": "a"}}],
+                "usage": None,
+            }
+            await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
         if kind == "large-stream":
             await response.write(b'data: {"choices": "' + b"x" * LARGE + b'"}\n\n')
         if kind == "cut" and request.transport is not None:
