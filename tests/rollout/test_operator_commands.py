@@ -408,7 +408,7 @@ def test_a_retry_starts_a_new_run_and_keeps_no_evidence(phase: Phase) -> None:
 
 
 def test_a_promoted_rollout_and_one_without_steps_cannot_be_retried() -> None:
-    with pytest.raises(CommandNotAllowedError, match="v1 serves all users"):
+    with pytest.raises(CommandNotAllowedError, match="the spec describes no rollout"):
         step(state(Phase.HEALTHY, program=program(candidate=None, steps=())), command(RETRY), NOW)
     promoted = state(Phase.HEALTHY, weight=10_000, outcome=Outcome.PROMOTED)
     with pytest.raises(CommandNotAllowedError, match="undo rolls it back"):
