@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xds_server.analysis.counts import CELL_NUMBERS, Block, Counts, Leg, cell_counts
 from xds_server.analysis.verdicts import Guardrail, Policy, add_block, analyze, start_evidence
-from xds_server.analysis.verdicts.cell_evidence import CellEvidence, _signs
+from xds_server.analysis.verdicts.cell_evidence import CellEvidence, _by_cell, _signs
 from xds_server.analysis.verdicts.metrics import METRICS
 from xds_server.rollout import CELLS, Finding
 
@@ -128,3 +128,11 @@ def test_the_rows_have_the_numbers_that_metrics_by_cell_read() -> None:
         of = METRICS[name].share
         assert of is not None
         assert 0 < of(full)[0] < of(full)[1]
+
+
+@given(st.lists(st.integers(0, 1000), min_size=7, max_size=7))
+def test_numbers_of_cells_add_up_to_the_share_of_their_counts(row: list[int]) -> None:
+    for metric in METRICS.values():
+        if metric.by_cell and metric.share is not None:
+            found = _by_cell(Counts(cells=(tuple(row),)), metric.share, 2)
+            assert found.tolist() == [list(metric.share(cell_counts(row))), [0, 0]]

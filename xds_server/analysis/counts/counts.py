@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CELL_NUMBERS",
     "FAILURE_KINDS",
+    "MAX_CELLS",
     "UNREAD_REASONS",
     "Block",
     "Counts",
@@ -63,7 +64,8 @@ CELL_NUMBERS: Final = (
 """The fields of `Counts` that are also counted by cell."""
 
 Cells = tuple[tuple[int, ...], ...]
-_MAX_CELLS: Final = 100
+MAX_CELLS: Final = 100
+"""More cells than any split has; a cell with a higher number is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,5 +317,5 @@ def counts_from_json(item: Mapping[str, Any]) -> Counts:
 
 def _cells_from_json(rows: Sequence[Sequence[int]]) -> Cells:
     width = len(CELL_NUMBERS)
-    known = [[int(count) for count in row][:width] for row in rows[:_MAX_CELLS]]
+    known = [[int(count) for count in row][:width] for row in rows[:MAX_CELLS]]
     return tuple((*row, *(0,) * (width - len(row))) for row in known)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from xds_server.analysis.counts.buckets import DURATION_MS, FIRST_TOKEN_MS, TOKENS
-from xds_server.analysis.counts.counts import CELL_NUMBERS, Counts, Leg, Role
+from xds_server.analysis.counts.counts import CELL_NUMBERS, MAX_CELLS, Counts, Leg, Role
 from xds_server.analysis.counts.outcomes import UNREAD, Outcome, is_client_error
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _NOT_VARIANTS: Final = frozenset({"hop", "keys"})
 
 _Ended = tuple[str, Outcome | None]
 """The status of a request and its outcome; None if an earlier configuration without this tag counted it."""
-_MAX_CELLS: Final = 100
 
 
 @dataclass(slots=True)
@@ -120,7 +119,7 @@ def _outcome(label: str | None) -> Outcome | None:
 
 def _cell(label: str) -> int | None:
     """Return the number of a cell, or None if the label is no such number."""
-    if not (label.isascii() and label.isdigit()) or int(label) >= _MAX_CELLS:
+    if not (label.isascii() and label.isdigit()) or int(label) >= MAX_CELLS:
         return None
     return int(label)
 

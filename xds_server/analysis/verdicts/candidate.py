@@ -14,16 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Counts, Leg
 from xds_server.analysis.verdicts.coverage import Coverage
-from xds_server.analysis.verdicts.faults import (
-    add_cells,
-    evidence_against,
-    fail_threshold,
-    guards_of,
-    is_worse,
-)
+from xds_server.analysis.verdicts.faults import fail_threshold, guards_of, is_worse
 from xds_server.analysis.verdicts.freshness import format_time, is_stale
 from xds_server.analysis.verdicts.guards import GuardState
-from xds_server.analysis.verdicts.messages import describe, describe_cells, describe_guard, describe_threshold
+from xds_server.analysis.verdicts.messages import describe, describe_guard, describe_threshold
 from xds_server.analysis.verdicts.metric_state import MetricState, quantile
 from xds_server.analysis.verdicts.metrics import Kind, Price
 from xds_server.analysis.verdicts.mixed_starts import DOUBT
@@ -33,10 +27,9 @@ from xds_server.analysis.verdicts.threshold_state import ThresholdState, measure
 from xds_server.rollout import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from xds_server.analysis.counts import Block
-    from xds_server.analysis.verdicts.cell_evidence import CellEvidence
     from xds_server.analysis.verdicts.policy import Guardrail, Policy, Threshold
 
 __all__ = ["CandidateEvidence", "add_block", "analyze", "start_evidence"]
@@ -52,7 +45,7 @@ class CandidateEvidence:
     `first_request` is the start of the first block with a request of the candidate, `last_request` the end of
     the last one, which has `block_seconds`, and `end` the end of the newest block. `compared` has the end of
     the last block in which the arms were compared, for each metric. `coverage` has the shares of
-    both arms' answers that were read, `cells` the evidence over cells of users, by metric.
+    both arms' answers that were read.
     """
 
     candidate: Leg
@@ -66,7 +59,6 @@ class CandidateEvidence:
     block_seconds: float = 0.0
     compared: tuple[float | None, ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
-    cells: Mapping[str, CellEvidence] = field(default_factory=dict)
 
 
 def start_evidence(policy: Policy, candidate: Leg, control: Leg) -> CandidateEvidence:
@@ -108,19 +100,9 @@ def add_block(
         state.add_block(guardrail, arms, prices, block.seconds)
         for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True)
     )
-    guards = guards_of(policy, evidence.candidate)
-    guard_states = tuple(
-        state.add_block(guard, arms, block.seconds)
-        for state, guard in zip(evidence.guard_states, guards, strict=True)
-    )
-    states = (
-        *zip(metric_states, policy.guardrails, strict=True),
-        *((one.state, guard) for one, guard in zip(guard_states, guards, strict=True)),
-    )
     return replace(
         evidence,
         metric_states=metric_states,
-        cells=_add_cells(evidence.cells, states, arms, block.seconds),
         compared=tuple(
             end if after.blocks > before.blocks else at
             for before, after, at in zip(
@@ -133,26 +115,16 @@ def add_block(
             )
             for threshold_state, threshold in zip(evidence.threshold_states, policy.thresholds, strict=True)
         ),
-        guard_states=guard_states,
+        guard_states=tuple(
+            state.add_block(guard, arms, block.seconds)
+            for state, guard in zip(evidence.guard_states, guards_of(policy, evidence.candidate), strict=True)
+        ),
         coverage=evidence.coverage.add_block(arms, block.seconds),
         first_request=first_request,
         last_request=last_request,
         end=end,
         block_seconds=block.seconds if candidate.seen else evidence.block_seconds,
     )
-
-
-def _add_cells(
-    known: Mapping[str, CellEvidence],
-    states: Iterable[tuple[MetricState, Guardrail]],
-    arms: tuple[Counts, Counts],
-    seconds: float,
-) -> Mapping[str, CellEvidence]:
-    found = {
-        guardrail.metric: add_cells(known.get(guardrail.metric), state, guardrail, arms, seconds)
-        for state, guardrail in states
-    }
-    return {name: cells for name, cells in found.items() if cells is not None}
 
 
 def analyze(evidence: CandidateEvidence, policy: Policy, now: float) -> AnalysisResult:
@@ -219,9 +191,7 @@ def _guard_verdicts(evidence: CandidateEvidence, policy: Policy, now: float) -> 
         verdict = _guardrail_verdict(guarded.state, guard, policy, evidence, stale=stale, alpha=alpha)
         if verdict.finding is Finding.FAIL and not guarded.is_gross(guard):
             verdict = replace(verdict, finding=Finding.INCONCLUSIVE)
-        message = describe_guard(verdict, guarded.state, guard)
-        message += _few_users(verdict, guarded.state, guard, evidence.cells.get(guard.metric))
-        found.append(replace(verdict, message=message))
+        found.append(replace(verdict, message=describe_guard(verdict, guarded.state, guard)))
     return tuple(found)
 
 
@@ -236,12 +206,11 @@ def _guardrail_verdict(
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
-    cells = evidence.cells.get(guardrail.metric)
-    against, support = evidence_against(state, guardrail, cells), state.log_evidence_for(guardrail)
+    against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
     pass_threshold, needed = -log(policy.alpha), fail_threshold(guardrail, policy, alpha)
     enough = state.candidate.n >= guardrail.min_samples
     gross = state.log_evidence_of_gross_failure
-    if is_worse(state, guardrail, needed, cells):
+    if is_worse(state, guardrail, against, needed):
         finding = Finding.FAIL
     elif stale or not state.blocks:
         finding = Finding.NO_DATA
@@ -273,18 +242,7 @@ def _guardrail_verdict(
         remaining=remaining,
         message="",
     )
-    message = describe(verdict, state, guardrail, _last_comparison(state, evidence))
-    return replace(verdict, message=message + _few_users(verdict, state, guardrail, cells))
-
-
-def _few_users(
-    verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, cells: CellEvidence | None
-) -> str:
-    """Return why the evidence over requests does not suffice, as the end of a sentence; "" if it does."""
-    over_requests = state.log_evidence_against(guardrail)
-    if cells is None or verdict.finding is Finding.FAIL or over_requests < log(verdict.needed):
-        return ""
-    return f"; {describe_cells(*cells.worse)}" if cells.applies else ""
+    return replace(verdict, message=describe(verdict, state, guardrail, _last_comparison(state, evidence)))
 
 
 def _effect(
@@ -333,7 +291,7 @@ def _remaining_seconds(
     if evidence.first_request is None:
         return None
     elapsed = evidence.end - evidence.first_request
-    strongest = max(state.log_evidence_for(guardrail), state.log_evidence_against(guardrail))
+    strongest = max(state.log_evidence_for(guardrail), state.log_evidence_over_requests(guardrail))
     progress = strongest / threshold
     if progress <= 0 or elapsed <= 0:
         return None

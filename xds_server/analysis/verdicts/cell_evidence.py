@@ -19,12 +19,13 @@ requests; lasting differences of users give no new evidence from one check to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import inf, log
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from xds_server.analysis.counts import Counts, cell_counts
+from xds_server.analysis.counts import CELL_NUMBERS, Counts, cell_counts
 from xds_server.analysis.verdicts.e_values import log_mean_exp
 from xds_server.analysis.verdicts.odds_ratio import Odds, Table
 
@@ -78,7 +79,7 @@ class CellEvidence:
         if not cells and self.requests is None:
             return CellEvidence(outside=(self.outside[0] + totals[0], self.outside[1] + totals[1]))
         width = max(cells, 0 if self.requests is None else self.requests.shape[2])
-        counts = np.array([_by_cell(arm, share, width) for arm in arms], dtype=np.float64)
+        counts = np.array([_by_cell(arm, share, width) for arm in arms])
         failed, requests = counts[:, :, 0], counts[:, :, 1]
         expected = np.array(_expected(failed.sum(axis=1), requests.sum(axis=1), ratio))
         excess = failed - expected[:, None] * requests
@@ -125,9 +126,19 @@ class CellEvidence:
         return int((differences > 0).sum()), len(differences)
 
 
-def _by_cell(counts: Counts, share: Callable[[Counts], tuple[int, int]], width: int) -> list[tuple[int, int]]:
-    found = [share(cell_counts(row)) if any(row) else (0, 0) for row in counts.cells]
-    return found + [(0, 0)] * (width - len(found))
+def _by_cell(counts: Counts, share: Callable[[Counts], tuple[int, int]], width: int) -> NDArray[np.float64]:
+    """Return the failures and requests of a metric in each of `width` cells."""
+    found = np.zeros((width, 2))
+    if counts.cells:
+        found[: len(counts.cells)] = np.array(counts.cells, dtype=np.float64) @ _coefficients(share)
+    return found
+
+
+@cache
+def _coefficients(share: Callable[[Counts], tuple[int, int]]) -> NDArray[np.float64]:
+    """Return what each number of a cell adds to the failures and requests: shares are sums of numbers."""
+    ones = np.eye(len(CELL_NUMBERS), dtype=np.int64).tolist()
+    return np.array([share(cell_counts(row)) for row in ones], dtype=np.float64)
 
 
 def _faded(sums: NDArray[np.float64] | None, fading: NDArray[np.float64], width: int) -> NDArray[np.float64]:

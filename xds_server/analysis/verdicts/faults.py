@@ -6,7 +6,6 @@ from math import log
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Counts, Role
-from xds_server.analysis.verdicts.cell_evidence import CellEvidence
 from xds_server.analysis.verdicts.metrics import Price
 from xds_server.analysis.verdicts.policy import RegressionAction
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.metric_state import MetricState
     from xds_server.analysis.verdicts.policy import Guardrail, Policy
 
-__all__ = ["add_cells", "evidence_against", "fail_threshold", "guards_of", "is_worse", "proves_fault"]
+__all__ = ["fail_threshold", "guards_of", "is_worse", "proves_fault"]
 
 _NO_COUNTS: Final = Counts()
 
@@ -39,33 +38,14 @@ def fail_threshold(guardrail: Guardrail, policy: Policy, alpha: float | None = N
     return -log(policy.alpha_per_guardrail if alpha is None else alpha)
 
 
-def evidence_against(state: MetricState, guardrail: Guardrail, cells: CellEvidence | None) -> float:
-    """Return the log evidence against the candidate: the smaller one of that over requests and over cells."""
-    over_requests = state.log_evidence_against(guardrail)
-    if cells is None or not cells.applies:
-        return over_requests
-    return min(over_requests, cells.log_evidence_worse)
+def is_worse(state: MetricState, guardrail: Guardrail, against: float, needed: float) -> bool:
+    """Return whether the candidate is proven worse, or fails grossly without a control.
 
-
-def is_worse(state: MetricState, guardrail: Guardrail, needed: float, cells: CellEvidence | None) -> bool:
-    """Return whether the candidate is proven worse, or fails grossly without a control."""
+    `against` is the log evidence against the candidate, and `needed` that which a Fail requires.
+    """
     if state.log_evidence_of_gross_failure >= needed:
         return True
-    enough = state.candidate.n >= guardrail.least_to_fail
-    return enough and evidence_against(state, guardrail, cells) >= needed
-
-
-def add_cells(
-    known: CellEvidence | None, state: MetricState, guardrail: Guardrail, arms: Arms, seconds: float
-) -> CellEvidence | None:
-    """Return the evidence over cells after a block; `state` is that after it.
-
-    The result is None for metrics that are not counted by cell. Incidents of the control are left out.
-    """
-    metric = guardrail.definition
-    if metric.share is None or not metric.by_cell or state.incidents.present:
-        return known
-    return (known or CellEvidence()).add_block(metric.share, arms, seconds, guardrail.max_ratio)
+    return state.candidate.n >= guardrail.least_to_fail and against >= needed
 
 
 def proves_fault(evidence: CandidateEvidence, policy: Policy, block: Block) -> bool:
@@ -88,12 +68,12 @@ def _failures(evidence: CandidateEvidence, policy: Policy, arms: Arms, seconds: 
     for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True):
         if guardrail.action is RegressionAction.ROLLBACK and state.looks_worse(guardrail, arms):
             after = state.add_block(guardrail, arms, (free, free), seconds)
-            cells = add_cells(evidence.cells.get(guardrail.metric), after, guardrail, arms, seconds)
-            yield is_worse(after, guardrail, fail_threshold(guardrail, policy), cells)
+            against, needed = after.log_evidence_against(guardrail), fail_threshold(guardrail, policy)
+            yield is_worse(after, guardrail, against, needed)
     guards = guards_of(policy, evidence.candidate)
     for guarded, guard in zip(evidence.guard_states, guards, strict=True):
         if guard.action is RegressionAction.ROLLBACK and guarded.state.looks_worse(guard, arms):
             then = guarded.add_block(guard, arms, seconds)
-            cells = add_cells(evidence.cells.get(guard.metric), then.state, guard, arms, seconds)
+            against = then.state.log_evidence_against(guard)
             needed = fail_threshold(guard, policy, policy.alpha_per_guard)
-            yield is_worse(then.state, guard, needed, cells) and then.is_gross(guard)
+            yield is_worse(then.state, guard, against, needed) and then.is_gross(guard)

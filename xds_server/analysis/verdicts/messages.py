@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xds_server.analysis.verdicts.result import ArmSummary, MetricVerdict
     from xds_server.analysis.verdicts.threshold_state import ThresholdState
 
-__all__ = ["describe", "describe_cells", "describe_guard", "describe_threshold"]
+__all__ = ["describe", "describe_guard", "describe_threshold"]
 
 _COMPARED: Final = {
     Kind.SHARE: ("odds of failing", "are"),
@@ -34,6 +34,11 @@ def describe(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, s
 
     `since` completes "no comparison", such as " since 12:00"; it is empty if the time is unknown.
     """
+    found = _describe_finding(verdict, state, guardrail, since)
+    return found + _describe_few_users(verdict, state, guardrail)
+
+
+def _describe_finding(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail, since: str) -> str:
     name, kind = verdict.metric, guardrail.definition.kind
     if gross := _describe_gross_failure(verdict, state):
         return gross
@@ -92,10 +97,14 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
     )
 
 
-def describe_cells(worse: int, cells: int) -> str:
-    """Return why the evidence over requests is not enough: it does not come from most users."""
+def _describe_few_users(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
+    """Return why the evidence over requests does not suffice, as the end of a sentence; "" if it does."""
+    over_requests = state.log_evidence_over_requests(guardrail)
+    if verdict.finding is Finding.FAIL or over_requests < log(verdict.needed) or not state.cells.applies:
+        return ""
+    worse, cells = state.cells.worse
     return (
-        f"no rollback, because few users may cause this: the candidate was worse in {worse} of {cells} "
+        f"; no rollback, because few users may cause this: the candidate was worse in {worse} of {cells} "
         "random groups of users"
     )
 
@@ -112,7 +121,7 @@ def describe_guard(verdict: MetricVerdict, state: MetricState, guard: Guardrail)
         for arm, name in ((verdict.candidate, "the candidate"), (verdict.control, "the stable backend"))
     )
     if verdict.finding is not Finding.FAIL:
-        return f"{guard.metric}: {arms}"
+        return f"{guard.metric}: {arms}{_describe_few_users(verdict, state, guard)}"
     return f"{guard.metric}: {arms}; worse, evidence against chance {verdict.evidence:,.0f} : 1"
 
 

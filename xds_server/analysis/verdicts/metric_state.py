@@ -11,6 +11,7 @@ from math import inf, log, sqrt
 from typing import TYPE_CHECKING, Final
 
 from xds_server.analysis.counts import Buckets, nearest_edge
+from xds_server.analysis.verdicts.cell_evidence import CellEvidence
 from xds_server.analysis.verdicts.dispersion import Dispersion
 from xds_server.analysis.verdicts.e_values import log_mean_exp
 from xds_server.analysis.verdicts.frozen_rate import ALPHA_PART, FrozenRate
@@ -76,7 +77,8 @@ class MetricState:
     `reference_edge` is the bucket edge at the control's quantile, as an index. It comes from
     `reference_buckets`, the control's buckets with older blocks fading and the weight of each block limited.
     `reference_mean` is the control's smoothed mean. `blocks` counts the blocks in which the arms were
-    compared: both had requests, and the control had no incident of its own.
+    compared: both had requests, and the control had no incident of its own. `cells` compares them over cells
+    of users, for metrics that are counted by cell.
     """
 
     comparison: Comparison
@@ -90,6 +92,7 @@ class MetricState:
     candidate: Totals = field(default_factory=Totals)
     control: Totals = field(default_factory=Totals)
     blocks: int = 0
+    cells: CellEvidence = field(default_factory=CellEvidence)
 
     @classmethod
     def initial(cls, guardrail: Guardrail) -> MetricState:
@@ -138,7 +141,13 @@ class MetricState:
         if incidents.present:
             return replace(self, incidents=incidents)
         after = _add_table(self, Table(candidate_x=x, candidate_n=n, control_x=y, control_n=m), seconds)
-        return replace(after, incidents=incidents, frozen_rate=self.frozen_rate.add_control(y, m, seconds))
+        by_cell, ratio = guardrail.definition.by_cell, guardrail.max_ratio
+        return replace(
+            after,
+            incidents=incidents,
+            frozen_rate=self.frozen_rate.add_control(y, m, seconds),
+            cells=self.cells.add_block(share, arms, seconds, ratio) if by_cell else self.cells,
+        )
 
     def _add_exceedance(
         self, guardrail: Guardrail, arms: tuple[Counts, Counts], seconds: float
@@ -226,6 +235,11 @@ class MetricState:
         )
 
     def log_evidence_against(self, guardrail: Guardrail) -> float:
+        """Return the log evidence against the candidate: over requests or over cells, whichever is less."""
+        over_requests = self.log_evidence_over_requests(guardrail)
+        return min(over_requests, self.cells.log_evidence_worse) if self.cells.applies else over_requests
+
+    def log_evidence_over_requests(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is worse than tolerated, since some start."""
         if guardrail.definition.kind is Kind.MEAN:
             return self.mean_starts.log_evidence_above(_mean_limit(guardrail, guardrail.max_ratio))

@@ -113,10 +113,11 @@ class RouteAnalysis:
             return True
         if (self._run, self._policy) != (state.run, policy):
             return False
+        failed = self.failed(state)
         return any(
             proves_fault(self.evidence[leg.variant], policy, block)
             for leg in _exposed_legs(state, block.start)
-            if leg.variant not in self.failed(state)
+            if leg.variant not in failed
             and (leg.variant in self.evidence and self.evidence[leg.variant].candidate == leg)
         )
 
