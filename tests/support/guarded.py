@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.envoy import Envoy
     from tests.support.plane import Plane
 
-__all__ = ["CANARY", "HALF", "Case", "Routes", "fault", "serving_routes"]
+__all__ = ["BACKEND", "CANARY", "HALF", "Case", "Routes", "fault", "serving_routes"]
 
 CANARY: Final = "{canary: {stickiness: {attribute: user.id}, steps: [{setWeight: %d}, {pause: {}}]}}"
 HALF: Final = CANARY % 50
@@ -38,7 +38,7 @@ spec:
   retries: 0
   attributes: {{user.id: {{header: x-user-id}}, tester: {{header: x-tester}}}}
 """
-_BACKEND: Final = (
+BACKEND: Final = (
     '{{name: {name}, endpoints: ["{address}"], passiveHealth: {{enabled: false}}, '
     "healthCheck: {{enabled: false}}}}"
 )
@@ -95,7 +95,7 @@ class Case:
 
     def spec(self, addresses: Mapping[str, str], *, rolled_out: bool = True) -> str:
         """Return the YAML of the route; without a rollout, the stable backend serves all users."""
-        backends = ", ".join(_BACKEND.format(name=name, address=addresses[name]) for name in self.backends)
+        backends = ", ".join(BACKEND.format(name=name, address=addresses[name]) for name in self.backends)
         text = _SPEC.format(name=self.name, backends=backends)
         if self.more:
             text += f"  {self.more}\n"

@@ -14,6 +14,7 @@ import aiohttp
 from demo.simulated import SimulatedConfig, SimulatedVllm
 from demo.simulated.faults import NO_FAULT
 from demo.simulated.modes import FaultMode
+from tests.support.guarded import BACKEND
 from tests.support.simulated_apis import BODIES, PATHS, STREAMED
 from xds_server.analysis.counts import Role
 from xds_server.analysis.counts.proxy_counters import CounterTotals
@@ -50,10 +51,6 @@ spec:
   capture: {{maxBodySize: {capture}}}
   strategy: {{shadow: {{percentage: 100, limits: {{maxConcurrentRequests: 1024, timeout: 5m}}}}}}
 """
-_BACKEND: Final = (
-    '{{name: {name}, endpoints: ["{address}"], passiveHealth: {{enabled: false}}, '
-    "healthCheck: {{enabled: false}}}}"
-)
 _COUNTER: Final = re.compile(r"^envoy_llm_(\w+?)(?:_total)?\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(?:envoy_)?(\w+)="([^"]*)"')
 
@@ -306,7 +303,7 @@ async def trio(plane: Plane) -> AsyncIterator[Trio]:
         await asyncio.to_thread(plane.start_collector)
         await asyncio.to_thread(plane.start_control_plane)
         backends = ", ".join(
-            _BACKEND.format(name=name, address=server.url.removeprefix("http://"))
+            BACKEND.format(name=name, address=server.url.removeprefix("http://"))
             for name, server in servers.items()
         )
         for shape in SHAPES:

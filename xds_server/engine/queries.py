@@ -212,12 +212,13 @@ class RouteQueries:
 
     def proxies(self) -> tuple[ProxyView, ...]:
         """Return every connected proxy; `reduced` contains what is missing in its statistics."""
-        found = self.uncounted()
+        proxies = self._publisher.proxies()
+        found = self._uncounted(proxies)
         return tuple(
             proxy
             if (defect := found.get((proxy.group, proxy.id))) is None
             else replace(proxy, reduced=(*proxy.reduced, text_of(defect)))
-            for proxy in self._publisher.proxies()
+            for proxy in proxies
         )
 
     def uncounted(self) -> dict[tuple[str, str], StatisticsDefect]:
@@ -225,9 +226,12 @@ class RouteQueries:
 
         Empty if Prometheus reads the counts: which proxies it scrapes is not known here.
         """
+        return self._uncounted(self._publisher.proxies())
+
+    def _uncounted(self, proxies: Iterable[ProxyView]) -> dict[tuple[str, str], StatisticsDefect]:
         if not self._analysis.proxies_count:
             return {}
-        return uncounted(self._publisher.proxies(), self._publisher.statistics_defects(), self._clock.now())
+        return uncounted(proxies, self._publisher.statistics_defects(), self._clock.now())
 
     async def costs(self, name: str) -> list[dict[str, Any]]:
         """Return the counts and costs of each leg by day, oldest first; today's are up to 30 s old."""
@@ -251,9 +255,10 @@ class RouteQueries:
     def _unguarded(self) -> dict[str, tuple[str, ...]]:
         """Return what guards cannot detect in each group with connected proxies, as texts."""
         versions: dict[str, list[str]] = {}
-        for proxy in self._publisher.proxies():
+        proxies = self._publisher.proxies()
+        for proxy in proxies:
             versions.setdefault(proxy.group, []).append(proxy.envoy_version)
-        texts = uncounted_texts(self.uncounted())
+        texts = uncounted_texts(self._uncounted(proxies))
         return {
             group: (*unguarded(found, token_statistics=self._token_statistics), *texts.get(group, ()))
             for group, found in versions.items()

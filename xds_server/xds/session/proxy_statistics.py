@@ -111,13 +111,21 @@ class _Seen:
     other_buckets: bool = False
 
 
+def _count(metric: wire.Metric) -> int:
+    """Return the value of a counter; 0 for one that is not positive, too large or NaN."""
+    value = metric.counter.value
+    return int(value) if 0 < value < 1 << 53 else 0
+
+
+def _cluster_of(metric: wire.Metric) -> str:
+    """Return the cluster of one of Envoy's own statistics; "" for those without one."""
+    return next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
+
+
 def _forwarded(metric: wire.Metric) -> int:
     """Return the requests of users to a backend in a counter of a cluster; 0 for other clusters."""
-    if not 0 < metric.counter.value < 1 << 53:
-        return 0
-    cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
-    leg = leg_of(cluster)
-    return 0 if leg is None or leg.role is Role.SHADOW else int(metric.counter.value)
+    leg = leg_of(_cluster_of(metric))
+    return 0 if leg is None or leg.role is Role.SHADOW else _count(metric)
 
 
 def _is_loss(name: str, metric: wire.Metric) -> bool:
@@ -126,9 +134,9 @@ def _is_loss(name: str, metric: wire.Metric) -> bool:
     Two of these counters also exist for clusters of backends, where they count users' failures. The label of
     the cluster distinguishes them.
     """
-    if not 0 < metric.counter.value < 1 << 53:
+    if not _count(metric):
         return False
-    cluster = next((label.value for label in metric.label if label.name == "envoy.cluster_name"), "")
+    cluster = _cluster_of(metric)
     match name.removeprefix("cluster."):
         case "upstream_cx_connect_fail":
             return cluster == _COLLECTOR_CLUSTER
@@ -149,7 +157,7 @@ def _add(sums: CounterTotals, name: str, metric: wire.Metric, seen: _Seen) -> No
     elif metric.HasField("counter"):
         sums.add_counter(name, metric.counter.value, labels)
         if name == "requests":
-            _see_requests(seen, metric.counter.value, labels)
+            _see_requests(seen, _count(metric), labels)
     elif not metric.HasField("histogram"):
         seen.summaries = seen.summaries or name in EDGES
     elif name in EDGES and metric.histogram.sample_count:
@@ -158,8 +166,7 @@ def _add(sums: CounterTotals, name: str, metric: wire.Metric, seen: _Seen) -> No
             seen.other_buckets = True
 
 
-def _see_requests(seen: _Seen, value: float, labels: dict[str, str]) -> None:
-    count = int(value) if 0 < value < 1 << 53 else 0
+def _see_requests(seen: _Seen, count: int, labels: dict[str, str]) -> None:
     seen.requests += count
     # Envoy has no outcome of a request without a response.
     if labels.get("code") != _NO_RESPONSE:
