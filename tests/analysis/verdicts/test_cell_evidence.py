@@ -136,3 +136,17 @@ def test_numbers_of_cells_add_up_to_the_share_of_their_counts(row: list[int]) ->
         if metric.by_cell and metric.share is not None:
             found = _by_cell(Counts(cells=(tuple(row),)), metric.share, 2)
             assert found.tolist() == [list(metric.share(cell_counts(row))), [0, 0]]
+
+
+def test_a_guard_below_its_share_does_not_blame_few_users() -> None:
+    """Most users have more rejected requests, but not enough of them for a guard."""
+    policy = Policy(guardrails=(), guards=(Guardrail.of("rejected", min_samples=0),))
+    known = start_evidence(policy, CANDIDATE, CONTROL)
+    many = Counts(requests=100 * CELLS, rejected=5 * CELLS, cells=((100, 0, 5, 0, 0, 0, 0),) * CELLS)
+    none = Counts(requests=100 * CELLS, cells=((100, 0, 0, 0, 0, 0, 0),) * CELLS)
+    for number in range(6):
+        legs = {CANDIDATE: many, CONTROL: none}
+        known = add_block(known, policy, Block(start=10.0 * number, seconds=10.0, legs=legs))
+    (guard,) = analyze(known, policy, 60.0).guards
+    assert guard.finding is Finding.INCONCLUSIVE
+    assert "few users" not in guard.message

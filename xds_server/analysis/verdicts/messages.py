@@ -98,9 +98,9 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
 
 
 def _describe_few_users(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
-    """Return why the evidence over requests does not suffice, as the end of a sentence; "" if it does."""
-    over_requests = state.log_evidence_over_requests(guardrail)
-    if verdict.finding is Finding.FAIL or over_requests < log(verdict.needed) or not state.cells.applies:
+    """Return that only the evidence over cells is missing for a Fail, as the end of a sentence; or ""."""
+    over_requests, needed = state.log_evidence_over_requests(guardrail), log(verdict.needed)
+    if verdict.finding is Finding.FAIL or not over_requests >= needed > state.log_evidence_against(guardrail):
         return ""
     worse, cells = state.cells.worse
     return (
