@@ -25,6 +25,7 @@ from mirror_collector.exchange.model import (
     Variant,
 )
 from mirror_collector.exchange.pairing import Pairing, PairingLimits, PairingResult
+from mirror_collector.exchange.problems import join_problems
 from mirror_collector.exchange.reading import read_reply
 from mirror_collector.exchange.reply import Reply, ReplyKind, ToolCall
 from mirror_collector.exchange.unread import UnreadReason
@@ -58,6 +59,7 @@ __all__ = [
     "Variant",
     "api_of",
     "api_of_answer",
+    "join_problems",
     "parse_document",
     "parse_entry",
     "parse_message",

@@ -23,6 +23,7 @@ from mirror_collector.exchange.model import (
     RouteName,
     Variant,
 )
+from mirror_collector.exchange.problems import join_problems
 
 __all__ = ["BodyDocument", "LegDocument", "ResponseDocument", "parse_document"]
 
@@ -110,9 +111,7 @@ def _explain(error: ValidationError) -> str:
         f"{'.'.join(map(str, problem['loc'])) or 'leg'}: {_MESSAGES.get(problem['type'], problem['msg'])}"
         for problem in errors
     ]
-    rest = len(problems) - _MAX_PROBLEMS
-    more = [f"and {rest} more problem{'s' if rest != 1 else ''}"] if rest > 0 else []
-    return "; ".join(problems[:_MAX_PROBLEMS] + more)[:1024]
+    return join_problems(problems, _MAX_PROBLEMS)[:1024]
 
 
 def _leg(document: LegDocument, *, max_body: int) -> Leg:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from mirror_collector.exchange import Conversion, Feedback, RouteName
+from mirror_collector.exchange import Conversion, Feedback, RouteName, join_problems
 from mirror_collector.store import StoreError
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def parse_outcomes(document: Any) -> ParsedOutcomes:
         )
     problems = [problem for number, value in enumerate(values) for problem in _problems(number, value)]
     if problems:
-        rest = len(problems) - _MAX_PROBLEMS
-        more = [f"and {rest} more problem{'s' if rest != 1 else ''}"] if rest > 0 else []
-        raise ValueError("; ".join(problems[:_MAX_PROBLEMS] + more))
+        raise ValueError(join_problems(problems, _MAX_PROBLEMS))
     return ParsedOutcomes(
         conversions=tuple(
             Conversion(route=RouteName(value["route"]), metric=value["metric"], unit=value["unit"])
