@@ -150,3 +150,16 @@ def test_a_guard_below_its_share_does_not_blame_few_users() -> None:
     (guard,) = analyze(known, policy, 60.0).guards
     assert guard.finding is Finding.INCONCLUSIVE
     assert "few users" not in guard.message
+
+
+@pytest.mark.parametrize("users", [1, 3, 5, 8, 12, 32])
+def test_a_candidate_that_fails_all_requests_of_few_users_is_found_too(users: int) -> None:
+    """A handful of users is in a handful of cells; that must not keep a dead candidate in service."""
+    rows = tuple((6, 6, 0, 0, 0, 0, 0) if cell < users else (0,) * 7 for cell in range(CELLS))
+    dead, sound = Counts(requests=6 * users, failed=6 * users, cells=rows), counts({}, requests=6)
+    assert finding(dead, sound, 7)[0] is Finding.FAIL
+
+
+def test_in_the_first_minute_few_cells_are_no_few_users() -> None:
+    rows = ((30, 30, 0, 0, 0, 0, 0), *((0,) * 7,) * (CELLS - 1))
+    assert finding(Counts(requests=30, failed=30, cells=rows), counts({}), 5)[0] is Finding.INCONCLUSIVE

@@ -206,8 +206,8 @@ def _guardrail_verdict(
 ) -> MetricVerdict:
     """Return Fail if the candidate is proven worse, Pass if proven not worse by more than the margin."""
     metric = guardrail.definition
-    against, support = state.log_evidence_against(guardrail), state.log_evidence_for(guardrail)
     pass_threshold, needed = -log(policy.alpha), fail_threshold(guardrail, policy, alpha)
+    against, support = state.log_evidence_against(guardrail, needed), state.log_evidence_for(guardrail)
     enough = state.candidate.n >= guardrail.min_samples
     gross = state.log_evidence_of_gross_failure
     if is_worse(state, guardrail, against, needed):

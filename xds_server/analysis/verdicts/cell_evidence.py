@@ -11,6 +11,9 @@ Two rules make it robust. The cell that supports a rollback most is left out, so
 user. And failures are compared with those of both arms in the same block, so an incident of both arms is no
 evidence.
 
+A candidate with a handful of users has requests in a handful of cells, too few for a proof even if all of
+them fail. After a minute with so few cells, the requests decide alone (`can_prove`).
+
 The evidence is an e-value at each time, and the same users are counted again at the next. It is a second
 condition beside the e-process over requests (`odds_ratio`), which holds over all times for independent
 requests; lasting differences of users give no new evidence from one check to the next.
@@ -42,6 +45,8 @@ _BETS: Final = np.array([0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0])
 _LEAST_CELLS: Final = 4
 _COVERED: Final = 0.9
 """The least share of the requests of each arm that have to be in cells."""
+_FIRST_SECONDS: Final = 60.0
+"""Seconds of counts after which cells without requests are taken as cells without users."""
 _MOSTLY: Final = 0.5
 """The share of failures above which most requests of a cell fail."""
 
@@ -53,13 +58,15 @@ class CellEvidence:
     The arrays have the axes half-life, arm (candidate, control) and cell; they are None before the first
     block with cells. `failed` and `requests` are counts. `excess` is `failed` minus the failures expected if,
     in each block, the candidate's odds of failing were the tolerated ratio times those of the control.
-    `outside` is the number of requests of each arm that were in no cell, over all blocks alike.
+    `outside` is the number of requests of each arm that were in no cell, and `seconds` the length of the
+    blocks with requests of both arms in cells, over all blocks alike.
     """
 
     excess: NDArray[np.float64] | None = None
     failed: NDArray[np.float64] | None = None
     requests: NDArray[np.float64] | None = None
     outside: tuple[float, float] = (0.0, 0.0)
+    seconds: float = 0.0
 
     def add_block(
         self,
@@ -93,6 +100,7 @@ class CellEvidence:
                 self.outside[0] + max(0.0, totals[0] - float(inside[0])),
                 self.outside[1] + max(0.0, totals[1] - float(inside[1])),
             ),
+            seconds=self.seconds + (seconds if inside.all() else 0.0),
         )
 
     @property
@@ -105,6 +113,18 @@ class CellEvidence:
             known > 0 and known >= _COVERED * (known + other)
             for known, other in zip(inside, self.outside, strict=True)
         )
+
+    def can_prove(self, needed: float) -> bool:
+        """Return whether the log evidence would reach `needed` if all requests of the candidate failed.
+
+        In the first minute this is taken for granted.
+        """
+        if self.requests is None or self.seconds < _FIRST_SECONDS:
+            return True
+        active = self.requests[-1] > 0
+        n, m = int(active[0].sum()), int(active[1].sum())
+        signs = _signs(np.ones(int(active.all(axis=0).sum())))
+        return log_mean_exp([signs, _more_failing(n, n, 0, m)]) >= needed
 
     @property
     def log_evidence_worse(self) -> float:
@@ -198,8 +218,12 @@ def _failing_cells(failed: NDArray[np.float64], requests: NDArray[np.float64]) -
     """Return the log evidence that most requests fail in more cells of the candidate, one cell left out."""
     active = requests > 0
     failing = active & (failed >= _MOSTLY * requests)
-    n, m = int(active[0].sum()), int(active[1].sum())
-    x, y = int(failing[0].sum()), int(failing[1].sum())
+    (n, m), (x, y) = (cells.sum(axis=1).tolist() for cells in (active, failing))
+    return _more_failing(x, n, y, m)
+
+
+def _more_failing(x: int, n: int, y: int, m: int) -> float:
+    """Return the log evidence of `x` of `n` failing cells of the candidate and `y` of `m` of the control."""
     if x < _LEAST_CELLS:
         return 0.0
     table = Table(candidate_x=x - 1, candidate_n=n - 1, control_x=y, control_n=m)

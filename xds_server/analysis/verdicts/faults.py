@@ -68,12 +68,12 @@ def _failures(evidence: CandidateEvidence, policy: Policy, arms: Arms, seconds: 
     for state, guardrail in zip(evidence.metric_states, policy.guardrails, strict=True):
         if guardrail.action is RegressionAction.ROLLBACK and state.looks_worse(guardrail, arms):
             after = state.add_block(guardrail, arms, (free, free), seconds)
-            against, needed = after.log_evidence_against(guardrail), fail_threshold(guardrail, policy)
-            yield is_worse(after, guardrail, against, needed)
+            needed = fail_threshold(guardrail, policy)
+            yield is_worse(after, guardrail, after.log_evidence_against(guardrail, needed), needed)
     guards = guards_of(policy, evidence.candidate)
     for guarded, guard in zip(evidence.guard_states, guards, strict=True):
         if guard.action is RegressionAction.ROLLBACK and guarded.state.looks_worse(guard, arms):
             then = guarded.add_block(guard, arms, seconds)
-            against = then.state.log_evidence_against(guard)
             needed = fail_threshold(guard, policy, policy.alpha_per_guard)
+            against = then.state.log_evidence_against(guard, needed)
             yield is_worse(then.state, guard, against, needed) and then.is_gross(guard)

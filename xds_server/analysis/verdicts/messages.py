@@ -100,7 +100,8 @@ def _describe_gross_failure(verdict: MetricVerdict, state: MetricState) -> str:
 def _describe_few_users(verdict: MetricVerdict, state: MetricState, guardrail: Guardrail) -> str:
     """Return that only the evidence over cells is missing for a Fail, as the end of a sentence; or ""."""
     over_requests, needed = state.log_evidence_over_requests(guardrail), log(verdict.needed)
-    if verdict.finding is Finding.FAIL or not over_requests >= needed > state.log_evidence_against(guardrail):
+    against = state.log_evidence_against(guardrail, needed)
+    if verdict.finding is Finding.FAIL or not over_requests >= needed > against:
         return ""
     worse, cells = state.cells.worse
     return (

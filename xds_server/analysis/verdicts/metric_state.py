@@ -234,10 +234,15 @@ class MetricState:
             blocks=self.blocks + 1,
         )
 
-    def log_evidence_against(self, guardrail: Guardrail) -> float:
-        """Return the log evidence against the candidate: over requests or over cells, whichever is less."""
+    def log_evidence_against(self, guardrail: Guardrail, needed: float = 0.0) -> float:
+        """Return the log evidence against the candidate: over requests or over cells, whichever is less.
+
+        If too few cells have requests to prove a fault with `needed`, the requests decide alone.
+        """
         over_requests = self.log_evidence_over_requests(guardrail)
-        return min(over_requests, self.cells.log_evidence_worse) if self.cells.applies else over_requests
+        if not self.cells.applies or not self.cells.can_prove(needed):
+            return over_requests
+        return min(over_requests, self.cells.log_evidence_worse)
 
     def log_evidence_over_requests(self, guardrail: Guardrail) -> float:
         """Return the log evidence that the candidate is worse than tolerated, since some start."""
